@@ -1,0 +1,69 @@
+# Everything starts from here; `make help` lists the targets. Needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+export MLFLOW_DISABLE_TELEMETRY := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev repro test test-fast check format bench ui lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed ## .venv with what the pipeline needs, from requirements.lock
+
+install-dev: $(VENV)/installed-dev ## .venv with the tools of development too, from requirements-dev.lock
+
+repro: install ## the whole pipeline: prepare, search, select, retrain, evaluate, register
+	dvc repro
+
+test: install-dev ## all tests, the slow ones too
+	pytest -n 2 --dist worksteal
+
+test-fast: install-dev ## the tests that take less than a minute together
+	pytest -n 2 -m "not slow"
+
+check: install-dev ## format, lint, types, and the direction of imports
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+format: install-dev ## write the format and the lint fixes
+	ruff format .
+	ruff check --fix .
+
+bench: install-dev ## the measurements behind the README's claims
+	python benchmarks/plain_script.py
+
+ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
+	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+
+lock: $(UV) ## resolve pyproject.toml anew into the two lock files (hashes, no addresses)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## remove .venv and caches; data/ and mlruns/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Podium needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# An installed environment is left alone: both targets then work offline.
+$(VENV)/installed: requirements.lock pyproject.toml | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,41 @@
+"""A lock between processes that a dead process can't keep: the kernel drops it with its holder."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from podium.errors import RefusedError
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[None]:
+    """Hold the lock file `path` within the block.
+
+    Raises RefusedError naming the holder where another process has it and `wait` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise RefusedError(
+                f"{purpose or path.name} is already under way: {_holder(file.read())}"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    try:
+        who = json.loads(text)
+        return f"process {who['pid']} on {who['host']} holds it since {who['since']}"
+    except (ValueError, KeyError):
+        return "another process holds it"

@@ -1,0 +1,29 @@
+"""Where everything lies: the only path constants of the project.
+
+Stages run in the project's root. Under `dvc exp run --temp` they run in a copy below `.dvc/tmp` while what was
+executed still belongs to the one real `mlruns/`: DVC names the real root in `DVC_ROOT`.
+"""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+DATA = Path("data")
+PREPARED = DATA / "prepared"
+SEALED = DATA / "sealed"
+SEARCH = DATA / "search"
+SELECTED = DATA / "selected"
+RETRAINED = DATA / "retrained"
+EVALUATED = DATA / "evaluated"
+REGISTERED = DATA / "registered"
+
+
+def root() -> Path:
+    """The project's real root, also from inside an experiment's temporary copy."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def mlruns() -> Path:
+    """The folder of what was executed: tracking database, artifacts, study, checkpoints."""
+    return root() / "mlruns"
