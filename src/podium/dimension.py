@@ -68,9 +68,7 @@ class Dimension(BaseModel):
         """What is wrong with this dimension for the field `name`: each a sentence that begins with the name."""
         fields = list(Recipe().flat())
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1) or [
-                f for f in fields if f.endswith("." + name)
-            ]
+            close = difflib.get_close_matches(name, fields, n=1) or [f for f in fields if f.endswith("." + name)]
             hint = f"did you mean {close[0]}?" if close else f"these may be searched: {', '.join(fields)}"
             return [f"{name}: is not a field of the model or the training; {hint}"]
         lines = [f"{name}: {line}" for line in self._bound_problems(name)]
@@ -102,9 +100,7 @@ def _when_problems(name: str, other: str, values: list[Value], space: dict[str, 
     if other == name or other not in Recipe().flat():
         return [f"{other}: is not another field of the model or the training"]
     if other in space and space[other].when:
-        return [
-            f"{other}: has a `when` of its own; a condition may only look at a dimension that always exists"
-        ]
+        return [f"{other}: has a `when` of its own; a condition may only look at a dimension that always exists"]
     if not values:
         return [f"{other}: must name at least one value; got []"]
     return [f"{other}: {line}" for value in values for line in field_problems(other, value)]

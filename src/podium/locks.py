@@ -24,9 +24,7 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
-            raise RefusedError(
-                f"{purpose or path.name} is already under way: {_holder(file.read())}"
-            ) from None
+            raise RefusedError(f"{purpose or path.name} is already under way: {_holder(file.read())}") from None
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
         file.flush()
