@@ -38,6 +38,8 @@ class TrainedModel:
     """The fresh seeds on which the configuration was confirmed."""
     run_id: str
     """MLflow run of the retraining."""
+    threads: int = 1
+    """Intra-op threads of the training, on which the last bits of a sum depend."""
     weights_digest: str = ""
     """SHA-256 over the names and values of the weights."""
 

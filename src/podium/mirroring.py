@@ -1,0 +1,65 @@
+"""One session of the mirror with MLflow: the parent run, the trials' runs, and their reconciliation at both ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+from mlflow.entities import Metric
+from optuna.trial import FrozenTrial, TrialState
+
+from podium import sync
+from podium.mirror import Parent
+from podium.params import TrackingParams
+from podium.record import KIND_TAG, STUDY_TAG
+from podium.tracking import Tracking, connect
+from podium.trial_logger import TrialLogger, find_or_create
+
+
+@dataclass
+class Session:
+    """MLflow, open for one study."""
+
+    study: optuna.Study
+    tracking: Tracking
+    logger: TrialLogger
+    parent_run_id: str
+    owns_parent: bool
+
+    @staticmethod
+    def open(study: optuna.Study, params: TrackingParams, parent: Parent) -> "Session":
+        """Connect, find or make the parent run, and bring what an earlier session left undone."""
+        tracking = connect(params)
+        run_id = find_or_create(tracking, parent.study, {STUDY_TAG: parent.study, KIND_TAG: "search"})
+        if parent.owned:
+            for key, value in parent.tags.items():
+                tracking.client.set_tag(run_id, key, value)
+            tracking.client.update_run(run_id, status="RUNNING")
+        session = Session(study, tracking, TrialLogger(tracking, run_id), run_id, parent.owned)
+        sync.repair(tracking, study, session.logger)
+        return session
+
+    def log(self, trial: FrozenTrial, history: Sequence[dict[str, float]] | None) -> None:
+        """Bring one trial."""
+        self.logger.log(self.study, trial, history)
+
+    def finish(self, *, interrupted: bool) -> None:
+        """See that study and MLflow agree, and close the parent run; open runs of an interrupted search end KILLED."""
+        sync.repair(self.tracking, self.study, self.logger)
+        if interrupted:
+            sync.end_open_runs(self.tracking, self.study)
+        if not self.owns_parent:
+            return
+        self._summarise()
+        self.tracking.client.set_terminated(self.parent_run_id, "KILLED" if interrupted else "FINISHED")
+
+    def _summarise(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        values: dict[str, float] = {
+            f"trials_{state.name.lower()}": sum(t.state == state for t in trials) for state in states
+        }
+        if values["trials_complete"]:
+            values["best_objective"] = self.study.best_value
+            values["best_trial"] = self.study.best_trial.number
+        metrics = [Metric(key, value, 0, 0) for key, value in values.items()]
+        self.tracking.client.log_batch(self.parent_run_id, metrics)

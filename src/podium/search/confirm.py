@@ -1,0 +1,152 @@
+"""The confirmation: the best configurations again on fresh seeds, chosen by mean.
+
+The best of a hundred single runs is the best partly by luck; how much of its lead was luck is measured here. It is a
+study like the search's, of given trials, so that it survives the same kills and is mirrored in the same way.
+"""
+
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from podium.closure import code_digest
+from podium.dataset import DatasetInfo, write_json
+from podium.errors import InputError, PodiumError
+from podium.mirror import Parent
+from podium.params import Params, SearchParams, SelectParams
+from podium.recipe import Recipe
+from podium.search import session
+from podium.search.study import name_of
+from podium.seeds import derive
+
+
+def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
+    """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
+    best = _read(searched / "best.json")
+    candidates = distinct(_read(searched / "ranking.json"), params.select.top_k)
+    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
+    study, _ = session.run(plan, prepared, params.runtime, params.tracking)
+    chosen = choose(study, candidates, best)
+    out.mkdir(parents=True, exist_ok=True)
+    _log(params, best["study"], chosen)
+    write_json(out / "config.json", chosen)
+    print(_sentence(chosen))
+    return chosen
+
+
+def distinct(ranking: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` entries of `ranking` whose recipes differ."""
+    found: list[dict[str, Any]] = []
+    for entry in ranking:
+        if all(entry["recipe"] != other["recipe"] for other in found):
+            found.append(entry)
+    return found[:count]
+
+
+def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
+    """The candidate with the best mean over the fresh seeds; equal means go to the better rank.
+
+    `inflation` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
+    loss: below).
+    """
+    sign = -1 if best["metric"] == "loss" else 1
+    tried = [entry | _fresh(study, rank) for rank, entry in enumerate(candidates)]
+    confirmed = [entry for entry in tried if entry["values"]]
+    if not confirmed:
+        reasons = {t.user_attrs.get("reason", "") for t in study.get_trials(deepcopy=False)}
+        raise PodiumError(f"no candidate could be run again on a fresh seed: {'; '.join(sorted(reasons))}")
+    first = tried[0]
+    chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
+    return {
+        "study": best["study"],
+        "metric": best["metric"],
+        **{key: chosen[key] for key in ("trial", "recipe", "value", "mean", "std", "values", "seeds")},
+        "inflation": sign * (first["value"] - first["mean"]) if first["values"] else None,
+        "candidates": [{k: v for k, v in entry.items() if k != "recipe"} for entry in tried],
+    }
+
+
+def _fresh(study: optuna.Study, rank: int) -> dict[str, Any]:
+    """The fresh runs of the candidate of `rank`, as far as they completed."""
+    runs = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("rank") == rank]
+    done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
+    values = [float(t.value) for t in done if t.value is not None]
+    return {
+        "values": values,
+        "seeds": [int(t.user_attrs["seed"]) for t in done],
+        "mean": fmean(values) if values else None,
+        "std": stdev(values) if len(values) > 1 else None,
+        "failed": len(runs) - len(done),
+    }
+
+
+def _plan(
+    select: SelectParams,
+    search: SearchParams,
+    best: dict[str, Any],
+    candidates: list[dict[str, Any]],
+    info: DatasetInfo,
+) -> session.Plan:
+    facts = {
+        "search": best["study"],
+        "candidates": [entry["recipe"] for entry in candidates],
+        "seeds": select.seeds,
+        "data": info.digest,
+        "code": code_digest("podium.fit"),
+    }
+    trials: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for rank, entry in enumerate(candidates):
+        for index in range(select.seeds):
+            trials.append(({}, _attributes(rank, index, entry, best["seed"])))
+    params = search.model_copy(
+        update={
+            "n_trials": len(trials),
+            "metric": best["metric"],
+            "space": {},
+            "pruner": "none",
+            "sampler": "random",
+            "timeout": None,
+            "plateau": None,
+            "max_failures": len(trials),
+        }
+    )
+    parent = Parent(best["study"], {}, owned=False)
+    return session.Plan(name_of("confirm", facts), facts, params, Recipe(), parent, "select", trials)
+
+
+def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) -> dict[str, Any]:
+    seed = derive(search_seed, "confirm", entry["trial"], index)
+    name = f"confirm-{entry['trial']:03d}-seed-{index + 1}"
+    return {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
+
+
+def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
+    """What the confirmation found, on the search's parent run."""
+    from mlflow.entities import Metric, RunTag  # here: the driver of a search does without MLflow until it has run
+
+    from podium.record import KIND_TAG, STUDY_TAG
+    from podium.tracking import connect
+    from podium.trial_logger import find_or_create
+
+    tracking = connect(params.tracking)
+    run_id = find_or_create(tracking, search_study, {STUDY_TAG: search_study, KIND_TAG: "search"})
+    values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    metrics = [Metric(key, value, 0, 0) for key, value in values.items() if value is not None]
+    tracking.client.log_batch(run_id, metrics, tags=[RunTag("podium.selected_trial", str(chosen["trial"]))])
+
+
+def _sentence(chosen: dict[str, Any]) -> str:
+    spread = f" ± {chosen['std']:.4f}" if chosen["std"] is not None else ""
+    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} on fresh seeds"
+    if chosen["inflation"] is not None:
+        text += f"; the search's best was {chosen['inflation']:+.4f} above what its configuration gives again"
+    return text
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro search`")
+    return json.loads(path.read_text(encoding="utf-8"))

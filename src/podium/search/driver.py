@@ -1,0 +1,257 @@
+"""The driver: it alone asks and tells the study. Workers only train, and every pool of workers looks the same to it.
+
+A trial's life: ask, hand to a worker, judge each reported epoch, tell. A trial that was running when the driver
+died is taken up again under its own number, from its checkpoint, before anything new is asked.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.errors import PodiumError
+from podium.history import Epoch
+from podium.params import RuntimeParams, SearchParams
+from podium.recipe import Recipe
+from podium.search import study as studies
+from podium.search.budget import Budget
+from podium.search.messages import Ended, Lost, Report, Task
+from podium.search.pool import Pool
+from podium.search.space import suggest
+from podium.seeds import derive
+
+TICK = 0.2
+"""Seconds the driver waits for its workers before it looks at the clock and its signals again."""
+
+
+class Watcher(Protocol):
+    """Something that is told of every trial: the tracking mirror, the progress bar."""
+
+    def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """An epoch of a running trial has ended."""
+        ...
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """A trial has been told to the study."""
+        ...
+
+    def note(self, line: str) -> None:
+        """Something a person may want to know."""
+        ...
+
+
+@dataclass
+class _Live:
+    """A trial that is with a worker."""
+
+    trial: optuna.Trial
+    task: Task
+    reported: frozenset[int] = frozenset()
+    """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
+    history: list[Epoch] = field(default_factory=list)
+
+
+class Driver:
+    """Runs trials of one study until its budget is spent."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        pool: Pool,
+        params: SearchParams,
+        runtime: RuntimeParams,
+        base: Recipe,
+        checkpoints: Path,
+        watchers: list[Watcher],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.study = study
+        self.pool = pool
+        self.params = params
+        self.runtime = runtime
+        self.base = base
+        self.budget = Budget.of(params)
+        self.checkpoints = checkpoints
+        self.watchers = watchers
+        self.stopping = stopping
+        self.live: dict[int, _Live] = {}
+        self.metric = "val_" + params.metric
+        self._earlier_seconds: float = study.user_attrs.get("seconds", 0.0)
+        self._started = time.monotonic()
+
+    def run(self) -> bool:
+        """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
+
+        Raises PodiumError where too many trials in a row failed.
+        """
+        left_running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        unfinished = sorted(left_running, key=lambda t: t.number)
+        try:
+            while not self.stopping():
+                self._fill(unfinished)
+                if not self.live:
+                    return True
+                if self._handle_events():
+                    self._end_when_nothing_works()
+        except PodiumError:
+            self._pause()
+            raise
+        self._pause()
+        return False
+
+    def _fill(self, unfinished: list[FrozenTrial]) -> None:
+        """Give every free worker a trial: first those that were left running, then new ones."""
+        while len(self.live) < self.pool.capacity and unfinished:
+            self._take_up(unfinished.pop(0))
+        while len(self.live) < self.pool.capacity and not self._spent():
+            self._start(studies.ask(self.study, self.params))
+
+    def seconds(self) -> float:
+        """The search's time over all sessions."""
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    def _spent(self) -> str:
+        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.seconds())
+
+    def _start(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> None:
+        number = trial.number
+        recipe, seed = self._configuration(trial)
+        path = self.checkpoints / f"{number:06d}.ckpt"
+        task = Task(
+            number,
+            1,
+            seed,
+            recipe.model_dump(),
+            str(path),
+            self.runtime.checkpoint_seconds,
+            self.params.trial_timeout,
+        )
+        self.live[number] = _Live(trial, task, reported)
+        self.pool.submit(task)
+
+    def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
+        """What a trial trains, on which seed: as recorded with it, or asked for now and recorded."""
+        recorded = trial.user_attrs
+        if "recipe" in recorded and "seed" in recorded:
+            return self.base.replace(recorded["recipe"]), int(recorded["seed"])
+        recipe = suggest(trial, self.params.space, self.base)
+        seed = derive(self.params.seed, "trial", trial.number)
+        trial.set_user_attr("seed", seed)
+        trial.set_user_attr("recipe", recipe.flat())
+        return recipe, seed
+
+    def _take_up(self, frozen: FrozenTrial) -> None:
+        self._note(f"trial {frozen.number} was left running and goes on")
+        self._start(studies.take_up(self.study, self.params, frozen), frozenset(frozen.intermediate_values))
+
+    def _handle_events(self) -> bool:
+        """Act on what workers sent. Returns whether a trial failed."""
+        failed = False
+        for event in self.pool.events(TICK):
+            live = self.live.get(event.number)
+            if live is None or live.task.attempt != event.attempt:
+                continue  # from a worker that was given up
+            if isinstance(event, Report):
+                self._judge(live, event)
+            elif isinstance(event, Ended):
+                self._end(live, event)
+            else:
+                self._restart(live, event)
+            failed = failed or self.study._storage.get_trial(live.trial._trial_id).state == TrialState.FAIL
+        return failed
+
+    def _judge(self, live: _Live, report: Report) -> None:
+        """Record an epoch, and let the trial go on or prune it."""
+        epoch = int(report.epoch["epoch"])
+        live.history.append(report.epoch)
+        if epoch not in live.reported:
+            live.trial.report(report.epoch[self.metric], epoch)
+        self.pool.answer(report, self._goes_on(live, epoch))
+        for watcher in self.watchers:
+            watcher.running(self._frozen(live), live.history)
+
+    def _goes_on(self, live: _Live, epoch: int) -> bool:
+        if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
+            return True
+        out_of_time = self.params.timeout is not None and self.seconds() >= self.params.timeout
+        return not out_of_time and not live.trial.should_prune()
+
+    def _end(self, live: _Live, ended: Ended) -> None:
+        for line in ended.notes:
+            self._note(line)
+        if ended.how == "interrupted":
+            return  # still RUNNING in the study, and in live until the driver has paused
+        live.history = ended.history or live.history
+        if ended.how == "failed":
+            self._fail(live, ended.reason, ended.trace)
+        elif ended.how == "stopped":
+            self._tell(live, TrialState.PRUNED)
+        else:
+            self._tell(live, TrialState.COMPLETE, live.history[-1][self.metric])
+
+    def _restart(self, live: _Live, lost: Lost) -> None:
+        """Hand the trial of a lost worker to another one, from its checkpoint; a bounded number of times."""
+        number = lost.number
+        if lost.attempt > self.runtime.max_restarts:
+            self._fail(live, f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})")
+            return
+        self._note(f"trial {number}: {lost.reason}; it goes on from its last checkpoint")
+        task = replace(live.task, attempt=lost.attempt + 1)
+        reported = live.reported | {int(epoch["epoch"]) for epoch in live.history}
+        self.live[number] = _Live(live.trial, task, reported)
+        self.pool.submit(task)
+
+    def _fail(self, live: _Live, reason: str, trace: str = "") -> None:
+        live.trial.set_user_attr("reason", reason)
+        if trace:
+            live.trial.set_user_attr("traceback", trace)
+        self._note(f"trial {live.task.number} failed: {reason}")
+        self._tell(live, TrialState.FAIL)
+
+    def _end_when_nothing_works(self) -> None:
+        row = self.budget.failures(self.study.get_trials(deepcopy=False))
+        if row:
+            first = row[0].user_attrs.get("reason", "no reason was recorded")
+            raise PodiumError(
+                f"the last {len(row)} trials all failed (search.max_failures {self.params.max_failures});"
+                f" the first of them, trial {row[0].number}, because: {first}"
+            )
+
+    def _tell(self, live: _Live, state: TrialState, value: float | None = None) -> None:
+        live.trial.set_user_attr("history", live.history)
+        self.study.tell(live.trial, value, state=state)
+        self.study.set_user_attr("seconds", round(self.seconds(), 3))
+        del self.live[live.task.number]
+        Path(live.task.checkpoint).unlink(missing_ok=True)
+        frozen = self._frozen(live)
+        for watcher in self.watchers:
+            watcher.ended(frozen)
+
+    def _pause(self) -> None:
+        """Have the running trials saved: each ends as interrupted, or as what it just became."""
+        self.pool.pause()
+        deadline = time.monotonic() + 10
+        waiting = set(self.live)
+        while waiting and time.monotonic() < deadline:
+            for event in self.pool.events(TICK):
+                live = self.live.get(event.number)
+                if live is None or live.task.attempt != event.attempt:
+                    continue
+                if isinstance(event, Report):
+                    self._judge(live, event)
+                else:
+                    waiting.discard(event.number)
+                    if isinstance(event, Ended):
+                        self._end(live, event)
+        self.study.set_user_attr("seconds", round(self.seconds(), 3))
+
+    def _frozen(self, live: _Live) -> FrozenTrial:
+        return self.study._storage.get_trial(live.trial._trial_id)
+
+    def _note(self, line: str) -> None:
+        for watcher in self.watchers:
+            watcher.note(line)

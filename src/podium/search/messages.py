@@ -1,0 +1,60 @@
+"""What driver and workers say to each other: plain dataclasses of plain values; every pool carries the same ones."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from podium.history import Epoch
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to train, or to go on with."""
+
+    number: int
+    attempt: int
+    """1, and one more each time the trial had to be handed to a worker again: answers of older attempts are void."""
+    seed: int
+    recipe: dict[str, dict[str, Any]]
+    checkpoint: str
+    checkpoint_seconds: float
+    timeout: float | None = None
+    """Seconds of training after which the trial fails."""
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must belong to."""
+        return f"trial {self.number} seed {self.seed} {self.recipe}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """An epoch of a trial has ended; the worker waits to hear whether to go on."""
+
+    number: int
+    attempt: int
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial has ended. interrupted: it was saved and will go on another time; stopped: the driver said so."""
+
+    number: int
+    attempt: int
+    how: Literal["finished", "stopped", "interrupted", "failed"]
+    history: list[Epoch] = field(default_factory=list)
+    reason: str = ""
+    trace: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker of a trial is gone: killed, crashed, or out of memory."""
+
+    number: int
+    attempt: int
+    reason: str
+
+
+Event = Report | Ended | Lost

@@ -1,0 +1,136 @@
+"""The search as a stage sees it: a plan from params.yaml, a session, and its outcome as files."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.closure import code_digest
+from podium.dataset import DatasetInfo, write_json
+from podium.errors import PodiumError
+from podium.mirror import Parent
+from podium.params import Params
+from podium.search import session
+from podium.search.space import point
+from podium.search.study import identity, name_of
+
+KEPT_IN_RANKING = 100
+"""Completed trials in ranking.json: as many as `select.top_k` may ask for."""
+ENOUGH_FOR_IMPORTANCES = 8
+"""Completed trials below which an importance is noise."""
+
+
+def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
+    """Search over `prepared` (train and val only) and write trials.csv, best.json and importances.json to `out`."""
+    plan = plan_of(params, DatasetInfo.read(prepared))
+    study, parent = session.run(plan, prepared, params.runtime, params.tracking)
+    out.mkdir(parents=True, exist_ok=True)
+    write_trials(out / "trials.csv", study)
+    best = _best(study)
+    write_json(out / "importances.json", importances(study))
+    write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
+    # Written last: where it is, the rest is whole.
+    facts = {"study": plan.name, "parent_run_id": parent, "metric": params.search.metric, "seed": params.search.seed}
+    write_json(out / "best.json", about(best) | facts)
+    states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
+    counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    print(f"{plan.name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
+    return study
+
+
+def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
+    """The search that `params` and the prepared images describe."""
+    base = params.recipe()
+    facts = identity(params.search, base, info.digest, code_digest("podium.fit"))
+    name = name_of("search", facts)
+    enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    if params.search.defaults_first:
+        values = point(params.search.space, base, base)
+        if isinstance(values, str):
+            print(f"search.defaults_first: `model` and `train` are no point of the space ({values}); left out")
+        else:
+            enqueued.append((dict(values), {}))
+    tags = {"podium.data_digest": info.digest, "podium.source": info.source}
+    if os.environ.get("DVC_EXP_NAME"):
+        tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
+    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued)
+
+
+def write_trials(path: Path, study: optuna.Study) -> None:
+    """Every trial by number: number, state, value, last reported value, epochs, seed, and the searched fields.
+
+    The file has nothing that differs between two equal searches, such as times.
+    """
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    fields = sorted({name for t in trials for name in t.params})
+    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for trial in sorted(trials, key=lambda t: t.number):
+            writer.writerow(_row(trial))
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    history = trial.user_attrs.get("history", [])
+    last = trial.last_step
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "value": trial.value if trial.state == TrialState.COMPLETE else "",
+        "last_value": "" if last is None else trial.intermediate_values[last],
+        "epochs": len(history),
+        "seed": trial.user_attrs.get("seed", ""),
+        **trial.params,
+    }
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """The completed trials, best first; equal values by validation loss, then by number."""
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+
+    def order(trial: FrozenTrial) -> tuple[float, float, int]:
+        value = trial.value if trial.value is not None else float("inf")
+        return sign * value, trial.user_attrs["history"][-1]["val_loss"], trial.number
+
+    return sorted(complete, key=order)
+
+
+def _best(study: optuna.Study) -> FrozenTrial:
+    complete = ranked(study)
+    if not complete:
+        failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
+        reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
+        raise PodiumError(
+            f"no trial of {study.study_name} was completed ({reason}); raise search.n_trials or widen search.space"
+        )
+    return complete[0]
+
+
+def about(trial: FrozenTrial) -> dict[str, Any]:
+    """A completed trial as the ranking has it."""
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "val_loss": trial.user_attrs["history"][-1]["val_loss"],
+        "trial_seed": trial.user_attrs["seed"],
+        "recipe": trial.user_attrs["recipe"],
+    }
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much of the objective's variance each dimension decides (PED-ANOVA: Watanabe et al. 2023).
+
+    Empty where too few trials completed, or all with one value.
+    """
+    values = [t.value for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    if len(values) < ENOUGH_FOR_IMPORTANCES or len(set(values)) < 2:
+        return {}
+    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {name: round(float(value), 6) for name, value in found.items()}

@@ -1,0 +1,107 @@
+"""One session of a search: workers, study, mirror, progress and signals around a driver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from podium import paths
+from podium.errors import InterruptedSearchError
+from podium.locks import locked
+from podium.mirror import Mirror, Parent
+from podium.params import RuntimeParams, SearchParams, TrackingParams
+from podium.recipe import Recipe
+from podium.search import processes
+from podium.search import study as studies
+from podium.search.driver import Driver
+from podium.search.pool import Pool
+from podium.search.progress import Progress
+from podium.signals import stop_signals
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be searched."""
+
+    name: str
+    """Of the study: see study.name_of."""
+    facts: dict[str, Any]
+    """What the name is a digest of."""
+    params: SearchParams
+    base: Recipe
+    parent: Parent
+    title: str
+    enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    """(parameters, attributes) of trials to run before any that the sampler proposes."""
+
+
+def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingParams) -> tuple[optuna.Study, str]:
+    """Run what is missing of `plan` and return its study and the id of its parent run in MLflow.
+
+    Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    home = paths.mlruns()
+    with locked(home / "locks" / f"{plan.name}.lock", purpose=f"the search {plan.name}"):
+        study = studies.open_study(studies.open_storage(home / "optuna.journal"), plan.name, plan.params, plan.facts)
+        if not study.get_trials(deepcopy=False):
+            for parameters, attributes in plan.enqueued:
+                study.enqueue_trial(parameters, attributes)
+        progress = Progress(study, plan.params.n_trials, plan.title)
+        mirror = Mirror(study, tracking, plan.parent, progress.note)
+        interrupted = True
+        with stop_signals() as received:
+            try:
+                checkpoints = home / "checkpoints" / plan.name
+                _drive(study, plan, prepared, runtime, checkpoints, [mirror, progress], lambda: bool(received))
+                interrupted = bool(received)
+            finally:
+                progress.close()
+                mirror.close(interrupted=interrupted)
+    if mirror.error:
+        print(f"MLflow is not in step with the search; `podium sync` brings it there. {mirror.error}")
+    if received:
+        raise InterruptedSearchError(_farewell(study, plan), received[0])
+    return study, mirror.parent_run_id or ""
+
+
+def _drive(
+    study: optuna.Study,
+    plan: Plan,
+    prepared: Path,
+    runtime: RuntimeParams,
+    checkpoints: Path,
+    watchers: list[Any],
+    stopping: Callable[[], bool],
+) -> None:
+    left = plan.params.n_trials - sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    if left <= 0:
+        return
+    pool = open_pool(prepared, runtime, left)
+    try:
+        Driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
+    finally:
+        pool.close()
+
+
+def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
+    """The workers that `runtime` asks for, no more than `at_most`."""
+    if runtime.engine == "inline":
+        from podium.search.inline import open_inline
+
+        return open_inline(prepared, runtime)
+    setup = processes.Setup(str(prepared), runtime.device, runtime.threads)
+    return processes.ProcessPool(min(runtime.workers or processes.cores(), at_most), setup)
+
+
+def _farewell(study: optuna.Study, plan: Plan) -> str:
+    trials = study.get_trials(deepcopy=False)
+    ended = sum(t.state.is_finished() for t in trials)
+    running = sum(t.state == TrialState.RUNNING for t in trials)
+    return (
+        f"stopped after {ended} of {plan.params.n_trials} trials, {running} more saved in the middle;"
+        " `dvc repro` goes on from here"
+    )

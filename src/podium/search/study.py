@@ -1,0 +1,165 @@
+"""The study: where it is kept, what makes it this one and no other, and what it asks next.
+
+A study's name is a digest of everything that decides its results. So raising the budget continues it, an edited
+space or a changed image starts another one, and undoing the edit finds the first again.
+"""
+
+import hashlib
+import json
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock  # the documented base class has no public name
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.locks import locked
+from podium.params import SearchParams
+from podium.recipe import Recipe
+from podium.seeds import derive
+
+NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "space"}
+"""Fields of SearchParams that say how long to search, not what a trial's result is (the space is named apart)."""
+
+
+class KernelLock(BaseJournalFileLock):
+    """The journal's lock, held through the kernel, which drops it with its holder.
+
+    Optuna's own lock file outlives a killed driver and makes the next one wait for half a minute. Nobody else writes
+    while the lock is held, so a last line without an end was left by a writer that died: it is cut off.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._held: ExitStack | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then mend the journal's end."""
+        with ExitStack() as stack:
+            stack.enter_context(locked(self._journal.with_suffix(".lock"), wait=True))
+            _cut_torn_line(self._journal)
+            self._held = stack.pop_all()
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def open_storage(journal: Path) -> JournalStorage:
+    """Optuna's journal file at `journal`, made where it does not exist."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    lock = KernelLock(journal)
+    if lock.acquire():
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(journal), lock))
+
+
+def identity(params: SearchParams, base: Recipe, data_digest: str, code_digest: str) -> dict[str, Any]:
+    """Everything that decides what the trials of a search are."""
+    fields = base.flat()
+    return {
+        "data": data_digest,
+        "code": code_digest,
+        "search": params.model_dump(exclude=NEUTRAL),
+        "space": {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.space.items())},
+        "fixed": {name: value for name, value in fields.items() if name not in params.space},
+        "first": fields if params.defaults_first else {},
+    }
+
+
+def name_of(kind: str, facts: dict[str, Any]) -> str:
+    """The study's name: its kind and a digest of its identity."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"{kind}-{digest[:12]}"
+
+
+def open_study(storage: JournalStorage, name: str, params: SearchParams, facts: dict[str, Any]) -> optuna.Study:
+    """The study called `name`, made where it does not exist."""
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        load_if_exists=True,
+        direction="minimize" if params.metric == "loss" else "maximize",
+        sampler=build_sampler(params, 0),
+        pruner=build_pruner(params),
+    )
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("identity", facts)
+    return study
+
+
+def build_sampler(params: SearchParams, number: int) -> BaseSampler:
+    """The sampler for trial `number`: its seed follows from the study's seed and that number alone.
+
+    So a search that was killed asks the same again. Every option on which a proposal depends is named: Optuna's
+    defaults have changed before. TPE: Bergstra et al. 2011; multivariate: Falkner et al. 2018.
+    """
+    seed = derive(params.seed, "ask", number)
+    if params.sampler == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        # `group` (dimensions that exist for some configurations only) is marked experimental; it is what we need.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            n_startup_trials=params.startup_trials,
+            n_ei_candidates=24,
+            seed=seed,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def build_pruner(params: SearchParams) -> BasePruner:
+    """The pruner that `params` names. halving: Jamieson and Talwalkar 2016; hyperband: Li et al. 2018."""
+    if params.pruner == "median":
+        return MedianPruner(n_startup_trials=params.pruner_startup, n_warmup_steps=params.pruner_warmup)
+    rung = max(1, params.pruner_warmup)
+    if params.pruner == "halving":
+        return SuccessiveHalvingPruner(min_resource=rung, reduction_factor=params.pruner_factor)
+    if params.pruner == "hyperband":
+        return HyperbandPruner(min_resource=rung, reduction_factor=params.pruner_factor)
+    return NopPruner()
+
+
+def ask(study: optuna.Study, params: SearchParams) -> optuna.Trial:
+    """The next trial of `study`; a waiting (enqueued) one comes first."""
+    started = sum(t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
+    study.sampler = build_sampler(params, started)
+    return study.ask()
+
+
+def take_up(study: optuna.Study, params: SearchParams, frozen: FrozenTrial) -> optuna.Trial:
+    """A trial that a lost driver left RUNNING, as an object that can be asked and told again.
+
+    Optuna's constructor for it is semi-public: this is the only place that uses it.
+    """
+    study.sampler = build_sampler(params, frozen.number)
+    return optuna.Trial(study, frozen._trial_id)
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop an unfinished last line, which Optuna would take for a broken log."""
+    if not journal.is_file():
+        return
+    with journal.open("rb+") as file:
+        size = file.seek(0, 2)
+        while size > 0:
+            start = max(0, size - 65536)
+            file.seek(start)
+            block = file.read(size - start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            size = start
+        file.truncate(0)

@@ -1,0 +1,126 @@
+"""A worker's part of the search: train a trial, report each epoch, stop when told. No Optuna, no MLflow here."""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from podium import checkpoint
+from podium.batches import Batches
+from podium.dataset import DatasetInfo, open_split
+from podium.fit import DivergedError, Images, TrainingRun
+from podium.history import Epoch
+from podium.recipe import Recipe
+from podium.search.messages import Ended, Report, Task
+
+
+class StopTrial(Exception):  # noqa: N818 (not an error: the driver's answer)
+    """The driver wants no more of this trial."""
+
+
+class PauseTrial(Exception):  # noqa: N818 (not an error: the driver is going away)
+    """The trial is saved and goes on another time."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every trial of a search shares: the images, held once."""
+
+    train: Batches
+    val: Batches
+    images: Images
+    device: torch.device
+
+    @staticmethod
+    def load(prepared: Path, device: torch.device) -> "Material":
+        """The training and validation images of data/prepared, on `device`."""
+        info = DatasetInfo.read(prepared)
+        channels, height, width = info.shape
+        images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+        train, val = open_split(prepared / "train"), open_split(prepared / "val")
+        return Material(Batches.of([train], device), Batches.of([val], device), images, device)
+
+
+def run_trial(
+    task: Task, material: Material, report: Callable[[Report], bool], pausing: Callable[[], bool] = lambda: False
+) -> Ended:
+    """Train `task` from its checkpoint or from the start.
+
+    `report` is called with each epoch's end and returns whether to go on. Where `pausing` turns true the trial is
+    saved at its next step. Whatever goes wrong in a trial is its own failure and comes back as such.
+    """
+    notes: list[str] = []
+    history: list[Epoch] = []
+    try:
+        run = _open(task, material, notes)
+        history = run.history
+        keeper = _Keeper(task, pausing)
+
+        def on_epoch(run: TrainingRun) -> None:
+            if not report(Report(task.number, task.attempt, run.history[-1])):
+                raise StopTrial
+            keeper.after_epoch(run)
+
+        run.train(material.train, material.val, keeper.after_step, on_epoch)
+        return Ended(task.number, task.attempt, "finished", run.history, notes=notes)
+    except StopTrial:
+        return Ended(task.number, task.attempt, "stopped", history, notes=notes)
+    except PauseTrial:
+        return Ended(task.number, task.attempt, "interrupted", history, notes=notes)
+    except (DivergedError, TimeoutError) as error:
+        return Ended(task.number, task.attempt, "failed", history, str(error), notes=notes)
+    except Exception as error:
+        reason = _out_of_memory(error) or f"{type(error).__name__}: {error}"
+        return Ended(task.number, task.attempt, "failed", history, reason, traceback.format_exc(), notes)
+
+
+def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
+    run = TrainingRun(Recipe.model_validate(task.recipe), material.images, task.seed, material.device)
+    try:
+        state = checkpoint.load(Path(task.checkpoint), task.identity)
+    except checkpoint.TornCheckpointError as error:
+        notes.append(f"trial {task.number} starts again: {error}")
+        state = None
+    if state is not None:
+        run.restore(state)
+        notes.append(f"trial {task.number} goes on from epoch {run.epoch}, step {run.step}")
+    return run
+
+
+class _Keeper:
+    """Saves a trial every few seconds, and at once when the search is about to pause."""
+
+    def __init__(self, task: Task, pausing: Callable[[], bool]) -> None:
+        self.task = task
+        self.pausing = pausing
+        self.started = self.saved = time.monotonic()
+
+    def after_step(self, run: TrainingRun) -> None:
+        if self.pausing():
+            self._save(run)
+            raise PauseTrial
+        now = time.monotonic()
+        if now - self.saved >= self.task.checkpoint_seconds:
+            self._save(run)
+        limit = self.task.timeout
+        if limit is not None and now - self.started > limit:
+            raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")
+
+    def after_epoch(self, run: TrainingRun) -> None:
+        if run.history[-1]["seconds"] >= self.task.checkpoint_seconds:
+            self._save(run)
+
+    def _save(self, run: TrainingRun) -> None:
+        checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+        self.saved = time.monotonic()
+
+
+def _out_of_memory(error: Exception) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return f"out of memory: {error}"
+    return ""

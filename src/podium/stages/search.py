@@ -1,0 +1,27 @@
+"""search: the study over `search.space`, its trials mirrored to MLflow, its outcome in data/search."""
+
+from podium import entry, paths
+from podium.params import Params, load
+
+# Worker processes import this module anew as their main one: what only the driver needs is imported in main().
+
+
+def main() -> None:
+    """Run the stage as DVC does."""
+    from podium.search import processes
+
+    params = load(paths.PARAMS)
+    if params.runtime.engine == "processes":
+        processes.warm_up()
+    run(params)
+
+
+def run(params: Params) -> None:
+    """Search and write data/search."""
+    from podium.search.outcome import search
+
+    search(params, paths.PREPARED, paths.SEARCH)
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,27 @@
+"""select: the best configurations of the search, run again on fresh seeds and chosen by mean."""
+
+from podium import entry, paths
+from podium.params import Params, load
+
+# Worker processes import this module anew as their main one: what only the driver needs is imported in run().
+
+
+def main() -> None:
+    """Run the stage as DVC does."""
+    from podium.search import processes
+
+    params = load(paths.PARAMS)
+    if params.runtime.engine == "processes":
+        processes.warm_up()
+    run(params)
+
+
+def run(params: Params) -> None:
+    """Confirm and write data/selected."""
+    from podium.search.confirm import confirm
+
+    confirm(params, paths.PREPARED, paths.SEARCH, paths.SELECTED)
+
+
+if __name__ == "__main__":
+    entry.run(main)
