@@ -34,23 +34,23 @@ class TrainParams(BaseModel):
 
     model_config = FROZEN
 
-    epochs: int = Field(default=30, ge=1, le=10_000)
+    epochs: int = Field(default=20, ge=1, le=10_000)
     """Passes over the training images."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
+    batch_size: int = Field(default=32, ge=1, le=65_536)
     """Images a step."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd (Nesterov where momentum > 0) or adamw."""
-    learning_rate: float = Field(default=0.05, gt=0, le=10)
+    learning_rate: float = Field(default=0.003, gt=0, le=10)
     """Peak learning rate."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd; adamw has its own and leaves this unread."""
-    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
     """L2 penalty (sgd) or decoupled decay (adamw) of weights; biases are left out."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
     """Learning rate over the steps: constant, cosine to zero, or linear warm-up and linear decay to zero."""
     warmup: Unit = 0.2
     """Share of the steps over which one_cycle rises to its peak."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target spread evenly over the classes."""
     shift: int = Field(default=0, ge=0, le=64)
     """Each image is moved by up to this many pixels each way, at random (0: off)."""

@@ -1,8 +1,10 @@
-"""The way into MLflow: one store, one experiment, made once. With `registry` the only code that imports mlflow."""
+"""The way into MLflow: one store, one experiment, made once."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # Said before mlflow is imported: no telemetry, and no look at a package index while a model is logged.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -10,8 +12,10 @@ os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
+from podium.errors import PodiumError
 from podium.locks import locked
 from podium.params import TrackingParams
 
@@ -42,10 +46,22 @@ def connect(params: TrackingParams) -> Tracking:
     uri = resolve_uri(params.uri)
     local = uri.startswith(SQLITE)
     folder = Path(uri.removeprefix(SQLITE)).parent if local else paths.mlruns()
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "mlflow.lock", wait=True):
-        client = MlflowClient(uri, registry_uri=uri)
-        return Tracking(client, uri, _experiment(client, params.experiment, folder if local else None))
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # its migrations are of no interest
+    try:
+        with locked(folder / "mlflow.lock", wait=True):
+            client = MlflowClient(uri, registry_uri=uri)
+            return Tracking(client, uri, _experiment(client, params.experiment, folder if local else None))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise PodiumError(
+            f"tracking.uri: {shown(uri)} does not work: {' '.join(str(error).split())[:300]}."
+            " See that the server is running or the folder can be written, then run again: what is done stays done"
+        ) from error
+
+
+def shown(uri: str) -> str:
+    """`uri` without the password that it may hold."""
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
 
 
 def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:

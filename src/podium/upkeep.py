@@ -1,0 +1,82 @@
+"""Keeping mlruns/ true and small: every study against its image in MLflow, and checkpoints that nobody needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from podium import paths, sync
+from podium.locks import locked
+from podium.params import TrackingParams
+from podium.record import KIND_TAG, STUDY_TAG
+from podium.search.study import open_storage
+from podium.sync import Difference
+from podium.tracking import Tracking, connect
+from podium.trial_logger import TrialLogger, find_or_create
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that no trial will read again."""
+
+    path: Path
+    size: int
+    """Bytes."""
+
+
+def studies(journal: Path) -> list[optuna.Study]:
+    """Every study of the journal; none where there is no journal."""
+    if not journal.is_file():
+        return []
+    storage = open_storage(journal)
+    names = sorted(optuna.get_all_study_names(storage))
+    return [optuna.load_study(study_name=name, storage=storage) for name in names]
+
+
+def sync_all(params: TrackingParams, *, repair: bool) -> dict[str, list[Difference]]:
+    """The differences of every study from MLflow, by study; with `repair` they are mended.
+
+    Raises RefusedError naming the holder while a search of one of the studies is running.
+    """
+    found: dict[str, list[Difference]] = {}
+    tracking = connect(params)
+    for study in studies(paths.mlruns() / "optuna.journal"):
+        lock = paths.mlruns() / "locks" / f"{study.study_name}.lock"
+        with locked(lock, purpose=f"the search {study.study_name}"):
+            if repair:
+                found[study.study_name] = sync.repair(tracking, study, _logger(tracking, study), thorough=True)
+                sync.end_open_runs(tracking, study)
+            else:
+                found[study.study_name] = sync.differences(tracking, study)
+    return found
+
+
+def leftovers() -> list[Leftover]:
+    """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
+
+    A retraining's checkpoint goes with its end; one that is there is of a retraining that has yet to go on.
+    """
+    running = {
+        (study.study_name, trial.number)
+        for study in studies(paths.mlruns() / "optuna.journal")
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    }
+    folder = paths.mlruns() / "checkpoints"
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [Leftover(path, path.stat().st_size) for path in files if not _needed(path, running)]
+
+
+def _needed(path: Path, running: set[tuple[str, int]]) -> bool:
+    if path.suffix != ".ckpt":
+        return False
+    if path.name.startswith("retrain-"):
+        return True
+    return path.stem.isdigit() and (path.parent.name, int(path.stem)) in running
+
+
+def _logger(tracking: Tracking, study: optuna.Study) -> TrialLogger:
+    parent = study.user_attrs.get("identity", {}).get("search", study.study_name)
+    parent = parent if isinstance(parent, str) else study.study_name
+    run_id = find_or_create(tracking, parent, {STUDY_TAG: parent, KIND_TAG: "search"})
+    return TrialLogger(tracking, run_id)
