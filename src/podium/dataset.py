@@ -123,15 +123,29 @@ def _about(folder: Path) -> dict[str, Any]:
     marker = folder / MARKER
     if not marker.is_file():
         raise InputError(f"{folder} holds no complete split ({MARKER} is missing): run `dvc repro prepare`")
-    about: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    try:
+        about: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, str(error)) from None
     return about
 
 
 def _open(folder: Path, about: dict[str, Any]) -> Split:
     # Mode "c" keeps the file read-only and the pages shared, while torch may wrap the array without a warning.
-    images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder, str(error)) from None
+    if list(images.shape) != [about["count"], *about["shape"]] or len(labels) != about["count"]:
+        raise _damaged(
+            folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}"
+        )
     return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"])
+
+
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(f"{folder} is damaged: {what}; run `dvc repro prepare`")
 
 
 def _digest(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:

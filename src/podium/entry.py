@@ -1,5 +1,6 @@
 """How every command ends: a sentence and an exit code for what a person can act on, a traceback for a bug."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
         sys.stdout.flush()
+        gc.freeze()  # no last collection over what torch and mlflow made: leaving takes 0.3 s instead of 1.6 s
     except PodiumError as error:
         print(f"podium: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

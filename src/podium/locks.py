@@ -8,18 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from podium.errors import RefusedError
+from podium.errors import PodiumError, RefusedError
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[None]:
     """Hold the lock file `path` within the block.
 
-    Raises RefusedError naming the holder where another process has it and `wait` is false.
+    Raises RefusedError naming the holder where another process has it and `wait` is false, PodiumError where the
+    file can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with _open(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -31,9 +32,19 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
         yield
 
 
+def _open(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise PodiumError(
+            f"{path} can't be written: {error.strerror}. It keeps two processes from the same work"
+        ) from None
+
+
 def _holder(text: str) -> str:
     try:
         who = json.loads(text)
         return f"process {who['pid']} on {who['host']} holds it since {who['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return "another process holds it"

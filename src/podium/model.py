@@ -20,7 +20,7 @@ class Normalize(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         # One multiply and one add a pixel: x / 255 / std - mean / std.
-        deviation = torch.tensor(std).clamp_min(1e-6).view(1, -1, 1, 1)
+        deviation = torch.tensor(std).clamp_min(1 / 255).view(1, -1, 1, 1)  # a channel may be constant
         self.register_buffer("scale", 1 / (255 * deviation))
         self.register_buffer("offset", -torch.tensor(mean).view(1, -1, 1, 1) / deviation)
 
@@ -54,12 +54,20 @@ def build_model(
 
 
 def _cnn_body(channels: int, height: int, width: int, wide: int) -> tuple[list[nn.Module], tuple[int, int]]:
-    """Two 3x3 convolutions without padding, each with a ReLU; larger maps are halved after each one."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((channels, wide), (wide, 2 * wide)):
-        layers += [nn.Conv2d(inputs, outputs, 3), nn.ReLU()]
-        height, width = height - 2, width - 2
-        if min(height, width) > LARGEST_UNPOOLED:
-            layers.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
-    return layers, (height, width)
+    """Two 3x3 convolutions without padding, each with a ReLU; a large map is halved once after the first one and as
+    often as it takes after the second."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, wide, 3), nn.ReLU()]
+    sides = _halve(layers, (height - 2, width - 2), at_most=1)
+    layers += [nn.Conv2d(wide, 2 * wide, 3), nn.ReLU()]
+    return layers, _halve(layers, (sides[0] - 2, sides[1] - 2), at_most=32)
+
+
+def _halve(layers: list[nn.Module], sides: tuple[int, int], at_most: int) -> tuple[int, int]:
+    """Append poolings of each side that is above LARGEST_UNPOOLED; returns the sides that are left."""
+    for _ in range(at_most):
+        if max(sides) <= LARGEST_UNPOOLED:
+            break
+        factors = tuple(2 if side > LARGEST_UNPOOLED else 1 for side in sides)
+        layers.append(nn.MaxPool2d(factors))
+        sides = (sides[0] // factors[0], sides[1] // factors[1])
+    return sides

@@ -3,21 +3,39 @@
 Every problem is reported at once, each with its dotted path, the rule and what was got.
 """
 
-import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from podium.dimension import Dimension
+from podium import problems
+from podium.dimension import Dimension, space_problems
 from podium.errors import InputError
 from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
 
+
+def _source(text: str) -> str:
+    if not re.fullmatch(r"digits|torchvision:[A-Za-z0-9]+", text):
+        raise ValueError(f"must be digits or torchvision:<class>, such as torchvision:FashionMNIST; got {text!r}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError(
+            f"must be at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first; got {text!r}"
+        )
+    return text
+
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Source = Annotated[str, AfterValidator(_source)]
+Name = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class PrepareParams(BaseModel):
@@ -25,9 +43,9 @@ class PrepareParams(BaseModel):
 
     model_config = FROZEN
 
-    source: Annotated[str, Field(pattern=r"^(digits|torchvision:[A-Za-z0-9]+)$")] = "digits"
+    source: Source = "digits"
     """digits (inside scikit-learn) or torchvision:<class name>, such as torchvision:FashionMNIST."""
-    root: str = "data/raw"
+    root: Text = "data/raw"
     """Folder in which a torchvision set's files lie."""
     download: bool = False
     """Let torchvision fetch the files where they are missing."""
@@ -134,7 +152,7 @@ class TrackingParams(BaseModel):
 
     model_config = FROZEN
 
-    uri: str = "sqlite:///mlruns/mlflow.db"
+    uri: Text = "sqlite:///mlruns/mlflow.db"
     """An MLflow tracking URI; a relative SQLite path starts at the project's root."""
     experiment: Name = "podium"
     """MLflow experiment."""
@@ -196,77 +214,33 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     try:
         raw = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise InputError(f"{name} is not YAML: {error}") from None
+        raise InputError(f"{name} is not YAML: {problems.syntax(error)}") from None
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise InputError(f"{name} must hold sections such as `search:`; got {type(raw).__name__}")
-    problems: list[str] = []
+    found: list[str] = []
     params = None
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        problems += [_sentence(dict(e)) for e in error.errors()]
-    problems += _space_problems(raw)
-    if problems or params is None:
-        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in problems))
+        found += problems.sentences(error, known_fields(), list(Dimension.model_fields))
+    search = raw.get("search")
+    found += [
+        f"search.space.{line}" for line in space_problems(search.get("space") if isinstance(search, dict) else {})
+    ]
+    if found or params is None:
+        count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
+        raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))
     return params
 
 
-def _sentence(error: dict[str, object]) -> str:
-    """One pydantic error as `path: rule; got value`."""
-    loc = [str(part) for part in error["loc"]]  # type: ignore[attr-defined]
-    path = ".".join(loc)
-    if error["type"] == "extra_forbidden":
-        return f"{path}: is not a parameter{_did_you_mean(loc)}"
-    if error["type"] == "model_type":
-        return f"{path}: must be a mapping of parameters; got {error['input']!r}"
-    message = str(error["msg"])
-    if error["type"] == "value_error":
-        return f"{path}: {message.removeprefix('Value error, ')}"
-    rule = message.removeprefix("Input should be ").replace("Input should", "should")
-    return f"{path}: must be {rule}; got {error['input']!r}"
-
-
-def _did_you_mean(loc: list[str]) -> str:
-    fields = known_fields()
-    if len(loc) > 2:  # below a dimension
-        known = {name.alias or key: key for key, name in Dimension.model_fields.items()}
-        close = difflib.get_close_matches(loc[-1], known)
-    else:
-        close = difflib.get_close_matches(".".join(loc), fields)
-        if not close and len(loc) == 2:
-            close = [name for name in fields if name.endswith("." + loc[-1])]
-    if close:
-        return f"; did you mean {close[0]}?"
-    siblings = [name for name in fields if name.startswith(loc[0] + ".")] if len(loc) > 1 else _sections()
-    return f"; known here: {', '.join(siblings)}" if siblings else ""
-
-
-def _sections() -> list[str]:
-    return [field.alias or name for name, field in Params.model_fields.items()]
-
-
 def known_fields() -> list[str]:
-    """Every parameter by its dotted name, `section.field`, and every section."""
-    names = _sections()
-    for key, field in Params.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type) and issubclass(section, BaseModel)  # noqa: S101 (our own classes)
-        names += [f"{field.alias or key}.{name}" for name in section.model_fields]
-    return names
-
-
-def _space_problems(raw: dict[str, object]) -> list[str]:
-    """What is wrong with `search.space` beyond its form: unknown fields, ends outside the field's own bounds."""
-    search = raw.get("search")
-    space = search.get("space") if isinstance(search, dict) else None
-    if not isinstance(space, dict):
-        return []
-    dimensions: dict[str, Dimension] = {}
-    for name, fields in space.items():
-        try:
-            dimensions[str(name)] = Dimension.model_validate(fields)
-        except ValidationError:
-            continue  # its form is wrong, and said so already
-    return [f"search.space.{line}" for name, d in dimensions.items() for line in d.problems(name, dimensions)]
+    """Every section, and every parameter by its dotted name, `section.field`."""
+    sections = {field.alias or key: field.annotation for key, field in Params.model_fields.items()}
+    fields = [
+        f"{name}.{field}"
+        for name, section in sections.items()
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        for field in section.model_fields
+    ]
+    return [*sections, *fields]

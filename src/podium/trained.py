@@ -65,11 +65,15 @@ class TrainedModel:
         Raises InputError where the folder is incomplete or the weights are not the ones described.
         """
         path = folder / "model.json"
-        if not path.is_file():
-            raise InputError(f"{path} is missing: run `dvc repro retrain`")
-        about = TrainedModel(**json.loads(path.read_text(encoding="utf-8")))
-        state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-        if digest_of(state) != about.weights_digest:
+        try:
+            about = TrainedModel(**json.loads(path.read_text(encoding="utf-8")))
+            state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+            whole = digest_of(state) == about.weights_digest
+        except FileNotFoundError as error:
+            raise InputError(f"{error.filename} is missing: run `dvc repro retrain`") from None
+        except Exception as error:  # torch raises whatever a broken file makes of its reader
+            raise InputError(f"{folder} can't be read ({error}): run `dvc repro retrain`") from None
+        if not whole:
             raise InputError(f"{folder / 'weights.pt'} is not what {path} describes: run `dvc repro retrain`")
         model = about.build()
         model.load_state_dict(state)

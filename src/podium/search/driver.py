@@ -6,7 +6,7 @@ died is taken up again under its own number, from its checkpoint, before anythin
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from podium.params import RuntimeParams, SearchParams
 from podium.recipe import Recipe
 from podium.search import study as studies
 from podium.search.budget import Budget
+from podium.search.live import Live
 from podium.search.messages import Ended, Lost, Report, Task
 from podium.search.pool import Pool
 from podium.search.space import suggest
@@ -26,6 +27,10 @@ from podium.seeds import derive
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
+KEEP_TIME = 10.0
+"""Seconds of the search's time that a kill in the middle of a long trial may lose."""
+LAST_WORDS = 10.0
+"""Seconds in which workers have to save their trials when the search pauses."""
 
 
 class Watcher(Protocol):
@@ -33,26 +38,12 @@ class Watcher(Protocol):
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """An epoch of a running trial has ended."""
-        ...
 
     def ended(self, trial: FrozenTrial) -> None:
         """A trial has been told to the study."""
-        ...
 
     def note(self, line: str) -> None:
         """Something a person may want to know."""
-        ...
-
-
-@dataclass
-class _Live:
-    """A trial that is with a worker."""
-
-    trial: optuna.Trial
-    task: Task
-    reported: frozenset[int] = frozenset()
-    """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
-    history: list[Epoch] = field(default_factory=list)
 
 
 class Driver:
@@ -78,10 +69,11 @@ class Driver:
         self.checkpoints = checkpoints
         self.watchers = watchers
         self.stopping = stopping
-        self.live: dict[int, _Live] = {}
+        self.live: dict[int, Live] = {}
         self.metric = "val_" + params.metric
+        self._pausing = False
         self._earlier_seconds: float = study.user_attrs.get("seconds", 0.0)
-        self._started = time.monotonic()
+        self._started = self._kept = time.monotonic()
 
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
@@ -92,6 +84,7 @@ class Driver:
         unfinished = sorted(left_running, key=lambda t: t.number)
         try:
             while not self.stopping():
+                self._keep_time(at_least_every=KEEP_TIME)
                 self._fill(unfinished)
                 if not self.live:
                     return True
@@ -130,7 +123,7 @@ class Driver:
             self.runtime.checkpoint_seconds,
             self.params.trial_timeout,
         )
-        self.live[number] = _Live(trial, task, reported)
+        self.live[number] = Live(trial, task, reported)
         self.pool.submit(task)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
@@ -164,48 +157,50 @@ class Driver:
             failed = failed or self.study._storage.get_trial(live.trial._trial_id).state == TrialState.FAIL
         return failed
 
-    def _judge(self, live: _Live, report: Report) -> None:
+    def _judge(self, live: Live, report: Report) -> None:
         """Record an epoch, and let the trial go on or prune it."""
         epoch = int(report.epoch["epoch"])
-        live.history.append(report.epoch)
+        live.hear([report.epoch])
         if epoch not in live.reported:
             live.trial.report(report.epoch[self.metric], epoch)
         self.pool.answer(report, self._goes_on(live, epoch))
         for watcher in self.watchers:
             watcher.running(self._frozen(live), live.history)
 
-    def _goes_on(self, live: _Live, epoch: int) -> bool:
+    def _goes_on(self, live: Live, epoch: int) -> bool:
         if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
             return True
         out_of_time = self.params.timeout is not None and self.seconds() >= self.params.timeout
         return not out_of_time and not live.trial.should_prune()
 
-    def _end(self, live: _Live, ended: Ended) -> None:
+    def _end(self, live: Live, ended: Ended) -> None:
         for line in ended.notes:
             self._note(line)
+        live.hear(ended.history)
         if ended.how == "interrupted":
-            return  # still RUNNING in the study, and in live until the driver has paused
-        live.history = ended.history or live.history
-        if ended.how == "failed":
+            self._restart(live, Lost(ended.number, ended.attempt, "its worker was told to stop"))
+        elif ended.how == "failed":
             self._fail(live, ended.reason, ended.trace)
         elif ended.how == "stopped":
             self._tell(live, TrialState.PRUNED)
         else:
             self._tell(live, TrialState.COMPLETE, live.history[-1][self.metric])
 
-    def _restart(self, live: _Live, lost: Lost) -> None:
+    def _restart(self, live: Live, lost: Lost) -> None:
         """Hand the trial of a lost worker to another one, from its checkpoint; a bounded number of times."""
         number = lost.number
+        if self._pausing or self.stopping():
+            del self.live[number]  # it stays RUNNING in the study, and the next session takes it up
+            return
         if lost.attempt > self.runtime.max_restarts:
             self._fail(live, f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})")
             return
         self._note(f"trial {number}: {lost.reason}; it goes on from its last checkpoint")
         task = replace(live.task, attempt=lost.attempt + 1)
-        reported = live.reported | {int(epoch["epoch"]) for epoch in live.history}
-        self.live[number] = _Live(live.trial, task, reported)
+        self.live[number] = Live(live.trial, task, live.reported | frozenset(live.epochs), live.epochs)
         self.pool.submit(task)
 
-    def _fail(self, live: _Live, reason: str, trace: str = "") -> None:
+    def _fail(self, live: Live, reason: str, trace: str = "") -> None:
         live.trial.set_user_attr("reason", reason)
         if trace:
             live.trial.set_user_attr("traceback", trace)
@@ -221,10 +216,10 @@ class Driver:
                 f" the first of them, trial {row[0].number}, because: {first}"
             )
 
-    def _tell(self, live: _Live, state: TrialState, value: float | None = None) -> None:
+    def _tell(self, live: Live, state: TrialState, value: float | None = None) -> None:
         live.trial.set_user_attr("history", live.history)
         self.study.tell(live.trial, value, state=state)
-        self.study.set_user_attr("seconds", round(self.seconds(), 3))
+        self._keep_time()
         del self.live[live.task.number]
         Path(live.task.checkpoint).unlink(missing_ok=True)
         frozen = self._frozen(live)
@@ -233,23 +228,20 @@ class Driver:
 
     def _pause(self) -> None:
         """Have the running trials saved: each ends as interrupted, or as what it just became."""
+        self._pausing = True
         self.pool.pause()
-        deadline = time.monotonic() + 10
-        waiting = set(self.live)
-        while waiting and time.monotonic() < deadline:
-            for event in self.pool.events(TICK):
-                live = self.live.get(event.number)
-                if live is None or live.task.attempt != event.attempt:
-                    continue
-                if isinstance(event, Report):
-                    self._judge(live, event)
-                else:
-                    waiting.discard(event.number)
-                    if isinstance(event, Ended):
-                        self._end(live, event)
-        self.study.set_user_attr("seconds", round(self.seconds(), 3))
+        deadline = time.monotonic() + LAST_WORDS
+        while self.live and time.monotonic() < deadline:
+            self._handle_events()
+        self._keep_time()
 
-    def _frozen(self, live: _Live) -> FrozenTrial:
+    def _keep_time(self, at_least_every: float = 0.0) -> None:
+        now = time.monotonic()
+        if now - self._kept >= at_least_every:
+            self._kept = now
+            self.study.set_user_attr("seconds", round(self.seconds(), 3))
+
+    def _frozen(self, live: Live) -> FrozenTrial:
         return self.study._storage.get_trial(live.trial._trial_id)
 
     def _note(self, line: str) -> None:

@@ -53,6 +53,7 @@ class ProcessPool:
     def __init__(self, capacity: int, setup: Setup) -> None:
         self.capacity = capacity
         self._setup = setup
+        self._pausing = False
         self._context = multiprocessing.get_context("forkserver")
         warm_up()
         self._workers = [self._start() for _ in range(capacity)]
@@ -81,6 +82,7 @@ class ProcessPool:
 
     def pause(self) -> None:
         """SIGTERM every busy worker: it saves its trial at the next step."""
+        self._pausing = True
         for worker in self._workers:
             if worker.task is not None and worker.process.is_alive():
                 worker.process.terminate()
@@ -110,12 +112,15 @@ class ProcessPool:
     def _receive(self, worker: _Worker) -> Event | None:
         try:
             message: dict[str, Any] = json.loads(worker.pipe.recv_bytes())
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: killed in the middle of a message
             return self._bury(worker)
         if "epoch" in message:
             return Report(**message)
         worker.task = None
-        return Ended(**message)
+        ended = Ended(**message)
+        if ended.how == "interrupted" and not self._pausing:
+            self._replace(worker)  # somebody else told it to stop: it would interrupt every further trial
+        return ended
 
     def _bury(self, worker: _Worker) -> Event | None:
         task = worker.task

@@ -7,11 +7,13 @@ space or a changed image starts another one, and undoing the edit finds the firs
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
@@ -97,13 +99,48 @@ def open_study(storage: JournalStorage, name: str, params: SearchParams, facts: 
     return study
 
 
+class NamedDraws(BaseSampler):
+    """A sampler with a seed of its own for each parameter that is drawn alone.
+
+    A trial that was killed between two of its draws is asked for the missing ones only: they must not follow from
+    how many came before.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler], *name: str | int) -> None:
+        self._build = build
+        self._name = name
+        self._together = build(derive(*name))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The dimensions that are drawn together."""
+        space: dict[str, BaseDistribution] = self._together.infer_relative_search_space(study, trial)
+        return space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Their values."""
+        values: dict[str, Any] = self._together.sample_relative(study, trial, search_space)
+        return values
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of one that is drawn alone."""
+        alone = self._build(derive(*self._name, param_name))
+        return alone.sample_independent(study, trial, param_name, param_distribution)
+
+
 def build_sampler(params: SearchParams, number: int) -> BaseSampler:
     """The sampler for trial `number`: its seed follows from the study's seed and that number alone.
 
     So a search that was killed asks the same again. Every option on which a proposal depends is named: Optuna's
     defaults have changed before. TPE: Bergstra et al. 2011; multivariate: Falkner et al. 2018.
     """
-    seed = derive(params.seed, "ask", number)
+    return NamedDraws(lambda seed: _sampler(params, seed), params.seed, "ask", number)
+
+
+def _sampler(params: SearchParams, seed: int) -> BaseSampler:
     if params.sampler == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
@@ -127,14 +164,16 @@ def build_pruner(params: SearchParams) -> BasePruner:
     if params.pruner == "halving":
         return SuccessiveHalvingPruner(min_resource=rung, reduction_factor=params.pruner_factor)
     if params.pruner == "hyperband":
-        return HyperbandPruner(min_resource=rung, reduction_factor=params.pruner_factor)
+        dimension = params.space.get("train.epochs")
+        longest = "auto" if dimension is None else max(int(value) for value in dimension.values())
+        return HyperbandPruner(min_resource=rung, max_resource=longest, reduction_factor=params.pruner_factor)
     return NopPruner()
 
 
 def ask(study: optuna.Study, params: SearchParams) -> optuna.Trial:
     """The next trial of `study`; a waiting (enqueued) one comes first."""
     started = sum(t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
-    study.sampler = build_sampler(params, started)
+    _prepare(study, params, started)
     return study.ask()
 
 
@@ -143,8 +182,14 @@ def take_up(study: optuna.Study, params: SearchParams, frozen: FrozenTrial) -> o
 
     Optuna's constructor for it is semi-public: this is the only place that uses it.
     """
-    study.sampler = build_sampler(params, frozen.number)
+    _prepare(study, params, frozen.number)
     return optuna.Trial(study, frozen._trial_id)
+
+
+def _prepare(study: optuna.Study, params: SearchParams, number: int) -> None:
+    """Sampler and pruner for trial `number`, both new: what they remember would not outlive a kill."""
+    study.sampler = build_sampler(params, number)
+    study.pruner = build_pruner(params)
 
 
 def _cut_torn_line(journal: Path) -> None:

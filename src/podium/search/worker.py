@@ -53,7 +53,7 @@ def _send(pipe: "Connection[Any, Any]", message: Report | Ended) -> None:
 def _receive(pipe: "Connection[Any, Any]") -> dict[str, Any]:
     try:
         message: dict[str, Any] = json.loads(pipe.recv_bytes())
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):
         os._exit(0)  # the driver closed the pipe: nothing more to do
     return message
 

@@ -1,0 +1,67 @@
+"""The command `podium`: what people do by hand after `dvc repro`. Exit codes: 0 done, 1 refused or not true, 2 wrong
+input.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Protocol
+
+from podium import entry
+from podium.verbs import history, predict, promote, rollback
+
+
+class Verb(Protocol):
+    """What a module of podium.verbs has; a new one is a file there and a name below."""
+
+    NAME: str
+    HELP: str
+    """One line, for the list of verbs."""
+    EXAMPLES: str
+    """Commands with what they do, then the exit codes that are special."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's own arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> None:
+        """Do it. Raises PodiumError, whose exit code becomes the command's."""
+
+
+VERBS: tuple[Verb, ...] = (promote, rollback, history, predict)
+
+EPILOG = """\
+Run it in the project's root: register.name and tracking.uri come from params.yaml there.
+
+examples:
+  podium promote                         make what was registered last the champion, if it is not worse
+  podium rollback --reason "too slow"    go back to the champion before
+  podium history                         who was champion when, and why
+  podium predict scan.png                ask the champion
+
+exit codes: 0 done, 1 refused or not true, 2 wrong input. `podium VERB --help` says more."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out the command line (None: this process's) and exit."""
+    entry.run(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parsed = _parser().parse_args(arguments)
+    parsed.verb.run(parsed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("podium", description="Promote, roll back and ask models.", epilog=EPILOG)
+    parser.formatter_class = raw
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        examples = f"examples:\n{verb.EXAMPLES}"
+        below = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP, epilog=examples, formatter_class=raw)
+        verb.add_arguments(below)
+        below.set_defaults(verb=verb)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

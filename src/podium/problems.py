@@ -1,0 +1,62 @@
+"""What is wrong with parameters, in sentences: the dotted path, the rule, what was got, and what was meant."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|contain) ")
+"""How pydantic begins a rule."""
+
+
+def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> list[str]:
+    """Each problem of `error` as `path: rule; got value`.
+
+    `known`: every parameter, dotted, and every section; `deeper`: what may stand below a parameter.
+    """
+    return [_sentence(dict(e), known, deeper) for e in error.errors(include_url=False)]
+
+
+def syntax(error: YAMLError) -> str:
+    """Where and why a text is not YAML, in a line."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    return f"{said} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+
+
+def rule(message: str) -> str:
+    """A rule of pydantic's as `must be greater than 0`."""
+    text = OPENING.sub(r"must \1 ", message.removeprefix("Value error, "))
+    return text.replace("a valid dictionary", "a mapping of parameters")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The ending of a sentence about the unknown `name`: the known one that was meant, or those that there are.
+
+    Parts after the last dot are compared, so the right field of the wrong section is found too.
+    """
+    names = list(known)
+    section, _, field = name.rpartition(".")
+    here = [n for n in names if n.rpartition(".")[0] == section] or names
+    elsewhere = [n for n in names if n.rpartition(".")[2] == field]
+    close = difflib.get_close_matches(field, [n.rpartition(".")[2] for n in here], n=1)
+    meant = [n for n in here if close and n.rpartition(".")[2] == close[0]]
+    if elsewhere or meant:
+        return f"did you mean {(elsewhere or meant)[0]}?"
+    return f"known here: {', '.join(here)}"
+
+
+def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str:
+    loc = [str(part) for part in error["loc"] if part != "[key]"]
+    path = ".".join(loc)
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        hint = did_you_mean(path, known) if len(loc) <= 2 else did_you_mean(loc[-1], deeper)
+        return f"{path}: is not a parameter; {hint}"
+    if error["type"] == "model_type":
+        return f"{path}: must be a mapping of parameters; got {error['input']!r}"
+    text = rule(str(error["msg"]))
+    return f"{path}: {text}" if error["type"] == "value_error" else f"{path}: {text}; got {error['input']!r}"

@@ -1,0 +1,31 @@
+"""A trial that is with a worker, as the driver knows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import optuna
+
+from podium.history import Epoch
+from podium.search.messages import Task
+
+
+@dataclass
+class Live:
+    """One attempt at a trial, and everything that was heard of the trial in this session."""
+
+    trial: optuna.Trial
+    task: Task
+    reported: frozenset[int] = frozenset()
+    """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
+    epochs: dict[int, Epoch] = field(default_factory=dict)
+    """What was first heard of each epoch: one that is trained again takes other seconds, and is recorded already."""
+
+    @property
+    def history(self) -> list[Epoch]:
+        """The epochs in order; a trial taken up from an earlier session begins where that one's checkpoint was."""
+        return [self.epochs[number] for number in sorted(self.epochs)]
+
+    def hear(self, history: Sequence[Epoch]) -> None:
+        """Add the epochs of `history` that are new."""
+        for epoch in history:
+            self.epochs.setdefault(int(epoch["epoch"]), epoch)

@@ -1,0 +1,131 @@
+"""evaluate: the one look at the sealed test images. Writes data/evaluated and tells the retraining's MLflow run."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium import entry, evaluation_run, paths
+from podium.dataset import Split, open_sealed, write_json
+from podium.errors import InputError
+from podium.metrics import Metrics, measure
+from podium.params import EvaluateParams, TrackingParams, load
+from podium.plots import draw_calibration, draw_confusion
+from podium.predict import predict_probabilities
+from podium.trained import TrainedModel
+
+REFERENCE = 64
+"""Images kept with their answers, so that register compares models without opening the sealed set."""
+TOLD = ("confusion.png", "calibration.png", "per_class.csv", "confusion.csv", "calibration.csv", "predictions.csv")
+"""The files that become artifacts of the run."""
+
+
+def evaluate(
+    params: EvaluateParams, tracking_params: TrackingParams, sealed: Path, retrained: Path, out: Path
+) -> dict[str, float]:
+    """Measure the model of `retrained` on `sealed`/test, write everything to `out`, and return metrics.json.
+
+    The files are whole before MLflow hears of them, and a second run tells it nothing twice. Raises InputError where
+    the model is not one for these images, PodiumError where MLflow can't be told.
+    """
+    about, model = TrainedModel.load(retrained)
+    split = open_sealed(sealed / "test", "evaluate")
+    _check(about, split, retrained)
+    probabilities = predict_probabilities(model, split.images)
+    metrics = measure(
+        split.labels, probabilities, split.classes, confidence=params.confidence, bins=params.calibration_bins
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
+    _write_answers(out, split, probabilities)
+    _write_tables(out, metrics)
+    draw_confusion(out / "confusion.png", metrics)
+    draw_calibration(out / "calibration.png", metrics)
+    write_json(out / "metrics.json", metrics.summary())
+    print(_table(metrics, params.confidence))
+    evaluation_run.tell(tracking_params, about.run_id, metrics, [out / name for name in TOLD])
+    return metrics.summary()
+
+
+def main() -> None:
+    """The stage, as dvc.yaml runs it."""
+    params = load(paths.PARAMS)
+    evaluate(params.evaluate, params.tracking, paths.SEALED, paths.RETRAINED, paths.EVALUATED)
+
+
+def _check(about: TrainedModel, split: Split, retrained: Path) -> None:
+    for what, images, model in (
+        ("classes", list(split.classes), about.classes),
+        ("shape (channels, height, width)", list(split.shape), about.shape),
+    ):
+        if images != model:
+            raise InputError(
+                f"{retrained / 'model.json'}: its {what} must be those of the sealed images; got {model} for"
+                f" {images}: run `dvc repro retrain`"
+            )
+
+
+def _write_answers(out: Path, split: Split, probabilities: NDArray[np.float64]) -> None:
+    """What the model said of each image, in the order of the sealed split."""
+    labels, answers = split.labels, probabilities.argmax(1)
+    actual, predicted = ([split.classes[k] for k in which] for which in (labels, answers))
+    chances = [f"{p:.6f}" for p in probabilities.max(1)]
+    rows = zip(range(len(labels)), actual, predicted, chances, strict=True)
+    _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability"), rows)
+    _write_csv(out / "confusion.csv", ("actual", "predicted"), zip(actual, predicted, strict=True))
+    exact = probabilities.astype(np.float32)  # the softmax is float32: nothing is lost
+    np.save(out / "probabilities.npy", exact, allow_pickle=False)
+    np.savez(
+        out / "reference.npz",
+        allow_pickle=False,
+        images=split.images[:REFERENCE],
+        probabilities=exact[:REFERENCE],
+        labels=labels[:REFERENCE],
+    )
+
+
+def _write_tables(out: Path, metrics: Metrics) -> None:
+    names = ("class", "support", "precision", "recall", "recall_low", "recall_high", "f1")
+    scores = (
+        (c.name, c.support, *(f"{x:.6f}" for x in (c.precision, c.recall, c.recall_low, c.recall_high, c.f1)))
+        for c in metrics.per_class
+    )
+    _write_csv(out / "per_class.csv", names, scores)
+    bins = (
+        (*(f"{x:.6f}" for x in (b.lower, b.upper)), b.count, *(f"{x:.6f}" for x in (b.confidence, b.accuracy)))
+        for b in metrics.calibration
+        if b.count
+    )
+    _write_csv(out / "calibration.csv", ("lower", "upper", "count", "confidence", "accuracy"), bins)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _table(metrics: Metrics, confidence: float) -> str:
+    """The result for a person."""
+    bounds = f"{100 * confidence:.4g} % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
+    lines = [
+        f"sealed test set: {metrics.count:,} images, {len(metrics.per_class)} classes",
+        f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
+        f"  macro F1  {metrics.macro_f1:.4f}",
+        f"  ECE       {metrics.ece:.4f}",
+        "  weakest classes by recall:",
+    ]
+    weakest = metrics.weakest()
+    width = max(len(c.name) for c in weakest)
+    lines += [
+        f"    {c.name:<{width}}  {c.recall:.4f}  ({c.recall_low:.4f} to {c.recall_high:.4f} of {c.support:,} images)"
+        for c in weakest
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,176 @@
+"""register: the trained model, proved equal to what was evaluated, becomes a version in the registry."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from podium import card, decode, entry, export, lineage, paths, registry, served, tracking
+from podium.dataset import write_json
+from podium.errors import InputError, RefusedError
+from podium.params import RegisterParams, TrackingParams, load
+from podium.registry import Version
+from podium.tracking import Tracking
+from podium.trained import TrainedModel
+
+LOST = (
+    "the MLflow store of tracking.uri does not register the model (where it has lost the run of the retraining,"
+    " `dvc repro --force --single-item retrain` makes a new one)"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluate left: its measures, and its answers for the first sealed images."""
+
+    metrics: dict[str, float]
+    images: NDArray[np.uint8]
+    """(N, C, H, W)"""
+    probabilities: NDArray[np.float32]
+    """(N, classes)"""
+    digest: str
+    """SHA-256 of the three."""
+
+
+def register_stage(
+    params: RegisterParams, tracking_params: TrackingParams, retrained: Path, evaluated: Path, out: Path
+) -> Version:
+    """Register the model of `retrained` as a version of `params.name` with the alias `challenger`; write version.json.
+
+    Where the latest version is this very model, that one is completed. Raises RefusedError where the loaded model, the
+    exported graph or the served model does not answer as `evaluated` recorded; then nothing is registered.
+    """
+    trained, model = TrainedModel.load(retrained)
+    evaluation = read_evaluation(evaluated)
+    spec = decode.Preprocess(*trained.shape)
+    check_decoding(evaluation.images, spec)
+    same = registry.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
+    store = tracking.connect(tracking_params)
+    with tempfile.TemporaryDirectory(prefix="podium-") as folder, registry.mlflow_errors(LOST):
+        bundle = Path(folder) / "model"
+        parity = write_bundle(bundle, trained, model, evaluation, spec)
+        version = registry.latest(store, params.name)
+        if version is None or version.tags.get(registry.IDENTITY) != same:
+            version = _register(store, params.name, trained, evaluation, bundle, parity, same)
+        store.client.set_registered_model_alias(params.name, registry.CHALLENGER, str(version.number))
+    _write(out, version, trained)
+    print(f"{version} is the challenger; `podium promote` makes it the champion if it is not worse")
+    return version
+
+
+def main() -> None:
+    """The stage, as dvc.yaml runs it."""
+    params = load(paths.PARAMS)
+    register_stage(params.register_, params.tracking, paths.RETRAINED, paths.EVALUATED, paths.REGISTERED)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """metrics.json and reference.npz of `folder`. Raises InputError where they are missing."""
+    metrics, reference = folder / "metrics.json", folder / "reference.npz"
+    for path in (metrics, reference):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: run `dvc repro evaluate`")
+    with np.load(reference, allow_pickle=False) as arrays:
+        images, probabilities = arrays["images"], arrays["probabilities"].astype(np.float32)
+    text = metrics.read_text(encoding="utf-8")
+    sha = hashlib.sha256(text.encode())
+    sha.update(np.ascontiguousarray(images).tobytes())
+    sha.update(np.ascontiguousarray(probabilities).tobytes())
+    return Evaluation(json.loads(text), images, probabilities, sha.hexdigest())
+
+
+def check_decoding(images: NDArray[np.uint8], spec: decode.Preprocess) -> None:
+    """An image file of each of `images` must decode to its exact pixels. Raises RefusedError."""
+    for number, image in enumerate(images):
+        got = decode.decode(decode.encode_png(image), spec)
+        if not np.array_equal(got, image):
+            raise RefusedError(
+                f"serving would not see what evaluation saw: reference image {number}, written as PNG and decoded,"
+                f" differs in {np.count_nonzero(got != image)} of {image.size} values. Nothing was registered"
+            )
+
+
+def write_bundle(
+    bundle: Path, trained: TrainedModel, model: nn.Module, evaluation: Evaluation, spec: decode.Preprocess
+) -> float:
+    """Write all that serving needs to `bundle`, once the graph is proved right; returns the largest difference.
+
+    Raises RefusedError where it is above `export.PARITY_LIMIT`.
+    """
+    bundle.mkdir(parents=True)
+    example = torch.zeros((2, *trained.shape), dtype=torch.uint8)
+    export.export_graph(model, example, bundle / export.GRAPH)
+    parity = export.parity(model, bundle / export.GRAPH, evaluation.images, evaluation.probabilities)
+    shutil.copyfile(decode.__file__, bundle / "decode.py")
+    write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
+    write_json(
+        bundle / "answers.json", card.right_answers(evaluation.images, evaluation.probabilities, trained.classes)
+    )
+    export.write_manifest(bundle)
+    return parity.largest
+
+
+def _register(
+    store: Tracking, name: str, trained: TrainedModel, evaluation: Evaluation, bundle: Path, parity: float, same: str
+) -> Version:
+    """Log the model, ask it through its bytes as a server would, and only then create the version."""
+    files = [decode.encode_png(image) for image in evaluation.images]
+    uri = registry.log(store, trained.run_id, bundle, files[0], same)
+    answers = served.load(store, uri, "the logged model").answer(files)
+    best = evaluation.probabilities.argmax(axis=1)
+    off = export.largest_difference(answers["probability"].to_numpy(), evaluation.probabilities.max(axis=1))
+    wrong = int(np.count_nonzero(answers["label"].to_numpy() != np.array(trained.classes, dtype=object)[best]))
+    if wrong or not off <= export.PARITY_LIMIT:
+        raise RefusedError(
+            f"the model as it is served does not answer as evaluation recorded: {wrong} of {len(files)} labels and up"
+            f" to {off:.2g} of probability differ; rounding explains {export.PARITY_LIMIT:g}. No version was made"
+        )
+    tags = _tags(trained, evaluation, max(parity, off), same)
+    return registry.create_version(
+        store, name, trained.run_id, uri, tags, card.markdown(trained, evaluation.metrics, tags)
+    )
+
+
+def _tags(trained: TrainedModel, evaluation: Evaluation, parity: float, same: str) -> dict[str, str]:
+    git = lineage.git_facts()
+    versions = lineage.package_versions("torch", "mlflow", "optuna", "dvc")
+    return {
+        registry.IDENTITY: same,
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+        "data_digest": trained.data_digest,
+        "dvc_lock_digest": lineage.lock_digest(Path("dvc.lock")),
+        "study": trained.study,
+        "trial": str(trained.trial),
+        "seed": str(trained.seed),
+        "confirmation_seeds": ",".join(map(str, trained.confirmation_seeds)),
+        "device": trained.device,
+        "weights_digest": trained.weights_digest,
+        "evaluation_digest": evaluation.digest,
+        "parity_max_difference": f"{parity:.2g}",
+        "accuracy": f"{evaluation.metrics['accuracy']:.6f}",
+    } | {f"{package}_version": number for package, number in versions.items()}
+
+
+def _write(out: Path, version: Version, trained: TrainedModel) -> None:
+    about: dict[str, Any] = {"name": version.name, "version": version.number, "run_id": version.run_id}
+    about |= {"model_uri": version.model_uri, "weights_digest": trained.weights_digest}
+    about |= {"model_digest": version.tags["model_digest"], "accuracy": float(version.tags["accuracy"])}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "version.json", about)
+
+
+def _decoder() -> str:
+    return hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    entry.run(main)

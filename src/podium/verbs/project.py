@@ -1,0 +1,19 @@
+"""What every verb begins with: the project's parameters, and the store that they name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from podium.tracking import Tracking
+
+
+@contextmanager
+def opened() -> "Iterator[tuple[Tracking, str]]":
+    """The store of params.yaml in this folder and `register.name`. MLflow's own errors become a PodiumError."""
+    from podium import paths, registry, tracking
+    from podium.params import load
+
+    params = load(paths.PARAMS)
+    with registry.mlflow_errors(f"the MLflow store of tracking.uri ({tracking.shown(params.tracking.uri)}) refuses"):
+        yield tracking.connect(params.tracking), params.register_.name

@@ -1,0 +1,33 @@
+"""Fixtures for tests that need a real MLflow store; a `conftest.py` imports them by name.
+
+The migrations of a fresh SQLite store take seconds: they run once a session, and each test gets a copy of the file.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from podium.params import TrackingParams
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with MLflow's tables and nothing in them but an experiment that nobody uses."""
+    from podium import tracking  # here: it takes seconds, and not every test needs it
+
+    path = tmp_path_factory.mktemp("mlflow_template") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # MLflow makes a folder mlruns where it stands
+        tracking.connect(TrackingParams(uri=f"sqlite:///{path}", experiment="template"))
+    return path
+
+
+@pytest.fixture
+def store(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingParams:
+    """An empty store of the test's own, in tmp_path/mlruns; the test stands in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(mlflow_template, folder / "mlflow.db")
+    return TrackingParams(uri=f"sqlite:///{folder}/mlflow.db")

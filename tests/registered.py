@@ -1,0 +1,160 @@
+"""Registered models for tests: a project of tiny images with three versions, made once a session.
+
+Version 1 is fair, version 2 is poor, version 3 is the best. Each test gets the database of its own; the artifacts are
+shared, so a test that changes one registers its own model.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import tiny
+from podium import tracking
+from podium.dataset import DatasetInfo, write_json, write_split
+from podium.params import RegisterParams, TrackingParams
+from podium.predict import predict_probabilities
+from podium.trained import TrainedModel
+
+NAME = "tiny-classifier"
+STEPS = {1: 4, 2: 0, 3: 80}
+"""Steps of training of each version."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder as the stages before register leave it, and its store."""
+
+    folder: Path
+    store: TrackingParams
+
+    @property
+    def tracking(self) -> tracking.Tracking:
+        """The store, open."""
+        return tracking.connect(self.store)
+
+    def path(self, name: str) -> Path:
+        """A folder of data/."""
+        return self.folder / "data" / name
+
+
+def write_images(folder: Path) -> None:
+    """data/sealed and data/prepared/dataset.json."""
+    images, labels = tiny.pixels(90, seed=5)
+    write_split(folder / "data/sealed/test", "test", images, labels, tiny.CLASSES, sealed=True)
+    prepared = folder / "data/prepared"
+    prepared.mkdir(parents=True)
+    DatasetInfo("tiny", list(tiny.CLASSES), [3, 8, 8], {}, [0.3] * 3, [0.3] * 3, "d" * 64).write(prepared)
+
+
+def write_model(project: Project, steps: int) -> TrainedModel:
+    """data/retrained and data/evaluated of a model trained for so many steps, with its finished run."""
+    store = project.tracking
+    run = store.client.create_run(store.experiment_id, run_name="retrain").info.run_id
+    store.client.set_terminated(run)
+    about = TrainedModel(
+        recipe=tiny.recipe().model_dump(),
+        classes=list(tiny.CLASSES),
+        shape=[3, 8, 8],
+        mean=[0.3] * 3,
+        std=[0.3] * 3,
+        seed=0,
+        device="cpu",
+        data_digest="d" * 64,
+        study="podium-tiny",
+        trial=steps,
+        confirmation_seeds=[1, 2],
+        run_id=run,
+    )
+    torch.manual_seed(4)
+    model = about.build()
+    images, labels = (torch.from_numpy(a) for a in tiny.pixels(60, seed=1))
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    about = about.save(project.path("retrained"), model)
+    write_evaluation(project, model)
+    return about
+
+
+def write_evaluation(project: Project, model: torch.nn.Module) -> None:
+    """data/evaluated as the stage evaluate leaves it, in the parts that register reads."""
+    images, labels = tiny.pixels(90, seed=5)
+    probabilities = predict_probabilities(model, images)
+    accuracy = float((probabilities.argmax(1) == labels).mean())
+    out = project.path("evaluated")
+    out.mkdir(exist_ok=True)
+    np.savez(
+        out / "reference.npz",
+        allow_pickle=False,
+        images=images[:64],
+        probabilities=probabilities[:64].astype(np.float32),
+        labels=labels[:64],
+    )
+    metrics = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll"), accuracy)
+    write_json(out / "metrics.json", metrics | {"count": len(labels)})
+
+
+def register(project: Project) -> int:
+    """Register what data/ holds; returns the version's number."""
+    from podium.stages.register import register_stage
+
+    stage = (project.path("retrained"), project.path("evaluated"), project.path("registered"))
+    return register_stage(RegisterParams(name=NAME), project.store, *stage).number
+
+
+@pytest.fixture(scope="session")
+def three_versions(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with mlruns/ and data/, nobody champion and version 3 challenger."""
+    folder = tmp_path_factory.mktemp("three_versions")
+    (folder / "mlruns").mkdir()
+    shutil.copy(mlflow_template, folder / "mlruns/mlflow.db")
+    write_images(folder)
+    project = Project(folder, TrackingParams(uri=f"sqlite:///{folder}/mlruns/mlflow.db"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for steps in STEPS.values():
+            write_model(project, steps)
+            register(project)
+    return folder
+
+
+@pytest.fixture
+def project(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The three versions in a store and folder of the test's own, with params.yaml; the test stands in the folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(three_versions / "data", tmp_path / "data")
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(three_versions / "mlruns/mlflow.db", tmp_path / "mlruns/mlflow.db")
+    (tmp_path / "params.yaml").write_text(f"register: {{name: {NAME}}}\n", encoding="utf-8")
+    return Project(tmp_path, TrackingParams(uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db"))
+
+
+@pytest.fixture
+def fresh(store: TrackingParams, tmp_path: Path) -> Project:
+    """A project with images and a trained, evaluated model, and nothing registered."""
+    write_images(tmp_path)
+    project = Project(tmp_path, store)
+    write_model(project, STEPS[1])
+    return project
+
+
+def reference_images(folder: Path) -> list[bytes]:
+    """The reference images as files, from data/evaluated."""
+    from podium.decode import encode_png
+
+    with np.load(folder / "data/evaluated/reference.npz", allow_pickle=False) as arrays:
+        return [encode_png(image) for image in arrays["images"]]
+
+
+def version_json(project: Project) -> dict[str, object]:
+    """data/registered/version.json."""
+    content: dict[str, object] = json.loads(project.path("registered").joinpath("version.json").read_text("utf-8"))
+    return content

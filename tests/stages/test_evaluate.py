@@ -1,0 +1,223 @@
+"""evaluate on a model whose answers are known by hand: it calls an image bright or dark by its mean."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from podium import tracking
+from podium.dataset import write_split
+from podium.errors import InputError, PodiumError
+from podium.params import EvaluateParams, TrackingParams
+from podium.predict import predict_probabilities
+from podium.stages.evaluate import evaluate
+from podium.trained import TrainedModel
+
+CLASSES = ("dark", "bright/white")
+SURE_OF_DARK = 1 / (1 + math.exp(-0.5))
+BRIGHT = [1] * 40 + [0] * 40
+LABELS = [1] * 38 + [0] * 2 + [0] * 37 + [1] * 3  # two bright images are labelled dark, three dark ones bright
+FILES = ["calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "metrics.json", "per_class.csv"]
+FILES += ["predictions.csv", "probabilities.npy", "reference.npz"]
+
+
+def images_of(bright: list[int], size: int = 5) -> NDArray[np.uint8]:
+    levels = np.where(np.array(bright) == 1, 250, 5).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (len(bright), 1, size, size)).copy()
+
+
+def write_model(folder: Path, run_id: str, classes: tuple[str, ...] = CLASSES, size: int = 5) -> None:
+    """Every weight 1, so that what is below the mean ends at 0 and what is above it grows; logits (0.5, that)."""
+    about = TrainedModel(
+        recipe={"model": {"width": 1, "hidden": 1}, "train": {}},
+        classes=list(classes),
+        shape=[1, size, size],
+        mean=[0.5],
+        std=[0.25],
+        seed=0,
+        device="cpu",
+        data_digest="0" * 64,
+        study="podium-test",
+        trial=3,
+        confirmation_seeds=[1, 2],
+        run_id=run_id,
+    )
+    model = about.build()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.fill_(0 if name.endswith("bias") else 1)
+        head = model[-1]
+        assert isinstance(head, torch.nn.Linear)
+        head.weight[0], head.bias[0] = 0, 0.5
+    about.save(folder, model)
+
+
+@pytest.fixture
+def run_id(store: TrackingParams) -> str:
+    """The finished run of the retraining."""
+    opened = tracking.connect(store)
+    run = opened.client.create_run(opened.experiment_id, run_name="retrain")
+    opened.client.log_metric(run.info.run_id, "train_loss", 0.1)
+    opened.client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+@pytest.fixture
+def project(tmp_path: Path, run_id: str) -> Path:
+    """A sealed set and a trained model, as the stages before leave them."""
+    write_split(tmp_path / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, sealed=True)
+    write_model(tmp_path / "retrained", run_id)
+    return tmp_path
+
+
+def call(project: Path, store: TrackingParams) -> dict[str, float]:
+    return evaluate(EvaluateParams(), store, project / "sealed", project / "retrained", project / "evaluated")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_evaluate_known_answers_writes_them_in_every_file(project: Path, store: TrackingParams) -> None:
+    returned = call(project, store)
+    out = project / "evaluated"
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    written = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert written == returned
+    assert next(iter(written)) == "accuracy"
+    assert (written["accuracy"], written["count"]) == (75 / 80, 80)
+    assert written["accuracy_low"] < 75 / 80 < written["accuracy_high"]
+    dark, bright = rows(out / "per_class.csv")
+    assert (dark["class"], dark["support"], dark["recall"], dark["precision"]) == ("dark", "39", "0.948718", "0.925000")
+    assert (bright["class"], bright["support"], bright["recall"]) == ("bright/white", "41", "0.926829")
+    pairs = [(row["actual"], row["predicted"]) for row in rows(out / "confusion.csv")]
+    assert pairs.count(("dark", "bright/white")) == 2
+    assert pairs.count(("bright/white", "dark")) == 3
+    assert sum(int(row["count"]) for row in rows(out / "calibration.csv")) == 80
+
+
+def test_evaluate_predictions_follow_the_order_of_the_sealed_images(project: Path, store: TrackingParams) -> None:
+    call(project, store)
+    found = rows(project / "evaluated/predictions.csv")
+    assert [row["index"] for row in found] == [str(n) for n in range(80)]
+    assert [row["label"] for row in found] == [CLASSES[k] for k in LABELS]
+    assert [row["predicted"] for row in found] == [CLASSES[k] for k in BRIGHT]
+    assert found[-1]["probability"] == f"{SURE_OF_DARK:.6f}"
+    kept = np.load(project / "evaluated/probabilities.npy", allow_pickle=False)
+    assert kept.shape == (80, 2)
+    assert kept[-1] == pytest.approx([SURE_OF_DARK, 1 - SURE_OF_DARK])
+
+
+def test_evaluate_reference_is_what_the_stored_model_answers(project: Path, store: TrackingParams) -> None:
+    call(project, store)
+    with np.load(project / "evaluated/reference.npz", allow_pickle=False) as reference:
+        images, labels, probabilities = reference["images"], reference["labels"], reference["probabilities"]
+    assert (images.shape, images.dtype) == ((64, 1, 5, 5), np.uint8)
+    assert labels.tolist() == LABELS[:64]
+    _, model = TrainedModel.load(project / "retrained")
+    np.testing.assert_allclose(probabilities, predict_probabilities(model, images), atol=1e-6)
+
+
+def test_evaluate_tells_the_run_of_the_retraining(project: Path, store: TrackingParams, run_id: str) -> None:
+    returned = call(project, store)
+    client = tracking.connect(store).client
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    told = {name.removeprefix("test_"): value for name, value in run.data.metrics.items() if name.startswith("test_")}
+    assert told == pytest.approx({name: value for name, value in returned.items() if name != "count"})
+    assert run.data.metrics["recall_dark"] == pytest.approx(37 / 39)
+    assert run.data.metrics["recall_bright_white"] == pytest.approx(38 / 41)
+    assert run.data.metrics["train_loss"] == 0.1
+    there = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
+    assert {"evaluation/confusion.png", "evaluation/calibration.png", "evaluation/per_class.csv"} <= there
+    assert not {"evaluation/reference.npz", "evaluation/probabilities.npy"} & there  # no sealed image leaves data/
+
+
+def test_evaluate_twice_writes_the_same_files_and_tells_nothing_twice(
+    project: Path, store: TrackingParams, run_id: str
+) -> None:
+    out = project / "evaluated"
+    call(project, store)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    shutil.rmtree(out)
+    call(project, store)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    client = tracking.connect(store).client
+    assert all(len(client.get_metric_history(run_id, name)) == 1 for name in client.get_run(run_id).data.metrics)
+
+
+def test_evaluate_prints_the_result_and_the_weakest_classes(
+    project: Path, store: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(project, store)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "sealed test set: 80 images, 2 classes"
+    assert lines[1].startswith("  accuracy  0.9375  (95 % interval 0.86")
+    assert [line.split()[0] for line in lines[-2:]] == ["bright/white", "dark"]
+
+
+def test_evaluate_weights_changed_is_refused_and_writes_nothing(project: Path, store: TrackingParams) -> None:
+    weights = project / "retrained/weights.pt"
+    state = torch.load(weights, weights_only=True)
+    next(iter(state.values())).add_(1e-3)
+    torch.save(state, weights)
+    with pytest.raises(InputError, match=r"weights\.pt is not what .*model\.json describes"):
+        call(project, store)
+    assert not (project / "evaluated").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "message"),
+    [
+        (("dark", "light"), 5, r"its classes must be .* got \['dark', 'light'\] for \['dark', 'bright/white'\]"),
+        (("bright/white", "dark"), 5, "its classes must be those of the sealed images"),
+        (CLASSES, 6, r"its shape .* got \[1, 6, 6\] for \[1, 5, 5\]: run `dvc repro retrain`"),
+    ],
+)
+def test_evaluate_model_for_other_images_is_refused_and_writes_nothing(
+    project: Path, store: TrackingParams, run_id: str, classes: tuple[str, ...], size: int, message: str
+) -> None:
+    write_model(project / "retrained", run_id, classes, size)
+    with pytest.raises(InputError, match=message):
+        call(project, store)
+    assert not (project / "evaluated").exists()
+
+
+def test_evaluate_run_that_mlflow_has_lost_keeps_the_files_and_says_what_to_do(
+    project: Path, store: TrackingParams
+) -> None:
+    write_model(project / "retrained", "f" * 32)
+    with pytest.raises(PodiumError, match=r"run f{32} .*can't be told(.|\n)*--single-item retrain"):
+        call(project, store)
+    assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES
+
+
+def test_evaluate_store_away_and_back_again_tells_the_run(project: Path, store: TrackingParams, run_id: str) -> None:
+    database = project / "mlruns/mlflow.db"
+    away = TrackingParams(uri=f"sqlite:///{project}/split.json/mlflow.db")
+    (project / "split.json").write_text("a file where a folder should be")
+    with pytest.raises(PodiumError, match=r"tracking\.uri: .*then run again"):
+        call(project, away)
+    assert (project / "evaluated/metrics.json").is_file()
+    call(project, store)
+    assert database.is_file()
+    assert tracking.connect(store).client.get_run(run_id).data.metrics["test_accuracy"] == 75 / 80
+
+
+def test_evaluate_class_names_alike_after_cleaning_are_told_apart(
+    project: Path, store: TrackingParams, run_id: str
+) -> None:
+    classes = ("a?", "a!")
+    shutil.rmtree(project / "sealed")
+    write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), classes, sealed=True)
+    write_model(project / "retrained", run_id, classes)
+    call(project, store)
+    told = tracking.connect(store).client.get_run(run_id).data.metrics
+    assert (told["recall_a__0"], told["recall_a__1"]) == pytest.approx((37 / 39, 38 / 41))

@@ -1,0 +1,243 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import idx
+from podium.dataset import DatasetInfo, open_sealed, open_split
+from podium.errors import InputError, PodiumError
+from podium.params import PrepareParams
+from podium.sources.images import RawImages
+from podium.stages.prepare import channel_statistics, check_classes, check_source, prepare
+
+SHIPPED = {
+    "train/images.npy",
+    "train/labels.npy",
+    "train/split.json",
+    "val/images.npy",
+    "val/labels.npy",
+    "val/split.json",
+    "dataset.json",
+    "audit.json",
+    "audit.md",
+}
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> PrepareParams:
+    """Parameters of a small MNIST that lies in tmp_path/raw."""
+    return _params(idx.write(tmp_path / "raw"))
+
+
+def _params(root: Path, **changes: Any) -> PrepareParams:
+    fields = {"source": "torchvision:MNIST", "root": str(root), "min_per_class": 2, "val_fraction": 0.4} | changes
+    return PrepareParams(**fields)
+
+
+def _prepare(params: PrepareParams, out: Path) -> DatasetInfo:
+    return prepare(params, out / "prepared", out / "sealed")
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = _prepare(PrepareParams(), tmp_path)
+
+    assert set(_bytes(tmp_path / "prepared")) == SHIPPED
+    assert set(_bytes(tmp_path / "sealed")) == {f"test/{name}" for name in ("images.npy", "labels.npy", "split.json")}
+    train, val = (open_split(tmp_path / "prepared" / name) for name in ("train", "val"))
+    test = open_sealed(tmp_path / "sealed/test", "evaluate")
+    assert [len(split.labels) for split in (train, val, test)] == [1259, 271, 267]
+    assert DatasetInfo.read(tmp_path / "prepared") == info
+    assert info.shape == [3, 8, 8]
+    assert info.counts["val"] == val.counts()
+    assert capsys.readouterr().out.splitlines() == [
+        "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
+        "  train 1,259, val 271, test 267 (sealed)",
+        "  exact duplicates: none",
+    ]
+
+
+def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:
+    info = _prepare(PrepareParams(), tmp_path)
+
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    known = {
+        np.rint(i * (255 / 16)).astype(np.uint8).tobytes(): k for i, k in zip(bunch.images, bunch.target, strict=True)
+    }
+    train = open_split(tmp_path / "prepared/train")
+    assert all(known[image[0].tobytes()] == label for image, label in zip(train.images, train.labels, strict=True))
+    assert info.mean == pytest.approx((train.images / 255).mean(axis=(0, 2, 3)).tolist())
+    assert info.std == pytest.approx((train.images / 255).std(axis=(0, 2, 3)).tolist())
+
+
+def test_prepare_keeps_the_sources_own_test_split_sealed(tmp_path: Path, params: PrepareParams) -> None:
+    info = _prepare(params, tmp_path)
+
+    images, _ = idx.pixels(4, seed=2)
+    sealed = open_sealed(tmp_path / "sealed/test", "evaluate").images
+    assert {image.tobytes() for image in sealed} == {image.tobytes() for image in images}
+    assert info.counts["test"] == dict.fromkeys(info.classes, 4)
+
+
+def test_prepare_again_gives_the_same_bytes(tmp_path: Path, params: PrepareParams) -> None:
+    _prepare(params, tmp_path / "a")
+    _prepare(params, tmp_path / "b")
+
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+
+def test_prepare_of_images_in_another_order_gives_the_same_bytes(tmp_path: Path, params: PrepareParams) -> None:
+    _prepare(params, tmp_path / "a")
+    order = np.random.default_rng(0).permutation(200)
+    for name, array in zip(idx.NAMES, idx.pixels(20, seed=1), strict=False):
+        idx.write_file(tmp_path / "raw" / name, array[order])
+
+    _prepare(params, tmp_path / "b")
+
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+
+
+def test_prepare_with_another_salt_gives_another_digest(tmp_path: Path, params: PrepareParams) -> None:
+    digests = {_prepare(params.model_copy(update={"salt": salt}), tmp_path).digest for salt in ("a", "b", "a")}
+
+    assert len(digests) == 2
+
+
+def test_prepare_replaces_what_was_there_and_what_a_killed_one_left(tmp_path: Path, params: PrepareParams) -> None:
+    for left in ("prepared/stale.npy", "sealed/stale.npy", ".prepared.partial/train/images.npy", ".prepared.old/x"):
+        path = tmp_path / left
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+
+    _prepare(params, tmp_path)
+
+    assert set(_bytes(tmp_path / "prepared")) == SHIPPED
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["prepared", "raw", "sealed"]
+
+
+def test_prepare_reports_duplicates_and_conflicts(
+    tmp_path: Path, params: PrepareParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, _ = idx.pixels(20, seed=1)
+    images[10] = images[0]  # the same class
+    images[11] = images[2]  # 1 and 2
+    idx.write_file(tmp_path / "raw" / idx.NAMES[0], images)
+    test, _ = idx.pixels(4, seed=2)
+    test[5] = images[5]
+    idx.write_file(tmp_path / "raw" / idx.NAMES[2], test)
+
+    _prepare(params, tmp_path)
+
+    report = json.loads((tmp_path / "prepared/audit.json").read_text(encoding="utf-8"))
+    groups = {kind: report[kind]["groups"] for kind in ("same_class", "conflicting", "leaking")}
+    assert groups == {"same_class": 2, "conflicting": 1, "leaking": 1}
+    assert report["conflicting"]["examples"][0]["classes"] == ["1 - one", "2 - two"]
+    assert "1 groups with conflicting labels (2 images)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"source": "torchvision:MINST"}, {"root": "nowhere"}, {"min_per_class": 18}],
+    ids=["unknown-source", "missing-files", "too-few-images"],
+)
+def test_prepare_with_bad_input_writes_nothing_and_leaves_what_was_there(
+    tmp_path: Path, params: PrepareParams, changes: dict[str, Any]
+) -> None:
+    _prepare(params, tmp_path)
+    before = _bytes(tmp_path)
+
+    with pytest.raises(InputError, match=r"^prepare\."):
+        _prepare(params.model_copy(update=changes), tmp_path)
+
+    assert _bytes(tmp_path) == before
+
+
+def test_prepare_that_can_not_write_is_an_error_and_leaves_what_was_there(
+    tmp_path: Path, params: PrepareParams
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+
+    with pytest.raises(PodiumError, match=r"can't be written: .*Not a directory"):
+        prepare(params, tmp_path / "file" / "prepared", tmp_path / "file" / "sealed")
+
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 0, 0], ("a",), "needs images of at least 2 classes; mine has 1"),
+        ([0, 1], ("a", "b", "c"), "needs at least as many images as classes; mine has 2 of 3"),
+    ],
+)
+def test_source_with_nothing_to_classify_is_refused(labels: list[int], classes: tuple[str, ...], message: str) -> None:
+    raw = RawImages(np.zeros((len(labels), 1, 2, 2), np.uint8), np.array(labels, np.int64), classes)
+
+    with pytest.raises(InputError, match=rf"prepare\.source: {message}"):
+        check_source(raw, "mine")
+
+
+@pytest.mark.parametrize("short", [(4, 1, 1), (9, 0, 1), (9, 1, 0), (0, 0, 0)])
+def test_class_with_too_few_images_is_refused_with_its_counts(short: tuple[int, int, int]) -> None:
+    counts = {
+        name: dict(zip(("train", "val", "test"), row, strict=True))
+        for name, row in {"cat": (5, 1, 1), "fox": short}.items()
+    }
+
+    with pytest.raises(InputError, match=r"prepare\.min_per_class: .*1 of 2 classes have fewer") as caught:
+        check_classes(counts, PrepareParams(min_per_class=5))
+
+    table = str(caught.value).splitlines()[1:-1]
+    assert [line.split() for line in table] == [["class", "train", "val", "test"], ["fox", *map(str, short)]]
+
+
+def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None:
+    counts = {f"class-{number}": {"train": 0, "val": 0, "test": 0} for number in range(100)}
+
+    with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 classes more"):
+        check_classes(counts, PrepareParams())
+
+
+def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podium.stages.prepare.PIXELS_A_CHUNK", 50)
+    images = np.random.default_rng(0).integers(0, 256, (37, 3, 4, 5), dtype=np.uint8)
+
+    mean, std = channel_statistics(images)
+
+    assert mean == pytest.approx((images / 255).mean(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    assert std == pytest.approx((images / 255).std(axis=(0, 2, 3)).tolist(), rel=1e-12)
+
+
+def test_prepare_of_digits_does_without_torch() -> None:
+    code = "import sys, podium.stages.prepare, podium.sources.digits; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_stage_with_a_bad_parameter_exits_with_2_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("prepare: {salt: 3, scource: digits}\n", encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "podium.stages.prepare"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "podium: params.yaml has 2 problems:",
+        "  prepare.salt: must be a valid string; got 3",
+        "  prepare.scource: is not a parameter; did you mean prepare.source?",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

@@ -1,0 +1,157 @@
+"""register on a tiny trained model: what it registers, what it refuses, and that a second time is no second version."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow.entities import LoggedModelStatus
+
+import registered
+from podium import registry
+from podium.errors import InputError, PodiumError, RefusedError
+from podium.export import load_graph
+from podium.trained import TrainedModel
+from registered import NAME, Project
+
+
+def numbers(project: Project) -> list[int]:
+    return registry.version_numbers(project.tracking, NAME)
+
+
+def test_register_writes_version_json_of_a_challenger_that_answers(fresh: Project) -> None:
+    assert registered.register(fresh) == 1
+    version = registry.find(fresh.tracking, NAME, "challenger")
+    trained, _ = TrainedModel.load(fresh.path("retrained"))
+    written = registered.version_json(fresh)
+    assert (written["name"], written["version"], written["run_id"]) == (NAME, 1, trained.run_id)
+    assert written["model_uri"] == version.model_uri
+    assert written["weights_digest"] == trained.weights_digest == version.tags["weights_digest"]
+    registry.load(fresh.tracking, version).check_answers()
+
+
+def test_register_twice_makes_one_version(fresh: Project) -> None:
+    assert [registered.register(fresh), registered.register(fresh)] == [1, 1]
+    assert numbers(fresh) == [1]
+
+
+def test_register_of_an_earlier_model_again_makes_a_new_version(fresh: Project) -> None:
+    first, _ = TrainedModel.load(fresh.path("retrained"))
+    kept = {p: p.read_bytes() for name in ("retrained", "evaluated") for p in fresh.path(name).iterdir()}
+    registered.register(fresh)
+    registered.write_model(fresh, steps=0)
+    assert registered.register(fresh) == 2
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert registered.register(fresh) == 3
+    one, three = (registry.find(fresh.tracking, NAME, n) for n in (1, 3))
+    assert one.tags["weights_digest"] == three.tags["weights_digest"] == first.weights_digest
+    assert three.aliases == ("challenger",)
+
+
+def test_register_after_a_kill_before_the_alias_completes_the_version(fresh: Project) -> None:
+    registered.register(fresh)
+    fresh.tracking.client.delete_registered_model_alias(NAME, "challenger")
+    fresh.path("registered").joinpath("version.json").unlink()
+    assert registered.register(fresh) == 1
+    assert registry.aliases(fresh.tracking, NAME) == {"challenger": 1}
+    assert registered.version_json(fresh)["version"] == 1
+
+
+def test_register_after_a_kill_before_the_version_uses_what_was_logged(fresh: Project) -> None:
+    registered.register(fresh)
+    first = registry.find(fresh.tracking, NAME, 1)
+    fresh.tracking.client.delete_model_version(NAME, "1")
+    registered.register(fresh)
+    assert registry.find(fresh.tracking, NAME, "challenger").model_uri == first.model_uri
+
+
+def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) -> None:
+    store = fresh.tracking
+    registered.register(fresh)
+    first = registry.find(store, NAME, 1)
+    run = store.client.get_run(first.run_id)
+    tags = {registry.IDENTITY: first.tags[registry.IDENTITY]}
+    store.client.delete_registered_model(NAME)
+    store.client.delete_logged_model(first.model_uri.removeprefix("models:/"))
+    store.client.create_logged_model(run.info.experiment_id, "model", first.run_id, tags=tags)
+    assert registered.register(fresh) == 1
+    found = store.client.search_logged_models([run.info.experiment_id])
+    assert [model.status for model in found] == [LoggedModelStatus.READY]
+
+
+def changed_answers(project: Project, add: float) -> None:
+    path = project.path("evaluated") / "reference.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        content = dict(arrays)
+    content["probabilities"] = (content["probabilities"] + add).astype(np.float32)
+    np.savez(path, allow_pickle=False, **content)
+
+
+def test_register_of_a_model_that_is_not_the_evaluated_one_is_refused(fresh: Project) -> None:
+    changed_answers(fresh, 1e-4)
+    with pytest.raises(RefusedError, match=r"does not give the probabilities that evaluation recorded.*0\.0001"):
+        registered.register(fresh)
+    assert numbers(fresh) == []
+    assert not fresh.path("registered").exists()
+    assert fresh.tracking.client.search_logged_models([fresh.tracking.experiment_id]) == []
+
+
+def test_register_of_a_graph_that_answers_otherwise_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from podium import export
+
+    monkeypatch.setattr(export.Probabilities, "forward", lambda self, images: self.model(images).sigmoid())
+    with pytest.raises(RefusedError, match=r"0(\.\d+)?(e-\d+)? \(model\), 0\.\d+ \(exported graph\)"):
+        registered.register(fresh)
+    assert numbers(fresh) == []
+
+
+def test_register_of_a_decoder_that_changes_pixels_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from podium import decode
+
+    right = decode.decode
+    monkeypatch.setattr(decode, "decode", lambda data, spec: right(data, spec) // 2)
+    with pytest.raises(RefusedError, match="reference image 0, written as PNG and decoded, differs in"):
+        registered.register(fresh)
+    assert numbers(fresh) == []
+
+
+def test_register_never_opens_the_sealed_images(fresh: Project) -> None:
+    for file in (fresh.path("sealed") / "test").iterdir():
+        file.unlink()
+    assert registered.register(fresh) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("retrained/model.json", "dvc repro retrain"),
+        ("evaluated/metrics.json", "dvc repro evaluate"),
+        ("evaluated/reference.npz", "dvc repro evaluate"),
+    ],
+)
+def test_register_without_an_earlier_stage_names_its_command(fresh: Project, missing: str, command: str) -> None:
+    fresh.path(missing).unlink()
+    with pytest.raises(InputError, match=f"{Path(missing).name} is missing: run `{command}`"):
+        registered.register(fresh)
+
+
+def test_register_into_a_store_that_lost_the_run_says_what_to_do(fresh: Project) -> None:
+    path = fresh.path("retrained") / "model.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(about | {"run_id": "0" * 32}), encoding="utf-8")
+    with pytest.raises(PodiumError, match="dvc repro --force --single-item retrain` makes a new one"):
+        registered.register(fresh)
+
+
+def test_registered_graph_gives_evaluations_probabilities_for_the_raw_pixels(fresh: Project) -> None:
+    registered.register(fresh)
+    source = fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://")
+    graph = Path(source) / "artifacts/model/graph.pt2"
+    manifest = json.loads(graph.with_name("manifest.json").read_text(encoding="utf-8"))
+    assert hashlib.sha256(graph.read_bytes()).hexdigest() == manifest["graph.pt2"]
+    with np.load(fresh.path("evaluated") / "reference.npz", allow_pickle=False) as reference:
+        np.testing.assert_allclose(load_graph(graph)(reference["images"]), reference["probabilities"], atol=1e-5)
+    assert torch.is_grad_enabled()

@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from podium.dataset import DatasetInfo, Split, open_sealed, open_split, write_json, write_split
+from podium.errors import InputError, RefusedError
+
+IMAGES = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
+LABELS = np.array([0, 1, 1, 0, 1], np.int64)
+CLASSES = ("cat", "dog")
+
+
+def _write(folder: Path, **changes: Any) -> Split:
+    fields: dict[str, Any] = {"name": "train", "images": IMAGES, "labels": LABELS, "classes": CLASSES} | changes
+    return write_split(folder, **fields)
+
+
+def test_split_that_was_written_is_read_back_the_same(tmp_path: Path) -> None:
+    written = _write(tmp_path)
+
+    split = open_split(tmp_path)
+
+    assert np.array_equal(split.images, IMAGES)
+    assert np.array_equal(split.labels, LABELS)
+    assert (split.name, split.classes, split.shape, split.digest) == ("train", CLASSES, (3, 4, 4), written.digest)
+    assert split.counts() == {"cat": 2, "dog": 3}
+
+
+def test_split_that_is_opened_maps_the_file_and_leaves_it_alone(tmp_path: Path) -> None:
+    _write(tmp_path)
+    before = (tmp_path / "images.npy").read_bytes()
+
+    images = open_split(tmp_path).images
+    images[:] = 0
+
+    assert isinstance(images, np.memmap)
+    assert (tmp_path / "images.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": np.array([0, 1, 1, 0, 0], np.int64)},
+        {"classes": ("cat", "fox")},
+        {"images": IMAGES + np.uint8(1)},
+        {"images": IMAGES.reshape(5, 3, 2, 8)},
+    ],
+    ids=["labels", "classes", "pixels", "shape"],
+)
+def test_digest_of_a_split_with_another_content_differs(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert _write(tmp_path / "a").digest != _write(tmp_path / "b", **changes).digest
+
+
+def test_digest_of_the_same_content_in_another_layout_is_the_same(tmp_path: Path) -> None:
+    columns = np.asfortranarray(IMAGES)
+
+    assert _write(tmp_path / "a").digest == _write(tmp_path / "b", images=columns, name="val").digest
+
+
+def test_sealed_split_is_refused_to_everybody_but_evaluation_and_gate(tmp_path: Path) -> None:
+    _write(tmp_path, name="test", sealed=True)
+
+    with pytest.raises(RefusedError, match="is sealed: only `evaluate` and the promotion gate open it"):
+        open_split(tmp_path)
+    with pytest.raises(RefusedError, match="opens for evaluate and gate only; got 'search'"):
+        open_sealed(tmp_path, "search")  # type: ignore[arg-type]
+    assert open_sealed(tmp_path, "evaluate").name == open_sealed(tmp_path, "gate").name == "test"
+
+
+def test_split_without_its_marker_is_refused_as_incomplete(tmp_path: Path) -> None:
+    _write(tmp_path)
+    (tmp_path / "split.json").unlink()
+
+    with pytest.raises(InputError, match=r"no complete split \(split\.json is missing\): run `dvc repro prepare`"):
+        open_split(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.json"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "other"])
+def test_split_with_a_damaged_file_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    _write(tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[:-20], "emptied": b"", "other": b"\x80\x04 a pickle?"}[damage])
+
+    with pytest.raises(InputError, match=r"is damaged: .*run `dvc repro prepare`"):
+        open_split(tmp_path)
+
+
+def test_split_whose_arrays_are_not_the_described_ones_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path)
+    np.save(tmp_path / "labels.npy", LABELS[:3], allow_pickle=False)
+
+    with pytest.raises(InputError, match=r"is damaged: split\.json says 5 images and the arrays hold 5, 3"):
+        open_split(tmp_path)
+
+
+def test_dataset_info_that_was_written_is_read_back_the_same(tmp_path: Path) -> None:
+    counts = {"train": {"cat": 1, "dog": 2}}
+    info = DatasetInfo("digits", ["cat", "dog"], [3, 4, 4], counts, [0.5], [0.25], "abc")
+
+    info.write(tmp_path)
+
+    assert DatasetInfo.read(tmp_path) == info
+
+
+def test_dataset_info_that_is_missing_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dataset\.json is missing: run `dvc repro prepare`"):
+        DatasetInfo.read(tmp_path)
+
+
+def test_json_that_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"ä": 1})
+
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(tmp_path / "a.json", {"set": {1}})
+
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": 1}

@@ -1,0 +1,172 @@
+"""Bytes of images in every common form, and of things that are none."""
+
+import io
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from podium.decode import BadImage, Preprocess, decode, encode_png
+
+GREY = Preprocess(1, 8, 6)
+RGB = Preprocess(3, 8, 6)
+NOISE = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+LEVELS = NOISE[..., 0]
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def grey_image(mode: str) -> tuple[Image.Image, str]:
+    """LEVELS in `mode`, and a format that keeps it."""
+    if mode == "I;16":
+        return Image.fromarray(LEVELS.astype(np.uint16) * 257), "PNG"
+    if mode == "I":
+        return Image.fromarray(LEVELS.astype(np.int32) * 257), "TIFF"
+    if mode == "F":
+        return Image.fromarray(LEVELS.astype(np.float32)), "TIFF"
+    if mode == "F to 1":
+        return Image.fromarray(LEVELS.astype(np.float32) / 255), "TIFF"
+    return Image.fromarray(LEVELS).convert(mode), "TIFF" if mode == "CMYK" else "PNG"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decode_of_a_prepared_image_written_as_png_gives_its_exact_pixels(channels: int) -> None:
+    image = np.ascontiguousarray(NOISE[..., :channels].transpose(2, 0, 1))
+    got = decode(encode_png(image), Preprocess(channels, 8, 6))
+    assert got.dtype == np.uint8
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, image)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "I;16", "I", "F", "F to 1"])
+@pytest.mark.parametrize("spec", [GREY, RGB])
+def test_decode_of_grey_in_any_mode_gives_the_same_levels(mode: str, spec: Preprocess) -> None:
+    got = decode(encoded(*grey_image(mode)), spec)
+    np.testing.assert_array_equal(got, np.broadcast_to(LEVELS, (spec.channels, 8, 6)))
+
+
+def test_decode_of_one_bit_gives_black_and_white() -> None:
+    got = decode(encoded(Image.fromarray(LEVELS > 127)), GREY)
+    np.testing.assert_array_equal(got[0], np.where(LEVELS > 127, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "seen"),
+    [
+        (lambda: Image.new("RGBA", (6, 8), (0, 0, 0, 0)), 255),
+        (lambda: Image.new("RGBA", (6, 8), (0, 0, 0, 255)), 0),
+        (lambda: Image.new("LA", (6, 8), (0, 102)), 153),
+    ],
+    ids=["clear", "opaque", "forty percent black"],
+)
+def test_decode_of_transparent_pixels_lays_them_on_white(make: Callable[[], Image.Image], seen: int) -> None:
+    assert np.unique(decode(encoded(make()), RGB)).tolist() == [seen]
+
+
+def test_decode_of_a_palette_with_a_transparent_colour_lays_it_on_white() -> None:
+    image = Image.new("P", (6, 8), 0)
+    image.putpalette([10, 20, 30])
+    assert np.unique(decode(encoded(image, transparency=0), RGB)).tolist() == [255]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 3), (8, 1)])
+def test_decode_of_a_turned_photograph_follows_its_exif_orientation(orientation: int, turns: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.rot90(NOISE, turns)
+    spec = Preprocess(3, upright.shape[0], upright.shape[1])
+    got = decode(encoded(Image.fromarray(NOISE), exif=exif), spec)
+    np.testing.assert_array_equal(got, upright.transpose(2, 0, 1))
+
+
+def test_decode_of_a_larger_image_averages_what_it_covers() -> None:
+    stripes = np.zeros((80, 60), np.uint8)
+    stripes[:, ::2] = 200
+    got = decode(encoded(Image.fromarray(stripes)), GREY)
+    assert got.shape == (1, 8, 6)
+    assert np.abs(got[:, 1:-1, 1:-1].astype(int) - 100).max() <= 5  # without antialiasing: 0 or 200
+
+
+@pytest.mark.parametrize("spec", [GREY, RGB])
+@pytest.mark.parametrize(("mode", "white"), [("LAB", (255, 128, 128)), ("YCbCr", (255, 128, 128))])
+def test_decode_of_other_colour_spaces_keeps_white(mode: str, white: tuple[int, ...], spec: Preprocess) -> None:
+    kind = "JPEG" if mode == "YCbCr" else "TIFF"
+    assert decode(encoded(Image.new(mode, (6, 8), white), kind), spec).min() >= 250
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_decode_reads_common_formats(kind: str) -> None:
+    data = encoded(Image.new("RGB", (6, 8), (255, 255, 255)), kind)
+    assert decode(data, RGB).min() >= 250
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG whose header names a size that its data does not have."""
+    data = bytearray(encoded(Image.new("1", (1, 1))))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", r"it is empty \(0 bytes\)"),
+        (b"not an image", "it is no image that can be read"),
+        (encoded(Image.fromarray(NOISE))[:60], "it can't be decoded: "),
+        (encoded(Image.fromarray(NOISE), "JPEG")[:200], "it can't be decoded: "),
+        (encoded(Image.fromarray(NOISE), "BMP")[:80], "it can't be decoded: "),
+        (encoded(Image.new("RGB", (6, 8)), "EPS"), "it is no image that can be read"),
+        (encoded(Image.fromarray(np.full((8, 6), np.nan, np.float32)), "TIFF"), "pixels that are not numbers"),
+        (bytes(33 * 1024**2), "it has 34,603,008 bytes; at most 33,554,432 are taken"),
+        (png_that_claims(9000, 9000), "it is 9000x9000, 81,000,000 pixels; at most 64,000,000 are taken"),
+        (png_that_claims(30_000, 30_000), "it has far more than the 64,000,000 pixels"),
+    ],
+    ids=["empty", "text", "cut png", "cut jpeg", "cut bmp", "eps", "nan", "long", "large", "bomb"],
+)
+def test_decode_of_what_is_no_usable_image_says_why(data: bytes, sentence: str) -> None:
+    with pytest.raises(BadImage, match=sentence):
+        decode(data, RGB)
+
+
+def test_decode_leaves_every_warning_inside_and_the_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    large = Preprocess(1, 8, 6, max_pixels=200_000_000)
+    with pytest.raises(BadImage, match="it can't be decoded"):  # Pillow warns of a bomb at 89 million pixels
+        decode(png_that_claims(10_000, 10_000), large)
+    assert list(warnings.filters) == before
+
+
+def test_decode_in_threads_leaves_the_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    data = encoded(Image.fromarray(NOISE))
+    results: list[NDArray[np.uint8]] = []
+    threads = [threading.Thread(target=lambda: results.extend(decode(data, RGB) for _ in range(50))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 200
+    assert list(warnings.filters) == before
+
+
+def test_preprocess_survives_json() -> None:
+    assert Preprocess.from_dict(RGB.to_dict()) == RGB
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "sentence"),
+    [(2, 8, "channels must be 1 .grey. or 3 .RGB.; got 2"), (3, 0, "height must be at least 1; got 0")],
+)
+def test_preprocess_of_an_impossible_shape_is_refused(channels: int, height: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Preprocess(channels, height, 8)

@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from podium.errors import PodiumError, RefusedError
+from podium.locks import locked
+
+HOLDER = """
+import sys
+from pathlib import Path
+from podium.locks import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_lock_that_is_held_is_refused_with_its_holder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "a.lock"),
+        pytest.raises(RefusedError, match=rf"the search x is already under way: process {os.getpid()} on "),
+        locked(tmp_path / "a.lock", purpose="the search x"),
+    ):
+        pass
+
+
+def test_lock_after_its_block_is_free_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with locked(tmp_path / "deep" / "a.lock"):
+            pass
+
+
+def test_lock_after_an_error_in_its_block_is_free_again(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"), locked(tmp_path / "a.lock"):
+        raise ValueError("inside")
+
+    with locked(tmp_path / "a.lock"):
+        pass
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RefusedError, match=f"process {holder.pid} on "), locked(path):
+            pass
+        holder.kill()
+        holder.wait()
+        with locked(path):
+            pass
+
+
+@pytest.mark.parametrize("left", ["", "not json", "[1]", "{}"])
+def test_lock_with_an_unreadable_holder_is_refused_all_the_same(tmp_path: Path, left: str) -> None:
+    path = tmp_path / "a.lock"
+    with locked(path):
+        path.write_text(left, encoding="utf-8")
+        with pytest.raises(RefusedError, match=r"a\.lock is already under way: another process holds it"), locked(path):
+            pass
+
+
+def test_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+
+    with pytest.raises(PodiumError, match=r"file/a\.lock can't be written"), locked(tmp_path / "file" / "a.lock"):
+        pass

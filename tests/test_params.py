@@ -1,0 +1,155 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podium.errors import InputError
+from podium.params import Params, load, parse
+
+ROOT = Path(__file__).parents[1]
+
+
+def problems(text: str) -> list[str]:
+    """What `parse` has against `text`, a line a problem."""
+    with pytest.raises(InputError, match=r"params\.yaml has") as caught:
+        parse(text)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("serch: {}", "serch: is not a parameter; did you mean search?"),
+        ("search: {n_trial: 3}", "search.n_trial: is not a parameter; did you mean search.n_trials?"),
+        ("model: {epochs: 3}", "model.epochs: is not a parameter; did you mean train.epochs?"),
+        ("learning_rate: 0.1", "learning_rate: is not a parameter; did you mean train.learning_rate?"),
+        ("register: {zzz: 1}", "register.zzz: is not a parameter; known here: register.name"),
+        ("1: 2", "1: is not a parameter; known here: prepare, model, train, search, select, retrain, evaluate,"),
+        ("train:", "train: must be a mapping of parameters; got None"),
+        ("train: {batch_size: 10.0}", "train.batch_size: must be a valid integer; got 10.0"),
+        ("train: {batch_size: '64'}", "train.batch_size: must be a valid integer; got '64'"),
+        ("train: {flip: 1}", "train.flip: must be a valid boolean; got 1"),
+        ("train: {learning_rate: .nan}", "train.learning_rate: must be a finite number; got nan"),
+        ("search: {n_trials: 0}", "search.n_trials: must be greater than or equal to 1; got 0"),
+        ("search: {n_trials: true}", "search.n_trials: must be a valid integer; got True"),
+        ("search: {timeout: -1}", "search.timeout: must be greater than 0; got -1"),
+        ("runtime: {device: gpu}", "runtime.device: must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
+        ("prepare: {source: torch}", "prepare.source: must be digits or torchvision:<class>, such as"),
+        ("prepare: {root: ''}", "prepare.root: must have at least 1 character; got ''"),
+        ("prepare: {val_fraction: 0.6, test_fraction: 0.5}", "prepare: val_fraction + test_fraction must be below 1"),
+        ("register: {name: a b}", "register.name: must be at most 100 letters, digits, `.`, `_` and `-`, a letter"),
+        ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
+    ],
+)
+def test_params_with_a_problem_are_refused_with_path_rule_and_value(text: str, problem: str) -> None:
+    (line,) = problems(text)
+
+    assert line.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "problem"),
+    [
+        ("train.lr: {low: 1, high: 2}", "train.lr: is not a field of the model or the training; known here: train."),
+        ("learning_rate: {low: 0.1, high: 1}", "learning_rate: is not a field of the model or the training; did you"),
+        ("train.dropout: {low: 0.1, high: 1}", "train.dropout: is not a field of the model or the training; did you"),
+        ("3: {low: 0.1, high: 1}", "3: must be a valid string; got 3"),
+        ("train.momentum: {low: 0.5, high: 1.5}", "train.momentum: must be less than 1; got 1.5"),
+        ("train.learning_rate: {low: 0.0, high: 99}", "train.learning_rate: must be greater than 0; got 0.0"),
+        ("train.learning_rate: {low: a, high: 1}", "train.learning_rate.low: must be a finite number; got 'a'"),
+        ("train.learning_rate: {low: .inf, high: 1}", "train.learning_rate.low: must be a finite number; got inf"),
+        (
+            "train.learning_rate: {chocies: [1]}",
+            "train.learning_rate.chocies: is not a parameter; did you mean choices",
+        ),
+        ("train.learning_rate: {choices: [[1]]}", "train.learning_rate.choices.0: must be text, a finite number, true"),
+        ("train.optimizer: {choices: [adam]}", "train.optimizer: must be 'sgd' or 'adamw'; got 'adam'"),
+        ("train.batch_size: {choices: [16, 0]}", "train.batch_size: must be greater than or equal to 1; got 0"),
+        ("train.flip: {choices: [0, 1]}", "train.flip: must be a valid boolean; got 0"),
+    ],
+)
+def test_space_with_a_problem_is_refused_with_path_rule_and_value(dimension: str, problem: str) -> None:
+    lines = problems(f"search: {{space: {{{dimension}}}}}")
+
+    assert lines[0].startswith(f"search.space.{problem}")
+
+
+def test_params_with_many_problems_are_refused_with_all_of_them_at_once() -> None:
+    lines = problems(
+        """
+        train: {batch_size: 0, rate: 0.1}
+        search:
+          sampler: grid
+          space:
+            train.epochs: {choices: []}
+            train.lr: {low: 1}
+            train.momentum: {low: 0.1, high: 1.0}
+        """
+    )
+
+    assert [line.split(": ")[0] for line in lines] == [
+        "train.batch_size",
+        "train.rate",
+        "search.sampler",
+        "search.space.train.epochs",
+        "search.space.train.lr",
+        "search.space.train.lr",
+        "search.space.train.momentum",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", r"params\.yaml is not YAML: .* \(line 1, column 5\)"),
+        ("train: {}\ntrain: {}", r'params\.yaml is not YAML: .*duplicate key "train"'),
+        ("[1]", "params.yaml must hold sections such as `search:`; got list"),
+    ],
+)
+def test_params_that_are_no_mapping_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(text)
+
+
+def test_empty_params_are_the_defaults() -> None:
+    assert parse("") == Params()
+
+
+def test_number_with_an_exponent_and_no_point_is_a_number() -> None:
+    assert parse("train: {learning_rate: 1e-3}").train.learning_rate == 0.001
+
+
+def test_params_file_that_is_missing_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml can't be read: .*Run in the project's root"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_params_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InputError, match=r"params\.yaml can't be read"):
+        load(tmp_path / "params.yaml")
+
+
+def test_params_can_not_be_changed_after_loading() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Params().train.epochs = 3  # type: ignore[misc]
+
+
+def test_shipped_params_are_the_defaults_but_for_the_space() -> None:
+    shipped = load(ROOT / "params.yaml").model_dump()
+
+    assert shipped["search"].pop("space")
+    assert shipped == _without_space(Params().model_dump())
+
+
+def test_recipe_of_the_params_is_model_and_train() -> None:
+    params = parse("{model: {width: 4}, train: {epochs: 2}}")
+
+    assert params.recipe().flat()["model.width"] == 4
+    assert params.recipe().flat()["train.epochs"] == 2
+
+
+def _without_space(fields: dict[str, Any]) -> dict[str, Any]:
+    fields["search"].pop("space")
+    return fields

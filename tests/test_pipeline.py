@@ -1,0 +1,114 @@
+"""The contract between dvc.yaml, params.yaml and the code."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from podium import closure
+from podium.params import Params
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/podium"
+STAGES: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+RAW: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+NEUTRAL = {"tracking", "runtime"}
+DATA: dict[str, tuple[list[str], list[str]]] = {
+    "prepare": (["${prepare.root}"], ["data/prepared", "data/sealed"]),
+    "search": (["data/prepared"], ["data/search"]),
+    "select": (["data/prepared", "data/search"], ["data/selected"]),
+    "retrain": (["data/prepared", "data/selected"], ["data/retrained"]),
+    "evaluate": (["data/sealed", "data/retrained"], ["data/evaluated"]),
+    "register": (["data/retrained", "data/evaluated"], ["data/registered/version.json"]),
+}
+each_stage = pytest.mark.parametrize("stage", list(DATA))
+
+
+def _code(stage: str) -> list[str]:
+    return [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")]
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """Every section of params.yaml with its class."""
+    found = {field.alias or name: field.annotation for name, field in Params.model_fields.items()}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def test_pipeline_has_a_stage_a_module_in_the_same_order() -> None:
+    modules = {path.stem for path in (SOURCE / "stages").glob("*.py")} - {"__init__"}
+
+    assert list(STAGES) == list(DATA)
+    assert set(STAGES) == modules
+
+
+@each_stage
+def test_stage_runs_its_own_module(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"python -m podium.stages.{stage}"
+
+
+@each_stage
+def test_stage_depends_on_exactly_the_code_that_it_imports(stage: str) -> None:
+    wanted = [path.as_posix() for path in closure.import_closure(f"podium.stages.{stage}")]
+
+    assert _code(stage) == wanted, "`python -m podium.closure` brings dvc.yaml up to date"
+
+
+@each_stage
+def test_stage_imports_no_other_stage(stage: str) -> None:
+    stages = {path for path in _code(stage) if path.startswith("src/podium/stages/")}
+
+    assert stages == {"src/podium/stages/__init__.py", f"src/podium/stages/{stage}.py"}
+
+
+@each_stage
+def test_stage_reads_and_writes_the_folders_of_the_design(stage: str) -> None:
+    deps, outs = DATA[stage]
+
+    assert [dep for dep in STAGES[stage]["deps"] if not dep.startswith("src/")] == deps
+    assert [out if isinstance(out, str) else next(iter(out)) for out in STAGES[stage]["outs"]] == outs
+
+
+def test_only_evaluate_depends_on_the_sealed_images() -> None:
+    assert [stage for stage in STAGES if "data/sealed" in STAGES[stage]["deps"]] == ["evaluate"]
+
+
+def test_registered_version_is_not_cached_so_that_the_run_cache_can_not_skip_a_registration() -> None:
+    assert STAGES["register"]["outs"] == [{"data/registered/version.json": {"cache": False}}]
+
+
+def test_every_section_is_listed_by_one_stage_or_changes_no_result() -> None:
+    listed = [section for stage in STAGES.values() for section in stage["params"]]
+
+    assert sorted(listed) == sorted(set(_sections()) - NEUTRAL)
+    assert STAGES["search"]["params"] == ["model", "train", "search"]
+
+
+def test_params_file_shows_every_parameter_and_no_other() -> None:
+    shown = {f"{section}.{name}" for section, fields in RAW.items() for name in fields}
+
+    assert shown == {f"{section}.{name}" for section, kind in _sections().items() for name in kind.model_fields}
+
+
+def test_every_parameter_is_read_somewhere() -> None:
+    declared = {name for kind in _sections().values() for name in kind.model_fields}
+
+    assert declared - _attributes_read() == set()
+
+
+def test_update_of_the_pipeline_restores_lists_that_were_changed() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    first = lines.index("      - src/podium/__init__.py")
+    changed = [*lines[: first + 1], "      - src/podium/gone.py", *lines[first + 3 :]]
+
+    assert closure.with_code("\n".join(changed)) == closure.with_code(text)
+
+
+def _attributes_read() -> set[str]:
+    """Names after a dot, in all files but those that declare the parameters."""
+    files = [path for path in SOURCE.rglob("*.py") if path.name not in ("params.py", "recipe.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

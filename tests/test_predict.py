@@ -1,0 +1,81 @@
+"""One way to ask a model, whatever holds the images and whichever form the model has."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from podium.errors import InputError
+from podium.model import build_model
+from podium.predict import predict_probabilities
+from podium.recipe import ModelParams
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return build_model(ModelParams(width=4, hidden=8, dropout=0.5), (3, 8, 8), 4, [0.5] * 3, [0.3] * 3)
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (23, 3, 8, 8), dtype=np.uint8)
+
+
+def test_predict_gives_the_softmax_of_the_logits(model: nn.Sequential, images: NDArray[np.uint8]) -> None:
+    found = predict_probabilities(model, images)
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.from_numpy(images)), 1).numpy()
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+def test_predict_model_in_training_mode_answers_in_eval_mode(model: nn.Sequential, images: NDArray[np.uint8]) -> None:
+    model.train()
+    first = predict_probabilities(model, images)  # dropout would make the second answer another one
+    np.testing.assert_array_equal(predict_probabilities(model, images), first)
+    assert not model.training
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 22, 23, 24])
+def test_predict_any_batch_size_gives_the_same_answers_in_order(
+    model: nn.Sequential, images: NDArray[np.uint8], batch_size: int
+) -> None:
+    expected = predict_probabilities(model, images)
+    np.testing.assert_allclose(predict_probabilities(model, images, batch_size=batch_size), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_predict_memory_map_is_read_without_a_warning_and_left_as_it_is(
+    tmp_path: Path, model: nn.Sequential, images: NDArray[np.uint8], mode: Literal["r", "c"]
+) -> None:
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode=mode)
+    np.testing.assert_array_equal(predict_probabilities(model, mapped), predict_probabilities(model, images))
+    np.testing.assert_array_equal(mapped, images)
+
+
+@pytest.mark.slow
+def test_predict_exported_graph_answers_as_the_model(model: nn.Sequential, images: NDArray[np.uint8]) -> None:
+    example = (torch.from_numpy(images[:2]),)
+    graph = torch.export.export(model.eval(), example, dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    expected = predict_probabilities(model, images)
+    np.testing.assert_allclose(predict_probabilities(graph, images, batch_size=10), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((2, 3, 8, 8)), r"type uint8.*got \(2, 3, 8, 8\) of type float64"),
+        (np.zeros((3, 8, 8), np.uint8), r"must be \(N, C, H, W\).*got \(3, 8, 8\)"),
+        (np.zeros((0, 3, 8, 8), np.uint8), "at least one image"),
+    ],
+)
+def test_predict_other_images_are_refused(model: nn.Sequential, wrong: NDArray[np.uint8], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        predict_probabilities(model, wrong)

@@ -1,0 +1,198 @@
+"""Promotion, rollback and history with real registered models: version 1 fair, 2 poor, 3 the best."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from podium import ledger, promotion, registry
+from podium.dataset import DatasetInfo, write_json
+from podium.errors import InputError, PodiumError, RefusedError
+from podium.ledger import HEAD
+from podium.locks import locked
+from registered import NAME, Project
+
+
+def promote(project: Project, number: int | None = None) -> promotion.Outcome:
+    return promotion.promote(
+        project.tracking, NAME, number, sealed=project.path("sealed"), prepared=project.path("prepared")
+    )
+
+
+def champion(project: Project) -> int | None:
+    return registry.aliases(project.tracking, NAME).get("champion")
+
+
+def test_promote_without_a_champion_takes_the_challenger(project: Project) -> None:
+    done = promote(project)
+    assert (done.version.number, champion(project)) == (3, 3)
+    assert done.entry is not None
+    assert (done.entry.source, done.entry.target, done.entry.forced) == (None, 3, False)
+    assert "there is no champion yet" in done.entry.why
+
+
+def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Project, tmp_path: Path) -> None:
+    promote(project, 1)
+    done = promote(project)
+    assert champion(project) == 3
+    assert done.verdict is not None
+    assert done.verdict.champion is not None
+    assert done.verdict.challenger.accuracy > done.verdict.champion.accuracy
+    version = registry.find(project.tracking, NAME, 3)
+    assert version.tags["gate_decision"] == "promote"
+    file = version.tags["gate_verdict"]
+    text = Path(project.tracking.client.download_artifacts(version.run_id, file, str(tmp_path))).read_text("utf-8")
+    assert json.loads(text) == json.loads(json.dumps(done.verdict.to_dict()))
+    assert done.entry is not None
+    assert done.entry.verdict is not None
+    assert done.entry.verdict["digest"] == version.tags["gate_verdict_digest"] == ledger.digest(text)
+    stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
+    assert {file, file.replace(".json", ".md")} <= stored
+
+
+def test_promote_of_a_worse_version_is_refused_with_the_figures(project: Project) -> None:
+    promote(project, 1)
+    with pytest.raises(
+        RefusedError, match=r"version 2 was not promoted: accuracy 0\.\d+ against [01]\.\d+ of the champion"
+    ):
+        promote(project, 2)
+    assert champion(project) == 1
+    assert len(ledger.read(project.tracking.client, NAME).entries) == 1
+    assert registry.find(project.tracking, NAME, 2).tags["gate_decision"] == "refuse"
+
+
+def test_promote_of_the_champion_does_nothing(project: Project) -> None:
+    promote(project)
+    done = promote(project)
+    assert (done.entry, done.verdict) == (None, None)
+    assert len(ledger.read(project.tracking.client, NAME).entries) == 1
+
+
+def test_promote_of_a_version_that_does_not_exist_is_an_input_error(project: Project) -> None:
+    with pytest.raises(InputError, match="has no version 9"):
+        promote(project, 9)
+
+
+def test_promote_without_sealed_images_is_an_input_error(project: Project) -> None:
+    shutil.rmtree(project.path("sealed"))
+    with pytest.raises(InputError, match="holds no complete split"):
+        promote(project)
+    assert champion(project) is None
+
+
+def test_promote_of_a_model_trained_on_other_data_says_so(project: Project) -> None:
+    info = DatasetInfo.read(project.path("prepared"))
+    write_json(project.path("prepared") / "dataset.json", vars(info) | {"digest": "e" * 64})
+    done = promote(project)
+    assert done.verdict is not None
+    assert len(done.verdict.notes) == 1
+    assert (
+        "version 3 was trained on other data (digest dddddddddddd) than what is prepared now" in done.verdict.notes[0]
+    )
+
+
+def test_promote_while_another_is_under_way_is_refused(project: Project) -> None:
+    with (
+        locked(project.folder / "mlruns" / f"promote-{NAME}.lock"),
+        pytest.raises(RefusedError, match=f"a move of {NAME}'s champion is already under way"),
+    ):
+        promote(project)
+
+
+def test_promote_after_an_interrupted_one_finishes_it_first(project: Project) -> None:
+    client = project.tracking.client
+    promote(project, 1)
+    head = client.get_registered_model(NAME).tags[HEAD]
+    promote(project, 3)
+    client.set_registered_model_tag(NAME, HEAD, head)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert promotion.history(project.tracking, NAME)[1] == [
+        "the last move was interrupted; the next `podium promote` or `podium rollback` finishes it"
+    ]
+    done = promote(project, 3)
+    assert (done.entry, champion(project)) == (None, 3)
+    assert done.notes[0].startswith("finished the promote of version 3 that was interrupted")
+    assert promotion.history(project.tracking, NAME)[1] == []
+
+
+def test_rollback_returns_to_the_champion_before_and_then_to_the_one_before_that(project: Project) -> None:
+    for number in (2, 1, 3):
+        promote(project, number)
+    assert promotion.rollback(project.tracking, NAME, " too slow ").version.number == 1
+    assert promotion.rollback(project.tracking, NAME, "worse").version.number == 2
+    assert champion(project) == 2
+    book, problems = promotion.history(project.tracking, NAME)
+    assert [(e.action, e.source, e.target, e.why) for e in book.entries[3:]] == [
+        ("rollback", 3, 1, "too slow"),
+        ("rollback", 1, 2, "worse"),
+    ]
+    assert problems == []
+    with pytest.raises(RefusedError, match="no earlier champion to go back to"):
+        promotion.rollback(project.tracking, NAME, "again")
+
+
+def test_rollback_without_a_reason_is_an_input_error(project: Project) -> None:
+    with pytest.raises(InputError, match="--reason must have 1 to 1000 characters; got 0"):
+        promotion.rollback(project.tracking, NAME, "  ")
+
+
+def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
+    """A version that says it is version 1 and whose stored answers are wrong; with `tags`, one that also shows it."""
+    client = project.tracking.client
+    folder = tmp_path / "damaged"
+    shutil.copytree(client.get_model_version_download_uri(NAME, "1").removeprefix("file://"), folder)
+    answers = folder / "artifacts/model/answers.json"
+    rows = json.loads(answers.read_text(encoding="utf-8"))
+    write_json(answers, [row | {"probability": row["probability"] / 2} for row in rows])
+    manifest = folder / "artifacts/model/manifest.json"
+    from podium.export import write_manifest
+
+    manifest.unlink()
+    write_manifest(manifest.parent)
+    kept = registry.find(project.tracking, NAME, 1).tags
+    made = client.create_model_version(NAME, folder.as_uri(), tags=kept if tags else {"data_digest": "d" * 64})
+    return int(made.version)
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [(True, "is not as it was registered: artifacts/model/answers.json"), (False, "of 8 stored images 0 get another")],
+)
+def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
+    project: Project, tmp_path: Path, tags: bool, sentence: str
+) -> None:
+    number = damaged(project, tmp_path, tags=tags)
+    client = project.tracking.client
+    for target in (number, 3):
+        book = ledger.read(client, NAME)
+        ledger.move(client, book, ledger.Entry("promote", book.champion, target, "arranged"))
+    with pytest.raises(RefusedError, match=f"rolled nothing back: {NAME} version {number} .*{sentence}"):
+        promotion.rollback(project.tracking, NAME, "too slow")
+    assert champion(project) == 3
+    assert len(ledger.read(client, NAME).entries) == 2
+
+
+def test_promote_against_a_champion_that_does_not_load_is_refused(project: Project, tmp_path: Path) -> None:
+    number = damaged(project, tmp_path, tags=True)
+    client = project.tracking.client
+    ledger.move(client, ledger.read(client, NAME), ledger.Entry("promote", None, number, "arranged"))
+    with pytest.raises(PodiumError, match="is not as it was registered"):
+        promote(project, 3)
+    assert champion(project) == number
+
+
+def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Project) -> None:
+    promote(project, 1)
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
+    for _ in range(2):
+        book, problems = promotion.history(project.tracking, NAME)
+        assert len(book.entries) == 1
+        assert problems == ["champion is version 2, and the ledger says version 1: moved outside of podium"]
+    done = promote(project, 3)
+    assert done.notes == ("champion was moved by hand from version 1 to version 2: recorded",)
+    assert [entry.action for entry in promotion.history(project.tracking, NAME)[0].entries] == [
+        "promote",
+        "by hand",
+        "promote",
+    ]

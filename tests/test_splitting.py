@@ -1,0 +1,112 @@
+import hashlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from podium.splitting import Division, divide, fingerprints, places
+
+NONE = np.zeros(0, np.int64)
+
+
+def _images(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
+
+
+def _members(images: NDArray[np.uint8], division: Division) -> dict[str, set[bytes]]:
+    """The images of each part, as bytes."""
+    return {name: {images[row].tobytes() for row in rows} for name, rows in division.parts().items()}
+
+
+def _divide(images: NDArray[np.uint8], salt: str = "a", val: float = 0.2, test: float = 0.3) -> Division:
+    return divide(fingerprints(images, salt), np.zeros(len(images), np.int64), val, test)
+
+
+def test_fingerprint_is_sha256_of_salt_shape_and_pixels() -> None:
+    images = _images(2)
+
+    (_, words) = fingerprints(images, "pepper")
+
+    digest = hashlib.sha256(b"pepper\x1f1x4x4\x1f" + images[1].tobytes()).hexdigest()
+    assert "".join(f"{word:016x}" for word in words.tolist()) == digest
+
+
+def test_fingerprints_of_another_memory_layout_are_the_same() -> None:
+    images = _images(50)
+
+    assert np.array_equal(fingerprints(np.asfortranarray(images), "a"), fingerprints(images, "a"))
+
+
+@pytest.mark.parametrize(
+    ("first", "place"),
+    [(0, 0.0), (1 << 63, 0.5), (2**64 - 1, 1 - 2**-53)],
+)
+def test_place_is_the_first_bits_as_a_number_below_one(first: int, place: float) -> None:
+    assert places(np.array([[first, 9, 9, 9]], np.uint64)).tolist() == [place]
+
+
+def test_division_has_every_image_once_in_about_the_asked_shares() -> None:
+    division = _divide(_images(5000), val=0.2, test=0.3)
+
+    rows = np.concatenate(list(division.parts().values()))
+    assert sorted(rows) == list(range(5000))
+    assert len(division.test) == pytest.approx(1500, abs=150)
+    assert len(division.val) == pytest.approx(1000, abs=150)
+
+
+def test_division_after_images_were_added_moves_none() -> None:
+    images = _images(300)
+    old = _members(images[:200], _divide(images[:200]))
+
+    new = _members(images, _divide(images))
+
+    assert all(old[name] <= new[name] for name in old)
+
+
+def test_division_of_another_order_gives_the_same_rows_of_images_and_labels() -> None:
+    images, labels = _images(200), np.arange(200) % 3
+    images[50:60], labels[50:60] = images[0], np.arange(10) % 2  # duplicates with conflicting labels
+    shuffled = np.random.default_rng(1).permutation(200)
+
+    a = divide(fingerprints(images, "a"), labels, 0.2, 0.3)
+    b = divide(fingerprints(images[shuffled], "a"), labels[shuffled], 0.2, 0.3)
+
+    for one, other in zip(a.parts().values(), b.parts().values(), strict=True):
+        assert np.array_equal(images[one], images[shuffled][other])
+        assert np.array_equal(labels[one], labels[shuffled][other])
+
+
+def test_equal_images_share_a_part_whatever_their_labels() -> None:
+    images = np.repeat(_images(40), 5, axis=0)
+    labels = np.tile(np.arange(5), 40)
+
+    division = divide(fingerprints(images, "a"), labels, 0.2, 0.3)
+
+    parts = list(_members(images, division).values())
+    assert sum(map(len, parts)) == 40
+
+
+def test_division_with_another_salt_differs() -> None:
+    images = _images(200)
+
+    assert _members(images, _divide(images, "a")) != _members(images, _divide(images, "b"))
+
+
+def test_division_with_a_larger_test_part_takes_nothing_out_of_it() -> None:
+    images = _images(200)
+
+    small = _members(images, _divide(images, test=0.1))
+    large = _members(images, _divide(images, test=0.3))
+
+    assert small["test"] < large["test"]
+
+
+def test_division_with_a_given_test_part_keeps_it_and_draws_validation_from_the_rest() -> None:
+    images = _images(1000)
+    given = np.arange(1000) >= 800
+
+    division = divide(fingerprints(images, "a"), np.zeros(1000, np.int64), 0.25, 0.3, given)
+
+    assert sorted(division.test) == list(range(800, 1000))
+    assert len(division.val) == pytest.approx(200, abs=40)
+    assert len(division.train) + len(division.val) == 800

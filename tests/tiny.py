@@ -1,0 +1,86 @@
+"""A prepared folder of a few dozen learnable images, and params.yaml shrunk to it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from podium.dataset import DatasetInfo, write_split
+from podium.fit import Images
+from podium.params import Params, TrackingParams, parse
+from podium.recipe import Recipe
+from podium.search.work import Material
+
+CLASSES = ("left", "right", "top")
+SIZE = 8
+IMAGES = Images((3, SIZE, SIZE), len(CLASSES), (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
+SMALL = {"model.width": 2, "model.hidden": 8, "train.epochs": 3, "train.batch_size": 16}
+"""A network and a training of some milliseconds."""
+
+
+def pixels(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`count` images (count, 3, 8, 8), noise with the half that the class names bright, and their labels."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % len(CLASSES)
+    images = draw.integers(0, 120, (count, 3, SIZE, SIZE), dtype=np.uint8)
+    halves = {0: np.s_[:, :, :4], 1: np.s_[:, :, 4:], 2: np.s_[:, :4, :]}
+    for label, half in halves.items():
+        bright = images[labels == label]
+        bright[:, *half] += np.uint8(100)
+        images[labels == label] = bright
+    return images, labels
+
+
+def prepare(folder: Path, train: int = 60, val: int = 20) -> Path:
+    """What the stage `prepare` leaves in data/prepared, written to `folder`; nothing is sealed."""
+    for name, count, seed in (("train", train, 1), ("val", val, 2)):
+        images, labels = pixels(count, seed)
+        write_split(folder / name, name, images, labels, CLASSES)
+    counts = {"train": {"left": train // 3}}
+    DatasetInfo("tiny", list(CLASSES), [3, SIZE, SIZE], counts, [0.3] * 3, [0.3] * 3, "0" * 64).write(folder)
+    return folder
+
+
+def material(folder: Path) -> Material:
+    """The images of a folder that `prepare` made, on the CPU."""
+    return Material.load(folder, torch.device("cpu"))
+
+
+def recipe(**changes: Any) -> Recipe:
+    """A training of some milliseconds; `train__epochs=5` replaces train.epochs."""
+    return Recipe().replace(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def params(tracking: TrackingParams, search: str = "", runtime: str = "") -> Params:
+    """Parameters of a search of a second; `search` and `runtime` are further lines of those sections."""
+    text = f"""
+model: {{width: 2, hidden: 8}}
+train: {{epochs: 3, batch_size: 16, learning_rate: 0.01, label_smoothing: 0.0, shift: 1}}
+search:
+  startup_trials: 2
+  pruner_startup: 2
+  pruner_warmup: 1
+  space:
+    train.learning_rate: {{low: 1.0e-4, high: 1.0e-1, log: true}}
+    train.epochs: {{low: 2, high: 4}}
+    train.optimizer: {{choices: [sgd, adamw]}}
+    train.momentum: {{low: 0.0, high: 0.95, when: {{train.optimizer: [sgd]}}}}
+{_indented(search, "n_trials: 4")}
+select: {{top_k: 2, seeds: 2}}
+retrain: {{profile_steps: 2}}
+tracking: {{uri: "{tracking.uri}", experiment: {tracking.experiment}, flush_seconds: {tracking.flush_seconds}}}
+runtime:
+{_indented(runtime, "engine: inline")}
+"""
+    return parse(text)
+
+
+def _indented(lines: str, default: str) -> str:
+    """`lines`, and `default` where they do not set its key."""
+    key = default.split(":")[0]
+    whole = [line.strip() for line in lines.splitlines() if line.strip()]
+    if not any(line.startswith(key + ":") for line in whole):
+        whole.append(default)
+    return "\n".join(f"  {line}" for line in whole)
