@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 export MLFLOW_DISABLE_TELEMETRY := true
+# Bytecode is kept, whatever the shell says: a stage then starts in 3 s instead of 8.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help

@@ -110,9 +110,8 @@ def podium_curve(project: Path, started: float) -> Curve:
 
     storage = JournalStorage(JournalFileBackend(str(project / "mlruns/optuna.journal")))
     study = optuna.load_study(study_name=None, storage=storage)
-    ended = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    curve = [(t.datetime_complete.timestamp() - started, float(t.value)) for t in ended if t.datetime_complete]
-    return sorted(curve)
+    ended = [(t.datetime_complete, t.value) for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    return sorted((at.timestamp() - started, value) for at, value in ended if at is not None and value is not None)
 
 
 def reached(curve: Curve, target: float) -> float | None:

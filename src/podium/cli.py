@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from podium import entry
-from podium.verbs import history, predict, promote, rollback
+from podium.verbs import gc, history, predict, promote, rollback, sync
 
 
 class Verb(Protocol):
@@ -26,7 +26,7 @@ class Verb(Protocol):
         """Do it. Raises PodiumError, whose exit code becomes the command's."""
 
 
-VERBS: tuple[Verb, ...] = (promote, rollback, history, predict)
+VERBS: tuple[Verb, ...] = (promote, rollback, history, predict, sync, gc)
 
 EPILOG = """\
 Run it in the project's root: register.name and tracking.uri come from params.yaml there.
@@ -36,6 +36,8 @@ examples:
   podium rollback --reason "too slow"    go back to the champion before
   podium history                         who was champion when, and why
   podium predict scan.png                ask the champion
+  podium sync --check                    does MLflow show exactly what the studies hold?
+  podium gc --dry-run                    checkpoints that nobody needs
 
 exit codes: 0 done, 1 refused or not true, 2 wrong input. `podium VERB --help` says more."""
 
