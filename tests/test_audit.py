@@ -38,6 +38,13 @@ def test_audit_of_equal_images_names_them_by_kind() -> None:
     )
 
 
+def test_audit_of_equal_images_inside_the_test_split_finds_no_leak() -> None:
+    found = _audit([7, 7, 8], [0, 0, 1], test=[0, 1])
+
+    assert found.same_class.groups == 1
+    assert found.leaking.groups == 0
+
+
 def test_audit_with_many_groups_shows_ten_and_counts_all(tmp_path: Path) -> None:
     found = _audit([kind for kind in range(30) for _ in range(2)], [0] * 60, test=[])
 

@@ -66,8 +66,9 @@ def test_lock_with_an_unreadable_holder_is_refused_all_the_same(tmp_path: Path, 
             pass
 
 
-def test_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [PodiumError, OSError])
+def test_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: Path, kind: type[Exception]) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
 
-    with pytest.raises(PodiumError, match=r"file/a\.lock can't be written"), locked(tmp_path / "file" / "a.lock"):
+    with pytest.raises(kind, match=r"file/a\.lock can't be written"), locked(tmp_path / "file" / "a.lock"):
         pass

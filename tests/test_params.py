@@ -133,7 +133,7 @@ def test_params_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
 
 def test_params_can_not_be_changed_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Params().train.epochs = 3  # type: ignore[misc]
+        Params().train.epochs = 3
 
 
 def test_shipped_params_are_the_defaults_but_for_the_space() -> None:

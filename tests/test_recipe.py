@@ -40,4 +40,4 @@ def test_replaced_recipe_is_checked_against_the_fields_bounds(name: str, value: 
 
 def test_recipe_that_exists_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Recipe().train.epochs = 3  # type: ignore[misc]
+        Recipe().train.epochs = 3

@@ -13,11 +13,15 @@ from typing import TextIO
 from podium.errors import PodiumError, RefusedError
 
 
+class LockFileError(PodiumError, OSError):
+    """The lock file can't be written: a sentence for a person, and an OSError for a caller that has more to say."""
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[None]:
     """Hold the lock file `path` within the block.
 
-    Raises RefusedError naming the holder where another process has it and `wait` is false, PodiumError where the
+    Raises RefusedError naming the holder where another process has it and `wait` is false, LockFileError where the
     file can't be written.
     """
     with _open(path) as file:
@@ -37,7 +41,7 @@ def _open(path: Path) -> TextIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise PodiumError(
+        raise LockFileError(
             f"{path} can't be written: {error.strerror}. It keeps two processes from the same work"
         ) from None
 

@@ -102,7 +102,11 @@ def _tags(study: optuna.Study, trial: FrozenTrial) -> dict[str, str]:
         KIND_TAG: "trial",
         "podium.state": trial.state.name,
     }
-    tags |= {f"podium.{key}": str(attributes[key])[:LIMIT] for key in ("seed", "reason") if key in attributes}
+    tags |= {
+        f"podium.{key}": str(attributes[key])[:LIMIT]
+        for key in ("seed", "reason", "inherited_from")
+        if key in attributes
+    }
     if "traceback" in attributes:  # its end says what happened
         tags["podium.traceback"] = attributes["traceback"][-LIMIT:]
     return tags

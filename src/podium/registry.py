@@ -13,6 +13,7 @@ from pandas.errors import Pandas4Warning
 
 from podium import served
 from podium.errors import InputError, PodiumError
+from podium.export import file_digests
 from podium.lineage import package_versions
 from podium.tracking import Tracking
 
@@ -63,14 +64,15 @@ def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str
     """Log the files of `bundle` with serving.py as an MLflow model of the run `run_id`; returns its URI.
 
     `example` is an image file, kept as the input example. A model of the same run with the identity `same` is used
-    again; what a killed attempt left of one is removed.
+    again if its files are still those; what a killed attempt left of one is removed.
     """
     client = tracking.client
     run = client.get_run(run_id)
     for found in _logged(tracking, run, same):
-        if found.status == LoggedModelStatus.READY:
+        if found.status != LoggedModelStatus.READY:
+            client.delete_logged_model(found.model_id)
+        elif _is_whole(tracking, str(found.model_uri), bundle):
             return str(found.model_uri)
-        client.delete_logged_model(found.model_id)
     made = client.create_logged_model(
         run.info.experiment_id, "model", run_id, tags={IDENTITY: same}, params=run.data.params
     )
@@ -180,6 +182,14 @@ def _ensure_registered(tracking: Tracking, name: str) -> None:
 def _logged(tracking: Tracking, run: Run, same: str) -> list[LoggedModel]:
     found = tracking.client.search_logged_models([run.info.experiment_id], f"tags.{IDENTITY} = '{same}'")
     return [model for model in found if model.source_run_id == run.info.run_id]
+
+
+def _is_whole(tracking: Tracking, uri: str, bundle: Path) -> bool:
+    """Whether the logged model at `uri` still has the files of `bundle` and our serving.py."""
+    with served.fetched(tracking, uri) as folder:
+        code, files = folder / "serving.py", folder / "artifacts/model"
+        same_code = code.is_file() and code.read_bytes() == SERVING.read_bytes()
+        return same_code and file_digests(files) == file_digests(bundle)
 
 
 def _version(made: ModelVersion) -> Version:

@@ -1,5 +1,7 @@
 """Whether MLflow is a true image of a study, one run a trial; and making it one, without touching what is right."""
 
+import math
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from podium.trial_logger import TrialLogger, histories, runs_of
 
 IDLE = ("KILLED", "RUNNING")
 """What the run of a trial may say that has not ended: interrupted, or running."""
+MEASURED = "seconds"
+"""A metric that is another one when a killed trial's epochs after its last checkpoint are trained again."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def repair(tracking: Tracking, study: optuna.Study, logger: TrialLogger, *, thor
     """Make MLflow what the study says. Returns what was different."""
     found = differences(tracking, study, thorough=thorough)
     runs = _by_trial(tracking, study) if found else {}
-    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
     for number in sorted({d.trial for d in found}):
         _repair_trial(tracking, study, logger, trials.get(number), runs.get(number, []))
     return found
@@ -65,17 +69,30 @@ def _repair_trial(
     keep = None
     if trial is not None:
         record = record_of(study, trial)
-        keep = next((run for run in runs if not _contradicts(tracking, record, run)), None)
+        fitting = [run for run in runs if not _contradicts(tracking, record, run)]
+        keep = max(fitting, key=lambda run: (run.info.status == record.status, len(run.data.metrics)), default=None)
     for run in runs:
         if keep is None or run.info.run_id != keep.info.run_id:
             tracking.client.delete_run(run.info.run_id)
     if trial is None:
         return
     logger.forget(study, trial.number, keep.info.run_id if keep else None)
+    if keep is not None:
+        _mend_facts(tracking, record, keep)
     if trial.state.is_finished():
         logger.log(study, trial)
-    elif keep is not None and keep.info.status not in IDLE:
-        tracking.client.update_run(keep.info.run_id, status="KILLED")
+
+
+def _mend_facts(tracking: Tracking, record: Record, run: Run) -> None:
+    """Give `run` its name and parameters, and the run of a trial that waits to go on a status that says so."""
+    run_id = run.info.run_id
+    if run.info.run_name != record.name:
+        tracking.client.update_run(run_id, name=record.name)
+    absent = [param for param in record.entities() if param.key not in run.data.params]
+    if absent:
+        tracking.client.log_batch(run_id, params=absent)
+    if record.end is None and run.info.status not in IDLE:
+        tracking.client.update_run(run_id, status="KILLED")
 
 
 def _by_trial(tracking: Tracking, study: optuna.Study) -> dict[int, list[Run]]:
@@ -123,19 +140,33 @@ def _compare_metrics(tracking: Tracking, number: int, record: Record, run: Run, 
     for (key, step), value in wanted.items():
         if key not in last or step >= last[key][0]:
             last[key] = (step, value)
-    shown = {(key, 0): value for key, value in run.data.metrics.items()}
+    shown = {(key, 0): {value} for key, value in run.data.metrics.items()}
     return _compare_values(number, {(key, 0): value for key, (_, value) in last.items()}, shown)
 
 
 def _compare_values(
-    number: int, wanted: Mapping[tuple[str, int], float], got: Mapping[tuple[str, int], float]
+    number: int, wanted: Mapping[tuple[str, int], float], got: Mapping[tuple[str, int], set[float]]
 ) -> list[Difference]:
     found = []
-    for key, step in sorted(wanted.keys() | got.keys()):
-        ours, theirs = wanted.get((key, step)), got.get((key, step))
-        if ours != theirs:
-            found.append(Difference(number, f"{key} at step {step}", str(ours), str(theirs)))
+    for at in sorted(wanted.keys() | got.keys()):
+        ours, theirs = wanted.get(at), got.get(at, set())
+        if not theirs or _others(at, ours, theirs):
+            shown = ", ".join(str(value) for value in sorted(theirs)) or "None"
+            found.append(Difference(number, f"{at[0]} at step {at[1]}", str(ours), shown))
     return found
+
+
+def _others(at: tuple[str, int], ours: float | None, theirs: set[float]) -> bool:
+    """Whether `theirs`, what MLflow holds of a metric at a step, has a value that is not `ours`."""
+    if ours is not None and at[0] == MEASURED:
+        return False
+    return any(ours is None or not _same(ours, value) for value in theirs)
+
+
+def _same(ours: float, theirs: float) -> bool:
+    if math.isinf(ours):  # an SQL store has the largest number instead
+        return theirs in (ours, math.copysign(sys.float_info.max, ours))
+    return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 
 def _contradicts(tracking: Tracking, record: Record, run: Run) -> bool:
@@ -145,4 +176,4 @@ def _contradicts(tracking: Tracking, record: Record, run: Run) -> bool:
     if record.end is None:
         return False  # a running trial's epochs are with its worker
     wanted = {(m.key, m.step): m.value for m in record.metrics}
-    return any(wanted.get(at) != value for at, value in histories(tracking, run).items())
+    return any(_others(at, wanted.get(at), values) for at, values in histories(tracking, run).items())

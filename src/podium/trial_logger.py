@@ -1,5 +1,6 @@
 """The trial callback: one MLflow run a trial, below one parent run a study."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,8 +129,10 @@ def runs_of(tracking: Tracking, study_name: str) -> list[Run]:
             return runs
 
 
-def histories(tracking: Tracking, run: Run) -> dict[tuple[str, int], float]:
-    """Every metric of `run` by name and step."""
-    read = tracking.client.get_metric_history
-    found: list[Metric] = [m for key in run.data.metrics for m in read(run.info.run_id, key)]
-    return {(m.key, m.step): m.value for m in found}
+def histories(tracking: Tracking, run: Run) -> dict[tuple[str, int], set[float]]:
+    """Every metric of `run` by name and step: one value, unless somebody logged another at the same step."""
+    found: dict[tuple[str, int], set[float]] = defaultdict(set)
+    for key in run.data.metrics:
+        for metric in tracking.client.get_metric_history(run.info.run_id, key):
+            found[metric.key, metric.step].add(metric.value)
+    return dict(found)

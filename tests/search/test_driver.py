@@ -56,13 +56,11 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return Scene(tmp_path)
 
 
 @pytest.fixture
 def fast_scene(tmp_path: Path) -> Scene:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return Scene(tmp_path, optuna.storages.InMemoryStorage())
 
 

@@ -88,7 +88,6 @@ def _kill_before(write: int, patch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 def _kill_everywhere(folder: Path, params: SearchParams, every: int, checkpoints: bool) -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with pytest.MonkeyPatch.context() as patch:
         count = _kill_before(-1, patch)
         undisturbed = _table(_search(folder / "undisturbed", params, Workers(checkpoints=checkpoints)))

@@ -21,11 +21,6 @@ SPACE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d", code: str = "c") -> str:
     return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data, code))
 
@@ -121,9 +116,9 @@ def test_journal_torn_in_its_last_line_is_cut_there(tmp_path: Path) -> None:
     assert line.endswith(b"\n")
     for length in range(len(line)):
         journal.write_bytes(whole + line[:length])
-        again = open_study(open_storage(journal), "s", params, {})
-        assert [t.value for t in again.trials] == [0.5]
+        storage = open_storage(journal)
         assert journal.read_bytes() == whole
+        assert [t.value for t in open_study(storage, "s", params, {}).trials] == [0.5]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"x" * 200_000], ids=["empty", "one torn line", "a long torn line"])

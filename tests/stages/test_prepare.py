@@ -9,7 +9,7 @@ import pytest
 
 import idx
 from podium.dataset import DatasetInfo, open_sealed, open_split
-from podium.errors import InputError, PodiumError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.params import PrepareParams
 from podium.sources.images import RawImages
 from podium.stages.prepare import channel_statistics, check_classes, check_source, prepare
@@ -89,6 +89,13 @@ def test_prepare_keeps_the_sources_own_test_split_sealed(tmp_path: Path, params:
     sealed = open_sealed(tmp_path / "sealed/test", "evaluate").images
     assert {image.tobytes() for image in sealed} == {image.tobytes() for image in images}
     assert info.counts["test"] == dict.fromkeys(info.classes, 4)
+
+
+def test_prepare_seals_the_test_split(tmp_path: Path, params: PrepareParams) -> None:
+    _prepare(params, tmp_path)
+
+    with pytest.raises(RefusedError, match="is sealed"):
+        open_split(tmp_path / "sealed/test")
 
 
 def test_prepare_again_gives_the_same_bytes(tmp_path: Path, params: PrepareParams) -> None:

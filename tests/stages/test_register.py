@@ -68,6 +68,18 @@ def test_register_after_a_kill_before_the_version_uses_what_was_logged(fresh: Pr
     assert registry.find(fresh.tracking, NAME, "challenger").model_uri == first.model_uri
 
 
+def test_register_again_where_the_logged_files_changed_logs_anew(fresh: Project) -> None:
+    registered.register(fresh)
+    first = registry.find(fresh.tracking, NAME, 1)
+    folder = Path(fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))
+    (folder / "serving.py").write_text("print('mine')\n", encoding="utf-8")
+    fresh.tracking.client.delete_model_version(NAME, "1")
+    registered.register(fresh)
+    version = registry.find(fresh.tracking, NAME, "challenger")
+    assert version.model_uri != first.model_uri
+    registry.load(fresh.tracking, version).check_answers()
+
+
 def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) -> None:
     store = fresh.tracking
     registered.register(fresh)

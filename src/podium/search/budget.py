@@ -7,6 +7,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.params import SearchParams
+from podium.search.inherit import is_own
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Budget:
 
         `seconds` is the search's time over all sessions.
         """
-        started = sum(t.state != TrialState.WAITING for t in trials)
+        started = sum(t.state != TrialState.WAITING for t in trials if is_own(t))
         if started >= self.n_trials:
             return f"search.n_trials: {started} trials have been started"
         if self.timeout is not None and seconds >= self.timeout:
@@ -39,7 +40,7 @@ class Budget:
 
     def failures(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The last trials, by number, where so many in a row failed that the search should end; else nothing."""
-        ended = [t for t in trials if t.state.is_finished()]
+        ended = [t for t in trials if t.state.is_finished() and is_own(t)]
         row: list[FrozenTrial] = []
         for trial in reversed(ended):
             if trial.state != TrialState.FAIL:
@@ -49,7 +50,10 @@ class Budget:
 
 
 def since_best(trials: Sequence[FrozenTrial], direction: StudyDirection) -> int:
-    """How many trials have ended since the best complete one, itself not counted; 0 while none is complete."""
+    """How many trials of this study's own have ended since the best complete one, itself not counted.
+
+    0 while none is complete.
+    """
     sign = 1 if direction == StudyDirection.MAXIMIZE else -1
     best, since, any_complete = float("-inf"), 0, False
     for trial in (t for t in trials if t.state.is_finished()):
@@ -57,5 +61,5 @@ def since_best(trials: Sequence[FrozenTrial], direction: StudyDirection) -> int:
         if value > best:
             best, since, any_complete = value, 0, True
         else:
-            since += 1
+            since += is_own(trial)
     return since if any_complete else 0

@@ -16,6 +16,7 @@ from podium.errors import PodiumError
 from podium.mirror import Parent
 from podium.params import Params
 from podium.search import session
+from podium.search.inherit import SOURCE
 from podium.search.space import point
 from podium.search.study import identity, name_of
 
@@ -58,7 +59,7 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     tags = {"podium.data_digest": info.digest, "podium.source": info.source}
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
-    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued)
+    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued, inherits=True)
 
 
 def write_trials(path: Path, study: optuna.Study) -> None:
@@ -68,7 +69,7 @@ def write_trials(path: Path, study: optuna.Study) -> None:
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     fields = sorted({name for t in trials for name in t.params})
-    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields]
+    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, SOURCE]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -87,6 +88,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "epochs": len(history),
         "seed": trial.user_attrs.get("seed", ""),
         **trial.params,
+        SOURCE: trial.user_attrs.get(SOURCE, ""),
     }
 
 

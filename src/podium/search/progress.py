@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from podium.history import Epoch
+from podium.search.inherit import is_own
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
@@ -64,7 +65,7 @@ class Progress:
         return sum(self._states.values())
 
     def _count(self, trial: FrozenTrial) -> None:
-        if not trial.state.is_finished():
+        if not trial.state.is_finished() or not is_own(trial):
             return
         self._states[trial.state] += 1
         if trial.state == TrialState.COMPLETE and trial.value is not None:

@@ -17,6 +17,7 @@ from podium.recipe import Recipe
 from podium.search import processes
 from podium.search import study as studies
 from podium.search.driver import Driver
+from podium.search.inherit import inherit, is_own
 from podium.search.pool import Pool
 from podium.search.progress import Progress
 from podium.signals import stop_signals
@@ -36,6 +37,8 @@ class Plan:
     title: str
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     """(parameters, attributes) of trials to run before any that the sampler proposes."""
+    inherits: bool = False
+    """Whether a new study begins with the trials of earlier ones that are valid in it."""
 
 
 def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingParams) -> tuple[optuna.Study, str]:
@@ -46,10 +49,11 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     home = paths.mlruns()
     with locked(home / "locks" / f"{plan.name}.lock", purpose=f"the search {plan.name}"):
-        study = studies.open_study(studies.open_storage(home / "optuna.journal"), plan.name, plan.params, plan.facts)
-        if not study.get_trials(deepcopy=False):
-            for parameters, attributes in plan.enqueued:
-                study.enqueue_trial(parameters, attributes)
+        storage = studies.open_storage(home / "optuna.journal")
+        study = studies.open_study(storage, plan.name, plan.params, plan.facts)
+        if plan.inherits and (sentence := inherit(study, storage, plan.params.space, plan.base).sentence()):
+            print(f"{plan.name}: {sentence}")
+        _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         interrupted = True
@@ -68,6 +72,16 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     return study, mirror.parent_run_id or ""
 
 
+def _enqueue(study: optuna.Study, plan: Plan) -> None:
+    """Enqueue what the study does not have yet: a driver may have been killed between two of them."""
+    trials = study.get_trials(deepcopy=False)
+    present = {t.user_attrs.get("planned") for t in trials}
+    known = [t.params for t in trials if not is_own(t)]
+    for index, (parameters, attributes) in enumerate(plan.enqueued):
+        if index not in present and parameters not in known:
+            study.enqueue_trial(parameters, {**attributes, "planned": index})
+
+
 def _drive(
     study: optuna.Study,
     plan: Plan,
@@ -77,7 +91,8 @@ def _drive(
     watchers: list[Any],
     stopping: Callable[[], bool],
 ) -> None:
-    left = plan.params.n_trials - sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    left = plan.params.n_trials - sum(t.state.is_finished() for t in trials if is_own(t))
     if left <= 0:
         return
     pool = open_pool(prepared, runtime, left)
@@ -98,7 +113,7 @@ def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
 
 
 def _farewell(study: optuna.Study, plan: Plan) -> str:
-    trials = study.get_trials(deepcopy=False)
+    trials = [t for t in study.get_trials(deepcopy=False) if is_own(t)]
     ended = sum(t.state.is_finished() for t in trials)
     running = sum(t.state == TrialState.RUNNING for t in trials)
     return (

@@ -1,0 +1,250 @@
+import copy
+import io
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from podium.batches import Batches
+from podium.fit import DivergedError, TrainingRun, validate
+from podium.history import Epoch
+from podium.recipe import Recipe
+from podium.trained import digest_of
+
+CPU = torch.device("cpu")
+LEARNS = {"model__width": 4, "model__hidden": 32, "train__learning_rate": 0.01, "train__label_smoothing": 0.0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, Batches]:
+    material = tiny.material(tiny.prepare(tmp_path_factory.mktemp("prepared")))
+    return material.train, material.val
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads on a busy machine take ten times as long for a batch this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _run(recipe: Recipe, seed: int = 0) -> TrainingRun:
+    return TrainingRun(recipe, tiny.IMAGES, seed, CPU)
+
+
+def _timeless(history: list[Epoch]) -> list[Epoch]:
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in history]
+
+
+def test_model_can_memorise_64_images_of_noise() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
+    noise = Batches(images, torch.randint(0, 3, (64,)))
+    recipe = tiny.recipe(**LEARNS | {"model__width": 16, "train__epochs": 30, "train__batch_size": 32})
+    run = _run(recipe)
+    history = run.train(noise, noise)
+    assert history[-1]["val_accuracy"] == 1.0
+    assert history[-1]["train_loss"] < 0.1
+
+
+def test_model_learns_what_the_validation_images_share(data: tuple[Batches, Batches]) -> None:
+    history = _run(tiny.recipe(**LEARNS, train__epochs=10)).train(*data)
+    assert history[-1]["val_accuracy"] > 0.9
+
+
+def test_history_has_every_epoch_in_order(data: tuple[Batches, Batches]) -> None:
+    seen: list[int] = []
+    history = _run(tiny.recipe()).train(*data, on_epoch=lambda run: seen.append(run.epoch))
+    assert seen == [1, 2, 3]
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+    assert all(
+        set(epoch) == {"epoch", "train_loss", "learning_rate", "val_loss", "val_accuracy", "seconds"}
+        for epoch in history
+    )
+
+
+def test_training_without_validation_images_has_no_validation(data: tuple[Batches, Batches]) -> None:
+    history = _run(tiny.recipe(train__epochs=1)).train(data[0], None)
+    assert set(history[0]) == {"epoch", "train_loss", "learning_rate", "seconds"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 60, 1000])
+def test_epoch_has_each_image_once(data: tuple[Batches, Batches], batch_size: int) -> None:
+    run = _run(tiny.recipe(train__epochs=2, train__batch_size=batch_size))
+    seen: list[torch.Tensor] = []
+    step = run.train_step
+
+    def remember(images: torch.Tensor, labels: torch.Tensor, rate: float) -> None:
+        seen.append(images.flatten(1))
+        step(images, labels, rate)
+
+    run.train_step = remember  # type: ignore[method-assign]
+    run.train(data[0], None)
+    first, second = torch.cat(seen)[:60], torch.cat(seen)[60:]
+    assert not torch.equal(first, second)
+    everything = _sorted(data[0].images.flatten(1))
+    assert torch.equal(_sorted(first), everything)
+    assert torch.equal(_sorted(second), everything)
+
+
+def _sorted(rows: torch.Tensor) -> torch.Tensor:
+    return torch.unique(rows, dim=0, return_counts=False)
+
+
+def test_equal_seeds_give_equal_weights(data: tuple[Batches, Batches]) -> None:
+    def weights(seed: int) -> str:
+        run = _run(tiny.recipe(model__dropout=0.2, train__shift=1), seed)
+        run.train(*data)
+        return digest_of(run.model.state_dict())
+
+    assert weights(1) == weights(1)
+    assert weights(1) != weights(2)
+
+
+def test_seed_decides_whatever_was_drawn_before(data: tuple[Batches, Batches]) -> None:
+    digests = []
+    for _ in range(2):
+        torch.rand(7)
+        run = _run(tiny.recipe(train__epochs=1, model__dropout=0.2))
+        run.train(*data)
+        digests.append(digest_of(run.model.state_dict()))
+    assert digests[0] == digests[1]
+
+
+class _Stop(Exception):  # noqa: N818 (a kill, not an error)
+    """The process is gone."""
+
+
+def _stopping_at(step: int, saved: list[bytes]) -> Callable[[TrainingRun], None]:
+    """Save and stop after step `step` of the whole run, counted from 1."""
+    taken = 0
+
+    def on_step(run: TrainingRun) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            saved.append(_stored(run))
+            raise _Stop
+
+    return on_step
+
+
+def _stored(run: TrainingRun) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(run.state(), buffer)
+    return buffer.getvalue()
+
+
+def _read(saved: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(saved), weights_only=True)
+    return state
+
+
+RESUMED = {
+    "sgd": {"train__optimizer": "sgd", "train__momentum": 0.9},
+    "plain sgd": {"train__optimizer": "sgd", "train__momentum": 0.0},
+    "adamw": {"train__optimizer": "adamw"},
+    "adamw, shift, flip, dropout": {"train__shift": 2, "train__flip": True, "model__dropout": 0.5},
+    "sgd, cosine, smoothing": {"train__optimizer": "sgd", "train__schedule": "cosine", "train__label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_run_restored_after_any_step_goes_on_bit_for_bit(
+    data: tuple[Batches, Batches], changes: dict[str, Any]
+) -> None:
+    recipe = tiny.recipe(**changes, train__batch_size=20)
+    undisturbed = _run(recipe)
+    expected = _timeless(undisturbed.train(*data))
+    for step in range(1, 3 * 3 + 1):
+        saved: list[bytes] = []
+        with pytest.raises(_Stop, match="^$"):
+            _run(recipe).train(*data, on_step=_stopping_at(step, saved))
+        torch.rand(step)  # another process draws other numbers
+        resumed = _run(recipe, seed=0)
+        resumed.restore(_read(saved[0]))
+        assert _timeless(resumed.train(*data)) == expected, f"saved after step {step}"
+        assert digest_of(resumed.model.state_dict()) == digest_of(undisturbed.model.state_dict())
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_run_restored_after_an_epoch_goes_on_bit_for_bit(data: tuple[Batches, Batches], epoch: int) -> None:
+    recipe = tiny.recipe(train__shift=1, model__dropout=0.3)
+    saved: list[bytes] = []
+    undisturbed = _run(recipe)
+    expected = _timeless(undisturbed.train(*data, on_epoch=lambda run: saved.append(_stored(run))))
+    resumed = _run(recipe)
+    resumed.restore(_read(saved[epoch - 1]))
+    assert resumed.epoch == epoch
+    assert _timeless(resumed.train(*data)) == expected
+    assert digest_of(resumed.model.state_dict()) == digest_of(undisturbed.model.state_dict())
+
+
+def test_restored_run_does_not_change_the_state_it_came_from(data: tuple[Batches, Batches]) -> None:
+    saved: list[bytes] = []
+    with pytest.raises(_Stop, match="^$"):
+        _run(tiny.recipe()).train(*data, on_step=_stopping_at(2, saved))
+    state = _read(saved[0])
+    before = copy.deepcopy(state["history"])
+    for _ in range(2):
+        run = _run(tiny.recipe())
+        run.restore(state)
+        run.train(*data)
+    assert state["history"] == before
+
+
+def test_seconds_of_an_epoch_count_both_parts_of_it(data: tuple[Batches, Batches]) -> None:
+    saved: list[bytes] = []
+    with pytest.raises(_Stop, match="^$"):
+        _run(tiny.recipe()).train(*data, on_step=_stopping_at(3, saved))
+    state = _read(saved[0]) | {"seconds": 100.0}
+    resumed = _run(tiny.recipe())
+    resumed.restore(state)
+    assert 100 < resumed.train(*data)[0]["seconds"] < 150
+
+
+def test_infinite_loss_is_an_error_that_names_the_rate(data: tuple[Batches, Batches]) -> None:
+    hot = {"train__optimizer": "sgd", "train__learning_rate": 10.0, "train__schedule": "constant", "train__epochs": 9}
+    recipe = tiny.recipe(model__width=16, model__hidden=64, train__momentum=0.9, **hot)
+    with pytest.raises(DivergedError, match=r"(train|val)_loss became (nan|inf) in epoch \d \(train.learning_rate 10\)"):
+        _run(recipe).train(*data)
+
+
+def test_diverged_epoch_is_not_in_the_history(data: tuple[Batches, Batches]) -> None:
+    run = _run(tiny.recipe())
+
+    def poison(run: TrainingRun) -> None:
+        if run.epoch == 1:
+            run.loss_sum += math.nan
+
+    with pytest.raises(DivergedError, match="train_loss became nan in epoch 2"):
+        run.train(*data, on_step=poison)
+    assert [epoch["epoch"] for epoch in run.history] == [1]
+
+
+def test_learning_rate_of_the_history_is_that_of_the_epochs_last_step(data: tuple[Batches, Batches]) -> None:
+    run = _run(tiny.recipe(train__schedule="cosine"))
+    rates: list[float] = []
+    history = run.train(*data, on_epoch=lambda run: rates.append(run.optimizer.param_groups[0]["lr"]))
+    assert [epoch["learning_rate"] for epoch in history] == rates
+
+
+def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
+    data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _run(tiny.recipe(model__dropout=0.9)).model
+    whole = validate(model, data[1], fast=False)
+    monkeypatch.setattr("podium.fit.EVALUATION_BATCH", 7)
+    parts = validate(model, data[1], fast=False)
+    logits = model.eval()(data[1].images).detach()
+    loss = torch.nn.functional.cross_entropy(logits, data[1].labels)
+    assert whole["val_loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert parts["val_loss"] == pytest.approx(whole["val_loss"], rel=1e-6)
+    right = int((logits.argmax(1) == data[1].labels).sum())
+    assert whole["val_accuracy"] == parts["val_accuracy"] == right / len(data[1])
