@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev repro test test-fast check format bench ui lock clean
+.PHONY: help install install-dev repro test test-fast check stages format bench ui lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: install-dev ## format, lint, types, and the direction of imports
 	ruff check .
 	mypy
 	lint-imports
+
+stages: install ## bring the code lists of dvc.yaml up to date with the imports
+	python -m podium.closure
 
 format: install-dev ## write the format and the lint fixes
 	ruff format .

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import importlib.util
 import os
+import py_compile
 import shutil
 from pathlib import Path
 
@@ -143,7 +145,6 @@ def test_load_leaves_the_process_wide_store_and_the_files_as_they_were(
         ("serving.py", b"print('mine')", "serving.py is changed"),
         ("MLmodel", None, "MLmodel is changed"),
         ("python_model.pkl", b"cos\nsystem\n", "python_model.pkl is not listed"),
-        ("__pycache__/serving.cpython-311.pyc", b"x", "serving.cpython-311.pyc is not listed"),
     ],
 )
 def test_load_of_a_version_whose_files_changed_is_refused(
@@ -156,6 +157,17 @@ def test_load_of_a_version_whose_files_changed_is_refused(
     path.write_bytes(path.read_bytes()[:-1] + b"!" if content is None else content)
     with pytest.raises(RefusedError, match=f"{NAME} version 4 is not as it was registered: .*{sentence}"):
         registry.load(project.tracking, version)
+
+
+def test_load_does_not_run_a_planted_compiled_file(project: Project, tmp_path: Path) -> None:
+    version = moved_to(project, tmp_path / "copy")
+    planted = tmp_path / "planted.py"
+    planted.write_text("raise SystemExit('planted code ran')", encoding="utf-8")
+    compiled = importlib.util.cache_from_source(str(tmp_path / "copy" / "serving.py"))
+    never_checked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    Path(compiled).parent.mkdir(exist_ok=True)
+    py_compile.compile(str(planted), compiled, doraise=True, invalidation_mode=never_checked)
+    registry.load(project.tracking, version).check_answers()
 
 
 def test_load_of_a_version_whose_files_are_gone_says_so(project: Project, tmp_path: Path) -> None:

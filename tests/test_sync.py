@@ -152,6 +152,29 @@ def _with_param(mirrored: Mirrored, number: int, key: str, value: str) -> None:
     mirrored.client.log_batch(run_id, params=[Param(key, value)])
 
 
+TOGETHER = [
+    "run cut off in its history",
+    "pruned trial FINISHED",
+    "run for ever RUNNING",
+    "run with all but its status",
+    "running trial without parameters",
+    "run of a trial that waits",
+    "run of a trial that is not there",
+]
+"""A damage a trial: what a restored backup and a killed search leave together."""
+
+
+def test_damages_of_every_trial_are_mended_at_once(mirrored: Mirrored) -> None:
+    for name in TOGETHER:
+        DAMAGES[name][1](mirrored)
+    found = mirrored.differences()
+    assert {(DAMAGES[name][0], DAMAGES[name][2]) for name in TOGETHER} <= {(d.trial, d.what) for d in found}
+    assert mirrored.repair() == found
+    assert mirrored.differences() == []
+    assert mirrored.repair() == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("thorough", [True, False])
 @pytest.mark.parametrize(("trial", "damage", "what"), DAMAGES.values(), ids=DAMAGES)
 def test_damage_is_found_and_mended_and_nothing_else_is_touched(

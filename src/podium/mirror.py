@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from podium.history import Epoch
 from podium.params import TrackingParams
+from podium.parent import Parent
 
 if TYPE_CHECKING:
     from podium.mirroring import Session
@@ -26,17 +26,6 @@ PATIENCE = 20.0
 """Seconds for which the end of a search waits for a tracking server that does not answer."""
 PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
-
-
-@dataclass(frozen=True)
-class Parent:
-    """The run below which the trials' runs lie."""
-
-    study: str
-    """The study whose parent run it is; a confirmation's trials lie below the search's."""
-    tags: dict[str, str]
-    owned: bool = True
-    """Whether this session opens and closes it."""
 
 
 class Mirror:
@@ -99,7 +88,7 @@ class Mirror:
                     del backlog[number]
                 failures, self.error = 0, ""
             except Exception as error:  # whatever the store has against it: the trials are kept, and said to be
-                failures += 1
+                failures, session = failures + 1, None  # opening it again mends what went wrong, such as a deleted run
                 if not self._wait(error, failures, closing):
                     return
         self._finish(session)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 from optuna.trial import FrozenTrial, TrialState
 
 from podium import sync
-from podium.mirror import Parent
+from podium.parent import Parent
 from podium.params import TrackingParams
 from podium.record import KIND_TAG, STUDY_TAG
 from podium.tracking import Tracking, connect
@@ -43,9 +43,12 @@ class Session:
         self.logger.log(self.study, trial, history)
 
     def finish(self, *, interrupted: bool) -> None:
-        """See that study and MLflow agree, and close the parent run; open runs of an interrupted search end KILLED."""
+        """See that study and MLflow agree, and close the parent run; the runs of trials that wait to go on end KILLED.
+
+        Not only an interrupted search leaves such trials: where its budget was lowered, those of the last one stay.
+        """
         sync.repair(self.tracking, self.study, self.logger)
-        if interrupted:
+        if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             sync.end_open_runs(self.tracking, self.study)
         if not self.owns_parent:
             return
@@ -63,3 +66,11 @@ class Session:
             values["best_trial"] = self.study.best_trial.number
         metrics = [Metric(key, value, 0, 0) for key, value in values.items()]
         self.tracking.client.log_batch(self.parent_run_id, metrics)
+
+
+def tell_parent(params: TrackingParams, study: str, values: dict[str, float], tags: dict[str, str]) -> None:
+    """Put `values` as metrics and `tags` on the parent run of `study`."""
+    tracking = connect(params)
+    run_id = find_or_create(tracking, study, {STUDY_TAG: study, KIND_TAG: "search"})
+    metrics = [Metric(key, value, 0, 0) for key, value in values.items()]
+    tracking.client.log_batch(run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])

@@ -4,6 +4,8 @@ import base64
 import json
 import logging
 import os
+import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -92,7 +94,11 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None =
 def fetched(tracking: Tracking, uri: str) -> Iterator[Path]:
     """The files of an MLflow model in a folder that goes when the block ends."""
     with process_store(tracking), tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        # A server that loads from the store leaves compiled files there; a planted one would be run: none is kept.
+        for compiled in list(files.rglob("__pycache__")):
+            shutil.rmtree(compiled)
+        yield files
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -103,7 +109,8 @@ def digests(folder: Path) -> dict[str, str]:
 @contextmanager
 def process_store(tracking: Tracking) -> Iterator[None]:
     """Within the block MLflow's process-wide store is ours: logging, fetching and loading models know no other way."""
-    before = {name: os.environ.get(name) for name in STORE_VARIABLES}
+    before, compiling = {name: os.environ.get(name) for name in STORE_VARIABLES}, sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # MLflow runs serving.py where the model's files are: they stay as they are
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(tracking.uri)
@@ -111,6 +118,7 @@ def process_store(tracking: Tracking) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.dont_write_bytecode = compiling
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type] # None: back to what the environment says
         mlflow.set_registry_uri(None)  # type: ignore[arg-type]
         for name, value in before.items():

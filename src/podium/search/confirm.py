@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
-from podium.mirror import Parent
+from podium.parent import Parent
 from podium.params import Params, SearchParams, SelectParams
 from podium.recipe import Recipe
 from podium.search import session
@@ -125,17 +125,11 @@ def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) 
 
 def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
     """What the confirmation found, on the search's parent run."""
-    from mlflow.entities import Metric, RunTag  # here: the driver of a search does without MLflow until it has run
+    from podium.mirroring import tell_parent  # here: the driver does without MLflow until it has run
 
-    from podium.record import KIND_TAG, STUDY_TAG
-    from podium.tracking import connect
-    from podium.trial_logger import find_or_create
-
-    tracking = connect(params.tracking)
-    run_id = find_or_create(tracking, search_study, {STUDY_TAG: search_study, KIND_TAG: "search"})
     values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
-    metrics = [Metric(key, value, 0, 0) for key, value in values.items() if value is not None]
-    tracking.client.log_batch(run_id, metrics, tags=[RunTag("podium.selected_trial", str(chosen["trial"]))])
+    known = {key: value for key, value in values.items() if value is not None}
+    tell_parent(params.tracking, search_study, known, {"podium.selected_trial": str(chosen["trial"])})
 
 
 def _sentence(chosen: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
-from podium.mirror import Parent
+from podium.parent import Parent
 from podium.params import Params
 from podium.search import session
 from podium.search.inherit import SOURCE

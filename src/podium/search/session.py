@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from podium import paths
 from podium.errors import InterruptedSearchError
 from podium.locks import locked
-from podium.mirror import Mirror, Parent
+from podium.mirror import Mirror
+from podium.parent import Parent
 from podium.params import RuntimeParams, SearchParams, TrackingParams
 from podium.recipe import Recipe
 from podium.search import processes

@@ -57,7 +57,7 @@ def run_trial(
     try:
         run = _open(task, material, notes)
         history = run.history
-        keeper = _Keeper(task, pausing)
+        keeper = _Keeper(task, pausing, run)
 
         def on_epoch(run: TrainingRun) -> None:
             if not report(Report(task.number, task.attempt, run.history[-1])):
@@ -93,10 +93,12 @@ def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
 class _Keeper:
     """Saves a trial every few seconds, and at once when the search is about to pause."""
 
-    def __init__(self, task: Task, pausing: Callable[[], bool]) -> None:
+    def __init__(self, task: Task, pausing: Callable[[], bool], run: TrainingRun) -> None:
         self.task = task
         self.pausing = pausing
-        self.started = self.saved = time.monotonic()
+        self.saved = time.monotonic()
+        # The trial's own time: what it took before it was interrupted counts.
+        self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
 
     def after_step(self, run: TrainingRun) -> None:
         if self.pausing():

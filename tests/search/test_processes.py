@@ -1,0 +1,173 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tiny
+from podium.params import RuntimeParams
+from podium.search.processes import ProcessPool, Setup, _how_it_ended
+from search.scripted import Recorder, states
+from search.sessions import Killer, curves, search
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare(tmp_path_factory.mktemp("prepared"))
+
+
+def _pool(prepared: Path, capacity: int) -> ProcessPool:
+    return ProcessPool(capacity, Setup(str(prepared), "cpu", 1))
+
+
+def _pid_of(pool: ProcessPool, number: int) -> int:
+    """The process that has trial `number`."""
+    (pid,) = [w.process.pid for w in pool._workers if w.task is not None and w.task.number == number]
+    assert pid is not None
+    return pid
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (None, "does not answer"),
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (-11, "was killed by SIGSEGV"),
+        (-9, "was killed by SIGKILL (out of memory?)"),
+    ],
+)
+def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:
+    assert _how_it_ended(code) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_number_of_workers_changes_no_trial(prepared: Path, tmp_path: Path, capacity: int) -> None:
+    alone = search(tmp_path / "one", _pool(prepared, 1), 4)
+    together = search(tmp_path / "more", _pool(prepared, capacity), 4)
+    assert states(together) == ["COMPLETE"] * 4
+    assert curves(together) == curves(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_killed_workers_trial_goes_on_and_the_others_are_not_disturbed(
+    prepared: Path, tmp_path: Path, kill: signal.Signals
+) -> None:
+    undisturbed = search(tmp_path / "a", _pool(prepared, 2), 4)
+    pool = _pool(prepared, 2)
+    killer = Killer(0, 2, lambda: os.kill(_pid_of(pool, 0), kill))
+    study = search(tmp_path / "b", pool, 4, killer)
+    assert killer.done
+    assert curves(study) == curves(undisturbed)
+    said = "was told to stop" if kill == signal.SIGTERM else f"was killed by {kill.name}"
+    assert said in killer.lines[0]
+    assert killer.lines[1].startswith("trial 0 goes on from epoch ")
+    assert len(killer.lines) == 2
+
+
+@pytest.mark.slow
+def test_trial_whose_workers_keep_dying_fails_with_the_reason(prepared: Path, tmp_path: Path) -> None:
+    pool = _pool(prepared, 2)
+
+    class Reaper(Recorder):
+        def running(self, trial: object, history: list[dict[str, float]]) -> None:
+            super().running(trial, history)
+            if trial.number == 1:  # type: ignore[attr-defined]
+                os.kill(_pid_of(pool, 1), signal.SIGKILL)
+
+    study = search(tmp_path, pool, 3, Reaper(), runtime=RuntimeParams(checkpoint_seconds=1e-9, max_restarts=1))
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert study.trials[1].user_attrs["reason"] == (
+        "its worker was killed by SIGKILL (out of memory?), 2 times (runtime.max_restarts 1)"
+    )
+
+
+@pytest.mark.slow
+def test_idle_worker_that_died_is_replaced(prepared: Path, tmp_path: Path) -> None:
+    pool = _pool(prepared, 2)
+    for worker in pool._workers:
+        assert worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.join()
+    assert states(search(tmp_path, pool, 3)) == ["COMPLETE"] * 3
+
+
+@pytest.mark.slow
+def test_signal_has_every_trial_saved_and_the_next_session_goes_on(prepared: Path, tmp_path: Path) -> None:
+    undisturbed = search(tmp_path / "a", _pool(prepared, 2), 4)
+    signals: list[int] = []
+    killer = Killer(1, 2, lambda: signals.append(15))
+    started = time.monotonic()
+    paused = search(tmp_path / "b", _pool(prepared, 2), 4, killer, lambda: bool(signals))
+    assert time.monotonic() - started < 10  # as long as it waits for workers that do not answer
+    left = [trial.number for trial in paused.trials if trial.state.name == "RUNNING"]
+    assert left
+    for number in left:
+        assert (tmp_path / "b" / "checkpoints" / f"{number:06d}.ckpt").is_file()
+    resumed = search(tmp_path / "b", _pool(prepared, 2), 4)
+    assert curves(resumed) == curves(undisturbed)
+
+
+@pytest.mark.slow
+def test_closed_pool_leaves_no_process(prepared: Path) -> None:
+    pool = _pool(prepared, 2)
+    processes = [worker.process for worker in pool._workers]
+    pool.close()
+    assert not any(process.is_alive() for process in processes)
+
+
+LONG_SEARCH = """
+import sys
+from pathlib import Path
+from search.sessions import search
+from podium.search.processes import ProcessPool, Setup
+pool = ProcessPool(2, Setup(sys.argv[1], "cpu", 1))
+print(*(worker.process.pid for worker in pool._workers), flush=True)
+search(Path(sys.argv[2]), pool, 100000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("idle", [False, True])
+def test_workers_of_a_killed_driver_end_themselves(prepared: Path, tmp_path: Path, idle: bool) -> None:
+    script = LONG_SEARCH if not idle else LONG_SEARCH.replace("search(Path", "import time; time.sleep(600); (Path")
+    with _started(script, prepared, tmp_path) as driver:
+        assert driver.stdout is not None
+        pids = [int(pid) for pid in driver.stdout.readline().split()]
+        assert len(pids) == 2
+        if not idle:
+            _until(lambda: len(list((tmp_path / "checkpoints").glob("*.ckpt"))) > 0)
+        assert all(_lives(pid) for pid in pids)
+        driver.kill()
+        driver.wait()
+        _until(lambda: not any(_lives(pid) for pid in pids))
+
+
+def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,175 @@
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow.entities import Run
+
+import trials
+from podium import mirror as mirrors
+from podium.mirror import Mirror
+from podium.parent import Parent
+from podium.params import TrackingParams
+from podium.sync import differences
+from podium.tracking import connect
+from podium.trial_logger import TrialLogger, runs_of
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "PAUSES", (0.01,))
+    monkeypatch.setattr(mirrors, "PATIENCE", 0.05)
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return trials.study_of_each_kind()
+
+
+def _open(study: optuna.Study, store: TrackingParams, lines: list[str] | None = None) -> Mirror:
+    said = lines if lines is not None else []
+    return Mirror(study, store, Parent(study.study_name, {"podium.source": "tiny"}), said.append)
+
+
+def _bring(mirror: Mirror, study: optuna.Study) -> None:
+    for trial in study.trials:
+        if trial.state.is_finished():
+            mirror.ended(trial)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
+def _runs(store: TrackingParams, study: optuna.Study) -> list[Run]:
+    return runs_of(connect(store), study.study_name)
+
+
+def _parent(mirror: Mirror, store: TrackingParams) -> Run:
+    assert mirror.parent_run_id is not None
+    return connect(store).client.get_run(mirror.parent_run_id)
+
+
+def test_trials_are_in_mlflow_when_the_mirror_has_closed(study: optuna.Study, store: TrackingParams) -> None:
+    mirror = _open(study, store)
+    _bring(mirror, study)
+    mirror.close()
+    assert mirror.error == ""
+    assert differences(connect(store), study) == []
+    parent = _parent(mirror, store)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["podium.source"] == "tiny"
+    assert parent.data.metrics == {
+        "trials_complete": 2,
+        "trials_pruned": 1,
+        "trials_fail": 1,
+        "best_objective": 0.06,
+        "best_trial": 3,
+    }
+
+
+def test_trials_that_an_earlier_session_missed_are_brought(study: optuna.Study, store: TrackingParams) -> None:
+    mirror = _open(study, store)
+    mirror.close()
+    assert differences(connect(store), study) == []
+
+
+def test_interrupted_search_leaves_nothing_running(study: optuna.Study, store: TrackingParams) -> None:
+    mirror = _open(study, store.model_copy(update={"flush_seconds": 1e-9}))
+    for epochs in (1, 2):
+        mirror.running(study.trials[4], trials.history(4, epochs))
+    mirror.close(interrupted=True)
+    assert _parent(mirror, store).info.status == "KILLED"
+    statuses = {int(run.data.tags["podium.trial"]): run.info.status for run in _runs(store, study)}
+    assert statuses == {0: "FINISHED", 1: "KILLED", 2: "FAILED", 3: "FINISHED", 4: "KILLED"}
+
+
+def test_run_left_open_by_a_killed_search_does_not_stay_running(study: optuna.Study, store: TrackingParams) -> None:
+    """The budget was lowered, so its trial will not go on."""
+    TrialLogger(connect(store)).log(study, study.trials[4], trials.history(4, 2))
+    _open(study, store).close()
+    assert {run.info.status for run in _runs(store, study)} == {"FINISHED", "KILLED", "FAILED"}
+
+
+@pytest.mark.parametrize(("flush_seconds", "epochs"), [(1e-9, 2), (1e9, 0)])
+def test_running_trial_is_live_when_it_has_lasted(
+    study: optuna.Study, store: TrackingParams, flush_seconds: float, epochs: int
+) -> None:
+    mirror = _open(study, store.model_copy(update={"flush_seconds": flush_seconds}))
+    for count in (1, 2):
+        mirror.running(study.trials[4], trials.history(4, count))
+    if epochs:
+        _until(lambda: any(run.data.metrics.get("val_accuracy") == 0.06 for run in _runs(store, study)))
+    mirror.close(interrupted=True)
+    live = [run for run in _runs(store, study) if run.data.tags["podium.trial"] == "4"]
+    assert len(live) == min(epochs, 1)
+
+
+def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
+    study: optuna.Study, store: TrackingParams, tmp_path: Path
+) -> None:
+    folder, lines = tmp_path / "mlruns", list[str]()
+    shutil.move(folder, tmp_path / "away")
+    folder.write_text("in the way")
+    mirror = _open(study, store, lines)
+    _bring(mirror, study)
+    _until(lambda: bool(lines))
+    folder.unlink()
+    shutil.move(tmp_path / "away", folder)
+    _until(lambda: mirror.error == "" and mirror.parent_run_id is not None)
+    mirror.close()
+    assert mirror.error == ""
+    assert len(lines) == 1
+    assert "they are kept and brought later" in lines[0]
+    assert differences(connect(store), study) == []
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db", "no-such-scheme://x"])
+def test_store_that_stays_away_fails_nothing_and_is_filled_the_next_time(
+    study: optuna.Study, store: TrackingParams, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mirror = _open(study, store.model_copy(update={"uri": uri}))
+    _bring(mirror, study)
+    mirror.close()
+    assert mirror.error != ""
+    assert mirror.parent_run_id is None
+    again = _open(study, store)
+    again.close()
+    assert differences(connect(store), study) == []
+
+
+def test_run_deleted_in_the_ui_does_not_keep_the_others_out(study: optuna.Study, store: TrackingParams) -> None:
+    mirror = _open(study, store.model_copy(update={"flush_seconds": 1e-9}))
+    for count in (1, 2):
+        mirror.running(study.trials[4], trials.history(4, count))
+    _until(lambda: len(_runs(store, study)) == 5)
+    tracking = connect(store)
+    for run in _runs(store, study):
+        tracking.client.delete_run(run.info.run_id)
+    study._storage.set_trial_user_attr(study.trials[4]._trial_id, "history", trials.history(4, 3))
+    study.tell(4, 0.5)
+    mirror.ended(study.trials[4])
+    mirror.close()
+    assert mirror.error == ""
+    assert differences(tracking, study) == []
+
+
+def test_parent_of_another_study_is_left_as_it_is(study: optuna.Study, store: TrackingParams) -> None:
+    search = _open(study, store)
+    search.close()
+    other = optuna.create_study(study_name="confirm-1")
+    mirror = Mirror(other, store, Parent(study.study_name, {}, owned=False))
+    other.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"name": "confirm-000-seed-1"}))
+    mirror.ended(other.trials[0])
+    mirror.close(interrupted=True)
+    assert mirror.parent_run_id == search.parent_run_id
+    assert _parent(search, store).info.status == "FINISHED"
+    (run,) = runs_of(connect(store), "confirm-1")
+    assert run.info.run_name == "confirm-000-seed-1"
+    assert run.data.tags["mlflow.parentRunId"] == search.parent_run_id
