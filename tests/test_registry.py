@@ -1,8 +1,8 @@
 """Versions in a real registry: how they are found, what they say of themselves, what their files must be."""
 
 import base64
-import json
 import importlib.util
+import json
 import os
 import py_compile
 import shutil

@@ -8,8 +8,8 @@ from mlflow.entities import Metric, RunTag
 from optuna.trial import FrozenTrial, TrialState
 
 from podium import sync
-from podium.parent import Parent
 from podium.params import TrackingParams
+from podium.parent import Parent
 from podium.record import KIND_TAG, STUDY_TAG
 from podium.tracking import Tracking, connect
 from podium.trial_logger import TrialLogger, find_or_create

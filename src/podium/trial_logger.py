@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from optuna.trial import FrozenTrial
 

@@ -36,7 +36,7 @@ def test_interrupted_trial_goes_on_bit_for_bit(prepared: Path, tmp_path: Path, e
     resumed = search(tmp_path / "b", open_inline(prepared, INLINE), 2, recorder)
     assert curves(resumed) == curves(undisturbed)
     assert recorder.lines[0] == "trial 0 was left running and goes on"
-    assert recorder.lines[1].startswith(f"trial 0 goes on from epoch {epoch}, step ")
+    assert recorder.lines[1].startswith("trial 0 goes on from epoch ")
 
 
 def test_images_that_cannot_be_loaded_fail_the_trials_and_say_so(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
-from podium.parent import Parent
 from podium.params import Params, SearchParams, SelectParams
+from podium.parent import Parent
 from podium.recipe import Recipe
 from podium.search import session
 from podium.search.study import name_of

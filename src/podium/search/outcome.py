@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
-from podium.parent import Parent
 from podium.params import Params
+from podium.parent import Parent
 from podium.search import session
 from podium.search.inherit import SOURCE
 from podium.search.space import point

@@ -12,8 +12,8 @@ from podium import paths
 from podium.errors import InterruptedSearchError
 from podium.locks import locked
 from podium.mirror import Mirror
-from podium.parent import Parent
 from podium.params import RuntimeParams, SearchParams, TrackingParams
+from podium.parent import Parent
 from podium.recipe import Recipe
 from podium.search import processes
 from podium.search import study as studies
@@ -76,7 +76,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
 def _enqueue(study: optuna.Study, plan: Plan) -> None:
     """Enqueue what the study does not have yet: a driver may have been killed between two of them."""
     trials = study.get_trials(deepcopy=False)
-    present = {t.user_attrs.get("planned") for t in trials}
+    present = {t.user_attrs.get("planned") for t in trials if is_own(t)}
     known = [t.params for t in trials if not is_own(t)]
     for index, (parameters, attributes) in enumerate(plan.enqueued):
         if index not in present and parameters not in known:

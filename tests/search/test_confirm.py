@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+import tiny
+from podium.dataset import write_json
+from podium.errors import InputError, PodiumError
+from podium.params import Params, TrackingParams
+from podium.search.confirm import choose, confirm, distinct
+from podium.search.outcome import search
+from podium.seeds import derive
+from podium.tracking import connect
+from podium.trial_logger import runs_of
+
+A, B, C = ({"train.epochs": epochs} for epochs in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("recipes", "count", "trials"),
+    [
+        ([A, B, C], 2, [0, 1]),
+        ([A, A, B], 2, [0, 2]),
+        ([A, A, A], 2, [0]),
+        ([A, B], 5, [0, 1]),
+        ([], 3, []),
+    ],
+)
+def test_distinct_takes_the_best_of_equal_recipes(recipes: list[Any], count: int, trials: list[int]) -> None:
+    ranking = [{"trial": number, "recipe": recipe} for number, recipe in enumerate(recipes)]
+    assert [entry["trial"] for entry in distinct(ranking, count)] == trials
+
+
+def _study(values: dict[int, list[float | None]]) -> optuna.Study:
+    """Fresh runs by rank; None is one that failed."""
+    study = optuna.create_study(direction="maximize")
+    for rank, row in values.items():
+        for seed, value in enumerate(row):
+            attributes = {"rank": rank, "seed": 10 * rank + seed, "reason": f"no {rank}"}
+            state = TrialState.FAIL if value is None else TrialState.COMPLETE
+            study.add_trial(create_trial(state=state, value=value, user_attrs=attributes))
+    return study
+
+
+def _choose(values: dict[int, list[float | None]], metric: str = "accuracy", first: float = 0.9) -> dict[str, Any]:
+    candidates = [{"trial": 40 + rank, "recipe": A, "value": first - rank / 10} for rank in values]
+    return choose(_study(values), candidates, {"study": "search-1", "metric": metric})
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "trial"),
+    [
+        ({0: [0.8, 0.8], 1: [0.9, 0.9]}, "accuracy", 41),
+        ({0: [0.9, 0.7], 1: [0.7, 0.8]}, "accuracy", 40),
+        ({0: [0.8, 0.8], 1: [0.9, 0.7]}, "accuracy", 40),
+        ({0: [0.2, 0.2], 1: [0.3, 0.3]}, "loss", 40),
+        ({0: [0.3, 0.3], 1: [0.2, 0.2]}, "loss", 41),
+        ({0: [None, None], 1: [0.5, 0.5]}, "accuracy", 41),
+        ({0: [None, 0.9], 1: [0.5, 0.5]}, "accuracy", 40),
+    ],
+    ids=["higher", "first", "equal", "loss", "lower loss", "none of the first", "one of the first"],
+)
+def test_best_mean_is_chosen(values: dict[int, list[float | None]], metric: str, trial: int) -> None:
+    assert _choose(values, metric)["trial"] == trial
+
+
+def test_chosen_has_its_values_seeds_mean_and_spread() -> None:
+    chosen = _choose({0: [0.8, 0.6, 0.7], 1: [0.5, None, 0.5]})
+    assert chosen["values"] == [0.8, 0.6, 0.7]
+    assert chosen["seeds"] == [0, 1, 2]
+    assert chosen["mean"] == pytest.approx(0.7)
+    assert chosen["std"] == pytest.approx(0.1)
+    assert [entry["failed"] for entry in chosen["candidates"]] == [0, 1]
+    assert json.loads(json.dumps(chosen)) == chosen
+
+
+def test_one_fresh_run_has_no_spread() -> None:
+    assert _choose({0: [0.8]})["std"] is None
+
+
+@pytest.mark.parametrize(("metric", "first", "expected"), [("accuracy", 0.9, 0.2), ("loss", 0.5, 0.2)])
+def test_inflation_is_by_how_much_the_searchs_best_was_too_good(metric: str, first: float, expected: float) -> None:
+    assert _choose({0: [0.7, 0.7]}, metric, first)["inflation"] == pytest.approx(expected)
+
+
+def test_inflation_of_a_best_that_cannot_be_run_again_is_not_known() -> None:
+    assert _choose({0: [None], 1: [0.5]})["inflation"] is None
+
+
+def test_confirmation_without_any_run_says_why() -> None:
+    with pytest.raises(PodiumError, match="no candidate could be run again on a fresh seed: no 0; no 1"):
+        _choose({0: [None], 1: [None]})
+
+
+@pytest.mark.parametrize("missing", ["best.json", "ranking.json"])
+def test_confirmation_without_a_search_names_the_stage_to_run(tmp_path: Path, missing: str) -> None:
+    for name in {"best.json", "ranking.json"} - {missing}:
+        write_json(tmp_path / name, {})
+    params = tiny.params(TrackingParams())
+    with pytest.raises(InputError, match=f"{missing} is missing: run `dvc repro search`"):
+        confirm(params, tmp_path / "prepared", tmp_path, tmp_path / "selected")
+
+
+@pytest.fixture
+def searched(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A search of three trials in tmp_path/search, on the images of tmp_path/prepared."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    params = tiny.params(store, "n_trials: 3")
+    search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
+    return params
+
+
+def _confirm(params: Params, folder: Path) -> dict[str, Any]:
+    return confirm(params, folder / "prepared", folder / "search", folder / "selected")
+
+
+def test_best_configurations_are_run_again_on_fresh_seeds(searched: Params, tmp_path: Path) -> None:
+    chosen = _confirm(searched, tmp_path)
+    assert json.loads((tmp_path / "selected" / "config.json").read_text(encoding="utf-8")) == chosen
+    assert len(chosen["candidates"]) == 2
+    seeds = [seed for entry in chosen["candidates"] for seed in entry["seeds"]]
+    trials = [entry["trial"] for entry in chosen["candidates"]]
+    assert seeds == [derive(0, "confirm", trial, index) for trial in trials for index in range(2)]
+    assert not set(seeds) & {derive(0, "trial", number) for number in range(3)}
+
+
+def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: Path) -> None:
+    chosen = _confirm(searched, tmp_path)
+    tracking = connect(searched.tracking)
+    best = json.loads((tmp_path / "search" / "best.json").read_text(encoding="utf-8"))
+    parent = tracking.client.get_run(best["parent_run_id"])
+    assert parent.data.metrics["confirmed_mean"] == chosen["mean"]
+    assert parent.data.metrics["inflation"] == chosen["inflation"]
+    assert parent.data.tags["podium.selected_trial"] == str(chosen["trial"])
+    assert parent.info.status == "FINISHED"
+    assert len(runs_of(tracking, chosen["study"])) == 3
+
+
+def test_confirmation_run_again_trains_nothing_and_says_the_same(
+    searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = _confirm(searched, tmp_path)
+    monkeypatch.setattr("podium.search.session.open_pool", None)
+    assert _confirm(searched, tmp_path) == chosen
+
+
+def test_confirmed_study_and_mlflow_agree(searched: Params, tmp_path: Path) -> None:
+    from podium.upkeep import sync_all
+
+    _confirm(searched, tmp_path)
+    found = sync_all(searched.tracking, repair=False)
+    assert len(found) == 2
+    assert set(map(len, found.values())) == {0}
+
+
+def test_more_seeds_confirm_again(searched: Params, tmp_path: Path) -> None:
+    _confirm(searched, tmp_path)
+    more = searched.model_copy(update={"select": searched.select.model_copy(update={"seeds": 3})})
+    assert [len(entry["seeds"]) for entry in _confirm(more, tmp_path)["candidates"]] == [3, 3]
