@@ -40,8 +40,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder))
-        pairs = [compare(project, arguments.trials, seed) for seed in range(arguments.seeds)]
-    show(pairs, arguments.trials)
+        pairs: list[dict[str, Any]] = []
+        for seed in range(arguments.seeds):
+            pairs.append(compare(project, arguments.trials, seed))
+            write(pairs, arguments.trials)  # after each: an hour's work outlives a closed terminal
 
 
 def make_project(folder: Path) -> Path:
@@ -131,9 +133,8 @@ def line(pair: dict[str, Any]) -> str:
     )
 
 
-def show(pairs: list[dict[str, Any]], trials: int) -> None:
-    for pair in pairs:
-        print(line(pair))
+def write(pairs: list[dict[str, Any]], trials: int) -> None:
+    """Print the medians so far, and write them with everything measured to docs/benchmarks/."""
     both = [p for p in pairs if p["podium_had_it"] is not None]
     summary: dict[str, Any] = {"reached": f"{len(both)} of {len(pairs)}"}
     if both:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def _images(count: int = 50) -> Tensor:
     return torch.from_numpy(tiny.pixels(count, 3)[0])
 
 
-def _augment(images: Tensor, seed: int = 0, **fields: object) -> Tensor:
+def _augment(images: Tensor, seed: int = 0, **fields: Any) -> Tensor:
     params = TrainParams.model_validate(fields)
     return augment(images, params, torch.Generator().manual_seed(seed))
 
@@ -75,7 +76,7 @@ def test_shift_and_flip_together_are_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("fields", [{"shift": 2}, {"flip": True}, {"shift": 1, "flip": True}], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 5, 9), (4, 3, 8, 8), (7, 2, 12, 6)], ids=str)
-def test_augmented_batch_keeps_shape_and_type(shape: tuple[int, ...], fields: dict[str, object]) -> None:
+def test_augmented_batch_keeps_shape_and_type(shape: tuple[int, ...], fields: dict[str, Any]) -> None:
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     augmented = _augment(images, **fields)
     assert augmented.shape == images.shape

@@ -8,7 +8,7 @@ import torch
 
 from podium.checkpoint import HEADER, TornCheckpointError, load, save
 
-STATE = {"weights": torch.arange(6.0), "epoch": 3, "history": [{"epoch": 1, "train_loss": 0.5}], "none": None}
+STATE = {"weights": torch.arange(3.0), "epoch": 3, "history": [{"epoch": 1, "train_loss": 0.5}], "none": None}
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 def test_checkpoint_read_is_what_was_written(path: Path) -> None:
     state = load(path, "trial 7")
     assert state is not None
-    assert torch.equal(state.pop("weights"), STATE["weights"])
+    assert state.pop("weights").tolist() == [0.0, 1.0, 2.0]
     assert state == {name: value for name, value in STATE.items() if name != "weights"}
 
 
@@ -35,7 +35,7 @@ def test_checkpoint_torn_anywhere_is_noticed(path: Path) -> None:
     places = [0, 1, len(HEADER), header - 2, header - 1, header, header + 1, len(whole) // 2, len(whole) - 1]
     for length in places:
         path.write_bytes(whole[:length])
-        with pytest.raises(TornCheckpointError, match="000007.ckpt is torn"):
+        with pytest.raises(TornCheckpointError, match=r"000007.ckpt is torn"):
             load(path, "trial 7")
 
 
@@ -72,14 +72,14 @@ def test_leftover_of_a_killed_write_disturbs_nothing(path: Path) -> None:
     assert load(path, "trial 7") == {"epoch": 4}
 
 
-@pytest.mark.parametrize("fails", ["fsync", "replace"])
+@pytest.mark.parametrize("fails", ["os.fsync", "pathlib.Path.replace"])
 def test_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
     path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), full)
+    monkeypatch.setattr(fails, full)
     with pytest.raises(OSError, match="No space left"):
         save(path, "trial 7", {"epoch": 4})
     state = load(path, "trial 7")

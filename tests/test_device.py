@@ -9,7 +9,13 @@ from podium.errors import InputError
 
 @pytest.mark.parametrize(
     ("wanted", "present", "expected"),
-    [("cpu", False, "cpu"), ("cpu", True, "cpu"), ("auto", False, "cpu"), ("auto", True, "cuda"), ("cuda", True, "cuda")],
+    [
+        ("cpu", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cuda", True, "cuda"),
+    ],
 )
 def test_device_is_the_one_asked_for(
     wanted: Any, present: bool, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -20,7 +26,7 @@ def test_device_is_the_one_asked_for(
 
 def test_cuda_asked_for_and_absent_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="runtime.device: cuda was asked for .* set runtime.device: auto") as error:
+    with pytest.raises(InputError, match=r"runtime.device: cuda was asked for .* set runtime.device: auto") as error:
         pick("cuda")
     assert error.value.exit_code == 2
 

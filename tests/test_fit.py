@@ -2,7 +2,6 @@ import copy
 import io
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +93,8 @@ def test_epoch_has_each_image_once(data: tuple[Batches, Batches], batch_size: in
 
 
 def _sorted(rows: torch.Tensor) -> torch.Tensor:
-    return torch.unique(rows, dim=0, return_counts=False)
+    unique: torch.Tensor = torch.unique(rows, dim=0)
+    return unique
 
 
 def test_equal_seeds_give_equal_weights(data: tuple[Batches, Batches]) -> None:
@@ -164,7 +164,7 @@ def test_run_restored_after_any_step_goes_on_bit_for_bit(
     expected = _timeless(undisturbed.train(*data))
     for step in range(1, 3 * 3 + 1):
         saved: list[bytes] = []
-        with pytest.raises(_Stop, match="^$"):
+        with pytest.raises(_Stop, match=r"^$"):
             _run(recipe).train(*data, on_step=_stopping_at(step, saved))
         torch.rand(step)  # another process draws other numbers
         resumed = _run(recipe, seed=0)
@@ -188,7 +188,7 @@ def test_run_restored_after_an_epoch_goes_on_bit_for_bit(data: tuple[Batches, Ba
 
 def test_restored_run_does_not_change_the_state_it_came_from(data: tuple[Batches, Batches]) -> None:
     saved: list[bytes] = []
-    with pytest.raises(_Stop, match="^$"):
+    with pytest.raises(_Stop, match=r"^$"):
         _run(tiny.recipe()).train(*data, on_step=_stopping_at(2, saved))
     state = _read(saved[0])
     before = copy.deepcopy(state["history"])
@@ -201,7 +201,7 @@ def test_restored_run_does_not_change_the_state_it_came_from(data: tuple[Batches
 
 def test_seconds_of_an_epoch_count_both_parts_of_it(data: tuple[Batches, Batches]) -> None:
     saved: list[bytes] = []
-    with pytest.raises(_Stop, match="^$"):
+    with pytest.raises(_Stop, match=r"^$"):
         _run(tiny.recipe()).train(*data, on_step=_stopping_at(3, saved))
     state = _read(saved[0]) | {"seconds": 100.0}
     resumed = _run(tiny.recipe())
@@ -212,7 +212,7 @@ def test_seconds_of_an_epoch_count_both_parts_of_it(data: tuple[Batches, Batches
 def test_infinite_loss_is_an_error_that_names_the_rate(data: tuple[Batches, Batches]) -> None:
     hot = {"train__optimizer": "sgd", "train__learning_rate": 10.0, "train__schedule": "constant", "train__epochs": 9}
     recipe = tiny.recipe(model__width=16, model__hidden=64, train__momentum=0.9, **hot)
-    with pytest.raises(DivergedError, match=r"(train|val)_loss became (nan|inf) in epoch \d \(train.learning_rate 10\)"):
+    with pytest.raises(DivergedError, match=r"_loss became (nan|inf) in epoch \d \(train.learning_rate 10\)"):
         _run(recipe).train(*data)
 
 

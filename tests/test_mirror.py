@@ -10,8 +10,8 @@ from mlflow.entities import Run
 import trials
 from podium import mirror as mirrors
 from podium.mirror import Mirror
-from podium.parent import Parent
 from podium.params import TrackingParams
+from podium.parent import Parent
 from podium.sync import differences
 from podium.tracking import connect
 from podium.trial_logger import TrialLogger, runs_of

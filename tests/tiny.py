@@ -55,32 +55,37 @@ def recipe(**changes: Any) -> Recipe:
 
 def params(tracking: TrackingParams, search: str = "", runtime: str = "") -> Params:
     """Parameters of a search of a second; `search` and `runtime` are further lines of those sections."""
-    text = f"""
+    return parse(params_yaml(tracking, search, runtime))
+
+
+def params_yaml(tracking: TrackingParams, search: str = "", runtime: str = "") -> str:
+    """The same as the text of params.yaml."""
+    return f"""
 model: {{width: 2, hidden: 8}}
 train: {{epochs: 3, batch_size: 16, learning_rate: 0.01, label_smoothing: 0.0, shift: 1}}
 search:
   startup_trials: 2
   pruner_startup: 2
   pruner_warmup: 1
-  space:
-    train.learning_rate: {{low: 1.0e-4, high: 1.0e-1, log: true}}
-    train.epochs: {{low: 2, high: 4}}
-    train.optimizer: {{choices: [sgd, adamw]}}
-    train.momentum: {{low: 0.0, high: 0.95, when: {{train.optimizer: [sgd]}}}}
-{_indented(search, "n_trials: 4")}
+{_indented(search, "n_trials: 4", _SPACE)}
 select: {{top_k: 2, seeds: 2}}
 retrain: {{profile_steps: 2}}
 tracking: {{uri: "{tracking.uri}", experiment: {tracking.experiment}, flush_seconds: {tracking.flush_seconds}}}
 runtime:
 {_indented(runtime, "engine: inline")}
 """
-    return parse(text)
 
 
-def _indented(lines: str, default: str) -> str:
-    """`lines`, and `default` where they do not set its key."""
-    key = default.split(":")[0]
+_SPACE = """space:
+    train.learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}
+    train.epochs: {low: 2, high: 4}
+    train.optimizer: {choices: [sgd, adamw]}
+    train.momentum: {low: 0.0, high: 0.95, when: {train.optimizer: [sgd]}}"""
+
+
+def _indented(lines: str, *defaults: str) -> str:
+    """`lines`, and each of `defaults` where they do not set its key."""
     whole = [line.strip() for line in lines.splitlines() if line.strip()]
-    if not any(line.startswith(key + ":") for line in whole):
-        whole.append(default)
+    given = {line.split(":")[0] for line in whole}
+    whole += [default for default in defaults if default.split(":")[0] not in given]
     return "\n".join(f"  {line}" for line in whole)

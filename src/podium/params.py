@@ -170,7 +170,7 @@ class RuntimeParams(BaseModel):
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Trials at the same time (0: one a core)."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Intra-op threads of a trial on the CPU."""
+    """Intra-op threads of a training on the CPU; more pay for large images on idle cores only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one, else the CPU."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0

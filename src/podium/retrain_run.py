@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -42,10 +43,13 @@ class RetrainRun:
         except MlflowException:
             return
 
-    def interrupt(self, history: Sequence[Epoch]) -> None:
-        """Log what there is and leave the run KILLED, until it goes on."""
-        self._log(history)
-        self.tracking.client.set_terminated(self.run_id, "KILLED")
+    def leave(self, history: Sequence[Epoch], status: Literal["KILLED", "FAILED"]) -> None:
+        """Log what there is and leave the run KILLED or FAILED, until it goes on. A store that is away is let be."""
+        try:
+            self._log(history)
+            self.tracking.client.set_terminated(self.run_id, status)
+        except MlflowException:
+            return
 
     def finish(self, history: Sequence[Epoch], weights_digest: str, folder: Path) -> None:
         """Log the rest, the history and the profile's summary as artifacts, and end the run."""

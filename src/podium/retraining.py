@@ -14,8 +14,8 @@ from podium import checkpoint, device, paths
 from podium.batches import Batches
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, open_split
-from podium.errors import InputError, InterruptedSearchError
-from podium.fit import Images, TrainingRun
+from podium.errors import InputError, InterruptedSearchError, PodiumError
+from podium.fit import DivergedError, Images, TrainingRun
 from podium.history import write_history
 from podium.params import Params
 from podium.profiling import profile_training
@@ -60,6 +60,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     chosen = _read(selected / "config.json")
     recipe = Recipe().replace(chosen["recipe"])
     where = device.pick(params.runtime.device)
+    torch.set_num_threads(params.runtime.threads)
     print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where)}")
     info = DatasetInfo.read(prepared)
     channels, height, width = info.shape
@@ -132,7 +133,13 @@ def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Param
         try:
             run.train(data, None, keeper.after_step, on_epoch)
         except InterruptedSearchError:
-            tracked.interrupt(run.history)
+            tracked.leave(run.history, "KILLED")
+            raise
+        except DivergedError as error:
+            tracked.leave(run.history, "FAILED")
+            raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
+        except Exception:
+            tracked.leave(run.history, "FAILED")
             raise
 
 

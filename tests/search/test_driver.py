@@ -266,7 +266,7 @@ def test_killed_driver_has_its_trials_go_on_under_their_numbers(scene: Scene) ->
             raise KeyboardInterrupt  # the driver's end; nothing after it is recorded
         yield from finishes(task, first=2)
 
-    with pytest.raises(KeyboardInterrupt, match="^$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
         scene.run(script, params)
     assert states(scene.study(params)) == ["COMPLETE", "RUNNING"]
     _, pool, recorder = scene.run(finishes, params)

@@ -96,9 +96,10 @@ def _kill_everywhere(folder: Path, params: SearchParams, every: int, checkpoints
     wrong = []
     for write in range(0, writes, every):
         workers = Workers(checkpoints=checkpoints)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError, match="^$"):
+        with pytest.MonkeyPatch.context() as patch:
             _kill_before(write, patch)
-            _search(folder / str(write), params, workers)
+            with pytest.raises(KilledError, match=r"^$"):
+                _search(folder / str(write), params, workers)
         if _table(_search(folder / str(write), params, workers)) != undisturbed:
             wrong.append(write)
     assert wrong == [], f"out of {writes} writes"

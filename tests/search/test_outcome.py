@@ -21,7 +21,7 @@ SPACE: dict[str, BaseDistribution] = {
 }
 
 
-def _study(*rows: tuple[str, float, float], direction: str = "maximize") -> optuna.Study:
+def _study(*rows: tuple[str, float, float], direction: Any = "maximize") -> optuna.Study:
     """A trial for each (state, value, validation loss)."""
     study = optuna.create_study(study_name="search-1", direction=direction)
     for number, (state, value, loss) in enumerate(rows):
@@ -74,7 +74,7 @@ def test_trials_csv_of_equal_searches_is_equal_whenever_they_ran(tmp_path: Path)
 
 def test_field_that_a_trial_does_not_have_is_left_empty(tmp_path: Path) -> None:
     study = _study(("COMPLETE", 0.9, 0.1))
-    extra = {"train.momentum": FloatDistribution(0.0, 1.0)}
+    extra: dict[str, BaseDistribution] = {"train.momentum": FloatDistribution(0.0, 1.0)}
     attributes = {"history": trials.history(1), "seed": 1}
     study.add_trial(create_trial(value=0.5, params={"train.momentum": 0.5}, distributions=extra, user_attrs=attributes))
     write_trials(tmp_path / "t.csv", study)

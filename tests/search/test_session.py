@@ -9,8 +9,8 @@ from podium import paths
 from podium.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.parent import Parent
 from podium.params import Params, TrackingParams
+from podium.parent import Parent
 from podium.search import session
 from podium.search.outcome import plan_of
 from podium.search.study import open_storage, open_study
@@ -32,14 +32,21 @@ def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _plan(params: Params, **changes: Any) -> session.Plan:
     """A confirmation of two recipes on two seeds."""
-    enqueued = [
-        ({}, {"recipe": tiny.recipe(train__epochs=rank + 1).flat(), "seed": seed, "rank": rank, "name": f"c-{rank}-{seed}"})
+    recipes = [tiny.recipe(train__epochs=epochs).flat() for epochs in (1, 2)]
+    enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {"recipe": recipes[rank], "seed": seed, "rank": rank, "name": f"c-{rank}-{seed}"})
         for rank in range(2)
         for seed in range(2)
     ]
     search = params.search.model_copy(update={"n_trials": 4, "space": {}, "sampler": "random", "pruner": "none"})
     parent = Parent("search-1", {}, owned=False)
-    fields = {"name": "confirm-1", "facts": {}, "params": search, "base": params.recipe(), "parent": parent}
+    fields: dict[str, Any] = {
+        "name": "confirm-1",
+        "facts": {},
+        "params": search,
+        "base": params.recipe(),
+        "parent": parent,
+    }
     return session.Plan(**fields | {"title": "select", "enqueued": enqueued} | changes)
 
 
@@ -100,7 +107,7 @@ def test_search_whose_trials_all_fail_ends_with_the_reason_and_a_true_mirror(
 ) -> None:
     params = tiny.params(store, "max_failures: 3")
     plan = _plan(params)
-    with pytest.raises(PodiumError, match="the last 3 trials all failed .*dataset.json is missing"):
+    with pytest.raises(PodiumError, match=r"the last 3 trials all failed .*dataset.json is missing"):
         _run(plan, tmp_path / "nowhere", params)
     study = _study(plan)
     assert states(study) == ["FAIL", "FAIL", "FAIL", "WAITING"]

@@ -62,11 +62,14 @@ def test_dimension_exists_when_every_condition_holds(when: dict[str, list[str]],
 
 @pytest.mark.parametrize(
     ("optimizer", "asked"),
-    [("sgd", {"train.optimizer", "train.learning_rate", "train.momentum"}), ("adamw", {"train.optimizer", "train.learning_rate"})],
+    [
+        ("sgd", {"train.optimizer", "train.learning_rate", "train.momentum"}),
+        ("adamw", {"train.optimizer", "train.learning_rate"}),
+    ],
 )
 def test_suggest_asks_for_what_exists_and_leaves_the_rest(optimizer: str, asked: set[str]) -> None:
     space = _space(train__momentum=MOMENTUM, train__learning_rate=LEARNING_RATE, train__optimizer=OPTIMIZER)
-    values = {"train.optimizer": optimizer, "train.learning_rate": 0.01, "train.momentum": 0.5}
+    values: dict[str, Any] = {"train.optimizer": optimizer, "train.learning_rate": 0.01, "train.momentum": 0.5}
     trial = optuna.trial.FixedTrial(values)
     recipe = suggest(trial, space, BASE)  # type: ignore[arg-type]
     assert set(trial.params) == asked

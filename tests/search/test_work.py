@@ -64,7 +64,7 @@ def test_trial_told_to_stop_ends_stopped_with_its_history(material: Material, tm
 
 @pytest.mark.parametrize("steps", range(11))
 def test_paused_trial_goes_on_as_if_it_had_not_been(material: Material, tmp_path: Path, steps: int) -> None:
-    recipe = {"train__shift": 1, "model__dropout": 0.2}
+    recipe: dict[str, Any] = {"train__shift": 1, "model__dropout": 0.2}
     undisturbed = run_trial(_task(tmp_path, **recipe), material, _yes)
     task = _task(tmp_path, **recipe)
     paused = run_trial(task, material, _yes, _after(steps))

@@ -1,0 +1,235 @@
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.entities import Run
+
+import tiny
+from podium import checkpoint, paths
+from podium.dataset import write_json
+from podium.errors import InputError, PodiumError
+from podium.params import Params, TrackingParams
+from podium.retraining import retrain
+from podium.tracking import connect
+from podium.trained import TrainedModel
+from podium.trial_logger import histories
+from stages.running import Project, end_group, until
+
+LOCAL = TrackingParams()
+LONG = {"train__epochs": 60, "train__batch_size": 4, "train__shift": 1, "model__dropout": 0.2}
+"""A training of some seconds."""
+
+
+def _select(folder: Path, **recipe: Any) -> None:
+    """What the stage `select` leaves in data/selected."""
+    (folder / paths.SELECTED).mkdir(parents=True, exist_ok=True)
+    chosen = {"study": "search-1", "trial": 7, "seeds": [11, 12], "recipe": tiny.recipe(**recipe).flat()}
+    write_json(folder / paths.SELECTED / "config.json", chosen)
+
+
+@pytest.fixture
+def here(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A project in which the test stands, and its parameters."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    tiny.prepare(tmp_path / paths.PREPARED)
+    _select(tmp_path, train__epochs=4)
+    return tiny.params(store)
+
+
+def _retrain(params: Params) -> TrainedModel:
+    return retrain(params, paths.PREPARED, paths.SELECTED, paths.RETRAINED)
+
+
+def _run_of(params: TrackingParams) -> Run:
+    """The one run called retrain."""
+    tracking = connect(params)
+    (run,) = tracking.client.search_runs([tracking.experiment_id], "tags.`podium.kind` = 'retrain'")
+    return run
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((folder / paths.RETRAINED / "model.json").read_text(encoding="utf-8"))
+    return about
+
+
+def test_retraining_leaves_weights_history_and_profile(here: Params) -> None:
+    whole = _retrain(here)
+    about, model = TrainedModel.load(paths.RETRAINED)
+    assert about == whole
+    assert (about.study, about.trial, about.confirmation_seeds, about.device) == ("search-1", 7, [11, 12], "cpu")
+    assert model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
+    with (paths.RETRAINED / "history.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    assert len(list((paths.RETRAINED / "profile").glob("*.pt.trace.json"))) == 1
+    assert "2 steps of 16 images on cpu" in (paths.RETRAINED / "profile.md").read_text(encoding="utf-8")
+    assert not any((paths.mlruns() / "checkpoints").iterdir())
+
+
+def test_retraining_is_on_train_and_validation(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def order(run: Any, count: int) -> torch.Tensor:
+        sizes.append(count)
+        return torch.arange(count)
+
+    monkeypatch.setattr("podium.fit.TrainingRun._order", order)
+    _retrain(here)
+    assert sizes == [80] * 4
+
+
+def test_retraining_is_a_finished_run_with_history_parameters_and_tags(here: Params) -> None:
+    whole = _retrain(here)
+    run = _run_of(here.tracking)
+    assert run.info.run_id == whole.run_id
+    assert (run.info.run_name, run.info.status) == ("retrain", "FINISHED")
+    assert run.data.params == {name: str(value) for name, value in tiny.recipe(train__epochs=4).flat().items()}
+    steps = [step for key, step in histories(connect(here.tracking), run) if key == "train_loss"]
+    assert sorted(steps) == [1, 2, 3, 4]
+    tags = {"study": "search-1", "trial": "7", "seed": "0", "confirmation_seeds": "11,12", "device": "cpu"}
+    assert {name: run.data.tags[f"podium.{name}"] for name in tags} == tags
+    assert run.data.tags["podium.weights_digest"] == whole.weights_digest
+
+
+def test_retraining_again_is_the_same_in_the_same_run(here: Params) -> None:
+    first = _retrain(here)
+    before = histories(connect(here.tracking), _run_of(here.tracking))
+    shutil.rmtree(paths.RETRAINED)
+    assert _retrain(here) == first
+    assert histories(connect(here.tracking), _run_of(here.tracking)) == before
+
+
+def test_another_seed_gives_other_weights_in_another_run(here: Params) -> None:
+    other = here.model_copy(update={"retrain": here.retrain.model_copy(update={"seed": 1, "profile_steps": 0})})
+    first, second = _retrain(here), _retrain(other)
+    assert first.weights_digest != second.weights_digest
+    assert first.run_id != second.run_id
+
+
+def test_no_profile_is_written_when_none_is_asked_for(here: Params) -> None:
+    _retrain(here.model_copy(update={"retrain": here.retrain.model_copy(update={"profile_steps": 0})}))
+    assert not (paths.RETRAINED / "profile").exists()
+
+
+def test_torn_checkpoint_starts_the_retraining_again_and_says_so(
+    here: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *args, **kwargs: None)  # the checkpoint stays, as after a kill
+        whole = _retrain(here)
+    (path,) = (paths.mlruns() / "checkpoints").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert _retrain(here).weights_digest == whole.weights_digest
+    assert "retrain starts again: " in capsys.readouterr().out
+    assert not path.exists()
+
+
+def test_diverged_retraining_is_a_failed_run_and_an_error(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podium.fit.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan"))
+    with pytest.raises(PodiumError, match=r"the retraining diverged: train_loss became nan .* another retrain.seed"):
+        _retrain(here)
+    assert _run_of(here.tracking).info.status == "FAILED"
+
+
+def test_error_in_the_retraining_leaves_no_running_run(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        _retrain(here)
+    assert _run_of(here.tracking).info.status == "FAILED"
+
+
+def test_retraining_without_a_selection_names_the_stage_to_run(here: Params) -> None:
+    (paths.SELECTED / "config.json").unlink()
+    with pytest.raises(InputError, match=r"config.json is missing: run `dvc repro select`"):
+        _retrain(here)
+
+
+def test_cuda_asked_for_and_absent_is_refused_before_any_run(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"runtime.device: cuda was asked for"):
+        _retrain(here.model_copy(update={"runtime": here.runtime.model_copy(update={"device": "cuda"})}))
+    tracking = connect(here.tracking)
+    assert tracking.client.search_runs([tracking.experiment_id]) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path, mlflow_template: Path) -> Project:
+    project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL, "", "checkpoint_seconds: 0.05"))
+    _select(project.folder, **LONG)
+    return project
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> dict[str, Any]:
+    """What is to come out."""
+    project = Project(tmp_path_factory.mktemp("undisturbed") / "project", mlflow_template, tiny.params_yaml(LOCAL))
+    _select(project.folder, **LONG)
+    project.run("retrain")
+    history = (project.folder / paths.RETRAINED / "history.csv").read_text(encoding="utf-8")
+    return _model(project.folder) | {"history": history}
+
+
+@pytest.mark.slow
+def test_killed_retraining_gives_the_undisturbed_weights(
+    project: Project, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("PODIUM_KILL_SEED", time.time()))
+    print(f"PODIUM_KILL_SEED={seed}")
+    draw = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    checkpoints = project.folder / "mlruns" / "checkpoints"
+    for _ in range(2):
+        process = project.start("retrain")
+        started = time.time()
+        until(lambda: _newest(checkpoints) > started, process)  # noqa: B023 (it is called before the next round)
+        time.sleep(draw.uniform(0, 1))
+        end_group(process)
+    project.run("retrain")
+    assert project.log("retrain").count("retrain goes on from epoch") >= 1
+    _assert_equal(project, undisturbed, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_leaves_a_killed_run_that_is_finished_later(
+    project: Project,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    process = project.start("retrain")
+    until(lambda: any((project.folder / "mlruns" / "checkpoints").glob("*.ckpt")), process)
+    assert end_group(process, number) == code
+    assert "of 60, saved; `dvc repro` goes on from here" in project.log("retrain")
+    assert _run_of(LOCAL).info.status == "KILLED"
+    project.run("retrain")
+    assert "retrain goes on from epoch" in project.log("retrain")
+    _assert_equal(project, undisturbed, monkeypatch)
+
+
+def _newest(folder: Path) -> float:
+    """When the last checkpoint was written, in seconds since 1970."""
+    return max((path.stat().st_mtime for path in folder.glob("*.ckpt")), default=0.0)
+
+
+def _assert_equal(project: Project, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    about = _model(project.folder)
+    assert about["weights_digest"] == undisturbed["weights_digest"]
+    assert (project.folder / paths.RETRAINED / "history.csv").read_text(encoding="utf-8") == undisturbed["history"]
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    run = _run_of(LOCAL)
+    assert (run.info.status, run.info.run_id) == ("FINISHED", about["run_id"])
+    steps = [step for key, step in histories(connect(LOCAL), run) if key == "train_loss"]
+    assert sorted(steps) == list(range(1, 61))
+    assert list((project.folder / paths.RETRAINED / "profile").glob("*.pt.trace.json"))

@@ -1,0 +1,200 @@
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+import tiny
+from podium import paths
+from podium.dataset import write_split
+from podium.params import TrackingParams
+from podium.stages import search
+from podium.sync import differences
+from podium.tracking import connect
+from podium.trial_logger import runs_of
+from podium.upkeep import studies
+from stages.running import Project, end_group, until
+
+SPACE = "train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}"
+LONG = f"n_trials: 6\nspace: {{{SPACE}, train.batch_size: {{choices: [2, 4]}}}}"
+"""Trials of about a second, most of which are pruned."""
+ONE_WORKER = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.1"
+LOCAL = TrackingParams(flush_seconds=0.2)
+ROUNDS = 3
+
+
+@pytest.fixture
+def here(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in which the test stands."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    tiny.prepare(tmp_path / paths.PREPARED)
+    return tmp_path
+
+
+def _trials(folder: Path) -> list[dict[str, str]]:
+    with (folder / paths.SEARCH / "trials.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _best(folder: Path) -> dict[str, object]:
+    best: dict[str, object] = json.loads((folder / paths.SEARCH / "best.json").read_text(encoding="utf-8"))
+    return best
+
+
+def _runs(store: TrackingParams, folder: Path) -> dict[str, Run]:
+    runs = runs_of(connect(store), str(_best(folder)["study"]))
+    return {run.info.run_id: run for run in runs}
+
+
+def test_search_leaves_its_outcome_and_one_run_a_trial(here: Path, store: TrackingParams) -> None:
+    search.run(tiny.params(store))
+    assert sorted(path.name for path in (here / paths.SEARCH).iterdir()) == [
+        "best.json",
+        "importances.json",
+        "ranking.json",
+        "trials.csv",
+    ]
+    assert [row["number"] for row in _trials(here)] == ["0", "1", "2", "3"]
+    assert len(_runs(store, here)) == 4
+    assert not any((here / "mlruns" / "checkpoints").rglob("*.ckpt"))
+
+
+@pytest.mark.slow
+def test_search_run_again_adds_nothing(here: Path, store: TrackingParams) -> None:
+    search.run(tiny.params(store))
+    before, runs = (here / paths.SEARCH / "trials.csv").read_bytes(), set(_runs(store, here))
+    shutil.rmtree(here / paths.SEARCH)
+    search.run(tiny.params(store))
+    assert (here / paths.SEARCH / "trials.csv").read_bytes() == before
+    assert set(_runs(store, here)) == runs
+
+
+@pytest.mark.slow
+def test_search_with_more_trials_goes_on_in_its_study(here: Path, store: TrackingParams) -> None:
+    search.run(tiny.params(store, "n_trials: 3"))
+    before, study, runs = _trials(here), _best(here)["study"], set(_runs(store, here))
+    search.run(tiny.params(store, "n_trials: 5"))
+    assert [{name: row[name] for name in before[0]} for row in _trials(here)[:3]] == before
+    assert len(_trials(here)) == 5
+    assert _best(here)["study"] == study
+    assert set(_runs(store, here)) > runs
+    assert len(_runs(store, here)) == 5
+
+
+@pytest.mark.slow
+def test_search_passes_without_the_sealed_images(here: Path, store: TrackingParams) -> None:
+    images, labels = tiny.pixels(20, 9)
+    write_split(here / paths.SEALED / "test", "test", images, labels, tiny.CLASSES, sealed=True)
+    search.run(tiny.params(store))
+    with_them = (here / paths.SEARCH / "trials.csv").read_bytes()
+    shutil.rmtree(here / paths.SEALED)
+    for folder in (here / paths.SEARCH, here / "mlruns" / "checkpoints"):
+        shutil.rmtree(folder, ignore_errors=True)
+    (here / "mlruns" / "optuna.journal").unlink()
+    search.run(tiny.params(store))
+    assert (here / paths.SEARCH / "trials.csv").read_bytes() == with_them
+
+
+@pytest.mark.slow
+def test_killed_search_ends_as_the_undisturbed_one(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("PODIUM_KILL_SEED", time.time()))
+    print(f"PODIUM_KILL_SEED={seed}")
+    draw = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
+    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
+    seconds = undisturbed.run("search")
+    killed = Project(tmp_path / "killed", mlflow_template, params)
+    kills = 0
+    for _ in range(ROUNDS):
+        process = killed.start("search")
+        time.sleep(draw.uniform(0.3, 0.9) * seconds)
+        if process.poll() is None:
+            kills += 1
+        if draw.random() < 0.5:
+            process.kill()  # the driver alone: its workers have to notice
+            process.wait()
+        else:
+            end_group(process)
+    killed.run("search")
+    assert kills > 0
+    for name in ("trials.csv", "best.json", "ranking.json", "importances.json"):
+        ours, theirs = (_without_run(project.folder / paths.SEARCH / name) for project in (killed, undisturbed))
+        assert ours == theirs, f"PODIUM_KILL_SEED={seed}"
+    _assert_mirrored(killed.folder, monkeypatch)
+
+
+def _without_run(path: Path) -> str:
+    """The file's text without the one line that names a run of MLflow."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if "parent_run_id" not in line)
+
+
+def _assert_mirrored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Study and MLflow agree in everything, and no run is left RUNNING."""
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    (study,) = studies(folder / "mlruns" / "optuna.journal")
+    tracking = connect(LOCAL)
+    assert differences(tracking, study) == []
+    states = Counter(trial.state.name for trial in study.trials)
+    statuses = Counter(run.info.status for run in runs_of(tracking, study.study_name))
+    assert statuses == Counter({"FINISHED": states["COMPLETE"], "KILLED": states["PRUNED"]}) + Counter()
+    parents = tracking.client.search_runs([tracking.experiment_id], "tags.`podium.kind` = 'search'")
+    assert [run.info.status for run in parents] == ["FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)]
+)
+def test_signal_saves_the_trials_and_the_next_run_goes_on(
+    tmp_path: Path,
+    mlflow_template: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    group: bool,
+    code: int,
+) -> None:
+    params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER.replace("workers: 1", "workers: 2"))
+    project = Project(tmp_path / "project", mlflow_template, params)
+    process = project.start("search")
+    until(lambda: any((project.folder / "mlruns" / "checkpoints").rglob("*.ckpt")), process)
+    started = time.monotonic()
+    if group:
+        end_group(process, number)
+    else:
+        process.send_signal(number)
+    assert process.wait(60) == code
+    assert time.monotonic() - started < 30
+    assert "trials, " in project.log("search")
+    assert "more saved in the middle; `dvc repro` goes on from here" in project.log("search")
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    (study,) = studies(project.folder / "mlruns" / "optuna.journal")
+    assert "RUNNING" in {trial.state.name for trial in study.trials}
+    tracking = connect(LOCAL)
+    assert differences(tracking, study) == []
+    assert "RUNNING" not in {run.info.status for run in runs_of(tracking, study.study_name)}
+    project.run("search")
+    assert len(_trials(project.folder)) == 6
+    assert "goes on from epoch" in project.log("search")
+    _assert_mirrored(project.folder, monkeypatch)
+
+
+@pytest.mark.slow
+def test_second_search_is_refused_and_the_first_not_disturbed(tmp_path: Path, mlflow_template: Path) -> None:
+    project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL, LONG, ONE_WORKER))
+    first = project.start("search")
+    until(lambda: any((project.folder / "mlruns" / "checkpoints").rglob("*.ckpt")), first)
+    second = project.start("search")
+    assert second.wait(60) == 1
+    assert f"is already under way: process {first.pid} on " in project.log("search")
+    assert first.wait(60) == 0
+    assert len(_trials(project.folder)) == 6
