@@ -1,16 +1,15 @@
-from typing import Any
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import optuna
 import pytest
 from mlflow.entities import Run
 
 import trials
-from mlflow_store import mlflow_template, store
 from podium.params import TrackingParams
 from podium.tracking import Tracking, connect
 from podium.trial_logger import TrialLogger, find_or_create, histories, runs_of
-
-__all__ = ["mlflow_template", "store"]
 
 
 @pytest.fixture
@@ -32,19 +31,30 @@ def _objective(trial: optuna.Trial) -> float:
     return x + 10
 
 
-@pytest.fixture
-def optimized(tracking: Tracking) -> optuna.Study:
+class Plain(NamedTuple):
+    """A study that Optuna's own loop ran with the callback, and the store that the callback filled."""
+
+    study: optuna.Study
+    tracking: Tracking
+
+    def runs(self) -> dict[str, Run]:
+        """The trials' runs by name."""
+        return {str(run.info.run_name): run for run in runs_of(self.tracking, "plain")}
+
+
+@pytest.fixture(scope="module")
+def plain(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder = tmp_path_factory.mktemp("plain")
+    shutil.copy(mlflow_template, folder / "mlflow.db")
+    tracking = connect(TrackingParams(uri=f"sqlite:///{folder}/mlflow.db"))
     study = optuna.create_study(study_name="plain", sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(_objective, n_trials=4, catch=(ValueError,), callbacks=[TrialLogger(tracking)])
-    return study
+    return Plain(study, tracking)
 
 
-def _by_name(tracking: Tracking, study: str = "plain") -> dict[str, Run]:
-    return {str(run.info.run_name): run for run in runs_of(tracking, study)}
-
-
-def test_plain_study_has_a_run_a_trial_with_its_status(tracking: Tracking, optimized: optuna.Study) -> None:
-    statuses = {name: run.info.status for name, run in _by_name(tracking).items()}
+def test_plain_study_has_a_run_a_trial_with_its_status(plain: Plain) -> None:
+    statuses = {name: run.info.status for name, run in plain.runs().items()}
     assert statuses == {
         "trial-000": "FINISHED",
         "trial-001": "KILLED",
@@ -53,39 +63,39 @@ def test_plain_study_has_a_run_a_trial_with_its_status(tracking: Tracking, optim
     }
 
 
-def test_plain_studys_runs_lie_below_one_parent(tracking: Tracking, optimized: optuna.Study) -> None:
-    parents = {run.data.tags["mlflow.parentRunId"] for run in runs_of(tracking, "plain")}
+def test_plain_studys_runs_lie_below_one_parent(plain: Plain) -> None:
+    parents = {run.data.tags["mlflow.parentRunId"] for run in runs_of(plain.tracking, "plain")}
     assert len(parents) == 1
-    assert tracking.client.get_run(parents.pop()).info.run_name == "plain"
+    assert plain.tracking.client.get_run(parents.pop()).info.run_name == "plain"
 
 
-def test_runs_have_the_trials_parameters(tracking: Tracking, optimized: optuna.Study) -> None:
-    runs = _by_name(tracking)
-    for trial in optimized.trials:
+def test_runs_have_the_trials_parameters(plain: Plain) -> None:
+    runs = plain.runs()
+    for trial in plain.study.trials:
         run = runs[f"trial-{trial.number:03d}"]
         assert run.data.params == {name: str(value) for name, value in trial.params.items()}
 
 
-def test_runs_have_the_whole_history_with_steps(tracking: Tracking, optimized: optuna.Study) -> None:
-    runs = _by_name(tracking)
-    for trial in optimized.trials:
+def test_runs_have_the_whole_history_with_steps(plain: Plain) -> None:
+    runs = plain.runs()
+    for trial in plain.study.trials:
         reported = {
             step: next(iter(values))
-            for (key, step), values in histories(tracking, runs[f"trial-{trial.number:03d}"]).items()
+            for (key, step), values in histories(plain.tracking, runs[f"trial-{trial.number:03d}"]).items()
             if key == "reported"
         }
         assert reported == trial.intermediate_values
 
 
-def test_only_completed_trials_have_the_objective(tracking: Tracking, optimized: optuna.Study) -> None:
-    objectives = {name: run.data.metrics.get("objective") for name, run in _by_name(tracking).items()}
-    values = [trial.value for trial in optimized.trials]
+def test_only_completed_trials_have_the_objective(plain: Plain) -> None:
+    objectives = {name: run.data.metrics.get("objective") for name, run in plain.runs().items()}
+    values = [trial.value for trial in plain.study.trials]
     assert objectives == {"trial-000": values[0], "trial-001": None, "trial-002": None, "trial-003": values[3]}
-    assert _by_name(tracking)["trial-001"].data.metrics["last_reported"] == optimized.trials[1].value
+    assert plain.runs()["trial-001"].data.metrics["last_reported"] == plain.study.trials[1].value
 
 
-def test_runs_last_as_long_as_their_trials(tracking: Tracking, optimized: optuna.Study) -> None:
-    run, trial = _by_name(tracking)["trial-000"], optimized.trials[0]
+def test_runs_last_as_long_as_their_trials(plain: Plain) -> None:
+    run, trial = plain.runs()["trial-000"], plain.study.trials[0]
     assert trial.datetime_start is not None
     assert trial.datetime_complete is not None
     assert run.info.start_time == int(trial.datetime_start.timestamp() * 1000)

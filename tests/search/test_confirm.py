@@ -139,6 +139,7 @@ def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: P
     assert len(runs_of(tracking, chosen["study"])) == 3
 
 
+@pytest.mark.slow
 def test_confirmation_run_again_trains_nothing_and_says_the_same(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +148,7 @@ def test_confirmation_run_again_trains_nothing_and_says_the_same(
     assert _confirm(searched, tmp_path) == chosen
 
 
+@pytest.mark.slow
 def test_confirmed_study_and_mlflow_agree(searched: Params, tmp_path: Path) -> None:
     from podium.upkeep import sync_all
 
@@ -156,6 +158,7 @@ def test_confirmed_study_and_mlflow_agree(searched: Params, tmp_path: Path) -> N
     assert set(map(len, found.values())) == {0}
 
 
+@pytest.mark.slow
 def test_more_seeds_confirm_again(searched: Params, tmp_path: Path) -> None:
     _confirm(searched, tmp_path)
     more = searched.model_copy(update={"select": searched.select.model_copy(update={"seeds": 3})})

@@ -98,6 +98,7 @@ def test_retraining_is_a_finished_run_with_history_parameters_and_tags(here: Par
     assert run.data.tags["podium.weights_digest"] == whole.weights_digest
 
 
+@pytest.mark.slow
 def test_retraining_again_is_the_same_in_the_same_run(here: Params) -> None:
     first = _retrain(here)
     before = histories(connect(here.tracking), _run_of(here.tracking))
@@ -106,6 +107,7 @@ def test_retraining_again_is_the_same_in_the_same_run(here: Params) -> None:
     assert histories(connect(here.tracking), _run_of(here.tracking)) == before
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights_in_another_run(here: Params) -> None:
     other = here.model_copy(update={"retrain": here.retrain.model_copy(update={"seed": 1, "profile_steps": 0})})
     first, second = _retrain(here), _retrain(other)
@@ -113,11 +115,13 @@ def test_another_seed_gives_other_weights_in_another_run(here: Params) -> None:
     assert first.run_id != second.run_id
 
 
+@pytest.mark.slow
 def test_no_profile_is_written_when_none_is_asked_for(here: Params) -> None:
     _retrain(here.model_copy(update={"retrain": here.retrain.model_copy(update={"profile_steps": 0})}))
     assert not (paths.RETRAINED / "profile").exists()
 
 
+@pytest.mark.slow
 def test_torn_checkpoint_starts_the_retraining_again_and_says_so(
     here: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
