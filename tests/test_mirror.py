@@ -173,3 +173,12 @@ def test_parent_of_another_study_is_left_as_it_is(study: optuna.Study, store: Tr
     (run,) = runs_of(connect(store), "confirm-1")
     assert run.info.run_name == "confirm-000-seed-1"
     assert run.data.tags["mlflow.parentRunId"] == search.parent_run_id
+
+
+@pytest.mark.slow
+def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.Study) -> None:
+    started = time.monotonic()
+    mirror = _open(study, TrackingParams(uri="http://127.0.0.1:9"))
+    mirror.close(interrupted=True)
+    assert mirror.error != ""
+    assert time.monotonic() - started < 60  # 8 minutes with the retries that MLflow makes by itself

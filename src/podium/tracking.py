@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 # Said before mlflow is imported: no telemetry, and no look at a package index while a model is logged.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
-# A server that is away is noticed within seconds: MLflow's seven retries would take four minutes, and we retry ourselves.
+# A server that is away is noticed in seconds: MLflow's seven retries take four minutes, and we retry ourselves.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 

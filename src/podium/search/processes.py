@@ -44,7 +44,9 @@ def cores() -> int:
 def warm_up() -> None:
     """Start the fork server now: it imports torch while the driver imports its own libraries."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([WORKER])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C during its imports is ours to answer
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
 
 
 class ProcessPool:
