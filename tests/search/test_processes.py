@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,20 @@ def test_signal_has_every_trial_saved_and_the_next_session_goes_on(prepared: Pat
         assert (tmp_path / "b" / "checkpoints" / f"{number:06d}.ckpt").is_file()
     resumed = search(tmp_path / "b", _pool(prepared, 2), 4)
     assert curves(resumed) == curves(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_fork_server_does_not_end_the_search(prepared: Path, tmp_path: Path, kill: signal.Signals) -> None:
+    pool = _pool(prepared, 1)
+
+    def both() -> None:
+        os.kill(forkserver._forkserver._forkserver_pid, kill)
+        os.kill(_pid_of(pool, 0), signal.SIGKILL)
+
+    killer = Killer(0, 2, both)
+    assert states(search(tmp_path, pool, 2, killer)) == ["COMPLETE"] * 2
+    assert "goes on from its last checkpoint" in killer.lines[0]
 
 
 @pytest.mark.slow

@@ -229,9 +229,9 @@ class Driver:
     def _pause(self) -> None:
         """Have the running trials saved: each ends as interrupted, or as what it just became."""
         self._pausing = True
-        self.pool.pause()
         deadline = time.monotonic() + LAST_WORDS
         while self.live and time.monotonic() < deadline:
+            self.pool.pause()  # again and again: a worker that is just starting does not hear it yet
             self._handle_events()
         self._keep_time()
 

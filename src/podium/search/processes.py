@@ -44,9 +44,11 @@ def cores() -> int:
 def warm_up() -> None:
     """Start the fork server now: it imports torch while the driver imports its own libraries."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([WORKER])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C during its imports is ours to answer
+    # The server inherits that it ignores both: sent to the whole group they are ours to answer, and we still need it.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class ProcessPool:
@@ -100,6 +102,12 @@ class ProcessPool:
                 worker.process.join()
 
     def _start(self) -> _Worker:
+        try:
+            return self._fork()
+        except (EOFError, OSError):  # somebody killed the fork server: asked again, it is another one
+            return self._fork()
+
+    def _fork(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, asdict(self._setup)), daemon=True)
         process.start()
