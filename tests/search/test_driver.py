@@ -216,8 +216,8 @@ def test_signal_leaves_trials_that_the_next_session_ends(scene: Scene, events: i
     done, pool, _ = scene.run(script, params, capacity, stopping)
     before = scene.study(params).trials
     assert not done
-    assert pool.paused
     left = [trial.number for trial in before if trial.state.name == "RUNNING"]
+    assert pool.paused or not left
     assert len(left) <= capacity
     done, pool, _ = scene.run(finishes, params, capacity)
     assert done

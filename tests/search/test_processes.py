@@ -122,7 +122,7 @@ def test_killed_fork_server_does_not_end_the_search(prepared: Path, tmp_path: Pa
     pool = _pool(prepared, 1)
 
     def both() -> None:
-        os.kill(forkserver._forkserver._forkserver_pid, kill)
+        os.kill(forkserver._forkserver._forkserver_pid, kill)  # type: ignore[attr-defined]
         os.kill(_pid_of(pool, 0), signal.SIGKILL)
 
     killer = Killer(0, 2, both)
