@@ -157,7 +157,9 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: 
 
 def _say(where: torch.device) -> str:
     if where.type == "cpu":
-        return f"the CPU ({torch.get_num_threads()} threads; torch sees no CUDA device or runtime.device is cpu)"
+        threads = torch.get_num_threads()
+        count = f"{threads} thread" + ("s" if threads > 1 else "")
+        return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
     return f"{device.describe(where)} (bf16 autocast, channels_last)"
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import tiny
@@ -56,8 +57,9 @@ class Project:
 
 
 def end_group(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGKILL) -> int:
-    """Send `number` to the process and all its children; returns the exit code."""
-    os.killpg(process.pid, number)
+    """Send `number` to the process and all its children, those that are still there; returns the exit code."""
+    with suppress(ProcessLookupError):  # all of them may have ended just now
+        os.killpg(process.pid, number)
     return process.wait(TIMEOUT)
 
 
