@@ -12,6 +12,9 @@ from typing import TextIO
 
 from podium.errors import PodiumError, RefusedError
 
+PATIENCE = 60.0
+"""Seconds to wait for a holder that is about to end: its `dvc repro` was killed."""
+
 
 class LockFileError(PodiumError, OSError):
     """The lock file can't be written: a sentence for a person, and an OSError for a caller that has more to say."""
@@ -22,18 +25,49 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
     """Hold the lock file `path` within the block.
 
     Raises RefusedError naming the holder where another process has it and `wait` is false, LockFileError where the
-    file can't be written.
+    file can't be written. A stage whose `dvc repro` was killed is about to save and end: it is waited for.
     """
     with _open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            raise RefusedError(f"{purpose or path.name} is already under way: {_holder(file.read())}") from None
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _take(file, purpose or path.name)
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
+        if "DVC_STAGE" in os.environ:
+            who["dvc"] = os.getppid()
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
+        file.write(json.dumps(who))
         file.flush()
         yield
+
+
+def _take(file: TextIO, purpose: str) -> None:
+    """Lock `file` now, or as soon as a holder has gone that nobody waits for any more."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read()
+        if not _is_orphan(holder) or time.monotonic() > deadline:
+            raise RefusedError(f"{purpose} is already under way: {_holder(holder)}")
+        time.sleep(0.1)
+
+
+def _is_orphan(text: str) -> bool:
+    """Whether the holder is a stage of this machine whose DVC is gone."""
+    try:
+        who = json.loads(text)
+        if who["host"] != socket.gethostname() or "dvc" not in who:
+            return False
+        os.kill(int(who["dvc"]), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+    return False
 
 
 def _open(path: Path) -> TextIO:

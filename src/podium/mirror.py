@@ -24,6 +24,8 @@ Item = tuple[FrozenTrial, list[Epoch] | None]
 """A trial as it stands, and the history of one that is running."""
 PATIENCE = 20.0
 """Seconds for which the end of a search waits for a tracking server that does not answer."""
+LONGEST = 300
+"""Characters of an error that are shown."""
 PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
 
@@ -97,7 +99,7 @@ class Mirror:
         try:
             session.finish(interrupted=self._interrupted)
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = _in_a_line(error)
 
     def _collect(self, backlog: "dict[int, Item]", *, wait: bool) -> bool:
         """Take what has come, the newest state of each trial; returns whether the end was among it."""
@@ -113,10 +115,16 @@ class Mirror:
 
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""
-        self.error = f"{type(error).__name__}: {error}"
+        self.error = _in_a_line(error)
         if failures == 1:
             self._say(f"MLflow does not take the trials just now; they are kept and brought later. {self.error}")
         if closing and self._deadline is not None and time.monotonic() > self._deadline:
             return False
         time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
         return True
+
+
+def _in_a_line(error: Exception) -> str:
+    """What went wrong, without the statement and the thousand values that an SQL store adds."""
+    text = " ".join(str(error).split("[SQL:")[0].split())
+    return f"{type(error).__name__}: {text[:LONGEST]}"

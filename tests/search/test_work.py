@@ -166,3 +166,19 @@ def test_error_in_a_trial_is_its_own_failure_with_a_traceback(
     assert (ended.how, ended.reason) == ("failed", reason)
     assert ended.trace.startswith("Traceback")
     assert type(error).__name__ in ended.trace
+
+
+def test_disk_that_takes_no_checkpoint_costs_the_trial_nothing_else(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    undisturbed = run_trial(_task(tmp_path), material, _yes)
+    monkeypatch.setattr("podium.checkpoint.save", full)
+    ended = run_trial(_task(tmp_path, seconds=1e-9), material, _yes)
+    assert ended.how == "finished"
+    assert _timeless(ended.history) == _timeless(undisturbed.history)
+    (note,) = ended.notes
+    assert note.startswith("trial 3 goes on unsaved: ")
+    assert note.endswith(": No space left on device")

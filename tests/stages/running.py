@@ -1,6 +1,7 @@
 """Stages as processes of their own, as DVC starts them, in a folder with data and mlruns of its own."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,8 +30,12 @@ class Project:
         """Write params.yaml."""
         (self.folder / "params.yaml").write_text(params, encoding="utf-8")
 
-    def start(self, stage: str) -> "subprocess.Popen[str]":
-        """Start a stage in a process group of its own; its output goes to <stage>.log."""
+    def start(self, stage: str, file_size: int | None = None) -> "subprocess.Popen[str]":
+        """Start a stage in a process group of its own; its output goes to <stage>.log.
+
+        No file can grow beyond `file_size` bytes, as on a disk that is full.
+        """
+        limit = resource.RLIM_INFINITY if file_size is None else file_size
         # One thread: two of them on a busy machine take ten times as long for batches this small.
         environment = os.environ | {"DVC_ROOT": str(self.folder), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         with (self.folder / f"{stage}.log").open("a", encoding="utf-8") as log:
@@ -42,6 +47,7 @@ class Project:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
             )
 
     def run(self, stage: str) -> float:

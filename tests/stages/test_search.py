@@ -198,3 +198,21 @@ def test_second_search_is_refused_and_the_first_not_disturbed(tmp_path: Path, ml
     assert f"is already under way: process {first.pid} on " in project.log("search")
     assert first.wait(60) == 0
     assert len(_trials(project.folder)) == 6
+
+
+@pytest.mark.slow
+def test_search_on_a_full_disk_says_so_and_the_next_run_goes_on(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
+    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
+    undisturbed.run("search")
+    full = Project(tmp_path / "full", mlflow_template, params)
+    assert full.start("search", file_size=20_000).wait(120) == 1
+    said = full.log("search")
+    assert "mlruns/optuna.journal: File too large. What was recorded before is whole; make room" in said
+    assert "Traceback" not in said
+    full.run("search")
+    ours, theirs = (project.folder / paths.SEARCH / "trials.csv" for project in (full, undisturbed))
+    assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
+    _assert_mirrored(full.folder, monkeypatch)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -134,5 +135,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     values = [t.value for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     if len(values) < ENOUGH_FOR_IMPORTANCES or len(set(values)) < 2:
         return {}
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some regimes for parameter")  # a field of few trials: its share is small too
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {name: round(float(value), 6) for name, value in found.items()}

@@ -56,13 +56,24 @@ class KernelLock(BaseJournalFileLock):
             self._held = None
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal file; a write that the disk refuses names the file."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write `logs` at the end."""
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file_path) from error
+
+
 def open_storage(journal: Path) -> JournalStorage:
     """Optuna's journal file at `journal`, made where it does not exist."""
     journal.parent.mkdir(parents=True, exist_ok=True)
     lock = KernelLock(journal)
     if lock.acquire():
         lock.release()
-    return JournalStorage(JournalFileBackend(str(journal), lock))
+    return JournalStorage(_Journal(str(journal), lock))
 
 
 def identity(params: SearchParams, base: Recipe, data_digest: str, code_digest: str) -> dict[str, Any]:

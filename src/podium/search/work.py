@@ -57,7 +57,7 @@ def run_trial(
     try:
         run = _open(task, material, notes)
         history = run.history
-        keeper = _Keeper(task, pausing, run)
+        keeper = _Keeper(task, pausing, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
             if not report(Report(task.number, task.attempt, run.history[-1])):
@@ -91,11 +91,15 @@ def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
 
 
 class _Keeper:
-    """Saves a trial every few seconds, and at once when the search is about to pause."""
+    """Saves a trial every few seconds, and at once when the search is about to pause.
 
-    def __init__(self, task: Task, pausing: Callable[[], bool], run: TrainingRun) -> None:
+    A disk that takes nothing costs a trial its checkpoints, not its life: the configuration is not to blame.
+    """
+
+    def __init__(self, task: Task, pausing: Callable[[], bool], run: TrainingRun, notes: list[str]) -> None:
         self.task = task
         self.pausing = pausing
+        self.notes = notes
         self.saved = time.monotonic()
         # The trial's own time: what it took before it was interrupted counts.
         self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
@@ -116,7 +120,14 @@ class _Keeper:
             self._save(run)
 
     def _save(self, run: TrainingRun) -> None:
-        checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+        try:
+            checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+        except OSError as error:
+            note = (
+                f"trial {self.task.number} can't be saved and goes on without: {self.task.checkpoint}: {error.strerror}"
+            )
+            if note not in self.notes:
+                self.notes.append(note)
         self.saved = time.monotonic()
 
 

@@ -128,4 +128,4 @@ def _table(metrics: Metrics, confidence: float) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

@@ -151,4 +151,4 @@ def _summary(info: DatasetInfo, found: Audit) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

@@ -173,4 +173,4 @@ def _decoder() -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

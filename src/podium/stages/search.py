@@ -24,4 +24,4 @@ def run(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run_stage(main)

@@ -1,0 +1,85 @@
+"""podium sync and podium gc over a journal with studies in it."""
+
+from pathlib import Path
+
+import pytest
+
+import trials
+from podium import cli, paths
+from podium.errors import RefusedError
+from podium.locks import locked
+from podium.params import TrackingParams
+from podium.search.study import open_storage
+from podium.tracking import connect
+from podium.trial_logger import runs_of
+from podium.upkeep import leftovers, studies, sync_all
+
+
+@pytest.fixture
+def here(store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingParams:
+    """A project with a study of each kind of trial, of which MLflow knows nothing."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "params.yaml").write_text(f'tracking: {{uri: "{store.uri}"}}\n', encoding="utf-8")
+    trials.study_of_each_kind(open_storage(paths.mlruns() / "optuna.journal"))
+    return store
+
+
+def _podium(*arguments: str) -> int:
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_sync_brings_what_is_missing_and_then_finds_nothing(here: TrackingParams) -> None:
+    found = sync_all(here, repair=True)
+    assert sorted(d.trial for d in found["search-1234"]) == [0, 1, 2, 3]
+    assert sync_all(here, repair=False) == {"search-1234": []}
+    assert len(runs_of(connect(here), "search-1234")) == 4
+
+
+def test_sync_check_changes_nothing_and_exits_with_1(here: TrackingParams, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _podium("sync", "--check") == 1
+    said = capsys.readouterr()
+    assert "search-1234  0      runs  1           0" in said.out
+    assert "4 differences; `podium sync` mends them" in said.err
+    assert runs_of(connect(here), "search-1234") == []
+    assert _podium("sync") == 0
+    assert "4 differences mended" in capsys.readouterr().out
+    assert _podium("sync", "--check") == 0
+    assert "MLflow shows exactly what the studies hold (1 studies)" in capsys.readouterr().out
+
+
+def test_sync_while_the_search_runs_is_refused_with_its_holder(here: TrackingParams) -> None:
+    with (
+        locked(paths.mlruns() / "locks" / "search-1234.lock"),
+        pytest.raises(RefusedError, match="the search search-1234 is already under way: process "),
+    ):
+        sync_all(here, repair=True)
+
+
+def test_sync_without_a_study_finds_nothing(store: TrackingParams) -> None:
+    assert studies(paths.mlruns() / "optuna.journal") == []
+    assert sync_all(store, repair=True) == {}
+
+
+@pytest.mark.usefixtures("here")
+def test_gc_frees_what_no_trial_will_read_again(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = paths.mlruns() / "checkpoints"
+    needed = [folder / "search-1234" / "000004.ckpt", folder / "retrain-12.ckpt"]  # trial 4 is running
+    gone = [
+        folder / "search-1234" / "000001.ckpt",
+        folder / "search-1234" / "000004.ckpt.77.tmp",
+        folder / "search-of-old" / "000000.ckpt",
+    ]
+    for path in (*needed, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+    assert {leftover.path for leftover in leftovers()} == set(gone)
+    assert _podium("gc", "--dry-run") == 0
+    assert "3,000  bytes would be freed in 3 files" in capsys.readouterr().out
+    assert all(path.exists() for path in (*needed, *gone))
+    assert _podium("gc") == 0
+    assert "3,000  bytes freed in 3 files" in capsys.readouterr().out
+    assert [path.exists() for path in (*needed, *gone)] == [True, True, False, False, False]
