@@ -49,7 +49,8 @@ def connect(params: TrackingParams) -> Tracking:
     uri = resolve_uri(params.uri)
     local = uri.startswith(SQLITE)
     folder = Path(uri.removeprefix(SQLITE)).parent if local else paths.mlruns()
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # its migrations are of no interest
+    # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         with locked(folder / "mlflow.lock", wait=True):
             client = MlflowClient(uri, registry_uri=uri)

@@ -123,9 +123,7 @@ class _Keeper:
         try:
             checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
         except OSError as error:
-            note = (
-                f"trial {self.task.number} can't be saved and goes on without: {self.task.checkpoint}: {error.strerror}"
-            )
+            note = f"trial {self.task.number} goes on unsaved: {self.task.checkpoint}: {error.strerror}"
             if note not in self.notes:
                 self.notes.append(note)
         self.saved = time.monotonic()
