@@ -9,9 +9,10 @@ from podium import cli, paths
 from podium.errors import RefusedError
 from podium.locks import locked
 from podium.params import TrackingParams
+from podium.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.search.study import open_storage
 from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.trial_logger import find_or_create, runs_of
 from podium.upkeep import leftovers, studies, sync_all
 
 
@@ -34,7 +35,7 @@ def _podium(*arguments: str) -> int:
 
 def test_sync_brings_what_is_missing_and_then_finds_nothing(here: TrackingParams) -> None:
     found = sync_all(here, repair=True)
-    assert sorted(d.trial for d in found["search-1234"]) == [0, 1, 2, 3]
+    assert [d.trial for d in found["search-1234"]] == [0, 1, 2, 3]
     assert sync_all(here, repair=False) == {"search-1234": []}
     assert len(runs_of(connect(here), "search-1234")) == 4
 
@@ -49,6 +50,29 @@ def test_sync_check_changes_nothing_and_exits_with_1(here: TrackingParams, capsy
     assert "4 differences mended" in capsys.readouterr().out
     assert _podium("sync", "--check") == 0
     assert "MLflow shows exactly what the studies hold (1 studies)" in capsys.readouterr().out
+
+
+def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
+    here: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = connect(here)
+    sync_all(here, repair=True)
+    opened = [
+        find_or_create(tracking, "search-1234", {STUDY_TAG: "search-1234", KIND_TAG: "search"}),
+        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain"}),
+        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-of-another-machine", KIND_TAG: "retrain"}),
+    ]
+    for run_id in opened:
+        tracking.client.update_run(run_id, status="RUNNING")
+    with locked(paths.lock("retrain-12")):
+        pass  # it once was at work here
+    assert _podium("sync", "--check") == 1
+    said = capsys.readouterr()
+    assert "retrain-12          status of retrain      nobody works on it  RUNNING" in said.out
+    assert "2 differences" in said.err
+    assert _podium("sync") == 0
+    assert [tracking.client.get_run(run_id).info.status for run_id in opened] == ["KILLED", "KILLED", "RUNNING"]
+    assert _podium("sync", "--check") == 0
 
 
 def test_sync_while_the_search_runs_is_refused_with_its_holder(here: TrackingParams) -> None:

@@ -27,3 +27,8 @@ def root() -> Path:
 def mlruns() -> Path:
     """The folder of what was executed: tracking database, artifacts, study, checkpoints."""
     return root() / "mlruns"
+
+
+def lock(name: str) -> Path:
+    """The lock of the search or the retraining called `name`."""
+    return mlruns() / "locks" / f"{name}.lock"

@@ -15,6 +15,7 @@ STATUS = {
     TrialState.RUNNING: "RUNNING",
 }
 STUDY_TAG = "podium.study"
+RETRAIN_TAG = "podium.retrain"
 TRIAL_TAG = "podium.trial"
 KIND_TAG = "podium.kind"
 METRICS_A_CALL = 1000

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from podium.history import Epoch
 from podium.params import TrackingParams
 from podium.recipe import Recipe
-from podium.record import KIND_TAG, METRICS_A_CALL
+from podium.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
 from podium.tracking import Tracking, connect
 from podium.trial_logger import find_or_create, histories
 
@@ -29,7 +29,7 @@ class RetrainRun:
     def open(params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe) -> "RetrainRun":
         """The run of the retraining called `name`, made where there is none."""
         tracking = connect(params)
-        run_id = find_or_create(tracking, "retrain", {"podium.retrain": name, KIND_TAG: "retrain"})
+        run_id = find_or_create(tracking, "retrain", {RETRAIN_TAG: name, KIND_TAG: "retrain"})
         run = tracking.client.get_run(run_id)
         absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
         tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])

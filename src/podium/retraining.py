@@ -17,6 +17,7 @@ from podium.dataset import DatasetInfo, open_split
 from podium.errors import InputError, InterruptedSearchError, PodiumError
 from podium.fit import DivergedError, Images, TrainingRun
 from podium.history import write_history
+from podium.locks import locked
 from podium.params import Params
 from podium.profiling import profile_training
 from podium.recipe import Recipe
@@ -117,6 +118,7 @@ def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Param
         print(f"retrain goes on from epoch {run.epoch}, step {run.step}")
     epochs = run.recipe.train.epochs
     with (
+        locked(paths.lock(name), purpose="the retraining"),
         stop_signals() as received,
         tqdm(total=epochs, initial=run.epoch, desc="retrain", unit="epoch", disable=None) as bar,
     ):

@@ -10,7 +10,7 @@ import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.record import TRIAL_TAG, Record, record_of
+from podium.record import KIND_TAG, TRIAL_TAG, Record, record_of
 from podium.tracking import Tracking
 from podium.trial_logger import TrialLogger, histories, runs_of
 
@@ -24,7 +24,8 @@ MEASURED = "seconds"
 class Difference:
     """One way in which MLflow is not what the study says."""
 
-    trial: int
+    trial: int | None
+    """None: the run above the trials, or a retraining's."""
     what: str
     study: str
     mlflow: str
@@ -50,7 +51,7 @@ def repair(tracking: Tracking, study: optuna.Study, logger: TrialLogger, *, thor
     found = differences(tracking, study, thorough=thorough)
     runs = _by_trial(tracking, study) if found else {}
     trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
-    for number in sorted({d.trial for d in found}):
+    for number in sorted({d.trial for d in found if d.trial is not None}):
         _repair_trial(tracking, study, logger, trials.get(number), runs.get(number, []))
     return found
 
@@ -60,6 +61,16 @@ def end_open_runs(tracking: Tracking, study: optuna.Study) -> None:
     for run in runs_of(tracking, study.study_name):
         if run.info.status == "RUNNING":
             tracking.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def abandoned(tracking: Tracking, tag: str, name: str, *, repair: bool) -> list[Difference]:
+    """Runs whose `tag` is `name` that are RUNNING although nobody is at work on them; `repair` sets them to KILLED."""
+    where = f"tags.`{tag}` = '{name}' and tags.`{KIND_TAG}` != 'trial' and attributes.status = 'RUNNING'"
+    runs = tracking.client.search_runs([tracking.experiment_id], where)
+    if repair:
+        for run in runs:
+            tracking.client.set_terminated(run.info.run_id, "KILLED")
+    return [Difference(None, f"status of {run.info.run_name}", "nobody works on it", "RUNNING") for run in runs]
 
 
 def _repair_trial(

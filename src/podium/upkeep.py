@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from podium import paths, sync
 from podium.locks import locked
 from podium.params import TrackingParams
-from podium.record import KIND_TAG, STUDY_TAG
+from podium.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.search.study import open_storage
 from podium.sync import Difference
 from podium.tracking import Tracking, connect
@@ -35,20 +35,26 @@ def studies(journal: Path) -> list[optuna.Study]:
 
 
 def sync_all(params: TrackingParams, *, repair: bool) -> dict[str, list[Difference]]:
-    """The differences of every study from MLflow, by study; with `repair` they are mended.
+    """The differences of every study and retraining from MLflow, by name; with `repair` they are mended.
 
-    Raises RefusedError naming the holder while a search of one of the studies is running.
+    Raises RefusedError naming the holder while one of them is at work.
     """
     found: dict[str, list[Difference]] = {}
     tracking = connect(params)
     for study in studies(paths.mlruns() / "optuna.journal"):
-        lock = paths.mlruns() / "locks" / f"{study.study_name}.lock"
-        with locked(lock, purpose=f"the search {study.study_name}"):
+        name = study.study_name
+        with locked(paths.lock(name), purpose=f"the search {name}"):
+            found[name] = sync.abandoned(tracking, STUDY_TAG, name, repair=repair)
             if repair:
-                found[study.study_name] = sync.repair(tracking, study, _logger(tracking, study), thorough=True)
+                found[name] += sync.repair(tracking, study, _logger(tracking, study), thorough=True)
                 sync.end_open_runs(tracking, study)
+                sync.abandoned(tracking, STUDY_TAG, name, repair=True)  # the parent that the repair may have made
             else:
-                found[study.study_name] = sync.differences(tracking, study)
+                found[name] += sync.differences(tracking, study)
+    for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
+        with locked(lock, purpose="the retraining"):
+            if lines := sync.abandoned(tracking, RETRAIN_TAG, lock.stem, repair=repair):
+                found[lock.stem] = lines
     return found
 
 

@@ -189,6 +189,27 @@ def test_signal_saves_the_trials_and_the_next_run_goes_on(
 
 
 @pytest.mark.slow
+def test_second_ctrl_c_ends_at_once_and_loses_nothing(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
+    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
+    undisturbed.run("search")
+    project = Project(tmp_path / "project", mlflow_template, params)
+    process = project.start("search")
+    until(lambda: any((project.folder / "mlruns" / "checkpoints").rglob("*.ckpt")), process)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # the second one is sent as soon as it can end anything
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    assert process.returncode in (130, -signal.SIGINT)
+    project.run("search")
+    ours, theirs = (found.folder / paths.SEARCH / "trials.csv" for found in (project, undisturbed))
+    assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
+    _assert_mirrored(project.folder, monkeypatch)
+
+
+@pytest.mark.slow
 def test_second_search_is_refused_and_the_first_not_disturbed(tmp_path: Path, mlflow_template: Path) -> None:
     project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL, LONG, ONE_WORKER))
     first = project.start("search")

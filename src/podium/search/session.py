@@ -49,7 +49,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     home = paths.mlruns()
-    with locked(home / "locks" / f"{plan.name}.lock", purpose=f"the search {plan.name}"):
+    with locked(paths.lock(plan.name), purpose=f"the search {plan.name}"):
         storage = studies.open_storage(home / "optuna.journal")
         study = studies.open_study(storage, plan.name, plan.params, plan.facts)
         if plan.inherits and (sentence := inherit(study, storage, plan.params.space, plan.base).sentence()):

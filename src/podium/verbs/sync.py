@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"MLflow shows exactly what the studies hold ({len(found)} studies)")
         return
     rows = [("study", "trial", "what", "study says", "MLflow says")]
-    rows += [(study, str(d.trial), d.what, d.study, d.mlflow) for study, d in differences[:SHOWN]]
+    rows += [
+        (study, "" if d.trial is None else str(d.trial), d.what, d.study, d.mlflow) for study, d in differences[:SHOWN]
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows))
     if len(differences) > SHOWN:
