@@ -56,13 +56,13 @@ def record(count: int) -> None:
     done = {curve.number for curve in load()} if TABLE.is_file() else set()
     with tempfile.TemporaryDirectory() as folder:
         material = Material.load(_prepare(Path(folder)), torch.device("cpu"))
-        for number in (n for n in range(count) if n not in done):
+        for number in (n for n in range(-1, count) if n not in done):
             _append(_train(number, material))
             print(f"{number + 1} of {count}", flush=True)
 
 
 def configuration(number: int) -> Recipe:
-    """Configuration `number`: drawn at random from the default space."""
+    """Configuration `number`: drawn at random from the default space; -1 is the one that a search tries first."""
     import optuna
 
     from podium.params import load as load_params
@@ -70,6 +70,8 @@ def configuration(number: int) -> Recipe:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = load_params(ROOT / "params.yaml")
+    if number < 0:
+        return params.recipe()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
     return suggest(study.ask(), params.search.space, params.recipe())
 
