@@ -9,6 +9,7 @@ import argparse
 import csv
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,10 +83,8 @@ def _train(number: int, material: Any) -> Curve:
     recipe = configuration(number)
     run = TrainingRun(recipe, material.images, number, material.device)
     started = time.process_time()
-    try:
+    with suppress(DivergedError):  # what it had until then is its curve
         run.train(material.train, material.val)
-    except DivergedError:
-        pass  # what it had until then is its curve
     seconds = (time.process_time() - started) / max(1, len(run.history))
     return Curve(number, recipe, tuple(epoch["val_accuracy"] for epoch in run.history), seconds)
 

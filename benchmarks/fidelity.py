@@ -1,7 +1,8 @@
 """Epochs spent until a search has the best: random, TPE, TPE with each pruner, and real promotion, replayed.
 
-Nothing is trained. A proposed configuration gets the curve of the nearest one in a recorded table (curves.py), stretched
-to its number of epochs, so a search of a hundred trials takes a second and twenty seeds are affordable. One worker.
+Nothing is trained. A proposed configuration gets the curve of the nearest one in a recorded table (curves.py),
+stretched to its number of epochs, so a search of a hundred trials takes a second and twenty seeds are affordable. One
+worker.
 
   random, tpe     every trial to its last epoch
   tpe + <pruner>  Optuna's pruners as search.pruner names them; what is pruned never goes on
@@ -18,12 +19,12 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-import curves
 import numpy as np
 import optuna
-from measuring import ROOT, axes, parser, publish, table
 from optuna.trial import TrialState
 
+import curves
+from measuring import ROOT, axes, parser, publish, table
 from podium.params import SearchParams, load
 from podium.recipe import Recipe
 from podium.search.space import distribution, exists, point, suggest
@@ -51,7 +52,9 @@ def main() -> None:
     named = strategies(world)
     chosen = arguments.only.split(",") if arguments.only else list(named)
     found = {name: replay(world, named[name], arguments) for name in chosen}
-    text = f"{len(world.table)} configurations, best {world.best:.4f}; {arguments.seeds} seeds\n" + tell(found, arguments)
+    text = f"{len(world.table)} configurations, best {world.best:.4f}; {arguments.seeds} seeds\n" + tell(
+        found, arguments
+    )
     publish("fidelity", text, {"best": world.best, "searches": found}, draw(found, arguments), quick=arguments.quick)
 
 
@@ -98,7 +101,9 @@ def _place(recipe: Recipe, params: SearchParams) -> Any:
         log = dimension.log or name == "train.batch_size"
         scale: Callable[[Any], float] = np.log if log else float
         there = exists(dimension, recipe)
-        place.append(weight * (scale(fields[name]) - scale(low)) / (scale(high) - scale(low)) if there else 0.5 * weight)
+        place.append(
+            weight * (scale(fields[name]) - scale(low)) / (scale(high) - scale(low)) if there else 0.5 * weight
+        )
     return np.array(place)
 
 

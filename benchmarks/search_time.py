@@ -25,7 +25,6 @@ from measuring import ROOT, Project, axes, parser, publish, shown, spread, table
 
 Point = tuple[float, float]
 """(seconds since the process was started, validation accuracy of the trial that ended then)."""
-PEERS = Path(__file__).parent / "peers"
 LABELS = {
     "plain": "plain Optuna script",
     "podium": "Podium",
@@ -33,7 +32,7 @@ LABELS = {
     "ray": "Ray Tune: ASHA, OptunaSearch, MLflow",
     "lightning": "Lightning + Optuna, MLflow",
 }
-SCRIPTS = {"plain": "plain.py", "ray": "ray_tune.py", "lightning": "lightning_optuna.py"}
+SCRIPTS = {"plain": "peers.plain", "ray": "peers.ray_tune", "lightning": "peers.lightning_optuna"}
 PLAIN_SPACE = {
     "train.learning_rate": {"low": 1.0e-5, "high": 1.0e-1, "log": True},
     "train.batch_size": {"choices": [16, 32, 64, 128]},
@@ -50,7 +49,9 @@ def main() -> None:
     options.add_argument("--contenders", default=",".join(LABELS), help="which, with commas; plain is always one")
     options.add_argument("--whole", action="store_true", help="let every run come to its end")
     arguments = options.parse_args()
-    trials = 4 if arguments.quick else arguments.trials
+    trials = arguments.trials
+    if arguments.quick:
+        os.environ["PEER_EPOCHS"], trials = "1 2", 3
     others = [name for name in arguments.contenders.split(",") if name != "plain"]
     rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +94,7 @@ def run(
         if stopped:
             _stop(process)
     curve = read(project, name)
-    if not stopped and process.returncode or not curve:
+    if (not stopped and process.returncode) or not curve:
         raise SystemExit(f"{name} ended with exit code {process.returncode}:\n{project.output()[-3000:]}")
     print(
         f"seed {seed}: {name}: {len(curve)} values in {seconds:.0f} s, best {max(v for _, v in curve):.4f}", flush=True
@@ -103,7 +104,7 @@ def run(
 
 def _start(project: Project, name: str, trials: int, seed: int) -> "subprocess.Popen[bytes]":
     if name in SCRIPTS:
-        return project.start([str(PEERS / SCRIPTS[name]), str(project.prepared), str(trials), str(seed)])
+        return project.start(["-m", SCRIPTS[name], str(project.prepared), str(trials), str(seed)])
     project.set(search__n_trials=trials, search__seed=seed)
     if name == "podium_3d":
         project.set(search__space=PLAIN_SPACE, search__defaults_first=False, train__optimizer="sgd")

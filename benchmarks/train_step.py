@@ -15,10 +15,10 @@ from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
-from measuring import Project, parser, publish, shown, spread, table
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from measuring import Project, parser, publish, shown, spread, table
 from podium.batches import Batches
 from podium.fit import TrainingRun
 from podium.optim import build_optimizer
@@ -52,8 +52,8 @@ def main() -> None:
             for model, size, precision in itertools.product(MODELS, SIZES, peaks)
         ]
     rows = [row(case, peaks) for case in cases]
-    head = ["network", "batch", "precision", "limit images/s", "Podium / limit", "Lightning / limit", "DataLoader / limit",
-            "GFLOP/s", "of peak"]  # fmt: skip
+    head = ["network", "batch", "precision", "limit images/s", "Podium / limit", "Lightning / limit",
+            "DataLoader / limit", "GFLOP/s", "of peak"]  # fmt: skip
     content = {"threads": arguments.threads, "clock": arguments.clock, "peak_gflops": peaks, "cases": cases}
     publish("train_step", table(head, rows), content, draw(cases), quick=arguments.quick)
 

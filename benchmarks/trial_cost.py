@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,7 +83,7 @@ def podium(trials: int) -> list[float]:
     done = sorted((t for t in study.trials if t.datetime_complete), key=lambda t: t.number)
     ends = [started, *(t.datetime_complete.timestamp() for t in done if t.datetime_complete)]
     trained = [sum(epoch["seconds"] for epoch in t.user_attrs["history"]) for t in done]
-    costs = [1000 * (end - before - train) for before, end, train in zip(ends, ends[1:], trained, strict=False)]
+    costs = [1000 * (end - before - train) for (before, end), train in zip(pairwise(ends), trained, strict=True)]
     costs[-1] += 1000 * (started + whole - ends[-1])  # the mirror has caught up when the session ends
     return costs
 
@@ -106,7 +107,7 @@ def _timed(optimize: Callable[[Callable[..., None]], None]) -> list[float]:
     ends = [time.time()]
     optimize(lambda *_: ends.append(time.time()))
     ends[-1] = time.time()
-    return [1000 * (end - before) for before, end in zip(ends, ends[1:], strict=False)]
+    return [1000 * (end - before) for before, end in pairwise(ends)]
 
 
 def _suggest(trial: Any) -> float:

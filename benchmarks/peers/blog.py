@@ -1,6 +1,7 @@
 """What the peers share: the blog post's network, images as tensors, and a line for each trial that has ended."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 BATCH_SIZES = [16, 32, 64, 128]
 RATES = (1e-5, 1e-1)
-EPOCHS = (10, 50)
+EPOCHS: tuple[int, ...] = tuple(map(int, os.environ.get("PEER_EPOCHS", "10 50").split()))
 
 
 def arguments() -> tuple[Path, int, int]:

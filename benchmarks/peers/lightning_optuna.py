@@ -11,10 +11,11 @@ import optuna
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from blog import BATCH_SIZES, EPOCHS, RATES, arguments, network, say, split
 from pytorch_lightning.loggers import MLFlowLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from peers.blog import BATCH_SIZES, EPOCHS, RATES, arguments, network, say, split
 
 
 class Classifier(pl.LightningModule):

@@ -2,8 +2,9 @@
 
 import optuna
 import torch
-from blog import BATCH_SIZES, EPOCHS, RATES, accuracy, arguments, network, say, split, train_epoch
 from torch.utils.data import DataLoader
+
+from peers.blog import BATCH_SIZES, EPOCHS, RATES, accuracy, arguments, network, say, split, train_epoch
 
 
 def main() -> None:

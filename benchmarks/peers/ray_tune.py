@@ -6,12 +6,13 @@ from typing import Any
 
 import ray
 import torch
-from blog import BATCH_SIZES, EPOCHS, RATES, accuracy, arguments, network, say, split, train_epoch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from torch.utils.data import DataLoader
+
+from peers.blog import BATCH_SIZES, EPOCHS, RATES, accuracy, arguments, network, say, split, train_epoch
 
 
 class Say(tune.Callback):
@@ -36,8 +37,7 @@ def trainable(config: dict[str, Any]) -> None:
 
 def main() -> None:
     prepared, trials, seed = arguments()
-    peers = str(Path(__file__).resolve().parent)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": peers}})
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     space = {
         "lr": tune.loguniform(*RATES),
         "batch_size": tune.choice(BATCH_SIZES),
