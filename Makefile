@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 BENCH := .venv-bench
-BENCHMARKS := train_step scaling overhead trial_cost fidelity sampler pipeline search_time
+BENCHMARKS := train_step scaling overhead trial_cost fidelity sampler pipeline_time search_time
 export MLFLOW_DISABLE_TELEMETRY := true
 # Bytecode is kept, whatever the shell says: a stage then starts in 3 s instead of 8.
 export PYTHONDONTWRITEBYTECODE :=

@@ -5,7 +5,7 @@ The shipped search's own trials (recorded, without pruning) are trained twice by
   with     as the stage does: study in its journal, mirror in MLflow, checkpoints every runtime.checkpoint_seconds
   without  the same tasks handed to the same pool, every report answered at once, nothing recorded, no checkpoint
 
-In turn, several times. Start-up (imports, workers) is not counted on either side; its figure is in pipeline.py.
+In turn, several times. Start-up (imports, workers) is not counted on either side; its figure is in pipeline_time.py.
 """
 
 import tempfile

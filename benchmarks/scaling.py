@@ -11,7 +11,6 @@ The cost of a deterministic search is measured on params.yaml as it is shipped, 
 import argparse
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -126,5 +125,4 @@ def draw(scaled: list[dict[int, Any]], trials: int) -> Any:
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     main()

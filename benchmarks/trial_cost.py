@@ -73,7 +73,12 @@ def podium(trials: int) -> list[float]:
     from podium.search import processes, session
 
     processes.warm_up()
-    small = {"model.width": 1, "model.hidden": 1, "train.epochs": EPOCHS, "train.optimizer": "sgd"}
+    small: dict[str, str | int | float | bool] = {
+        "model.width": 1,
+        "model.hidden": 1,
+        "train.epochs": EPOCHS,
+        "train.optimizer": "sgd",
+    }
     base = Recipe().replace(small)
     params = SearchParams.model_validate({"n_trials": trials, "space": SPACE, "pruner": "none"})
     plan = session.Plan("search-cost", {"search": {}}, params, base, Parent("search-cost", {}), "search")

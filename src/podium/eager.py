@@ -39,4 +39,4 @@ def without_compiler() -> None:
     if NAME not in sys.modules:
         later = _Later(NAME)
         sys.modules[NAME] = later
-        torch._dynamo = later  # type: ignore[assignment]
+        torch._dynamo = later

@@ -9,7 +9,6 @@ seconds from the start of the stage to the start of the first training step.
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -53,7 +52,7 @@ def main() -> None:
         "start": spread(starts),
         "stages": stages,
     }
-    publish("pipeline", text, content, quick=arguments.quick)
+    publish("pipeline_time", text, content, quick=arguments.quick)
 
 
 def timed(folder: Path, command: list[str]) -> float:
@@ -103,4 +102,4 @@ def _first_epoch(journal: Path) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
