@@ -41,7 +41,7 @@ TARGETS = {"best": 0.001, "one image less": 0.0047}
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--seeds", type=int, default=20, help="replays of each (default 20)")
+    options.add_argument("--seeds", type=int, default=10, help="replays of each (default 10)")
     options.add_argument("--trials", type=int, default=200, help="trials of each at most (default 200)")
     options.add_argument("--only", help="some of the strategies, with commas")
     arguments = options.parse_args()

@@ -18,8 +18,8 @@ from measuring import ROOT, Project, parser, publish, shown, spread, table
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="pairs (default 3)")
-    options.add_argument("--trials", type=int, default=24, help="trials of each (default 24)")
+    options.add_argument("--rounds", type=int, default=2, help="pairs (default 2)")
+    options.add_argument("--trials", type=int, default=16, help="trials of each (default 16)")
     arguments = options.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.trials = 1, 3

