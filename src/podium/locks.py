@@ -29,16 +29,22 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
     """
     with _open(path) as file:
         if wait:
+            # Nobody is refused, so nobody asks who holds it; writing that took 1 to 20 ms, 20 times a trial.
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
             _take(file, purpose or path.name)
-        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
-        if "DVC_STAGE" in os.environ:
-            who["dvc"] = os.getppid()
-        file.truncate(0)
-        file.write(json.dumps(who))
-        file.flush()
+            _sign(file)
         yield
+
+
+def _sign(file: TextIO) -> None:
+    """Say in `file` who holds it."""
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
+    if "DVC_STAGE" in os.environ:
+        who["dvc"] = os.getppid()
+    file.truncate(0)
+    file.write(json.dumps(who))
+    file.flush()
 
 
 def _take(file: TextIO, purpose: str) -> None:

@@ -5,11 +5,13 @@ import math
 import torch
 from torch import nn
 
+from podium import eager
 from podium.recipe import TrainParams
 
 
 def build_optimizer(model: nn.Module, params: TrainParams) -> torch.optim.Optimizer:
     """The optimizer that `params` names; biases and other vectors are not decayed."""
+    eager.without_compiler()
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups = [

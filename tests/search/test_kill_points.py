@@ -6,13 +6,12 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages.journal import JournalFileBackend
 
 import tiny
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.messages import Ended, Report, Task
-from podium.search.study import open_storage, open_study
+from podium.search.study import _Journal, open_storage, open_study
 from podium.seeds import derive
 from search.scripted import Script, ScriptedPool, epoch, search_params
 
@@ -74,16 +73,16 @@ def _table(study: optuna.Study) -> list[dict[str, Any]]:
 def _kill_before(write: int, patch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Have the process die before its write number `write`, counted from 0. Returns a count of those done."""
     done = 0
-    append = JournalFileBackend.append_logs
+    append = _Journal.append_logs
 
-    def append_or_die(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+    def append_or_die(self: _Journal, logs: list[dict[str, Any]]) -> None:
         nonlocal done
         if done == write:
             raise KilledError
         done += 1
         append(self, logs)
 
-    patch.setattr(JournalFileBackend, "append_logs", append_or_die)
+    patch.setattr(_Journal, "append_logs", append_or_die)
     return lambda: done
 
 

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,9 @@ def test_plan_carries_the_name_of_a_dvc_experiment(
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", variable)
     assert plan_of(_params(), _info()).parent.tags == {"podium.data_digest": "d", "podium.source": "tiny"} | tags
+
+
+def test_driver_starts_without_what_only_workers_and_the_mirror_need() -> None:
+    code = "import sys, podium.search.outcome; print({'torch', 'mlflow', 'sklearn'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d", 
         {"plateau": 7},
         {"trial_timeout": 3.0},
         {"max_failures": 2},
+        {"batch": 5},
         {"space": dict(reversed(SPACE.items()))},
         {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.1, "log": True, "step": None}}},
     ],
-    ids=["n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "order", "spelled-out"],
+    ids=["n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "batch", "order", "spelled-out"],
 )
 def test_name_stays_when_only_the_length_of_the_search_changes(changes: dict[str, Any]) -> None:
     assert _name(changes) == _name({})
@@ -53,6 +55,8 @@ def test_name_stays_when_only_the_length_of_the_search_changes(changes: dict[str
         {"pruner_startup": 6},
         {"pruner_warmup": 3},
         {"pruner_factor": 4},
+        {"deterministic": True},
+        {"deterministic": True, "batch": 5},
         {"defaults_first": False},
         {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.2, "log": True}}},
         {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.1}}},
@@ -137,6 +141,21 @@ def test_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
     study.tell(ask(study, params), 0.25)
     again = open_study(open_storage(journal), "s", params, {})
     assert [t.value for t in again.trials] == [0.25]
+
+
+def test_journal_is_brought_to_the_disk_when_a_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, journal = search_params(), tmp_path / "j"
+    synced: list[int] = []
+    monkeypatch.setattr("podium.search.study.SYNC_SECONDS", 1e9)
+    study = open_study(open_storage(journal), "s", params, {})
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(journal.stat().st_size))
+    trial = ask(study, params)
+    before = len(synced)
+    for epoch in range(10):
+        trial.report(0.5, epoch)
+    assert len(synced) == before
+    study.tell(trial, 0.5)
+    assert synced[-1] == journal.stat().st_size
 
 
 @pytest.mark.parametrize("earlier", [0, 6], ids=["random start", "tpe"])

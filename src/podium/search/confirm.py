@@ -107,6 +107,7 @@ def _plan(
             "metric": best["metric"],
             "space": {},
             "pruner": "none",
+            "deterministic": False,  # nothing is proposed or pruned: it is the same with any number of workers
             "sampler": "random",
             "timeout": None,
             "plateau": None,

@@ -8,18 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import PodiumError
-from podium.history import Epoch
 from podium.params import RuntimeParams, SearchParams
 from podium.recipe import Recipe
 from podium.search import study as studies
 from podium.search.budget import Budget
-from podium.search.live import Live
+from podium.search.live import Live, Watcher
 from podium.search.messages import Ended, Lost, Report, Task
 from podium.search.pool import Pool
 from podium.search.space import suggest
@@ -31,19 +29,6 @@ KEEP_TIME = 10.0
 """Seconds of the search's time that a kill in the middle of a long trial may lose."""
 LAST_WORDS = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
-
-
-class Watcher(Protocol):
-    """Something that is told of every trial: the tracking mirror, the progress bar."""
-
-    def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
-        """An epoch of a running trial has ended."""
-
-    def ended(self, trial: FrozenTrial) -> None:
-        """A trial has been told to the study."""
-
-    def note(self, line: str) -> None:
-        """Something a person may want to know."""
 
 
 class Driver:
@@ -111,6 +96,14 @@ class Driver:
         return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.seconds())
 
     def _start(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> None:
+        self._submit(self._prepare(trial, reported))
+
+    def _submit(self, live: Live) -> None:
+        self.live[live.task.number] = live
+        self.pool.submit(live.task)
+
+    def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> Live:
+        """`trial` with its configuration, ready for a worker."""
         number = trial.number
         recipe, seed = self._configuration(trial)
         path = self.checkpoints / f"{number:06d}.ckpt"
@@ -123,8 +116,7 @@ class Driver:
             self.runtime.checkpoint_seconds,
             self.params.trial_timeout,
         )
-        self.live[number] = Live(trial, task, reported)
-        self.pool.submit(task)
+        return Live(trial, task, reported)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
         """What a trial trains, on which seed: as recorded with it, or asked for now and recorded."""
@@ -138,8 +130,11 @@ class Driver:
         return recipe, seed
 
     def _take_up(self, frozen: FrozenTrial) -> None:
+        self._submit(self._left_running(frozen))
+
+    def _left_running(self, frozen: FrozenTrial) -> Live:
         self._note(f"trial {frozen.number} was left running and goes on")
-        self._start(studies.take_up(self.study, self.params, frozen), frozenset(frozen.intermediate_values))
+        return self._prepare(studies.take_up(self.study, self.params, frozen), frozenset(frozen.intermediate_values))
 
     def _handle_events(self) -> bool:
         """Act on what workers sent. Returns whether a trial failed."""
@@ -171,7 +166,10 @@ class Driver:
         if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
             return True
         out_of_time = self.params.timeout is not None and self.seconds() >= self.params.timeout
-        return not out_of_time and not live.trial.should_prune()
+        return not out_of_time and not self._is_pruned(live)
+
+    def _is_pruned(self, live: Live) -> bool:
+        return live.trial.should_prune()
 
     def _end(self, live: Live, ended: Ended) -> None:
         for line in ended.notes:

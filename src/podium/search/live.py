@@ -1,12 +1,27 @@
-"""A trial that is with a worker, as the driver knows it."""
+"""A trial that is with a worker, as the driver knows it, and who is told of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from podium.history import Epoch
 from podium.search.messages import Task
+
+
+class Watcher(Protocol):
+    """Something that is told of every trial: the tracking mirror, the progress bar."""
+
+    def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """An epoch of a running trial has ended."""
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """A trial has been told to the study."""
+
+    def note(self, line: str) -> None:
+        """Something a person may want to know."""
 
 
 @dataclass

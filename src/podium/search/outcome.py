@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -135,6 +134,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     values = [t.value for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     if len(values) < ENOUGH_FOR_IMPORTANCES or len(set(values)) < 2:
         return {}
+    # Here: it imports scikit-learn's forests, 1 s that the first trial would have to wait for.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Some regimes for parameter")  # a field of few trials: its share is small too
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

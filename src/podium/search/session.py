@@ -17,6 +17,7 @@ from podium.parent import Parent
 from podium.recipe import Recipe
 from podium.search import processes
 from podium.search import study as studies
+from podium.search.batch import BatchDriver
 from podium.search.driver import Driver
 from podium.search.inherit import inherit, is_own
 from podium.search.pool import Pool
@@ -98,7 +99,8 @@ def _drive(
         return
     pool = open_pool(prepared, runtime, left)
     try:
-        Driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
+        driver = BatchDriver if plan.params.deterministic else Driver
+        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
     finally:
         pool.close()
 

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch._dynamo  # the first optimizer imports it: here once for all workers, else 2 s and 120 MB in each
 
 from podium import device
 from podium.search.messages import Ended, Report, Task

@@ -1,8 +1,8 @@
 """The sections `search` and `select`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from podium.dimension import Dimension
 from podium.recipe import FROZEN
@@ -38,12 +38,25 @@ class SearchParams(BaseModel):
     """Epochs that every trial may run: median prunes after them, halving and hyperband have their first rung there."""
     pruner_factor: Annotated[int, Field(ge=2, le=10)] = 3
     """halving and hyperband: one in this many goes on at each rung."""
+    deterministic: bool = False
+    """The same trials whatever the number of workers: they are asked for in batches, and pruned by earlier batches."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """deterministic: trials of a batch; more workers than that stay idle."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of training after which a trial fails; null: no limit."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
     space: dict[str, Dimension] = {}
     """A dimension is keyed by the field that it replaces, such as train.learning_rate."""
+
+    @model_validator(mode="after")
+    def _pruner_fits(self) -> Self:
+        if self.deterministic and self.pruner == "hyperband":
+            raise ValueError(
+                "deterministic goes with the pruners median, halving and none (hyperband looks at running trials);"
+                " got hyperband"
+            )
+        return self
 
 
 class SelectParams(BaseModel):
