@@ -16,7 +16,8 @@ from podium.dataset import write_json
 from podium.errors import InputError, RefusedError
 from podium.predict import predict_probabilities
 
-GRAPH = "graph.pt2"
+GRAPH = "model.pt2"
+"""The name by which MLflow's own PyTorch flavour finds it too."""
 MANIFEST = "manifest.json"
 
 PARITY_LIMIT = 1e-5

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -46,11 +46,19 @@ class Served:
     model: PyFuncModel
     stored: list[dict[str, Any]]
     """Image files in base64 with the label and probability that evaluation answered."""
+    size: int
+    """Bytes of all its files."""
+    classes: list[str]
+    """In the order of the graph's outputs."""
 
-    def answer(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """A row of `label` and `probability` for each image file. Raises InputError naming the bad ones."""
+    def answer(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
+
+        With `probabilities` a column of that name holds the probability of each class by its name.
+        """
+        frame = pd.DataFrame({"image": pd.Series(list(images), dtype=object)})
         try:
-            answers = self.model.predict(pd.DataFrame({"image": pd.Series(list(images), dtype=object)}))
+            answers = self.model.predict(frame, params={"probabilities": probabilities})
         except MlflowException as error:
             raise InputError(error.message) from None
         return cast(pd.DataFrame, answers)
@@ -73,21 +81,40 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None =
 
     Raises RefusedError naming the files that differ, PodiumError where it can't be fetched or loaded.
     """
-    try:
-        # From a copy: what was checked is what is loaded, and loading leaves no compiled files in the store.
-        with fetched(tracking, uri) as folder:
+    with checked(tracking, uri, name, files) as folder:
+        try:
+            inside = folder / "artifacts/model"
+            stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
+            classes = json.loads((inside / "model.json").read_text(encoding="utf-8"))["classes"]
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            return Served(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes)
+        except Exception as error:  # a disk, a damaged file, an import: each has its own
+            raise _not_loaded(name, error) from error
+
+
+@contextmanager
+def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> Iterator[Path]:
+    """A copy of the model at `uri` whose files have the digests `files`; it goes when the block ends.
+
+    From a copy: what was checked is what is loaded, and loading leaves no compiled files in the store. Raises
+    RefusedError naming the files that differ, PodiumError where it can't be fetched.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(fetched(tracking, uri))
             found = digests(folder)
-            if not found:
-                raise PodiumError(f"{name} can't be loaded: {GONE}")
-            problems = compare_digests(files, found) if files is not None else ""
-            if problems:
-                raise RefusedError(f"{name} is not as it was registered: {problems}")
-            stored = json.loads((folder / "artifacts/model/answers.json").read_text(encoding="utf-8"))
-            return Served(name, mlflow.pyfunc.load_model(folder.as_uri()), stored)
-    except PodiumError:
-        raise
-    except Exception as error:  # a store, a disk, a network, a damaged file: each has its own
-        raise PodiumError(f"{name} can't be loaded: {error}") from error
+        except Exception as error:  # a store, a disk, a network: each has its own
+            raise _not_loaded(name, error) from error
+        if not found:
+            raise PodiumError(f"{name} can't be loaded: {GONE}")
+        problems = compare_digests(files, found) if files is not None else ""
+        if problems:
+            raise RefusedError(f"{name} is not as it was registered: {problems}")
+        yield folder
+
+
+def _not_loaded(name: str, error: Exception) -> PodiumError:
+    return PodiumError(f"{name} can't be loaded: {error}")
 
 
 @contextmanager
