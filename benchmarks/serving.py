@@ -175,7 +175,7 @@ def measure(model: Served, files: list[bytes], minutes: float) -> list[str]:
         f"| a batch of 64, images a second | {64000 / batch['process']:,.0f} | {64000 / batch['server']:,.0f} |"
         f" {batch['process'] / batch['server']:.2f} | at least 0.6 |",
         "",
-        f"A load of {minutes:g} minutes by wrk, 4 connections, every 20th request bad (no image, no JSON, no question):",
+        f"A load of {minutes:g} minutes by wrk, 4 connections, every 20th request bad (no image, no JSON, no rows):",
         "",
         "| answered 200 | answered 4xx | other answers | lost | requests a second | p50 | p99 | memory early | late |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -40,7 +40,7 @@ def test_moved_project_follows_by_itself_and_its_models_load(whole: Project, tmp
     os.chdir(there)
     answers(at(there))
     database = there / "mlruns/mlflow.db"
-    assert (moved(database), relocate(database)) == (None, None)
+    assert (moved(database, "podium"), relocate(database, "podium")) == (None, None)
     with sqlite3.connect(database) as connection:
         assert str(tmp_path) + "/" not in "\n".join(connection.iterdump())
     there.rename(tmp_path)
@@ -51,13 +51,13 @@ def test_moved_project_follows_by_itself_and_its_models_load(whole: Project, tmp
 def test_copied_project_has_a_database_of_its_own(whole: Project, tmp_path: Path) -> None:
     there = tmp_path.with_name(tmp_path.name + "-copy")
     shutil.copytree(tmp_path, there)
-    done = relocate(there / "mlruns/mlflow.db")
+    done = relocate(there / "mlruns/mlflow.db", "podium")
     assert done is not None
     assert done[0] == Move(tmp_path / "mlruns", there / "mlruns")
     shutil.rmtree(there / "data")
     answers(at(there))
     answers(whole)
-    assert moved(tmp_path / "mlruns/mlflow.db") is None
+    assert moved(tmp_path / "mlruns/mlflow.db", "podium") is None
 
 
 def test_copies_that_share_a_database_are_refused_and_left_alone(whole: Project, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_copies_that_share_a_database_are_refused_and_left_alone(whole: Project,
     shutil.copytree(tmp_path, there, copy_function=os.link)  # what `cp -al` does
     before = (tmp_path / "mlruns/mlflow.db").read_bytes()
     with pytest.raises(RefusedError, match="two copies of the project would share one database"):
-        relocate(there / "mlruns/mlflow.db")
+        relocate(there / "mlruns/mlflow.db", "podium")
     with pytest.raises(RefusedError, match="is one and the same file as"):
         tracking.connect(at(there).store)
     assert (tmp_path / "mlruns/mlflow.db").read_bytes() == before
@@ -74,14 +74,14 @@ def test_copies_that_share_a_database_are_refused_and_left_alone(whole: Project,
 def test_folder_that_is_only_reached_by_a_link_has_not_moved(whole: Project, tmp_path: Path) -> None:
     there = tmp_path.with_name(tmp_path.name + "-link")
     there.symlink_to(tmp_path)
-    assert moved(there / "mlruns/mlflow.db") is None
+    assert moved(there / "mlruns/mlflow.db", "podium") is None
 
 
 def test_database_without_its_artifacts_is_left_alone(whole: Project, tmp_path: Path) -> None:
     there = tmp_path / "elsewhere"
     there.mkdir()
     shutil.copy(tmp_path / "mlruns/mlflow.db", there)
-    assert moved(there / "mlflow.db") is None
+    assert moved(there / "mlflow.db", "podium") is None
 
 
 @pytest.mark.parametrize("content", [None, b""])
@@ -89,11 +89,11 @@ def test_store_that_has_yet_to_be_made_has_not_moved(tmp_path: Path, content: by
     (tmp_path / "artifacts").mkdir()
     if content is not None:
         (tmp_path / "mlflow.db").write_bytes(content)
-    assert moved(tmp_path / "mlflow.db") is None
+    assert moved(tmp_path / "mlflow.db", "podium") is None
 
 
 def test_artifacts_on_another_service_stay_where_they_are(whole: Project, tmp_path: Path) -> None:
     database = tmp_path / "mlruns/mlflow.db"
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE experiments SET artifact_location = 's3://bucket/artifacts'")
-    assert moved(database) is None
+    assert moved(database, "podium") is None

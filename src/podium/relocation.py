@@ -31,10 +31,11 @@ class Move:
     here: Path
 
 
-def moved(database: Path) -> Move | None:
+def moved(database: Path, experiment: str) -> Move | None:
     """The move that the paths in `database` have not followed yet; None: there was none.
 
-    Where the artifacts did not come along (here is no folder of them), the stored paths are left as they are.
+    It is seen by where the artifacts of `experiment` were to lie. Where they did not come along (here is no folder of
+    them), the stored paths are left as they are.
     """
     here = database.resolve().parent
     if not database.is_file() or not (here / ARTIFACTS).is_dir():
@@ -42,18 +43,18 @@ def moved(database: Path) -> Move | None:
     with closing(sqlite3.connect(database)) as connection:
         if not _columns(connection):
             return None
-        rows = connection.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id").fetchall()
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        rows = connection.execute(query, (experiment,)).fetchall()
     stored = [path for (location,) in rows if (path := _path(location)) and path.name == ARTIFACTS]
-    elsewhere = [path.parent for path in stored if path.parent != here]
-    return Move(elsewhere[0], here) if elsewhere else None
+    return Move(stored[0].parent, here) if stored and stored[0].parent != here else None
 
 
-def relocate(database: Path) -> tuple[Move, int] | None:
+def relocate(database: Path, experiment: str) -> tuple[Move, int] | None:
     """Make every stored path follow the project, all or none; returns the move and how many were changed.
 
     Raises RefusedError where the database is the one of a copy that is still at the stored place.
     """
-    move = moved(database)
+    move = moved(database, experiment)
     if move is None:
         return None
     other = move.stored / database.name

@@ -61,7 +61,7 @@ def connect(params: TrackingParams) -> Tracking:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         with locked(folder / "mlflow.lock", wait=True):
-            if local and (followed := relocation.relocate(local)):
+            if local and (followed := relocation.relocate(local, params.experiment)):
                 move, count = followed
                 print(
                     f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr

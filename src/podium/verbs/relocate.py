@@ -20,8 +20,9 @@ def run(arguments: argparse.Namespace) -> None:
     from podium import paths, relocation, tracking
     from podium.params import load
 
-    database = tracking.database(load(paths.PARAMS).tracking.uri)
-    done = relocation.relocate(database) if database else None
+    params = load(paths.PARAMS).tracking
+    database = tracking.database(params.uri)
+    done = relocation.relocate(database, params.experiment) if database else None
     if database is None:
         print("the store is a server: it holds no path of this folder")
     elif done is None:
