@@ -32,9 +32,10 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     # What was trained is no longer what a commit says: the seed in the kept parameters is another one.
     client = tracking.connect(TrackingParams(uri=f"sqlite:///{clone.folder}/mlruns/mlflow.db")).client
     version = client.get_model_version(NAME, "1")
-    kept = Path(client.download_artifacts(version.run_id, version.tags["lineage"], str(tmp_path))) / "params.yaml"
+    run = str(version.run_id)
+    kept = Path(client.download_artifacts(run, version.tags["lineage"], str(tmp_path))) / "params.yaml"
     text = kept.read_text(encoding="utf-8")
-    client.log_text(version.run_id, text.replace("seed: 0", "seed: 7"), f"{version.tags['lineage']}/params.yaml")
+    client.log_text(run, text.replace("seed: 0", "seed: 7"), f"{version.tags['lineage']}/params.yaml")
     said = clone.run("podium", "reproduce", "1", code=1)
     assert "seed: 0 -> 7" in said
     assert "was not made again: other weights" in said
