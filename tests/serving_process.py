@@ -32,6 +32,15 @@ def podium(*arguments: str) -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def tracking_server(store: str, artifacts: str) -> Iterator[str]:
+    """The address of an MLflow tracking server with its artifacts in the folder `artifacts`."""
+    port = _free_port()
+    command = ["mlflow", "server", "--backend-store-uri", store, "--artifacts-destination", artifacts]
+    with _running([*command, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)], port, "/health") as address:
+        yield address
+
+
 def ask(address: str, content: dict[str, Any] | bytes) -> tuple[int, dict[str, Any]]:
     """Status and JSON of a request."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -50,15 +59,16 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[str]:
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
+def _running(command: list[str], port: int, path: str = "/ping") -> Iterator[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_REGISTRY_URI"}
+    environment |= {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
     with Path("server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait(address, process)
+        _wait(address + path, process)
         yield address
     finally:
         if process.poll() is None:
@@ -71,7 +81,7 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             break
         try:
-            with urlopen(f"{address}/ping", timeout=5):  # noqa: S310 (our own server)
+            with urlopen(address, timeout=5):  # noqa: S310 (our own server)
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)

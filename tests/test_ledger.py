@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from podium import claims, ledger, tracking
+from podium import claims, ledger, promotion, tracking
 from podium.errors import InputError, RefusedError
 from podium.ledger import HEAD, Entry, Ledger
 from podium.params import TrackingParams
@@ -216,9 +216,9 @@ def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, m
         monkeypatch.setattr(ledger, "now", lambda day=day: f"2026-11-0{day}T12:00:00Z")
         move(client, target)
     book = ledger.read(client, NAME)
-    asked = {day: book.champion_at(datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
+    asked = {day: promotion.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
     assert {day: entry.target for day, entry in asked.items() if entry} == {1: 1, 4: 1, 5: 2, 20: 3}
-    assert book.champion_at(datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
+    assert promotion.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
 
 
 @pytest.mark.parametrize("movers", [2, 4])

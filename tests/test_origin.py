@@ -25,7 +25,9 @@ def checkout(tmp_path: Path) -> Path:
     return project
 
 
-def test_patch_of_changed_new_and_removed_files_makes_them_again(checkout: Path, tmp_path: Path) -> None:
+def test_patch_of_changed_new_and_removed_files_makes_them_again(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     (checkout / "code.py").write_text("2\n", encoding="utf-8")
     (checkout / "new.bin").write_bytes(bytes(range(256)))
     (checkout / "gone.py").unlink()
@@ -35,8 +37,7 @@ def test_patch_of_changed_new_and_removed_files_makes_them_again(checkout: Path,
     patch = origin.uncommitted(checkout)
     assert git(checkout, "status", "--porcelain") == before
     assert "secret" not in patch
-    again = tmp_path / "again"
-    again.mkdir()
+    again = tmp_path_factory.mktemp("again")
     (again / "code.py").write_text("1\n", encoding="utf-8")
     (again / "gone.py").write_text("1\n", encoding="utf-8")
     (again / "x.patch").write_text(patch, encoding="utf-8")

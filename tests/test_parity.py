@@ -107,7 +107,7 @@ def test_changed_decoding_is_caught_by_the_stored_answers(project: Project, tmp_
     (inside / MANIFEST).unlink()
     write_manifest(inside)  # somebody who covers the tracks: no digest tells
     version = registry.find(project.tracking, NAME, int(client.create_model_version(NAME, folder.as_uri()).version))
-    with pytest.raises(RefusedError, match="does not answer as it did when it was registered: of 12 stored images"):
+    with pytest.raises(RefusedError, match="does not decode image files as it did when it was registered: [1-4] of 4"):
         registry.load(project.tracking, version).check_answers()
 
 

@@ -29,7 +29,7 @@ train() {
   sed -i "$1" params.yaml
   git -c user.name=you -c user.email=you@here commit --quiet --all --message "$2"
   dvc repro >"$work/repro.log" 2>&1 || { tail -30 "$work/repro.log"; exit 1; }
-  tail -2 "$work/repro.log" | head -1 | sed 's/^/    /' | tee -a "$out"
+  grep 'is the challenger' "$work/repro.log" | sed 's/^/    /' | tee -a "$out"
 }
 
 git clone --quiet "$here" "$work/project"

@@ -17,7 +17,6 @@ A move is three writes: the entry, the alias, the head. What a crash leaves is t
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any, Literal
 
 from mlflow import MlflowClient
@@ -30,10 +29,8 @@ from podium.openings import now, who
 ALIAS = "champion"
 PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
-LONGEST = 4900
-"""Characters of an entry: a database keeps 5,000 of a registered model's tag."""
-LONGEST_REASON = 1000
-"""Characters of a reason; leaves room for the rest of the entry."""
+LONGEST, LONGEST_REASON = 4900, 1000
+"""Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
 
 Action = Literal["promote", "rollback", "by hand"]
 
@@ -82,7 +79,6 @@ class Ledger:
 
     name: str
     entries: tuple[Entry, ...]
-    """In order."""
     texts: tuple[str, ...]
     """The same as they are stored."""
     head: int
@@ -118,11 +114,6 @@ class Ledger:
         if self.champion == self.recorded:
             return "before head"
         return "before alias" if self.champion == self.entries[-1].source else "by hand"
-
-    def champion_at(self, moment: datetime) -> Entry | None:
-        """The last move at or before `moment` (with a time zone); None: nobody was champion yet."""
-        before = [entry for entry in self.entries if datetime.fromisoformat(entry.at) <= moment]
-        return before[-1] if before else None
 
     def previous_champions(self) -> list[int]:
         """Versions that a rollback may return to, the nearest first: those before the present one.
@@ -200,8 +191,9 @@ def _settle(client: MlflowClient, ledger: Ledger) -> list[str]:
     if state == "before alias":
         client.set_registered_model_alias(name, ALIAS, str(last.target))
     _set_head(client, name, last)
-    finished = f"finished the {last.action} of version {last.target} that was interrupted ({last.at})"
-    return [finished] if state == "before alias" else []
+    if state == "before head":
+        return []
+    return [f"finished the {last.action} of version {last.target} that was interrupted ({last.at})"]
 
 
 def checked_reason(reason: str) -> str:

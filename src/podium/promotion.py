@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from podium import gate, kept, ledger, openings, paths, registry
@@ -117,6 +118,12 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
     elif state != "whole":
         problems.append("the last move was interrupted; the next `podium promote` or `podium rollback` finishes it")
     return book, problems
+
+
+def champion_at(book: Ledger, moment: datetime) -> Entry | None:
+    """The last move of `book` at or before `moment` (with a time zone); None: nobody was champion yet."""
+    before = [entry for entry in book.entries if datetime.fromisoformat(entry.at) <= moment]
+    return before[-1] if before else None
 
 
 def verdict_problems(tracking: Tracking, book: Ledger) -> list[str]:

@@ -83,7 +83,6 @@ def _check_out(root: Path, version: Version, kept: dict[str, str], copy: Path) -
     if kept.get(origin.PATCH, "").strip():
         patch = copy / origin.PATCH
         patch.write_text(kept[origin.PATCH], encoding="utf-8")
-        # Outside of any repository, so that paths are taken from `copy` and from nowhere else.
         _run(copy, "git", "apply", origin.PATCH, what="the uncommitted changes can't be applied")
         patch.unlink()
     own = {"tracking.uri": "sqlite:///mlruns/mlflow.db", "retrain.profile_steps": 0}
@@ -140,6 +139,7 @@ def _facts(version: Version, about: TrainedModel, kept: dict[str, str]) -> list[
 
 def _run(folder: Path, *command: str, what: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)  # a repository around `folder` would take the patch
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PodiumError(f"{what}: {' '.join(done.stderr.split())[-500:]}")

@@ -19,6 +19,7 @@ import pandas as pd
 
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.export import PARITY_LIMIT, compare_digests, file_digests, largest_difference
+from podium.reference import pixel_digest
 from podium.tracking import Tracking
 
 # isort: split
@@ -65,7 +66,9 @@ class Served:
 
     def check_answers(self) -> None:
         """Ask for the images stored in the model. Raises RefusedError where it does not answer as it once did."""
-        got = self.answer([base64.b64decode(row["image"]) for row in self.stored])
+        files = [base64.b64decode(row["image"]) for row in self.stored]
+        self._check_decoding(files)
+        got = self.answer(files)
         labels = [row["label"] for row in self.stored]
         wrong = sum(one != other for one, other in zip(got["label"], labels, strict=True))
         off = largest_difference(got["probability"].to_numpy(), np.array([row["probability"] for row in self.stored]))
@@ -73,6 +76,16 @@ class Served:
             raise RefusedError(
                 f"{self.name} does not answer as it did when it was registered: of {len(labels)} stored images"
                 f" {wrong} get another label, and a probability differs by {off:.2g}"
+            )
+
+    def _check_decoding(self, files: list[bytes]) -> None:
+        inside = self.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+        known = [(file, row["decoded"]) for file, row in zip(files, self.stored, strict=True) if "decoded" in row]
+        other = sum(pixel_digest(inside.decode(file, inside.spec)) != digest for file, digest in known)
+        if other:
+            raise RefusedError(
+                f"{self.name} does not decode image files as it did when it was registered: {other} of {len(known)} of"
+                " another size or mode come out with other pixels; is another Pillow installed?"
             )
 
 

@@ -47,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
         book, problems = promotion.history(tracking, name)
         if arguments.check:
             problems += promotion.verdict_problems(tracking, book)
+        last = promotion.champion_at(book, arguments.at) if arguments.at else None
     entries = [json.loads(text) for text in book.texts]
     if arguments.at:
-        last = book.champion_at(arguments.at)
         entries = [entries[last.number - 1]] if last else []
         if not arguments.json:
             print(_sentence(name, entries, arguments.at))
