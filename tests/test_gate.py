@@ -105,7 +105,7 @@ def test_limits_refuse_a_challenger_that_is_more_accurate(change: dict[str, floa
     assert [check.name for check in found.failed] == failed
     assert found.decision == ("refuse" if failed else "promote")
     for name in failed:
-        assert f"; {name} must be" in found.reason
+        assert f"; {name} (" in found.reason
 
 
 def test_calibration_that_got_worse_is_refused() -> None:

@@ -102,7 +102,7 @@ def _checks(
         _at_most("size", "all files", new.size_mb, params.max_size_mb, "MB"),
     ]
     if unreadable:
-        return [Check("champion", "can be asked", unreadable, False), *limits]
+        return [Check("champion", "it can be asked", unreadable, False), *limits]
     if old is None or comparison is None:
         return [*_floors(params, new), *limits]
     worst = min(new.recalls, key=lambda name: new.recalls[name] - old.recalls[name])
@@ -155,7 +155,7 @@ def _at_most(name: str, what: str, value: float, limit: float, unit: str) -> Che
 def _reason(
     new: Side, old: Side | None, found: Comparison | None, images: int, checks: list[Check], params: GateParams
 ) -> str:
-    failed = [f"{check.name} must be {check.rule} and is {check.found}" for check in checks if not check.passed]
+    failed = [f"{check.name} ({check.rule}): {check.found}" for check in checks if not check.passed]
     reason = f"accuracy {new.accuracy:.4f}"
     if old is None or found is None:
         reason += f" on {images:,} sealed images, and there is no champion to compare with"
