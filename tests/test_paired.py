@@ -1,11 +1,12 @@
 """The paired tests against other ways to compute them."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, norm
+from scipy.stats import binom, bootstrap, norm
 
 from podium.paired import interval, mcnemar, not_worse
 
@@ -50,16 +51,23 @@ def test_not_worse_without_a_difference_needs_enough_images() -> None:
     assert not_worse(0, 0, 267, 0.01) > 0.05 > not_worse(0, 0, 270, 0.01)
 
 
+@pytest.mark.parametrize(("gained", "lost", "images"), [(8, 2, 100), (3, 3, 267), (30, 5, 400), (1, 0, 50)])
+def test_interval_is_that_of_scipys_bootstrap_over_images(gained: int, lost: int, images: int) -> None:
+    difference = np.array([1] * gained + [-1] * lost + [0] * (images - gained - lost))
+    kinds: dict[str, Any] = {"confidence_level": 0.9, "method": "percentile", "n_resamples": 9999}
+    found = bootstrap((difference,), np.mean, rng=np.random.default_rng(1), **kinds).confidence_interval
+    # A resample's mean moves in steps of one image, so two draws of 9,999 agree to a step.
+    assert interval(gained, lost, images, 0.9) == pytest.approx((found.low, found.high), abs=1.01 / images)
+
+
 def test_interval_holds_the_mean_and_narrows_with_more_images() -> None:
-    few = np.array([1] * 8 + [-1] * 2 + [0] * 90, dtype=np.int8)
-    low, high = interval(few, 0.9)
-    assert low < 0.06 < high
-    near = norm.ppf(0.95) * few.std() / 10
-    assert [low, high] == pytest.approx([0.06 - near, 0.06 + near], abs=0.01)
-    wide = interval(np.tile(few, 100), 0.9)
+    low, high = interval(8, 2, 100, 0.9)
+    near = norm.ppf(0.95) * math.sqrt(0.1 - 0.06**2) / 10
+    assert [low, high] == pytest.approx([0.06 - near, 0.06 + near], abs=0.011)
+    wide = interval(800, 200, 10_000, 0.9)
     assert wide[1] - wide[0] < (high - low) / 5
-    assert interval(few, 0.9) == (low, high)
+    assert interval(8, 2, 100, 0.9) == (low, high)
 
 
 def test_interval_of_equal_answers_has_no_width() -> None:
-    assert interval(np.zeros(50, dtype=np.int8), 0.9) == (0.0, 0.0)
+    assert interval(0, 0, 50, 0.9) == (0.0, 0.0)

@@ -76,7 +76,7 @@ def compare(params: GateParams, new: NDArray[np.bool_], old: NDArray[np.bool_]) 
     """The two models by which of the same images each gets right, (N,) each."""
     gained, lost = int((new & ~old).sum()), int((old & ~new).sum())
     level = 2 * params.confidence - 1
-    low, high = paired.interval(new.astype(np.int8) - old.astype(np.int8), level)
+    low, high = paired.interval(gained, lost, len(new), level)
     if params.rule == "superior":
         p_value = paired.mcnemar(gained, lost)
     else:
