@@ -11,6 +11,12 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# An environment holds absolute paths, so that of a project that was moved is made anew.
+ifeq ($(shell test -s $(VENV)/installed && test "$$(cat $(VENV)/installed)" != "$(CURDIR)" && echo moved),moved)
+$(info the project was moved to $(CURDIR): $(VENV) is made anew)
+$(shell rm -rf $(VENV))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev install-bench repro test test-fast check stages format bench ui lock bench-lock clean
 
@@ -76,7 +82,7 @@ $(UV):
 $(VENV)/installed: requirements.lock pyproject.toml | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock

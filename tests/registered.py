@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from podium.trained import TrainedModel
 NAME = "tiny-classifier"
 STEPS = {1: 4, 2: 0, 3: 80}
 """Steps of training of each version."""
+LOOSE: dict[str, Any] = {"max_recall_drop": 1.0, "max_calibration_rise": 1.0, "max_latency_ms": 1e6}
+LOOSE |= {"min_accuracy": 0.0, "min_recall": 0.0, "max_calibration_error": 1.0}
+"""The gate's parameters, with the rule that the challenger is better and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ def write_images(folder: Path) -> None:
     write_split(folder / "data/sealed/test", "test", images, labels, tiny.CLASSES, sealed=True)
     prepared = folder / "data/prepared"
     prepared.mkdir(parents=True)
-    DatasetInfo("tiny", list(tiny.CLASSES), [3, 8, 8], {}, [0.3] * 3, [0.3] * 3, "d" * 64).write(prepared)
+    counts = {"train": dict.fromkeys(tiny.CLASSES, 20), "test": dict.fromkeys(tiny.CLASSES, 30)}
+    DatasetInfo("tiny", list(tiny.CLASSES), [3, 8, 8], counts, [0.3] * 3, [0.3] * 3, "d" * 64).write(prepared)
+    (folder / "data/selected").mkdir()
+    chosen = {"metric": "accuracy", "value": 0.9, "values": [0.8, 0.85], "trial": 80, "recipe": tiny.recipe().flat()}
+    write_json(folder / "data/selected/config.json", chosen)
 
 
 def write_model(project: Project, steps: int) -> TrainedModel:
@@ -100,14 +108,17 @@ def write_evaluation(project: Project, model: torch.nn.Module) -> None:
     )
     metrics = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll"), accuracy)
     write_json(out / "metrics.json", metrics | {"count": len(labels)})
+    rows = [f"{name},30,0.9,0.8,0.7,0.85,0.85" for name in tiny.CLASSES]
+    header = "class,support,precision,recall,recall_low,recall_high,f1"
+    (out / "per_class.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
 def register(project: Project) -> int:
     """Register what data/ holds; returns the version's number."""
-    from podium.stages.register import register_stage
+    from podium.stages.register import Folders, register_stage
 
-    stage = (project.path("retrained"), project.path("evaluated"), project.path("registered"))
-    return register_stage(RegisterParams(name=NAME), project.store, *stage).number
+    folders = Folders(*(project.path(name) for name in ("prepared", "selected", "retrained", "evaluated")))
+    return register_stage(RegisterParams(name=NAME), project.store, folders, project.path("registered")).number
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +144,7 @@ def project(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copytree(three_versions / "data", tmp_path / "data")
     (tmp_path / "mlruns").mkdir()
     shutil.copy(three_versions / "mlruns/mlflow.db", tmp_path / "mlruns/mlflow.db")
-    (tmp_path / "params.yaml").write_text(f"register: {{name: {NAME}}}\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(f"register: {{name: {NAME}}}\ngate: {json.dumps(LOOSE)}\n", encoding="utf-8")
     return Project(tmp_path, TrackingParams(uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db"))
 
 

@@ -1,13 +1,11 @@
 """What a registered model says of itself."""
 
-import base64
-
-import numpy as np
 import pytest
 
 import tiny
 from podium import card
-from podium.decode import Preprocess, decode
+from podium.dataset import DatasetInfo
+from podium.decode import Preprocess
 from podium.trained import TrainedModel
 
 METRICS = {"accuracy": 0.97, "accuracy_low": 0.95, "accuracy_high": 0.98, "macro_f1": 0.96, "ece": 0.01, "nll": 0.1}
@@ -35,11 +33,17 @@ def test_markdown_of_any_number_of_classes_fits_a_database(count: int) -> None:
     assert len(card.markdown(trained([f"a class with a long name {n}" for n in range(count)]), METRICS, TAGS)) < 4000
 
 
-def test_right_answers_are_a_few_images_with_what_was_answered() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
-    probabilities = np.tile(np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32), (10, 1))
-    rows = card.right_answers(images, probabilities, ["no", "yes"])
-    assert len(rows) == card.ANSWERS
-    assert [(row["label"], row["probability"]) for row in rows[:2]] == [("yes", 0.75), ("no", 0.5)]
-    for row, image in zip(rows, images, strict=False):
-        np.testing.assert_array_equal(decode(base64.b64decode(row["image"]), Preprocess(3, 8, 8)), image)
+def test_page_tells_data_classes_limits_and_choice() -> None:
+    rows = [{"class": "left", "support": "30", "precision": "0.9", "recall": "0.8"}]
+    rows[0] |= {"recall_low": "0.7", "recall_high": "0.85", "f1": "0.85"}
+    info = DatasetInfo("digits", ["left"], [3, 8, 8], {"train": {"left": 60}}, [0.3] * 3, [0.3] * 3, "d" * 64)
+    chosen = {"metric": "accuracy", "value": 0.99, "values": [0.97, 0.98]}
+    text = card.page(trained(["left"]), Preprocess(3, 8, 8), card.Story(METRICS, rows, info, chosen), TAGS)
+    for words in (
+        "Source `digits`, images by split: train 60.",
+        "| left | 30 | 0.9000 | 0.8000 | 0.7000 to 0.8500 |",
+        "at most 33,554,432 bytes",
+        "run again on fresh seeds: 0.9700, 0.9800",
+        "- git_commit: `cccc",
+    ):
+        assert words in text

@@ -83,7 +83,9 @@ def test_promote_refuse_rollback_history(project: Project, capsys: pytest.Captur
     assert run("history") == 0
     assert "no version of tiny-classifier has ever been champion" in capsys.readouterr().out
     assert run("promote", "1") == 0
-    assert f"{NAME} version 1 is the champion now: accuracy 0.6667 on 90" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{NAME} version 1 is the champion now: accuracy 0.6667 on 90" in out
+    assert "ok  recall       of every class at least 0" in out
     assert run("promote", "2") == 1
     assert f"podium: {NAME} version 2 was not promoted: accuracy 0.3333 against 0.6667" in capsys.readouterr().err
     assert run("promote") == 0

@@ -60,7 +60,10 @@ def test_digest_of_the_same_content_in_another_layout_is_the_same(tmp_path: Path
     assert _write(tmp_path / "a").digest == _write(tmp_path / "b", images=columns, name="val").digest
 
 
-def test_sealed_split_is_refused_to_everybody_but_evaluation_and_gate(tmp_path: Path) -> None:
+def test_sealed_split_is_refused_to_everybody_but_evaluation_and_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the openings are recorded
     _write(tmp_path, name="test", sealed=True)
 
     with pytest.raises(RefusedError, match="is sealed: only `evaluate` and the promotion gate open it"):

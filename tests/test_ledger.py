@@ -1,11 +1,16 @@
 """The ledger in a real registry: what it records, and what it notices."""
 
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from podium import ledger, tracking
+from podium import claims, ledger, promotion, tracking
 from podium.errors import InputError, RefusedError
 from podium.ledger import HEAD, Entry, Ledger
 from podium.params import TrackingParams
@@ -183,7 +188,7 @@ def test_settle_after_a_crash_whose_version_is_gone_records_what_is(client: Mlfl
 def test_move_on_a_ledger_that_has_grown_meanwhile_is_refused(client: MlflowClient) -> None:
     old = ledger.read(client, NAME)
     move(client, 1)
-    with pytest.raises(RefusedError, match="somebody else has just moved"):
+    with pytest.raises(RefusedError, match="champion has just been moved to version 1 by .*: nothing was moved here"):
         ledger.move(client, old, Entry("promote", None, 2, "late"))
     assert alias(client) == 1
 
@@ -204,3 +209,55 @@ def test_longest_reason_with_every_other_field_at_its_longest_fits_a_database() 
     verdict = {"digest": "f" * 64, "reason": "r" * 300, "figures": list(range(20))}
     entry = Entry("rollback", 10**6, 10**6, "w" * 1000, verdict, True, "b" * 1000, 10**6, "2" * 25, "u" * 100, "f" * 64)
     assert len(entry.text()) < ledger.LONGEST
+
+
+def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day, target in ((1, 1), (5, 2), (9, 3)):
+        monkeypatch.setattr(ledger, "now", lambda day=day: f"2026-11-0{day}T12:00:00Z")
+        move(client, target)
+    book = ledger.read(client, NAME)
+    asked = {day: promotion.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
+    assert {day: entry.target for day, entry in asked.items() if entry} == {1: 1, 4: 1, 5: 2, 20: 3}
+    assert promotion.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize("movers", [2, 4])
+def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int) -> None:
+    for _ in range(3):
+        before = ledger.read(client, NAME)
+        barrier = threading.Barrier(movers)
+
+        def one(target: int, before: Ledger = before, barrier: threading.Barrier = barrier) -> str:
+            barrier.wait()
+            try:
+                return str(ledger.move(client, before, Entry("promote", before.champion, target, "race")).target)
+            except RefusedError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(movers) as pool:
+            said = list(pool.map(one, range(1, movers + 1)))
+        after = ledger.read(client, NAME)
+        winners = [text for text in said if text.isdigit()]
+        assert winners == [str(after.champion)]
+        assert (len(after.entries), after.state(), after.problems()) == (len(before.entries) + 1, "whole", [])
+        assert all("nothing was moved here" in text for text in said if not text.isdigit())
+    assert not [key for key in client.get_registered_model(NAME).tags if key.startswith(claims.PREFIX)]
+
+
+def test_move_while_another_claims_the_ledger_is_told_who(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.claims.time.sleep", lambda seconds: None)
+    text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
+    client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
+    with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):
+        move(client, 1)
+    assert alias(client) is None
+
+
+@pytest.mark.parametrize("text", ["hello", '{"at": 1, "who": "eve@elsewhere"}'])
+def test_claim_that_a_crash_left_is_removed(client: MlflowClient, text: str) -> None:
+    client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
+    move(client, 1)
+    assert alias(client) == 1
+    assert f"{claims.PREFIX}x" not in client.get_registered_model(NAME).tags

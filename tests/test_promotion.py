@@ -6,18 +6,23 @@ from pathlib import Path
 
 import pytest
 
+import registered
 from podium import ledger, promotion, registry
 from podium.dataset import DatasetInfo, write_json
-from podium.errors import InputError, PodiumError, RefusedError
+from podium.errors import InputError, RefusedError
 from podium.ledger import HEAD
 from podium.locks import locked
+from podium.params import GateParams
 from registered import NAME, Project
 
+LOOSE = GateParams(**registered.LOOSE)
 
-def promote(project: Project, number: int | None = None) -> promotion.Outcome:
-    return promotion.promote(
-        project.tracking, NAME, number, sealed=project.path("sealed"), prepared=project.path("prepared")
-    )
+
+def promote(
+    project: Project, number: int | None = None, params: GateParams = LOOSE, force: str = "", dry_run: bool = False
+) -> promotion.Outcome:
+    images = promotion.Images(project.path("sealed"), project.path("prepared"))
+    return promotion.promote(project.tracking, NAME, number, images, params, force=force, dry_run=dry_run)
 
 
 def champion(project: Project) -> int | None:
@@ -29,7 +34,7 @@ def test_promote_without_a_champion_takes_the_challenger(project: Project) -> No
     assert (done.version.number, champion(project)) == (3, 3)
     assert done.entry is not None
     assert (done.entry.source, done.entry.target, done.entry.forced) == (None, 3, False)
-    assert "there is no champion yet" in done.entry.why
+    assert "there is no champion to compare with" in done.entry.why
 
 
 def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Project, tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
 
 @pytest.mark.parametrize(
     ("tags", "sentence"),
-    [(True, "is not as it was registered: artifacts/model/answers.json"), (False, "of 8 stored images 0 get another")],
+    [(True, "is not as it was registered: artifacts/model/answers.json"), (False, "of 12 stored images 0 get another")],
 )
 def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
     project: Project, tmp_path: Path, tags: bool, sentence: str
@@ -177,9 +182,10 @@ def test_promote_against_a_champion_that_does_not_load_is_refused(project: Proje
     number = damaged(project, tmp_path, tags=True)
     client = project.tracking.client
     ledger.move(client, ledger.read(client, NAME), ledger.Entry("promote", None, number, "arranged"))
-    with pytest.raises(PodiumError, match="is not as it was registered"):
+    with pytest.raises(RefusedError, match="champion .it can be asked.: .* is not as it was registered"):
         promote(project, 3)
     assert champion(project) == number
+    assert promote(project, 3, force="the champion is damaged").version.number == champion(project) == 3
 
 
 def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Project) -> None:
@@ -196,3 +202,97 @@ def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Proje
         "by hand",
         "promote",
     ]
+
+
+def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_for_ever(project: Project, tmp_path: Path) -> None:
+    promote(project, 3)
+    with pytest.raises(promotion.NotPromotedError) as refused:
+        promote(project, 1)
+    assert [check.name for check in refused.value.verdict.failed] == ["accuracy"]
+    done = promote(project, 1, force=" the scanner was replaced ")
+    assert champion(project) == 1
+    assert done.entry is not None
+    assert (done.entry.forced, done.entry.why) == (True, "forced: the scanner was replaced")
+    tags = registry.find(project.tracking, NAME, 1).tags
+    assert tags["gate_forced"].endswith(": the scanner was replaced")
+    assert tags["gate_decision"] == "refuse"
+    promote(project, 3)
+    promote(project, 1, force="again")
+    assert registry.find(project.tracking, NAME, 1).tags["gate_forced"].endswith(": again")
+
+
+def test_promote_by_force_of_what_the_gate_lets_through_is_not_forced(project: Project) -> None:
+    done = promote(project, 3, force="to be sure")
+    assert done.entry is not None
+    assert not done.entry.forced
+    assert "gate_forced" not in registry.find(project.tracking, NAME, 3).tags
+
+
+def test_dry_run_judges_counts_the_look_and_leaves_everything_as_it_was(project: Project) -> None:
+    promote(project, 1)
+    before = project.tracking.client.get_registered_model(NAME)
+    tags = {n: registry.find(project.tracking, NAME, n).tags for n in (1, 2, 3)}
+    for number, decision in ((3, "promote"), (2, "refuse")):
+        done = promote(project, number, dry_run=True)
+        assert (done.entry, done.verdict and done.verdict.decision) == (None, decision)
+    after = project.tracking.client.get_registered_model(NAME)
+    assert (after.tags, after.aliases) == (before.tags, before.aliases)
+    assert {n: registry.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
+    assert done.verdict is not None
+    assert done.verdict.openings == {"gate": 3}
+
+
+def test_promote_keeps_a_picture_of_the_images_that_changed_sides(project: Project) -> None:
+    promote(project, 1)
+    assert not has_picture(project, 1)
+    promote(project, 3)
+    assert has_picture(project, 3)
+
+
+def has_picture(project: Project, number: int) -> bool:
+    version = registry.find(project.tracking, NAME, number)
+    stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
+    return version.tags["gate_verdict"].replace(".json", ".png") in stored
+
+
+def test_verdict_that_was_edited_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    book, _ = promotion.history(project.tracking, NAME)
+    assert promotion.verdict_problems(project.tracking, book) == []
+    version = registry.find(project.tracking, NAME, 3)
+    file = version.tags["gate_verdict"]
+    project.tracking.client.log_text(version.run_id, "{}", file)
+    assert promotion.verdict_problems(project.tracking, book) == [
+        f"the verdict of entry 2 of {NAME}'s ledger is not the one that was given: edited"
+    ]
+
+
+def test_rollback_to_a_version_goes_there_and_only_to_former_champions(project: Project) -> None:
+    for number in (2, 1, 3):
+        promote(project, number)
+    assert promotion.rollback(project.tracking, NAME, "back", to=3).entry is None
+    assert promotion.rollback(project.tracking, NAME, "back", to=2).version.number == champion(project) == 2
+    assert promotion.rollback(project.tracking, NAME, "and forth", to=3).version.number == champion(project) == 3
+
+
+def test_rollback_to_a_version_that_never_was_champion_is_refused(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    with pytest.raises(RefusedError, match="version 2 was never champion: `podium promote 2` asks the gate"):
+        promotion.rollback(project.tracking, NAME, "back", to=2)
+    assert champion(project) == 3
+
+
+def test_rollback_to_a_version_that_fails_offers_the_one_before(project: Project, tmp_path: Path) -> None:
+    number = damaged(project, tmp_path, tags=True)
+    client = project.tracking.client
+    for target in (1, number, 3):
+        book = ledger.read(client, NAME)
+        ledger.move(client, book, ledger.Entry("promote", book.champion, target, "arranged"))
+    with pytest.raises(
+        RefusedError, match='Version 1 was champion too and answers: `podium rollback --to 1 --reason "..."`'
+    ):
+        promotion.rollback(project.tracking, NAME, "too slow")
+    assert champion(project) == 3
+    assert promotion.rollback(project.tracking, NAME, "too slow", to=1).version.number == 1

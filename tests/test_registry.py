@@ -69,7 +69,7 @@ def test_logged_model_belongs_to_the_run_and_holds_no_pickle(project: Project) -
     logged = project.tracking.client.get_logged_model(version.model_uri.removeprefix("models:/"))
     assert (str(logged.status), logged.experiment_id) == ("READY", run.info.experiment_id)
     files = {p.relative_to(model_folder(project, 3)).as_posix() for p in model_folder(project, 3).rglob("*")}
-    assert {"MLmodel", "serving.py", "artifacts/model/graph.pt2", "artifacts/model/manifest.json"} <= files
+    assert {"MLmodel", "serving.py", "artifacts/model/model.pt2", "artifacts/model/manifest.json"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pt", ".pth", ".pyc"))]
 
 
@@ -115,7 +115,8 @@ def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
     model = registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
     model.check_answers()
     answers = model.answer(registered.reference_images(project.folder))
-    assert list(answers.columns) == ["label", "probability"]
+    assert list(answers.columns) == ["label", "probability", "model"]
+    assert set(answers["model"]) == {f"{NAME}/3"}
     assert len(answers) == 64
 
 
@@ -140,7 +141,7 @@ def test_load_leaves_the_process_wide_store_and_the_files_as_they_were(
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        ("artifacts/model/graph.pt2", None, "artifacts/model/graph.pt2 is changed"),
+        ("artifacts/model/model.pt2", None, "artifacts/model/model.pt2 is changed"),
         ("artifacts/model/decode.py", b"print('mine')", "artifacts/model/decode.py is changed"),
         ("serving.py", b"print('mine')", "serving.py is changed"),
         ("MLmodel", None, "MLmodel is changed"),

@@ -2,31 +2,29 @@
 
 import ast
 import base64
-import json
-import os
+import io
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 import registered
+import serving_process
 from podium import registry, served, serving
+from podium.decode import Preprocess, decode
 from podium.errors import PodiumError
 from podium.served import Served
 from registered import NAME, Project
+from serving_process import ask
 
 
 @pytest.fixture
@@ -72,7 +70,7 @@ def test_predict_of_more_rows_than_a_batch_keeps_order_and_index(model: Served, 
 
 def test_predict_of_no_row_gives_no_row(model: Served) -> None:
     got = model.answer([])
-    assert list(got.columns) == ["label", "probability"]
+    assert list(got.columns) == ["label", "probability", "model"]
     assert len(got) == 0
 
 
@@ -105,51 +103,84 @@ def test_load_outside_of_the_registry_still_checks_the_manifest(project: Project
             served.load(project.tracking, folder.as_uri(), "it")
 
 
+ARRAY = [[[10, 20, 30]] * 8] * 8
+
+
+def predict(model: Served, column: str, rows: list[Any], **params: bool) -> pd.DataFrame:
+    answers = model.model.predict(pd.DataFrame({column: pd.Series(rows, dtype=object)}), params=params)
+    assert isinstance(answers, pd.DataFrame)
+    return answers
+
+
+def test_predict_of_pixels_is_predict_of_the_file_of_them(model: Served, files: list[bytes]) -> None:
+    arrays = [decode(file, Preprocess(3, 8, 8)).transpose(1, 2, 0) for file in files[:5]]
+    for rows in (arrays, [array.tolist() for array in arrays]):
+        pd.testing.assert_frame_equal(predict(model, "array", rows), model.answer(files[:5]))
+
+
+def test_predict_of_other_sizes_and_modes_is_predict_of_the_file_of_them(model: Served) -> None:
+    draw = np.random.default_rng(0)
+    for shape in ((20, 13), (20, 13, 1), (5, 30, 3), (9, 9, 4)):
+        array = draw.integers(0, 256, shape, dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(array[:, :, 0] if shape[2:] == (1,) else array).save(buffer, "PNG")
+        pd.testing.assert_frame_equal(predict(model, "array", [array.tolist()]), model.answer([buffer.getvalue()]))
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        ([[1, 2], [3]], "its rows are not all of one length"),
+        ([1, 2], "it must be .height, width. or .height, width, 1, 3 or 4.; got .2,."),
+        ([[[1, 2]]], "got .1, 1, 2."),
+        ([[]], "got .1, 0."),
+        ([[0.5]], "its pixels must be whole numbers from 0 to 255"),
+        ([[256]], "its pixels must be whole numbers from 0 to 255"),
+        ([[-1]], "its pixels must be whole numbers from 0 to 255"),
+        ([["x"]], "its pixels must be whole numbers from 0 to 255"),
+        (None, "got .."),
+    ],
+)
+def test_predict_of_pixels_that_are_none_says_why(model: Served, array: Any, sentence: str) -> None:
+    with pytest.raises(MlflowException, match=f"image 2 of 2: .*{sentence}"):
+        predict(model, "array", [ARRAY, array])
+
+
+def test_predict_with_probabilities_gives_each_class_one(model: Served, files: list[bytes]) -> None:
+    answers = model.answer(files[:3], probabilities=True)
+    for row in answers.to_dict("records"):
+        assert list(row["probabilities"]) == ["left", "right", "top"]
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert row["probabilities"][row["label"]] == pytest.approx(row["probability"])
+
+
+def test_predict_of_too_many_images_or_both_columns_is_refused(model: Served, files: list[bytes]) -> None:
+    with pytest.raises(MlflowException, match="a request may hold at most 1,024 images; got 1,025"):
+        predict(model, "image", [files[0]] * 1025)
+    with pytest.raises(MlflowException, match="must have one of the columns image .* and array"):
+        model.model.predict(pd.DataFrame({"image": [files[0]], "array": [ARRAY]}))
+
+
+def test_native_flavour_loads_without_running_code_of_the_model(
+    project: Project, files: list[bytes], model: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second is the one that MLflow 3.17 reads: it then looks through the archive for anything pickled.
+    for name in ("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"):
+        monkeypatch.setenv(name, "false")
+    with registry.checked(project.tracking, registry.find(project.tracking, NAME, 3)) as folder:
+        graph = mlflow.pytorch.load_model(folder.as_uri())
+    images = np.stack([decode(file, Preprocess(3, 8, 8)) for file in files])
+    with torch.inference_mode():
+        probabilities = graph(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(probabilities.max(1), model.answer(files)["probability"], atol=1e-6)
+
+
 @pytest.fixture
 def server(project: Project) -> Iterator[str]:
     """The address of a server that was started with MLflow's plain command, from the project's folder."""
-    client = project.tracking.client
-    client.set_registered_model_alias(NAME, "champion", "3")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", f"models:/{NAME}@champion"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with Path("server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(address, process)
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "3")
+    with serving_process.plain(NAME) as address:
         yield address
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-
-
-def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"{address}/ping", timeout=5):  # noqa: S310 (our own server)
-                return
-        except (URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError(Path("server.log").read_text(encoding="utf-8"))
-
-
-def ask(address: str, content: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of a request."""
-    body = json.dumps(content).encode()
-    request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})  # noqa: S310
-    try:
-        with urlopen(request, timeout=60) as response:  # noqa: S310
-            return response.status, json.load(response)
-    except HTTPError as error:
-        return error.code, json.load(error)
 
 
 def text(data: bytes) -> str:
@@ -164,15 +195,20 @@ def test_server_answers_as_predict_does_and_survives_bad_requests(
     expected = model.answer(files).to_dict("records")
     assert ask(server, good) == (200, {"predictions": expected})
     one = {"dataframe_records": [{"image": text(files[3])}]}
-    assert ask(server, one) == (200, {"predictions": [pytest.approx(expected[3])]})
+    status, answer = ask(server, one)
+    assert (status, answer["predictions"][0]["label"]) == (200, expected[3]["label"])
+    assert answer["predictions"][0]["model"] == f"{NAME}/3"
+    array = {"dataframe_records": [{"array": ARRAY}], "params": {"probabilities": True}}
+    assert list(ask(server, array)[1]["predictions"][0]["probabilities"]) == ["left", "right", "top"]
     for content, sentence in (
         ({"dataframe_records": [{"image": text(files[0])}, {"image": text(b"no")}]}, "image 2 of 2: it is no image"),
         ({"dataframe_records": [{"image": text(files[0][:50])}]}, "image 1 of 1: it can't be decoded"),
         ({"dataframe_records": [{"image": ""}]}, "image 1 of 1: it is empty"),
         ({"dataframe_records": [{"image": "a"}]}, "base64"),
         ({"dataframe_records": [{"image": None}]}, "image"),
-        ({"dataframe_records": [{"picture": text(files[0])}]}, "missing inputs"),
+        ({"dataframe_records": [{"picture": text(files[0])}]}, "must have one of the columns image"),
         ({"dataframe_records": []}, "image"),
+        ({"dataframe_records": [{"array": [[300]]}]}, "image 1 of 1: its pixels must be whole numbers"),
         ({"inputs": [text(files[0])]}, "image"),
     ):
         status, answer = ask(server, content)
@@ -180,3 +216,22 @@ def test_server_answers_as_predict_does_and_survives_bad_requests(
         assert sentence in answer["message"]
     assert ask(server, good) == (200, {"predictions": expected})
     assert sorted(path.name for path in Path().iterdir()) == ["data", "mlruns", "params.yaml", "server.log"]
+
+
+@pytest.mark.slow
+def test_podium_serve_answers_and_refuses_what_is_too_large(
+    project: Project, model: Served, files: list[bytes]
+) -> None:
+    text_of_params = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text_of_params + "serve: {max_request_mb: 0.02}\n", encoding="utf-8")
+    good = {"dataframe_split": {"columns": ["image"], "data": [[text(data)] for data in files[:8]]}}
+    with serving_process.podium("--alias", "challenger") as server:
+        assert ask(server, good) == (200, {"predictions": model.answer(files[:8]).to_dict("records")})
+        for content in (b"x" * 20_001, b"x" * 400_000):
+            status, answer = ask(server, content)
+            assert status == 413
+            assert "a request may have at most 20,000 bytes (serve.max_request_mb); got" in answer["message"]
+        assert ask(server, b"{")[0] == 400
+        assert ask(server, good)[0] == 200
+    log = Path("server.log").read_text(encoding="utf-8")
+    assert f"{NAME} version 3 at http://127.0.0.1:" in log

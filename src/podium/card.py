@@ -1,17 +1,14 @@
-"""What a registered model says of itself: model.json inside it, and a page of Markdown in the registry."""
+"""What a registered model says of itself: model.json and card.md inside it, and a shorter page in the registry."""
 
-import base64
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from podium.decode import Preprocess, encode_png
+from podium.dataset import DatasetInfo
+from podium.decode import Preprocess
 from podium.trained import TrainedModel
 
-ANSWERS = 8
-"""Images stored in the model with their right answers: enough to see that it works, few enough to stay small."""
+MAX_IMAGES = 1024
+"""Of a request to a server: as files of the largest size taken they are read one by one, as pixels they are small."""
 
 
 def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) -> dict[str, Any]:
@@ -19,24 +16,71 @@ def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) ->
     return {
         "classes": trained.classes,
         "preprocess": spec.to_dict(),
+        "max_images": MAX_IMAGES,
         "metrics": metrics,
         "trained": asdict(trained),
     }
 
 
-def right_answers(
-    images: NDArray[np.uint8], probabilities: NDArray[np.float32], classes: list[str]
-) -> list[dict[str, Any]]:
-    """answers.json of the registered model: image files in base64 and what evaluation answered for them."""
-    best = probabilities.argmax(axis=1)
-    return [
-        {
-            "image": base64.b64encode(encode_png(images[i])).decode(),
-            "label": classes[best[i]],
-            "probability": float(probabilities[i, best[i]]),
-        }
-        for i in range(min(ANSWERS, len(images)))
+@dataclass(frozen=True)
+class Story:
+    """What the card tells besides the model itself."""
+
+    metrics: dict[str, float]
+    """metrics.json of the evaluation."""
+    classes: list[dict[str, str]]
+    """per_class.csv of the evaluation."""
+    info: DatasetInfo
+    chosen: dict[str, Any]
+    """config.json of the selection."""
+
+
+def page(trained: TrainedModel, spec: Preprocess, story: Story, tags: dict[str, str]) -> str:
+    """The card inside the model: data, figures with intervals, classes, limits, how it was chosen, where it is from."""
+    info, chosen, metrics = story.info, story.chosen, story.metrics
+    counts = ", ".join(f"{name} {sum(per_class.values()):,}" for name, per_class in info.counts.items())
+    fresh = ", ".join(f"{value:.4f}" for value in chosen.get("values", [])) or "none"
+    lines = [
+        "# Model card",
+        "",
+        "## Data",
+        "",
+        f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on train and val, measured on test,"
+        " which stayed sealed until then.",
+        f"Digest `{info.digest}`.",
+        "",
+        "## Figures on the sealed images",
+        "",
+        f"Accuracy {metrics['accuracy']:.4f} ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}) of"
+        f" {metrics['count']:,.0f} images, macro F1 {metrics['macro_f1']:.4f}, expected calibration error"
+        f" {metrics['ece']:.4f}, negative log likelihood {metrics['nll']:.4f}.",
+        "",
+        "| class | images | precision | recall | interval |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
+            f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
+            for row in story.classes
+        ),
+        "",
+        "## Limits",
+        "",
+        f"Takes one image file of at most {spec.max_bytes:,} bytes and {spec.max_pixels:,} pixels, and makes it"
+        f" {spec.channels}x{spec.height}x{spec.width}. It always answers one of the classes above: an image of anything"
+        " else gets one of them too. The figures hold for images like those of the source; other cameras, scanners or"
+        " times were not measured.",
+        "",
+        "## How it was chosen",
+        "",
+        f"Trial {trained.trial} of study `{trained.study}` ({chosen.get('metric', 'accuracy')} {chosen.get('value')} in"
+        f" the search), run again on fresh seeds: {fresh}. {_settings(trained.recipe['model'])};"
+        f" {_settings(trained.recipe['train'])}.",
+        "",
+        "## Where it is from",
+        "",
+        *(f"- {name}: `{value}`" for name, value in sorted(tags.items()) if value),
     ]
+    return "\n".join(lines) + "\n"
 
 
 def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from podium import entry
-from podium.verbs import gc, history, predict, promote, rollback, sync
+from podium.verbs import gc, history, lineage, predict, promote, relocate, reproduce, rollback, serve, sync, verify
 
 
 class Verb(Protocol):
@@ -26,16 +26,31 @@ class Verb(Protocol):
         """Do it. Raises PodiumError, whose exit code becomes the command's."""
 
 
-VERBS: tuple[Verb, ...] = (promote, rollback, history, predict, sync, gc)
+VERBS: tuple[Verb, ...] = (
+    promote,
+    rollback,
+    history,
+    predict,
+    serve,
+    lineage,
+    verify,
+    reproduce,
+    relocate,
+    sync,
+    gc,
+)
 
 EPILOG = """\
 Run it in the project's root: register.name and tracking.uri come from params.yaml there.
 
 examples:
-  podium promote                         make what was registered last the champion, if it is not worse
+  podium promote                         make what was registered last the champion, if the gate sees evidence
   podium rollback --reason "too slow"    go back to the champion before
   podium history                         who was champion when, and why
   podium predict scan.png                ask the champion
+  podium serve                           the same over HTTP
+  podium lineage 7                       where version 7 comes from
+  podium reproduce 7                     make it again, bit for bit
   podium sync --check                    does MLflow show exactly what the studies hold?
   podium gc --dry-run                    checkpoints that nobody needs
 

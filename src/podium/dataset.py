@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from podium import openings
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
@@ -75,11 +76,13 @@ def open_split(folder: Path) -> Split:
     return _open(folder, about)
 
 
-def open_sealed(folder: Path, reader: Literal["evaluate", "gate"]) -> Split:
-    """Open the sealed test split as `reader`. Raises RefusedError for another reader."""
+def open_sealed(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:
+    """Open the sealed test split as `reader`; the opening is counted. Raises RefusedError for another reader."""
     if reader not in ("evaluate", "gate"):
         raise RefusedError(f"{folder} opens for evaluate and gate only; got {reader!r}")
-    return _open(folder, _about(folder))
+    about = _about(folder)
+    openings.record(about["digest"], reader, purpose)
+    return _open(folder, about)
 
 
 @dataclass(frozen=True)

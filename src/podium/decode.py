@@ -76,6 +76,26 @@ def decode(data: bytes, spec: Preprocess) -> NDArray[np.uint8]:
         raise BadImage(f"it can't be decoded: {str(error) or type(error).__name__}") from None
 
 
+def decode_array(pixels: Any, spec: Preprocess) -> NDArray[np.uint8]:
+    """Raw pixels as `decode` makes them of a file: (height, width) or (height, width, 1, 3 or 4) of 0 to 255.
+
+    Lists of whole numbers or a NumPy array; a fourth channel is alpha. Raises BadImage.
+    """
+    try:
+        array = np.asarray(pixels)
+    except ValueError:
+        raise BadImage("its rows are not all of one length") from None
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if (array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise BadImage(f"it must be (height, width) or (height, width, 1, 3 or 4); got {array.shape}")
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
+        raise BadImage("its pixels must be whole numbers from 0 to 255")
+    image = Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+    _check_size(image, spec)
+    return _pixels(image, spec)
+
+
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """The opposite of `decode` for an image of the model's own shape (1 or 3, H, W): a PNG, which loses nothing."""
     pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))

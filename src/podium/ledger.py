@@ -14,26 +14,23 @@ A move is three writes: the entry, the alias, the head. What a crash leaves is t
 | yes                  | another            | moved by hand after a crash        | an entry says so      |
 """
 
-import getpass
 import hashlib
 import json
-import socket
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from podium.claims import claimed
 from podium.errors import InputError, RefusedError
+from podium.openings import now, who
 
 ALIAS = "champion"
 PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
-LONGEST = 4900
-"""Characters of an entry: a database keeps 5,000 of a registered model's tag."""
-LONGEST_REASON = 1000
-"""Characters of a reason; leaves room for the rest of the entry."""
+LONGEST, LONGEST_REASON = 4900, 1000
+"""Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
 
 Action = Literal["promote", "rollback", "by hand"]
 
@@ -82,7 +79,6 @@ class Ledger:
 
     name: str
     entries: tuple[Entry, ...]
-    """In order."""
     texts: tuple[str, ...]
     """The same as they are stored."""
     head: int
@@ -163,11 +159,12 @@ def read(client: MlflowClient, name: str) -> Ledger:
 def move(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
     """Append `entry` to `ledger` as it was just read, then move the alias; returns the entry as written.
 
-    Raises RefusedError where somebody else appended meanwhile, InputError for too long a reason.
+    Raises RefusedError where somebody else moves or has moved it meanwhile, InputError for too long a reason.
     """
-    written = _append(client, ledger, entry)
-    client.set_registered_model_alias(ledger.name, ALIAS, str(written.target))
-    _set_head(client, ledger.name, written)
+    with claimed(client, ledger.name):
+        written = _append(client, ledger, entry)
+        client.set_registered_model_alias(ledger.name, ALIAS, str(written.target))
+        _set_head(client, ledger.name, written)
     return written
 
 
@@ -175,20 +172,28 @@ def settle(client: MlflowClient, name: str) -> tuple[Ledger, list[str]]:
     """Make alias and entries agree after a crash or a move by hand; returns the ledger and a sentence for each step."""
     ledger = read(client, name)
     notes = [f"warning: {problem}" for problem in ledger.problems()]
-    state = ledger.state()
-    if state == "whole":
+    if ledger.state() == "whole":
         return ledger, notes
+    with claimed(client, name):
+        notes += _settle(client, read(client, name))
+    return read(client, name), notes
+
+
+def _settle(client: MlflowClient, ledger: Ledger) -> list[str]:
+    state, name = ledger.state(), ledger.name
+    if state == "whole":  # what looked like a crash was a move under way
+        return []
     if state == "by hand" or (state == "before alias" and not _exists(client, name, ledger.recorded)):
         found = Entry("by hand", ledger.recorded, ledger.champion, "the alias was moved outside of podium")
         _set_head(client, name, _append(client, ledger, found))
-        notes.append(f"champion was moved by hand from {word(ledger.recorded)} to {word(ledger.champion)}: recorded")
-        return read(client, name), notes
+        return [f"champion was moved by hand from {word(ledger.recorded)} to {word(ledger.champion)}: recorded"]
     last = ledger.entries[-1]
     if state == "before alias":
         client.set_registered_model_alias(name, ALIAS, str(last.target))
-        notes.append(f"finished the {last.action} of version {last.target} that was interrupted ({last.at})")
     _set_head(client, name, last)
-    return read(client, name), notes
+    if state == "before head":
+        return []
+    return [f"finished the {last.action} of version {last.target} that was interrupted ({last.at})"]
 
 
 def checked_reason(reason: str) -> str:
@@ -209,17 +214,26 @@ def _append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
         entry,
         broken="; ".join(ledger.problems())[:1000],
         number=len(ledger.entries) + 1,
-        at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        who=_who(),
+        at=now(),
+        who=who(),
         previous=digest(ledger.texts[-1]) if ledger.texts else "",
     )
     text = written.text()
     if len(text) > LONGEST:
         raise InputError(f"an entry of the ledger must have at most {LONGEST} characters; got {len(text)}")
-    if len(read(client, ledger.name).entries) != len(ledger.entries):
-        raise RefusedError(f"somebody else has just moved {ledger.name}'s champion; look at `podium history`")
+    found = read(client, ledger.name)
+    if found.texts != ledger.texts or found.champion != ledger.champion:
+        raise _moved(ledger.name, found)
     client.set_registered_model_tag(ledger.name, f"{PREFIX}{written.number:06d}", text)
     return written
+
+
+def _moved(name: str, found: Ledger) -> RefusedError:
+    by = f" by {found.entries[-1].who} at {found.entries[-1].at}" if found.entries else ""
+    return RefusedError(
+        f"{name}'s champion has just been moved to {word(found.champion)}{by}: nothing was moved here; look at"
+        " `podium history` and run again"
+    )
 
 
 def _set_head(client: MlflowClient, name: str, entry: Entry) -> None:
@@ -234,11 +248,3 @@ def _exists(client: MlflowClient, name: str, number: int | None) -> bool:
             raise
         return False
     return True
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user that has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -101,7 +101,7 @@ def measure(
         accuracy_low=low,
         accuracy_high=high,
         macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
-        ece=sum(b.count * abs(b.confidence - b.accuracy) for b in calibration if b.count) / len(labels),
+        ece=_expected_error(calibration),
         nll=_negative_log_likelihood(labels, probabilities),
         per_class=_per_class(labels, predicted, classes, confidence),
         calibration=calibration,
@@ -119,6 +119,16 @@ def interval(successes: int, trials: int, confidence: float) -> tuple[float, flo
         return 0.0, 1.0
     found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
+    """Expected calibration error of answers given with `confidence` (N,), of which `right` (N,) are right."""
+    return _expected_error(_calibration(confidence, right, bins))
+
+
+def _expected_error(calibration: tuple[CalibrationBin, ...]) -> float:
+    count = sum(b.count for b in calibration)
+    return sum(b.count * abs(b.confidence - b.accuracy) for b in calibration if b.count) / count
 
 
 def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: int) -> None:

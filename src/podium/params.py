@@ -3,6 +3,7 @@
 Every problem is reported at once, each with its dotted path, the rule and what was got.
 """
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
@@ -13,13 +14,16 @@ from podium import problems
 from podium.dimension import Dimension, space_problems
 from podium.errors import InputError
 from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.sections.gate import GateParams
 from podium.sections.neutral import RuntimeParams, TrackingParams
 from podium.sections.outcome import EvaluateParams, RegisterParams, RetrainParams
 from podium.sections.prepare import PrepareParams
 from podium.sections.search import SearchParams, SelectParams
+from podium.sections.serve import ServeParams
 
 __all__ = [
     "EvaluateParams",
+    "GateParams",
     "Params",
     "PrepareParams",
     "RegisterParams",
@@ -27,6 +31,7 @@ __all__ = [
     "RuntimeParams",
     "SearchParams",
     "SelectParams",
+    "ServeParams",
     "TrackingParams",
     "known_fields",
     "load",
@@ -47,6 +52,8 @@ class Params(BaseModel):
     retrain: RetrainParams = RetrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
+    gate: GateParams = GateParams()
+    serve: ServeParams = ServeParams()
     tracking: TrackingParams = TrackingParams()
     runtime: RuntimeParams = RuntimeParams()
 
@@ -99,3 +106,27 @@ def known_fields() -> list[str]:
         for field in section.model_fields
     ]
     return [*sections, *fields]
+
+
+def flat(text: str) -> dict[str, object]:
+    """What YAML text sets, by dotted name, `section.field`; unchecked. Raises InputError where it is not YAML."""
+    return {f"{section}.{name}": value for section, fields in _raw(text).items() for name, value in fields.items()}
+
+
+def with_values(text: str, values: dict[str, object]) -> str:
+    """YAML text with the fields of the dotted names in `values` replaced; comments are lost. Raises as `flat`."""
+    raw = _raw(text)
+    for name, value in values.items():
+        section, field = name.split(".", 1)
+        raw[section] = {**raw.get(section, {}), field: value}
+    return json.dumps(raw, indent=2) + "\n"  # JSON is YAML
+
+
+def _raw(text: str) -> dict[str, dict[str, object]]:
+    try:
+        raw = YAML(typ="safe", pure=True).load(text) or {}
+    except YAMLError as error:
+        raise InputError(f"params.yaml is not YAML: {problems.syntax(error)}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"params.yaml must hold sections such as `search:`; got {type(raw).__name__}")
+    return {str(section): fields or {} for section, fields in raw.items()}

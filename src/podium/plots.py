@@ -39,7 +39,7 @@ def draw_confusion(path: Path, metrics: Metrics) -> None:
     _name_classes(axes, classes)
     if len(classes) <= COUNTED:
         _write_counts(axes, metrics.confusion, shares)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_calibration(path: Path, metrics: Metrics) -> None:
@@ -53,7 +53,7 @@ def draw_calibration(path: Path, metrics: Metrics) -> None:
     below.set(xlabel="confidence", ylabel="images", yscale="log", xlim=(0, 1), ylim=(0.5, None))
     below.yaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)  # inside it would hide a bin
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
@@ -78,14 +78,15 @@ def _widths(bins: Sequence[CalibrationBin]) -> list[float]:
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
     step = -(-len(classes) // NAMED)
     ticks = range(0, len(classes), step)
-    names = [_short(classes[t]) for t in ticks]
+    names = [short(classes[t]) for t in ticks]
     size = 9 if len(ticks) <= 20 else 7
     upright = max(len(name) for name in names) <= 3 and len(ticks) <= 20
     axes.set_xticks(ticks, names, rotation=0 if upright else 90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A class name as pictures have room for it."""
     name = " ".join(name.split())
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -98,7 +99,8 @@ def _write_counts(axes: Axes, confusion: NDArray[np.int64], shares: NDArray[np.f
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as a PNG file that is the same for the same picture."""
     with warnings.catch_warnings():
         # A class name in a script that matplotlib's font lacks is drawn as boxes; the CSV files have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)

@@ -4,9 +4,10 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pandas.errors import Pandas4Warning
@@ -24,17 +25,45 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 SERVING = Path(__file__).with_name("serving.py")
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "torch")
 """What serving.py and decode.py import, and nothing else."""
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(DataType.binary, "image", required=False),
+            ColSpec(AnyType(), "array", required=False),  # type: ignore[no-untyped-call]
+        ]
+    ),
+    outputs=Schema(
+        [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability"), ColSpec(DataType.string, "model")]
+    ),
+    params=ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
+)
 IDENTITY = "identity"
 """Tag: digest of everything that makes two registrations the same one."""
 FILES = "files"
 """Tag: SHA-256 of every file of the model, MLflow's own files too."""
+
+
+class _BothFlavors:
+    """What Model.log takes for a flavour: the served model, and the same graph as MLflow's native PyTorch flavour.
+
+    `mlflow.pytorch.load_model` gives the graph without running any code of the model's.
+    """
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, **served_model: Any) -> None:
+        """Write the model to `path`."""
+        mlflow.pyfunc.save_model(path, mlflow_model=mlflow_model, **served_model)
+        torch_version = package_versions("torch")["torch"]
+        mlflow_model.add_flavor("pytorch", model_data="artifacts/model", pytorch_version=torch_version, code=None)
+        mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
 @dataclass(frozen=True)
@@ -81,15 +110,12 @@ def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str
         warnings.simplefilter("ignore", Pandas4Warning)  # MLflow 3.17 compares an index with a range
         Model.log(  # what log_model calls; log_model itself would need the run to be running again
             artifact_path=None,
-            flavor=mlflow.pyfunc,
+            flavor=_BothFlavors,
             run_id=run_id,
             model_id=made.model_id,
             python_model=str(SERVING),
             artifacts={"model": str(bundle)},
-            signature=ModelSignature(
-                inputs=Schema([ColSpec(DataType.binary, "image")]),
-                outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability")]),
-            ),
+            signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [example]}),
             pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
         )
@@ -135,8 +161,21 @@ def load(tracking: Tracking, version: Version) -> served.Served:
 
     Raises PodiumError where it can't be fetched or loaded.
     """
-    files = json.loads(version.tags[FILES]) if FILES in version.tags else None
-    return served.load(tracking, f"models:/{version.name}/{version.number}", str(version), files)
+    return served.load(tracking, _uri(version), str(version), _files(version))
+
+
+def checked(tracking: Tracking, version: Version) -> AbstractContextManager[Path]:
+    """A copy of the model's files for the time of a block. Raises as `load` does."""
+    return served.checked(tracking, _uri(version), str(version), _files(version))
+
+
+def _uri(version: Version) -> str:
+    return f"models:/{version.name}/{version.number}"
+
+
+def _files(version: Version) -> dict[str, str] | None:
+    files: dict[str, str] | None = json.loads(version.tags[FILES]) if FILES in version.tags else None
+    return files
 
 
 def version_numbers(tracking: Tracking, name: str) -> list[int]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ import pandas as pd
 
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.export import PARITY_LIMIT, compare_digests, file_digests, largest_difference
+from podium.reference import pixel_digest
 from podium.tracking import Tracking
 
 # isort: split
@@ -46,18 +47,28 @@ class Served:
     model: PyFuncModel
     stored: list[dict[str, Any]]
     """Image files in base64 with the label and probability that evaluation answered."""
+    size: int
+    """Bytes of all its files."""
+    classes: list[str]
+    """In the order of the graph's outputs."""
 
-    def answer(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """A row of `label` and `probability` for each image file. Raises InputError naming the bad ones."""
+    def answer(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
+
+        With `probabilities` a column of that name holds the probability of each class by its name.
+        """
+        frame = pd.DataFrame({"image": pd.Series(list(images), dtype=object)})
         try:
-            answers = self.model.predict(pd.DataFrame({"image": pd.Series(list(images), dtype=object)}))
+            answers = self.model.predict(frame, params={"probabilities": probabilities})
         except MlflowException as error:
             raise InputError(error.message) from None
         return cast(pd.DataFrame, answers)
 
     def check_answers(self) -> None:
         """Ask for the images stored in the model. Raises RefusedError where it does not answer as it once did."""
-        got = self.answer([base64.b64decode(row["image"]) for row in self.stored])
+        files = [base64.b64decode(row["image"]) for row in self.stored]
+        self._check_decoding(files)
+        got = self.answer(files)
         labels = [row["label"] for row in self.stored]
         wrong = sum(one != other for one, other in zip(got["label"], labels, strict=True))
         off = largest_difference(got["probability"].to_numpy(), np.array([row["probability"] for row in self.stored]))
@@ -67,27 +78,56 @@ class Served:
                 f" {wrong} get another label, and a probability differs by {off:.2g}"
             )
 
+    def _check_decoding(self, files: list[bytes]) -> None:
+        inside = self.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+        known = [(file, row["decoded"]) for file, row in zip(files, self.stored, strict=True) if "decoded" in row]
+        other = sum(pixel_digest(inside.decode(file, inside.spec)) != digest for file, digest in known)
+        if other:
+            raise RefusedError(
+                f"{self.name} does not decode image files as it did when it was registered: {other} of {len(known)} of"
+                " another size or mode come out with other pixels; is another Pillow installed?"
+            )
+
 
 def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> Served:
     """Fetch the model at `uri`, check its files against the digests `files`, and load it.
 
     Raises RefusedError naming the files that differ, PodiumError where it can't be fetched or loaded.
     """
-    try:
-        # From a copy: what was checked is what is loaded, and loading leaves no compiled files in the store.
-        with fetched(tracking, uri) as folder:
+    with checked(tracking, uri, name, files) as folder:
+        try:
+            inside = folder / "artifacts/model"
+            stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
+            classes = json.loads((inside / "model.json").read_text(encoding="utf-8"))["classes"]
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            return Served(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes)
+        except Exception as error:  # a disk, a damaged file, an import: each has its own
+            raise _not_loaded(name, error) from error
+
+
+@contextmanager
+def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> Iterator[Path]:
+    """A copy of the model at `uri` whose files have the digests `files`; it goes when the block ends.
+
+    From a copy: what was checked is what is loaded, and loading leaves no compiled files in the store. Raises
+    RefusedError naming the files that differ, PodiumError where it can't be fetched.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(fetched(tracking, uri))
             found = digests(folder)
-            if not found:
-                raise PodiumError(f"{name} can't be loaded: {GONE}")
-            problems = compare_digests(files, found) if files is not None else ""
-            if problems:
-                raise RefusedError(f"{name} is not as it was registered: {problems}")
-            stored = json.loads((folder / "artifacts/model/answers.json").read_text(encoding="utf-8"))
-            return Served(name, mlflow.pyfunc.load_model(folder.as_uri()), stored)
-    except PodiumError:
-        raise
-    except Exception as error:  # a store, a disk, a network, a damaged file: each has its own
-        raise PodiumError(f"{name} can't be loaded: {error}") from error
+        except Exception as error:  # a store, a disk, a network: each has its own
+            raise _not_loaded(name, error) from error
+        if not found:
+            raise PodiumError(f"{name} can't be loaded: {GONE}")
+        problems = compare_digests(files, found) if files is not None else ""
+        if problems:
+            raise RefusedError(f"{name} is not as it was registered: {problems}")
+        yield folder
+
+
+def _not_loaded(name: str, error: Exception) -> PodiumError:
+    return PodiumError(f"{name} can't be loaded: {error}")
 
 
 @contextmanager

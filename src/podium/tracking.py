@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sqlite3
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from podium import paths
+from podium import paths, relocation
 from podium.errors import PodiumError
 from podium.locks import locked
 from podium.params import TrackingParams
@@ -41,21 +43,32 @@ def resolve_uri(uri: str) -> str:
     return uri
 
 
+def database(uri: str) -> Path | None:
+    """The SQLite file of a tracking URI; None: the store is a server."""
+    uri = resolve_uri(uri)
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
 def connect(params: TrackingParams) -> Tracking:
     """Open the store of `params.uri`, made on first use, and its experiment.
 
     A fresh SQLite store runs its migrations on first use and two processes doing so at once break it: hence the lock.
     """
     uri = resolve_uri(params.uri)
-    local = uri.startswith(SQLITE)
-    folder = Path(uri.removeprefix(SQLITE)).parent if local else paths.mlruns()
+    local = database(params.uri)
+    folder = local.parent if local else paths.mlruns()
     # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         with locked(folder / "mlflow.lock", wait=True):
+            if local and (followed := relocation.relocate(local, params.experiment)):
+                move, count = followed
+                print(
+                    f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr
+                )
             client = MlflowClient(uri, registry_uri=uri)
             return Tracking(client, uri, _experiment(client, params.experiment, folder if local else None))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {' '.join(str(error).split())[:300]}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"

@@ -48,8 +48,9 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
     info = _prepare(PrepareParams(), tmp_path)
 
     assert set(_bytes(tmp_path / "prepared")) == SHIPPED
@@ -82,7 +83,10 @@ def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:
     assert info.std == pytest.approx((train.images / 255).std(axis=(0, 2, 3)).tolist())
 
 
-def test_prepare_keeps_the_sources_own_test_split_sealed(tmp_path: Path, params: PrepareParams) -> None:
+def test_prepare_keeps_the_sources_own_test_split_sealed(
+    tmp_path: Path, params: PrepareParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
     info = _prepare(params, tmp_path)
 
     images, _ = idx.pixels(4, seed=2)

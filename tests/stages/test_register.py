@@ -142,6 +142,9 @@ def test_register_never_opens_the_sealed_images(fresh: Project) -> None:
         ("retrained/model.json", "dvc repro retrain"),
         ("evaluated/metrics.json", "dvc repro evaluate"),
         ("evaluated/reference.npz", "dvc repro evaluate"),
+        ("evaluated/per_class.csv", "dvc repro evaluate"),
+        ("selected/config.json", "dvc repro select"),
+        ("prepared/dataset.json", "dvc repro prepare"),
     ],
 )
 def test_register_without_an_earlier_stage_names_its_command(fresh: Project, missing: str, command: str) -> None:
@@ -161,9 +164,9 @@ def test_register_into_a_store_that_lost_the_run_says_what_to_do(fresh: Project)
 def test_registered_graph_gives_evaluations_probabilities_for_the_raw_pixels(fresh: Project) -> None:
     registered.register(fresh)
     source = fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://")
-    graph = Path(source) / "artifacts/model/graph.pt2"
+    graph = Path(source) / "artifacts/model/model.pt2"
     manifest = json.loads(graph.with_name("manifest.json").read_text(encoding="utf-8"))
-    assert hashlib.sha256(graph.read_bytes()).hexdigest() == manifest["graph.pt2"]
+    assert hashlib.sha256(graph.read_bytes()).hexdigest() == manifest["model.pt2"]
     with np.load(fresh.path("evaluated") / "reference.npz", allow_pickle=False) as reference:
         np.testing.assert_allclose(load_graph(graph)(reference["images"]), reference["probabilities"], atol=1e-5)
     assert torch.is_grad_enabled()

@@ -31,7 +31,7 @@ def evaluate(
     the model is not one for these images, PodiumError where MLflow can't be told.
     """
     about, model = TrainedModel.load(retrained)
-    split = open_sealed(sealed / "test", "evaluate")
+    split = open_sealed(sealed / "test", "evaluate", f"run {about.run_id}")
     _check(about, split, retrained)
     probabilities = predict_probabilities(model, split.images)
     metrics = measure(

@@ -1,5 +1,6 @@
 """register: the trained model, proved equal to what was evaluated, becomes a version in the registry."""
 
+import csv
 import hashlib
 import json
 import shutil
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from podium import card, decode, entry, export, lineage, paths, registry, served, tracking
-from podium.dataset import write_json
+from podium import card, decode, entry, export, lineage, origin, paths, reference, registry, served, tracking
+from podium.dataset import DatasetInfo, write_json
 from podium.errors import InputError, RefusedError
 from podium.params import RegisterParams, TrackingParams, load
 from podium.registry import Version
@@ -28,63 +29,82 @@ LOST = (
 
 
 @dataclass(frozen=True)
+class Folders:
+    """Where the stages before left what is registered."""
+
+    prepared: Path
+    selected: Path
+    retrained: Path
+    evaluated: Path
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What evaluate left: its measures, and its answers for the first sealed images."""
 
     metrics: dict[str, float]
+    classes: list[dict[str, str]]
+    """per_class.csv"""
     images: NDArray[np.uint8]
     """(N, C, H, W)"""
     probabilities: NDArray[np.float32]
     """(N, classes)"""
     digest: str
-    """SHA-256 of the three."""
+    """SHA-256 of measures, images and probabilities."""
 
 
-def register_stage(
-    params: RegisterParams, tracking_params: TrackingParams, retrained: Path, evaluated: Path, out: Path
-) -> Version:
-    """Register the model of `retrained` as a version of `params.name` with the alias `challenger`; write version.json.
+def register_stage(params: RegisterParams, tracking_params: TrackingParams, folders: Folders, out: Path) -> Version:
+    """Register the model of `folders` as a version of `params.name` with the alias `challenger`; write version.json.
 
     Where the latest version is this very model, that one is completed. Raises RefusedError where the loaded model, the
-    exported graph or the served model does not answer as `evaluated` recorded; then nothing is registered.
+    exported graph or the served model does not answer as evaluation recorded; then nothing is registered.
     """
-    trained, model = TrainedModel.load(retrained)
-    evaluation = read_evaluation(evaluated)
+    trained, model = TrainedModel.load(folders.retrained)
+    evaluation = read_evaluation(folders.evaluated)
     spec = decode.Preprocess(*trained.shape)
     check_decoding(evaluation.images, spec)
     same = registry.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
     store = tracking.connect(tracking_params)
+    story = card.Story(
+        evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
+    )
+    tags = _tags(trained, evaluation, same)
     with tempfile.TemporaryDirectory(prefix="podium-") as folder, registry.mlflow_errors(LOST):
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
+        (bundle / "card.md").write_text(card.page(trained, spec, story, tags), encoding="utf-8")
+        export.write_manifest(bundle)
         version = registry.latest(store, params.name)
         if version is None or version.tags.get(registry.IDENTITY) != same:
-            version = _register(store, params.name, trained, evaluation, bundle, parity, same)
+            version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, registry.CHALLENGER, str(version.number))
     _write(out, version, trained)
-    print(f"{version} is the challenger; `podium promote` makes it the champion if it is not worse")
+    print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version
 
 
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
-    register_stage(params.register_, params.tracking, paths.RETRAINED, paths.EVALUATED, paths.REGISTERED)
+    folders = Folders(paths.PREPARED, paths.SELECTED, paths.RETRAINED, paths.EVALUATED)
+    register_stage(params.register_, params.tracking, folders, paths.REGISTERED)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """metrics.json and reference.npz of `folder`. Raises InputError where they are missing."""
-    metrics, reference = folder / "metrics.json", folder / "reference.npz"
-    for path in (metrics, reference):
+    """metrics.json, per_class.csv and reference.npz of `folder`. Raises InputError where they are missing."""
+    metrics, per_class, answers = (folder / name for name in ("metrics.json", "per_class.csv", "reference.npz"))
+    for path in (metrics, per_class, answers):
         if not path.is_file():
             raise InputError(f"{path} is missing: run `dvc repro evaluate`")
-    with np.load(reference, allow_pickle=False) as arrays:
+    with np.load(answers, allow_pickle=False) as arrays:
         images, probabilities = arrays["images"], arrays["probabilities"].astype(np.float32)
     text = metrics.read_text(encoding="utf-8")
     sha = hashlib.sha256(text.encode())
     sha.update(np.ascontiguousarray(images).tobytes())
     sha.update(np.ascontiguousarray(probabilities).tobytes())
-    return Evaluation(json.loads(text), images, probabilities, sha.hexdigest())
+    with per_class.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return Evaluation(json.loads(text), rows, images, probabilities, sha.hexdigest())
 
 
 def check_decoding(images: NDArray[np.uint8], spec: decode.Preprocess) -> None:
@@ -101,7 +121,7 @@ def check_decoding(images: NDArray[np.uint8], spec: decode.Preprocess) -> None:
 def write_bundle(
     bundle: Path, trained: TrainedModel, model: nn.Module, evaluation: Evaluation, spec: decode.Preprocess
 ) -> float:
-    """Write all that serving needs to `bundle`, once the graph is proved right; returns the largest difference.
+    """Write what serving needs to `bundle`, once the graph is proved right; returns the largest difference.
 
     Raises RefusedError where it is above `export.PARITY_LIMIT`.
     """
@@ -111,20 +131,26 @@ def write_bundle(
     parity = export.parity(model, bundle / export.GRAPH, evaluation.images, evaluation.probabilities)
     shutil.copyfile(decode.__file__, bundle / "decode.py")
     write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
-    write_json(
-        bundle / "answers.json", card.right_answers(evaluation.images, evaluation.probabilities, trained.classes)
-    )
-    export.write_manifest(bundle)
+    answers = reference.right_answers(evaluation.images, evaluation.probabilities, trained.classes)
+    answers += reference.converted_answers(model, evaluation.images, spec, trained.classes)
+    write_json(bundle / "answers.json", answers)
     return parity.largest
 
 
 def _register(
-    store: Tracking, name: str, trained: TrainedModel, evaluation: Evaluation, bundle: Path, parity: float, same: str
+    store: Tracking,
+    name: str,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    bundle: Path,
+    parity: float,
+    tags: dict[str, str],
 ) -> Version:
     """Log the model, ask it through its bytes as a server would, and only then create the version."""
     files = [decode.encode_png(image) for image in evaluation.images]
-    uri = registry.log(store, trained.run_id, bundle, files[0], same)
-    answers = served.load(store, uri, "the logged model").answer(files)
+    uri = registry.log(store, trained.run_id, bundle, files[0], tags[registry.IDENTITY])
+    model = served.load(store, uri, "the logged model")
+    answers = model.answer(files)
     best = evaluation.probabilities.argmax(axis=1)
     off = export.largest_difference(answers["probability"].to_numpy(), evaluation.probabilities.max(axis=1))
     wrong = int(np.count_nonzero(answers["label"].to_numpy() != np.array(trained.classes, dtype=object)[best]))
@@ -133,13 +159,23 @@ def _register(
             f"the model as it is served does not answer as evaluation recorded: {wrong} of {len(files)} labels and up"
             f" to {off:.2g} of probability differ; rounding explains {export.PARITY_LIMIT:g}. No version was made"
         )
-    tags = _tags(trained, evaluation, max(parity, off), same)
+    model.check_answers()
+    tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}", "lineage": _keep_origin(store, trained, tags)}
     return registry.create_version(
         store, name, trained.run_id, uri, tags, card.markdown(trained, evaluation.metrics, tags)
     )
 
 
-def _tags(trained: TrainedModel, evaluation: Evaluation, parity: float, same: str) -> dict[str, str]:
+def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> str:
+    """Put what makes the version again among its run's artifacts; returns the folder there."""
+    place = f"lineage/{tags[registry.IDENTITY][:12]}"
+    with tempfile.TemporaryDirectory(prefix="podium-") as folder:
+        origin.write(Path(folder))
+        store.client.log_artifacts(trained.run_id, folder, place)
+    return place
+
+
+def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str, str]:
     git = lineage.git_facts()
     versions = lineage.package_versions("torch", "mlflow", "optuna", "dvc")
     return {
@@ -153,11 +189,19 @@ def _tags(trained: TrainedModel, evaluation: Evaluation, parity: float, same: st
         "seed": str(trained.seed),
         "confirmation_seeds": ",".join(map(str, trained.confirmation_seeds)),
         "device": trained.device,
+        "threads": str(trained.threads),
         "weights_digest": trained.weights_digest,
         "evaluation_digest": evaluation.digest,
-        "parity_max_difference": f"{parity:.2g}",
         "accuracy": f"{evaluation.metrics['accuracy']:.6f}",
     } | {f"{package}_version": number for package, number in versions.items()}
+
+
+def _chosen(selected: Path) -> dict[str, Any]:
+    path = selected / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro select`")
+    chosen: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return chosen
 
 
 def _write(out: Path, version: Version, trained: TrainedModel) -> None:

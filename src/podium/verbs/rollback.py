@@ -1,21 +1,24 @@
-"""`podium rollback --reason "..."`."""
+"""`podium rollback [--to VERSION] --reason "..."`."""
 
 import argparse
 import sys
 
+from podium.verbs.arguments import version_number
 from podium.verbs.project import opened
 
 NAME = "rollback"
-HELP = "make the champion before the present one champion again"
+HELP = "make an earlier champion champion again"
 EXAMPLES = """\
-  podium rollback --reason "confuses 1 and 7 on the new scanner"
+  podium rollback --reason "confuses 1 and 7 on the new scanner"    the champion before the present one
+  podium rollback --to 3 --reason "the last good one"               version 3, which was champion once
 
 The earlier champion is loaded, its files are checked, and it must still give the right answers to the images stored in
-it. Exit code 1: it does not, or there is none; nothing moved."""
+it. Exit code 1: it does not (then the nearest one that does is named), or there is none; nothing moved."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The reason."""
+    """Where to, and the reason."""
+    parser.add_argument("--to", metavar="VERSION", type=version_number, help="default: the champion before")
     parser.add_argument("--reason", required=True, help="why; kept in the ledger for ever")
 
 
@@ -24,8 +27,10 @@ def run(arguments: argparse.Namespace) -> None:
     with opened() as (tracking, name):
         from podium import promotion
 
-        done = promotion.rollback(tracking, name, arguments.reason)
+        done = promotion.rollback(tracking, name, arguments.reason, arguments.to)
     for note in done.notes:
         print(f"podium: {note}", file=sys.stderr)
-    before = done.entry.source if done.entry else None
-    print(f"{done.version} is the champion again, in place of version {before}")
+    if done.entry is None:
+        print(f"{done.version} is the champion already")
+    else:
+        print(f"{done.version} is the champion again, in place of version {done.entry.source}")

@@ -1,0 +1,146 @@
+"""How often chance gets through the promotion gate, and how often a real difference does.
+
+Pairs of classifiers are drawn whose true accuracies are known: each sealed image falls to one of four cells (both
+right, only the new one, only the old one, both wrong). The gate's own rules decide on each pair, beside the bare `>=`
+that most pipelines have. Then the gate judges 10,000 sealed images through two registered models, and is timed.
+
+    python benchmarks/gate.py                writes docs/benchmarks/gate.md; some minutes
+    python benchmarks/gate.py --pairs 200    a first look
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import project
+from podium import paired, promotion
+from podium.gate import accuracy_check, compare
+from podium.params import GateParams
+
+OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/gate.md"
+LEVEL = 0.95
+MARGIN = 0.01
+SUPERIOR = GateParams(rule="superior", confidence=LEVEL)
+NON_INFERIOR = GateParams(rule="non_inferior", confidence=LEVEL, margin=MARGIN)
+RULES = ("bare >=", "superior", "non_inferior")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A pair's true behaviour."""
+
+    images: int
+    old: float
+    """Accuracy of the champion."""
+    difference: float
+    """Accuracy of the challenger minus that of the champion."""
+    disagree: float
+    """Share of images that exactly one of the two gets right."""
+
+    def draw(self, draw: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which images the challenger and the champion get right."""
+        gained, lost = (self.disagree + self.difference) / 2, (self.disagree - self.difference) / 2
+        cells = draw.choice(4, self.images, p=[self.old - lost, gained, lost, 1 - self.old - gained])
+        return (cells == 0) | (cells == 1), (cells == 0) | (cells == 2)
+
+
+NO_DIFFERENCE = (
+    Setting(267, 0.985, 0.0, 0.01),
+    Setting(267, 0.9, 0.0, 0.08),
+    Setting(1000, 0.95, 0.0, 0.03),
+    Setting(2000, 0.9, 0.0, 0.05),
+)
+WORSE_BY_THE_MARGIN = (
+    Setting(267, 0.985, -MARGIN, 0.012),
+    Setting(1000, 0.95, -MARGIN, 0.03),
+    Setting(2000, 0.9, -MARGIN, 0.05),
+)
+BETTER = (
+    Setting(267, 0.95, 0.02, 0.04),
+    Setting(267, 0.9, 0.06, 0.08),
+    Setting(1000, 0.95, 0.01, 0.03),
+    Setting(1000, 0.95, 0.02, 0.04),
+    Setting(2000, 0.9, 0.02, 0.05),
+    Setting(2000, 0.9, 0.03, 0.05),
+)
+
+
+def shares(setting: Setting, pairs: int) -> dict[str, float]:
+    """The share of pairs that each rule promotes."""
+    draw = np.random.default_rng(0)
+    promoted = dict.fromkeys(RULES, 0)
+    name = f"{setting.images} images, {setting.difference:+.3f}"
+    for _ in tqdm(range(pairs), name, leave=False, disable=None):
+        new, old = setting.draw(draw)
+        found = compare(NON_INFERIOR, new, old)
+        mcnemar = replace(found, p_value=paired.mcnemar(found.gained, found.lost))  # all that superior has of its own
+        promoted["bare >="] += int(new.sum() >= old.sum())
+        promoted["superior"] += accuracy_check(SUPERIOR, mcnemar).passed
+        promoted["non_inferior"] += accuracy_check(NON_INFERIOR, found).passed
+    return {rule: count / pairs for rule, count in promoted.items()}
+
+
+def table(title: str, settings: tuple[Setting, ...], pairs: int) -> list[str]:
+    """A section of the page."""
+    columns = ["images", "champion", "true difference", "they disagree on", *(f"`{rule}`" for rule in RULES)]
+    lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for setting in settings:
+        found = shares(setting, pairs)
+        cells = [f"{setting.images:,}", f"{setting.old:g}", f"{setting.difference:+g}", f"{setting.disagree:g}"]
+        lines.append("| " + " | ".join(cells + [f"{found[rule]:.1%}" for rule in RULES]) + " |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def timed(count: int) -> list[str]:
+    """Seconds of a whole judgement of `count` images through two registered models."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        os.chdir(folder)
+        store = project.make(folder, count)
+        images = promotion.Images(folder / "data/sealed", folder / "data/prepared")
+        loose = GateParams(min_accuracy=0, min_recall=0, max_calibration_error=1, max_recall_drop=1, max_latency_ms=1e6)
+        promotion.promote(store, project.NAME, 1, images, loose)
+        started, used = time.perf_counter(), time.process_time()
+        done = promotion.promote(store, project.NAME, 2, images, loose, dry_run=True)
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+        os.chdir(OUT.parents[2])
+    assert done.verdict is not None
+    sentence = (
+        f"{count:,} sealed images of 28x28 through two registered models, loading included: {seconds:.1f} s, of which"
+        f" this process computed {used:.1f} s (on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})."
+    )
+    return ["", "## Time", "", sentence, "", "```", done.verdict.table(), "```"]
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=1000, help="for each setting")
+    parser.add_argument("--sealed", type=int, default=10_000, help="images of the timed judgement")
+    arguments = parser.parse_args()
+    lines = [
+        "# The promotion gate against chance",
+        "",
+        f"Written by `python benchmarks/gate.py --pairs {arguments.pairs}`: the share of {arguments.pairs:,} simulated"
+        f" pairs that each rule promotes, at a confidence of {LEVEL:g}; the margin of `non_inferior` is {MARGIN:g}.",
+    ]
+    lines += table("No real difference: `superior` may promote 5 % at most", NO_DIFFERENCE, arguments.pairs)
+    title = "Worse by exactly the margin: `non_inferior` may promote 5 % at most"
+    lines += table(title, WORSE_BY_THE_MARGIN, arguments.pairs)
+    lines += table("Really better: the power", BETTER, arguments.pairs)
+    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")  # the rest takes longer than all of this
+    lines += timed(arguments.sealed)
+    print(lines[-4], flush=True)
+    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# The life of a champion, from training to a moved folder, with real commands in a clone of this repository.
+#
+#   docs/story/run.sh    writes docs/story/story.md; 5 to 10 minutes on two cores
+#
+# What it promotes is learnt from scikit-learn's digits in two settings of params.yaml, a poor one and a good one.
+set -uo pipefail
+here=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+out=$here/docs/story/story.md
+server=""
+trap '[ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
+export PATH=$here/.venv/bin:$PATH MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
+
+enter() { cd "$1" && export PYTHONPATH=$1/src; }
+say() { printf '\n%s\n' "$*" | tee -a "$out"; }
+# Run a command and write it down with what it says; a line for the exit code where it is not 0.
+run() {
+  local code
+  printf '\n```\n$ %s\n' "$*" | tee -a "$out"
+  bash -c "$*" >"$work/said" 2>&1
+  code=$?
+  sed -e "s#$work#~#g; s#$(id -un)@$(hostname)#you@here#g" "$work/said" | grep -v 'it/s\]\|?it/s\|^$' | cut -c1-400 | tee -a "$out"
+  [ $code -ne 0 ] && printf '(exit code %s)\n' $code | tee -a "$out"
+  printf '```\n' | tee -a "$out"
+}
+# Train and register with the settings given as a sed script on params.yaml; the log is not part of the story.
+train() {
+  sed -i "$1" params.yaml
+  git -c user.name=you -c user.email=you@here commit --quiet --all --message "$2"
+  dvc repro >"$work/repro.log" 2>&1 || { tail -30 "$work/repro.log"; exit 1; }
+  grep 'is the challenger' "$work/repro.log" | sed 's/^/    /' | tee -a "$out"
+}
+
+git clone --quiet "$here" "$work/project"
+enter "$work/project"
+printf '# A story\n\nWritten by `docs/story/run.sh`: every line below a `$` was printed by the command.\n' >"$out"
+
+say "## A first model"
+say "A deliberately poor setting: three epochs. There is no champion to compare with, so floors decide."
+train 's/n_trials: 100 /n_trials: 1 /; s/defaults_first: true/defaults_first: false/; s/top_k: 3/top_k: 1/; s/seeds: 3/seeds: 1/; s/train.learning_rate: {low: 1.0e-5, high: 1.0e-1/train.learning_rate: {low: 2.0e-3, high: 4.0e-3/; s/choices: \[sgd, adamw\]/choices: [adamw]/; /train.momentum/d; s/choices: \[16, 32, 64, 128\]/choices: [32]/; s/train.epochs: {low: 10, high: 50}/train.epochs: {low: 3, high: 3}/; s/min_accuracy: 0.8 /min_accuracy: 0.5 /; s/min_recall: 0.5 /min_recall: 0.0 /; s/max_calibration_error: 0.25/max_calibration_error: 1.0/; s/max_calibration_rise: 0.02/max_calibration_rise: 0.2/; s/max_latency_ms: 100.0/max_latency_ms: 1000.0/' "a poor setting"
+run podium promote
+
+say "## A worse challenger is refused"
+say "One epoch instead of three."
+train 's/train.epochs: {low: 3, high: 3}/train.epochs: {low: 1, high: 1}/' "a worse setting"
+run podium promote
+
+say "## A better one is promoted"
+say "The starting configuration of params.yaml, twenty epochs."
+train 's/defaults_first: false/defaults_first: true/; s/train.epochs: {low: 1, high: 1}/train.epochs: {low: 10, high: 50}/' "a good setting"
+run podium promote --dry-run
+run podium promote
+run podium history --check
+
+say "## An edit by hand is detected"
+say "Somebody moves the alias in MLflow's pages, past the gate."
+run "python -c \"from mlflow import MlflowClient; MlflowClient('sqlite:///mlruns/mlflow.db').set_registered_model_alias('digits-classifier', 'champion', '2')\""
+run podium history --check
+say "And somebody changes a reason in the ledger."
+run "python -c \"
+from mlflow import MlflowClient
+client = MlflowClient('sqlite:///mlruns/mlflow.db')
+key = 'podium.ledger.000001'
+text = client.get_registered_model('digits-classifier').tags[key]
+client.set_registered_model_tag('digits-classifier', key, text.replace('accuracy 0', 'accuracy 1'))\""
+run podium history --check
+say "The version that was really better goes back into its place; the ledger keeps what was found."
+run podium promote 3
+run podium history
+
+say "## A corrupted version is refused at rollback"
+say "A byte of the network of version 2, the champion before, changes on the disk."
+run "python - <<'END'
+from pathlib import Path
+from mlflow import MlflowClient
+place = MlflowClient('sqlite:///mlruns/mlflow.db').get_model_version_download_uri('digits-classifier', '2')
+graph = Path(place.removeprefix('file://')) / 'artifacts/model/model.pt2'
+content = bytearray(graph.read_bytes())
+content[len(content) // 2] ^= 1
+graph.write_bytes(content)
+END"
+run 'podium rollback --reason "confuses 1 and 7 on the new scanner"'
+say "## The one that was offered"
+run 'podium rollback --to 1 --reason "confuses 1 and 7 on the new scanner"'
+run 'podium rollback --to 3 --reason "it was the scanner"'
+
+say "## Where it comes from, and again, bit for bit"
+run podium lineage 3
+run podium verify 3
+run podium reproduce 3
+
+say "## The folder is moved, and serves again"
+cd "$work" && mv project moved && enter "$work/moved"
+run podium relocate
+podium serve >"$work/server.log" 2>&1 &
+server=$!
+python - <<'END'
+from sklearn.datasets import load_digits
+import numpy as np
+from PIL import Image
+Image.fromarray(np.rint(load_digits().images[0] * (255 / 16)).astype(np.uint8)).save("digit.png")
+END
+for _ in $(seq 600); do curl -sf -o "$work/ping" http://127.0.0.1:5001/ping && break; kill -0 $server || { cat "$work/server.log"; exit 1; }; sleep 0.2; done
+run podium predict digit.png
+run "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{\"dataframe_records\": [{\"image\": \"'\$(base64 -w0 digit.png)'\"}]}'"
+run "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{\"dataframe_records\": [{\"image\": \"aGVsbG8=\"}]}' | python -c 'import json, sys; print(json.load(sys.stdin)[\"message\"].splitlines()[-1])'"
+run podium history --check

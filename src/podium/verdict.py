@@ -1,0 +1,181 @@
+"""What the promotion gate saw and decided: for JSON, for a page of Markdown, for the console and for the ledger."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+PICTURE = "![images that changed sides]"
+CLASSES = 30
+"""Rows of the table of classes in Markdown, those that lose most first; the JSON has them all."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models on the sealed images."""
+
+    version: int
+    right: int
+    """Images answered rightly."""
+    accuracy: float
+    low: float
+    high: float
+    """Wilson's interval of the accuracy, at the gate's confidence."""
+    calibration_error: float
+    """Expected calibration error."""
+    recalls: dict[str, float]
+    """Of each class that has sealed images."""
+    latency_ms: float
+    """95th percentile for one image file, in the gate's process."""
+    size_mb: float
+    """All files of the registered model."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate."""
+
+    name: str
+    rule: str
+    """What must be."""
+    found: str
+    """What is."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """A sealed image that exactly one of the two answers rightly."""
+
+    index: int
+    """Row of the sealed split."""
+    label: str
+    challenger: str
+    champion: str
+    """What each answered."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both models on the same images."""
+
+    gained: int
+    """Images that only the challenger gets right."""
+    lost: int
+    """Images that only the champion gets right."""
+    difference: float
+    """Accuracy of the challenger minus that of the champion."""
+    low: float
+    high: float
+    """Paired bootstrap interval of the difference."""
+    level: float
+    """Of that interval: each end by itself holds at the gate's confidence."""
+    p_value: float
+    """Of the rule's test: exact McNemar (superior) or Tango's score (non_inferior), one-sided."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate saw and decided."""
+
+    decision: Literal["promote", "refuse"]
+    reason: str
+    """The figures in words."""
+    rule: str
+    images: int
+    sealed_digest: str
+    """Of the images that both answered."""
+    openings: dict[str, int]
+    """How often these images were opened so far, this time included, by reader."""
+    challenger: Side
+    champion: Side | None
+    """None: there was none, or it could not be asked (then a check says so)."""
+    comparison: Comparison | None
+    checks: tuple[Check, ...]
+    changed: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know before relying on the figures."""
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that were not passed."""
+        return [check for check in self.checks if not check.passed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict, for JSON."""
+        return asdict(self)
+
+    def short(self) -> dict[str, Any]:
+        """The figures that the ledger keeps."""
+        figures = {
+            "decision": self.decision,
+            "images": self.images,
+            "openings": sum(self.openings.values()),
+            "challenger": self.challenger.accuracy,
+            "champion": self.champion.accuracy if self.champion else None,
+            "failed": [check.name for check in self.failed],
+        }
+        if self.comparison:
+            figures |= {name: getattr(self.comparison, name) for name in ("gained", "lost", "p_value")}
+        return figures
+
+    def opened(self) -> str:
+        """How often the sealed images were opened, as a sentence."""
+        by = ", ".join(f"{reader} {count}" for reader, count in sorted(self.openings.items()))
+        return f"opening {sum(self.openings.values())} of these sealed images ({by})"
+
+    def table(self) -> str:
+        """The checks for the console."""
+        rows = [("", "check", "must be", "is")]
+        rows += [("ok" if c.passed else "NO", c.name, c.rule, c.found) for c in self.checks]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+        return "\n".join([*lines, f"{self.images:,} images; {self.opened()}"])
+
+    def markdown(self, picture: str = "") -> str:
+        """The verdict for a person; `picture` is the file that shows the images that changed sides, if there is one."""
+        lines = [f"# Version {self.challenger.version}: {self.decision}", "", f"{_capital(self.reason)}.", ""]
+        lines += _sides([("challenger", self.challenger), ("champion", self.champion)], self.images)
+        lines += ["", f"Rule: {self.rule}.", "", "| check | must be | is | |", "|---|---|---|---|"]
+        lines += [
+            f"| {c.name} | {c.rule} | {c.found} | {'passed' if c.passed else '**failed**'} |" for c in self.checks
+        ]
+        if self.champion:
+            lines += _classes(self.challenger.recalls, self.champion.recalls)
+        if self.changed:
+            lines += _changed(self.changed, picture)
+        lines += ["", f"{self.images:,} sealed images, `{self.sealed_digest[:12]}`, answered now: {self.opened()}."]
+        lines += [f"\n- {note}" for note in self.notes]
+        return "\n".join(lines) + "\n"
+
+
+def _sides(sides: list[tuple[str, Side | None]], images: int) -> list[str]:
+    lines = [
+        "| | version | right | accuracy | interval | calibration error | p95, one image | size |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, side in sides:
+        if side:
+            lines.append(
+                f"| {name} | {side.version} | {side.right:,} of {images:,} | {side.accuracy:.4f} |"
+                f" {side.low:.4f} to {side.high:.4f} | {side.calibration_error:.4f} | {side.latency_ms:.1f} ms |"
+                f" {side.size_mb:.1f} MB |"
+            )
+    return lines
+
+
+def _classes(new: dict[str, float], old: dict[str, float]) -> list[str]:
+    drops = sorted(new, key=lambda name: new[name] - old[name])
+    lines = ["", "| class | recall of the challenger | of the champion | change |", "|---|---|---|---|"]
+    lines += [f"| {n} | {new[n]:.4f} | {old[n]:.4f} | {new[n] - old[n]:+.4f} |" for n in drops[:CLASSES]]
+    return lines + ([f"\nand {len(drops) - CLASSES} more classes"] if len(drops) > CLASSES else [])
+
+
+def _changed(changed: tuple[Change, ...], picture: str) -> list[str]:
+    gained = sum(change.challenger == change.label for change in changed)
+    line = (
+        f"Changed sides: {gained} that only the challenger gets right, {len(changed) - gained} that only the champion"
+    )
+    return ["", f"{line} does.", *(["", f"{PICTURE}({picture})"] if picture else [])]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,48 @@
+"""Every opening of the sealed images is counted."""
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from podium import openings
+from podium.dataset import open_sealed, write_split
+from podium.errors import PodiumError, RefusedError
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_split(tmp_path / "test", "test", *tiny.pixels(9, seed=1), tiny.CLASSES, sealed=True)
+    return tmp_path / "test"
+
+
+def test_openings_are_counted_by_reader_and_digest(sealed: Path) -> None:
+    digest = open_sealed(sealed, "evaluate", "run 1").digest
+    open_sealed(sealed, "gate")
+    open_sealed(sealed, "gate", "version 2")
+    openings.record("another", "gate", "")
+    assert openings.counts(digest) == {"evaluate": 1, "gate": 2}
+    lines = Path("mlruns/sealed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4
+    assert '"purpose": "run 1"' in lines[0]
+
+
+def test_refused_opening_is_not_counted(sealed: Path) -> None:
+    with pytest.raises(RefusedError):
+        open_sealed(sealed, "search")  # type: ignore[arg-type]
+    assert openings.counts("anything") == {}
+
+
+def test_sealed_images_stay_closed_where_the_opening_can_not_be_recorded(sealed: Path) -> None:
+    Path("mlruns").write_text("", encoding="utf-8")
+    with pytest.raises(PodiumError, match="The sealed images stay closed"):
+        open_sealed(sealed, "gate")
+
+
+def test_damaged_record_says_so(sealed: Path) -> None:
+    digest = open_sealed(sealed, "gate").digest
+    with Path("mlruns/sealed.jsonl").open("a", encoding="utf-8") as file:
+        file.write("hello\n")
+    with pytest.raises(PodiumError, match=r"sealed\.jsonl is damaged"):
+        openings.counts(digest)

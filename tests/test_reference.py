@@ -1,0 +1,40 @@
+"""The answers stored in a registered model."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from podium import reference
+from podium.decode import Preprocess, decode
+from podium.model import build_model
+from podium.recipe import ModelParams
+
+
+def test_right_answers_are_a_few_images_with_what_was_answered() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    probabilities = np.tile(np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32), (10, 1))
+    rows = reference.right_answers(images, probabilities, ["no", "yes"])
+    assert len(rows) == reference.ANSWERS
+    assert [(row["label"], row["probability"]) for row in rows[:2]] == [("yes", 0.75), ("no", 0.5)]
+    for row, image in zip(rows, images, strict=False):
+        np.testing.assert_array_equal(decode(base64.b64decode(row["image"]), Preprocess(3, 8, 8)), image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_converted_answers_are_of_files_that_have_to_be_resized_and_converted(channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, channels, 8, 8), dtype=np.uint8)
+    spec = Preprocess(channels, 8, 8)
+    torch.manual_seed(0)
+    model = build_model(ModelParams(width=2, hidden=8), (channels, 8, 8), 2, [0.5] * channels, [0.3] * channels)
+    rows = reference.converted_answers(model, images, spec, ["no", "yes"])
+    files = [base64.b64decode(row["image"]) for row in rows]
+    pictures = [Image.open(io.BytesIO(file)) for file in files]
+    assert [picture.mode for picture in pictures] == list(reference.MODES)
+    assert {picture.size for picture in pictures} == {(19, 25)}
+    with torch.no_grad():
+        expected = model(torch.from_numpy(np.stack([decode(file, spec) for file in files]))).softmax(1)
+    np.testing.assert_allclose([row["probability"] for row in rows], expected.max(1).values, atol=1e-6)

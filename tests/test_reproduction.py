@@ -1,0 +1,56 @@
+"""A registered version made again from its commit, its changes, its data and its seeds; then the folder moves."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import SHRUNK, Clone
+from podium import tracking
+from podium.errors import InputError
+from podium.params import TrackingParams
+from podium.registry import Version
+from podium.reproduction import reproduce
+
+SMALL = SHRUNK | {"search.n_trials": 2, "select.top_k": 1, "select.seeds": 1, "retrain.profile_steps": 0}
+NAME = "digits-classifier"
+
+
+@pytest.mark.slow
+def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, mlflow_template: Path) -> None:
+    clone = Clone(tmp_path / "project", SMALL, mlflow_template)
+    model = clone.folder / "src/podium/seeds.py"
+    model.write_text(model.read_text(encoding="utf-8").replace("\\x1f", "\\x1e"), encoding="utf-8")  # other seeds
+    (clone.folder / "new.txt").write_text("not committed\n", encoding="utf-8")
+    clone.run("dvc", "repro")
+    assert "this folder matches digits-classifier version 1" in clone.run("podium", "verify", "1")
+    assert "uncommitted changes 2 files" in clone.run("podium", "lineage", "1")
+    assert "was made again: the same weights, bit for bit" in clone.run("podium", "reproduce", "1")
+
+    (clone.folder / "new.txt").unlink()
+    assert "uncommitted changes" in clone.run("podium", "verify", "1", code=1)
+    # What was trained is no longer what a commit says: the seed in the kept parameters is another one.
+    client = tracking.connect(TrackingParams(uri=f"sqlite:///{clone.folder}/mlruns/mlflow.db")).client
+    version = client.get_model_version(NAME, "1")
+    run = str(version.run_id)
+    kept = Path(client.download_artifacts(run, version.tags["lineage"], str(tmp_path))) / "params.yaml"
+    text = kept.read_text(encoding="utf-8")
+    client.log_text(run, text.replace("seed: 0", "seed: 7"), f"{version.tags['lineage']}/params.yaml")
+    said = clone.run("podium", "reproduce", "1", code=1)
+    assert "seed: 0 -> 7" in said
+    assert "was not made again: other weights" in said
+
+    clone.folder.rename(tmp_path / "moved")
+    moved = object.__new__(Clone)
+    moved.folder = tmp_path / "moved"
+    assert "stored paths followed from" in moved.run("podium", "relocate")
+    assert "nothing to do" in moved.run("podium", "relocate")
+    assert "is the champion now" in moved.run("podium", "promote", "--force", "--reason", "a small model")
+    shutil.rmtree(moved.folder / ".dvc/cache")
+    assert "the data is not in DVC's cache: `dvc pull` fetches it" in moved.run("podium", "reproduce", code=1)
+
+
+def test_version_whose_run_kept_nothing_can_not_be_made_again(store: TrackingParams, tmp_path: Path) -> None:
+    version = Version("tiny", 1, "0" * 32, "", {"git_commit": "c" * 40}, ())
+    with pytest.raises(InputError, match="tiny version 1 can't be made again: its run holds no params.yaml"):
+        reproduce(tracking.connect(store), version, tmp_path)
