@@ -18,9 +18,9 @@ RAW: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 NEUTRAL = {"tracking", "runtime"}
 DATA: dict[str, tuple[list[str], list[str]]] = {
     "prepare": (["${prepare.root}"], ["data/prepared", "data/sealed"]),
-    "search": (["data/prepared"], ["data/search"]),
-    "select": (["data/prepared", "data/search"], ["data/selected"]),
-    "retrain": (["data/prepared", "data/selected"], ["data/retrained"]),
+    "search": (["data/prepared", "data/weights"], ["data/search"]),
+    "select": (["data/prepared", "data/weights", "data/search"], ["data/selected"]),
+    "retrain": (["data/prepared", "data/weights", "data/selected"], ["data/retrained"]),
     "evaluate": (["data/sealed", "data/retrained"], ["data/evaluated"]),
     "register": (["data/retrained", "data/evaluated"], ["data/registered/version.json"]),
 }

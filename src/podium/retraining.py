@@ -13,6 +13,7 @@ from tqdm import tqdm
 from podium import checkpoint, device, paths
 from podium.batches import Batches
 from podium.closure import code_digest
+from podium.compiling import compile_network
 from podium.dataset import DatasetInfo, open_split
 from podium.errors import InputError, InterruptedSearchError, PodiumError
 from podium.fit import DivergedError, Images, TrainingRun
@@ -25,6 +26,7 @@ from podium.retrain_run import RetrainRun
 from podium.search.study import name_of
 from podium.signals import stop_signals
 from podium.trained import TrainedModel
+from podium.weights import digests
 
 
 @dataclass
@@ -73,12 +75,17 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         "seed": params.retrain.seed,
         "data": info.digest,
         "code": code_digest("podium.fit"),
+        "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
     }
     name = name_of("retrain", facts)
     tracked = RetrainRun.open(params.tracking, name, _tags(chosen, facts, params, where), recipe)
     run = TrainingRun(recipe, images, params.retrain.seed, where)
+    if params.retrain.compile:
+        run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
+    for note in run.notes:
+        print(f"retrain: {note}")
     path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
     _train(run, data, path, name, params, tracked)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         run_id=tracked.run_id,
         threads=torch.get_num_threads(),
     )
-    whole = about.save(out, run.model)
+    whole = about.save(out, run.result)
     tracked.finish(run.history, whole.weights_digest, out)
     path.unlink(missing_ok=True)
     return whole

@@ -47,7 +47,7 @@ def _study(values: dict[int, list[float | None]]) -> optuna.Study:
 
 def _choose(values: dict[int, list[float | None]], metric: str = "accuracy", first: float = 0.9) -> dict[str, Any]:
     candidates = [{"trial": 40 + rank, "recipe": A, "value": first - rank / 10} for rank in values]
-    return choose(_study(values), candidates, {"study": "search-1", "metric": metric})
+    return choose(_study(values), candidates, {"study": "search-1", "metric": metric, "recipe": A, "whole": {}})
 
 
 @pytest.mark.parametrize(
