@@ -47,6 +47,7 @@ bench: install-bench ## the measurements behind the README's claims, in under 30
 	@for one in $(BENCHMARKS); do echo "== $$one"; $(BENCH)/bin/python benchmarks/$$one || exit 1; done
 
 install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compare with, from its own locked list
+	python benchmarks/feed.py
 
 ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000

@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from podium.errors import InputError
-from podium.params import Params, load, parse
+from podium.params import Params, known_fields, load, parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -163,3 +164,12 @@ def test_recipe_of_the_params_is_model_and_train() -> None:
 def _without_space(fields: dict[str, Any]) -> dict[str, Any]:
     fields["search"].pop("space")
     return fields
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_preset_is_a_whole_params_file(preset: Path) -> None:
+    assert load(preset)
+    shown = YAML(typ="safe", pure=True).load(preset)
+    assert {f"{section}.{name}" for section, fields in shown.items() for name in fields} == {
+        name for name in known_fields() if "." in name
+    }

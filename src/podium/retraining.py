@@ -64,7 +64,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     recipe = Recipe().replace(chosen["recipe"])
     where = device.pick(params.runtime.device)
     torch.set_num_threads(params.runtime.threads)
-    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where)}")
+    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}")
     info = DatasetInfo.read(prepared)
     channels, height, width = info.shape
     images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
@@ -164,12 +164,13 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: 
     }
 
 
-def _say(where: torch.device) -> str:
+def _say(where: torch.device, recipe: Recipe) -> str:
     if where.type == "cpu":
         threads = torch.get_num_threads()
         count = f"{threads} thread" + ("s" if threads > 1 else "")
         return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
-    return f"{device.describe(where)} (bf16 autocast, channels_last)"
+    precision = "float32" if recipe.train.precision == "float32" else "bf16 autocast"
+    return f"{device.describe(where)} ({precision}, channels_last)"
 
 
 def _read(path: Path) -> dict[str, Any]:
