@@ -161,6 +161,7 @@ RESUMED = {
         "model__flip_average": True,
     },
     "mixup and cutmix, a share": {"train__mixup": 0.5, "train__cutmix": 1.0, "train__share": 0.9, "train__ema": 0.5},
+    "a share first": {"train__share": 0.4, "train__share_epochs": 1, "train__ema": 0.9, "train__schedule": "cosine"},
     "balanced sampling": {"train__balance": "sampling", "train__cutmix": 1.0},
     "muon, channels last": {"train__optimizer": "muon", "model__name": "resnet"},
     "balanced loss": {"train__balance": "loss"},
@@ -286,6 +287,28 @@ def test_share_of_the_images_is_another_one_each_epoch(data: tuple[Batches, Batc
     assert not torch.equal(_sorted(torch.cat(seen[:3])), _sorted(torch.cat(seen[3:])))
 
 
+@pytest.mark.parametrize(
+    ("share_epochs", "expected"), [(0, [21, 21, 21]), (1, [21, 60, 60]), (2, [21, 21, 60]), (9, [21, 21, 21])]
+)
+def test_share_holds_for_the_first_epochs_and_the_rate_ends_low(
+    data: tuple[Batches, Batches], share_epochs: int, expected: list[int]
+) -> None:
+    share = {"train__share": 0.34, "train__share_epochs": share_epochs}
+    run = _run(tiny.recipe(**share, train__batch_size=7, train__schedule="one_cycle", train__warmup=0.0))
+    seen = [0, 0, 0]
+    step = run.train_step
+
+    def count(images: torch.Tensor, labels: torch.Tensor, rate: float) -> None:
+        seen[run.epoch] += len(labels)
+        step(images, labels, rate)
+
+    run.train_step = count  # type: ignore[method-assign]
+    history = run.train(data[0], None)
+    assert seen == expected
+    steps = sum(math.ceil(images / 7) for images in expected)
+    assert history[-1]["learning_rate"] == pytest.approx(run.recipe.train.learning_rate / steps)
+
+
 def test_images_that_do_not_fit_train_to_the_same_bits(
     data: tuple[Batches, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +365,8 @@ def test_precision_that_the_probe_refuses_is_said_and_float32(
     assert not run.fast
     (note,) = run.notes
     assert note.startswith("train.precision: bfloat16 is not faster here (2.0 ms a step of 16 images, float32 1.0 ms)")
+    again = _run(tiny.recipe(train__precision="bfloat16"))
+    assert (again.fast, again.notes) == (False, [])  # the same network, in the same process
 
 
 def test_restored_run_keeps_the_precision_that_it_began_with(

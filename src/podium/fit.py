@@ -128,16 +128,14 @@ class TrainingRun:
     def _train_epoch(self, train: Batches, on_step: Callable[["TrainingRun"], None]) -> None:
         params = self.recipe.train
         order = self._order(train.labels)
-        steps = len(bounds(len(order), params.batch_size)) - 1
-        total = steps * params.epochs
+        before, total = (self._steps(len(train), epochs) for epochs in (self.epoch, params.epochs))
         self.model.train()
         started = time.perf_counter() - self.seconds
         with closing(train.feed(order, params.batch_size, self.step)) as batches:
             for images, labels in batches:
-                rate = learning_rate(params, self.epoch * steps + self.step, total)
-                self.train_step(images, labels, rate)
+                self.train_step(images, labels, learning_rate(params, before + self.step, total))
                 if self.average is not None:
-                    self.average.update(self.epoch * steps + self.step)
+                    self.average.update(before + self.step)
                 self.step += 1
                 self.seconds = time.perf_counter() - started
                 on_step(self)
@@ -169,15 +167,27 @@ class TrainingRun:
         shuffler = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
-        count = math.ceil(params.share * len(labels))
+        count = self._taken(len(labels), self.epoch)
         if params.balance == "sampling":
             return draw_balanced(labels.cpu(), count, shuffler).to(self.device)
         return torch.randperm(len(labels), generator=shuffler)[:count].to(self.device)
 
+    def _taken(self, count: int, epoch: int) -> int:
+        """How many of `count` images the epoch `epoch`, from 0, takes."""
+        params = self.recipe.train
+        return math.ceil(params.share * count) if not params.share_epochs or epoch < params.share_epochs else count
+
+    def _steps(self, count: int, epochs: int) -> int:
+        """The steps of the first `epochs` epochs over `count` images."""
+        params = self.recipe.train
+        early = min(epochs, params.share_epochs or epochs)
+        steps = [len(bounds(taken, params.batch_size)) - 1 for taken in (self._taken(count, 0), count)]
+        return early * steps[0] + (epochs - early) * steps[1]
+
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
-        steps = self.step
-        count = math.ceil(self.recipe.train.share * len(train))
-        last = learning_rate(self.recipe.train, (self.epoch + 1) * steps - 1, steps * self.recipe.train.epochs)
+        count = self._taken(len(train), self.epoch)
+        ended, total = (self._steps(len(train), epochs) for epochs in (self.epoch + 1, self.recipe.train.epochs))
+        last = learning_rate(self.recipe.train, ended - 1, total)
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:

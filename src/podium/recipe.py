@@ -47,6 +47,8 @@ class TrainParams(BaseModel):
     """Passes over the training images."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training images that an epoch takes, other ones each time; made for `search.fraction`."""
+    share_epochs: int = Field(default=0, ge=0, le=10_000)
+    """Epochs from the first one on that `share` holds for, such as those before the first rung (0: all of them)."""
     batch_size: int = Field(default=32, ge=1, le=65_536)
     """Images a step."""
     optimizer: Literal["sgd", "adamw", "muon"] = "adamw"

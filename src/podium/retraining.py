@@ -64,7 +64,9 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     recipe = Recipe().replace(chosen["recipe"])
     where = device.pick(params.runtime.device)
     torch.set_num_threads(params.runtime.threads)
-    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}")
+    print(
+        f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}"
+    )
     info = DatasetInfo.read(prepared)
     channels, height, width = info.shape
     images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))

@@ -151,6 +151,7 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "model.flip_average": False,
         "train.epochs": 10,
         "train.share": 1.0,
+        "train.share_epochs": 0,
         "train.batch_size": 128,
         "train.optimizer": "sgd",
         "train.learning_rate": 0.01,
