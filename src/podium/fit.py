@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from podium import paths, precision
 from podium.augment import augment, mix
 from podium.averaging import Average
-from podium.balance import class_weights, draw_balanced
+from podium.balance import class_weights
 from podium.batches import Batches, bounds
 from podium.history import Epoch
 from podium.model import build_model, likes_channels_last, zoo_of
@@ -60,8 +60,9 @@ class TrainingRun:
         self.generator = torch.Generator(device=device)
         colour = [round(255 * value) for value in images.mean]
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
-        self.class_weights: Tensor | None = None
         self.classes = images.classes
+        self.class_weights: Tensor | None = None
+        self.chances: Tensor | None = None
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
@@ -85,8 +86,7 @@ class TrainingRun:
         `on_step` is called after each step and `on_epoch` after each epoch: either may save the run, or end it by
         raising. Raises DivergedError when a loss is not finite.
         """
-        if self.recipe.train.balance == "loss":
-            self.class_weights = class_weights(train.labels, self.classes)
+        self._balance(train.labels)
         while self.epoch < self.recipe.train.epochs:
             self._train_epoch(train, on_step)
             self._finish_epoch(train, val)
@@ -127,7 +127,7 @@ class TrainingRun:
 
     def _train_epoch(self, train: Batches, on_step: Callable[["TrainingRun"], None]) -> None:
         params = self.recipe.train
-        order = self._order(train.labels)
+        order = self._order(len(train))
         before, total = (self._steps(len(train), epochs) for epochs in (self.epoch, params.epochs))
         self.model.train()
         started = time.perf_counter() - self.seconds
@@ -148,29 +148,40 @@ class TrainingRun:
         if params.mixup or params.cutmix:
             inputs, own = mix(inputs, params, derive(self.seed, "mix", self.epoch, self.step))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
-            logits = self.model(inputs)
-            loss = self._loss(logits, labels)
-            if own < 1:
-                loss = own * loss + (1 - own) * self._loss(logits, labels.roll(1))
+            loss = self._loss(inputs, labels, labels.roll(1) if own < 1 else labels, own)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = self.recipe.train.label_smoothing
-        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
+    def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
+        """The mean loss of a batch; a run that is divided among several processes takes its share of it here."""
+        return self.criterion(self.model(inputs), labels, others, own)
 
-    def _order(self, labels: Tensor) -> Tensor:
+    def criterion(self, logits: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
+        """The mean loss of `logits` (B, classes) of images that are by `own` of `labels` (B,), the rest of `others`."""
+        smoothing = self.recipe.train.label_smoothing
+        loss = F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
+        if own == 1:
+            return loss
+        other = F.cross_entropy(logits, others, self.class_weights, label_smoothing=smoothing)
+        return own * loss + (1 - own) * other
+
+    def _balance(self, labels: Tensor) -> None:
+        balance = self.recipe.train.balance
+        weights = None if balance == "none" else class_weights(labels, self.classes)
+        self.class_weights = weights if balance == "loss" else None
+        self.chances = weights[labels].cpu() if weights is not None and balance == "sampling" else None
+
+    def _order(self, count: int) -> Tensor:
         """The rows of this epoch, in order: they follow from seed and epoch, so a resumed epoch has the same."""
-        params = self.recipe.train
         shuffler = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
-        count = self._taken(len(labels), self.epoch)
-        if params.balance == "sampling":
-            return draw_balanced(labels.cpu(), count, shuffler).to(self.device)
-        return torch.randperm(len(labels), generator=shuffler)[:count].to(self.device)
+        taken = self._taken(count, self.epoch)
+        if self.chances is not None:  # drawn with replacement, so that each class is as likely as every other
+            return torch.multinomial(self.chances, taken, replacement=True, generator=shuffler).to(self.device)
+        return torch.randperm(count, generator=shuffler)[:taken].to(self.device)
 
     def _taken(self, count: int, epoch: int) -> int:
         """How many of `count` images the epoch `epoch`, from 0, takes."""
