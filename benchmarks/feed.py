@@ -1,13 +1,10 @@
 """How fast images reach a training loop: Podium's feed beside torchvision's ImageFolder with a DataLoader.
 
 The same images lie as PNG files in class folders and as Podium's memory-mapped arrays. Every contender gives shuffled
-float batches for one epoch; they take turns, the fastest round of each counts, and ratios are of this one run. Decoding
-is what Podium does once, in prepare, and ImageFolder in every epoch.
-
-    python benchmarks/feed.py --count 10000 --side 32
+float batches for one epoch; they take turns, and a ratio is of epochs that followed each other. Decoding is what Podium
+does once, in prepare, and ImageFolder in every epoch.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,36 +18,39 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from measuring import parser, publish, shown, table
 from podium.batches import Batches, Mapped
 from podium.dataset import open_split, write_split
 
 CLASSES = tuple(f"class{number}" for number in range(10))
 CPU = torch.device("cpu")
+PLAIN = "ImageFolder, no workers"
 Epoch = Callable[[], Iterator[Tensor]]
 
 
 def main() -> None:
-    arguments = _arguments()
+    options = parser(__doc__)
+    options.add_argument("--count", type=int, default=10_000, help="images (default 10000)")
+    options.add_argument("--side", type=int, default=32, help="pixels a side (default 32)")
+    options.add_argument("--batch-size", type=int, default=128)
+    options.add_argument("--workers", type=int, default=2, help="of the DataLoader (default 2)")
+    options.add_argument("--rounds", type=int, default=5, help="epochs of each contender, in turn (default 5)")
+    arguments = options.parse_args()
+    count, rounds = (500, 2) if arguments.quick else (arguments.count, arguments.rounds)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="podium-feed-") as folder:
-        home = Path(folder)
-        _write(home, arguments.count, arguments.side)
-        contenders = _contenders(home, arguments.batch_size, arguments.workers)
-        best = dict.fromkeys(contenders, float("inf"))
-        for _ in range(arguments.rounds):
+        _write(Path(folder), count, arguments.side)
+        contenders = _contenders(Path(folder), arguments.batch_size, arguments.workers)
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds):
             for name, epoch in contenders.items():
-                best[name] = min(best[name], _seconds(epoch, arguments.count))
-    _print(best, arguments)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=10_000, help="images")
-    parser.add_argument("--side", type=int, default=32, help="pixels a side")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
-    parser.add_argument("--rounds", type=int, default=3)
-    return parser.parse_args()
+                rates[name].append(count / _seconds(epoch, count))
+    rivals = [max(pair) for pair in zip(rates[PLAIN], rates[f"ImageFolder, {arguments.workers} workers"], strict=True)]
+    ratios = {name: [a / b for a, b in zip(found, rivals, strict=True)] for name, found in rates.items()}
+    rows = [(name, shown(rates[name], digits=0), shown(ratios[name], "x", 1)) for name in rates]
+    content = {"count": count, "side": arguments.side, "batch_size": arguments.batch_size, "rates": rates}
+    head = (f"{count:,} images of 3x{arguments.side}x{arguments.side}", "images/s", "of the faster ImageFolder")
+    publish("feed", table(head, rows), content | {"ratios": ratios}, quick=arguments.quick)
 
 
 def _write(home: Path, count: int, side: int) -> None:
@@ -82,7 +82,7 @@ def _contenders(home: Path, batch_size: int, workers: int) -> dict[str, Epoch]:
     return {
         "Podium, images in memory": podium(Batches(pixels, labels)),
         "Podium, streamed from the map": podium(Batches(Mapped([pixels], CPU), labels)),
-        "ImageFolder, no workers": loader(0),
+        PLAIN: loader(0),
         f"ImageFolder, {workers} workers": loader(workers),
     }
 
@@ -92,14 +92,6 @@ def _seconds(epoch: Epoch, count: int) -> float:
     seen = sum(len(images) for images in epoch())
     assert seen == count
     return time.perf_counter() - started
-
-
-def _print(best: dict[str, float], arguments: argparse.Namespace) -> None:
-    count, side = arguments.count, arguments.side
-    rival = min(seconds for name, seconds in best.items() if name.startswith("ImageFolder"))
-    print(f"{count:,} images of 3x{side}x{side}, batches of {arguments.batch_size}, best of {arguments.rounds} rounds")
-    for name, seconds in best.items():
-        print(f"  {name:<30} {count / seconds:>12,.0f} images/s  {rival / seconds:8.1f}x the faster ImageFolder")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,12 @@ def splits(tmp_path: Path) -> list[Split]:
     return [open_split(folder / "train"), open_split(folder / "val")]
 
 
+def _joined(splits: list[Split]) -> Split:
+    """One split of all images."""
+    images, labels = (np.concatenate([getattr(s, name) for s in splits]) for name in ("images", "labels"))
+    return Split("all", images, labels, splits[0].classes, "")
+
+
 @pytest.fixture
 def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """No image fits the device."""
@@ -42,12 +48,12 @@ def test_batches_of_one_split_share_its_memory(splits: list[Split]) -> None:
 @pytest.mark.usefixtures("_no_room")
 @pytest.mark.parametrize("rows", [slice(0, 80), slice(55, 65), slice(70, 200), [79, 0, 60, 59], [3], []], ids=str)
 def test_images_that_do_not_fit_are_read_by_rows_from_their_maps(splits: list[Split], rows: Any) -> None:
-    batches = Batches.of(splits, CPU)
-    assert isinstance(batches.images, Mapped)
-    assert len(batches.images) == len(batches) == 80
-    together = torch.from_numpy(np.concatenate([split.images for split in splits]))
     wanted = rows if isinstance(rows, slice) else torch.tensor(rows, dtype=torch.int64)
-    assert torch.equal(batches.images[wanted], together[wanted])
+    for parts in (splits, [_joined(splits)]):
+        batches = Batches.of(parts, CPU)
+        assert isinstance(batches.images, Mapped)
+        assert len(batches.images) == len(batches) == 80
+        assert torch.equal(batches.images[wanted], torch.from_numpy(_joined(splits).images)[wanted])
 
 
 @pytest.mark.parametrize("first", [0, 1, 3])

@@ -40,7 +40,12 @@ def test_probe_takes_at_most_so_many_images_and_once_a_network(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(precision, "_probe", lambda model, shape: asked.append(shape) or (2.0, 1.0))
+
+    def probe(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
+        asked.append(shape)
+        return 2.0, 1.0
+
+    monkeypatch.setattr(precision, "_probe", probe)
     for batch_size in (1000, 1000, 16):
         assert precision.choose("bfloat16", model, SHAPE, batch_size) == (True, "")
     assert asked == [(precision.PROBED, *SHAPE), (16, *SHAPE)]

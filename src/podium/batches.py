@@ -30,6 +30,8 @@ class Mapped:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The images of `rows` (B,) int64 on the device: (B, C, H, W) uint8, in that order."""
         wanted = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
+        if len(self.parts) == 1 and self.device.type == "cpu":
+            return self.parts[0][wanted]
         found = torch.empty(
             (len(wanted), *self.parts[0].shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
         )
