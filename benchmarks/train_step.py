@@ -193,7 +193,9 @@ def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | Non
 
     loader = DataLoader(dataset(material), batch_size=recipe.train.batch_size, shuffle=True, drop_last=True)
     run = open_run(recipe, material, fast)
-    module = Module(run.model, build_optimizer(run.model, recipe.train), recipe.train.label_smoothing)
+    optimizer = build_optimizer(run.model, recipe.train)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    module = Module(run.model, optimizer, recipe.train.label_smoothing)
 
     def train(count: int) -> int:
         steps = max(1, count // recipe.train.batch_size)

@@ -113,9 +113,9 @@ def test_muon_takes_torchs_own_step_for_hidden_layers_and_adamws_for_the_ends(ch
         assert weight.grad is not None
         matrix.grad = weight.grad.flatten(1).clone()
     optimizer.step()
-    rules = {"lr": 0.01, "weight_decay": 0.5}
-    torch.optim.Muon(matrices[1:-1], **rules, momentum=0.9, adjust_lr_fn="match_rms_adamw").step()  # type: ignore[no-untyped-call]
-    torch.optim.AdamW([matrices[0], matrices[-1]], **rules).step()
+    hidden, ends = matrices[1:-1], [matrices[0], matrices[-1]]
+    torch.optim.Muon(hidden, 0.01, 0.5, momentum=0.9, adjust_lr_fn="match_rms_adamw").step()  # type: ignore[no-untyped-call]
+    torch.optim.AdamW(ends, 0.01, weight_decay=0.5).step()
     for matrix, weight in zip(matrices, weights, strict=True):
         torch.testing.assert_close(weight.flatten(1), matrix, rtol=0, atol=5e-4)  # Muon's products are in bfloat16
 
