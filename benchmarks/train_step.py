@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,13 @@ from measuring import Project, parser, publish, shown, spread, table
 from podium.batches import Batches
 from podium.fit import TrainingRun
 from podium.optim import build_optimizer
-from podium.recipe import ModelParams, Recipe
+from podium.recipe import Recipe
 from podium.search.work import Material
+from podium.zoo import OWN
 
 Contender = Callable[[int], int]
 """Trains at least so many images, and returns how many."""
 SIZES = (16, 128)
-MODELS: tuple[str, ...] = get_args(ModelParams.model_fields["name"].annotation)
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         peaks = {name: peak(kind) for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
         cases = [
             measure(material, model, size, precision, rounds, seconds, clock)
-            for model, size, precision in itertools.product(MODELS, SIZES, peaks)
+            for model, size, precision in itertools.product(OWN, SIZES, peaks)
         ]
     rows = [row(case, peaks) for case in cases]
     head = ["network", "batch", "precision", "limit images/s", "Podium / limit", "Lightning / limit",
@@ -193,7 +193,9 @@ def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | Non
 
     loader = DataLoader(dataset(material), batch_size=recipe.train.batch_size, shuffle=True, drop_last=True)
     run = open_run(recipe, material, fast)
-    module = Module(run.model, build_optimizer(run.model, recipe.train), recipe.train.label_smoothing)
+    optimizer = build_optimizer(run.model, recipe.train)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    module = Module(run.model, optimizer, recipe.train.label_smoothing)
 
     def train(count: int) -> int:
         steps = max(1, count // recipe.train.batch_size)
@@ -208,7 +210,7 @@ def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | Non
 
 
 def dataset(material: Material) -> TensorDataset:
-    return TensorDataset(material.train.images.float(), material.train.labels)
+    return TensorDataset(material.train.images[:].float(), material.train.labels)
 
 
 def flop(recipe: Recipe, material: Material) -> float:

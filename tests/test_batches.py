@@ -7,101 +7,118 @@ import torch
 from torch import Tensor
 
 import tiny
-from podium.batches import Batches, augment
-from podium.dataset import open_split
-from podium.recipe import TrainParams
+from podium import batches as module
+from podium.batches import Batches, Mapped, bounds, fits
+from podium.dataset import Split, open_split
 
 CPU = torch.device("cpu")
 
 
-def _images(count: int = 50) -> Tensor:
-    return torch.from_numpy(tiny.pixels(count, 3)[0])
-
-
-def _augment(images: Tensor, seed: int = 0, **fields: Any) -> Tensor:
-    params = TrainParams.model_validate(fields)
-    return augment(images, params, torch.Generator().manual_seed(seed))
-
-
-def _moved(image: Tensor, down: int, right: int) -> Tensor:
-    """`image` (C, H, W) read at (row + down, column + right), its edges repeated outward."""
-    _, height, width = image.shape
-    rows = [min(max(row + down, 0), height - 1) for row in range(height)]
-    columns = [min(max(column + right, 0), width - 1) for column in range(width)]
-    return image[:, rows][:, :, columns]
-
-
-def test_augmentation_switched_off_gives_the_very_images() -> None:
-    images = _images()
-    assert _augment(images, shift=0, flip=False) is images
-
-
-@pytest.mark.parametrize("shift", [1, 2, 3])
-def test_shift_moves_each_image_by_at_most_so_much_and_repeats_edges(shift: int) -> None:
-    images = _images(200)
-    moved = _augment(images, shift=shift)
-    span = range(-shift, shift + 1)
-    seen = set()
-    for before, after in zip(images, moved, strict=True):
-        moves = [(d, r) for d in span for r in span if torch.equal(_moved(before, d, r), after)]
-        assert moves, "no such move"
-        seen.add(moves[0])
-    assert len(seen) == len(span) ** 2
-
-
-def test_shift_larger_than_the_image_repeats_its_edge() -> None:
-    image = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3).expand(100, 1, 3, 3)
-    corners = {int(i.flatten()[0]) for i in _augment(image, shift=64) if len(i.unique()) == 1}
-    assert corners == {0, 2, 6, 8}
-
-
-def test_flip_mirrors_about_half_of_the_images() -> None:
-    images = _images(200)
-    mirrored = _augment(images, flip=True)
-    kinds = [
-        "mirrored" if torch.equal(after, before.flip(2)) else "same" if torch.equal(after, before) else "other"
-        for before, after in zip(images, mirrored, strict=True)
-    ]
-    assert "other" not in kinds
-    assert 70 <= kinds.count("mirrored") <= 130
-
-
-def test_shift_and_flip_together_are_one_after_the_other() -> None:
-    images = _images(100)
-    moves = [(d, r) for d in (-1, 0, 1) for r in (-1, 0, 1)]
-    for before, after in zip(images, _augment(images, shift=1, flip=True), strict=True):
-        candidates = [_moved(before, *move) for move in moves]
-        assert any(torch.equal(after, c) or torch.equal(after, c.flip(2)) for c in candidates)
-
-
-@pytest.mark.parametrize("fields", [{"shift": 2}, {"flip": True}, {"shift": 1, "flip": True}], ids=str)
-@pytest.mark.parametrize("shape", [(1, 1, 5, 9), (4, 3, 8, 8), (7, 2, 12, 6)], ids=str)
-def test_augmented_batch_keeps_shape_and_type(shape: tuple[int, ...], fields: dict[str, Any]) -> None:
-    images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    augmented = _augment(images, **fields)
-    assert augmented.shape == images.shape
-    assert augmented.dtype == torch.uint8
-    assert augmented.is_contiguous()
-
-
-def test_augmentation_follows_from_its_generator_and_leaves_the_images_alone() -> None:
-    images = _images()
-    before = images.clone()
-    assert torch.equal(_augment(images, 1, shift=2, flip=True), _augment(images, 1, shift=2, flip=True))
-    assert not torch.equal(_augment(images, 1, shift=2, flip=True), _augment(images, 2, shift=2, flip=True))
-    assert torch.equal(images, before)
-
-
-def test_batches_of_several_splits_are_one_after_the_other(tmp_path: Path) -> None:
+@pytest.fixture
+def splits(tmp_path: Path) -> list[Split]:
     folder = tiny.prepare(tmp_path)
-    splits = [open_split(folder / "train"), open_split(folder / "val")]
+    return [open_split(folder / "train"), open_split(folder / "val")]
+
+
+def _joined(splits: list[Split]) -> Split:
+    """One split of all images."""
+    images, labels = (np.concatenate([getattr(s, name) for s in splits]) for name in ("images", "labels"))
+    return Split("all", images, labels, splits[0].classes, "")
+
+
+@pytest.fixture
+def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No image fits the device."""
+    monkeypatch.setattr(module, "fits", lambda size, device: False)
+
+
+def test_batches_of_several_splits_are_one_after_the_other(splits: list[Split]) -> None:
     batches = Batches.of(splits, CPU)
     assert len(batches) == 80
-    assert np.array_equal(batches.images[60:].numpy(), splits[1].images)
+    assert np.array_equal(batches.images[60:80].numpy(), splits[1].images)
     assert np.array_equal(batches.labels.numpy(), np.concatenate([split.labels for split in splits]))
 
 
-def test_batches_of_one_split_share_its_memory(tmp_path: Path) -> None:
-    split = open_split(tiny.prepare(tmp_path) / "train")
-    batches = Batches.of([split], CPU)
-    assert batches.images.data_ptr() == split.images.__array_interface__["data"][0]
+def test_batches_of_one_split_share_its_memory(splits: list[Split]) -> None:
+    batches = Batches.of(splits[:1], CPU)
+    assert isinstance(batches.images, Tensor)
+    assert batches.images.data_ptr() == splits[0].images.__array_interface__["data"][0]
+
+
+@pytest.mark.usefixtures("_no_room")
+@pytest.mark.parametrize("rows", [slice(0, 80), slice(55, 65), slice(70, 200), [79, 0, 60, 59], [3], []], ids=str)
+def test_images_that_do_not_fit_are_read_by_rows_from_their_maps(splits: list[Split], rows: Any) -> None:
+    wanted = rows if isinstance(rows, slice) else torch.tensor(rows, dtype=torch.int64)
+    for parts in (splits, [_joined(splits)]):
+        batches = Batches.of(parts, CPU)
+        assert isinstance(batches.images, Mapped)
+        assert len(batches.images) == len(batches) == 80
+        assert torch.equal(batches.images[wanted], torch.from_numpy(_joined(splits).images)[wanted])
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_feed_gives_each_step_its_rows_whether_the_images_fit_or_not(
+    splits: list[Split], monkeypatch: pytest.MonkeyPatch, mapped: bool, first: int
+) -> None:
+    monkeypatch.setattr(module, "fits", lambda size, device: not mapped)
+    batches = Batches.of(splits, CPU)
+    order = torch.randperm(80)[:70]
+    together = torch.from_numpy(np.concatenate([split.images for split in splits]))
+    steps = list(batches.feed(order, 20, first))
+    assert [len(labels) for _, labels in steps] == [20, 20, 20, 10][first:]
+    for (images, labels), rows in zip(steps, torch.split(order, 20)[first:], strict=True):
+        assert torch.equal(images, together[rows])
+        assert torch.equal(labels, batches.labels[rows])
+
+
+@pytest.mark.usefixtures("_no_room")
+def test_feed_from_maps_reads_one_batch_ahead_and_no_more(splits: list[Split], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    get = Mapped.__getitem__
+
+    def remember(images: Mapped, rows: Tensor) -> Tensor:
+        read.append(int(rows[0]))
+        return get(images, rows)
+
+    monkeypatch.setattr(Mapped, "__getitem__", remember)
+    feed = Batches.of(splits, CPU).feed(torch.arange(80), 20)
+    next(feed)
+    feed.close()  # ends the thread once it has read
+    assert read == [0, 20]
+
+
+@pytest.mark.usefixtures("_no_room")
+def test_feed_from_a_map_that_breaks_raises_where_the_batch_is_needed(
+    splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(images: Mapped, rows: Tensor) -> Tensor:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Mapped, "__getitem__", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(Batches.of(splits, CPU).feed(torch.arange(80), 20))
+
+
+def test_images_fit_while_they_take_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "memory", lambda device: 1000)
+    assert fits(500, CPU)
+    assert not fits(501, CPU)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (60, 20, [0, 20, 40, 60]),
+        (70, 20, [0, 20, 40, 60, 70]),
+        (61, 20, [0, 20, 40, 61]),  # no step of one image
+        (21, 20, [0, 21]),
+        (20, 20, [0, 20]),
+        (5, 20, [0, 5]),
+        (1, 20, [0, 1]),
+        (3, 1, [0, 1, 2, 3]),
+        (3, 2, [0, 3]),
+    ],
+)
+def test_steps_of_an_epoch(count: int, size: int, expected: list[int]) -> None:
+    assert bounds(count, size) == expected

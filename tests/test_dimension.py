@@ -49,7 +49,11 @@ def test_dimension_of_a_right_form_is_accepted(fields: dict[str, object]) -> Non
             Dimension(low=0, high=1),
             r"train.flip: must be choices out of \[True, False\]; got low and high",
         ),
-        ("train.optimizer", Dimension(low=0, high=1), "train.optimizer: must be choices out of ['sgd', 'adamw']"),
+        (
+            "train.optimizer",
+            Dimension(low=0, high=1),
+            "train.optimizer: must be choices out of ['sgd', 'adamw', 'muon']",
+        ),
         ("train.batch_size", Dimension(low=1.5, high=9), "train.batch_size: must be a valid integer; got 1.5"),
         ("train.batch_size", Dimension(low=1, high=9, step=0.5), "train.batch_size: step must be a whole number"),
         ("train.shift", Dimension(low=0, high=65), "train.shift: must be less than or equal to 64; got 65"),
@@ -76,7 +80,7 @@ def test_dimension_that_does_not_fit_its_field_is_a_problem(name: str, dimension
         ),
         ({"train.momentum": [0.5]}, "is not another field of the model or the training"),
         ({"train.optimizer": []}, "must name at least one value; got []"),
-        ({"train.optimizer": ["adam"]}, "must be 'sgd' or 'adamw'; got 'adam'"),
+        ({"train.optimizer": ["adam"]}, "must be 'sgd', 'adamw' or 'muon'; got 'adam'"),
         ({"train.schedule": ["one_cycle"]}, "must name values that search.space.train.schedule has; got 'one_cycle'"),
         ({"train.epochs": [9]}, "must name values that search.space.train.epochs has; got 9"),
         (

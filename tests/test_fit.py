@@ -2,14 +2,15 @@ import copy
 import io
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import tiny
-from podium.batches import Batches
-from podium.fit import DivergedError, TrainingRun, validate
+from podium.batches import Batches, Mapped
+from podium.fit import DivergedError, Images, TrainingRun, validate
 from podium.history import Epoch
 from podium.recipe import Recipe
 from podium.trained import digest_of
@@ -87,7 +88,7 @@ def test_epoch_has_each_image_once(data: tuple[Batches, Batches], batch_size: in
     run.train(data[0], None)
     first, second = torch.cat(seen)[:60], torch.cat(seen)[60:]
     assert not torch.equal(first, second)
-    everything = _sorted(data[0].images.flatten(1))
+    everything = _sorted(data[0].images[:60].flatten(1))
     assert torch.equal(_sorted(first), everything)
     assert torch.equal(_sorted(second), everything)
 
@@ -152,6 +153,18 @@ RESUMED = {
     "adamw": {"train__optimizer": "adamw"},
     "adamw, shift, flip, dropout": {"train__shift": 2, "train__flip": True, "model__dropout": 0.5},
     "sgd, cosine, smoothing": {"train__optimizer": "sgd", "train__schedule": "cosine", "train__label_smoothing": 0.1},
+    "resnet, average, cutout": {"model__name": "resnet", "train__ema": 0.9, "train__cutout": 3},
+    "resnet, bfloat16, momentum": {
+        "model__name": "resnet",
+        "train__optimizer": "sgd",
+        "train__precision": "bfloat16",
+        "model__flip_average": True,
+    },
+    "mixup and cutmix, a share": {"train__mixup": 0.5, "train__cutmix": 1.0, "train__share": 0.9, "train__ema": 0.5},
+    "a share first": {"train__share": 0.4, "train__share_epochs": 1, "train__ema": 0.9, "train__schedule": "cosine"},
+    "balanced sampling": {"train__balance": "sampling", "train__cutmix": 1.0},
+    "muon, channels last": {"train__optimizer": "muon", "model__name": "resnet"},
+    "balanced loss": {"train__balance": "loss"},
 }
 
 
@@ -161,8 +174,9 @@ def test_run_restored_after_any_step_goes_on_bit_for_bit(
 ) -> None:
     recipe = tiny.recipe(**changes, train__batch_size=20)
     undisturbed = _run(recipe)
-    expected = _timeless(undisturbed.train(*data))
-    for step in range(1, 3 * 3 + 1):
+    steps: list[int] = []
+    expected = _timeless(undisturbed.train(*data, on_step=lambda run: steps.append(run.step)))
+    for step in range(1, len(steps) + 1):
         saved: list[bytes] = []
         with pytest.raises(_Stop, match=r"^$"):
             _run(recipe).train(*data, on_step=_stopping_at(step, saved))
@@ -171,6 +185,7 @@ def test_run_restored_after_any_step_goes_on_bit_for_bit(
         resumed.restore(_read(saved[0]))
         assert _timeless(resumed.train(*data)) == expected, f"saved after step {step}"
         assert digest_of(resumed.model.state_dict()) == digest_of(undisturbed.model.state_dict())
+        assert digest_of(resumed.result.state_dict()) == digest_of(undisturbed.result.state_dict())
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -248,3 +263,122 @@ def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
     assert parts["val_loss"] == pytest.approx(whole["val_loss"], rel=1e-6)
     right = int((logits.argmax(1) == data[1].labels).sum())
     assert whole["val_accuracy"] == parts["val_accuracy"] == right / len(data[1])
+
+
+def test_average_is_what_is_validated_and_kept(data: tuple[Batches, Batches]) -> None:
+    run = _run(tiny.recipe(train__ema=0.99, train__epochs=2))
+    history = run.train(*data)
+    assert run.result is not run.model
+    assert validate(run.result, data[1], fast=False).items() <= history[-1].items()
+    assert digest_of(run.result.state_dict()) != digest_of(run.model.state_dict())
+
+
+def test_share_of_the_images_is_another_one_each_epoch(data: tuple[Batches, Batches]) -> None:
+    run = _run(tiny.recipe(train__share=0.34, train__epochs=2, train__batch_size=7))
+    seen: list[torch.Tensor] = []
+    step = run.train_step
+
+    def remember(images: torch.Tensor, labels: torch.Tensor, rate: float) -> None:
+        seen.append(images.flatten(1))
+        step(images, labels, rate)
+
+    run.train_step = remember  # type: ignore[method-assign]
+    run.train(data[0], None)
+    assert [len(batch) for batch in seen] == [7, 7, 7, 7, 7, 7]  # 21 of 60 images
+    assert not torch.equal(_sorted(torch.cat(seen[:3])), _sorted(torch.cat(seen[3:])))
+
+
+@pytest.mark.parametrize(
+    ("share_epochs", "expected"), [(0, [21, 21, 21]), (1, [21, 60, 60]), (2, [21, 21, 60]), (9, [21, 21, 21])]
+)
+def test_share_holds_for_the_first_epochs_and_the_rate_ends_low(
+    data: tuple[Batches, Batches], share_epochs: int, expected: list[int]
+) -> None:
+    share = {"train__share": 0.34, "train__share_epochs": share_epochs}
+    run = _run(tiny.recipe(**share, train__batch_size=7, train__schedule="one_cycle", train__warmup=0.0))
+    seen = [0, 0, 0]
+    step = run.train_step
+
+    def count(images: torch.Tensor, labels: torch.Tensor, rate: float) -> None:
+        seen[run.epoch] += len(labels)
+        step(images, labels, rate)
+
+    run.train_step = count  # type: ignore[method-assign]
+    history = run.train(data[0], None)
+    assert seen == expected
+    steps = sum(math.ceil(images / 7) for images in expected)
+    assert history[-1]["learning_rate"] == pytest.approx(run.recipe.train.learning_rate / steps)
+
+
+def test_images_that_do_not_fit_train_to_the_same_bits(
+    data: tuple[Batches, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.batches.fits", lambda size, device: False)
+    mapped = tiny.material(tiny.prepare(tmp_path))
+    assert isinstance(mapped.train.images, Mapped)
+    runs = [_run(tiny.recipe(train__shift=1)) for _ in range(2)]
+    histories = [_timeless(runs[0].train(*data)), _timeless(runs[1].train(mapped.train, mapped.val))]
+    assert histories[0] == histories[1]
+    assert digest_of(runs[0].model.state_dict()) == digest_of(runs[1].model.state_dict())
+
+
+def test_frozen_backbone_stays_as_it_was_and_the_head_learns() -> None:
+    shape = (3, 32, 32)
+    images = Images(shape, 3, (0.5,) * 3, (0.3,) * 3)
+    recipe = tiny.recipe(model__name="torchvision:shufflenet_v2_x0_5", train__backbone_rate=0.0, train__epochs=1)
+    run = TrainingRun(recipe, images, 0, CPU)
+    before = copy.deepcopy(run.model.state_dict())
+    data = Batches(torch.randint(0, 256, (17, *shape), dtype=torch.uint8), torch.arange(17) % 3)
+    run.train(data, data)
+    changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.network.fc.weight", "1.network.fc.bias"}
+
+
+def test_balanced_loss_weighs_rare_classes_more(data: tuple[Batches, Batches]) -> None:
+    rare = torch.cat([torch.zeros(50, dtype=torch.int64), torch.ones(10, dtype=torch.int64)])
+    run = _run(tiny.recipe(train__balance="loss", train__epochs=1))
+    run.train(Batches(data[0].images, rare), None)
+    assert run.class_weights is not None
+    assert run.class_weights.tolist() == pytest.approx([60 / 150, 60 / 30, 60 / 3])
+
+
+def test_balanced_sampling_shows_each_class_about_as_often(data: tuple[Batches, Batches]) -> None:
+    rare = torch.cat([torch.zeros(50, dtype=torch.int64), torch.ones(10, dtype=torch.int64)])
+    run = _run(tiny.recipe(train__balance="sampling", train__epochs=10))
+    seen: list[torch.Tensor] = []
+    step = run.train_step
+
+    def remember(images: torch.Tensor, labels: torch.Tensor, rate: float) -> None:
+        seen.append(labels)
+        step(images, labels, rate)
+
+    run.train_step = remember  # type: ignore[method-assign]
+    run.train(Batches(data[0].images, rare), None)
+    assert 200 <= int(torch.cat(seen).sum()) <= 400  # of 600
+
+
+def test_precision_that_the_probe_refuses_is_said_and_float32(
+    data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.precision._measured", {})
+    run = _run(tiny.recipe(train__precision="bfloat16"))
+    assert not run.fast
+    (note,) = run.notes
+    assert note.startswith("train.precision: bfloat16 is not faster here (2.0 ms a step of 16 images, float32 1.0 ms)")
+    again = _run(tiny.recipe(train__precision="bfloat16"))
+    assert (again.fast, again.notes) == (False, [])  # the same network, in the same process
+
+
+def test_restored_run_keeps_the_precision_that_it_began_with(
+    data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.precision._measured", {})
+    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.002, 0.001))
+    began = _run(tiny.recipe(train__precision="bfloat16"))
+    monkeypatch.setattr("podium.precision._measured", {})
+    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.001, 0.002))
+    resumed = _run(tiny.recipe(train__precision="bfloat16"))
+    assert (began.fast, resumed.fast) == (True, False)
+    resumed.restore(_read(_stored(began)))
+    assert resumed.fast

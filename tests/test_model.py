@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from podium.errors import InputError
-from podium.model import build_model
+from podium.export import PARITY_LIMIT, export_graph, load_graph
+from podium.model import build_model, zoo_of
+from podium.networks.layers import FlipAverage
+from podium.networks.resnet import Block
+from podium.predict import predict_probabilities
 from podium.recipe import ModelParams
 
 SMALL = ModelParams(width=4, hidden=8)
@@ -64,3 +70,111 @@ def test_model_of_images_with_a_constant_channel_stays_finite() -> None:
 def test_dropout_is_there_only_where_it_was_asked_for() -> None:
     assert not any(isinstance(m, nn.Dropout) for m in _build((3, 8, 8)))
     assert any(isinstance(m, nn.Dropout) for m in _build((3, 8, 8), ModelParams(width=4, hidden=8, dropout=0.5)))
+
+
+RESNET = ModelParams(name="resnet", width=4)
+
+
+def _blocks(model: nn.Sequential) -> list[Block]:
+    return [block for block in model if isinstance(block, Block)]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (3, 8, 8), (1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 40), (3, 33, 17), (4, 5, 3)],
+)
+def test_resnet_of_any_shape_turns_bytes_into_logits(shape: tuple[int, int, int]) -> None:
+    model = _build(shape, RESNET).eval()
+    images = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+
+    assert model(images).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(8, [8, 4, 2]), (16, [16, 8, 4]), (28, [14, 7, 4]), (32, [16, 8, 4]), (64, [16, 8, 4])]
+)
+def test_stages_of_a_resnet_work_on_maps_of_at_most_16_pixels(side: int, expected: list[int]) -> None:
+    model = _build((1, side, side), RESNET).eval()
+    sides: list[int] = []
+    for block in _blocks(model):
+        block.register_forward_hook(lambda block, inputs, output: sides.append(output.shape[-1]))
+
+    model(torch.zeros(1, 1, side, side, dtype=torch.uint8))
+
+    assert sides == expected
+
+
+@pytest.mark.parametrize(("depth", "width"), [(1, 4), (2, 4), (3, 6)])
+def test_width_and_depth_of_a_resnet_are_its_blocks_and_channels(depth: int, width: int) -> None:
+    model = _build((1, 28, 28), ModelParams(name="resnet", depth=depth, width=width))
+
+    blocks = _blocks(model)
+    assert len(blocks) == 3 * depth
+    assert [block.second.out_channels for block in blocks[::depth]] == [width, 2 * width, 4 * width]
+
+
+def test_residual_branches_begin_at_zero() -> None:
+    model = _build((1, 8, 8), RESNET)
+
+    assert all(not block.second_norm.weight.any() for block in _blocks(model))
+
+
+def test_flip_average_is_the_mean_over_image_and_mirror_when_it_is_evaluated() -> None:
+    torch.manual_seed(0)
+    plain = _build((1, 28, 28), RESNET)
+    both = _build((1, 28, 28), RESNET.model_copy(update={"flip_average": True}))
+    both.load_state_dict(plain.state_dict())
+    images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+
+    assert isinstance(both, FlipAverage)
+    mean = (plain.eval()(images) + plain(images.flip(3))) / 2
+    torch.testing.assert_close(both.eval()(images), mean)
+    torch.testing.assert_close(both(images), both(images.flip(3)))
+    plain.load_state_dict(both.state_dict())
+    torch.testing.assert_close(both.train()(images), plain.train()(images))
+
+
+EXPORTED = {
+    "cnn, flip average": (ModelParams(width=4, hidden=8, flip_average=True), (1, 28, 28)),
+    "resnet": (ModelParams(name="resnet", width=4, dropout=0.5), (1, 28, 28)),
+    "resnet, large, flip average": (ModelParams(name="resnet", width=2, depth=2, flip_average=True), (3, 45, 64)),
+    "torchvision, grey": (ModelParams(name="torchvision:squeezenet1_1"), (1, 32, 32)),
+    "torchvision, flip average": (ModelParams(name="torchvision:shufflenet_v2_x0_5", flip_average=True), (3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize(("params", "shape"), EXPORTED.values(), ids=EXPORTED)
+def test_exported_network_answers_like_the_network_for_any_batch(
+    params: ModelParams, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = _build(shape, params)
+    images = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
+    export_graph(model, images[:2], tmp_path / "graph.pt2")
+    run = load_graph(tmp_path / "graph.pt2")
+
+    expected = predict_probabilities(model, images.numpy())
+    for count in (1, 2, 5):
+        assert abs(run(images[:count].numpy()) - expected[:count]).max() <= PARITY_LIMIT
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "vit_b_32"])
+def test_torchvision_network_has_a_head_for_our_classes(name: str) -> None:
+    zoo = zoo_of(_build((3, 32, 32), ModelParams(name=f"torchvision:{name}"), classes=7))
+
+    assert zoo is not None
+    assert zoo.head.get_parameter("weight").shape[0] == 7
+    assert not any(key.startswith("head") for key in zoo.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "why"),
+    [("vgg11", (3, 28, 28), "Output size is too small"), ("vit_b_16", (3, 40, 40), "Input shape indivisible by patch")],
+)
+def test_torchvision_network_that_can_not_take_the_images_is_refused(
+    name: str, shape: tuple[int, int, int], why: str
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"torchvision:{name} can't take images of {'x'.join(map(str, shape))} .*{why}"
+    ):
+        _build(shape, ModelParams(name=f"torchvision:{name}"))

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from podium.optim import build_optimizer, learning_rate
-from podium.recipe import TrainParams
+from podium.model import build_model
+from podium.optim import build_optimizer, learning_rate, set_rate
+from podium.recipe import ModelParams, TrainParams
 
 
 def _rate(schedule: str, step: int, total: int, warmup: float = 0.2) -> float:
@@ -20,9 +21,13 @@ def _rate(schedule: str, step: int, total: int, warmup: float = 0.2) -> float:
         ("constant", 0.2, 0, 1.0),
         ("constant", 0.2, 50, 1.0),
         ("constant", 0.2, 99, 1.0),
-        ("cosine", 0.2, 0, 1.0),
-        ("cosine", 0.2, 50, 0.5),
-        ("cosine", 0.2, 99, 0.5 * (1 + math.cos(math.pi * 0.99))),
+        ("cosine", 0.0, 0, 1.0),
+        ("cosine", 0.0, 50, 0.5),
+        ("cosine", 0.0, 99, 0.5 * (1 + math.cos(math.pi * 0.99))),
+        ("cosine", 0.2, 9, 10 / 21),
+        ("cosine", 0.2, 20, 1.0),
+        ("cosine", 0.2, 60, 0.5),
+        ("cosine", 1.0, 99, 100 / 101),
         ("one_cycle", 0.2, 0, 1 / 21),
         ("one_cycle", 0.2, 9, 10 / 21),
         ("one_cycle", 0.2, 20, 1.0),
@@ -70,6 +75,73 @@ def test_optimizer_is_the_one_named(fields: dict[str, Any], kind: type, expected
     for group in optimizer.param_groups:
         assert group["lr"] == 0.25
         assert {name: group[name] for name in expected} == expected
+
+
+def _network(channels_last: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(8, 8, 3),
+        nn.Conv2d(8, 4, 1),
+        nn.Flatten(),
+        nn.Linear(4, 6),
+        nn.Linear(6, 2),
+    ]
+    model = nn.Sequential(*layers)
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
+def _step(model: nn.Module, optimizer: Any) -> None:
+    torch.manual_seed(1)
+    model(torch.randn(8, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+MUON = TrainParams(optimizer="muon", learning_rate=0.01, momentum=0.9, weight_decay=0.5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_muon_takes_torchs_own_step_for_hidden_layers_and_adamws_for_the_ends(channels_last: bool) -> None:
+    model = _network(channels_last)
+    weights = [p for p in model.parameters() if p.dim() > 1]
+    matrices = [nn.Parameter(p.detach().clone().flatten(1)) for p in weights]
+    optimizer = build_optimizer(model, MUON)
+    torch.manual_seed(1)
+    model(torch.randn(8, 3, 5, 5)).square().sum().backward()
+    for matrix, weight in zip(matrices, weights, strict=True):
+        assert weight.grad is not None
+        matrix.grad = weight.grad.flatten(1).clone()
+    optimizer.step()
+    hidden, ends = matrices[1:-1], [matrices[0], matrices[-1]]
+    torch.optim.Muon(hidden, 0.01, 0.5, momentum=0.9, adjust_lr_fn="match_rms_adamw").step()  # type: ignore[no-untyped-call]
+    torch.optim.AdamW(ends, 0.01, weight_decay=0.5).step()
+    for matrix, weight in zip(matrices, weights, strict=True):
+        torch.testing.assert_close(weight.flatten(1), matrix, rtol=0, atol=5e-4)  # Muon's products are in bfloat16
+
+
+def test_muon_steps_alike_in_either_memory_format() -> None:
+    models = [_network(channels_last) for channels_last in (False, True)]
+    optimizers = [build_optimizer(model, MUON) for model in models]
+    for _ in range(3):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            _step(model, optimizer)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3)  # its products are in bfloat16
+
+
+def test_muon_for_a_head_alone_is_adamw() -> None:
+    assert type(build_optimizer(nn.Linear(2, 2), MUON)) is torch.optim.AdamW
+
+
+def test_rate_of_every_group_is_set_in_its_proportion() -> None:
+    model = build_model(ModelParams(name="torchvision:shufflenet_v2_x0_5"), (3, 32, 32), 3, [0.5] * 3, [0.3] * 3)
+    for name in ("sgd", "adamw", "muon"):
+        optimizer = build_optimizer(model, TrainParams.model_validate({"optimizer": name, "backbone_rate": 0.1}))
+        set_rate(optimizer, 0.5)
+        assert {(group["scale"], group["lr"]) for group in optimizer.param_groups} == {(0.1, 0.05), (1.0, 0.5)}
+        count = sum(len(group["params"]) for group in optimizer.param_groups if group["scale"] == 1.0)
+        assert count == 2  # the head's weight and bias
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

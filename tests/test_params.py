@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from podium.errors import InputError
-from podium.params import Params, load, parse
+from podium.params import Params, known_fields, load, parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +39,16 @@ def problems(text: str) -> list[str]:
         ("prepare: {root: ''}", "prepare.root: must have at least 1 character; got ''"),
         ("prepare: {val_fraction: 0.6, test_fraction: 0.5}", "prepare: val_fraction + test_fraction must be below 1"),
         ("register: {name: a b}", "register.name: must be at most 100 letters, digits, `.`, `_` and `-`, a letter"),
+        (
+            "model: {name: resnet18}",
+            "model.name: must be cnn, resnet or torchvision:<model>; got 'resnet18'; did you mean",
+        ),
+        ("search: {fraction: {train.epoch: 3}}", "search.fraction.train.epoch: is not a field of the model or the"),
+        ("search: {fraction: {train.share: 0.0}}", "search.fraction.train.share: must be greater than 0; got 0.0"),
+        (
+            "search: {fraction: {train.epochs: 3}, space: {train.epochs: {low: 1, high: 2}}}",
+            "search.fraction.train.epochs: is a dimension of search.space too",
+        ),
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
     ],
 )
@@ -63,7 +74,7 @@ def test_params_with_a_problem_are_refused_with_path_rule_and_value(text: str, p
             "train.learning_rate.chocies: is not a parameter; did you mean choices",
         ),
         ("train.learning_rate: {choices: [[1]]}", "train.learning_rate.choices.0: must be text, a finite number, true"),
-        ("train.optimizer: {choices: [adam]}", "train.optimizer: must be 'sgd' or 'adamw'; got 'adam'"),
+        ("train.optimizer: {choices: [adam]}", "train.optimizer: must be 'sgd', 'adamw' or 'muon'; got 'adam'"),
         ("train.batch_size: {choices: [16, 0]}", "train.batch_size: must be greater than or equal to 1; got 0"),
         ("train.flip: {choices: [0, 1]}", "train.flip: must be a valid boolean; got 0"),
     ],
@@ -153,3 +164,12 @@ def test_recipe_of_the_params_is_model_and_train() -> None:
 def _without_space(fields: dict[str, Any]) -> dict[str, Any]:
     fields["search"].pop("space")
     return fields
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_preset_is_a_whole_params_file(preset: Path) -> None:
+    assert load(preset)
+    shown = YAML(typ="safe", pure=True).load(preset)
+    assert {f"{section}.{name}" for section, fields in shown.items() for name in fields} == {
+        name for name in known_fields() if "." in name
+    }

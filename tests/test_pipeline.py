@@ -20,9 +20,9 @@ VERBS = {"gate", "serve"}
 """Sections that a verb of the command reads, after the stages."""
 DATA: dict[str, tuple[list[str], list[str]]] = {
     "prepare": (["${prepare.root}"], ["data/prepared", "data/sealed"]),
-    "search": (["data/prepared"], ["data/search"]),
-    "select": (["data/prepared", "data/search"], ["data/selected"]),
-    "retrain": (["data/prepared", "data/selected"], ["data/retrained"]),
+    "search": (["data/prepared", "data/weights"], ["data/search"]),
+    "select": (["data/prepared", "data/weights", "data/search"], ["data/selected"]),
+    "retrain": (["data/prepared", "data/weights", "data/selected"], ["data/retrained"]),
     "evaluate": (["data/sealed", "data/retrained"], ["data/evaluated"]),
     "register": (
         ["data/prepared/dataset.json", "data/selected/config.json", "data/retrained", "data/evaluated"],

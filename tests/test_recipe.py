@@ -27,7 +27,7 @@ def test_replaced_recipe_is_a_new_one_with_those_fields() -> None:
     [
         ("train.batch_size", 0, "greater than or equal to 1"),
         ("train.batch_size", 16.0, "valid integer"),
-        ("train.optimizer", "adam", "'sgd' or 'adamw'"),
+        ("train.optimizer", "adam", "'sgd', 'adamw' or 'muon'"),
         ("train.learning_rate", float("nan"), "finite number"),
         ("train.flip", 1, "valid boolean"),
         ("train.warm_up", 0.1, "Extra inputs"),

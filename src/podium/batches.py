@@ -1,51 +1,97 @@
-"""Images in memory, batch by batch: one uint8 tensor on the device, and batches are rows selected from it."""
+"""Images batch by batch: on the device where they fit, else read from the memory map, the next batch ahead of time."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from podium.dataset import Split
-from podium.recipe import TrainParams
+from podium.device import memory
+
+SHARE = 0.5
+"""Of the device's memory that images may take; the rest is for the network, its gradients and everybody else."""
+
+
+class Mapped:
+    """Images that stay in their memory maps, one after the other: rows of them are read on demand."""
+
+    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        self.parts = parts
+        self.device = device
+        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """The images of `rows` (B,) int64 on the device: (B, C, H, W) uint8, in that order."""
+        wanted = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
+        if len(self.parts) == 1 and self.device.type == "cpu":
+            return self.parts[0][wanted]
+        found = torch.empty(
+            (len(wanted), *self.parts[0].shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
+        )
+        which = torch.bucketize(wanted, self.ends, right=True)
+        for number, part in enumerate(self.parts):
+            here = which == number
+            found[here] = part[wanted[here] - (int(self.ends[number - 1]) if number else 0)]
+        return found.to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Images and labels on one device."""
+    """Images and labels for one device."""
 
-    images: Tensor
-    """(N, C, H, W) uint8; on the CPU it shares the memory map's pages."""
+    images: Tensor | Mapped
+    """(N, C, H, W) uint8 on the device; on the CPU one split's share the memory map's pages. Mapped: too many."""
     labels: Tensor
-    """(N,) int64."""
+    """(N,) int64, on the device."""
 
     @staticmethod
     def of(splits: Sequence[Split], device: torch.device) -> "Batches":
-        """The images of `splits`, one after the other, on `device`."""
-        images = [torch.from_numpy(split.images) for split in splits]
-        labels = [torch.from_numpy(split.labels) for split in splits]
-        together = images[0] if len(images) == 1 else torch.cat(images)
-        return Batches(together.to(device), torch.cat(labels).to(device))
+        """The images of `splits`, one after the other, for `device`."""
+        parts = [torch.from_numpy(split.images) for split in splits]
+        labels = torch.cat([torch.from_numpy(split.labels) for split in splits]).to(device)
+        if not fits(sum(part.numel() for part in parts), device):
+            return Batches(Mapped(parts, device), labels)
+        together = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return Batches(together.to(device), labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def feed(self, order: Tensor, size: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) and labels (B,) of each step from step `first` on, in the order of the rows `order`.
 
-def augment(images: Tensor, params: TrainParams, generator: torch.Generator) -> Tensor:
-    """Move and mirror each image of a batch at random: (B, C, H, W) in, the same out; edges are repeated outward."""
-    if not params.shift and not params.flip:
-        return images
-    count, channels, height, width = images.shape
-    device = images.device
-    rows = torch.arange(height, device=device).expand(count, height)
-    columns = torch.arange(width, device=device).expand(count, width)
-    if params.shift:
-        span = (-params.shift, params.shift + 1)
-        moves = torch.randint(*span, (2, count, 1), generator=generator, device=device)
-        rows = (rows + moves[0]).clamp_(0, height - 1)
-        columns = (columns + moves[1]).clamp_(0, width - 1)
-    if params.flip:
-        mirrored = torch.rand(count, 1, generator=generator, device=device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
-    return images.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(images)
+        Where the images are mapped, a thread reads the next batch meanwhile. Close the iterator to end that thread.
+        """
+        parts = [order[start:end] for start, end in pairwise(bounds(len(order), size)[first:])]
+        if isinstance(self.images, Tensor):
+            for rows in parts:
+                yield self.images[rows], self.labels[rows]
+            return
+        with ThreadPoolExecutor(1, "podium-feed") as reader:
+            ahead = [reader.submit(self.images.__getitem__, rows) for rows in parts[:1]]
+            for rows, following in zip(parts, [*parts[1:], None], strict=True):
+                images = ahead.pop().result()
+                if following is not None:
+                    ahead.append(reader.submit(self.images.__getitem__, following))
+                yield images, self.labels[rows]
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes of images may lie on `device`."""
+    return size <= SHARE * memory(device)
+
+
+def bounds(count: int, size: int) -> list[int]:
+    """Where the steps of an epoch of `count` images begin, and the end: `size` images each, the last what is left.
+
+    A single last image joins the step before: batch normalisation has no variance of one value.
+    """
+    steps = math.ceil((count - 1) / size) if size > 1 and count > size else math.ceil(count / size)
+    return [*range(0, steps * size, size), count]

@@ -125,6 +125,18 @@ def space_problems(space: object) -> list[str]:
     return lines + [line for name, d in dimensions.items() for line in d.problems(name, dimensions)]
 
 
+def fraction_problems(fraction: object, space: object) -> list[str]:
+    """What is wrong with `search.fraction`: unknown fields, values outside of their bounds, fields of the space."""
+    named = {k: v for k, v in fraction.items() if isinstance(k, str)} if isinstance(fraction, dict) else {}
+    lines: list[str] = []
+    for name, value in named.items():
+        wrong = _name_problems(name) or [f"{name}: {line}" for line in field_problems(name, value)]
+        if not wrong and isinstance(space, dict) and name in space:
+            wrong = [f"{name}: is a dimension of search.space too; leave it out of one of them"]
+        lines += wrong
+    return lines
+
+
 def field_problems(name: str, value: Value) -> list[str]:
     """What the field `name` has against `value`, by the field's own bounds; empty: nothing."""
     section, field = name.split(".", 1)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from podium import problems
-from podium.dimension import Dimension, space_problems
+from podium.dimension import Dimension, fraction_problems, space_problems
 from podium.errors import InputError
 from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
 from podium.sections.gate import GateParams
@@ -86,10 +86,10 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         found += problems.sentences(error, known_fields(), list(Dimension.model_fields))
-    search = raw.get("search")
-    found += [
-        f"search.space.{line}" for line in space_problems(search.get("space") if isinstance(search, dict) else {})
-    ]
+    search = raw["search"] if isinstance(raw.get("search"), dict) else {}
+    space = search.get("space")
+    found += [f"search.space.{line}" for line in space_problems(space)]
+    found += [f"search.fraction.{line}" for line in fraction_problems(search.get("fraction"), space)]
     if found or params is None:
         count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
         raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))

@@ -10,6 +10,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 DATA = Path("data")
+WEIGHTS = DATA / "weights"
 PREPARED = DATA / "prepared"
 SEALED = DATA / "sealed"
 SEARCH = DATA / "search"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from podium import checkpoint, device, paths
 from podium.batches import Batches
 from podium.closure import code_digest
+from podium.compiling import compile_network
 from podium.dataset import DatasetInfo, open_split
 from podium.errors import InputError, InterruptedSearchError, PodiumError
 from podium.fit import DivergedError, Images, TrainingRun
@@ -25,6 +26,7 @@ from podium.retrain_run import RetrainRun
 from podium.search.study import name_of
 from podium.signals import stop_signals
 from podium.trained import TrainedModel
+from podium.weights import digests
 
 
 @dataclass
@@ -62,7 +64,9 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     recipe = Recipe().replace(chosen["recipe"])
     where = device.pick(params.runtime.device)
     torch.set_num_threads(params.runtime.threads)
-    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where)}")
+    print(
+        f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}"
+    )
     info = DatasetInfo.read(prepared)
     channels, height, width = info.shape
     images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
@@ -73,12 +77,17 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         "seed": params.retrain.seed,
         "data": info.digest,
         "code": code_digest("podium.fit"),
+        "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
     }
     name = name_of("retrain", facts)
     tracked = RetrainRun.open(params.tracking, name, _tags(chosen, facts, params, where), recipe)
     run = TrainingRun(recipe, images, params.retrain.seed, where)
+    if params.retrain.compile:
+        run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
+    for note in run.notes:
+        print(f"retrain: {note}")
     path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
     _train(run, data, path, name, params, tracked)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +109,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         run_id=tracked.run_id,
         threads=torch.get_num_threads(),
     )
-    whole = about.save(out, run.model)
+    whole = about.save(out, run.result)
     tracked.finish(run.history, whole.weights_digest, out)
     path.unlink(missing_ok=True)
     return whole
@@ -157,12 +166,13 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: 
     }
 
 
-def _say(where: torch.device) -> str:
+def _say(where: torch.device, recipe: Recipe) -> str:
     if where.type == "cpu":
         threads = torch.get_num_threads()
         count = f"{threads} thread" + ("s" if threads > 1 else "")
         return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
-    return f"{device.describe(where)} (bf16 autocast, channels_last)"
+    precision = "float32" if recipe.train.precision == "float32" else "bf16 autocast"
+    return f"{device.describe(where)} ({precision}, channels_last)"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from optuna.trial import TrialState, create_trial
 import tiny
 from podium.dataset import write_json
 from podium.errors import InputError, PodiumError
-from podium.params import Params, TrackingParams
+from podium.params import Params, TrackingParams, parse
 from podium.search.confirm import choose, confirm, distinct
 from podium.search.outcome import search
+from podium.search.study import open_storage
 from podium.seeds import derive
 from podium.tracking import connect
 from podium.trial_logger import runs_of
@@ -47,7 +48,7 @@ def _study(values: dict[int, list[float | None]]) -> optuna.Study:
 
 def _choose(values: dict[int, list[float | None]], metric: str = "accuracy", first: float = 0.9) -> dict[str, Any]:
     candidates = [{"trial": 40 + rank, "recipe": A, "value": first - rank / 10} for rank in values]
-    return choose(_study(values), candidates, {"study": "search-1", "metric": metric})
+    return choose(_study(values), candidates, {"study": "search-1", "metric": metric, "recipe": A, "whole": {}})
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,32 @@ def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: P
     assert parent.data.tags["podium.selected_trial"] == str(chosen["trial"])
     assert parent.info.status == "FINISHED"
     assert len(runs_of(tracking, chosen["study"])) == 3
+
+
+@pytest.mark.parametrize(("whole", "epochs"), [("true", 5), ("false", 2)])
+def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
+    store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: str, epochs: int
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    text = tiny.params_yaml(
+        store,
+        """n_trials: 2
+        fraction: {train.epochs: 2, train.share: 0.5}
+        space: {train.learning_rate: {low: 0.001, high: 0.01}}""",
+    )
+    text = text.replace("train: {epochs: 3", "train: {epochs: 5").replace("seeds: 2}", f"seeds: 1, whole: {whole}}}")
+    params = parse(text)
+    study = search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
+    chosen = _confirm(params, tmp_path)
+    assert {t.user_attrs["recipe"]["train.epochs"] for t in study.trials} == {2}
+    assert {t.user_attrs["recipe"]["train.share"] for t in study.trials} == {0.5}
+    assert (chosen["recipe"]["train.epochs"], chosen["recipe"]["train.share"]) == (5, 1.0)
+    assert chosen["recipe"]["train.learning_rate"] == study.trials[chosen["trial"]].params["train.learning_rate"]
+    assert (chosen["inflation"] is None) == (whole == "true")
+    storage = open_storage(tmp_path / "mlruns" / "optuna.journal")
+    (name,) = (name for name in optuna.get_all_study_names(storage) if name.startswith("confirm"))
+    confirmed = optuna.load_study(study_name=name, storage=storage).trials
+    assert {t.user_attrs["recipe"]["train.epochs"] for t in confirmed} == {epochs}
 
 
 @pytest.mark.slow

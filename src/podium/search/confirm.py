@@ -21,12 +21,15 @@ from podium.recipe import Recipe
 from podium.search import session
 from podium.search.study import name_of
 from podium.seeds import derive
+from podium.weights import digests
 
 
 def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
     """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
     best = _read(searched / "best.json")
     candidates = distinct(_read(searched / "ranking.json"), params.select.top_k)
+    if params.select.whole:
+        candidates = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in candidates]
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
     chosen = choose(study, candidates, best)
@@ -50,7 +53,7 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
     """The candidate with the best mean over the fresh seeds; equal means go to the better rank.
 
     `inflation` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
-    loss: below).
+    loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
     """
     sign = -1 if best["metric"] == "loss" else 1
     tried = [entry | _fresh(study, rank) for rank, entry in enumerate(candidates)]
@@ -59,12 +62,14 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
         reasons = {t.user_attrs.get("reason", "") for t in study.get_trials(deepcopy=False)}
         raise PodiumError(f"no candidate could be run again on a fresh seed: {'; '.join(sorted(reasons))}")
     first = tried[0]
+    alike = first["recipe"] == best["recipe"]
     chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
     return {
         "study": best["study"],
         "metric": best["metric"],
-        **{key: chosen[key] for key in ("trial", "recipe", "value", "mean", "std", "values", "seeds")},
-        "inflation": sign * (first["value"] - first["mean"]) if first["values"] else None,
+        **{key: chosen[key] for key in ("trial", "value", "mean", "std", "values", "seeds")},
+        "recipe": chosen["recipe"] | best["whole"],
+        "inflation": sign * (first["value"] - first["mean"]) if first["values"] and alike else None,
         "candidates": [{k: v for k, v in entry.items() if k != "recipe"} for entry in tried],
     }
 
@@ -96,6 +101,7 @@ def _plan(
         "seeds": select.seeds,
         "data": info.digest,
         "code": code_digest("podium.fit"),
+        "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
     trials: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for rank, entry in enumerate(candidates):
@@ -116,6 +122,10 @@ def _plan(
     )
     parent = Parent(best["study"], {}, owned=False)
     return session.Plan(name_of("confirm", facts), facts, params, Recipe(), parent, "select", trials)
+
+
+def _recipe(entry: dict[str, Any]) -> Recipe:
+    return Recipe().replace(entry["recipe"])
 
 
 def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) -> dict[str, Any]:

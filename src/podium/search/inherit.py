@@ -21,7 +21,7 @@ from podium.search.space import distribution, point
 
 SOURCE = "inherited_from"
 """Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""
-SAME = ("data", "code")
+SAME = ("data", "code", "weights")
 """Parts of a study's identity that must be equal; and the metric."""
 
 
@@ -69,7 +69,7 @@ def _comparable(facts: dict[str, Any], other: dict[str, Any]) -> bool:
     if "search" not in other or not isinstance(other["search"], dict):
         return False  # a confirmation
     same_metric = facts["search"]["metric"] == other["search"]["metric"]
-    return same_metric and all(facts[key] == other[key] for key in SAME)
+    return same_metric and all(facts.get(key) == other.get(key) for key in SAME)
 
 
 def _take(

@@ -19,6 +19,7 @@ from podium.search import session
 from podium.search.inherit import SOURCE
 from podium.search.space import point
 from podium.search.study import identity, name_of
+from podium.weights import digests
 
 KEPT_IN_RANKING = 100
 """Completed trials in ranking.json: as many as `select.top_k` may ask for."""
@@ -35,9 +36,11 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     best = _best(study)
     write_json(out / "importances.json", importances(study))
     write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
+    fields = params.recipe().flat()
+    whole = {name: fields[name] for name in params.search.fraction}  # what the retraining has again
     # Written last: where it is, the rest is whole.
     facts = {"study": plan.name, "parent_run_id": parent, "metric": params.search.metric, "seed": params.search.seed}
-    write_json(out / "best.json", about(best) | facts)
+    write_json(out / "best.json", about(best) | facts | {"whole": whole})
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
     print(f"{plan.name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
@@ -46,8 +49,9 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
-    base = params.recipe()
+    base = params.recipe().replace(params.search.fraction)
     facts = identity(params.search, base, info.digest, code_digest("podium.fit"))
+    facts["weights"] = digests(base, params.search.space)
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:

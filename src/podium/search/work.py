@@ -79,6 +79,7 @@ def run_trial(
 
 def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
     run = TrainingRun(Recipe.model_validate(task.recipe), material.images, task.seed, material.device)
+    notes += [f"trial {task.number}: {note}" for note in run.notes]
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)
     except checkpoint.TornCheckpointError as error:

@@ -15,6 +15,8 @@ class RetrainParams(BaseModel):
 
     seed: Seed = 0
     """Seed of the final training run."""
+    compile: bool = False
+    """torch.compile: a minute once, then faster steps; where it fails, that is said and it goes on without."""
     profile_steps: Annotated[int, Field(ge=0, le=1000)] = 6
     """Steps that torch.profiler records (0: no profile)."""
 

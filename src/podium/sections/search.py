@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from podium.dimension import Dimension
+from podium.dimension import Dimension, Value
 from podium.recipe import FROZEN
 from podium.sections.fields import Seed
 
@@ -46,6 +46,9 @@ class SearchParams(BaseModel):
     """Seconds of training after which a trial fails; null: no limit."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
+    fraction: dict[str, Value] = {}
+    """Fields that every trial has instead of its own, such as train.epochs: 3, so that a search over many images costs
+    a fraction; the confirmation and the retraining have `model` and `train`'s again."""
     space: dict[str, Dimension] = {}
     """A dimension is keyed by the field that it replaces, such as train.learning_rate."""
 
@@ -68,3 +71,5 @@ class SelectParams(BaseModel):
     """Configurations that are run again."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Fresh seeds for each of them."""
+    whole: bool = True
+    """Whether they train as the retraining will; false: at `search.fraction`, as the trials did."""
