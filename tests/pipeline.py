@@ -15,7 +15,7 @@ import psutil
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("prepare", "search", "select", "retrain", "evaluate", "register")
+STAGES = ("prepare", "search", "select", "retrain", "evaluate", "register", "report")
 SHRUNK = {
     "model.width": 8,
     "model.hidden": 32,

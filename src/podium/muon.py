@@ -1,9 +1,11 @@
 """Muon for the hidden layers and AdamW for the rest, as one optimizer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Group = dict[str, Any]
 """Parameters (`params`) and what holds for them, as torch's optimizers take it."""
@@ -38,6 +40,14 @@ class MuonAndAdamW:
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
         self._muon.step()  # type: ignore[no-untyped-call]
         self._adamw.step()
+
+    def register_step_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Have `hook` called before each step."""
+        return self._muon.register_step_pre_hook(hook)
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Have `hook` called after each step."""
+        return self._adamw.register_step_post_hook(hook)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
