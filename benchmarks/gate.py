@@ -133,9 +133,10 @@ def main() -> None:
         f" pairs that each rule promotes, at a confidence of {LEVEL:g}; the margin of `non_inferior` is {MARGIN:g}.",
     ]
     lines += table("No real difference: `superior` may promote 5 % at most", NO_DIFFERENCE, arguments.pairs)
-    title = "Worse by exactly the margin: `non_inferior` may promote 5 % at most"
+    title = "Worse by exactly the margin: `non_inferior` may promote about 5 % (Tango's test is not exact)"
     lines += table(title, WORSE_BY_THE_MARGIN, arguments.pairs)
     lines += table("Really better: the power", BETTER, arguments.pairs)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")  # the rest takes longer than all of this
     lines += timed(arguments.sealed)
     print(lines[-4], flush=True)

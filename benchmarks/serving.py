@@ -203,6 +203,7 @@ def main() -> None:
         f"Written by `python benchmarks/serving.py --minutes {arguments.minutes:g}`",
     ]
     text = "\n".join([*head, f"on {os.cpu_count()} cores, one worker with one thread.", "", *lines]) + "\n"
+    OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(text, encoding="utf-8")
     print(text)
 

@@ -77,9 +77,8 @@ def _running(command: list[str], port: int, path: str = "/ping") -> Iterator[str
 
 
 def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1500):
-        if process.poll() is not None:
-            break
+    """Until the server answers. On a busy machine its imports take minutes; pytest's own timeout ends a hung one."""
+    while process.poll() is None:
         try:
             with urlopen(address, timeout=5):  # noqa: S310 (our own server)
                 return

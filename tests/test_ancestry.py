@@ -40,6 +40,20 @@ def test_tree_names_run_trial_study_data_code_and_environment(fresh: Project, ve
     assert json.loads(json.dumps(tree.to_dict()))["from"][1]["digest"] == "d" * 64
 
 
+def test_tree_finds_the_trials_run_and_not_another_of_the_same_trial(fresh: Project, version: registry.Version) -> None:
+    client, experiment = fresh.tracking.client, fresh.tracking.experiment_id
+    tags = {"podium.study": "podium-tiny", "podium.trial": "4"}
+    trial = client.create_run(experiment, tags=tags | {"podium.kind": "trial"}).info.run_id
+    client.log_param(trial, "train.epochs", 3)
+    client.create_run(experiment, tags=tags | {"podium.kind": "retrain"})
+    search = client.create_run(experiment, tags={"podium.study": "podium-tiny", "podium.kind": "search"}).info.run_id
+    client.log_metric(search, "confirmed_mean", 0.975)
+    text = "\n".join(ancestry.tree(fresh.tracking, version).lines())
+    assert f"trial 4: run {trial}, status RUNNING, train.epochs 3" in text
+    assert f"study: name podium-tiny, run {search}" in text
+    assert "mean on them 0.9750" in text
+
+
 def test_made_from_finds_the_versions_of_a_digest(project: Project) -> None:
     assert [v.number for v in ancestry.made_from(project.tracking, NAME, "dddddd")] == [1, 2, 3]
     with pytest.raises(InputError, match="no version of .* was made from data eeeeee; known are dddddddddddd"):

@@ -108,7 +108,7 @@ def _selection(tracking: Tracking, tags: dict[str, str]) -> dict[str, str]:
 def _trial(tracking: Tracking, tags: dict[str, str]) -> Node:
     number = tags.get("trial", "?")
     where = f"tags.`{STUDY_TAG}` = '{tags.get('study')}' and tags.`{TRIAL_TAG}` = '{number}'"
-    run = _first(tracking, where)
+    run = _first(tracking, f"{where} and tags.`{KIND_TAG}` = 'trial'")  # the retraining's run has the others too
     facts = {"run": run.info.run_id, "status": run.info.status} if run else {"run": "gone from MLflow"}
     return Node(f"trial {number}", facts | (dict(sorted(run.data.params.items())) if run else {}))
 
