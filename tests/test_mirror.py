@@ -40,7 +40,7 @@ def _bring(mirror: Mirror, study: optuna.Study) -> None:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.01)
