@@ -64,7 +64,7 @@ def main() -> None:
 def compare(project: Project, others: list[str], trials: int, seed: int, whole: bool) -> dict[str, Any]:
     """One run of each, the plain script first: its best is what the others have to reach."""
     plain = run(project, "plain", trials, seed, lambda curve, seconds: False)
-    target = max(value for _, value in plain["curve"])
+    target = best(plain["curve"])
     runs = {"plain": plain}
     for name in others:
 
@@ -96,9 +96,7 @@ def run(
     curve = read(project, name)
     if (not stopped and process.returncode) or not curve:
         raise SystemExit(f"{name} ended with exit code {process.returncode}:\n{project.output()[-3000:]}")
-    print(
-        f"seed {seed}: {name}: {len(curve)} values in {seconds:.0f} s, best {max(v for _, v in curve):.4f}", flush=True
-    )
+    print(f"seed {seed}: {name}: {len(curve)} values in {seconds:.0f} s, best {best(curve):.4f}", flush=True)
     return {"seconds": round(seconds, 2), "stopped": stopped, "curve": curve}
 
 
@@ -154,6 +152,11 @@ def _ended(record: dict[str, Any]) -> Point:
     return datetime.fromisoformat(record["datetime_complete"]).timestamp(), float(record["values"][0])
 
 
+def best(curve: list[Point]) -> float:
+    """The highest value of `curve`; 0 where there is none."""
+    return max((value for _, value in curve), default=0.0)
+
+
 def reached(curve: list[Point], target: float) -> float | None:
     """When `curve` first had `target`."""
     return next((at for at, value in curve if value >= target - 1e-9), None)
@@ -168,9 +171,9 @@ def write(rounds: list[dict[str, Any]], trials: int, quick: bool) -> None:
         first = [plain["had_it"] / run["had_it"] for plain, run in both]
         whole = [plain["seconds"] / run["had_it"] for plain, run in both]
         had = [run["had_it"] for _, run in both]
-        best = [max(value for _, value in r["runs"][name]["curve"]) for r in rounds]
+        seen = [best(r["runs"][name]["curve"]) for r in rounds]
         rows.append([LABELS[name], f"{len(both)} of {len(rounds)}", shown(had, " s", 1), shown(first, "x", 1),
-                     shown(whole, "x", 1), f"{max(best):.4f}"])  # fmt: skip
+                     shown(whole, "x", 1), f"{max(seen):.4f}"])  # fmt: skip
         if both:
             summary[name] = {"had_it": spread(had), "than_first": spread(first), "than_whole": spread(whole)}
     head = ["search", "had the script's best", "after", "sooner than the script", "than its whole run", "best seen"]
@@ -184,9 +187,9 @@ def draw(rounds: list[dict[str, Any]]) -> Any:
     for index, name in enumerate(rounds[0]["runs"]):
         for r in rounds:
             curve = r["runs"][name]["curve"]
-            best = [max(value for _, value in curve[: i + 1]) for i in range(len(curve))]
+            so_far = [best(curve[: i + 1]) for i in range(len(curve))]
             label = LABELS[name] if r is rounds[0] else None
-            drawn.step([at for at, _ in curve], best, where="post", color=f"C{index}", label=label)
+            drawn.step([at for at, _ in curve], so_far, where="post", color=f"C{index}", label=label)
     drawn.set(xscale="log", xlabel="seconds since the process was started", ylabel="best validation accuracy")
     drawn.set_ylim(0.9, 1.0)
     drawn.legend(loc="lower right", fontsize=8)

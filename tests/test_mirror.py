@@ -40,7 +40,7 @@ def _bring(mirror: Mirror, study: optuna.Study) -> None:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.01)
@@ -144,7 +144,10 @@ def test_store_that_stays_away_fails_nothing_and_is_filled_the_next_time(
     assert differences(connect(store), study) == []
 
 
-def test_run_deleted_in_the_ui_does_not_keep_the_others_out(study: optuna.Study, store: TrackingParams) -> None:
+def test_run_deleted_in_the_ui_does_not_keep_the_others_out(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "PATIENCE", 300.0)
     mirror = _open(study, store.model_copy(update={"flush_seconds": 1e-9}))
     for count in (1, 2):
         mirror.running(study.trials[4], trials.history(4, count))

@@ -4,9 +4,7 @@ The study is the truth and MLflow its image. A tracking server that is away dela
 was missed is brought when it is back, at the next search, or by `podium sync`.
 """
 
-import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -77,7 +75,6 @@ class Mirror:
 
     def _work(self) -> None:
         backlog: dict[int, Item] = {}
-        _yield_the_cores()
         # Importing MLflow takes 2 s of a core: not while workers start, nor before there is something to bring.
         closing = self._collect(backlog, wait=True)
         from podium.mirroring import Session
@@ -132,9 +129,3 @@ def _in_a_line(error: Exception) -> str:
     """What went wrong, without the statement and the thousand values that an SQL store adds."""
     text = " ".join(str(error).split("[SQL:")[0].split())
     return f"{type(error).__name__}: {text[:LONGEST]}"
-
-
-def _yield_the_cores() -> None:
-    """Where the kernel knows threads as processes, this one runs when no training wants its core."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
