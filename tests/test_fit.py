@@ -161,7 +161,7 @@ RESUMED = {
         "model__flip_average": True,
     },
     "mixup and cutmix, a share": {"train__mixup": 0.5, "train__cutmix": 1.0, "train__share": 0.9, "train__ema": 0.5},
-    "a share first": {"train__share": 0.4, "train__share_epochs": 1, "train__ema": 0.9, "train__schedule": "cosine"},
+    "a share first": {"train__share": 0.9, "train__share_epochs": 1, "train__ema": 0.9, "train__schedule": "cosine"},
     "balanced sampling": {"train__balance": "sampling", "train__cutmix": 1.0},
     "muon, channels last": {"train__optimizer": "muon", "model__name": "resnet"},
     "balanced loss": {"train__balance": "loss"},

@@ -40,3 +40,10 @@ def without_compiler() -> None:
         later = _Later(NAME)
         sys.modules[NAME] = later
         torch._dynamo = later
+
+
+def with_compiler() -> None:
+    """Import torch._dynamo now: torch's Muon wants it in its first step, and a late import there runs in a circle."""
+    if isinstance(sys.modules.get(NAME), _Later):
+        del sys.modules[NAME]
+    importlib.import_module(NAME)
