@@ -37,7 +37,7 @@ def test_messages_are_found() -> None:
 
 @pytest.mark.parametrize(("place", "text"), raised())
 def test_message_names_a_value_or_what_to_type_and_reads_as_a_sentence(place: str, text: str) -> None:
-    assert "{}" in text or "`" in text, "what was got, or the command to type"
+    assert "{}" in text or "`" in text or "--" in text, "what was got, or what to type"
     assert text == text.strip()
     assert not text.endswith("!")
     assert ". " in text or not text.endswith("."), "one sentence has no full stop, several have theirs"

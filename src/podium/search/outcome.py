@@ -108,7 +108,7 @@ def write_curves(path: Path, study: optuna.Study) -> None:
 def _space(params: Params) -> dict[str, Any]:
     """What was searched, and what every field is that was not."""
     space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
-    return {"space": space, "fixed": params.recipe().flat()}
+    return {"space": space, "fixed": params.recipe().replace(params.search.fraction).flat()}
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
