@@ -18,12 +18,15 @@ $(shell rm -rf $(VENV))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench repro test test-fast check stages format bench ui lock bench-lock clean
+.PHONY: help install install-cluster install-dev install-bench repro test test-fast check stages format bench ui lock \
+	bench-lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## .venv with what the pipeline needs, from requirements.lock
+
+install-cluster: $(VENV)/installed-cluster ## .venv with Ray and PostgreSQL's client too, from requirements-cluster.lock
 
 install-dev: $(VENV)/installed-dev ## .venv with the tools of development too, from requirements-dev.lock
 
@@ -57,11 +60,14 @@ install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compar
 ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
 
-lock: $(UV) ## resolve pyproject.toml anew into the two lock files (hashes, no addresses)
+lock: $(UV) ## resolve pyproject.toml anew into the three lock files (hashes, no addresses)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
-		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --all-extras -o requirements-cluster.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" -c requirements-cluster.lock pyproject.toml --all-extras --group dev \
+		-o requirements-dev.lock
 
 bench-lock: $(UV) ## resolve what the benchmarks compare with, on top of requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -83,6 +89,10 @@ $(VENV)/installed: requirements.lock pyproject.toml | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 	@echo '$(CURDIR)' > $@
+
+$(VENV)/installed-cluster: requirements-cluster.lock $(VENV)/installed
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-cluster.lock
+	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock

@@ -124,11 +124,15 @@ class TrainingRun:
             group["lr"] = rate
         inputs = augment(images, params, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
-            loss = F.cross_entropy(self.model(inputs), labels, label_smoothing=params.label_smoothing)
+            loss = self._loss(inputs, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
+
+    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch; a run that is divided among several processes takes its share of it here."""
+        return F.cross_entropy(self.model(inputs), labels, label_smoothing=self.recipe.train.label_smoothing)
 
     def _order(self, count: int) -> Tensor:
         """This epoch's order of the images; it follows from seed and epoch, so a resumed epoch has the same."""
