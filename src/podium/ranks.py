@@ -33,6 +33,7 @@ class SharedRun(TrainingRun):
         if device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         self._together = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+        (self.fast,) = agree(device, self.fast)  # each rank has timed it on its own
         self._own_numbers()
 
     def state(self) -> dict[str, Any]:
@@ -51,20 +52,20 @@ class SharedRun(TrainingRun):
         """This rank's part of the batch's mean loss, times the number of ranks: their gradients are averaged."""
         count = len(labels)
         first, last = self.rank * count // self.world, (self.rank + 1) * count // self.world
-        # A batch of fewer images than ranks leaves some without: a repeated image of weight 0 keeps them in step.
-        share = slice(first, max(last, first + 1)) if first < count else slice(0, 1)
+        # A batch of fewer images than ranks leaves some without: the first image, at weight 0, keeps them in step.
+        share = slice(first, last) if last > first else slice(0, 1)
         logits = self._together(inputs[share])
+        loss = self._part(logits, labels, share, counts=last > first)
+        if own == 1:
+            return loss
+        return own * loss + (1 - own) * self._part(logits, others, share, counts=last > first)
 
-        def part(targets: Tensor) -> Tensor:
-            weight = self._weight(targets[first:last]) / self._weight(targets) * self.world
-            smoothing = self.recipe.train.label_smoothing
-            return weight * F.cross_entropy(logits, targets[share], self.class_weights, label_smoothing=smoothing)
-
-        return part(labels) if own == 1 else own * part(labels) + (1 - own) * part(others)
-
-    def _weight(self, labels: Tensor) -> Tensor | int:
-        """What `labels` count for in a mean loss."""
-        return len(labels) if self.class_weights is None else self.class_weights[labels].sum()
+    def _part(self, logits: Tensor, labels: Tensor, share: slice, *, counts: bool) -> Tensor:
+        """The loss of the rows `share` of `labels`, by their part of the batch's whole weight."""
+        mine, weights = labels[share], self.class_weights
+        part = len(mine) / len(labels) if weights is None else weights[mine].sum() / weights[labels].sum()
+        loss = F.cross_entropy(logits, mine, weights, label_smoothing=self.recipe.train.label_smoothing)
+        return loss * (part * self.world if counts else 0.0)
 
     def _order(self, count: int) -> Tensor:
         if self.step == 0:

@@ -5,6 +5,7 @@ them where no more are left (between `runtime.min_devices` and `runtime.devices`
 checkpoint, which rank 0 leaves with this process at each epoch's end and every few seconds.
 """
 
+import os
 import tempfile
 import threading
 import time
@@ -25,7 +26,7 @@ from podium.fit import DivergedError, Images, TrainingRun
 from podium.params import RuntimeParams
 from podium.ranks import SharedRun, agree
 from podium.recipe import Recipe
-from podium.shared_images import read_only_arrays, received, share
+from podium.shared_images import is_shared, read_only_arrays, received, share
 
 LOOK_EVERY = 16
 """Steps between two agreements of the ranks whether to save or to stop: each costs a message around."""
@@ -45,6 +46,8 @@ class Job:
     checkpoint_seconds: float
     threads: int
     cuda: bool
+    folder: str
+    """The project's, where every node has it; else empty."""
 
 
 class Desk:
@@ -99,9 +102,17 @@ def train(
         cuda = _uses_cuda(runtime)
         start = checkpoint.dumps(identity, run.state()) if run.epoch or run.step else None
         desk: Any = ray.remote(Desk).options(**cluster.beside()).remote(start)
-        seconds = runtime.checkpoint_seconds
+        seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
         job = Job(
-            run.recipe.model_dump(), run.seed, identity, share(prepared, runtime), desk, seconds, runtime.threads, cuda
+            run.recipe.model_dump(),
+            run.seed,
+            identity,
+            share(prepared, runtime),
+            desk,
+            seconds,
+            runtime.threads,
+            cuda,
+            folder,
         )
         trainer = _trainer(job, runtime, cuda, scratch)
         done = _in_a_thread(trainer.fit)
@@ -152,6 +163,8 @@ def _rank(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     job: Job = config["job"]
+    if job.folder:
+        os.chdir(job.folder)  # weights that a network begins with lie in data/
     torch.set_num_threads(job.threads)
     where = get_device() if job.cuda else torch.device("cpu")
     info, train, val = received(job.images)

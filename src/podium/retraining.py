@@ -105,7 +105,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     tags = _tags(chosen, facts, params, where) | {"podium.source": info.source}
     tracked = RetrainRun.open(params.tracking, name, tags, recipe)
     run = TrainingRun(recipe, images, params.retrain.seed, where)
-    if params.retrain.compile:
+    if params.retrain.compile and params.runtime.devices == 1:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
     for note in run.notes:
         print(f"retrain: {note}")

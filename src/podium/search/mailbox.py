@@ -27,6 +27,8 @@ class Setup:
     threads: int
     shared: bool
     """Whether a checkpoint's path leads to the same file on every node."""
+    folder: str = ""
+    """The project's, where every node has it; else empty."""
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class RayPool:
             stack.enter_context(cluster.opened(runtime, (runtime.workers or cores()) * runtime.trial_cpus))
             cluster.check_fits(cluster.nodes(), runtime)
             self._mailbox = _open_mailbox()
-            images = share(prepared, runtime)
-            self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared)
+            images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""
+            self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder)
             self._opened = stack.pop_all()
         # max_calls: a worker with a GPU trains one trial after another too, instead of starting anew for each.
         self._train = ray.remote(num_cpus=runtime.trial_cpus, num_gpus=runtime.trial_gpus, max_retries=0, max_calls=0)(

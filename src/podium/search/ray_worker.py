@@ -26,6 +26,8 @@ _pauses: dict[str, threading.Event] = {}
 
 def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     """Train one trial, from the checkpoint `content` where there is one, and return how it ended."""
+    if setup.folder:
+        os.chdir(setup.folder)  # weights that a network begins with lie in data/
     torch.set_num_threads(setup.threads)
     node = ray.get_runtime_context().get_node_id()
     setup.mailbox.leave.remote(Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node))
