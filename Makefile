@@ -18,12 +18,15 @@ $(shell rm -rf $(VENV))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench repro test test-fast check stages format bench ui dashboard lock bench-lock clean
+.PHONY: help install install-cluster install-dev install-bench repro test test-fast check stages format bench ui \
+	dashboard lock bench-lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## .venv with what the pipeline needs, from requirements.lock
+
+install-cluster: $(VENV)/installed-cluster ## .venv with Ray and PostgreSQL's client too, from requirements-cluster.lock
 
 install-dev: $(VENV)/installed-dev ## .venv with the tools of development too, from requirements-dev.lock
 
@@ -65,7 +68,11 @@ lock: $(UV) ## resolve pyproject.toml anew into the lock files (hashes, no addre
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
-		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --extra ray --extra postgres \
+		-o requirements-cluster.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" -c requirements-cluster.lock pyproject.toml --extra ray --extra postgres \
+		--group dev -o requirements-dev.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --extra dashboard \
 		-o requirements-dashboard.lock
@@ -90,6 +97,10 @@ $(VENV)/installed: requirements.lock pyproject.toml | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 	@echo '$(CURDIR)' > $@
+
+$(VENV)/installed-cluster: requirements-cluster.lock $(VENV)/installed
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-cluster.lock
+	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock

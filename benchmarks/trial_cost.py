@@ -179,7 +179,7 @@ def ray(trials: int) -> list[float]:
         def __init__(self, ended: Callable[..., None]) -> None:
             self.ended = ended
 
-        def on_trial_complete(self, **info: Any) -> None:
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.ended()
 
     def trainable(config: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def test_checkpoint_written_again_replaces_the_first(path: Path) -> None:
 
 
 def test_leftover_of_a_killed_write_disturbs_nothing(path: Path) -> None:
-    (path.parent / f"{path.name}.{os.getpid()}.tmp").write_bytes(b"half of")
+    (path.parent / f"{path.name}.0123abcd.tmp").write_bytes(b"half of")
     save(path, "trial 7", {"epoch": 4})
     assert load(path, "trial 7") == {"epoch": 4}
 

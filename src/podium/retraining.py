@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from podium import checkpoint, device, paths
+from podium import checkpoint, cluster, device, paths
 from podium.batches import Batches
 from podium.closure import code_digest
 from podium.compiling import compile_network
@@ -20,7 +20,7 @@ from podium.errors import InputError, InterruptedSearchError, PodiumError
 from podium.fit import DivergedError, Images, TrainingRun
 from podium.history import write_history
 from podium.locks import locked
-from podium.params import Params
+from podium.params import Params, RuntimeParams
 from podium.profiling.measure import measure
 from podium.profiling.page import markdown
 from podium.recipe import Recipe
@@ -84,11 +84,10 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     """Train the configuration of `selected` on train and validation; weights, history and profile go to `out`."""
     chosen = _read(selected / "config.json")
     recipe = Recipe().replace(chosen["recipe"])
-    where = device.pick(params.runtime.device)
+    where = _own_device(params.runtime)
     torch.set_num_threads(params.runtime.threads)
-    print(
-        f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}"
-    )
+    place = _say(where, recipe, params.runtime)
+    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
     info = DatasetInfo.read(prepared)
     images = _images(info)
     splits = [open_split(prepared / "train"), open_split(prepared / "val")]
@@ -106,13 +105,13 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     tags = _tags(chosen, facts, params, where) | {"podium.source": info.source}
     tracked = RetrainRun.open(params.tracking, name, tags, recipe)
     run = TrainingRun(recipe, images, params.retrain.seed, where)
-    if params.retrain.compile:
+    if params.retrain.compile and params.runtime.devices == 1:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
     for note in run.notes:
         print(f"retrain: {note}")
     path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
     with tracked.watching_the_machine():
-        beside = _train(run, data, path, name, params, tracked)
+        beside = _train(run, data, prepared, path, name, params, tracked)
     out.mkdir(parents=True, exist_ok=True)
     write_history(out / "history.csv", run.history)
     if params.retrain.profile_steps:
@@ -126,7 +125,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         mean=info.mean,
         std=info.std,
         seed=params.retrain.seed,
-        device=device.describe(where),
+        device=_described(where, params.runtime),
         data_digest=info.digest,
         study=chosen["study"],
         trial=chosen["trial"],
@@ -146,7 +145,7 @@ def _images(info: DatasetInfo) -> Images:
 
 
 def _train(
-    run: TrainingRun, data: Batches, path: Path, name: str, params: Params, tracked: RetrainRun
+    run: TrainingRun, data: Batches, prepared: Path, path: Path, name: str, params: Params, tracked: RetrainRun
 ) -> dict[str, float]:
     """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps."""
     try:
@@ -177,7 +176,10 @@ def _train(
             line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
 
         try:
-            run.train(data, None, keeper.after_step, on_epoch)
+            if params.runtime.devices > 1:
+                _train_on_ranks(run, name, prepared, params, keeper, on_epoch)
+            else:
+                run.train(data, None, keeper.after_step, on_epoch)
         except InterruptedSearchError:
             tracked.leave(run.history, "KILLED")
             raise
@@ -191,6 +193,31 @@ def _train(
     return {"checkpoint": keeper.saving / trained, "logging": keeper.logging / trained}
 
 
+def _train_on_ranks(
+    run: TrainingRun,
+    name: str,
+    prepared: Path,
+    params: Params,
+    keeper: _Keeper,
+    on_epoch: Callable[[TrainingRun], None],
+) -> None:
+    """Train on several devices; this process keeps what the ranks send, and `run` is where they are."""
+    cluster.prepare(params.runtime)
+    from podium import ray_training
+
+    seen = [run.epoch]
+
+    def on_news(run: TrainingRun) -> None:
+        keeper.save(run)
+        while seen[-1] < run.epoch:
+            seen.append(seen[-1] + 1)
+            on_epoch(run)
+
+    ray_training.train(run, name, prepared, params.runtime, lambda: bool(keeper.received), on_news)
+    if run.epoch < run.recipe.train.epochs:
+        keeper.after_step(run)  # a signal came: says so
+
+
 def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: torch.device) -> dict[str, str]:
     return {
         "podium.study": chosen["study"],
@@ -199,11 +226,23 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: 
         "podium.confirmation_seeds": ",".join(str(seed) for seed in chosen["seeds"]),
         "podium.data_digest": facts["data"],
         "podium.code_digest": facts["code"],
-        "podium.device": device.describe(where),
+        "podium.device": _described(where, params.runtime),
     }
 
 
-def _say(where: torch.device, recipe: Recipe) -> str:
+def _own_device(runtime: RuntimeParams) -> torch.device:
+    """The device of this process; where others train, they need a GPU and this one does not."""
+    return device.pick("auto" if runtime.devices > 1 and runtime.device == "cuda" else runtime.device)
+
+
+def _described(where: torch.device, runtime: RuntimeParams) -> str:
+    return device.describe(where) if runtime.devices == 1 else f"{runtime.devices} devices (Ray Train)"
+
+
+def _say(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> str:
+    if runtime.devices > 1:
+        least = f"{runtime.min_devices} to " if runtime.min_devices else ""
+        return f"{least}{runtime.devices} devices of {runtime.address or 'this machine'} (Ray Train)"
     if where.type == "cpu":
         threads = torch.get_num_threads()
         count = f"{threads} thread" + ("s" if threads > 1 else "")

@@ -8,12 +8,14 @@ from optuna.trial import TrialState
 
 from podium import paths, sync
 from podium.locks import locked
-from podium.params import TrackingParams
+from podium.params import RuntimeParams, TrackingParams
 from podium.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.search.study import open_storage
+from podium.search import storage
 from podium.sync import Difference
 from podium.tracking import Tracking, connect
 from podium.trial_logger import TrialLogger, find_or_create
+
+DEFAULT = RuntimeParams()
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,27 @@ class Leftover:
     """Bytes."""
 
 
-def studies(journal: Path) -> list[optuna.Study]:
-    """Every study of the journal; none where there is no journal."""
-    if not journal.is_file():
+def studies(where: Path | str) -> list[optuna.Study]:
+    """Every study at `where`, a journal or a database's URL; none where there is no journal."""
+    if isinstance(where, Path) and not where.is_file():
         return []
-    storage = open_storage(journal)
-    names = sorted(optuna.get_all_study_names(storage))
-    return [optuna.load_study(study_name=name, storage=storage) for name in names]
+    kept = storage.open_at(where)
+    with storage.reached(where):
+        names = sorted(optuna.get_all_study_names(kept))
+        return [optuna.load_study(study_name=name, storage=kept) for name in names]
 
 
-def sync_all(params: TrackingParams, *, repair: bool) -> dict[str, list[Difference]]:
+def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool) -> dict[str, list[Difference]]:
     """The differences of every study and retraining from MLflow, by name; with `repair` they are mended.
 
     Raises RefusedError naming the holder while one of them is at work.
     """
     found: dict[str, list[Difference]] = {}
     tracking = connect(params)
-    for study in studies(paths.mlruns() / "optuna.journal"):
+    where = storage.place(runtime)
+    for study in studies(where):
         name = study.study_name
-        with locked(paths.lock(name), purpose=f"the search {name}"):
+        with storage.alone(where, name):
             found[name] = sync.abandoned(tracking, STUDY_TAG, name, repair=repair)
             if repair:
                 found[name] += sync.repair(tracking, study, _logger(tracking, study), thorough=True)
@@ -58,14 +62,14 @@ def sync_all(params: TrackingParams, *, repair: bool) -> dict[str, list[Differen
     return found
 
 
-def leftovers() -> list[Leftover]:
+def leftovers(runtime: RuntimeParams = DEFAULT) -> list[Leftover]:
     """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
 
     A retraining's checkpoint goes with its end; one that is there is of a retraining that has yet to go on.
     """
     running = {
         (study.study_name, trial.number)
-        for study in studies(paths.mlruns() / "optuna.journal")
+        for study in studies(storage.place(runtime))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     }
     folder = paths.mlruns() / "checkpoints"

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 import tiny
-from podium.params import RuntimeParams
 from podium.search.messages import Lost, Task
 from podium.search.processes import ProcessPool, Setup, _how_it_ended
-from search.scripted import Recorder, states
+from search.scripted import states
 from search.sessions import Killer, curves, search
 
 
@@ -73,23 +72,6 @@ def test_killed_workers_trial_goes_on_and_the_others_are_not_disturbed(
     assert said in killer.lines[0]
     assert killer.lines[1].startswith("trial 0 goes on from epoch ")
     assert len(killer.lines) == 2
-
-
-@pytest.mark.slow
-def test_trial_whose_workers_keep_dying_fails_with_the_reason(prepared: Path, tmp_path: Path) -> None:
-    pool = _pool(prepared, 2)
-
-    class Reaper(Recorder):
-        def running(self, trial: object, history: list[dict[str, float]]) -> None:
-            super().running(trial, history)
-            if trial.number == 1:  # type: ignore[attr-defined]
-                os.kill(_pid_of(pool, 1), signal.SIGKILL)
-
-    study = search(tmp_path, pool, 3, Reaper(), runtime=RuntimeParams(checkpoint_seconds=1e-9, max_restarts=1))
-    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert study.trials[1].user_attrs["reason"] == (
-        "its worker was killed by SIGKILL (out of memory?), 2 times (runtime.max_restarts 1)"
-    )
 
 
 @pytest.mark.slow

@@ -8,14 +8,13 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from podium import paths
+from podium import cluster, paths
 from podium.errors import InterruptedSearchError
-from podium.locks import locked
 from podium.mirror import Mirror
 from podium.params import RuntimeParams, SearchParams, TrackingParams
 from podium.parent import Parent
 from podium.recipe import Recipe
-from podium.search import processes
+from podium.search import processes, storage
 from podium.search import study as studies
 from podium.search.batch import BatchDriver
 from podium.search.driver import Driver
@@ -49,20 +48,25 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    home = paths.mlruns()
-    with locked(paths.lock(plan.name), purpose=f"the search {plan.name}"):
-        storage = studies.open_storage(home / "optuna.journal")
-        study = studies.open_study(storage, plan.name, plan.params, plan.facts)
-        if plan.inherits and (sentence := inherit(study, storage, plan.params.space, plan.base).sentence()):
+    where = storage.place(runtime)
+    with storage.reached(where), storage.alone(where, plan.name) as check_alone:
+        kept = storage.open_at(where)
+        study = studies.open_study(kept, plan.name, plan.params, plan.facts)
+        if plan.inherits and (sentence := inherit(study, kept, plan.params.space, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         interrupted = True
         with stop_signals() as received:
+
+            def stopping() -> bool:
+                check_alone()
+                return bool(received)
+
             try:
-                checkpoints = home / "checkpoints" / plan.name
-                _drive(study, plan, prepared, runtime, checkpoints, [mirror, progress], lambda: bool(received))
+                checkpoints = paths.mlruns() / "checkpoints" / plan.name
+                _drive(study, plan, prepared, runtime, checkpoints, [mirror, progress], stopping)
                 interrupted = bool(received)
             finally:
                 progress.close()
@@ -111,6 +115,11 @@ def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
         from podium.search.inline import open_inline
 
         return open_inline(prepared, runtime)
+    if runtime.engine == "ray":
+        cluster.prepare(runtime)
+        from podium.search.ray_pool import RayPool
+
+        return RayPool(prepared, runtime, at_most)
     setup = processes.Setup(str(prepared), runtime.device, runtime.threads)
     return processes.ProcessPool(min(runtime.workers or processes.cores(), at_most), setup)
 

@@ -18,7 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock  # the documented base class has no public name
 from optuna.storages.journal._storage import JournalOperation
@@ -122,7 +122,7 @@ def name_of(kind: str, facts: dict[str, Any]) -> str:
     return f"{kind}-{digest[:12]}"
 
 
-def open_study(storage: JournalStorage, name: str, params: SearchParams, facts: dict[str, Any]) -> optuna.Study:
+def open_study(storage: BaseStorage, name: str, params: SearchParams, facts: dict[str, Any]) -> optuna.Study:
     """The study called `name`, made where it does not exist."""
     study = optuna.create_study(
         storage=storage,

@@ -10,7 +10,7 @@ import torch
 
 from podium import checkpoint
 from podium.batches import Batches
-from podium.dataset import DatasetInfo, open_split
+from podium.dataset import DatasetInfo, Split, open_split
 from podium.fit import DivergedError, Images, TrainingRun
 from podium.history import Epoch
 from podium.recipe import Recipe
@@ -38,26 +38,35 @@ class Material:
     def load(prepared: Path, device: torch.device) -> "Material":
         """The training and validation images of data/prepared, on `device`."""
         info = DatasetInfo.read(prepared)
+        return Material.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device)
+
+    @staticmethod
+    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "Material":
+        """The images of splits that are open already, on `device`."""
         channels, height, width = info.shape
         images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
-        train, val = open_split(prepared / "train"), open_split(prepared / "val")
         return Material(Batches.of([train], device), Batches.of([val], device), images, device)
 
 
 def run_trial(
-    task: Task, material: Material, report: Callable[[Report], bool], pausing: Callable[[], bool] = lambda: False
+    task: Task,
+    material: Material,
+    report: Callable[[Report], bool],
+    pausing: Callable[[], bool] = lambda: False,
+    saved: Callable[[], None] = lambda: None,
 ) -> Ended:
     """Train `task` from its checkpoint or from the start.
 
     `report` is called with each epoch's end and returns whether to go on. Where `pausing` turns true the trial is
-    saved at its next step. Whatever goes wrong in a trial is its own failure and comes back as such.
+    saved at its next step. `saved` is called whenever the checkpoint has been written. Whatever goes wrong in a trial
+    is its own failure and comes back as such.
     """
     notes: list[str] = []
     history: list[Epoch] = []
     try:
         run = _open(task, material, notes)
         history = run.history
-        keeper = _Keeper(task, pausing, run, notes)
+        keeper = _Keeper(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
             if not report(Report(task.number, task.attempt, run.history[-1])):
@@ -97,9 +106,17 @@ class _Keeper:
     A disk that takes nothing costs a trial its checkpoints, not its life: the configuration is not to blame.
     """
 
-    def __init__(self, task: Task, pausing: Callable[[], bool], run: TrainingRun, notes: list[str]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        pausing: Callable[[], bool],
+        on_save: Callable[[], None],
+        run: TrainingRun,
+        notes: list[str],
+    ) -> None:
         self.task = task
         self.pausing = pausing
+        self.on_save = on_save
         self.notes = notes
         self.saved = time.monotonic()
         # The trial's own time: what it took before it was interrupted counts.
@@ -123,6 +140,7 @@ class _Keeper:
     def _save(self, run: TrainingRun) -> None:
         try:
             checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+            self.on_save()
         except OSError as error:
             note = f"trial {self.task.number} goes on unsaved: {self.task.checkpoint}: {error.strerror}"
             if note not in self.notes:

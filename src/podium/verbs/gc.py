@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Find leftovers, and delete them."""
     from podium import paths, upkeep
+    from podium.params import load
 
-    found = upkeep.leftovers()
+    found = upkeep.leftovers(load(paths.PARAMS).runtime)
     for leftover in found:
         print(f"{leftover.size:>12,}  {leftover.path.relative_to(paths.root())}")
         if not arguments.dry_run:

@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
     from podium import paths, upkeep
     from podium.params import load
 
-    found = upkeep.sync_all(load(paths.PARAMS).tracking, repair=not arguments.check)
+    params = load(paths.PARAMS)
+    found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if not differences:
         print(f"MLflow shows exactly what the studies hold ({len(found)} studies)")

@@ -1,0 +1,177 @@
+"""What the driver sustains where a thousand workers report to it: no training, all else as in a search.
+
+    python benchmarks/thousand_workers.py [--workers 10 100 1000] [--trials 2000]
+
+Workers follow a script: 20 epochs each, reported at once. So the driver is never idle, and its rate is its limit: the
+search bends where workers together report more often than that. Two things make up the limit: the driver's own time,
+counted in seconds of its processor (a busy machine does not blur them), and the journal's waits for the disk, which are
+counted here and cost what the disk takes (`fsync` in the first line).
+"""
+
+import argparse
+import cProfile
+import os
+import pstats
+import statistics
+import tempfile
+import time
+from collections import deque
+from itertools import pairwise
+from pathlib import Path
+
+import optuna
+
+from podium.history import Epoch
+from podium.params import RuntimeParams, SearchParams
+from podium.recipe import Recipe
+from podium.search.driver import Driver
+from podium.search.messages import Ended, Event, Report, Task
+from podium.search.study import open_storage, open_study
+from podium.seeds import derive
+
+EPOCHS = 20
+BATCH = 64
+"""Events that are waiting when the driver looks: a pool hands over what has arrived."""
+
+
+class Script:
+    """Workers that take no time."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.reports = 0
+        self._waiting: deque[tuple[Task, int]] = deque()
+        self._asked: dict[int, Task] = {}
+
+    def submit(self, task: Task) -> None:
+        """Its first epoch is over."""
+        self._waiting.append((task, 1))
+
+    def events(self, timeout: float) -> list[Event]:
+        """The reports of the workers that have waited longest."""
+        found: list[Event] = []
+        for _ in range(min(BATCH, len(self._waiting))):
+            task, number = self._waiting.popleft()
+            if number > EPOCHS:
+                found.append(Ended(task.number, 1, "finished"))
+            elif number < 0:
+                found.append(Ended(task.number, 1, "stopped"))
+            else:
+                self._asked[task.number] = task
+                found.append(Report(task.number, 1, _epoch(task, number)))
+        return found
+
+    def answer(self, report: Report, go_on: bool) -> None:
+        """The next epoch is over at once."""
+        self.reports += 1
+        self._waiting.append((self._asked.pop(report.number), int(report.epoch["epoch"]) + 1 if go_on else -1))
+
+    def pause(self) -> None:
+        """Nothing to save."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _epoch(task: Task, number: int) -> Epoch:
+    value = derive(task.seed, number) % 1000 / 1000
+    return {
+        "epoch": number,
+        "train_loss": 1 - value,
+        "learning_rate": 0.1,
+        "val_loss": 1 - value,
+        "val_accuracy": value,
+        "seconds": 1.0,
+    }
+
+
+def _search(workers: int, trials: int, sampler: str, pruner: str) -> tuple[float, int, int, list[float]]:
+    """Seconds, reports, waits for the disk, and seconds a trial in each quarter."""
+    params = SearchParams.model_validate(
+        {
+            "n_trials": trials,
+            "sampler": sampler,
+            "pruner": pruner,
+            "space": {
+                "train.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True},
+                "train.batch_size": {"choices": [16, 32, 64, 128]},
+                "train.weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
+            },
+        }
+    )
+    base = Recipe().replace({"train.epochs": EPOCHS})
+    with tempfile.TemporaryDirectory() as folder:
+        kept = open_storage(Path(folder) / "optuna.journal")
+        study = open_study(kept, "thousand", params, {})
+        pool = Script(workers)
+        syncs, sync = [0], os.fsync
+
+        def count(file: int) -> None:
+            syncs[0] += 1
+
+        os.fsync = count  # type: ignore[assignment]
+        clock = _Clock()
+        started = time.process_time()
+        Driver(study, pool, params, RuntimeParams(), base, Path(folder), [clock]).run()
+        seconds = time.process_time() - started
+        os.fsync = sync
+    marks = [0.0, *(clock.ends[round(q * trials / 4) - 1] - started for q in range(1, 5))]
+    return seconds, pool.reports, syncs[0], [(b - a) / (trials / 4) for a, b in pairwise(marks)]
+
+
+def _fsync() -> float:
+    """Seconds that a write takes to reach the disk of the temporary folder."""
+    taken = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(20):
+            file.write(b"x" * 200)
+            file.flush()
+            started = time.perf_counter()
+            os.fsync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def running(self, trial: object, history: list[Epoch]) -> None:
+        """Nothing."""
+
+    def ended(self, trial: object) -> None:
+        """When a trial was told."""
+        self.ends.append(time.process_time())
+
+    def note(self, line: str) -> None:
+        """Nothing."""
+
+
+def main() -> None:
+    """Print a line for each number of workers, sampler and pruner, and a profile."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--profile", action="store_true", help="of the last line")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    print(f"an fsync takes {1000 * _fsync():.1f} ms here (median of 20)")
+    print(
+        "| workers | sampler | pruner | reports/s | trials/s | fsyncs a trial | ms a trial, by quarter of the search |"
+    )
+    print("|---:|---|---|---:|---:|---:|---|")
+    for sampler, pruner in (("random", "none"), ("random", "median"), ("tpe", "median")):
+        for workers in arguments.workers:
+            profile = cProfile.Profile()
+            last = arguments.profile and (sampler, workers) == ("tpe", arguments.workers[-1])
+            with profile if last else tempfile.TemporaryDirectory():
+                seconds, reports, syncs, quarters = _search(workers, arguments.trials, sampler, pruner)
+            text = ", ".join(f"{1000 * quarter:.1f}" for quarter in quarters)
+            rates = f"{reports / seconds:,.0f} | {arguments.trials / seconds:,.1f} | {syncs / arguments.trials:.0f}"
+            print(f"| {workers:,} | {sampler} | {pruner} | {rates} | {text} |", flush=True)
+            if last:
+                pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The way into Ray: a cluster of this machine alone, or one that is there; its token, and what fits on its nodes.
+
+Importing this does not import Ray, which the one-machine default does without.
+"""
+
+import importlib.util
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from podium.errors import InputError, PodiumError
+
+if TYPE_CHECKING:
+    from podium.params import RuntimeParams
+
+SAID = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who reserves no GPU sees none
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's own switch for laptops: a cluster of one machine that listens on 127.0.0.1; else it listens everywhere."""
+SPARE = 96 * 2**20
+"""Bytes of the local object store beyond the images."""
+
+
+@contextmanager
+def opened(runtime: "RuntimeParams", cpus: float, stored: int = 0) -> Iterator[None]:
+    """Be connected to Ray within the block: to `runtime.address`, or to a new cluster of this machine.
+
+    A local cluster has `cpus` CPUs, the GPUs that are there, and a store for `stored` bytes; it ends with the block,
+    and with this process however that ends. A connection that is there already is used and left as it is.
+    Raises InputError where Ray is not installed, PodiumError where the cluster does not answer or does not let us in.
+    """
+    prepare(runtime)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
+    except Exception as error:  # a cluster that does not start raises just this
+        raise PodiumError(_sentence(runtime.address, error)) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepare(runtime: "RuntimeParams") -> None:
+    """Set what Ray reads from the environment when it is imported. Raises InputError where it is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(
+            "runtime.engine: ray and runtime.devices above 1 need Ray, which is not installed: `make install-cluster`"
+        )
+    local = not runtime.address
+    for key, value in (SAID | (LOOPBACK if local else {})).items():
+        os.environ.setdefault(key, value)
+    if local and not _has_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this cluster alone, and in no file
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, those that are gone too, as Ray describes them."""
+    import ray
+
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return found
+
+
+def beside() -> dict[str, Any]:
+    """Options of an actor that lives on this process's node, needs no CPU, and is started anew where it is killed."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+
+
+def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
+    """How many tasks of `cpus` CPUs and `gpus` GPUs fit on `nodes` (as ray.nodes() gives them) at the same time."""
+    return sum(_fits(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
+
+
+def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
+    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to bring one.
+
+    GPUs that nobody reserves stay idle: that is said.
+    """
+    nodes = [node for node in nodes if node["Alive"]]
+    gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes)
+    if gpus and not runtime.trial_gpus and runtime.device != "cpu":
+        print(f"the cluster has {gpus:g} GPUs and runtime.trial_gpus is 0: the trials train on CPUs")
+    if runtime.queued or slots(nodes, runtime.trial_cpus, runtime.trial_gpus):
+        return
+    has = "; ".join(f"{n['NodeManagerHostname']}: {_amounts(n['Resources'])}" for n in nodes) or "no node"
+    raise InputError(
+        f"no node of the cluster has what a trial reserves (runtime.trial_cpus {runtime.trial_cpus:g},"
+        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler bring more"
+        " nodes with runtime.queued: 1"
+    )
+
+
+def _sentence(address: str, error: Exception) -> str:
+    said = " ".join(str(error).split())[:300].rstrip(".")
+    if not address:
+        return (
+            f"Ray could not start a cluster on this machine: {said}. A busy machine may be too slow for it: try again"
+        )
+    return (
+        f"runtime.address: {address} does not work: {said}. See that `ray status` answers here and that this machine"
+        " has the cluster's token (~/.ray/auth_token, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
+    )
+
+
+def _has_token() -> bool:
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _local(cpus: float, stored: int) -> dict[str, Any]:
+    return {
+        "address": "local",
+        "num_cpus": max(1, math.ceil(cpus)),
+        "include_dashboard": False,
+        "object_store_memory": 2 * stored + SPARE,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+
+
+def _cluster(address: str) -> dict[str, Any]:
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        print("Ray's token authentication is switched off (RAY_AUTH_MODE): whoever reaches the cluster can use it")
+    return {
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        # The workers' code is the driver's, whatever is installed there: a study is named after a digest of it.
+        "runtime_env": {"py_modules": [str(Path(__file__).parent)]},
+    }
+
+
+def _fits(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
+    fits = int(resources.get("CPU", 0.0) / cpus + 1e-6)
+    if not gpus:
+        return fits
+    there = resources.get("GPU", 0.0)
+    # Shares of one GPU do not add up across two: 0.4 fits twice on each.
+    return min(fits, int(there) * int(1 / gpus + 1e-6) if gpus <= 1 else int(there / gpus))
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0.0):g} CPUs, {resources.get('GPU', 0.0):g} GPUs"

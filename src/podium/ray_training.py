@@ -1,0 +1,250 @@
+"""The retraining on several devices: Ray Train's TorchTrainer around the same training run, on as many ranks.
+
+Ray Train places the ranks, connects them and starts them again when one is lost with its process or node, on fewer of
+them where no more are left (between `runtime.min_devices` and `runtime.devices`). Every rank then goes on from the last
+checkpoint, which rank 0 leaves with this process at each epoch's end and every few seconds.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+
+from podium import checkpoint, cluster
+from podium.batches import Batches
+from podium.errors import InputError, PodiumError
+from podium.fit import DivergedError, Images, TrainingRun
+from podium.params import RuntimeParams
+from podium.ranks import SharedRun, agree
+from podium.recipe import Recipe
+from podium.shared_images import is_shared, read_only_arrays, received, share
+
+LOOK_EVERY = 16
+"""Steps between two agreements of the ranks whether to save or to stop: each costs a message around."""
+POLL = 0.5
+"""Seconds that a question to the desk waits."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every rank needs to know."""
+
+    recipe: dict[str, dict[str, Any]]
+    seed: int
+    identity: str
+    images: Any
+    desk: Any
+    checkpoint_seconds: float
+    threads: int
+    cuda: bool
+    folder: str
+    """The project's, where every node has it; else empty."""
+
+
+class Desk:
+    """Where rank 0 leaves checkpoints, for the driver and for ranks that come later: an actor beside the driver."""
+
+    def __init__(self, content: bytes | None) -> None:
+        self._content = content
+        self._fresh = False
+        self._stopping = False
+        self._diverged = ""
+
+    def put(self, content: bytes) -> None:
+        """Leave a checkpoint."""
+        self._content, self._fresh = content, True
+
+    def newest(self) -> bytes | None:
+        """The last checkpoint that was left."""
+        return self._content
+
+    def diverged(self, reason: str) -> None:
+        """Say that the loss is no number any more."""
+        self._diverged = reason
+
+    def stop(self) -> None:
+        """Have the ranks save and end."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        """Whether they are to."""
+        return self._stopping
+
+    def news(self) -> tuple[bytes | None, str]:
+        """A checkpoint that was not asked for before, and why training diverged."""
+        fresh, self._fresh = self._fresh, False
+        return self._content if fresh else None, self._diverged
+
+
+def train(
+    run: TrainingRun,
+    identity: str,
+    prepared: Path,
+    runtime: RuntimeParams,
+    stopping: Callable[[], bool],
+    on_news: Callable[[TrainingRun], None],
+) -> None:
+    """Train `run` to its end on `runtime.devices` ranks; `on_news` is called whenever it has come further.
+
+    Returns early where `stopping` turned true and the ranks have saved. Raises DivergedError as the run itself does,
+    PodiumError where ranks were lost more often than `runtime.max_restarts`.
+    """
+    with cluster.opened(runtime, runtime.devices * runtime.threads), tempfile.TemporaryDirectory() as scratch:
+        cuda = _uses_cuda(runtime)
+        start = checkpoint.dumps(identity, run.state()) if run.epoch or run.step else None
+        desk: Any = ray.remote(Desk).options(**cluster.beside()).remote(start)
+        seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
+        job = Job(
+            run.recipe.model_dump(),
+            run.seed,
+            identity,
+            share(prepared, runtime),
+            desk,
+            seconds,
+            runtime.threads,
+            cuda,
+            folder,
+        )
+        trainer = _trainer(job, runtime, cuda, scratch)
+        done = _in_a_thread(trainer.fit)
+        while not done.done():
+            if stopping():
+                ray.get(desk.stop.remote())
+            _hear(run, identity, desk, on_news)
+            time.sleep(POLL)
+        _hear(run, identity, desk, on_news)
+        error = done.exception()
+    if error is not None:
+        raise PodiumError(
+            f"the retraining on {runtime.devices} devices failed (runtime.max_restarts {runtime.max_restarts}):"
+            f" {_last_line(error)}; what is saved stays saved, run again to go on"
+        ) from None
+
+
+def _hear(run: TrainingRun, identity: str, desk: Any, on_news: Callable[[TrainingRun], None]) -> None:
+    content, diverged = ray.get(desk.news.remote())
+    if content is not None:
+        run.restore(checkpoint.loads(content, identity))
+        on_news(run)
+    if diverged:
+        raise DivergedError(diverged)
+
+
+def _trainer(job: Job, runtime: RuntimeParams, cuda: bool, scratch: str) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    least = runtime.min_devices or runtime.devices
+    count: Any = runtime.devices if least == runtime.devices else (least, runtime.devices)  # a pair: elastic
+    return TorchTrainer(
+        _rank,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=count,
+            use_gpu=cuda,
+            resources_per_worker={"CPU": runtime.threads} | ({"GPU": 1} if cuda else {}),
+        ),
+        run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=runtime.max_restarts)),
+    )
+
+
+def _rank(config: dict[str, Any]) -> None:
+    """One rank, from the last checkpoint to the end of training or until it is told to stop."""
+    from ray.train.torch import get_device
+
+    job: Job = config["job"]
+    if job.folder:
+        os.chdir(job.folder)  # weights that a network begins with lie in data/
+    torch.set_num_threads(job.threads)
+    where = get_device() if job.cuda else torch.device("cpu")
+    info, train, val = received(job.images)
+    with read_only_arrays():
+        data = Batches.of([train, val], where)
+    channels, height, width = info.shape
+    images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+    run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
+    content = ray.get(job.desk.newest.remote())
+    if content is not None:
+        run.restore(checkpoint.loads(content, job.identity))
+    keeper = _RankKeeper(job)
+    try:
+        run.train(data, None, keeper.after_step, keeper.save)
+    except _StopRank:
+        return
+    except DivergedError as error:
+        ray.get(job.desk.diverged.remote(str(error)))
+
+
+class _StopRank(Exception):  # noqa: N818 (not an error: the driver is going away)
+    """The run is saved and goes on another time."""
+
+
+class _RankKeeper:
+    """Leaves checkpoints with the desk: rank 0 decides when, and all ranks do it together."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._rank = dist.get_rank()
+        self._saved = time.monotonic()
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Every few steps, see whether it is time to save or to stop."""
+        if run.step % LOOK_EVERY:
+            return
+        stop = save = False
+        if self._rank == 0:
+            stop = bool(ray.get(self._job.desk.stopping.remote()))
+            save = stop or time.monotonic() - self._saved >= self._job.checkpoint_seconds
+        stop, save = agree(run.device, stop, save)
+        if save:
+            self.save(run)
+        if stop:
+            raise _StopRank
+
+    def save(self, run: TrainingRun) -> None:
+        """Leave a checkpoint; every rank takes part in making it."""
+        state = run.state()
+        if self._rank == 0:
+            ray.get(self._job.desk.put.remote(checkpoint.dumps(self._job.identity, state)))
+        self._saved = time.monotonic()
+
+
+def _uses_cuda(runtime: RuntimeParams) -> bool:
+    """Whether the ranks are to have a GPU each. Raises InputError where they are to and there are not enough."""
+    there = sum(int(node["Resources"].get("GPU", 0)) for node in cluster.nodes() if node["Alive"])
+    least = runtime.min_devices or runtime.devices
+    if runtime.device == "cuda" and there < least:
+        raise InputError(
+            f"runtime.device: cuda was asked for on {least} devices or more, and the cluster has {there} GPUs;"
+            " set runtime.device: cpu, or fewer runtime.devices"
+        )
+    return runtime.device != "cpu" and there >= least
+
+
+def _in_a_thread(work: Callable[[], object]) -> "Future[object]":
+    """`work` in a thread of its own: in the main one Ray Train would answer Ctrl-C in our place."""
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="podium-ray-train", daemon=True).start()
+    return done
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

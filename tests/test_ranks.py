@@ -1,0 +1,132 @@
+"""A training run divided among ranks, as processes of their own that talk by gloo; no Ray here."""
+
+import multiprocessing
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import tiny
+from podium import checkpoint
+from podium.batches import Batches
+from podium.dataset import open_split
+from podium.fit import TrainingRun
+from podium.ranks import SharedRun, agree
+from podium.search import processes
+
+pytestmark = pytest.mark.slow
+
+CPU = torch.device("cpu")
+TOLERANCE = 2e-4
+"""Between the losses of one process and of several: sums in another order, over some dozens of steps."""
+CHANGES: dict[str, Any] = {"train__epochs": 4, "train__shift": 1, "train__batch_size": 16}
+
+
+def _alone(folder: Path, **changes: Any) -> TrainingRun:
+    torch.set_num_threads(1)
+    run = TrainingRun(tiny.recipe(**CHANGES | changes), tiny.IMAGES, 5, CPU)
+    run.train(_data(folder), None)
+    return run
+
+
+def _data(folder: Path) -> Batches:
+    return Batches.of([open_split(folder / "train"), open_split(folder / "val")], CPU)
+
+
+def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any], stop_after: int) -> None:
+    """Train until `stop_after` steps in all, from the checkpoint where there is one; rank 0 saves at the end."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    run = SharedRun(tiny.recipe(**CHANGES | changes), tiny.IMAGES, 5, CPU)
+    state = checkpoint.load(folder / "run.ckpt", "run")
+    if state is not None:
+        run.restore(state)
+    steps = 0
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def on_step(run: TrainingRun) -> None:
+        nonlocal steps
+        steps += 1
+        (over,) = agree(CPU, steps == stop_after)
+        if over:
+            raise Enough
+
+    with suppress(Enough):
+        run.train(_data(folder), None, on_step)
+    state = run.state()
+    if rank == 0:
+        checkpoint.save(folder / "run.ckpt", "run", state)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _together(folder: Path, world: int, stop_after: int = 0, **changes: Any) -> TrainingRun:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes.warm_up()  # ranks are forked from a server that has imported torch: importing it in each takes seconds
+    context = multiprocessing.get_context("forkserver")
+    ranks = [context.Process(target=_rank, args=(r, world, port, folder, changes, stop_after)) for r in range(world)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0] * world
+    state = checkpoint.load(folder / "run.ckpt", "run")
+    assert state is not None
+    run = TrainingRun(tiny.recipe(**CHANGES | changes), tiny.IMAGES, 5, CPU)
+    run.restore(state)
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    return tiny.prepare(tmp_path)
+
+
+def _weights(run: TrainingRun) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in run.model.state_dict().values()])
+
+
+def _losses(run: TrainingRun) -> list[float]:
+    return [epoch["train_loss"] for epoch in run.history]
+
+
+def test_one_rank_is_the_run_in_process_bit_for_bit(folder: Path) -> None:
+    alone, one = _alone(folder, model__dropout=0.2), _together(folder, 1, model__dropout=0.2)
+    assert torch.equal(_weights(one), _weights(alone))
+    assert _losses(one) == _losses(alone)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("batch_size", [16, 79])
+def test_ranks_train_what_one_process_trains(folder: Path, world: int, batch_size: int) -> None:
+    # 80 images: at 16 every batch is whole, at 79 the last one has a single image, which only one rank gets.
+    alone = _alone(folder, train__batch_size=batch_size)
+    together = _together(folder, world, train__batch_size=batch_size)
+    assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
+    assert torch.allclose(_weights(together), _weights(alone), atol=10 * TOLERANCE)
+
+
+def test_run_stopped_in_an_epoch_goes_on_with_another_number_of_ranks_and_in_one_process(folder: Path) -> None:
+    alone = _alone(folder)
+    stopped = _together(folder, 2, stop_after=7)
+    assert (stopped.epoch, stopped.step) == (1, 2)
+    goes_on = _together(folder, 3, stop_after=4)
+    assert (goes_on.epoch, goes_on.step) == (2, 1)
+    goes_on.train(_data(folder), None)
+    assert _losses(goes_on) == pytest.approx(_losses(alone), abs=TOLERANCE)
+
+
+def test_ranks_draw_their_own_dropout(folder: Path) -> None:
+    alone, together = _alone(folder, model__dropout=0.5), _together(folder, 2, model__dropout=0.5)
+    assert _losses(together) != pytest.approx(_losses(alone), abs=TOLERANCE)
+    assert _losses(together)[-1] < _losses(together)[0]
