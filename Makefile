@@ -18,7 +18,7 @@ $(shell rm -rf $(VENV))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench repro test test-fast check stages format bench ui lock bench-lock clean
+.PHONY: help install install-dev install-bench repro test test-fast check stages format bench ui dashboard lock bench-lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,11 +57,18 @@ install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compar
 ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
 
-lock: $(UV) ## resolve pyproject.toml anew into the two lock files (hashes, no addresses)
+dashboard: install ## Optuna's dashboard on the study, also while it runs, at http://127.0.0.1:8080
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dashboard.lock
+	optuna-dashboard --host 127.0.0.1 --port 8080 mlruns/optuna.journal
+
+lock: $(UV) ## resolve pyproject.toml anew into the lock files (hashes, no addresses)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" -c requirements.lock pyproject.toml --extra dashboard \
+		-o requirements-dashboard.lock
 
 bench-lock: $(UV) ## resolve what the benchmarks compare with, on top of requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -73,6 +73,13 @@ def test_lock_digest_follows_every_stage_but_register(tmp_path: Path, evaluate: 
     assert (lock_digest(path) == before) is same
 
 
+def test_lock_digest_does_not_follow_the_report_which_is_made_of_what_register_left(tmp_path: Path) -> None:
+    whole = LOCK.format(evaluate="a", register="b")
+    (tmp_path / "before").write_text(whole, encoding="utf-8")
+    (tmp_path / "after").write_text(whole + "  report:\n    cmd: python\n", encoding="utf-8")
+    assert lock_digest(tmp_path / "before") == lock_digest(tmp_path / "after")
+
+
 def test_lock_digest_is_the_same_before_register_first_ran(tmp_path: Path) -> None:
     whole = LOCK.format(evaluate="a", register="b")
     start, end = whole.index("  register:"), whole.index("  retrain:")

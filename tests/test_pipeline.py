@@ -28,6 +28,13 @@ DATA: dict[str, tuple[list[str], list[str]]] = {
         ["data/prepared/dataset.json", "data/selected/config.json", "data/retrained", "data/evaluated"],
         ["data/registered/version.json"],
     ),
+    "report": (
+        [
+            f"data/{name}"
+            for name in ("prepared", "search", "selected", "retrained", "evaluated", "registered/version.json")
+        ],
+        ["data/report"],
+    ),
 }
 each_stage = pytest.mark.parametrize("stage", list(DATA))
 
@@ -85,7 +92,7 @@ def test_registered_version_is_not_cached_so_that_the_run_cache_can_not_skip_a_r
 
 
 def test_every_section_is_listed_by_one_stage_or_read_by_a_verb_or_changes_no_result() -> None:
-    listed = [section for stage in STAGES.values() for section in stage["params"]]
+    listed = [section for stage in STAGES.values() for section in stage.get("params", [])]
 
     assert sorted(listed) == sorted(set(_sections()) - NEUTRAL - VERBS)
     assert STAGES["search"]["params"] == ["model", "train", "search"]

@@ -6,8 +6,25 @@ import argparse
 from collections.abc import Sequence
 from typing import Protocol
 
+import shtab
+
 from podium import entry
-from podium.verbs import gc, history, lineage, predict, promote, relocate, reproduce, rollback, serve, sync, verify
+from podium.verbs import (
+    doctor,
+    gc,
+    history,
+    lineage,
+    predict,
+    profile,
+    promote,
+    relocate,
+    report,
+    reproduce,
+    rollback,
+    serve,
+    sync,
+    verify,
+)
 
 
 class Verb(Protocol):
@@ -27,6 +44,7 @@ class Verb(Protocol):
 
 
 VERBS: tuple[Verb, ...] = (
+    report,
     promote,
     rollback,
     history,
@@ -36,14 +54,17 @@ VERBS: tuple[Verb, ...] = (
     verify,
     reproduce,
     relocate,
+    profile,
     sync,
     gc,
+    doctor,
 )
 
 EPILOG = """\
 Run it in the project's root: register.name and tracking.uri come from params.yaml there.
 
 examples:
+  podium report --open                   what won, why, what it cost, what to try next
   podium promote                         make what was registered last the champion, if the gate sees evidence
   podium rollback --reason "too slow"    go back to the champion before
   podium history                         who was champion when, and why
@@ -51,6 +72,8 @@ examples:
   podium serve                           the same over HTTP
   podium lineage 7                       where version 7 comes from
   podium reproduce 7                     make it again, bit for bit
+  podium doctor                          what would fail on this machine and in this project
+  podium profile                         where the time of a training goes
   podium sync --check                    does MLflow show exactly what the studies hold?
   podium gc --dry-run                    checkpoints that nobody needs
 
@@ -63,14 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parsed = _parser().parse_args(arguments)
+    parsed = command_parser().parse_args(arguments)
     parsed.verb.run(parsed)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """What the command understands."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("podium", description="Promote, roll back and ask models.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        "podium", description="What people do by hand before and after `dvc repro`.", epilog=EPILOG
+    )
     parser.formatter_class = raw
+    shtab.add_argument_to(parser, help="print the completion script of a shell: bash, zsh or tcsh")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         examples = f"examples:\n{verb.EXAMPLES}"

@@ -22,7 +22,8 @@ def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
     """The project's files that `module` imports, itself included, however deep; sorted, relative to `source`'s parent.
 
     Imports inside functions and for type checks count, and so does the `__init__` of every package on the way.
-    `path.with_name("other.py")`, how a module names a file that is loaded later, counts as an import of that file.
+    `path.with_name("other.py")`, how a module names a file that is loaded later, counts as an import of that file;
+    so does the name of one that is no code, such as a page's template.
     Raises InputError where there is no such module.
     """
     found: set[Path] = set()
@@ -33,7 +34,7 @@ def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting |= _imported(file, source)
+            waiting |= _imported(file, source) if file.suffix == ".py" else set()
     return sorted(file.relative_to(source.parent) for file in found)
 
 
@@ -45,7 +46,8 @@ def code_digest(module: str, source: Path = SOURCE) -> str:
     sha = hashlib.sha256()
     for path in import_closure(module, source):
         text = (source.parent / path).read_text(encoding="utf-8")
-        sha.update(f"{path.as_posix()}\n{_meaning(ast.parse(text))}\n".encode())
+        meaning = _meaning(ast.parse(text)) if path.suffix == ".py" else text
+        sha.update(f"{path.as_posix()}\n{meaning}\n".encode())
     return sha.hexdigest()
 
 
@@ -111,7 +113,7 @@ def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
 def _neighbour(node: ast.AST) -> str | None:
     match node:
         case ast.Call(func=ast.Attribute(attr="with_name"), args=[ast.Constant(value=str(name))]):
-            return name if name.endswith(".py") else None
+            return name
     return None
 
 

@@ -29,7 +29,7 @@ def git_facts(root: Path = Path()) -> Git:
 
 
 def lock_digest(path: Path) -> str:
-    """SHA-256 of dvc.lock without the stage `register`, which is written after register has asked.
+    """SHA-256 of dvc.lock without the stages `register` and `report`, which are written after register has asked.
 
     So the digest is the same when the pipeline is done. `unknown` where there is no dvc.lock.
     """
@@ -38,7 +38,7 @@ def lock_digest(path: Path) -> str:
     kept, inside = [], False
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("   "):  # a stage's name has two spaces before it, its content four
-            inside = line.rstrip() == "  register:"
+            inside = line.rstrip() in ("  register:", "  report:")
         if not inside:
             kept.append(line)
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()

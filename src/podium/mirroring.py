@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import optuna
 from mlflow.entities import Metric, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from optuna.trial import FrozenTrial, TrialState
 
 from podium import sync
 from podium.params import TrackingParams
 from podium.parent import Parent
+from podium.parent_note import note_of
 from podium.record import KIND_TAG, STUDY_TAG
+from podium.run_input import log_images
 from podium.tracking import Tracking, connect
 from podium.trial_logger import TrialLogger, find_or_create
 
@@ -33,6 +36,8 @@ class Session:
         if parent.owned:
             for key, value in parent.tags.items():
                 tracking.client.set_tag(run_id, key, value)
+            if "podium.data_digest" in parent.tags:
+                log_images(tracking, run_id, parent.tags["podium.source"], parent.tags["podium.data_digest"])
             tracking.client.update_run(run_id, status="RUNNING")
         session = Session(study, tracking, TrialLogger(tracking, run_id), run_id, parent.owned)
         sync.repair(tracking, study, session.logger)
@@ -65,7 +70,7 @@ class Session:
             values["best_objective"] = self.study.best_value
             values["best_trial"] = self.study.best_trial.number
         metrics = [Metric(key, value, 0, 0) for key, value in values.items()]
-        self.tracking.client.log_batch(self.parent_run_id, metrics)
+        self.tracking.client.log_batch(self.parent_run_id, metrics, tags=[RunTag(NOTE, note_of(self.study))])
 
 
 def tell_parent(params: TrackingParams, study: str, values: dict[str, float], tags: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ SELECTED = DATA / "selected"
 RETRAINED = DATA / "retrained"
 EVALUATED = DATA / "evaluated"
 REGISTERED = DATA / "registered"
+REPORT = DATA / "report"
 
 
 def root() -> Path:

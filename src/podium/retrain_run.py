@@ -1,19 +1,26 @@
 """The retraining's run in MLflow: found again after a kill, each epoch logged once."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from podium.history import Epoch
 from podium.params import TrackingParams
 from podium.recipe import Recipe
 from podium.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
+from podium.run_input import log_images
 from podium.tracking import Tracking, connect
 from podium.trial_logger import find_or_create, histories
+
+WATCH_EVERY = 2.0
+"""Seconds between looks at the machine."""
 
 
 @dataclass
@@ -34,7 +41,21 @@ class RetrainRun:
         absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
         tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])
         tracking.client.update_run(run_id, status="RUNNING")
+        log_images(tracking, run_id, tags["podium.source"], tags["podium.data_digest"])
         return RetrainRun(tracking, run_id, set(histories(tracking, run)))
+
+    @contextmanager
+    def watching_the_machine(self) -> Iterator[None]:
+        """Log CPU, memory, disk, network and GPU every WATCH_EVERY seconds within the block, as MLflow's own pages
+        have them (system/...). A store that is away is let be."""
+        logging.getLogger("mlflow.system_metrics.system_metrics_monitor").setLevel(logging.ERROR)
+        uri = self.tracking.uri
+        monitor = SystemMetricsMonitor(self.run_id, WATCH_EVERY, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
+        monitor.start()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            monitor.finish()  # type: ignore[no-untyped-call]
 
     def update(self, history: Sequence[Epoch]) -> None:
         """Log the epochs that the run does not have. A store that is away is asked again at the next one."""

@@ -1,6 +1,7 @@
 """The winner, trained once more on train and validation together, resumable at every step."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +21,29 @@ from podium.fit import DivergedError, Images, TrainingRun
 from podium.history import write_history
 from podium.locks import locked
 from podium.params import Params
-from podium.profiling import profile_training
+from podium.profiling.measure import measure
+from podium.profiling.page import markdown
 from podium.recipe import Recipe
 from podium.retrain_run import RetrainRun
 from podium.search.study import name_of
 from podium.signals import stop_signals
 from podium.trained import TrainedModel
 from podium.weights import digests
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+
+
+class _Lines:
+    """A line now and then where there is no terminal for a bar."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str, *, last: bool) -> None:
+        if not sys.stderr.isatty() and (last or time.monotonic() - self._said >= LINE_EVERY):
+            self._said = time.monotonic()
+            print(text, flush=True)
 
 
 @dataclass
@@ -41,6 +58,8 @@ class _Keeper:
 
     def __post_init__(self) -> None:
         self._saved = time.monotonic()
+        self.saving = self.logging = 0.0
+        """Seconds in all."""
 
     def after_step(self, run: TrainingRun) -> None:
         if self.received:
@@ -53,9 +72,12 @@ class _Keeper:
             self.save(run)
 
     def save(self, run: TrainingRun) -> None:
+        started = time.monotonic()
         checkpoint.save(self.path, self.identity, run.state())
         self._saved = time.monotonic()
         self.on_save(run)
+        self.saving += self._saved - started
+        self.logging += time.monotonic() - self._saved
 
 
 def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:
@@ -68,8 +90,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {_say(where, recipe)}"
     )
     info = DatasetInfo.read(prepared)
-    channels, height, width = info.shape
-    images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+    images = _images(info)
     splits = [open_split(prepared / "train"), open_split(prepared / "val")]
     data = Batches.of(splits, where)
     facts = {
@@ -82,18 +103,22 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         "device": where.type,
     }
     name = name_of("retrain", facts)
-    tracked = RetrainRun.open(params.tracking, name, _tags(chosen, facts, params, where), recipe)
+    tags = _tags(chosen, facts, params, where) | {"podium.source": info.source}
+    tracked = RetrainRun.open(params.tracking, name, tags, recipe)
     run = TrainingRun(recipe, images, params.retrain.seed, where)
     if params.retrain.compile:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
     for note in run.notes:
         print(f"retrain: {note}")
     path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
-    _train(run, data, path, name, params, tracked)
+    with tracked.watching_the_machine():
+        beside = _train(run, data, path, name, params, tracked)
     out.mkdir(parents=True, exist_ok=True)
     write_history(out / "history.csv", run.history)
     if params.retrain.profile_steps:
-        profile_training(recipe, images, data, where, params.retrain.profile_steps, out)
+        profile = measure(recipe, images, data, where, params.retrain.profile_steps, out / "profile", beside)
+        text = markdown(profile, "Profile of the retraining", str(out / "profile"))
+        (out / "profile.md").write_text(text, encoding="utf-8")
     about = TrainedModel(
         recipe=recipe.model_dump(),
         classes=info.classes,
@@ -115,8 +140,15 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     return whole
 
 
-def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Params, tracked: RetrainRun) -> None:
-    """Train `run` to its end, from its checkpoint where there is one."""
+def _images(info: DatasetInfo) -> Images:
+    channels, height, width = info.shape
+    return Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+
+
+def _train(
+    run: TrainingRun, data: Batches, path: Path, name: str, params: Params, tracked: RetrainRun
+) -> dict[str, float]:
+    """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps."""
     try:
         state = checkpoint.load(path, name)
     except checkpoint.TornCheckpointError as error:
@@ -125,7 +157,8 @@ def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Param
     if state is not None:
         run.restore(state)
         print(f"retrain goes on from epoch {run.epoch}, step {run.step}")
-    epochs = run.recipe.train.epochs
+    epochs, first = run.recipe.train.epochs, run.epoch
+    line = _Lines()
     with (
         locked(paths.lock(name), purpose="the retraining"),
         stop_signals() as received,
@@ -138,8 +171,10 @@ def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Param
         def on_epoch(run: TrainingRun) -> None:
             last = run.history[-1]
             keeper.save(run)
-            bar.set_postfix_str(f"loss {last['train_loss']:.4f}, {len(data) / last['seconds']:,.0f} images/s")
+            said = f"loss {last['train_loss']:.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            bar.set_postfix_str(said)
             bar.update()
+            line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
 
         try:
             run.train(data, None, keeper.after_step, on_epoch)
@@ -152,6 +187,8 @@ def _train(run: TrainingRun, data: Batches, path: Path, name: str, params: Param
         except Exception:
             tracked.leave(run.history, "FAILED")
             raise
+    trained = max(epochs - first, 1)
+    return {"checkpoint": keeper.saving / trained, "logging": keeper.logging / trained}
 
 
 def _tags(chosen: dict[str, Any], facts: dict[str, Any], params: Params, where: torch.device) -> dict[str, str]:

@@ -25,6 +25,8 @@ from podium.locks import locked
 from podium.params import TrackingParams
 
 SQLITE = "sqlite:///"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of the experiment: MLflow's pages then begin with training runs and their charts, not with those for chat models."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
         return str(found.experiment_id)
     location = (folder / "artifacts").as_uri() if folder else None
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location, tags=KIND))
     except MlflowException:  # another machine made it since we looked
         found = client.get_experiment_by_name(name)
         if found is None:

@@ -23,8 +23,8 @@ CLASSES = ("dark", "bright/white")
 SURE_OF_DARK = 1 / (1 + math.exp(-0.5))
 BRIGHT = [1] * 40 + [0] * 40
 LABELS = [1] * 38 + [0] * 2 + [0] * 37 + [1] * 3  # two bright images are labelled dark, three dark ones bright
-FILES = ["calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "metrics.json", "per_class.csv"]
-FILES += ["predictions.csv", "probabilities.npy", "reference.npz"]
+FILES = ["calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "gallery.json", "metrics.json"]
+FILES += ["per_class.csv", "predictions.csv", "probabilities.npy", "reference.npz"]
 
 
 def images_of(bright: list[int], size: int = 5) -> NDArray[np.uint8]:

@@ -57,8 +57,10 @@ def test_search_leaves_its_outcome_and_one_run_a_trial(here: Path, store: Tracki
     search.run(tiny.params(store))
     assert sorted(path.name for path in (here / paths.SEARCH).iterdir()) == [
         "best.json",
+        "curves.csv",
         "importances.json",
         "ranking.json",
+        "space.json",
         "trials.csv",
     ]
     assert [row["number"] for row in _trials(here)] == ["0", "1", "2", "3"]
@@ -126,7 +128,7 @@ def test_killed_search_ends_as_the_undisturbed_one(
             end_group(process)
     killed.run("search")
     assert kills > 0
-    for name in ("trials.csv", "best.json", "ranking.json", "importances.json"):
+    for name in ("trials.csv", "curves.csv", "best.json", "ranking.json", "importances.json"):
         ours, theirs = (_without_run(project.folder / paths.SEARCH / name) for project in (killed, undisturbed))
         assert ours == theirs, f"PODIUM_KILL_SEED={seed}"
     _assert_mirrored(killed.folder, monkeypatch)

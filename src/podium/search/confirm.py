@@ -35,6 +35,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     chosen = choose(study, candidates, best)
     out.mkdir(parents=True, exist_ok=True)
     _log(params, best["study"], chosen)
+    write_json(out / "metrics.json", _figures(chosen, best))
     write_json(out / "config.json", chosen)
     print(_sentence(chosen))
     return chosen
@@ -141,6 +142,13 @@ def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
     values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
     known = {key: value for key, value in values.items() if value is not None}
     tell_parent(params.tracking, search_study, known, {"podium.selected_trial": str(chosen["trial"])})
+
+
+def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
+    """What `dvc metrics` compares of the search and the confirmation."""
+    values = {"search_best": best["value"], "confirmed_mean": chosen["mean"]}
+    values |= {"confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _sentence(chosen: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.closure import code_digest
 from podium.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
+from podium.history import COLUMNS
 from podium.params import Params
 from podium.parent import Parent
 from podium.search import session
@@ -28,23 +29,32 @@ ENOUGH_FOR_IMPORTANCES = 8
 
 
 def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
-    """Search over `prepared` (train and val only) and write trials.csv, best.json and importances.json to `out`."""
+    """Search over `prepared` (train and val only) and write the trials, their curves, the ranking and more to `out`."""
     plan = plan_of(params, DatasetInfo.read(prepared))
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
+    best = write(out, study, params, parent)
+    states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
+    counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    print(f"{study.study_name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
+    return study
+
+
+def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) -> FrozenTrial:
+    """Write everything of `study` that later stages read to `out`, and return its best trial."""
     out.mkdir(parents=True, exist_ok=True)
     write_trials(out / "trials.csv", study)
+    write_curves(out / "curves.csv", study)
+    write_json(out / "space.json", _space(params))
     best = _best(study)
     write_json(out / "importances.json", importances(study))
     write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
     fields = params.recipe().flat()
     whole = {name: fields[name] for name in params.search.fraction}  # what the retraining has again
     # Written last: where it is, the rest is whole.
-    facts = {"study": plan.name, "parent_run_id": parent, "metric": params.search.metric, "seed": params.search.seed}
+    facts: dict[str, Any] = {"study": study.study_name, "parent_run_id": parent_run_id}
+    facts |= {"metric": params.search.metric, "seed": params.search.seed}
     write_json(out / "best.json", about(best) | facts | {"whole": whole})
-    states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
-    counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
-    print(f"{plan.name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
-    return study
+    return best
 
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
@@ -79,6 +89,26 @@ def write_trials(path: Path, study: optuna.Study) -> None:
         writer.writeheader()
         for trial in sorted(trials, key=lambda t: t.number):
             writer.writerow(_row(trial))
+
+
+def write_curves(path: Path, study: optuna.Study) -> None:
+    """Every epoch of every trial; like trials.csv it has nothing in which two equal searches differ."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = ["trial", "state", *COLUMNS]
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for trial in sorted(trials, key=lambda t: t.number):
+            about = {"trial": trial.number, "state": trial.state.name}
+            writer.writerows(
+                about | epoch | {"epoch": int(epoch["epoch"])} for epoch in trial.user_attrs.get("history", [])
+            )
+
+
+def _space(params: Params) -> dict[str, Any]:
+    """What was searched, and what every field is that was not."""
+    space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
+    return {"space": space, "fixed": params.recipe().replace(params.search.fraction).flat()}
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

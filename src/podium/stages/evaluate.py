@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from podium import entry, evaluation_run, paths
 from podium.dataset import Split, open_sealed, write_json
 from podium.errors import InputError
+from podium.gallery import gallery
 from podium.metrics import Metrics, measure
 from podium.params import EvaluateParams, TrackingParams, load
 from podium.plots import draw_calibration, draw_confusion
@@ -41,6 +42,7 @@ def evaluate(
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
     _write_answers(out, split, probabilities)
     _write_tables(out, metrics)
+    write_json(out / "gallery.json", gallery(split, probabilities))
     draw_confusion(out / "confusion.png", metrics)
     draw_calibration(out / "calibration.png", metrics)
     write_json(out / "metrics.json", metrics.summary())

@@ -1,0 +1,147 @@
+"""Charts of what came out: the confirmation, the sealed images, the retraining."""
+
+from collections import Counter
+from typing import Any
+
+from podium.report.chart import BEST, COMPLETE, FAILED, INK, MUTED, Chart, lines, plain, points, rounded
+from podium.report.gather import Evaluated, Table
+
+MATRIX = 30
+"""Up to so many classes the confusion matrix is legible."""
+
+
+def confirmation(selected: dict[str, Any]) -> Chart:
+    """Each candidate's value in the search and on fresh seeds."""
+    x, y, text = [], [], []
+    means: tuple[list[float], list[str]] = ([], [])
+    found: tuple[list[float], list[str]] = ([], [])
+    for candidate in selected["candidates"]:
+        name = f"trial {candidate['trial']}" + (" (chosen)" if candidate["trial"] == selected["trial"] else "")
+        found[0].append(candidate["value"])
+        found[1].append(name)
+        if candidate["mean"] is not None:
+            means[0].append(candidate["mean"])
+            means[1].append(name)
+        for value, seed in zip(candidate["values"], candidate["seeds"], strict=True):
+            x.append(value)
+            y.append(name)
+            text.append(f"{name}, seed {seed}: {value:.4f}")
+    in_search = [f"{name}, in the search: {value:.4f}" for value, name in zip(*found, strict=True)]
+    mean_text = [f"{name}, mean: {value:.4f}" for value, name in zip(*means, strict=True)]
+    bar = {"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": BEST}}
+    data = [
+        points(found[0], found[1], "in the search", MUTED, in_search, symbol="diamond-open", size=11),
+        points(x, y, "on a fresh seed", COMPLETE, text, size=10, opacity=0.8),
+        points(means[0], means[1], "mean of fresh seeds", BEST, mean_text, **bar),
+    ]
+    layout = {
+        "xaxis": {"title": f"validation {selected['metric']}"},
+        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+    }
+    note = "The best of many single runs is the best partly by luck; what counts is the mean on seeds it had not seen."
+    height = 150 + 44 * len(selected["candidates"])
+    return Chart("confirmation", "The same configurations again", note, data, layout, height)
+
+
+def confusion(evaluated: Evaluated) -> Chart | None:
+    """The matrix; None for more classes than it can show."""
+    classes = [row["class"] for row in evaluated.per_class]
+    if len(classes) > MATRIX:
+        return None
+    counts = Counter(evaluated.confusion)
+    table = [[counts[actual, predicted] for predicted in classes] for actual in classes]
+    shares = [[n / max(sum(row), 1) for n in row] for row in table]
+    names = [plain(name) for name in classes]
+    heat = {
+        "type": "heatmap",
+        "x": list(range(len(names))),
+        "y": list(range(len(names))),
+        "z": [[round(share**0.5, 4) for share in row] for row in shares],  # the root shows one error in a hundred
+        "customdata": [
+            [[plain(a), plain(p), n] for p, n in zip(classes, row, strict=True)]
+            for a, row in zip(classes, table, strict=True)
+        ],
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": "@sequential",
+        "showscale": False,
+        "text": [[str(n) if n else "" for n in row] for row in table],
+        "texttemplate": "%{text}" if len(classes) <= 15 else "",
+        "hovertemplate": "%{customdata[0]} called %{customdata[1]}: %{customdata[2]} images<extra></extra>",
+        "xgap": 1,
+        "ygap": 1,
+    }
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "automargin": True, "showgrid": False}
+    layout = {
+        "xaxis": ticks | {"title": "answered", "constrain": "domain"},
+        "yaxis": ticks | {"title": "actual", "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
+    }
+    note = "Colour is the share of the actual class, a number is a count of images."
+    return Chart("confusion", "What is taken for what", note, [heat], layout, 460, wide=False)
+
+
+def calibration(evaluated: Evaluated) -> Chart:
+    """Accuracy over confidence."""
+    rows = evaluated.calibration
+    counts = [int(row["count"]) for row in rows]
+    most = max(counts, default=1)
+    x, y = [float(row["confidence"]) for row in rows], [float(row["accuracy"]) for row in rows]
+    text = [f"{n} images: confidence {c:.3f}, accuracy {a:.3f}" for n, c, a in zip(counts, x, y, strict=True)]
+    sizes = [7 + 23 * (n / most) ** 0.5 for n in counts]
+    data = [
+        lines([0, 1], [0, 1], "perfect", MUTED, 1, hoverinfo="skip"),
+        points(x, y, "answers by confidence", COMPLETE, text, size=[rounded(s, 3) for s in sizes], opacity=0.8),
+    ]
+    axis = {"range": [-0.04, 1.06], "tickformat": ".0%"}
+    layout = {"xaxis": axis | {"title": "confidence"}, "yaxis": axis | {"title": "accuracy"}}
+    note = f"Below the line it promises too much. Expected calibration error {evaluated.metrics['ece']:.4f}."
+    return Chart("calibration", "Whether its confidence can be believed", note, data, layout, 460, wide=False)
+
+
+def recalls(evaluated: Evaluated) -> Chart | None:
+    """Recall of each class with its interval, lowest first; None where there are more than MATRIX."""
+    rows = sorted((r for r in evaluated.per_class if int(r["support"])), key=lambda r: float(r["recall"]))
+    if len(rows) > MATRIX:
+        return None
+    x = [float(r["recall"]) for r in rows]
+    text = [
+        f"{plain(r['class'])}: {float(r['recall']):.4f} ({float(r['recall_low']):.4f} to {float(r['recall_high']):.4f})"
+        f" of {r['support']} images"
+        for r in rows
+    ]
+    trace = points(x, [plain(r["class"]) for r in rows], "recall", COMPLETE, text, size=10)
+    trace["error_x"] = {
+        "type": "data",
+        "array": [max(float(r["recall_high"]) - v, 0) for r, v in zip(rows, x, strict=True)],
+        "arrayminus": [max(v - float(r["recall_low"]), 0) for r, v in zip(rows, x, strict=True)],
+        "color": MUTED,
+        "thickness": 1.5,
+    }
+    layout = {
+        "xaxis": {"tickformat": ".0%"},
+        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+        "showlegend": False,
+    }
+    note = "Share of each class's images that are called by it, with its interval; the weakest class on top."
+    return Chart("recalls", "Class by class", note, [trace], layout, 110 + 26 * len(rows))
+
+
+def retraining(history: Table) -> Chart:
+    """Loss and learning rate by epoch."""
+    epochs = [int(row["epoch"]) for row in history]
+    loss = [rounded(float(row["train_loss"])) for row in history]
+    rate = [rounded(float(row["learning_rate"])) for row in history]
+    data = [
+        lines(epochs, loss, "training loss", INK, 2.5, hovertemplate="epoch %{x}: loss %{y:.4f}<extra></extra>"),
+        lines(
+            epochs, rate, "learning rate", FAILED, 1.5, yaxis="y2", hovertemplate="epoch %{x}: %{y:.3g}<extra></extra>"
+        ),
+    ]
+    second = {"overlaying": "y", "side": "right", "showgrid": False, "title": "learning rate", "rangemode": "tozero"}
+    layout = {
+        "xaxis": {"title": "epoch"},
+        "yaxis": {"title": "training loss", "rangemode": "tozero"},
+        "yaxis2": second,
+        "margin": {"r": 64},
+    }
+    return Chart("retraining", "The retraining", "On training and validation images together.", data, layout, 300)

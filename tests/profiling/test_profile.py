@@ -1,0 +1,93 @@
+"""A profile names what a training spends its time on."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from podium.augment import augment
+from podium.batches import Batches
+from podium.profiling.measure import Profile, measure
+from podium.profiling.page import markdown
+from podium.profiling.phases import PHASES
+from podium.profiling.verdict import verdict
+from podium.verbs import profile as verb
+
+EVEN = Profile(
+    device="cpu",
+    steps=4,
+    batch=16,
+    steps_an_epoch=10,
+    phases={"data": 0.001, "forward": 0.004, "backward": 0.004, "optimizer": 0.001, "other": 0.0},
+    beside={"checkpoint": 0.001, "logging": 0.001},
+    operators=[],
+    flops=10_000_000,
+    peak=2e9,
+    memory=2**20,
+)
+
+
+@pytest.fixture
+def data() -> Batches:
+    images, labels = tiny.pixels(60, seed=1)
+    return Batches(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def profiled(data: Batches, folder: Path) -> Profile:
+    return measure(tiny.recipe(train__epochs=4), tiny.IMAGES, data, torch.device("cpu"), 3, folder)
+
+
+def test_profile_of_a_training_has_every_phase_operators_and_a_trace(tmp_path: Path, data: Batches) -> None:
+    found = profiled(data, tmp_path)
+    assert tuple(found.phases) == PHASES
+    assert found.steps == 3
+    assert all(seconds >= 0 for seconds in found.phases.values())
+    assert found.phases["forward"] > 0
+    assert found.phases["backward"] > 0
+    assert any(o.name.startswith("aten::") for o in found.operators)
+    assert found.flops > 0
+    assert found.peak > 0
+    assert sum(map(found.share, [*found.phases, *found.beside])) == pytest.approx(1)
+    assert len(list(tmp_path.glob("*.pt.trace.json"))) == 1
+
+
+def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return augment(*arguments)
+
+    monkeypatch.setattr("podium.fit.augment", slow)
+    found = profiled(data, tmp_path)
+    assert found.phases["data"] >= 0.2
+    page = markdown(found, "Profile", str(tmp_path))
+    assert "**Data-bound: " in page
+    assert "is waiting for images. To change it: " in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "beginning"),
+    [
+        ({}, "Compute-bound"),
+        ({"peak": 1e12}, "Overhead-bound"),
+        ({"phases": EVEN.phases | {"data": 0.02}}, "Data-bound"),
+        ({"phases": EVEN.phases | {"optimizer": 0.02}}, "Optimizer-bound"),
+        ({"beside": {"checkpoint": 1.0, "logging": 0.1}}, "Checkpoint-bound"),
+        ({"beside": {"checkpoint": 0.1, "logging": 1.0}}, "Logging-bound"),
+        ({"beside": {"evaluation": 1.0}}, "Evaluation-bound"),
+    ],
+)
+def test_verdict_names_what_bounds_the_training_and_what_to_change(changes: dict[str, Any], beginning: str) -> None:
+    said = verdict(replace(EVEN, **changes))
+    assert said.startswith(beginning)
+    assert "To change it: " in said or "Only a smaller network" in said
+
+
+def test_show_without_a_trace_is_refused_before_tensorboard_waits_for_ever(tmp_path: Path) -> None:
+    from podium.errors import InputError
+
+    with pytest.raises(InputError, match="holds no trace"):
+        verb.show(tmp_path, 6006)

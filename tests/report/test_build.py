@@ -1,0 +1,172 @@
+"""The page: its numbers are the stores', its text is escaped, and it is small and quick for a thousand trials."""
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podium.errors import InputError
+from podium.report.build import build
+from report import story
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+class Elements(HTMLParser):
+    """Every element's name and attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def page_of(root: Path) -> str:
+    return build(story.folders(root), 0.95, root / "out").read_text(encoding="utf-8")
+
+
+def ours(page: str) -> str:
+    """The page without plotly.js, which is long and names many addresses that it never asks for."""
+    start = page.index("<script>/*")
+    return page[:start] + page[page.index("</script>", start) :]
+
+
+def embedded(page: str, name: str) -> dict[str, Any]:
+    """The JSON in the script element `name`."""
+    start = page.index(f'id="{name}">') + len(f'id="{name}">')
+    found: dict[str, Any] = json.loads(page[start : page.index("</script>", start)])
+    return found
+
+
+def facts(page: str) -> dict[str, Any]:
+    return embedded(page, "facts")
+
+
+def figures(page: str) -> dict[str, Any]:
+    return embedded(page, "figures")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of 60 trials whose classes are called like trouble."""
+    folder = tmp_path_factory.mktemp("report")
+    story.write_search(folder, 60)
+    story.write_rest(folder, (EVIL, "@best", "right & <i>wrong</i>"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> str:
+    return page_of(root)
+
+
+def test_report_numbers_are_those_of_the_study_and_of_the_files(root: Path, page: str) -> None:
+    import optuna
+
+    from podium.search.study import open_storage
+
+    study = optuna.load_study(study_name=story.STUDY, storage=open_storage(root / "optuna.journal"))
+    told = facts(page)
+    last = [t.intermediate_values[t.last_step or 0] for t in study.trials]
+    assert told["trials"] == [
+        [t.number, t.state.name, t.value, last[t.number], len(t.user_attrs["history"])] for t in study.trials
+    ]
+    assert told["best"] == {"trial": study.best_trial.number, "value": study.best_value}
+    assert told["metrics"] == json.loads((root / "data/evaluated/metrics.json").read_text(encoding="utf-8"))
+    assert f'<p class="headline">{100 * told["metrics"]["accuracy"]:.2f} %</p>' in page
+    drawn = [v for trace in figures(page)["history"]["data"][:2] for v in trace["y"]]
+    counted = [v for t, v in zip(study.trials, last, strict=True) if t.state.name != "FAIL"]
+    assert sorted(drawn) == pytest.approx(sorted(counted), rel=1e-5)
+
+
+def test_report_has_every_chart_and_section(page: str) -> None:
+    keys = {"history", "curves", "parallel", "importance", "timeline", "confirmation", "confusion", "calibration"}
+    assert keys | {"retraining", "recalls", "slice-train.learning_rate"} <= set(figures(page))
+    ids = {attributes.get("id") for _, attributes in Elements(ours(page)).found}
+    assert {"verdict", "search", "confirmation", "test", "training", "data", "lineage"} <= ids
+
+
+def test_report_fetches_nothing(page: str) -> None:
+    """What Chromium asks for is in tests/test_browser.py; this is what it could."""
+    sources = [v for _, a in Elements(ours(page)).found for k, v in a.items() if k in ("src", "href", "action", "data")]
+    assert all(v is not None and v.startswith(("data:", "#")) for v in sources)
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://", ours(page))
+
+
+def test_report_text_from_outside_is_escaped(page: str) -> None:
+    elements = Elements(ours(page))
+    tags = [tag for tag, _ in elements.found]
+    assert tags.count("script") == 3  # facts, figures, and ours after plotly's, which is left out here
+    assert "alert" not in "".join(str(attributes) for _, attributes in elements.found)
+    pictures = [str(a["src"]) for t, a in elements.found if t == "img"]
+    assert pictures
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert figures(page)["confusion"]["layout"]["xaxis"]["ticktext"][0].startswith("&lt;/script&gt;")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page  # of the profile: shown, not obeyed
+
+
+def test_report_before_the_other_stages_says_what_to_run(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 12)
+    page = page_of(tmp_path)
+    for stage in ("select", "retrain", "evaluate"):
+        assert f"dvc repro {stage}" in page
+    assert facts(page)["metrics"] is None
+    assert "best validation accuracy of the search" in page
+
+
+def test_report_before_the_search_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="best.json is missing: run `dvc repro search`"):
+        build(story.folders(tmp_path), 0.95, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_report_of_few_trials_is_made(tmp_path: Path, count: int) -> None:
+    story.write_search(tmp_path, count)
+    story.write_rest(tmp_path)
+    assert len(facts(page_of(tmp_path))["trials"]) == count
+
+
+def test_report_of_a_search_for_low_loss_takes_the_lowest_for_the_best(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 30, story.params("loss"))
+    told = facts(page_of(tmp_path))
+    assert told["best"]["value"] == min(value for _, _, value, _, _ in told["trials"] if value is not None)
+    best = figures(page_of(tmp_path))["history"]["data"][-1]["y"]
+    assert best == sorted(best, reverse=True)
+
+
+def test_report_without_a_space_is_made(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 5, story.params(space="{}"))
+    assert "slice" not in " ".join(figures(page_of(tmp_path)))
+
+
+def test_report_of_hundred_classes_has_tables_in_place_of_matrices(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 10)
+    story.write_rest(tmp_path, tuple(f"class {k}" for k in range(100)), 400)
+    page = page_of(tmp_path)
+    assert "confusion" not in figures(page)
+    assert page.count("<td>class 99</td>") >= 1
+
+
+@pytest.mark.slow
+def test_report_of_a_thousand_trials_is_small_and_quick(tmp_path: Path) -> None:
+    space = (
+        story.SPACE
+        + "\n    model.width: {low: 4, high: 64}\n    train.weight_decay: {low: 1.0e-6, high: 1.0e-2, log: true}"
+    )
+    story.write_search(tmp_path, 1000, story.params(space=space))
+    story.write_rest(tmp_path, tuple("0123456789"), 2000)
+    page_of(tmp_path)  # imports
+    started = time.process_time()
+    page = page_of(tmp_path)
+    assert time.process_time() - started < 10  # of the processor: a busy machine takes longer by the clock
+    assert len(page.encode()) < 10_000_000
+    assert len(facts(page)["trials"]) == 1000

@@ -1,0 +1,207 @@
+"""What people look at, in a real browser: Debian's chromium, driven by Playwright, with no network but this machine.
+
+The report (light, dark, phone, paper), MLflow's pages on what Podium recorded, and the profiler's page of TensorBoard.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from finished import Finished
+from podium import paths
+from podium.report.build import build
+from podium.tracking import connect
+from podium.trial_logger import runs_of
+from report import story
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+QUIET += ("--disable-component-update", "--disable-sync")
+PATIENCE = 240_000
+"""Milliseconds: a loaded machine takes its time."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run of 40 trials, moved to a folder of its own as an attachment would be."""
+    root = tmp_path_factory.mktemp("browser")
+    story.write_search(root, 40)
+    story.write_rest(root)
+    return build(story.folders(root), 0.95, root / "mail")
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, **context: object) -> Iterator[Page]:
+    """The report, every chart drawn. Fails where the page says something on its console or asks for anything."""
+    told: list[str] = []
+    held = browser.new_context(offline=True, **context)  # type: ignore[arg-type]
+    page = held.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on(
+        "request", lambda request: told.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    page.goto(path.as_uri(), timeout=PATIENCE)
+    page.evaluate("podiumReport.drawAll()")
+    yield page
+    assert told == []
+    held.close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width", "mobile"), [("light", 1200, False), ("dark", 1200, False), ("light", 390, True)]
+)
+def test_report_is_drawn_whole_and_no_wider_than_the_screen(
+    browser: Browser, page_file: Path, scheme: str, width: int, mobile: bool
+) -> None:
+    size = {"width": width, "height": 844}
+    with opened(browser, page_file, color_scheme=scheme, viewport=size, is_mobile=mobile) as page:
+        charts = page.evaluate("podiumReport.charts")
+        assert charts > 10
+        assert page.locator("[data-chart] .main-svg").count() >= charts
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(15, 19, 26)") is (scheme == "dark")
+        pictures = page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth === 8)")
+        assert pictures
+
+
+def test_report_answers_the_mouse(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file, viewport={"width": 1200, "height": 900}) as page:
+        chart = page.locator('[data-chart="history"]')
+        chart.scroll_into_view_if_needed()
+        chart.locator(".points path").last.hover(force=True)
+        said = page.locator(".hoverlayer .hovertext").first.text_content()
+        assert said is not None
+        assert said.startswith("trial ")
+
+
+def test_report_on_paper_has_every_chart(browser: Browser, page_file: Path, tmp_path: Path) -> None:
+    with opened(browser, page_file, color_scheme="dark") as page:
+        page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").stat().st_size > 50_000
+
+
+@contextmanager
+def served(command: list[str], port: int, folder: Path) -> Iterator[str]:
+    """A server of this machine until the block ends; its address."""
+    with (folder / "server.log").open("w") as log:
+        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True, env=environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(address, server, folder / "server.log")
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(60)
+
+
+def _wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + PATIENCE / 1000
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()  # noqa: S310 (our own server)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def ui(finished: Finished, tmp_path: Path) -> Iterator[str]:
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", finished.params.tracking.uri]
+    with served([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], port, tmp_path) as address:
+        yield address
+
+
+def test_mlflow_pages_tell_the_story_compare_ten_trials_and_show_the_alias(
+    browser: Browser, ui: str, finished: Finished
+) -> None:
+    tracking = connect(finished.params.tracking)
+    study = json.loads((paths.SEARCH / "best.json").read_text(encoding="utf-8"))
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+
+    page.goto(f"{ui}/#/experiments/{tracking.experiment_id}/runs")
+    page.get_by_text(study["study"]).first.wait_for()
+    page.get_by_text("tiny (" + "0" * 10).first.wait_for()  # the images with their digest, as a column
+
+    page.goto(f"{ui}/#/experiments/{tracking.experiment_id}/runs/{study['parent_run_id']}")
+    page.get_by_text("14 trials").first.wait_for()
+
+    runs = [run.info.run_id for run in runs_of(tracking, study["study"])][:10]
+    query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([tracking.experiment_id]))}"
+    page.goto(f"{ui}/#/compare-runs?{query}")
+    page.get_by_text("Comparing 10 Runs from 1 Experiment").wait_for()
+    page.get_by_text("train.learning_rate").first.wait_for(state="attached")
+
+    page.goto(f"{ui}/#/models/{finished.params.register_.name}")
+    page.get_by_text("challenger").first.wait_for()
+    page.goto(f"{ui}/#/models/{finished.params.register_.name}/versions/1")
+    page.get_by_text("sealed images").first.wait_for()  # the card
+    page.close()
+
+
+def test_tensorboard_profiler_answers_and_shows_the_trace(browser: Browser, finished: Finished, tmp_path: Path) -> None:
+    port = _free_port()
+    trace = str(finished.folder / paths.RETRAINED / "profile")
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", trace, "--host", "127.0.0.1", "--port", str(port)]
+    with served(command, port, tmp_path) as address:
+        plugin = f"{address}/data/plugin/pytorch_profiler"
+        end = time.monotonic() + PATIENCE / 1000
+        while not (found := _json(f"{plugin}/runs"))["runs"]:
+            assert time.monotonic() < end, "the profiler's page has no run"
+            time.sleep(0.2)
+        (run,) = found["runs"]
+        views = _json(f"{plugin}/views?run={quote(run)}")
+        assert {"Overview", "Operator", "Trace", "Memory"} <= set(views)
+        (worker,) = _json(f"{plugin}/workers?run={quote(run)}&view=Operator")
+        which = f"run={quote(run)}&worker={quote(worker)}"
+        (span,) = _json(f"{plugin}/spans?{which}")
+        which += f"&span={quote(span)}"
+        operators = _json(f"{plugin}/operation/table?{which}&view=Operator&group_by=Operation")
+        assert _json(f"{plugin}/overview?{which}&view=Overview")["performance"]
+        assert any("aten::" in row["name"] for row in operators["data"])
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{address}/#pytorch_profiler")
+        frame = page.frame_locator("iframe")
+        frame.get_by_text("Views", exact=False).first.wait_for()
+        page.close()
+
+
+def _json(address: str) -> Any:
+    with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310 (our own server)
+        return json.loads(answer.read())
