@@ -82,7 +82,8 @@ def test_retraining_is_on_train_and_validation(here: Params, monkeypatch: pytest
 
     monkeypatch.setattr("podium.fit.TrainingRun._order", order)
     _retrain(here)
-    assert sizes == [80] * 4
+    assert len(sizes) >= 4  # and once more for the profile
+    assert set(sizes) == {80}
 
 
 def test_retraining_is_a_finished_run_with_history_parameters_and_tags(here: Params) -> None:
