@@ -61,7 +61,7 @@ def _free_port() -> int:
 @contextmanager
 def _running(command: list[str], port: int, path: str = "/ping") -> Iterator[str]:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_REGISTRY_URI"}
-    environment |= {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
+    environment |= {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
     with Path("server.log").open("wb") as log:
