@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from podium import entry
-from podium.verbs import gc, history, predict, promote, rollback, sync
+from podium.verbs import doctor, gc, history, predict, preset, promote, rollback, sync
 
 
 class Verb(Protocol):
@@ -26,7 +26,7 @@ class Verb(Protocol):
         """Do it. Raises PodiumError, whose exit code becomes the command's."""
 
 
-VERBS: tuple[Verb, ...] = (promote, rollback, history, predict, sync, gc)
+VERBS: tuple[Verb, ...] = (promote, rollback, history, predict, doctor, preset, sync, gc)
 
 EPILOG = """\
 Run it in the project's root: register.name and tracking.uri come from params.yaml there.
@@ -36,6 +36,8 @@ examples:
   podium rollback --reason "too slow"    go back to the champion before
   podium history                         who was champion when, and why
   podium predict scan.png                ask the champion
+  podium doctor data                     what is wrong with the images of params.yaml
+  podium preset                          params.yaml for other images: which there are
   podium sync --check                    does MLflow show exactly what the studies hold?
   podium gc --dry-run                    checkpoints that nobody needs
 
@@ -54,7 +56,9 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("podium", description="Promote, roll back and ask models.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        "podium", description="Promote, roll back and ask models; examine images.", epilog=EPILOG
+    )
     parser.formatter_class = raw
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:

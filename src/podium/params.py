@@ -13,12 +13,14 @@ from podium import problems
 from podium.dimension import Dimension, space_problems
 from podium.errors import InputError
 from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.sections.doctor import DoctorParams
 from podium.sections.neutral import RuntimeParams, TrackingParams
 from podium.sections.outcome import EvaluateParams, RegisterParams, RetrainParams
 from podium.sections.prepare import PrepareParams
 from podium.sections.search import SearchParams, SelectParams
 
 __all__ = [
+    "DoctorParams",
     "EvaluateParams",
     "Params",
     "PrepareParams",
@@ -40,6 +42,7 @@ class Params(BaseModel):
     model_config = FROZEN
 
     prepare: PrepareParams = PrepareParams()
+    doctor: DoctorParams = DoctorParams()
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
     search: SearchParams = SearchParams()
