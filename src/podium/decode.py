@@ -17,12 +17,12 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
+BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+"""Of files that are meant to be images, whatever Pillow makes of them."""
 RESIZES = ("stretch", "crop", "pad")
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
-CUT_SHORT = re.compile(
-    "truncat|unexpected end|not enough|broken data stream|incomplete|buffer overrun|EOF", re.IGNORECASE
-)
+CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
 """What Pillow's readers say of a file that ends too early."""
 
 
@@ -110,6 +110,8 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
     except BadImage:
         raise
     except UnidentifiedImageError:
+        if data.startswith(BEGINNINGS):
+            raise BadImage("it can't be decoded: it begins like an image, but what follows is damaged") from None
         raise BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image") from None
     except Image.DecompressionBombError:
         raise BadImage(f"it has far more than the {spec.max_pixels:,} pixels that are taken", "huge") from None

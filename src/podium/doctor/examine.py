@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from podium.doctor import copies, near
 from podium.doctor.findings import EXAMPLES, KINDS, Example, Finding, Subject
+from podium.doctor.findings import policies as policies_of
 from podium.params import DoctorParams
 from podium.sources.items import Reject
 
@@ -37,7 +38,7 @@ class Examination:
 
 def examine(subject: Subject, rejects: Sequence[Reject], thumbs: near.Thumbs, params: DoctorParams) -> Examination:
     """Look at everything. `thumbs`: from numbers of images to their grey thumbs."""
-    policies: dict[str, str] = {kind: getattr(params, kind) for kind in KINDS}
+    policies = policies_of(params)
     left_out = np.zeros(len(subject.labels), np.bool_)
     found = [*_rejected(rejects, policies), *_whole(subject, params, policies)]
     for kind, odd in _odd(subject, params).items():

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.params import DoctorParams
+
 EXAMPLES = 12
 """Files or groups of each kind that a report shows; it counts all."""
 MEMBERS = 8
@@ -34,6 +36,32 @@ KINDS = {
     "imbalance": "classes out of balance",
 }
 """Every kind, in the order of reports; each has its policy in params.yaml under `doctor`."""
+
+
+def policies(params: DoctorParams) -> dict[str, str]:
+    """What params.yaml says of each kind."""
+    return {
+        "unreadable": params.unreadable,
+        "empty": params.empty,
+        "not_image": params.not_image,
+        "truncated": params.truncated,
+        "corrupt": params.corrupt,
+        "huge": params.huge,
+        "changed": params.changed,
+        "outside": params.outside,
+        "stray": params.stray,
+        "tiny": params.tiny,
+        "odd_size": params.odd_size,
+        "odd_mode": params.odd_mode,
+        "duplicates": params.duplicates,
+        "conflicts": params.conflicts,
+        "leaks": params.leaks,
+        "near_duplicates": params.near_duplicates,
+        "near_conflicts": params.near_conflicts,
+        "near_leaks": params.near_leaks,
+        "similar_classes": params.similar_classes,
+        "imbalance": params.imbalance,
+    }
 
 
 @dataclass(frozen=True)

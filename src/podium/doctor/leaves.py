@@ -37,7 +37,7 @@ class Leaves:
         self._high = np.stack([vectors[rows, :AXES].max(0) for rows in self._rows])
 
     def near(self, others: "Leaves", least: float, *, same: bool) -> Iterator[Pairs]:
-        """Numbers of vectors here and there whose cosine is at least `least`; `same`: here is there, pairs come once."""
+        """Vectors here and there whose cosine is at least `least`; `same`: here is there, each comes once."""
         with ThreadPoolExecutor(THREADS) as pool:  # BLAS lets others work meanwhile
             for start in range(0, len(self._rows), SLAB):
                 some = range(start, min(start + SLAB, len(self._rows)))

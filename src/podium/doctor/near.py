@@ -24,7 +24,7 @@ FLAT = 6.0
 """Standard deviation of a thumb's grey values below which it shows too little to be compared."""
 COARSE, FINE = 8, 12
 """Frequencies each way: 63 to search by, 143 to compare by."""
-COPY, CROP = 0.985, 0.965
+COPY, CROP = 0.985, 0.95
 """Least cosines of the coarse vectors for a copy and for a crop to be compared at all."""
 SAME_COPY, SAME_CROP = 0.997, 0.99
 """Least cosines of the fine vectors of two images that show the same."""
@@ -35,8 +35,8 @@ PARTS = tuple(itertools.product((0.02, 0.08), repeat=4))
 """Shares that a part leaves out at the left, right, top and bottom."""
 CUTS = tuple(step / 100 for step in range(13))
 """Shares that a fitted part may leave out at a side."""
-STEPS = ((-3, -2, -1, 1, 2, 3), (-1, 1))
-"""By how many of CUTS each side is moved in the first round and in the second."""
+STEPS = ((-3, -2, -1, 1, 2, 3), (-2, -1, 1, 2), (-1, 1))
+"""By how many of CUTS each side is moved, round after round."""
 BATCH = 4096
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -124,7 +124,7 @@ class _Merged:
 def fit(crops: NDArray[np.uint8], wholes: NDArray[np.uint8], part: tuple[float, ...]) -> Vectors:
     """How well each of `crops` (n, SIDE, SIDE) is a part of its whole, about the part `part`: cosines (n,).
 
-    The four cuts are chosen one after the other, twice round; a part that is the whole is compared as it is.
+    The four cuts are chosen one after the other, round after round; a part that is the whole is compared as it is.
     """
     target = _transform(crops, _OPERATORS[FINE][0, 0], _OPERATORS[FINE][0, 0])
     cuts = np.tile([round(share * 100) for share in part], (len(crops), 1))
