@@ -90,10 +90,10 @@ def _train(number: int, material: Any) -> Curve:
 
 
 def _prepare(folder: Path) -> Path:
-    from podium.params import PrepareParams
+    from podium.params import DoctorParams, PrepareParams
     from podium.stages import prepare
 
-    prepare.prepare(PrepareParams(), folder / "prepared", folder / "sealed")
+    prepare.prepare(PrepareParams(), DoctorParams(), folder / "prepared", folder / "sealed", folder / "decoded")
     return folder / "prepared"
 
 

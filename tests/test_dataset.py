@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podium.dataset import DatasetInfo, Split, open_sealed, open_split, write_json, write_split
+from podium.dataset import DatasetInfo, Written, open_sealed, open_split, write_json, write_split
 from podium.errors import InputError, RefusedError
 
 IMAGES = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
@@ -13,7 +13,7 @@ LABELS = np.array([0, 1, 1, 0, 1], np.int64)
 CLASSES = ("cat", "dog")
 
 
-def _write(folder: Path, **changes: Any) -> Split:
+def _write(folder: Path, **changes: Any) -> Written:
     fields: dict[str, Any] = {"name": "train", "images": IMAGES, "labels": LABELS, "classes": CLASSES} | changes
     return write_split(folder, **fields)
 

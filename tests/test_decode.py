@@ -170,3 +170,42 @@ def test_preprocess_survives_json() -> None:
 def test_preprocess_of_an_impossible_shape_is_refused(channels: int, height: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Preprocess(channels, height, 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty"),
+        (b"not an image", "not_image"),
+        (encoded(Image.fromarray(NOISE))[:100], "truncated"),
+        (encoded(Image.fromarray(NOISE), "BMP")[:80], "truncated"),
+        (encoded(Image.fromarray(NOISE))[:12] + bytes(100), "corrupt"),
+        (png_that_claims(9000, 9000), "huge"),
+    ],
+)
+def test_decode_of_a_bad_image_says_of_which_kind_it_is(data: bytes, kind: str) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode(data, RGB)
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(("resize", "side", "above"), [("stretch", 100, 200), ("crop", 200, 200), ("pad", 100, 10)])
+def test_decode_of_a_wide_image_follows_the_policy(resize: str, side: int, above: int) -> None:
+    image = np.full((20, 60, 3), 200, np.uint8)  # three times as wide as high, its outer thirds darker
+    image[:, :20] = image[:, 40:] = 100
+    got = decode(encoded(Image.fromarray(image)), Preprocess(3, 30, 30, resize=resize, background="#0a0a0a"))
+    assert got.shape == (3, 30, 30)
+    assert (got[0, 15, 0], got[0, 15, 15], got[0, 0, 15]) == (side, 200, above)
+
+
+def test_decode_of_a_large_photograph_at_an_eighth_is_that_of_the_whole() -> None:
+    smooth = Image.fromarray(NOISE).resize((600, 800), Image.Resampling.BICUBIC)
+    spec = Preprocess(3, 32, 24)
+    drafted = decode(encoded(smooth, "JPEG", quality=95), spec).astype(int)
+    whole = decode(encoded(smooth, "PNG"), spec).astype(int)
+    assert np.abs(drafted - whole).max() <= 8
+
+
+def test_preprocess_with_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="resize must be one of stretch, crop, pad; got 'squash'"):
+        Preprocess(3, 8, 8, resize="squash")

@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from podium.errors import InputError
 from podium.params import Params, load, parse
@@ -25,7 +24,10 @@ def problems(text: str) -> list[str]:
         ("model: {epochs: 3}", "model.epochs: is not a parameter; did you mean train.epochs?"),
         ("learning_rate: 0.1", "learning_rate: is not a parameter; did you mean train.learning_rate?"),
         ("register: {zzz: 1}", "register.zzz: is not a parameter; known here: register.name"),
-        ("1: 2", "1: is not a parameter; known here: prepare, model, train, search, select, retrain, evaluate,"),
+        (
+            "1: 2",
+            "1: is not a parameter; known here: prepare, doctor, model, train, search, select, retrain, evaluate,",
+        ),
         ("train:", "train: must be a mapping of parameters; got None"),
         ("train: {batch_size: 10.0}", "train.batch_size: must be a valid integer; got 10.0"),
         ("train: {batch_size: '64'}", "train.batch_size: must be a valid integer; got '64'"),
@@ -35,7 +37,23 @@ def problems(text: str) -> list[str]:
         ("search: {n_trials: true}", "search.n_trials: must be a valid integer; got True"),
         ("search: {timeout: -1}", "search.timeout: must be greater than 0; got -1"),
         ("runtime: {device: gpu}", "runtime.device: must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
-        ("prepare: {source: torch}", "prepare.source: must be digits or torchvision:<class>, such as"),
+        (
+            "prepare: {source: torch}",
+            "prepare.source: must be digits, torchvision:<class>, folder:<path> or csv:<path>",
+        ),
+        ("prepare: {size: 0}", "prepare.size: must be a side of 1 to 4096 pixels, [height, width] or null; got 0"),
+        (
+            "prepare: {size: [8, 8, 8]}",
+            "prepare.size: must be a side of 1 to 4096 pixels, [height, width] or null; got",
+        ),
+        ("prepare: {background: grue}", "prepare.background: must be the name of a colour or #rrggbb; got 'grue'"),
+        (
+            "prepare: {source: 'folder:photos/new'}",
+            "prepare: root must be the folder of 'folder:photos/new' or one above it, so that DVC sees images that are"
+            " added; got 'data/raw'. Write `root: photos/new`",
+        ),
+        ("doctor: {corrupt: keep}", "doctor.corrupt: must be 'refuse' or 'skip'; got 'keep'"),
+        ("doctor: {near_leak: keep}", "doctor.near_leak: is not a parameter; did you mean doctor.near_leaks?"),
         ("prepare: {root: ''}", "prepare.root: must have at least 1 character; got ''"),
         ("prepare: {val_fraction: 0.6, test_fraction: 0.5}", "prepare: val_fraction + test_fraction must be below 1"),
         ("register: {name: a b}", "register.name: must be at most 100 letters, digits, `.`, `_` and `-`, a letter"),
@@ -164,11 +182,3 @@ def test_recipe_of_the_params_is_model_and_train() -> None:
 def _without_space(fields: dict[str, Any]) -> dict[str, Any]:
     fields["search"].pop("space")
     return fields
-
-
-@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
-def test_preset_is_valid_and_has_every_section_that_a_stage_depends_on(preset: Path) -> None:
-    yaml = YAML(typ="safe", pure=True)
-    assert load(preset)
-    listed = {section for stage in yaml.load(ROOT / "dvc.yaml")["stages"].values() for section in stage["params"]}
-    assert listed <= set(yaml.load(preset))  # DVC refuses a missing one

@@ -103,10 +103,50 @@ def test_division_with_a_larger_test_part_takes_nothing_out_of_it() -> None:
 
 def test_division_with_a_given_test_part_keeps_it_and_draws_validation_from_the_rest() -> None:
     images = _images(1000)
-    given = np.arange(1000) >= 800
+    given = np.where(np.arange(1000) >= 800, 2, 0).astype(np.int8)
 
     division = divide(fingerprints(images, "a"), np.zeros(1000, np.int64), 0.25, 0.3, given)
 
     assert sorted(division.test) == list(range(800, 1000))
     assert len(division.val) == pytest.approx(200, abs=40)
     assert len(division.train) + len(division.val) == 800
+
+
+def test_division_with_given_validation_draws_only_the_test_part() -> None:
+    images = _images(1000)
+    given = np.where(np.arange(1000) >= 800, 1, 0).astype(np.int8)
+
+    division = divide(fingerprints(images, "a"), np.zeros(1000, np.int64), 0.25, 0.3, given)
+
+    assert sorted(division.val) == list(range(800, 1000))
+    assert len(division.test) == pytest.approx(240, abs=50)
+
+
+def test_images_of_one_group_share_a_part() -> None:
+    images = _images(400)
+    groups = np.arange(400) // 4
+
+    division = divide(fingerprints(images, "a"), np.zeros(400, np.int64), 0.2, 0.3, groups=groups)
+
+    assert sum(len(np.unique(groups[rows])) for rows in division.parts().values()) == 100
+
+
+def test_group_that_grows_moves_towards_test_but_never_out_of_it() -> None:
+    images = _images(600)
+    groups = np.arange(600) % 200
+    few, many = (
+        divide(fingerprints(images[:n], "a"), np.zeros(n, np.int64), 0.2, 0.3, groups=groups[:n]) for n in (200, 600)
+    )
+
+    rank = {name: {int(groups[row]) for row in rows} for name, rows in many.parts().items()}
+    assert {int(groups[row]) for row in few.test} <= rank["test"]
+    assert not {int(groups[row]) for row in few.val} & rank["train"]
+
+
+def test_groups_of_one_image_each_change_nothing() -> None:
+    images = _images(200)
+    prints = fingerprints(images, "a")
+
+    alone = divide(prints, np.zeros(200, np.int64), 0.2, 0.3, groups=np.arange(200))
+
+    assert _members(images, alone) == _members(images, _divide(images))

@@ -15,6 +15,7 @@ from podium.verbs import (
     history,
     lineage,
     predict,
+    preset,
     profile,
     promote,
     relocate,
@@ -58,6 +59,7 @@ VERBS: tuple[Verb, ...] = (
     sync,
     gc,
     doctor,
+    preset,
 )
 
 EPILOG = """\
@@ -73,6 +75,8 @@ examples:
   podium lineage 7                       where version 7 comes from
   podium reproduce 7                     make it again, bit for bit
   podium doctor                          what would fail on this machine and in this project
+  podium doctor data                     what is wrong with the images of params.yaml
+  podium preset                          params.yaml for other images: which there are
   podium profile                         where the time of a training goes
   podium sync --check                    does MLflow show exactly what the studies hold?
   podium gc --dry-run                    checkpoints that nobody needs

@@ -6,9 +6,11 @@ gate: everything else is refused, so that no choice can be made on the test set 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,19 @@ from podium import openings
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
+CHUNK_BYTES = 16 * 1024**2
+"""Images are written and digested so many bytes at a time."""
+
+
+class Rows(Protocol):
+    """Images that are read a slice at a time: an array (N, C, H, W) uint8, or what looks like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """Some of them."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +57,50 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         """Images of each class, in label order."""
-        per_label = np.bincount(self.labels, minlength=len(self.classes))
-        return {name: int(n) for name, n in zip(self.classes, per_label, strict=True)}
+        return _counts(self.labels, self.classes)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A split that was just written; its images are on disk only."""
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    counts: dict[str, int]
+    """Images of each class, in label order."""
+    digest: str
+    """SHA-256 of classes, shape, labels and pixels."""
 
 
 def write_split(
     folder: Path,
     name: str,
-    images: NDArray[np.uint8],
+    images: Rows,
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
     *,
     sealed: bool = False,
-) -> Split:
-    """Write a split to `folder` (made if missing), its marker last."""
+) -> Written:
+    """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "images.npy", images, allow_pickle=False)
+    digest = _write_images(folder / "images.npy", images, labels, classes)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
-    split = Split(name, images, labels, classes, _digest(images, labels, classes))
+    _, channels, height, width = images.shape
+    split = Written(name, classes, (channels, height, width), _counts(labels, classes), digest)
     about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}
-    about |= {"count": len(labels), "shape": list(split.shape), "per_class": split.counts()}
+    about |= {"count": len(labels), "shape": list(split.shape), "per_class": split.counts}
     write_json(folder / MARKER, about)
     return split
+
+
+def chunks(images: Rows) -> Iterator[NDArray[np.uint8]]:
+    """All of `images` in order, C-contiguous, about CHUNK_BYTES at a time."""
+    count, *shape = images.shape
+    step = max(1, CHUNK_BYTES // math.prod(shape))
+    for start in range(0, count, step):
+        yield np.ascontiguousarray(images[start : start + step])
 
 
 def open_split(folder: Path) -> Split:
@@ -101,6 +138,8 @@ class DatasetInfo:
     """Standard deviation of each channel of the training images, on the same scale."""
     digest: str
     """SHA-256 over the digests of the three splits."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    """How the images were decoded, the arguments of podium.decode.Preprocess: serving must do the same."""
 
     def write(self, folder: Path) -> None:
         """Write dataset.json to `folder`."""
@@ -151,9 +190,19 @@ def _damaged(folder: Path, what: str) -> InputError:
     return InputError(f"{folder} is damaged: {what}; run `dvc repro prepare`")
 
 
-def _digest(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
-    sha = hashlib.sha256(json.dumps([list(classes), list(images.shape)]).encode())
+def _write_images(path: Path, images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+    """The images as an .npy file, as np.save writes it; returns the split's digest."""
+    shape = tuple(map(int, images.shape))
+    sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
     sha.update(np.ascontiguousarray(labels).tobytes())
-    for start in range(0, len(images), 4096):
-        sha.update(np.ascontiguousarray(images[start : start + 4096]).tobytes())
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in chunks(images):
+            sha.update(chunk.data)
+            file.write(chunk.data)
     return sha.hexdigest()
+
+
+def _counts(labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, int]:
+    per_label = np.bincount(labels, minlength=len(classes))
+    return {name: int(n) for name, n in zip(classes, per_label, strict=True)}

@@ -8,7 +8,7 @@ from mlflow.entities import Metric, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from optuna.trial import FrozenTrial, TrialState
 
-from podium import sync
+from podium import paths, sync
 from podium.params import TrackingParams
 from podium.parent import Parent
 from podium.parent_note import note_of
@@ -57,8 +57,14 @@ class Session:
             sync.end_open_runs(self.tracking, self.study)
         if not self.owns_parent:
             return
+        self._log_audit()
         self._summarise()
         self.tracking.client.set_terminated(self.parent_run_id, "KILLED" if interrupted else "FINISHED")
+
+    def _log_audit(self) -> None:
+        """The doctor's report of the images that were searched on: `prepare` itself does without MLflow."""
+        for path in sorted(paths.PREPARED.glob("audit.*")):
+            self.tracking.client.log_artifact(self.parent_run_id, str(path), "audit")
 
     def _summarise(self) -> None:
         trials = self.study.get_trials(deepcopy=False)

@@ -14,6 +14,7 @@ from podium import problems
 from podium.dimension import Dimension, fraction_problems, space_problems
 from podium.errors import InputError
 from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.sections.doctor import DoctorParams
 from podium.sections.gate import GateParams
 from podium.sections.neutral import RuntimeParams, TrackingParams
 from podium.sections.outcome import EvaluateParams, RegisterParams, RetrainParams
@@ -22,6 +23,7 @@ from podium.sections.search import SearchParams, SelectParams
 from podium.sections.serve import ServeParams
 
 __all__ = [
+    "DoctorParams",
     "EvaluateParams",
     "GateParams",
     "Params",
@@ -45,6 +47,7 @@ class Params(BaseModel):
     model_config = FROZEN
 
     prepare: PrepareParams = PrepareParams()
+    doctor: DoctorParams = DoctorParams()
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
     search: SearchParams = SearchParams()

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PRESETS = Path("presets")
 
 DATA = Path("data")
 WEIGHTS = DATA / "weights"
@@ -24,6 +25,11 @@ REPORT = DATA / "report"
 def root() -> Path:
     """The project's real root, also from inside an experiment's temporary copy."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def decoded() -> Path:
+    """Images that were decoded before: a cache that DVC does not know, since it deletes outputs before a stage runs."""
+    return root() / DATA / ".decoded"
 
 
 def mlruns() -> Path:

@@ -131,6 +131,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         trial=chosen["trial"],
         confirmation_seeds=chosen["seeds"],
         run_id=tracked.run_id,
+        preprocess=info.preprocess,
         threads=torch.get_num_threads(),
     )
     whole = about.save(out, run.result)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class TrainedModel:
     """The fresh seeds on which the configuration was confirmed."""
     run_id: str
     """MLflow run of the retraining."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    """How its images were decoded, the arguments of podium.decode.Preprocess; empty: stretched to `shape`."""
     threads: int = 1
     """Intra-op threads of the training, on which the last bits of a sum depend."""
     weights_digest: str = ""

@@ -131,15 +131,10 @@ def _write_prepared(folder: Path, classes: tuple[str, ...]) -> None:
     folder.mkdir()
     counts = {part: dict.fromkeys(classes, 20) for part in ("train", "val", "test")}
     DatasetInfo("tiny", list(classes), [3, 8, 8], counts, [0.3] * 3, [0.3] * 3, "d" * 64).write(folder)
-    none: dict[str, Any] = {"groups": 0, "images": 0, "examples": []}
-    conflict = {
-        "groups": 1,
-        "images": 2,
-        "examples": [{"classes": list(classes[:2]), "images": ["train[1]", "val[2]"]}],
-    }
+    example = {"files": ["a/1.png", "b/2.png"], "classes": list(classes[:2]), "why": ""}
+    conflict = {"kind": "conflicts", "policy": "keep", "images": 2, "groups": 1, "examples": [example]}
     by_class = {name: {"train": 20, "val": 20, "test": 20} for name in classes}
-    audit = {"counts": by_class, "same_class": none, "conflicting": conflict, "leaking": none}
-    write_json(folder / "audit.json", audit)
+    write_json(folder / "audit.json", {"counts": by_class, "findings": [conflict]})
 
 
 def _write_retrained(folder: Path, best: dict[str, Any], classes: list[str]) -> None:

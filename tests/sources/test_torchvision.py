@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ import idx
 from podium.errors import InputError
 from podium.params import PrepareParams
 from podium.sources import read
-from podium.sources.images import RawImages
+from podium.sources.items import Source
 from podium.sources.torchvision import SETS
+from sources.reading import given, pixels
 
 
-def _read(name: str, root: Path, *, download: bool = False) -> RawImages:
-    return read(PrepareParams(source=f"torchvision:{name}", root=str(root), download=download))
+def _read(name: str, root: Path, **arguments: Any) -> Source:
+    return read(PrepareParams(source=f"torchvision:{name}", root=str(root), arguments=arguments))
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
@@ -28,15 +30,22 @@ def _read(name: str, root: Path, *, download: bool = False) -> RawImages:
 def test_idx_files_wherever_they_lie_are_read_with_their_test_split(tmp_path: Path, place: str, packed: bool) -> None:
     idx.write(tmp_path / place, train=3, test=2, packed=packed)
 
-    raw = _read("FashionMNIST", tmp_path)
+    source = _read("FashionMNIST", tmp_path)
 
     images, labels = idx.pixels(3, seed=1)
-    assert raw.images.shape == (50, 1, 8, 8)
-    assert np.array_equal(raw.images[:30, 0], images)
-    assert np.array_equal(raw.labels[:30], labels)
-    assert raw.given_test is not None
-    assert raw.given_test.tolist() == [False] * 30 + [True] * 20
-    assert raw.classes[0] == "T-shirt/top"
+    got, known = pixels(source)
+    assert got.shape == (50, 1, 8, 8)
+    assert np.array_equal(got[:30, 0], images)
+    assert np.array_equal(known[:30], labels)
+    assert given(source) == ["train"] * 30 + ["test"] * 20
+    assert source.classes[0] == "T-shirt/top"
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
+def test_idx_classes_are_those_of_torchvision(tmp_path: Path, name: str) -> None:
+    idx.write(tmp_path, train=1, test=1)
+
+    assert list(_read(name, tmp_path).classes) == getattr(datasets, name).classes
 
 
 def test_idx_files_in_a_folder_that_can_not_be_written_are_read_and_left(tmp_path: Path) -> None:
@@ -85,7 +94,7 @@ def test_truncated_idx_file_is_refused(tmp_path: Path, name: str) -> None:
     idx.write(tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-5])
 
-    with pytest.raises(InputError, match="torchvision can't read MNIST in"):
+    with pytest.raises(InputError, match=rf"{name} is damaged: it must be an IDX file .*as long as its header says"):
         _read("MNIST", tmp_path)
 
 
@@ -102,20 +111,20 @@ def test_label_beyond_the_classes_is_refused(tmp_path: Path) -> None:
     idx.write(tmp_path)
     idx.write_file(tmp_path / idx.NAMES[1], np.full(200, 17, np.uint8))
 
-    with pytest.raises(InputError, match="labels of torchvision's MNIST must be 0 to 9; got 0 to 17"):
+    with pytest.raises(InputError, match="labels in .*train-labels-idx1-ubyte must be 0 to 9; got 17"):
         _read("MNIST", tmp_path)
 
 
 def test_colour_arrays_with_channels_last_come_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _write_cifar10(tmp_path / "cifar-10-batches-py", monkeypatch)
 
-    raw = _read("CIFAR10", tmp_path)
+    source = _read("CIFAR10", tmp_path)
 
-    assert np.array_equal(raw.images, np.concatenate([images] * 6))
-    assert raw.labels.tolist() == [0, 1] * 6
-    assert raw.given_test is not None
-    assert raw.given_test.tolist() == [False] * 10 + [True] * 2
-    assert raw.classes == ("cat", "dog")
+    got, labels = pixels(source)
+    assert np.array_equal(got, np.concatenate([images] * 6))
+    assert labels.tolist() == [0, 1] * 6
+    assert given(source) == ["train"] * 10 + ["test"] * 2
+    assert source.classes == ("cat", "dog")
 
 
 def test_colour_arrays_with_channels_first_stay_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,37 +136,41 @@ def test_colour_arrays_with_channels_first_stay_so(tmp_path: Path, monkeypatch: 
         digests[part] = ["", path.name, _md5(path)]
     monkeypatch.setattr(datasets.SVHN, "split_list", digests)
 
-    raw = _read("SVHN", tmp_path)
+    source = _read("SVHN", tmp_path)
 
-    assert np.array_equal(raw.images, np.concatenate([images] * 2))
-    assert raw.classes == tuple("0123456789")
+    assert np.array_equal(pixels(source)[0], np.concatenate([images] * 2))
+    assert source.classes == tuple("0123456789")
 
 
 def test_set_of_image_files_is_read_one_by_one(tmp_path: Path) -> None:
     _write_eurosat(tmp_path, [(6, 6)] * 4)
 
-    raw = _read("EuroSAT", tmp_path)
+    source = _read("EuroSAT", tmp_path)
 
-    assert raw.images.shape == (4, 3, 6, 6)
-    assert raw.images[:, 0, 0, 0].tolist() == [0, 20, 10, 30]  # by class
-    assert raw.labels.tolist() == [0, 0, 1, 1]
-    assert raw.classes == ("Forest", "River")
-    assert raw.given_test is None
-
-
-def test_images_of_several_sizes_are_refused_with_the_sizes(tmp_path: Path) -> None:
-    _write_eurosat(tmp_path, [(6, 6), (6, 6), (8, 6), (6, 6)])
-
-    with pytest.raises(InputError, match=r"must have one size .*first 4 there are 3x6x6 \(3\), 3x6x8 \(1\)"):
-        _read("EuroSAT", tmp_path)
+    images, labels = pixels(source)
+    assert images.shape == (4, 3, 6, 6)
+    assert images[:, 0, 0, 0].tolist() == [0, 20, 10, 30]  # by class
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert source.classes == ("Forest", "River")
+    assert given(source) == [None] * 4
 
 
-def test_image_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
-    _write_eurosat(tmp_path, [(6, 6)] * 4)
-    (tmp_path / "eurosat/2750/River/1.png").write_bytes(b"no image")
+def test_set_with_arguments_of_its_own_takes_them(tmp_path: Path) -> None:
+    source = _read("FakeData", tmp_path, size=12, num_classes=3)
 
-    with pytest.raises(InputError, match=r"an image of torchvision's EuroSAT can't be read: .*River/1\.png"):
-        _read("EuroSAT", tmp_path)
+    assert len(source.items) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        ("CIFAR10", "train", r"prepare\.arguments\.train: is no argument of CIFAR10 that is free; those are none"),
+        ("DTD", "partiton", r"prepare\.arguments\.partiton: is no argument of DTD that is free; those are partition"),
+    ],
+)
+def test_argument_that_is_not_free_is_refused(tmp_path: Path, name: str, argument: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _read(name, tmp_path, **{argument: 1})
 
 
 def test_every_set_is_a_class_of_torchvision() -> None:

@@ -10,9 +10,8 @@ import pytest
 import idx
 from podium.dataset import DatasetInfo, open_sealed, open_split
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.params import PrepareParams
-from podium.sources.images import RawImages
-from podium.stages.prepare import channel_statistics, check_classes, check_source, prepare
+from podium.params import DoctorParams, PrepareParams
+from podium.stages.prepare import channel_statistics, check_classes, prepare
 
 SHIPPED = {
     "train/images.npy",
@@ -24,6 +23,7 @@ SHIPPED = {
     "dataset.json",
     "audit.json",
     "audit.md",
+    "audit.html",
 }
 
 
@@ -39,7 +39,12 @@ def _params(root: Path, **changes: Any) -> PrepareParams:
 
 
 def _prepare(params: PrepareParams, out: Path) -> DatasetInfo:
-    return prepare(params, out / "prepared", out / "sealed")
+    return prepare(params, DoctorParams(), out / "prepared", out / "sealed", out / ".decoded")
+
+
+def _prepared(folder: Path) -> dict[str, bytes]:
+    """Every file of the two folders that DVC knows."""
+    return {name: content for name, content in _bytes(folder).items() if not name.startswith(".")}
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -64,7 +69,7 @@ def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
     assert capsys.readouterr().out.splitlines() == [
         "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
         "  train 1,259, val 271, test 267 (sealed)",
-        "  exact duplicates: none",
+        "  nothing wrong was found",
     ]
 
 
@@ -106,7 +111,7 @@ def test_prepare_again_gives_the_same_bytes(tmp_path: Path, params: PrepareParam
     _prepare(params, tmp_path / "a")
     _prepare(params, tmp_path / "b")
 
-    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+    assert _prepared(tmp_path / "a") == _prepared(tmp_path / "b")
 
 
 def test_prepare_of_images_in_another_order_gives_the_same_bytes(tmp_path: Path, params: PrepareParams) -> None:
@@ -117,7 +122,7 @@ def test_prepare_of_images_in_another_order_gives_the_same_bytes(tmp_path: Path,
 
     _prepare(params, tmp_path / "b")
 
-    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+    assert _prepared(tmp_path / "a") == _prepared(tmp_path / "b")
 
 
 def test_prepare_with_another_salt_gives_another_digest(tmp_path: Path, params: PrepareParams) -> None:
@@ -135,7 +140,7 @@ def test_prepare_replaces_what_was_there_and_what_a_killed_one_left(tmp_path: Pa
     _prepare(params, tmp_path)
 
     assert set(_bytes(tmp_path / "prepared")) == SHIPPED
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["prepared", "raw", "sealed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".decoded", "prepared", "raw", "sealed"]
 
 
 def test_prepare_reports_duplicates_and_conflicts(
@@ -152,10 +157,11 @@ def test_prepare_reports_duplicates_and_conflicts(
     _prepare(params, tmp_path)
 
     report = json.loads((tmp_path / "prepared/audit.json").read_text(encoding="utf-8"))
-    groups = {kind: report[kind]["groups"] for kind in ("same_class", "conflicting", "leaking")}
-    assert groups == {"same_class": 2, "conflicting": 1, "leaking": 1}
-    assert report["conflicting"]["examples"][0]["classes"] == ["1 - one", "2 - two"]
-    assert "1 groups with conflicting labels (2 images)" in capsys.readouterr().out
+    found = {finding["kind"]: finding for finding in report["findings"]}
+    assert {kind: finding["groups"] for kind, finding in found.items()} == {"duplicates": 1, "conflicts": 1, "leaks": 1}
+    assert found["conflicts"]["examples"][0]["classes"] == ["1 - one", "2 - two"]
+    assert found["leaks"]["examples"][0]["files"] == ["test[5]", "train[5]"]
+    assert "  2 equal images with different labels in 1 groups: kept (train[11], ...)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -180,24 +186,11 @@ def test_prepare_that_can_not_write_is_an_error_and_leaves_what_was_there(
 ) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
 
+    folder = tmp_path / "file"
     with pytest.raises(PodiumError, match=r"can't be written: .*Not a directory"):
-        prepare(params, tmp_path / "file" / "prepared", tmp_path / "file" / "sealed")
+        prepare(params, DoctorParams(), folder / "prepared", folder / "sealed", tmp_path / ".decoded")
 
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes", "message"),
-    [
-        ([0, 0, 0], ("a",), "needs images of at least 2 classes; mine has 1"),
-        ([0, 1], ("a", "b", "c"), "needs at least as many images as classes; mine has 2 of 3"),
-    ],
-)
-def test_source_with_nothing_to_classify_is_refused(labels: list[int], classes: tuple[str, ...], message: str) -> None:
-    raw = RawImages(np.zeros((len(labels), 1, 2, 2), np.uint8), np.array(labels, np.int64), classes)
-
-    with pytest.raises(InputError, match=rf"prepare\.source: {message}"):
-        check_source(raw, "mine")
 
 
 @pytest.mark.parametrize("short", [(4, 1, 1), (9, 0, 1), (9, 1, 0), (0, 0, 0)])
@@ -222,7 +215,7 @@ def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None
 
 
 def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.stages.prepare.PIXELS_A_CHUNK", 50)
+    monkeypatch.setattr("podium.dataset.CHUNK_BYTES", 150)
     images = np.random.default_rng(0).integers(0, 256, (37, 3, 4, 5), dtype=np.uint8)
 
     mean, std = channel_statistics(images)

@@ -33,17 +33,11 @@ class Phases:
 
     def __enter__(self) -> "Phases":
         model, optimizer = self.run.model, self.run.optimizer
-        step = optimizer.step
-
-        def timed() -> None:
-            self._mark("backward", "optimizer")
-            step()
-            self._mark("optimizer", "other")
-
-        optimizer.step = timed  # type: ignore[method-assign] # two optimizers in one have no hooks
         for handle in (
             model.register_forward_pre_hook(lambda *_: self._mark("data", "forward")),
             model.register_forward_hook(lambda *_: self._mark("forward", "backward")),
+            optimizer.register_step_pre_hook(lambda *_: self._mark("backward", "optimizer")),
+            optimizer.register_step_post_hook(lambda *_: self._mark("optimizer", "other")),
         ):
             self._hooks.callback(handle.remove)
         return self

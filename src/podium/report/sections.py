@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from podium.doctor.findings import KINDS
 from podium.report import outcome_charts, search_charts, space_charts
 from podium.report.budget import Spent
 from podium.report.cost import Cost, costs
@@ -179,21 +180,18 @@ def _data(story: Story) -> Section:
     total = [sum(row[part] for row in audit["counts"].values()) for part in parts]
     head = ["class", "train", "validation", "test (sealed)"]
     table = Table(head, [["all", *(f"{n:,}" for n in total)], *rows[:ROWS]], numbers=3)
-    kinds = (
-        ("same_class", "Equal images under one label"),
-        ("conflicting", "Equal images under different labels"),
-        ("leaking", "Equal images in the test split and in another"),
-    )
     found = [
-        [title, f"{audit[kind]['groups']:,}", f"{audit[kind]['images']:,}", _examples(audit[kind]["examples"])]
-        for kind, title in kinds
+        [KINDS[f["kind"]], f["policy"], f"{f['groups']:,}", f"{f['images']:,}", _examples(f["examples"])]
+        for f in audit["findings"]
     ]
-    findings = Table(["finding", "groups", "images", "such as"], found)
+    if not found:
+        return Section("data", "Images", [], [("Counts", table)], text="The doctor found nothing to report.")
+    findings = Table(["finding", "policy", "groups", "files", "such as"], found)
     return Section("data", "Images", [], [("Findings", findings), ("Counts", table)])
 
 
 def _examples(examples: list[dict[str, Any]]) -> str:
-    shown = [f"{', '.join(e['classes'])}: {', '.join(e['images'][:4])}" for e in examples[:3]]
+    shown = [f"{', '.join(e['classes'])}: {', '.join(e['files'][:4])}" for e in examples[:3]]
     return "; ".join(shown)
 
 

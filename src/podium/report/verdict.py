@@ -130,17 +130,18 @@ def _trust(story: Story) -> Card:
 
 
 def _data(audit: dict[str, Any]) -> list[str]:
-    clean = not any(audit[kind]["groups"] for kind in ("same_class", "conflicting", "leaking"))
-    return ["No image occurs twice, in no two splits, under no two labels."] if clean else []
+    found = {finding["kind"] for finding in audit["findings"]}
+    kinds = {f"{near}{kind}" for near in ("", "near_") for kind in ("duplicates", "conflicts", "leaks")}
+    return [] if found & kinds else ["No image occurs twice, in no two splits, under no two labels."]
 
 
 def _doubts(story: Story) -> list[str]:
     doubts = []
-    audit = story.audit
-    if audit and audit["leaking"]["groups"]:
-        doubts.append(f"Equal images are in the test split and in another ({audit['leaking']['groups']:,} groups)")
-    if audit and audit["conflicting"]["groups"]:
-        doubts.append(f"Equal images have different labels ({audit['conflicting']['groups']:,} groups)")
+    kept = [finding for finding in (story.audit or {"findings": []})["findings"] if finding["policy"] == "keep"]
+    for kind, said in (("leaks", "are in two of the source's splits"), ("conflicts", "have different labels")):
+        groups = sum(finding["groups"] for finding in kept if finding["kind"] == kind)
+        if groups:
+            doubts.append(f"Equal images {said} ({groups:,} groups)")
     if story.evaluated is None:
         doubts.append("Not evaluated on sealed images yet")
     elif story.evaluated.metrics["ece"] > TOLERATED:

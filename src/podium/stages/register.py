@@ -61,7 +61,9 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     """
     trained, model = TrainedModel.load(folders.retrained)
     evaluation = read_evaluation(folders.evaluated)
-    spec = decode.Preprocess(*trained.shape)
+    channels, height, width = trained.shape
+    how = {"channels": channels, "height": height, "width": width} | trained.preprocess
+    spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
     same = registry.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
     store = tracking.connect(tracking_params)

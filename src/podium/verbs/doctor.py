@@ -4,23 +4,26 @@ import argparse
 from types import ModuleType
 
 from podium.errors import PodiumError
+from podium.verbs import doctor_data
 
 NAME = "doctor"
 HELP = "what would fail on this machine and in this project, each with its remedy"
 EXAMPLES = """\
-  podium doctor    Python, packages, CUDA, disk, ports, params.yaml, mlruns/, tracking, locks, git, DVC
+  podium doctor                      versions, CUDA, disk, ports, params.yaml, mlruns/, tracking, locks, git, DVC
+  podium doctor data                 examine the images of params.yaml, write a report with thumbnails
+  podium doctor data --out report    somewhere else than mlruns/doctor
+  podium doctor data --log           into MLflow too, as a run of its own
 
-Exit code 1: something would fail. A `note` is worth knowing and fails nothing. Nothing is changed."""
+Exit code 1: something would fail. A `note` is worth knowing and fails nothing. Exit code 2 of `doctor data`: something
+that params.yaml says to refuse, or no usable image. Nothing in data/ is touched."""
 
-SUBJECTS: dict[str, ModuleType] = {}
+SUBJECTS: dict[str, ModuleType] = {"data": doctor_data}
 """What else can be examined: each has HELP, add_arguments(parser) and run(arguments)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to examine, each with arguments of its own; without a subject machine and project."""
     parser.set_defaults(examine=_machine_and_project)
-    if not SUBJECTS:
-        return
     subjects = parser.add_subparsers(metavar="SUBJECT")
     for name, module in SUBJECTS.items():
         below = subjects.add_parser(name, help=module.HELP, description=module.HELP)

@@ -1,0 +1,59 @@
+"""What every source gives: a list of images yet to be decoded, each with its label, its given split and its name."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Content = Path | NDArray[np.uint8] | Callable[[], Image.Image]
+"""A file, pixels (1 or 3, H, W), or what opens an image when it is called, in any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a source, before it is decoded."""
+
+    origin: str
+    """What reports call it: its path in the source, or such as train[12]."""
+    label: int
+    """Index into the source's classes."""
+    split: str | None
+    """train, val or test where the source itself says so."""
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Something among a source's files that no image is made of."""
+
+    kind: str
+    """A field of DoctorParams."""
+    origin: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in an order that does not change from run to run; none has been decoded."""
+
+    name: str
+    """As in params.yaml."""
+    classes: tuple[str, ...]
+    """Names of the classes, in label order."""
+    items: Sequence[Item]
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def shown(path: Path | str) -> str:
+    """A path as text that can be printed and encoded, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Names of classes sorted, whole numbers by their value."""
+    whole = all(name.isascii() and name.isdigit() for name in names)
+    return sorted(names, key=lambda name: (int(name), name)) if whole else sorted(names)
