@@ -10,7 +10,7 @@ from podium import cli, params_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs/reference/params.md"]
-OTHERS = {".", "curl", "docker", "export", "git", "-d", "tensorboard", "mlflow"}
+OTHERS = {".", "curl", "docker", "export", "git", "-d", "mkdir", "tensorboard", "mlflow"}
 """Programs that are not ours: they are known, and what is said to them is theirs to check."""
 
 

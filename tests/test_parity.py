@@ -91,7 +91,7 @@ def test_server_answers_every_sealed_image_as_evaluation(
     ("old", "new"),
     [
         ("Resampling.BILINEAR", "Resampling.NEAREST"),
-        ('Image.new("RGBA", image.size, "white")', 'Image.new("RGBA", image.size, "black")'),
+        ("image.size, ImageColor.getrgb(spec.background)", 'image.size, "black"'),
         ("scale = 255 / 65535", "scale = 1"),
     ],
     ids=["another resize", "another background", "16 bits clipped"],
