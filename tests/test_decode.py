@@ -195,7 +195,7 @@ def test_decode_of_a_wide_image_follows_the_policy(resize: str, side: int, above
     image[:, :20] = image[:, 40:] = 100
     got = decode(encoded(Image.fromarray(image)), Preprocess(3, 30, 30, resize=resize, background="#0a0a0a"))
     assert got.shape == (3, 30, 30)
-    assert (got[0, 15, 0], got[0, 15, 15], got[0, 0, 15]) == (side, 200, above)
+    assert (got[0, 15, 2], got[0, 15, 15], got[0, 0, 15]) == (side, 200, above)
 
 
 def test_decode_of_a_large_photograph_at_an_eighth_is_that_of_the_whole() -> None:
