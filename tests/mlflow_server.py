@@ -53,11 +53,12 @@ class Server:
         words = ["--backend-store-uri", self.database, "--artifacts-destination", self.artifacts.as_uri()]
         words += ["--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         secret = {"MLFLOW_AUTH_CONFIG_PATH": str(ini), "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16)}
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *words],
                 cwd=self.folder,
-                env=os.environ | secret | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                env=os.environ | secret | quiet,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
