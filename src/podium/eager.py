@@ -29,6 +29,10 @@ class _Later(ModuleType):
         """Outside a compiled function this does nothing in torch either."""
 
     def __getattr__(self, name: str) -> Any:
+        # A module's own facts are asked for by whoever walks over all modules (inspect does, in the middle of other
+        # imports): nobody needs the compiler for that. `__path__` is what an import of a submodule begins with.
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
         if sys.modules.get(NAME) is self:
             del sys.modules[NAME]
         return getattr(importlib.import_module(NAME), name)
@@ -40,10 +44,3 @@ def without_compiler() -> None:
         later = _Later(NAME)
         sys.modules[NAME] = later
         torch._dynamo = later
-
-
-def with_compiler() -> None:
-    """Import torch._dynamo now: torch's Muon wants it in its first step, and a late import there runs in a circle."""
-    if isinstance(sys.modules.get(NAME), _Later):
-        del sys.modules[NAME]
-    importlib.import_module(NAME)

@@ -18,12 +18,11 @@ def build_optimizer(model: nn.Module, params: TrainParams) -> Optimizer:
 
     Each group's `scale` is its learning rate as a share of the schedule's: see `set_rate`.
     """
+    eager.without_compiler()
     groups = _groups(model, params)
     hidden = [p for p in model.parameters() if p.requires_grad and p.dim() > 1][1:-1]
     if params.optimizer == "muon" and hidden:
-        eager.with_compiler()
         return MuonAndAdamW(groups, hidden, params.learning_rate, params.momentum)
-    eager.without_compiler()
     if params.optimizer in ("adamw", "muon"):
         return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
     nesterov = params.momentum > 0
