@@ -30,7 +30,7 @@ install-cluster: $(VENV)/installed-cluster ## .venv with Ray and PostgreSQL's cl
 
 install-dev: $(VENV)/installed-dev ## .venv with the tools of development too, from requirements-dev.lock
 
-repro: install ## the whole pipeline: prepare, search, select, retrain, evaluate, register
+repro: install ## the whole pipeline: prepare, search, select, retrain, evaluate, register, report
 	dvc repro
 
 test: install-dev ## all tests, the slow ones too
