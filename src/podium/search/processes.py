@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import time
 from dataclasses import asdict, dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -18,6 +19,9 @@ from podium.search.messages import Ended, Event, Lost, Report, Task
 
 WORKER = "podium.search.worker"
 """The module that the fork server imports once for all workers."""
+
+RETRIES = (0.0, 0.2, 1.0)
+"""Seconds before a fork server that refuses is asked again: one that was killed takes a moment to be gone."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,12 @@ class ProcessPool:
                 worker.process.join()
 
     def _start(self) -> _Worker:
-        try:
-            return self._fork()
-        except (EOFError, OSError):  # somebody killed the fork server: asked again, it is another one
-            return self._fork()
+        for pause in RETRIES:
+            try:
+                return self._fork()
+            except (EOFError, OSError):  # somebody killed the fork server: asked again, it is another one
+                time.sleep(pause)
+        return self._fork()
 
     def _fork(self) -> _Worker:
         ours, theirs = self._context.Pipe()
