@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ SAID = {
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's own switch for laptops: a cluster of one machine that listens on 127.0.0.1; else it listens everywhere."""
+ANSWERS_WITHIN = 10.0
+"""Seconds in which a cluster's head takes a connection."""
 SPARE = 96 * 2**20
 """Bytes of the local object store beyond the images."""
 
@@ -43,6 +46,7 @@ def opened(runtime: "RuntimeParams", cpus: float, stored: int = 0) -> Iterator[N
     if ray.is_initialized():
         yield
         return
+    _check_answers(runtime.address)
     try:
         ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
     except Exception as error:  # a cluster that does not start raises just this
@@ -105,6 +109,17 @@ def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> 
         f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler bring more"
         " nodes with runtime.queued: 1"
     )
+
+
+def _check_answers(address: str) -> None:
+    """Raise PodiumError where nobody listens at `address`, host:port: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # nothing, `auto`, or an address of Ray's client
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
+    except OSError as error:
+        raise PodiumError(_sentence(address, error)) from None
 
 
 def _sentence(address: str, error: Exception) -> str:

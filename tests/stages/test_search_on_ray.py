@@ -74,7 +74,7 @@ def test_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_dri
     members = _group(process.pid)
     assert len(members) > 3  # driver, head, node
     addresses = _listening(members)
-    assert len(addresses) > 3
+    assert addresses
     assert addresses <= {"127.0.0.1", "::1"}
     assert end_group(process, signal.SIGTERM) == 143
     until(lambda: not any(_lives(pid) for pid in members))

@@ -78,8 +78,10 @@ class _Journal(JournalFileBackend):
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._lock.acquire()
         try:
-            with open(self._file_path, "ab", buffering=0) as file:  # noqa: PTH123 (Optuna keeps it as a string)
+            # Buffered: a raw write that the disk takes a part of says so by a number, and loses the rest.
+            with open(self._file_path, "ab") as file:  # noqa: PTH123 (Optuna keeps it as a string)
                 file.write(text.encode())
+                file.flush()
                 if self._is_due(logs):
                     os.fsync(file.fileno())
                     self._synced = time.monotonic()
