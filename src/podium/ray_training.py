@@ -196,10 +196,12 @@ class _RankKeeper:
         self._job = job
         self._rank = dist.get_rank()
         self._saved = time.monotonic()
+        self._steps = 0
 
     def after_step(self, run: TrainingRun) -> None:
         """Every few steps, see whether it is time to save or to stop."""
-        if run.step % LOOK_EVERY:
+        self._steps += 1  # not the epoch's: an epoch may be shorter
+        if self._steps % LOOK_EVERY:
             return
         stop = save = False
         if self._rank == 0:

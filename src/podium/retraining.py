@@ -173,7 +173,7 @@ def _train(
             keeper.save(run)
             said = f"loss {last['train_loss']:.4f}, {len(data) / last['seconds']:,.0f} images/s"
             bar.set_postfix_str(said)
-            bar.update()
+            bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
 
         try:
@@ -206,13 +206,15 @@ def _train_on_ranks(
     cluster.prepare(params.runtime)
     from podium import ray_training
 
-    seen = [run.epoch]
+    seen = run.epoch
 
     def on_news(run: TrainingRun) -> None:
-        keeper.save(run)
-        while seen[-1] < run.epoch:
-            seen.append(seen[-1] + 1)
+        nonlocal seen
+        if run.epoch > seen:  # by many, where epochs are short
+            seen = run.epoch
             on_epoch(run)
+        else:
+            keeper.save(run)
 
     ray_training.train(run, name, prepared, params.runtime, lambda: bool(keeper.received), on_news)
     if run.epoch < run.recipe.train.epochs:
