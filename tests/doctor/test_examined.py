@@ -134,7 +134,8 @@ def test_refusing_names_every_finding_with_its_files(planted: Path) -> None:
     with (
         _examined(planted, doctor) as patient,
         pytest.raises(
-            InputError, match=r"doctor\.truncated: 2 image files .*cut\.jpg(?s:.*)doctor\.leaks: 2 equal images"
+            InputError,
+            match=r"doctor\.truncated: image files that .* 2, refused: .*cut\.jpg(?s:.*)doctor\.leaks: equal images",
         ),
     ):
         refuse(patient.report)

@@ -161,7 +161,7 @@ def test_prepare_reports_duplicates_and_conflicts(
     assert {kind: finding["groups"] for kind, finding in found.items()} == {"duplicates": 1, "conflicts": 1, "leaks": 1}
     assert found["conflicts"]["examples"][0]["classes"] == ["1 - one", "2 - two"]
     assert found["leaks"]["examples"][0]["files"] == ["test[5]", "train[5]"]
-    assert "  2 equal images with different labels in 1 groups: kept (train[11], ...)" in capsys.readouterr().out
+    assert "  equal images with different labels: 2 in 1 group, kept (train[11], ...)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,17 @@ from podium.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 
 root, out, allowed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-import threading
-threads = [threading.Thread(target=lambda: None) for _ in range(2)]
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 stacks = 16 * 8 * 1024**2 + 8 * 64 * 1024**2  # reserved by threads and their allocators, not used
 resource.setrlimit(resource.RLIMIT_AS, (size + allowed + stacks,) * 2)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # not ru_maxrss, which begins with that of the process that started this one
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+before = peak()
 prepare(PrepareParams(source=f"folder:{root}", root=str(root), size=1024, min_per_class=2),
         DoctorParams(), out / "prepared", out / "sealed", out / "decoded")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, file=sys.stderr)
+print(peak() - before, file=sys.stderr)
 """
 
 

@@ -92,9 +92,10 @@ class Finding:
 
     def sentence(self) -> str:
         """The finding in a line."""
-        in_groups = f" in {self.groups:,} groups" if self.groups != self.images else ""
+        groups = f"{self.groups:,} group{'s' if self.groups > 1 else ''}"
+        in_groups = f" in {groups}" if self.groups != self.images else ""
         done = {"refuse": "refused", "skip": "left out where needed" if in_groups else "left out", "keep": "kept"}
-        return f"{self.images:,} {KINDS[self.kind]}{in_groups}: {done[self.policy]}"
+        return f"{KINDS[self.kind]}: {self.images:,}{in_groups}, {done[self.policy]}"
 
 
 @dataclass(frozen=True)
