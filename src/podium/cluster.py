@@ -8,7 +8,9 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +50,8 @@ def opened(runtime: "RuntimeParams", cpus: float, stored: int = 0) -> Iterator[N
         return
     _check_answers(runtime.address)
     try:
-        ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
+        with _signals_are_ours():
+            ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
     except Exception as error:  # a cluster that does not start raises just this
         raise PodiumError(_sentence(runtime.address, error)) from None
     try:
@@ -109,6 +112,26 @@ def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> 
         f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler bring more"
         " nodes with runtime.queued: 1"
     )
+
+
+@contextmanager
+def _signals_are_ours() -> Iterator[None]:
+    """Within the block Ray starts with SIGTERM blocked, and this process's own answer to it stays.
+
+    Ray would answer in our place with exit code 1. And where SIGTERM is sent to the whole group, its servers would be
+    gone before the trials are saved; the mask is inherited, as Ray itself has it inherited for Ctrl-C. They still end
+    with this process: the kernel kills them then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    answer = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, answer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _check_answers(address: str) -> None:

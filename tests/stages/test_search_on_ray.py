@@ -64,11 +64,6 @@ def test_killed_driver_goes_on_where_it_was(
     _assert_whole(project, monkeypatch)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open: SIGTERM to the whole group ends Ray's servers first and Ray aborts the driver (-6), and an address"
-    " other than loopback was once listened on",
-)
 def test_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_driver(
     tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
