@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from podium.recipe import Recipe
+from podium.sections.recipe import Recipe
 
 TABLE = Path(__file__).with_suffix(".csv")
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,7 @@ def configuration(number: int) -> Recipe:
 
 
 def _train(number: int, material: Any) -> Curve:
-    from podium.fit import DivergedError, TrainingRun
+    from podium.training.fit import DivergedError, TrainingRun
 
     recipe = configuration(number)
     run = TrainingRun(recipe, material.images, number, material.device)

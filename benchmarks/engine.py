@@ -25,11 +25,11 @@ import optuna
 
 import tiny
 from podium import cluster
-from podium.history import Epoch
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.pool import Pool
 from podium.search.study import open_storage, open_study
+from podium.training.history import Epoch
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
 EDGE = 100
@@ -99,7 +99,7 @@ def _tune(prepared: Path, trials: int) -> Clock:
     def train(config: dict[str, float]) -> None:
         import torch
 
-        from podium.fit import TrainingRun
+        from podium.training.fit import TrainingRun
 
         torch.set_num_threads(1)
         material = tiny.material(prepared)

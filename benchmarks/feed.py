@@ -19,8 +19,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from measuring import parser, publish, shown, table
-from podium.batches import Batches, Mapped
-from podium.dataset import open_split, write_split
+from podium.images.dataset import open_split, write_split
+from podium.training.batches import Batches, Mapped
 
 CLASSES = tuple(f"class{number}" for number in range(10))
 CPU = torch.device("cpu")

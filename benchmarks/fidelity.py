@@ -26,9 +26,9 @@ from optuna.trial import TrialState
 import curves
 from measuring import ROOT, axes, parser, publish, table
 from podium.params import SearchParams, load
-from podium.recipe import Recipe
 from podium.search.space import distribution, exists, point, suggest
 from podium.search.study import ask, build_pruner
+from podium.sections.recipe import Recipe
 from promotion import Ladder, Paused
 
 Spent = tuple[int, float]

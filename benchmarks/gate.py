@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import project
-from podium import paired, promotion
-from podium.gate import accuracy_check, compare
+from podium.gate import paired, promotion
+from podium.gate.judgement import accuracy_check, compare
 from podium.params import GateParams
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/gate.md"

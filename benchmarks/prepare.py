@@ -22,8 +22,8 @@ from PIL import Image
 from sklearn import datasets
 
 from measuring import parser, publish, shown, spread, table
-from podium.decode import Preprocess
 from podium.doctor.patient import examined
+from podium.images.decode import Preprocess
 from podium.ingest import reading
 from podium.ingest.store import kept
 from podium.params import DoctorParams, PrepareParams

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from podium import tracking
-from podium.dataset import DatasetInfo, write_json, write_split
-from podium.decode import encode_png
+from podium.images.dataset import DatasetInfo, write_json, write_split
+from podium.images.decode import encode_png
 from podium.params import EvaluateParams, RegisterParams, TrackingParams
-from podium.recipe import Recipe
+from podium.sections.recipe import Recipe
 from podium.stages.evaluate import evaluate
 from podium.stages.register import Folders, register_stage
-from podium.trained import TrainedModel
+from podium.tracking.store import Tracking, connect
+from podium.training.trained import TrainedModel
 
 CLASSES = tuple("0123456789")
 SHAPE = (1, 28, 28)
@@ -33,7 +33,7 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels.astype(np.int64)
 
 
-def make(folder: Path, sealed: int) -> tracking.Tracking:
+def make(folder: Path, sealed: int) -> Tracking:
     """Fill `folder`, the present one, with a project of `sealed` sealed images and two versions, 1 and 2."""
     params = TrackingParams()
     write_split(folder / "data/sealed/test", "test", *images(sealed, 1), CLASSES, sealed=True)
@@ -46,7 +46,7 @@ def make(folder: Path, sealed: int) -> tracking.Tracking:
     info.write(folders.prepared)
     write_json(folders.selected / "config.json", {"metric": "accuracy", "value": 0.0, "values": []})
     (folder / "params.yaml").write_text(f"register: {{name: {NAME}}}\n", encoding="utf-8")
-    store = tracking.connect(params)
+    store = connect(params)
     for steps in STEPS:
         _train(store, info, steps, folders.retrained)
         evaluate(EvaluateParams(), params, folder / "data/sealed", folders.retrained, folders.evaluated)
@@ -59,7 +59,7 @@ def files(count: int) -> list[bytes]:
     return [encode_png(image) for image in images(count, 2)[0]]
 
 
-def _train(store: tracking.Tracking, info: DatasetInfo, steps: int, out: Path) -> None:
+def _train(store: Tracking, info: DatasetInfo, steps: int, out: Path) -> None:
     run = store.client.create_run(store.experiment_id, run_name="retrain").info.run_id
     store.client.set_terminated(run)
     about = TrainedModel(

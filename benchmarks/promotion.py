@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import floor
 
-from podium.recipe import Recipe
+from podium.sections.recipe import Recipe
 
 
 @dataclass

@@ -47,18 +47,27 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=1, help="runs of each (default 1)")
     options.add_argument("--trials", type=int, default=100, help="trials of each run (default 100)")
     options.add_argument("--contenders", default=",".join(LABELS), help="which, with commas; plain is always one")
+    options.add_argument("--further", action="store_true", help="keep the rounds of an earlier call and add seeds")
     options.add_argument("--whole", action="store_true", help="let every run come to its end")
     arguments = options.parse_args()
     trials = arguments.trials
     if arguments.quick:
         os.environ["PEER_EPOCHS"], trials = "1 2", 3
     others = [name for name in arguments.contenders.split(",") if name != "plain"]
-    rounds: list[dict[str, Any]] = []
+    rounds: list[dict[str, Any]] = earlier(trials) if arguments.further else []
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
-        for seed in range(arguments.seeds):
+        for seed in range(len(rounds), len(rounds) + arguments.seeds):
             rounds.append(compare(project, others, trials, seed, arguments.whole))
             write(rounds, trials, arguments.quick)  # after each: an hour's work outlives a closed terminal
+
+
+def earlier(trials: int) -> list[dict[str, Any]]:
+    """The rounds that are published, each with its own run of the plain script."""
+    found = json.loads((ROOT / "docs/benchmarks/search_time.json").read_text(encoding="utf-8"))
+    if found["trials"] != trials:
+        raise SystemExit(f"the published rounds had {found['trials']} trials, not {trials}")
+    return list(found["rounds"])
 
 
 def compare(project: Project, others: list[str], trials: int, seed: int, whole: bool) -> dict[str, Any]:
@@ -166,13 +175,16 @@ def write(rounds: list[dict[str, Any]], trials: int, quick: bool) -> None:
     """A row a contender: when it had the target, and how many times sooner than the plain script."""
     rows = []
     summary: dict[str, Any] = {}
-    for name in rounds[0]["runs"]:
-        both = [(r["runs"]["plain"], r["runs"][name]) for r in rounds if r["runs"][name]["had_it"] is not None]
+    for name in LABELS:
+        those = [r for r in rounds if name in r["runs"]]
+        if not those:
+            continue
+        both = [(r["runs"]["plain"], r["runs"][name]) for r in those if r["runs"][name]["had_it"] is not None]
         first = [plain["had_it"] / run["had_it"] for plain, run in both]
         whole = [plain["seconds"] / run["had_it"] for plain, run in both]
         had = [run["had_it"] for _, run in both]
-        seen = [best(r["runs"][name]["curve"]) for r in rounds]
-        rows.append([LABELS[name], f"{len(both)} of {len(rounds)}", shown(had, " s", 1), shown(first, "x", 1),
+        seen = [best(r["runs"][name]["curve"]) for r in those]
+        rows.append([LABELS[name], f"{len(both)} of {len(those)}", shown(had, " s", 1), shown(first, "x", 1),
                      shown(whole, "x", 1), f"{max(seen):.4f}"])  # fmt: skip
         if both:
             summary[name] = {"had_it": spread(had), "than_first": spread(first), "than_whole": spread(whole)}
@@ -184,11 +196,11 @@ def write(rounds: list[dict[str, Any]], trials: int, quick: bool) -> None:
 def draw(rounds: list[dict[str, Any]]) -> Any:
     """Best so far over time, one line a run."""
     figure, drawn = axes(8, 4.5)
-    for index, name in enumerate(rounds[0]["runs"]):
-        for r in rounds:
+    for index, name in enumerate(LABELS):
+        for number, r in enumerate(r for r in rounds if name in r["runs"]):
             curve = r["runs"][name]["curve"]
             so_far = [best(curve[: i + 1]) for i in range(len(curve))]
-            label = LABELS[name] if r is rounds[0] else None
+            label = LABELS[name] if number == 0 else None
             drawn.step([at for at, _ in curve], so_far, where="post", color=f"C{index}", label=label)
     drawn.set(xscale="log", xlabel="seconds since the process was started", ylabel="best validation accuracy")
     drawn.set_ylim(0.9, 1.0)

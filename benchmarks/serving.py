@@ -25,8 +25,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import project
-from podium import registry
-from podium.served import Served
+from podium.registry import versions
+from podium.registry.served import Served
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/serving.md"
 ROUNDS = 15
@@ -194,7 +194,7 @@ def main() -> None:
         folder = Path(scratch)
         os.chdir(folder)
         store = project.make(folder, 300)
-        model = registry.load(store, registry.find(store, project.NAME, 2))
+        model = versions.load(store, versions.find(store, project.NAME, 2))
         lines = measure(model, project.files(64), arguments.minutes)
         os.chdir(OUT.parents[2])
     head = [

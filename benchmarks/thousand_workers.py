@@ -21,13 +21,13 @@ from pathlib import Path
 
 import optuna
 
-from podium.history import Epoch
 from podium.params import RuntimeParams, SearchParams
-from podium.recipe import Recipe
 from podium.search.driver import Driver
 from podium.search.messages import Ended, Event, Report, Task
 from podium.search.study import open_storage, open_study
-from podium.seeds import derive
+from podium.sections.recipe import Recipe
+from podium.training.history import Epoch
+from podium.training.seeds import derive
 
 EPOCHS = 20
 BATCH = 64

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.dataset import write_split
+from podium.images.dataset import write_split
 from podium.params import Params, TrackingParams
 
 
@@ -49,7 +49,7 @@ def finished(finished_once: Finished, monkeypatch: pytest.MonkeyPatch) -> Finish
 
 
 def _run(params: Params) -> None:
-    from podium.retraining import retrain
+    from podium.retraining.retrain import retrain
     from podium.search.confirm import confirm
     from podium.search.outcome import search
     from podium.stages.evaluate import evaluate

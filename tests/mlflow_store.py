@@ -14,12 +14,12 @@ from podium.params import TrackingParams
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with MLflow's tables and nothing in them but an experiment that nobody uses."""
-    from podium import tracking  # here: it takes seconds, and not every test needs it
+    from podium.tracking.store import connect  # here: it takes seconds, and not every test needs it
 
     path = tmp_path_factory.mktemp("mlflow_template") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)  # MLflow makes a folder mlruns where it stands
-        tracking.connect(TrackingParams(uri=f"sqlite:///{path}", experiment="template"))
+        connect(TrackingParams(uri=f"sqlite:///{path}", experiment="template"))
     return path
 
 

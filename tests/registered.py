@@ -16,11 +16,11 @@ import torch
 from torch.nn import functional
 
 import tiny
-from podium import tracking
-from podium.dataset import DatasetInfo, write_json, write_split
+from podium.images.dataset import DatasetInfo, write_json, write_split
 from podium.params import RegisterParams, TrackingParams
-from podium.predict import predict_probabilities
-from podium.trained import TrainedModel
+from podium.tracking.store import Tracking, connect
+from podium.training.predict import predict_probabilities
+from podium.training.trained import TrainedModel
 
 NAME = "tiny-classifier"
 STEPS = {1: 4, 2: 0, 3: 80}
@@ -38,9 +38,9 @@ class Project:
     store: TrackingParams
 
     @property
-    def tracking(self) -> tracking.Tracking:
+    def tracking(self) -> Tracking:
         """The store, open."""
-        return tracking.connect(self.store)
+        return connect(self.store)
 
     def path(self, name: str) -> Path:
         """A folder of data/."""
@@ -159,7 +159,7 @@ def fresh(store: TrackingParams, tmp_path: Path) -> Project:
 
 def reference_images(folder: Path) -> list[bytes]:
     """The reference images as files, from data/evaluated."""
-    from podium.decode import encode_png
+    from podium.images.decode import encode_png
 
     with np.load(folder / "data/evaluated/reference.npz", allow_pickle=False) as arrays:
         return [encode_png(image) for image in arrays["images"]]

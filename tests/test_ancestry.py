@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from podium import ancestry, origin, registry, workspace
-from podium.dataset import write_json
 from podium.errors import InputError
+from podium.images.dataset import write_json
+from podium.lineage import ancestry, origin, workspace
+from podium.registry import versions
 from registered import NAME, Project, register
 
 
 @pytest.fixture
-def version(fresh: Project) -> registry.Version:
+def version(fresh: Project) -> versions.Version:
     """Version 1, registered in a folder with parameters and a lock."""
     Path("params.yaml").write_text("train: {epochs: 3}\nretrain: {seed: 5}\n", encoding="utf-8")
     Path("dvc.lock").write_text(
         "stages:\n  prepare:\n    outs:\n    - path: data/prepared\n      md5: ab12.dir\n", "utf-8"
     )
     register(fresh)
-    return registry.find(fresh.tracking, NAME, 1)
+    return versions.find(fresh.tracking, NAME, 1)
 
 
-def test_tree_names_run_trial_study_data_code_and_environment(fresh: Project, version: registry.Version) -> None:
+def test_tree_names_run_trial_study_data_code_and_environment(fresh: Project, version: versions.Version) -> None:
     tree = ancestry.tree(fresh.tracking, version)
     text = "\n".join(tree.lines())
     for words in (
@@ -40,7 +41,7 @@ def test_tree_names_run_trial_study_data_code_and_environment(fresh: Project, ve
     assert json.loads(json.dumps(tree.to_dict()))["from"][1]["digest"] == "d" * 64
 
 
-def test_tree_finds_the_trials_run_and_not_another_of_the_same_trial(fresh: Project, version: registry.Version) -> None:
+def test_tree_finds_the_trials_run_and_not_another_of_the_same_trial(fresh: Project, version: versions.Version) -> None:
     client, experiment = fresh.tracking.client, fresh.tracking.experiment_id
     tags = {"podium.study": "podium-tiny", "podium.trial": "4"}
     trial = client.create_run(experiment, tags=tags | {"podium.kind": "trial"}).info.run_id
@@ -62,17 +63,17 @@ def test_made_from_finds_the_versions_of_a_digest(project: Project) -> None:
         ancestry.made_from(project.tracking, NAME, "d")
 
 
-def differences(project: Project, version: registry.Version) -> dict[str, tuple[str, str]]:
+def differences(project: Project, version: versions.Version) -> dict[str, tuple[str, str]]:
     found = workspace.differences(project.tracking, version, project.folder)
     return {difference.what: (difference.then, difference.now) for difference in found}
 
 
-def test_workspace_as_it_was_matches(fresh: Project, version: registry.Version) -> None:
+def test_workspace_as_it_was_matches(fresh: Project, version: versions.Version) -> None:
     assert differences(fresh, version) == {}
 
 
 def test_workspace_that_changed_says_in_what(
-    fresh: Project, version: registry.Version, monkeypatch: pytest.MonkeyPatch
+    fresh: Project, version: versions.Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("params.yaml").write_text("train: {epochs: 4}\nruntime: {workers: 2}\n", encoding="utf-8")
     info = fresh.path("prepared") / "dataset.json"
@@ -89,15 +90,15 @@ def test_workspace_that_changed_says_in_what(
     assert [now for _, now in found.values()] == ["absent"]  # the package that was left out
 
 
-def test_version_whose_files_changed_does_not_match(fresh: Project, version: registry.Version) -> None:
+def test_version_whose_files_changed_does_not_match(fresh: Project, version: versions.Version) -> None:
     place = fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://")
     (Path(place) / "serving.py").write_text("print('mine')\n", encoding="utf-8")
     assert "serving.py is changed" in differences(fresh, version)["registered files"][1]
 
 
-def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: registry.Version) -> None:
+def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: versions.Version) -> None:
     fresh.tracking.client.delete_model_version_tag(NAME, "1", "lineage")
-    found = differences(fresh, registry.find(fresh.tracking, NAME, 1))
+    found = differences(fresh, versions.find(fresh.tracking, NAME, 1))
     assert [what for what, (then, _) in found.items() if then == "not kept"] == [
         "uncommitted changes",
         "parameters",

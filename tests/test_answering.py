@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import registered
-from podium import answering, cli, registry
-from podium.answering import expand
+from podium import cli
 from podium.errors import InputError
-from podium.served import Served
+from podium.registry import answering, versions
+from podium.registry.answering import expand
+from podium.registry.served import Served
 from registered import Project
 
 
@@ -47,7 +48,7 @@ def test_expand_of_a_folder_without_images_is_an_input_error(tmp_path: Path) -> 
 
 
 def test_answers_in_any_batches_are_in_order(project: Project, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Served = registry.load(project.tracking, registry.find(project.tracking, registered.NAME, 3))
+    model: Served = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
     whole = list(answering.answers(model, expand([scans])))
     monkeypatch.setattr(answering, "BATCH", 3)
     for one, other in zip(whole, answering.answers(model, expand([scans])), strict=True):
@@ -56,7 +57,7 @@ def test_answers_in_any_batches_are_in_order(project: Project, scans: Path, monk
 
 
 def test_file_larger_than_is_taken_is_not_read(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Served = registry.load(project.tracking, registry.find(project.tracking, registered.NAME, 3))
+    model: Served = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
     with Path("huge.png").open("wb") as file:
         file.truncate(50_000_000)
     (answer,) = answering.answers(model, [Path("huge.png")])

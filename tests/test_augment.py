@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 import tiny
-from podium.augment import augment, mix
-from podium.recipe import TrainParams
+from podium.sections.recipe import TrainParams
+from podium.training.augment import augment, mix
 
 
 def _images(count: int = 50) -> Tensor:

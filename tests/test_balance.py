@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from podium.balance import class_weights
+from podium.training.balance import class_weights
 
 
 @pytest.mark.parametrize(

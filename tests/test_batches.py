@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import tiny
-from podium import batches as module
-from podium.batches import Batches, Mapped, bounds, fits
-from podium.dataset import Split, open_split
+from podium.images.dataset import Split, open_split
+from podium.training import batches as module
+from podium.training.batches import Batches, Mapped, bounds, fits
 
 CPU = torch.device("cpu")
 

@@ -23,8 +23,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from finished import Finished
 from podium import paths
 from podium.report.build import build
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.store import connect
+from podium.tracking.trial_logger import runs_of
 from report import story
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

@@ -3,10 +3,10 @@
 import pytest
 
 import tiny
-from podium import card
-from podium.dataset import DatasetInfo
-from podium.decode import Preprocess
-from podium.trained import TrainedModel
+from podium.images.dataset import DatasetInfo
+from podium.images.decode import Preprocess
+from podium.registry import card
+from podium.training.trained import TrainedModel
 
 METRICS = {"accuracy": 0.97, "accuracy_low": 0.95, "accuracy_high": 0.98, "macro_f1": 0.96, "ece": 0.01, "nll": 0.1}
 METRICS["count"] = 1234

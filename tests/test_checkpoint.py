@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from podium.checkpoint import HEADER, TornCheckpointError, load, save
+from podium.training.checkpoint import HEADER, TornCheckpointError, load, save
 
 STATE = {"weights": torch.arange(3.0), "epoch": 3, "history": [{"epoch": 1, "train_loss": 0.5}], "none": None}
 

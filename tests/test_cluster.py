@@ -79,8 +79,8 @@ def test_addresses_of_clusters_are_taken(address: str) -> None:
 
 IMPORTS = """
 import sys
-import podium.search.session, podium.search.outcome, podium.search.confirm, podium.retraining, podium.upkeep
-import podium.search.processes, podium.search.worker, podium.search.inline, podium.cli
+import podium.search.session, podium.search.outcome, podium.search.confirm, podium.search.upkeep
+import podium.search.processes, podium.search.worker, podium.search.inline, podium.retraining.retrain, podium.cli
 found = sorted({name.partition(".")[0] for name in sys.modules} & {"ray", "psycopg"})
 assert not found, found
 """

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 import tiny
-from podium.compiling import compile_network
-from podium.fit import TrainingRun
-from podium.trained import digest_of
+from podium.training.compiling import compile_network
+from podium.training.fit import TrainingRun
+from podium.training.trained import digest_of
 
 
 def _run() -> TrainingRun:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.decode import BadImage, Preprocess, decode, encode_png
+from podium.images.decode import BadImage, Preprocess, decode, encode_png
 
 GREY = Preprocess(1, 8, 6)
 RGB = Preprocess(3, 8, 6)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from podium.device import describe, memory, pick
 from podium.errors import InputError
+from podium.training.device import describe, memory, pick
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_memory_of_the_cpu_is_the_machines_or_its_containers(
     file = tmp_path / "memory.max"
     if limit is not None:
         file.write_text(limit, encoding="ascii")
-    monkeypatch.setattr("podium.device.CONTAINER", file)
+    monkeypatch.setattr("podium.training.device.CONTAINER", file)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert memory(torch.device("cpu")) == (expected or machine)
 

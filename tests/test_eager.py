@@ -4,8 +4,8 @@ import sys
 SCRIPT = """
 import sys
 import torch
-from podium.optim import build_optimizer
-from podium.recipe import TrainParams
+from podium.training.optim import build_optimizer
+from podium.sections.recipe import TrainParams
 
 model = torch.nn.Linear(3, 2)
 for name in ("sgd", "adamw"):

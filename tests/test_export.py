@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from podium.errors import InputError, RefusedError
-from podium.export import PARITY_LIMIT, check_manifest, export_graph, load_graph, parity, write_manifest
-from podium.model import build_model
-from podium.predict import predict_probabilities
-from podium.recipe import ModelParams
+from podium.networks.build import build_model
+from podium.registry.export import PARITY_LIMIT, check_manifest, export_graph, load_graph, parity, write_manifest
+from podium.sections.recipe import ModelParams
+from podium.training.predict import predict_probabilities
 
 EXAMPLE = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import tiny
-from podium.batches import Batches, Mapped
-from podium.fit import DivergedError, Images, TrainingRun, validate
-from podium.history import Epoch
-from podium.recipe import Recipe
-from podium.trained import digest_of
+from podium.sections.recipe import Recipe
+from podium.training.batches import Batches, Mapped
+from podium.training.fit import DivergedError, Images, TrainingRun, validate
+from podium.training.history import Epoch
+from podium.training.trained import digest_of
 
 CPU = torch.device("cpu")
 LEARNS = {"model__width": 4, "model__hidden": 32, "train__learning_rate": 0.01, "train__label_smoothing": 0.0}
@@ -255,7 +255,7 @@ def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
 ) -> None:
     model = _run(tiny.recipe(model__dropout=0.9)).model
     whole = validate(model, data[1], fast=False)
-    monkeypatch.setattr("podium.fit.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("podium.training.fit.EVALUATION_BATCH", 7)
     parts = validate(model, data[1], fast=False)
     logits = model.eval()(data[1].images).detach()
     loss = torch.nn.functional.cross_entropy(logits, data[1].labels)
@@ -313,7 +313,7 @@ def test_share_holds_for_the_first_epochs_and_the_rate_ends_low(
 def test_images_that_do_not_fit_train_to_the_same_bits(
     data: tuple[Batches, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.batches.fits", lambda size, device: False)
+    monkeypatch.setattr("podium.training.batches.fits", lambda size, device: False)
     mapped = tiny.material(tiny.prepare(tmp_path))
     assert isinstance(mapped.train.images, Mapped)
     runs = [_run(tiny.recipe(train__shift=1)) for _ in range(2)]
@@ -360,8 +360,8 @@ def test_balanced_sampling_shows_each_class_about_as_often(data: tuple[Batches, 
 def test_precision_that_the_probe_refuses_is_said_and_float32(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.001, 0.002))
-    monkeypatch.setattr("podium.precision._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.precision._measured", {})
     run = _run(tiny.recipe(train__precision="bfloat16"))
     assert not run.fast
     (note,) = run.notes
@@ -373,11 +373,11 @@ def test_precision_that_the_probe_refuses_is_said_and_float32(
 def test_restored_run_keeps_the_precision_that_it_began_with(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.precision._measured", {})
-    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.002, 0.001))
+    monkeypatch.setattr("podium.training.precision._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.002, 0.001))
     began = _run(tiny.recipe(train__precision="bfloat16"))
-    monkeypatch.setattr("podium.precision._measured", {})
-    monkeypatch.setattr("podium.precision._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.precision._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.001, 0.002))
     resumed = _run(tiny.recipe(train__precision="bfloat16"))
     assert (began.fast, resumed.fast) == (True, False)
     resumed.restore(_read(_stored(began)))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.dataset import Split
-from podium.gallery import LARGEST, SHOWN, gallery
+from podium.evaluation.gallery import LARGEST, SHOWN, gallery
+from podium.images.dataset import Split
 
 CLASSES = ("a", "b")
 

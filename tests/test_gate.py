@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from podium import asked, changed_sides, gate
-from podium.asked import ask
-from podium.dataset import Split
-from podium.decode import Preprocess, decode
 from podium.errors import InputError
-from podium.gate import Candidates, judge
+from podium.gate import asked, changed_sides, judgement
+from podium.gate.asked import ask
+from podium.gate.judgement import Candidates, judge
+from podium.gate.verdict import Verdict
+from podium.images.dataset import Split
+from podium.images.decode import Preprocess, decode
 from podium.params import GateParams
-from podium.verdict import Verdict
 
 CLASSES = ("even", "odd")
 SPEC = Preprocess(1, 4, 4)
@@ -201,4 +201,4 @@ def test_picture_of_changed_sides_is_drawn_for_any_number(tmp_path: Path, gained
 
 def test_rule_is_named_in_words() -> None:
     assert verdict(wrong(), wrong()).rule.startswith("the challenger must be more accurate than the champion at a conf")
-    assert set(gate.TEST) == {"superior", "non_inferior"}
+    assert set(judgement.TEST) == {"superior", "non_inferior"}

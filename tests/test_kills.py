@@ -19,9 +19,9 @@ import pytest
 
 from pipeline import STAGES, TIMEOUT, Clone, family, stage_of, until
 from podium.params import TrackingParams
-from podium.sync import differences
-from podium.tracking import connect
-from podium.upkeep import studies
+from podium.search.upkeep import studies
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
 
 ROUNDS = int(os.environ.get("PODIUM_KILL_ROUNDS", "4"))
 ROUNDS_A_PIPELINE = 6

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from podium import claims, ledger, promotion, tracking
 from podium.errors import InputError, RefusedError
-from podium.ledger import HEAD, Entry, Ledger
+from podium.gate import claims, ledger, promotion
+from podium.gate.ledger import HEAD, Entry, Ledger
 from podium.params import TrackingParams
+from podium.tracking.store import connect
 
 NAME = "tiny"
 
@@ -21,7 +22,7 @@ NAME = "tiny"
 @pytest.fixture
 def client(store: TrackingParams, tmp_path: Path) -> MlflowClient:
     """A registry with versions 1 to 4 of NAME, none of them champion."""
-    opened = tracking.connect(store).client
+    opened = connect(store).client
     opened.create_registered_model(NAME)
     for _ in range(4):
         opened.create_model_version(NAME, str(tmp_path))
@@ -247,7 +248,7 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
 def test_move_while_another_claims_the_ledger_is_told_who(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.claims.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("podium.gate.claims.time.sleep", lambda seconds: None)
     text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
     client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
     with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.lineage import Git, git_facts, lock_digest, package_versions
+from podium.registry.provenance import Git, git_facts, lock_digest, package_versions
 
 LOCK = """schema: '2.0'
 stages:

@@ -8,13 +8,13 @@ import pytest
 from mlflow.entities import Run
 
 import trials
-from podium import mirror as mirrors
-from podium.mirror import Mirror
 from podium.params import TrackingParams
-from podium.parent import Parent
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import TrialLogger, runs_of
+from podium.tracking import mirror as mirrors
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import TrialLogger, runs_of
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from podium.errors import InputError
-from podium.export import PARITY_LIMIT, export_graph, load_graph
-from podium.model import build_model, zoo_of
+from podium.networks.build import build_model, zoo_of
 from podium.networks.layers import FlipAverage
 from podium.networks.resnet import Block
-from podium.predict import predict_probabilities
-from podium.recipe import ModelParams
+from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
+from podium.sections.recipe import ModelParams
+from podium.training.predict import predict_probabilities
 
 SMALL = ModelParams(width=4, hidden=8)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import tiny
-from podium import openings
-from podium.dataset import open_sealed, write_split
 from podium.errors import PodiumError, RefusedError
+from podium.images import openings
+from podium.images.dataset import open_sealed, write_split
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from podium.model import build_model
-from podium.optim import build_optimizer, learning_rate, set_rate
-from podium.recipe import ModelParams, TrainParams
+from podium.networks.build import build_model
+from podium.sections.recipe import ModelParams, TrainParams
+from podium.training.optim import build_optimizer, learning_rate, set_rate
 
 
 def _rate(schedule: str, step: int, total: int, warmup: float = 0.2) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podium import origin
+from podium.lineage import origin
 
 
 def git(folder: Path, *arguments: str) -> str:

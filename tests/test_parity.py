@@ -12,19 +12,20 @@ import pytest
 from numpy.typing import NDArray
 
 import serving_process
-from podium import decode, registry
-from podium.dataset import Split, open_sealed
 from podium.errors import RefusedError
-from podium.export import MANIFEST, PARITY_LIMIT, write_manifest
-from podium.predict import predict_probabilities
-from podium.served import Served
-from podium.trained import TrainedModel
+from podium.images import decode
+from podium.images.dataset import Split, open_sealed
+from podium.registry import versions
+from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
+from podium.registry.served import Served
+from podium.training.predict import predict_probabilities
+from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
 
 @pytest.fixture
 def model(project: Project) -> Served:
-    return registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
+    return versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
 
 
 @pytest.fixture
@@ -106,9 +107,9 @@ def test_changed_decoding_is_caught_by_the_stored_answers(project: Project, tmp_
     (inside / "decode.py").write_text(text.replace(old, new), encoding="utf-8")
     (inside / MANIFEST).unlink()
     write_manifest(inside)  # somebody who covers the tracks: no digest tells
-    version = registry.find(project.tracking, NAME, int(client.create_model_version(NAME, folder.as_uri()).version))
+    version = versions.find(project.tracking, NAME, int(client.create_model_version(NAME, folder.as_uri()).version))
     with pytest.raises(RefusedError, match="does not decode image files as it did when it was registered: [1-4] of 4"):
-        registry.load(project.tracking, version).check_answers()
+        versions.load(project.tracking, version).check_answers()
 
 
 def test_stored_answers_are_of_files_as_they_come(model: Served) -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import tiny
-from podium import precision
-from podium.model import build_model
+from podium.networks.build import build_model
+from podium.training import precision
 
 SHAPE = tiny.IMAGES.shape
 

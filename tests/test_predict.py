@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from podium.errors import InputError
-from podium.model import build_model
-from podium.predict import predict_probabilities
-from podium.recipe import ModelParams
+from podium.networks.build import build_model
+from podium.sections.recipe import ModelParams
+from podium.training.predict import predict_probabilities
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import registered
-from podium import ledger, promotion, registry
-from podium.dataset import DatasetInfo, write_json
 from podium.errors import InputError, RefusedError
-from podium.ledger import HEAD
+from podium.gate import ledger, promotion
+from podium.gate.ledger import HEAD
+from podium.images.dataset import DatasetInfo, write_json
 from podium.locks import locked
 from podium.params import GateParams
+from podium.registry import versions
 from registered import NAME, Project
 
 LOOSE = GateParams(**registered.LOOSE)
@@ -26,7 +27,7 @@ def promote(
 
 
 def champion(project: Project) -> int | None:
-    return registry.aliases(project.tracking, NAME).get("champion")
+    return versions.aliases(project.tracking, NAME).get("champion")
 
 
 def test_promote_without_a_champion_takes_the_challenger(project: Project) -> None:
@@ -44,7 +45,7 @@ def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Projec
     assert done.verdict is not None
     assert done.verdict.champion is not None
     assert done.verdict.challenger.accuracy > done.verdict.champion.accuracy
-    version = registry.find(project.tracking, NAME, 3)
+    version = versions.find(project.tracking, NAME, 3)
     assert version.tags["gate_decision"] == "promote"
     file = version.tags["gate_verdict"]
     text = Path(project.tracking.client.download_artifacts(version.run_id, file, str(tmp_path))).read_text("utf-8")
@@ -64,7 +65,7 @@ def test_promote_of_a_worse_version_is_refused_with_the_figures(project: Project
         promote(project, 2)
     assert champion(project) == 1
     assert len(ledger.read(project.tracking.client, NAME).entries) == 1
-    assert registry.find(project.tracking, NAME, 2).tags["gate_decision"] == "refuse"
+    assert versions.find(project.tracking, NAME, 2).tags["gate_decision"] == "refuse"
 
 
 def test_promote_of_the_champion_does_nothing(project: Project) -> None:
@@ -151,11 +152,11 @@ def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
     rows = json.loads(answers.read_text(encoding="utf-8"))
     write_json(answers, [row | {"probability": row["probability"] / 2} for row in rows])
     manifest = folder / "artifacts/model/manifest.json"
-    from podium.export import write_manifest
+    from podium.registry.export import write_manifest
 
     manifest.unlink()
     write_manifest(manifest.parent)
-    kept = registry.find(project.tracking, NAME, 1).tags
+    kept = versions.find(project.tracking, NAME, 1).tags
     made = client.create_model_version(NAME, folder.as_uri(), tags=kept if tags else {"data_digest": "d" * 64})
     return int(made.version)
 
@@ -213,31 +214,31 @@ def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_for_ever(proje
     assert champion(project) == 1
     assert done.entry is not None
     assert (done.entry.forced, done.entry.why) == (True, "forced: the scanner was replaced")
-    tags = registry.find(project.tracking, NAME, 1).tags
+    tags = versions.find(project.tracking, NAME, 1).tags
     assert tags["gate_forced"].endswith(": the scanner was replaced")
     assert tags["gate_decision"] == "refuse"
     promote(project, 3)
     promote(project, 1, force="again")
-    assert registry.find(project.tracking, NAME, 1).tags["gate_forced"].endswith(": again")
+    assert versions.find(project.tracking, NAME, 1).tags["gate_forced"].endswith(": again")
 
 
 def test_promote_by_force_of_what_the_gate_lets_through_is_not_forced(project: Project) -> None:
     done = promote(project, 3, force="to be sure")
     assert done.entry is not None
     assert not done.entry.forced
-    assert "gate_forced" not in registry.find(project.tracking, NAME, 3).tags
+    assert "gate_forced" not in versions.find(project.tracking, NAME, 3).tags
 
 
 def test_dry_run_judges_counts_the_look_and_leaves_everything_as_it_was(project: Project) -> None:
     promote(project, 1)
     before = project.tracking.client.get_registered_model(NAME)
-    tags = {n: registry.find(project.tracking, NAME, n).tags for n in (1, 2, 3)}
+    tags = {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)}
     for number, decision in ((3, "promote"), (2, "refuse")):
         done = promote(project, number, dry_run=True)
         assert (done.entry, done.verdict and done.verdict.decision) == (None, decision)
     after = project.tracking.client.get_registered_model(NAME)
     assert (after.tags, after.aliases) == (before.tags, before.aliases)
-    assert {n: registry.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
+    assert {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
     assert done.verdict is not None
     assert done.verdict.openings == {"gate": 3}
 
@@ -250,7 +251,7 @@ def test_promote_keeps_a_picture_of_the_images_that_changed_sides(project: Proje
 
 
 def has_picture(project: Project, number: int) -> bool:
-    version = registry.find(project.tracking, NAME, number)
+    version = versions.find(project.tracking, NAME, number)
     stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
     return version.tags["gate_verdict"].replace(".json", ".png") in stored
 
@@ -260,7 +261,7 @@ def test_verdict_that_was_edited_is_found(project: Project) -> None:
     promote(project, 3)
     book, _ = promotion.history(project.tracking, NAME)
     assert promotion.verdict_problems(project.tracking, book) == []
-    version = registry.find(project.tracking, NAME, 3)
+    version = versions.find(project.tracking, NAME, 3)
     file = version.tags["gate_verdict"]
     project.tracking.client.log_text(version.run_id, "{}", file)
     assert promotion.verdict_problems(project.tracking, book) == [

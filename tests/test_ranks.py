@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 
 import tiny
-from podium import checkpoint
-from podium.batches import Batches
-from podium.dataset import open_split
-from podium.fit import TrainingRun
-from podium.ranks import SharedRun, agree
+from podium.images.dataset import open_split
 from podium.search import processes
+from podium.training import checkpoint
+from podium.training.batches import Batches
+from podium.training.fit import TrainingRun
+from podium.training.ranks import SharedRun, agree
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import tiny
-from podium import checkpoint, paths
-from podium.dataset import write_json
+from podium import paths
 from podium.errors import InputError, InterruptedSearchError
-from podium.fit import TrainingRun
+from podium.images.dataset import write_json
 from podium.params import TrackingParams
-from podium.retraining import retrain
+from podium.retraining.retrain import retrain
+from podium.training import checkpoint
+from podium.training.fit import TrainingRun
 from search.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow
@@ -46,8 +47,8 @@ def alone(prepared: Path) -> list[float]:
 
 
 def _losses(prepared: Path, recipe: dict[str, Any]) -> list[float]:
-    from podium.batches import Batches
-    from podium.dataset import open_split
+    from podium.images.dataset import open_split
+    from podium.training.batches import Batches
 
     run = _run(recipe)
     run.train(Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], CPU), None)
@@ -86,7 +87,7 @@ class Steps:
 def test_training_outlives_a_killed_rank_and_a_removed_node(
     two_nodes: TwoNodes, prepared: Path, alone: list[float]
 ) -> None:
-    from podium import ray_training
+    from podium.retraining import several
 
     extra = two_nodes.add_node()
     runtime = two_nodes.runtime(devices=3, min_devices=2, max_restarts=10, checkpoint_seconds=0.5)
@@ -95,7 +96,7 @@ def test_training_outlives_a_killed_rank_and_a_removed_node(
         (8, lambda: two_nodes.cluster.remove_node(extra, allow_graceful=False)),
     )
     run = _run()
-    ray_training.train(run, "retrain", prepared, runtime, lambda: False, steps)
+    several.train(run, "retrain", prepared, runtime, lambda: False, steps)
     assert steps.steps == []
     assert (run.epoch, run.step) == (30, 0)
     assert [epoch["epoch"] for epoch in run.history] == list(range(1, 31))
@@ -137,7 +138,7 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
             return len(self) > 0
 
     with monkeypatch.context() as patch:
-        patch.setattr("podium.retraining.stop_signals", Stopping)
+        patch.setattr("podium.retraining.training.stop_signals", Stopping)
         with pytest.raises(InterruptedSearchError, match=r"of 400, saved; `dvc repro` goes on from here"):
             retrain(params, paths.PREPARED, paths.SELECTED, paths.RETRAINED)
     (path,) = (paths.mlruns() / "checkpoints").glob("*.ckpt")
@@ -155,8 +156,8 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
 
 
 def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(two_nodes: TwoNodes, prepared: Path) -> None:
-    from podium import ray_training
+    from podium.retraining import several
 
     runtime = two_nodes.runtime(devices=5, device="cuda")
     with pytest.raises(InputError, match=r"cuda was asked for on 5 devices or more, and the cluster has \d GPUs"):
-        ray_training.train(_run(), "retrain", prepared, runtime, lambda: False, lambda run: None)
+        several.train(_run(), "retrain", prepared, runtime, lambda: False, lambda run: None)

@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import trials
-from podium.record import LIMIT, Record, record_of
+from podium.tracking.record import LIMIT, Record, record_of
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from podium import reference
-from podium.decode import Preprocess, decode
-from podium.model import build_model
-from podium.recipe import ModelParams
+from podium.images.decode import Preprocess, decode
+from podium.networks.build import build_model
+from podium.registry import reference
+from podium.sections.recipe import ModelParams
 
 
 def test_right_answers_are_a_few_images_with_what_was_answered() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import registered
-from podium import registry
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.served import STORE_VARIABLES
+from podium.registry import versions
+from podium.registry.served import STORE_VARIABLES
 from registered import NAME, Project
 
 
@@ -23,16 +23,16 @@ def model_folder(project: Project, number: int) -> Path:
     return Path(uri.removeprefix("file://"))
 
 
-def moved_to(project: Project, folder: Path) -> registry.Version:
+def moved_to(project: Project, folder: Path) -> versions.Version:
     """Version 4: a copy of version 3 with its files in `folder`, where a test may damage them."""
     shutil.copytree(model_folder(project, 3), folder)
-    tags = registry.find(project.tracking, NAME, 3).tags
+    tags = versions.find(project.tracking, NAME, 3).tags
     made = project.tracking.client.create_model_version(NAME, folder.as_uri(), tags=tags)
-    return registry.find(project.tracking, NAME, int(made.version))
+    return versions.find(project.tracking, NAME, int(made.version))
 
 
 def test_version_says_where_it_comes_from(project: Project) -> None:
-    version = registry.find(project.tracking, NAME, 3)
+    version = versions.find(project.tracking, NAME, 3)
     run = project.tracking.client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert version.aliases == ("challenger",)
@@ -62,7 +62,7 @@ def test_version_has_a_card_that_a_database_can_hold(project: Project) -> None:
 
 
 def test_logged_model_belongs_to_the_run_and_holds_no_pickle(project: Project) -> None:
-    version = registry.find(project.tracking, NAME, 3)
+    version = versions.find(project.tracking, NAME, 3)
     run = project.tracking.client.get_run(version.run_id)
     assert run.outputs is not None
     assert [f"models:/{output.model_id}" for output in run.outputs.model_outputs] == [version.model_uri]
@@ -87,7 +87,7 @@ def test_logged_model_keeps_an_image_file_as_its_example(project: Project) -> No
 
 @pytest.mark.parametrize(("which", "number"), [(1, 1), (2, 2), ("challenger", 3)])
 def test_find_by_number_or_alias_gives_the_version(project: Project, which: int | str, number: int) -> None:
-    assert registry.find(project.tracking, NAME, which).number == number
+    assert versions.find(project.tracking, NAME, which).number == number
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ def test_find_by_number_or_alias_gives_the_version(project: Project, which: int 
 )
 def test_find_of_what_is_not_there_says_what_is(project: Project, name: str, which: int | str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        registry.find(project.tracking, name, which)
+        versions.find(project.tracking, name, which)
 
 
 def test_latest_is_the_highest_number_and_none_of_an_unknown_name(project: Project) -> None:
-    found = registry.latest(project.tracking, NAME)
+    found = versions.latest(project.tracking, NAME)
     assert found is not None
     assert found.number == 3
-    assert registry.latest(project.tracking, "nobody") is None
-    assert registry.aliases(project.tracking, "nobody") == {}
+    assert versions.latest(project.tracking, "nobody") is None
+    assert versions.aliases(project.tracking, "nobody") == {}
 
 
 def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
-    model = registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
+    model = versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
     model.check_answers()
     answers = model.answer(registered.reference_images(project.folder))
     assert list(answers.columns) == ["label", "probability", "model"]
@@ -122,7 +122,7 @@ def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
 
 
 def test_loaded_model_asked_for_no_image_names_it(project: Project) -> None:
-    model = registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
+    model = versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
     with pytest.raises(InputError, match="image 2 of 2: it is empty"):
         model.answer([registered.reference_images(project.folder)[0], b""])
 
@@ -134,7 +134,7 @@ def test_load_leaves_the_process_wide_store_and_the_files_as_they_were(
     for name in STORE_VARIABLES:
         monkeypatch.setenv(name, uri) if uri else monkeypatch.delenv(name, raising=False)
     before = sorted(model_folder(project, 3).rglob("*"))
-    registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
+    versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
     assert [os.environ.get(name) for name in STORE_VARIABLES] == [uri, uri]
     assert sorted(model_folder(project, 3).rglob("*")) == before
 
@@ -158,7 +158,7 @@ def test_load_of_a_version_whose_files_changed_is_refused(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(path.read_bytes()[:-1] + b"!" if content is None else content)
     with pytest.raises(RefusedError, match=f"{NAME} version 4 is not as it was registered: .*{sentence}"):
-        registry.load(project.tracking, version)
+        versions.load(project.tracking, version)
 
 
 def test_load_does_not_run_a_planted_compiled_file(project: Project, tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_load_does_not_run_a_planted_compiled_file(project: Project, tmp_path: P
     never_checked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     Path(compiled).parent.mkdir(exist_ok=True)
     py_compile.compile(str(planted), compiled, doraise=True, invalidation_mode=never_checked)
-    registry.load(project.tracking, version).check_answers()
+    versions.load(project.tracking, version).check_answers()
 
 
 def test_load_of_a_version_whose_files_are_gone_says_so(project: Project, tmp_path: Path) -> None:
     version = moved_to(project, tmp_path / "copy")
     (tmp_path / "copy").rename(tmp_path / "elsewhere")
     with pytest.raises(PodiumError, match=f"{NAME} version 4 can't be loaded: its files are gone"):
-        registry.load(project.tracking, version)
+        versions.load(project.tracking, version)

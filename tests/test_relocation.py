@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from podium import registry, tracking
 from podium.errors import RefusedError
 from podium.params import TrackingParams
-from podium.relocation import Move, moved, relocate
+from podium.registry import versions
+from podium.tracking.relocation import Move, moved, relocate
+from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
 
 
@@ -30,7 +31,7 @@ def at(folder: Path) -> Project:
 
 
 def answers(project: Project) -> None:
-    registry.load(project.tracking, registry.find(project.tracking, NAME, 1)).check_answers()
+    versions.load(project.tracking, versions.find(project.tracking, NAME, 1)).check_answers()
 
 
 @pytest.mark.parametrize("name", ["moved", "with a space, and ümlaut"])
@@ -67,7 +68,7 @@ def test_copies_that_share_a_database_are_refused_and_left_alone(whole: Project,
     with pytest.raises(RefusedError, match="two copies of the project would share one database"):
         relocate(there / "mlruns/mlflow.db", "podium")
     with pytest.raises(RefusedError, match="is one and the same file as"):
-        tracking.connect(at(there).store)
+        connect(at(there).store)
     assert (tmp_path / "mlruns/mlflow.db").read_bytes() == before
 
 

@@ -9,10 +9,11 @@ import pytest
 
 import registered
 import serving_process
-from podium import ledger, promotion, tracking
 from podium.errors import RefusedError
-from podium.ledger import Entry
+from podium.gate import ledger, promotion
+from podium.gate.ledger import Entry
 from podium.params import GateParams, TrackingParams
+from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
 
 
@@ -39,7 +40,7 @@ def test_ledger_in_a_server_is_whole_after_moves_a_race_and_a_rollback(remote: P
     barrier = threading.Barrier(2)
 
     def one(target: int) -> str:
-        client = tracking.connect(remote.store).client
+        client = connect(remote.store).client
         barrier.wait()
         try:
             return str(ledger.move(client, before, Entry("promote", 2, target, "race")).target)

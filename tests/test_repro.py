@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from pipeline import SHRUNK, STAGES, Clone
 from podium.params import TrackingParams
-from podium.tracking import Tracking, connect
+from podium.tracking.store import Tracking, connect
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import SHRUNK, Clone
-from podium import tracking
 from podium.errors import InputError
+from podium.lineage.reproduction import reproduce
 from podium.params import TrackingParams
-from podium.registry import Version
-from podium.reproduction import reproduce
+from podium.registry.versions import Version
+from podium.tracking.store import connect
 
 SMALL = SHRUNK | {"search.n_trials": 2, "select.top_k": 1, "select.seeds": 1, "retrain.profile_steps": 0}
 NAME = "digits-classifier"
@@ -19,7 +19,7 @@ NAME = "digits-classifier"
 @pytest.mark.slow
 def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, mlflow_template: Path) -> None:
     clone = Clone(tmp_path / "project", SMALL, mlflow_template)
-    model = clone.folder / "src/podium/seeds.py"
+    model = clone.folder / "src/podium/training/seeds.py"
     model.write_text(model.read_text(encoding="utf-8").replace("\\x1f", "\\x1e"), encoding="utf-8")  # other seeds
     (clone.folder / "new.txt").write_text("not committed\n", encoding="utf-8")
     clone.run("dvc", "repro")
@@ -30,7 +30,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     (clone.folder / "new.txt").unlink()
     assert "uncommitted changes" in clone.run("podium", "verify", "1", code=1)
     # What was trained is no longer what a commit says: the seed in the kept parameters is another one.
-    client = tracking.connect(TrackingParams(uri=f"sqlite:///{clone.folder}/mlruns/mlflow.db")).client
+    client = connect(TrackingParams(uri=f"sqlite:///{clone.folder}/mlruns/mlflow.db")).client
     version = client.get_model_version(NAME, "1")
     run = str(version.run_id)
     kept = Path(client.download_artifacts(run, version.tags["lineage"], str(tmp_path))) / "params.yaml"
@@ -53,4 +53,4 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
 def test_version_whose_run_kept_nothing_can_not_be_made_again(store: TrackingParams, tmp_path: Path) -> None:
     version = Version("tiny", 1, "0" * 32, "", {"git_commit": "c" * 40}, ())
     with pytest.raises(InputError, match="tiny version 1 can't be made again: its run holds no params.yaml"):
-        reproduce(tracking.connect(store), version, tmp_path)
+        reproduce(connect(store), version, tmp_path)

@@ -1,4 +1,4 @@
-from podium.seeds import derive
+from podium.training.seeds import derive
 
 
 def test_seed_of_the_same_parts_is_the_same_on_every_machine() -> None:

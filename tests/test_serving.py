@@ -19,10 +19,11 @@ from PIL import Image
 
 import registered
 import serving_process
-from podium import registry, served, serving
-from podium.decode import Preprocess, decode
 from podium.errors import PodiumError
-from podium.served import Served
+from podium.images import decode as decode_file
+from podium.images.decode import Preprocess, decode
+from podium.registry import served, serving, versions
+from podium.registry.served import Served
 from registered import NAME, Project
 from serving_process import ask
 
@@ -30,7 +31,7 @@ from serving_process import ask
 @pytest.fixture
 def model(project: Project) -> Served:
     """Version 3, loaded."""
-    return registry.load(project.tracking, registry.find(project.tracking, NAME, 3))
+    return versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def files(project: Project) -> list[bytes]:
 
 def test_serving_and_decode_import_nothing_that_their_environment_lacks() -> None:
     allowed = set(sys.stdlib_module_names) | {"mlflow", "numpy", "pandas", "torch", "PIL"}
-    for name in ("serving.py", "decode.py"):
-        tree = ast.parse(Path(serving.__file__).with_name(name).read_text(encoding="utf-8"))
+    for name in (serving.__file__, decode_file.__file__):
+        tree = ast.parse(Path(name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
@@ -167,7 +168,7 @@ def test_native_flavour_loads_without_running_code_of_the_model(
     # The second is the one that MLflow 3.17 reads: it then looks through the archive for anything pickled.
     for name in ("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"):
         monkeypatch.setenv(name, "false")
-    with registry.checked(project.tracking, registry.find(project.tracking, NAME, 3)) as folder:
+    with versions.checked(project.tracking, versions.find(project.tracking, NAME, 3)) as folder:
         graph = mlflow.pytorch.load_model(folder.as_uri())
     images = np.stack([decode(file, Preprocess(3, 8, 8)) for file in files])
     with torch.inference_mode():

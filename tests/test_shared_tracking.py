@@ -10,13 +10,13 @@ import pytest
 
 import tiny
 from mlflow_server import Server
-from podium import registry
 from podium.errors import PodiumError
 from podium.params import TrackingParams
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import runs_of
-from podium.upkeep import studies
+from podium.registry import versions
+from podium.search.upkeep import studies
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
 from postgres import Postgres
 from registered import NAME
 from stages.running import Project, until
@@ -66,7 +66,7 @@ def test_pipeline_through_a_server_that_is_away_for_a_while(
         assert len(runs_of(tracking, study.study_name)) == len(study.trials)
 
     _promote_and_roll_back(project)
-    assert registry.find(tracking, NAME, "champion").number == 1
+    assert versions.find(tracking, NAME, "champion").number == 1
     answer = _podium(project, "history", "--json")
     assert [entry["action"] for entry in json.loads(answer.stdout)] == ["promote", "promote", "rollback"]
     _assert_nothing_is_local_and_nothing_secret(server, project)

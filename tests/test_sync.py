@@ -8,10 +8,10 @@ from mlflow.entities import Metric, Param, Run
 
 import trials
 from podium.params import TrackingParams
-from podium.record import record_of
-from podium.sync import Difference, differences, end_open_runs, repair
-from podium.tracking import Tracking, connect
-from podium.trial_logger import TrialLogger, histories, runs_of
+from podium.tracking.record import record_of
+from podium.tracking.store import Tracking, connect
+from podium.tracking.sync import Difference, differences, end_open_runs, repair
+from podium.tracking.trial_logger import TrialLogger, histories, runs_of
 
 LATER = 10**13
 """Milliseconds since 1970: after whatever the tests log."""

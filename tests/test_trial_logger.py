@@ -8,8 +8,8 @@ from mlflow.entities import Run
 
 import trials
 from podium.params import TrackingParams
-from podium.tracking import Tracking, connect
-from podium.trial_logger import TrialLogger, find_or_create, histories, runs_of
+from podium.tracking.store import Tracking, connect
+from podium.tracking.trial_logger import TrialLogger, find_or_create, histories, runs_of
 
 
 @pytest.fixture

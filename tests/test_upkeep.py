@@ -9,11 +9,11 @@ from podium import cli, paths
 from podium.errors import RefusedError
 from podium.locks import locked
 from podium.params import TrackingParams
-from podium.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.search.study import open_storage
-from podium.tracking import connect
-from podium.trial_logger import find_or_create, runs_of
-from podium.upkeep import leftovers, studies, sync_all
+from podium.search.upkeep import leftovers, studies, sync_all
+from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
+from podium.tracking.store import connect
+from podium.tracking.trial_logger import find_or_create, runs_of
 
 
 @pytest.fixture

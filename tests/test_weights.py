@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from podium.dimension import Dimension
 from podium.errors import InputError
-from podium.recipe import Recipe
-from podium.weights import digests
+from podium.networks.weights import digests
+from podium.sections.dimension import Dimension
+from podium.sections.recipe import Recipe
 
 RESNET18 = Recipe().replace({"model.name": "torchvision:resnet18", "model.weights": "a.pt"})
 

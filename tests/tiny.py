@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from podium.dataset import DatasetInfo, write_split
-from podium.fit import Images
+from podium.images.dataset import DatasetInfo, write_split
 from podium.params import Params, TrackingParams, parse
-from podium.recipe import Recipe
 from podium.search.work import Material
+from podium.sections.recipe import Recipe
+from podium.training.fit import Images
 
 CLASSES = ("left", "right", "top")
 SIZE = 8

@@ -10,15 +10,15 @@ from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from podium import problems
-from podium.dimension import Dimension, fraction_problems, space_problems
 from podium.errors import InputError
-from podium.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.sections import problems
+from podium.sections.dimension import Dimension, fraction_problems, space_problems
 from podium.sections.doctor import DoctorParams
 from podium.sections.gate import GateParams
 from podium.sections.neutral import RuntimeParams, TrackingParams
 from podium.sections.outcome import EvaluateParams, RegisterParams, RetrainParams
 from podium.sections.prepare import PrepareParams
+from podium.sections.recipe import FROZEN, ModelParams, Recipe, TrainParams
 from podium.sections.search import SearchParams, SelectParams
 from podium.sections.serve import ServeParams
 

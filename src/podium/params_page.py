@@ -17,7 +17,7 @@ HEAD = """\
 # Parameters
 
 Everything that `params.yaml` may hold. What a file leaves out has the default; a key that is not here is refused. This
-page is made from `src/podium/sections` and `src/podium/recipe.py` by `python -m podium.params_page`.
+page is made from `src/podium/sections` and `src/podium/sections/recipe.py` by `python -m podium.params_page`.
 """
 
 

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from podium.errors import InputError
 from podium.params import parse
-from podium.problems import did_you_mean, syntax
+from podium.sections.problems import did_you_mean, syntax
 
 WHOLE = ("space", "fraction", "arguments")
 """Mappings that a preset replaces; others it merges, key by key."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import photos
-from podium.decode import BadImage, Preprocess
+from podium.images.decode import BadImage, Preprocess
 from podium.ingest import reading
 from podium.ingest.store import Store, kept, key_of
 from podium.sources import folder

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from podium.errors import InputError
 from podium.networks.zoo import Zoo, layers, load_weights
-from podium.recipe import ModelParams
+from podium.sections.recipe import ModelParams
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import tiny
-from podium.augment import augment
-from podium.batches import Batches
 from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
 from podium.profiling.phases import PHASES
 from podium.profiling.verdict import verdict
+from podium.training.augment import augment
+from podium.training.batches import Batches
 from podium.verbs import profile as verb
 
 EVEN = Profile(
@@ -65,7 +65,7 @@ def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypa
         time.sleep(0.3)
         return augment(*arguments)
 
-    monkeypatch.setattr("podium.fit.augment", slow)
+    monkeypatch.setattr("podium.training.fit.augment", slow)
     recipe = tiny.recipe(train__epochs=4)
     # Without what is beside the steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, beside={})

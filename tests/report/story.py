@@ -12,9 +12,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from podium.dataset import DatasetInfo, Split, write_json
-from podium.gallery import gallery
-from podium.metrics import measure
+from podium.evaluation.gallery import gallery
+from podium.evaluation.metrics import measure
+from podium.images.dataset import DatasetInfo, Split, write_json
 from podium.params import Params, parse
 from podium.report.gather import Folders
 from podium.search.outcome import write

@@ -5,9 +5,9 @@ from typing import Any
 
 import optuna
 
-from podium.history import Epoch
 from podium.params import SearchParams
 from podium.search.messages import Ended, Event, Lost, Report, Task
+from podium.training.history import Epoch
 
 PATIENCE = 50
 """Times that a driver may wait in vain before it counts as hanging."""

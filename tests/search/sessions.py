@@ -7,11 +7,11 @@ from typing import Any
 import optuna
 
 import tiny
-from podium.history import Epoch
 from podium.params import RuntimeParams
 from podium.search.driver import Driver
 from podium.search.pool import Pool
 from podium.search.study import open_storage, open_study
+from podium.training.history import Epoch
 from search.scripted import Recorder, search_params
 
 SPACE = {

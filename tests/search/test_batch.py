@@ -12,7 +12,7 @@ from podium.search.driver import Driver
 from podium.search.messages import Ended, Report, Task
 from podium.search.processes import ProcessPool, Setup
 from podium.search.study import open_storage, open_study
-from podium.seeds import derive
+from podium.training.seeds import derive
 from search.scripted import Recorder, Script, ScriptedPool, epoch, fails, finishes, search_params, states
 from search.sessions import curves
 

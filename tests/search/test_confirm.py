@@ -7,15 +7,15 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import tiny
-from podium.dataset import write_json
 from podium.errors import InputError, PodiumError
+from podium.images.dataset import write_json
 from podium.params import Params, TrackingParams, parse
 from podium.search.confirm import choose, confirm, distinct
 from podium.search.outcome import search
 from podium.search.study import open_storage
-from podium.seeds import derive
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.store import connect
+from podium.tracking.trial_logger import runs_of
+from podium.training.seeds import derive
 
 A, B, C = ({"train.epochs": epochs} for epochs in (1, 2, 3))
 
@@ -35,12 +35,14 @@ def test_distinct_takes_the_best_of_equal_recipes(recipes: list[Any], count: int
     assert [entry["trial"] for entry in distinct(ranking, count)] == trials
 
 
-def _study(values: dict[int, list[float | None]]) -> optuna.Study:
+def _study(values: dict[int, list[float | None]], temperatures: dict[int, list[float]] | None = None) -> optuna.Study:
     """Fresh runs by rank; None is one that failed."""
     study = optuna.create_study(direction="maximize")
     for rank, row in values.items():
         for seed, value in enumerate(row):
-            attributes = {"rank": rank, "seed": 10 * rank + seed, "reason": f"no {rank}"}
+            attributes: dict[str, Any] = {"rank": rank, "seed": 10 * rank + seed, "reason": f"no {rank}"}
+            if temperatures:
+                attributes["temperature"] = temperatures[rank][seed]
             state = TrialState.FAIL if value is None else TrialState.COMPLETE
             study.add_trial(create_trial(state=state, value=value, user_attrs=attributes))
     return study
@@ -89,6 +91,13 @@ def test_inflation_is_by_how_much_the_searchs_best_was_too_good(metric: str, fir
 
 def test_inflation_of_a_best_that_cannot_be_run_again_is_not_known() -> None:
     assert _choose({0: [None], 1: [0.5]})["inflation"] is None
+
+
+def test_temperature_is_the_geometric_mean_of_the_chosens_fresh_runs() -> None:
+    study = _study({0: [0.8, 0.8], 1: [0.9, 0.9, None]}, {0: [9.0, 9.0], 1: [0.5, 0.32, 7.0]})
+    candidates = [{"trial": rank, "recipe": A, "value": 0.9} for rank in range(2)]
+    best = {"study": "search-1", "metric": "accuracy", "recipe": A, "whole": {}}
+    assert choose(study, candidates, best)["temperature"] == pytest.approx(0.4)
 
 
 def test_confirmation_without_any_run_says_why() -> None:
@@ -140,6 +149,16 @@ def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: P
     assert len(runs_of(tracking, chosen["study"])) == 3
 
 
+@pytest.mark.parametrize(("calibrate", "fitted"), [("true", True), ("false", False)])
+def test_chosen_has_a_temperature_where_it_is_to_be_calibrated(
+    searched: Params, tmp_path: Path, calibrate: str, fitted: bool
+) -> None:
+    select = searched.select.model_copy(update={"calibrate": calibrate == "true"})
+    chosen = _confirm(searched.model_copy(update={"select": select}), tmp_path)
+    assert (chosen["temperature"] != 1.0) == fitted
+    assert all(0.2 <= entry["temperature"] <= 5.0 for entry in chosen["candidates"])
+
+
 @pytest.mark.parametrize(("whole", "epochs"), [("true", 5), ("false", 2)])
 def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: str, epochs: int
@@ -177,7 +196,7 @@ def test_confirmation_run_again_trains_nothing_and_says_the_same(
 
 @pytest.mark.slow
 def test_confirmed_study_and_mlflow_agree(searched: Params, tmp_path: Path) -> None:
-    from podium.upkeep import sync_all
+    from podium.search.upkeep import sync_all
 
     _confirm(searched, tmp_path)
     found = sync_all(searched.tracking, repair=False)

@@ -9,10 +9,10 @@ from optuna.storages import JournalStorage
 
 import tiny
 from podium.params import RuntimeParams, SearchParams
-from podium.recipe import Recipe
 from podium.search.driver import Driver
 from podium.search.inherit import SOURCE, Inheritance, inherit, is_own
 from podium.search.study import identity, name_of, open_storage, open_study
+from podium.sections.recipe import Recipe
 from search.scripted import Recorder, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
 
 RATE = {"low": 1e-3, "high": 1e-1, "log": True}

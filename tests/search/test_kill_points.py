@@ -12,7 +12,7 @@ from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.messages import Ended, Report, Task
 from podium.search.study import _Journal, open_storage, open_study
-from podium.seeds import derive
+from podium.training.seeds import derive
 from search.scripted import Script, ScriptedPool, epoch, search_params
 
 SPACE = {

@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 import tiny
-from podium.mirror import Mirror
 from podium.params import RuntimeParams, SearchParams, TrackingParams
-from podium.parent import Parent
 from podium.search.driver import Driver
 from podium.search.processes import ProcessPool, Setup
 from podium.search.study import open_storage, open_study
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
 from search.scripted import Recorder, search_params
 
 TRIALS = int(os.environ.get("PODIUM_MASS_TRIALS", "60"))

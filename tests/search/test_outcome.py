@@ -12,8 +12,8 @@ from optuna.trial import TrialState, create_trial
 
 import tiny
 import trials
-from podium.dataset import DatasetInfo
 from podium.errors import PodiumError
+from podium.images.dataset import DatasetInfo
 from podium.params import Params, TrackingParams
 from podium.search.outcome import _best, about, importances, plan_of, ranked, write_trials
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tiny
-from podium import checkpoint
 from podium.errors import InputError
-from podium.history import Epoch
-from podium.mirror import Mirror
 from podium.params import TrackingParams
-from podium.parent import Parent
 from podium.search.driver import Driver
 from podium.search.messages import Report, Task
 from podium.search.study import open_storage, open_study
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
+from podium.training import checkpoint
+from podium.training.history import Epoch
 from search.ray_cluster import TwoNodes
 from search.scripted import Recorder, epoch, search_params, states
 from search.sessions import Killer, curves, search

@@ -6,17 +6,17 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
+from podium.images.dataset import DatasetInfo
 from podium.locks import locked
 from podium.params import Params, TrackingParams
-from podium.parent import Parent
 from podium.search import session
 from podium.search.outcome import plan_of
 from podium.search.study import open_storage, open_study
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.parent import Parent
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
 from search.scripted import states
 
 
@@ -118,7 +118,7 @@ def test_tracking_server_that_is_away_delays_and_fails_nothing(
     prepared: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("podium.mirror.PATIENCE", 0.0)
+    monkeypatch.setattr("podium.tracking.mirror.PATIENCE", 0.0)
     away = tiny.params(store.model_copy(update={"uri": "http://127.0.0.1:9"}))
     study = _run(_plan(away), prepared, away)
     assert states(study) == ["COMPLETE"] * 4

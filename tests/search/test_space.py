@@ -8,11 +8,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from torch import nn
 
 import tiny
-from podium.dimension import Dimension
-from podium.model import build_model
+from podium.networks.build import build_model
 from podium.params import Params, parse
-from podium.recipe import Recipe
 from podium.search.space import distribution, exists, ordered, point, suggest
+from podium.sections.dimension import Dimension
+from podium.sections.recipe import Recipe
 
 BASE = Recipe()
 LEARNING_RATE = {"low": 1e-5, "high": 1e-1, "log": True}

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 import tiny
-from podium.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
+from podium.images.dataset import DatasetInfo
 from podium.params import RuntimeParams, TrackingParams, parse
 from podium.search import session, storage
 from podium.search.outcome import plan_of
-from podium.upkeep import studies, sync_all
+from podium.search.upkeep import studies, sync_all
 from postgres import Postgres
 from search.sessions import Killer
 from stages.running import until
@@ -131,7 +131,7 @@ def test_database_that_goes_away_in_a_search_ends_it_with_a_sentence_and_loses_n
         killer = Killer(2, 1, postgres.stop)
         patch.setattr(session, "Progress", lambda *arguments: killer)
         patch.setattr(killer, "close", lambda: None, raising=False)
-        patch.setattr("podium.mirror.PATIENCE", 0.0)
+        patch.setattr("podium.tracking.mirror.PATIENCE", 0.0)
         with pytest.raises(
             PodiumError, match=r"runtime.storage: .* does not answer: .* what is recorded stays recorded"
         ):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tiny
-from podium import checkpoint
-from podium.history import Epoch
 from podium.search.messages import Report, Task
 from podium.search.work import Material, run_trial
+from podium.training import checkpoint
+from podium.training.history import Epoch
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,9 @@ def test_timeout_counts_what_the_trial_took_before(material: Material, tmp_path:
 def test_diverged_trial_fails_with_the_reason_and_what_it_had(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.fit.learning_rate", lambda params, step, total: 0.1 if step < 4 else float("nan"))
+    monkeypatch.setattr(
+        "podium.training.fit.learning_rate", lambda params, step, total: 0.1 if step < 4 else float("nan")
+    )
     ended = run_trial(_task(tmp_path), material, _yes)
     assert ended.how == "failed"
     assert ended.reason.startswith("train_loss became nan in epoch 2")
@@ -161,7 +163,7 @@ def test_error_in_a_trial_is_its_own_failure_with_a_traceback(
     def step(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("podium.fit.TrainingRun.train_step", step)
+    monkeypatch.setattr("podium.training.fit.TrainingRun.train_step", step)
     ended = run_trial(_task(tmp_path), material, _yes)
     assert (ended.how, ended.reason) == ("failed", reason)
     assert ended.trace.startswith("Traceback")
@@ -175,7 +177,7 @@ def test_disk_that_takes_no_checkpoint_costs_the_trial_nothing_else(
         raise OSError(28, "No space left on device")
 
     undisturbed = run_trial(_task(tmp_path), material, _yes)
-    monkeypatch.setattr("podium.checkpoint.save", full)
+    monkeypatch.setattr("podium.training.checkpoint.save", full)
     ended = run_trial(_task(tmp_path, seconds=1e-9), material, _yes)
     assert ended.how == "finished"
     assert _timeless(ended.history) == _timeless(undisturbed.history)

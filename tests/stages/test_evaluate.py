@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from podium import tracking
-from podium.dataset import write_split
 from podium.errors import InputError, PodiumError
+from podium.images.dataset import write_split
 from podium.params import EvaluateParams, TrackingParams
-from podium.predict import predict_probabilities
 from podium.stages.evaluate import evaluate
-from podium.trained import TrainedModel
+from podium.tracking.store import connect
+from podium.training.predict import predict_probabilities
+from podium.training.trained import TrainedModel
 
 CLASSES = ("dark", "bright/white")
 SURE_OF_DARK = 1 / (1 + math.exp(-0.5))
@@ -61,7 +61,7 @@ def write_model(folder: Path, run_id: str, classes: tuple[str, ...] = CLASSES, s
 @pytest.fixture
 def run_id(store: TrackingParams) -> str:
     """The finished run of the retraining."""
-    opened = tracking.connect(store)
+    opened = connect(store)
     run = opened.client.create_run(opened.experiment_id, run_name="retrain")
     opened.client.log_metric(run.info.run_id, "train_loss", 0.1)
     opened.client.set_terminated(run.info.run_id)
@@ -127,7 +127,7 @@ def test_evaluate_reference_is_what_the_stored_model_answers(project: Path, stor
 
 def test_evaluate_tells_the_run_of_the_retraining(project: Path, store: TrackingParams, run_id: str) -> None:
     returned = call(project, store)
-    client = tracking.connect(store).client
+    client = connect(store).client
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     told = {name.removeprefix("test_"): value for name, value in run.data.metrics.items() if name.startswith("test_")}
@@ -149,7 +149,7 @@ def test_evaluate_twice_writes_the_same_files_and_tells_nothing_twice(
     shutil.rmtree(out)
     call(project, store)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
-    client = tracking.connect(store).client
+    client = connect(store).client
     assert all(len(client.get_metric_history(run_id, name)) == 1 for name in client.get_run(run_id).data.metrics)
 
 
@@ -208,7 +208,7 @@ def test_evaluate_store_away_and_back_again_tells_the_run(project: Path, store: 
     assert (project / "evaluated/metrics.json").is_file()
     call(project, store)
     assert database.is_file()
-    assert tracking.connect(store).client.get_run(run_id).data.metrics["test_accuracy"] == 75 / 80
+    assert connect(store).client.get_run(run_id).data.metrics["test_accuracy"] == 75 / 80
 
 
 def test_evaluate_class_names_alike_after_cleaning_are_told_apart(
@@ -219,5 +219,5 @@ def test_evaluate_class_names_alike_after_cleaning_are_told_apart(
     write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), classes, sealed=True)
     write_model(project / "retrained", run_id, classes)
     call(project, store)
-    told = tracking.connect(store).client.get_run(run_id).data.metrics
+    told = connect(store).client.get_run(run_id).data.metrics
     assert (told["recall_a__0"], told["recall_a__1"]) == pytest.approx((37 / 39, 38 / 41))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import idx
-from podium.dataset import DatasetInfo, open_sealed, open_split
 from podium.errors import InputError, PodiumError, RefusedError
+from podium.images.dataset import DatasetInfo, open_sealed, open_split
 from podium.params import DoctorParams, PrepareParams
 from podium.stages.prepare import channel_statistics, check_classes, prepare
 
@@ -215,7 +215,7 @@ def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None
 
 
 def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.dataset.CHUNK_BYTES", 150)
+    monkeypatch.setattr("podium.images.dataset.CHUNK_BYTES", 150)
     images = np.random.default_rng(0).integers(0, 256, (37, 3, 4, 5), dtype=np.uint8)
 
     mean, std = channel_statistics(images)

@@ -10,26 +10,26 @@ import torch
 from mlflow.entities import LoggedModelStatus
 
 import registered
-from podium import registry
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.export import load_graph
-from podium.trained import TrainedModel
+from podium.registry import versions
+from podium.registry.export import load_graph
+from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
 
 def numbers(project: Project) -> list[int]:
-    return registry.version_numbers(project.tracking, NAME)
+    return versions.version_numbers(project.tracking, NAME)
 
 
 def test_register_writes_version_json_of_a_challenger_that_answers(fresh: Project) -> None:
     assert registered.register(fresh) == 1
-    version = registry.find(fresh.tracking, NAME, "challenger")
+    version = versions.find(fresh.tracking, NAME, "challenger")
     trained, _ = TrainedModel.load(fresh.path("retrained"))
     written = registered.version_json(fresh)
     assert (written["name"], written["version"], written["run_id"]) == (NAME, 1, trained.run_id)
     assert written["model_uri"] == version.model_uri
     assert written["weights_digest"] == trained.weights_digest == version.tags["weights_digest"]
-    registry.load(fresh.tracking, version).check_answers()
+    versions.load(fresh.tracking, version).check_answers()
 
 
 def test_register_twice_makes_one_version(fresh: Project) -> None:
@@ -46,7 +46,7 @@ def test_register_of_an_earlier_model_again_makes_a_new_version(fresh: Project) 
     for path, content in kept.items():
         path.write_bytes(content)
     assert registered.register(fresh) == 3
-    one, three = (registry.find(fresh.tracking, NAME, n) for n in (1, 3))
+    one, three = (versions.find(fresh.tracking, NAME, n) for n in (1, 3))
     assert one.tags["weights_digest"] == three.tags["weights_digest"] == first.weights_digest
     assert three.aliases == ("challenger",)
 
@@ -56,36 +56,36 @@ def test_register_after_a_kill_before_the_alias_completes_the_version(fresh: Pro
     fresh.tracking.client.delete_registered_model_alias(NAME, "challenger")
     fresh.path("registered").joinpath("version.json").unlink()
     assert registered.register(fresh) == 1
-    assert registry.aliases(fresh.tracking, NAME) == {"challenger": 1}
+    assert versions.aliases(fresh.tracking, NAME) == {"challenger": 1}
     assert registered.version_json(fresh)["version"] == 1
 
 
 def test_register_after_a_kill_before_the_version_uses_what_was_logged(fresh: Project) -> None:
     registered.register(fresh)
-    first = registry.find(fresh.tracking, NAME, 1)
+    first = versions.find(fresh.tracking, NAME, 1)
     fresh.tracking.client.delete_model_version(NAME, "1")
     registered.register(fresh)
-    assert registry.find(fresh.tracking, NAME, "challenger").model_uri == first.model_uri
+    assert versions.find(fresh.tracking, NAME, "challenger").model_uri == first.model_uri
 
 
 def test_register_again_where_the_logged_files_changed_logs_anew(fresh: Project) -> None:
     registered.register(fresh)
-    first = registry.find(fresh.tracking, NAME, 1)
+    first = versions.find(fresh.tracking, NAME, 1)
     folder = Path(fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))
     (folder / "serving.py").write_text("print('mine')\n", encoding="utf-8")
     fresh.tracking.client.delete_model_version(NAME, "1")
     registered.register(fresh)
-    version = registry.find(fresh.tracking, NAME, "challenger")
+    version = versions.find(fresh.tracking, NAME, "challenger")
     assert version.model_uri != first.model_uri
-    registry.load(fresh.tracking, version).check_answers()
+    versions.load(fresh.tracking, version).check_answers()
 
 
 def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) -> None:
     store = fresh.tracking
     registered.register(fresh)
-    first = registry.find(store, NAME, 1)
+    first = versions.find(store, NAME, 1)
     run = store.client.get_run(first.run_id)
-    tags = {registry.IDENTITY: first.tags[registry.IDENTITY]}
+    tags = {versions.IDENTITY: first.tags[versions.IDENTITY]}
     store.client.delete_registered_model(NAME)
     store.client.delete_logged_model(first.model_uri.removeprefix("models:/"))
     store.client.create_logged_model(run.info.experiment_id, "model", first.run_id, tags=tags)
@@ -112,7 +112,7 @@ def test_register_of_a_model_that_is_not_the_evaluated_one_is_refused(fresh: Pro
 
 
 def test_register_of_a_graph_that_answers_otherwise_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podium import export
+    from podium.registry import export
 
     monkeypatch.setattr(export.Probabilities, "forward", lambda self, images: self.model(images).sigmoid())
     with pytest.raises(RefusedError, match=r"0(\.\d+)?(e-\d+)? \(model\), 0\.\d+ \(exported graph\)"):
@@ -121,7 +121,7 @@ def test_register_of_a_graph_that_answers_otherwise_is_refused(fresh: Project, m
 
 
 def test_register_of_a_decoder_that_changes_pixels_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podium import decode
+    from podium.images import decode
 
     right = decode.decode
     monkeypatch.setattr(decode, "decode", lambda data, spec: right(data, spec) // 2)

@@ -12,8 +12,8 @@ from podium.errors import PodiumError
 from podium.params import TrackingParams
 from podium.report.gather import Folders
 from podium.stages.report import report
-from podium.tracking import connect
-from podium.trial_logger import runs_of
+from podium.tracking.store import connect
+from podium.tracking.trial_logger import runs_of
 
 pytestmark = pytest.mark.slow
 

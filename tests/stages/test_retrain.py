@@ -13,14 +13,15 @@ import torch
 from mlflow.entities import Run
 
 import tiny
-from podium import checkpoint, paths
-from podium.dataset import write_json
+from podium import paths
 from podium.errors import InputError, PodiumError
+from podium.images.dataset import write_json
 from podium.params import Params, TrackingParams
-from podium.retraining import retrain
-from podium.tracking import connect
-from podium.trained import TrainedModel
-from podium.trial_logger import histories
+from podium.retraining.retrain import retrain
+from podium.tracking.store import connect
+from podium.tracking.trial_logger import histories
+from podium.training import checkpoint
+from podium.training.trained import TrainedModel
 from stages.running import Project, end_group, until
 
 LOCAL = TrackingParams()
@@ -80,7 +81,7 @@ def test_retraining_is_on_train_and_validation(here: Params, monkeypatch: pytest
         sizes.append(count)
         return torch.arange(count)
 
-    monkeypatch.setattr("podium.fit.TrainingRun._order", order)
+    monkeypatch.setattr("podium.training.fit.TrainingRun._order", order)
     _retrain(here)
     assert len(sizes) >= 4  # and once more for the profile
     assert set(sizes) == {80}
@@ -137,7 +138,9 @@ def test_torn_checkpoint_starts_the_retraining_again_and_says_so(
 
 
 def test_diverged_retraining_is_a_failed_run_and_an_error(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.fit.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan"))
+    monkeypatch.setattr(
+        "podium.training.fit.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan")
+    )
     with pytest.raises(PodiumError, match=r"the retraining diverged: train_loss became nan .* another retrain.seed"):
         _retrain(here)
     assert _run_of(here.tracking).info.status == "FAILED"

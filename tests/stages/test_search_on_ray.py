@@ -14,10 +14,10 @@ import pytest
 import tiny
 from podium import paths
 from podium.params import TrackingParams
-from podium.sync import differences
-from podium.tracking import connect
-from podium.trial_logger import runs_of
-from podium.upkeep import studies
+from podium.search.upkeep import studies
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
 from search.ray_cluster import TwoNodes
 from stages.running import Project, end_group, until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from podium.checkup.finding import Finding, fail, note, ok
 from podium.errors import InputError, PodiumError
-from podium.lineage import UNKNOWN, git_facts
 from podium.params import TrackingParams, load
+from podium.registry.provenance import UNKNOWN, git_facts
 
 PATIENCE = 5.0
 """Seconds in which a tracking server has to answer."""
@@ -55,7 +55,7 @@ def writable(folder: Path) -> Finding:
 
 def tracking(params: TrackingParams) -> Finding:
     """Whether the store of tracking.uri answers. A local one that is not there yet is not made."""
-    from podium.tracking import SQLITE, connect, resolve_uri, shown
+    from podium.tracking.store import SQLITE, connect, resolve_uri, shown
 
     uri = resolve_uri(params.uri)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

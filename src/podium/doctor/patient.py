@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium import sources
-from podium.dataset import Rows
-from podium.decode import Preprocess
 from podium.doctor.examine import Examination, examine
 from podium.doctor.findings import Finding, Subject
 from podium.doctor.report import Report, most_common
 from podium.errors import InputError
+from podium.images.dataset import Rows
+from podium.images.decode import Preprocess
+from podium.images.splitting import NAMES, Division, divide, fingerprints
 from podium.ingest import reading
 from podium.ingest.rows import Gathered
 from podium.ingest.spec import check_sizes, preprocess_of
 from podium.ingest.store import Store, kept
 from podium.params import DoctorParams, PrepareParams
 from podium.sources.items import Reject, Source
-from podium.splitting import NAMES, Division, divide, fingerprints
 
 REASONS = 5
 """Examples of unusable files that an error names."""

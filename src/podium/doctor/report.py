@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.dataset import write_json
 from podium.doctor import page
 from podium.doctor.findings import KINDS, Finding
+from podium.images.dataset import write_json
 
 SHOWN = 30
 """Classes, sizes and modes that the pages list; the JSON holds all classes."""

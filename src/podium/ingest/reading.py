@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from podium.decode import BadImage, Decoded, Preprocess, decode_file, decode_image, decode_pixels
+from podium.images.decode import BadImage, Decoded, Preprocess, decode_file, decode_image, decode_pixels
 from podium.ingest.store import THUMB, Facts, Store
 from podium.sources.items import Item, Reject, Source
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from podium.decode import ORIENTATION, Preprocess
 from podium.errors import InputError
+from podium.images.decode import ORIENTATION, Preprocess
 from podium.params import DoctorParams, PrepareParams
 from podium.sources.items import Item, Source
 

@@ -17,8 +17,8 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from podium import decode
-from podium.decode import Decoded, Preprocess
+from podium.images import decode
+from podium.images.decode import Decoded, Preprocess
 from podium.ingest.rows import RowFile
 from podium.locks import locked
 

@@ -1,1 +1,1 @@
-"""The networks that `model.name` names, each in a file of its own; podium.model puts them together."""
+"""The networks that `model.name` names, each in a file of its own; build puts them together."""

@@ -3,7 +3,7 @@
 from torch import nn
 
 from podium.errors import InputError
-from podium.recipe import ModelParams
+from podium.sections.recipe import ModelParams
 
 SMALLEST = 5
 """Two unpadded 3x3 convolutions leave nothing of a smaller image."""

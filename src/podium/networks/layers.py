@@ -21,6 +21,18 @@ class Normalize(nn.Module):
         return torch.addcmul(self.offset, images.float(), self.scale)  # type: ignore[arg-type]
 
 
+class Temperature(nn.Module):
+    """Logits divided by a number: no answer changes, only how sure it is. No weight of the network's."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits of any shape."""
+        return logits / self.temperature
+
+
 class FlipAverage(nn.Sequential):
     """Layers one after the other; in eval mode the answer is the mean of those to each image and to its mirror."""
 

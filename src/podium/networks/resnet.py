@@ -7,7 +7,7 @@ measured: shortcuts that average before they halve, and residual branches that b
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from podium.recipe import ModelParams
+from podium.sections.recipe import ModelParams
 
 STAGES = 3
 FIRST_SIDE = 16

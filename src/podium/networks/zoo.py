@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from podium.errors import InputError
-from podium.recipe import ModelParams
-from podium.zoo import PREFIX
+from podium.sections.recipe import ModelParams
+from podium.sections.zoo import PREFIX
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Weights of the side classifiers of googlenet and inception_v3, which are built without them."""

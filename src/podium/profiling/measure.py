@@ -13,11 +13,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 from torch.utils.flop_counter import FlopCounterMode
 
-from podium import checkpoint
-from podium.batches import Batches
-from podium.fit import Images, TrainingRun, validate
 from podium.profiling.phases import Phases
-from podium.recipe import Recipe
+from podium.sections.recipe import Recipe
+from podium.training import checkpoint
+from podium.training.batches import Batches
+from podium.training.fit import Images, TrainingRun, validate
 
 WARM_UP = 2
 """Steps before the recorded ones: the first pays for allocations that no later one pays for."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
-from podium.batches import Batches
-from podium.fit import TrainingRun
+from podium.training.batches import Batches
+from podium.training.fit import TrainingRun
 
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 """data: choosing the images and augmenting them, up to the network's first layer; backward: loss and gradients."""

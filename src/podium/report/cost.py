@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from podium.model import build_model
-from podium.recipe import ModelParams
+from podium.networks.build import build_model
+from podium.sections.recipe import ModelParams
 
 LOOKED_AT = 24
 """Networks that are built and timed, those of the best trials first: a space may have one for each of 1,000 trials."""

@@ -6,33 +6,35 @@ study like the search's, of given trials, so that it survives the same kills and
 
 import json
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, geometric_mean, stdev
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from podium.closure import code_digest
-from podium.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
+from podium.images.dataset import DatasetInfo, write_json
+from podium.networks.weights import digests
 from podium.params import Params, SearchParams, SelectParams
-from podium.parent import Parent
-from podium.recipe import Recipe
 from podium.search import session
 from podium.search.study import name_of
-from podium.seeds import derive
-from podium.weights import digests
+from podium.sections.recipe import Recipe
+from podium.tracking.parent import Parent
+from podium.training.seeds import derive
 
 
 def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
     """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
     best = _read(searched / "best.json")
-    candidates = distinct(_read(searched / "ranking.json"), params.select.top_k)
-    if params.select.whole:
-        candidates = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in candidates]
+    ranking = distinct(_read(searched / "ranking.json"), params.select.top_k)
+    whole = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in ranking]
+    candidates = whole if params.select.whole else ranking
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
     chosen = choose(study, candidates, best)
+    if not params.select.calibrate or chosen["recipe"] != candidates[chosen["rank"]]["recipe"]:
+        chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would say nothing
     out.mkdir(parents=True, exist_ok=True)
     _log(params, best["study"], chosen)
     write_json(out / "metrics.json", _figures(chosen, best))
@@ -55,9 +57,11 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
 
     `inflation` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
+    `temperature` is the geometric mean of what its fresh runs found on the validation images, which the retrained
+    network, having learnt them, can't be asked.
     """
     sign = -1 if best["metric"] == "loss" else 1
-    tried = [entry | _fresh(study, rank) for rank, entry in enumerate(candidates)]
+    tried = [entry | {"rank": rank} | _fresh(study, rank) for rank, entry in enumerate(candidates)]
     confirmed = [entry for entry in tried if entry["values"]]
     if not confirmed:
         reasons = {t.user_attrs.get("reason", "") for t in study.get_trials(deepcopy=False)}
@@ -68,7 +72,7 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
     return {
         "study": best["study"],
         "metric": best["metric"],
-        **{key: chosen[key] for key in ("trial", "value", "mean", "std", "values", "seeds")},
+        **{key: chosen[key] for key in ("trial", "rank", "value", "mean", "std", "values", "seeds", "temperature")},
         "recipe": chosen["recipe"] | best["whole"],
         "inflation": sign * (first["value"] - first["mean"]) if first["values"] and alike else None,
         "candidates": [{k: v for k, v in entry.items() if k != "recipe"} for entry in tried],
@@ -80,8 +84,10 @@ def _fresh(study: optuna.Study, rank: int) -> dict[str, Any]:
     runs = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("rank") == rank]
     done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
     values = [float(t.value) for t in done if t.value is not None]
+    temperatures = [t.user_attrs["temperature"] for t in done if "temperature" in t.user_attrs]
     return {
         "values": values,
+        "temperature": geometric_mean(temperatures) if temperatures else 1.0,
         "seeds": [int(t.user_attrs["seed"]) for t in done],
         "mean": fmean(values) if values else None,
         "std": stdev(values) if len(values) > 1 else None,
@@ -101,7 +107,7 @@ def _plan(
         "candidates": [entry["recipe"] for entry in candidates],
         "seeds": select.seeds,
         "data": info.digest,
-        "code": code_digest("podium.fit"),
+        "code": code_digest("podium.training.fit"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
     trials: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -132,12 +138,13 @@ def _recipe(entry: dict[str, Any]) -> Recipe:
 def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) -> dict[str, Any]:
     seed = derive(search_seed, "confirm", entry["trial"], index)
     name = f"confirm-{entry['trial']:03d}-seed-{index + 1}"
-    return {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
+    about = {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
+    return about | {"calibrate": True}
 
 
 def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
     """What the confirmation found, on the search's parent run."""
-    from podium.mirroring import tell_parent  # here: the driver does without MLflow until it has run
+    from podium.tracking.mirroring import tell_parent  # here: the driver does without MLflow until it has run
 
     values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
     known = {key: value for key, value in values.items() if value is not None}

@@ -14,14 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import PodiumError
 from podium.params import RuntimeParams, SearchParams
-from podium.recipe import Recipe
 from podium.search import study as studies
 from podium.search.budget import Budget
 from podium.search.live import Live, Watcher
 from podium.search.messages import Ended, Lost, Report, Task
 from podium.search.pool import Pool
 from podium.search.space import suggest
-from podium.seeds import derive
+from podium.sections.recipe import Recipe
+from podium.training.seeds import derive
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
@@ -115,6 +115,7 @@ class Driver:
             str(path),
             self.runtime.checkpoint_seconds,
             self.params.trial_timeout,
+            trial.user_attrs.get("calibrate", False),
         )
         return Live(trial, task, reported)
 
@@ -182,6 +183,8 @@ class Driver:
         elif ended.how == "stopped":
             self._tell(live, TrialState.PRUNED)
         else:
+            if ended.temperature is not None:
+                live.trial.set_user_attr("temperature", ended.temperature)
             self._tell(live, TrialState.COMPLETE, live.history[-1][self.metric])
 
     def _restart(self, live: Live, lost: Lost) -> None:

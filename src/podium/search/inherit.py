@@ -15,9 +15,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.dimension import Dimension
-from podium.recipe import Recipe
 from podium.search.space import distribution, point
+from podium.sections.dimension import Dimension
+from podium.sections.recipe import Recipe
 
 SOURCE = "inherited_from"
 """Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""

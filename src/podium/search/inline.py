@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from podium import device
 from podium.params import RuntimeParams
 from podium.search.messages import Ended, Event, Report, Task
 from podium.search.work import Material, run_trial
+from podium.training import device
 
 
 class InlinePool:

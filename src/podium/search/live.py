@@ -7,8 +7,8 @@ from typing import Protocol
 import optuna
 from optuna.trial import FrozenTrial
 
-from podium.history import Epoch
 from podium.search.messages import Task
+from podium.training.history import Epoch
 
 
 class Watcher(Protocol):

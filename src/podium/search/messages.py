@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from podium.history import Epoch
+from podium.training.history import Epoch
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Task:
     checkpoint_seconds: float
     timeout: float | None = None
     """Seconds of training after which the trial fails."""
+    calibrate: bool = False
+    """Whether a finished trial is asked for its temperature."""
 
     @property
     def identity(self) -> str:
@@ -46,6 +48,8 @@ class Ended:
     reason: str = ""
     trace: str = ""
     notes: list[str] = field(default_factory=list)
+    temperature: float | None = None
+    """What its logits are to be divided by, of a finished trial that was asked."""
 
 
 @dataclass(frozen=True)

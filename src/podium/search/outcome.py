@@ -11,16 +11,16 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.closure import code_digest
-from podium.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
-from podium.history import COLUMNS
+from podium.images.dataset import DatasetInfo, write_json
+from podium.networks.weights import digests
 from podium.params import Params
-from podium.parent import Parent
 from podium.search import session
 from podium.search.inherit import SOURCE
 from podium.search.space import point
 from podium.search.study import identity, name_of
-from podium.weights import digests
+from podium.tracking.parent import Parent
+from podium.training.history import COLUMNS
 
 KEPT_IN_RANKING = 100
 """Completed trials in ranking.json: as many as `select.top_k` may ask for."""
@@ -60,7 +60,7 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
     base = params.recipe().replace(params.search.fraction)
-    facts = identity(params.search, base, info.digest, code_digest("podium.fit"))
+    facts = identity(params.search, base, info.digest, code_digest("podium.training.fit"))
     facts["weights"] = digests(base, params.search.space)
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []

@@ -11,8 +11,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from podium.history import Epoch
 from podium.search.inherit import is_own
+from podium.training.history import Epoch
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import ray
 
-from podium import checkpoint, cluster
+from podium import cluster
+from podium.images.shared import is_shared, share
 from podium.params import RuntimeParams
 from podium.search.mailbox import CONCURRENT, Began, Mailbox, Message, Saved, Setup
 from podium.search.messages import Ended, Event, Lost, Report, Task
 from podium.search.processes import cores
-from podium.shared_images import is_shared, share
+from podium.training import checkpoint
 
 LOOK_EVERY = 1.0
 """Seconds for which the cluster's resources are taken to be what they were."""

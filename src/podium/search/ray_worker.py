@@ -12,11 +12,11 @@ from typing import Any
 import ray
 import torch
 
-from podium import device
+from podium.images.shared import read_only_arrays, received
 from podium.search.mailbox import Began, Saved, Setup
 from podium.search.messages import Ended, Report, Task
 from podium.search.work import Material, run_trial
-from podium.shared_images import read_only_arrays, received
+from podium.training import device
 
 _materials: dict[str, Material] = {}
 """The images of the search at hand: a process trains one trial after another."""

@@ -10,10 +10,7 @@ from optuna.trial import TrialState
 
 from podium import cluster, paths
 from podium.errors import InterruptedSearchError
-from podium.mirror import Mirror
 from podium.params import RuntimeParams, SearchParams, TrackingParams
-from podium.parent import Parent
-from podium.recipe import Recipe
 from podium.search import processes, storage
 from podium.search import study as studies
 from podium.search.batch import BatchDriver
@@ -21,7 +18,10 @@ from podium.search.driver import Driver
 from podium.search.inherit import inherit, is_own
 from podium.search.pool import Pool
 from podium.search.progress import Progress
+from podium.sections.recipe import Recipe
 from podium.signals import stop_signals
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
 
 
 @dataclass(frozen=True)

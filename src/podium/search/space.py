@@ -10,8 +10,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from podium.dimension import Dimension, Value
-from podium.recipe import Recipe
+from podium.sections.dimension import Dimension, Value
+from podium.sections.recipe import Recipe
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:

@@ -26,8 +26,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.locks import locked
 from podium.params import SearchParams
-from podium.recipe import Recipe
-from podium.seeds import derive
+from podium.sections.recipe import Recipe
+from podium.training.seeds import derive
 
 SYNC_SECONDS = 1.0
 """Seconds of reports that a power cut may take."""

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from podium import checkpoint
-from podium.batches import Batches
-from podium.dataset import DatasetInfo, Split, open_split
-from podium.fit import DivergedError, Images, TrainingRun
-from podium.history import Epoch
-from podium.recipe import Recipe
+from podium.images.dataset import DatasetInfo, Split, open_split
 from podium.search.messages import Ended, Report, Task
+from podium.sections.recipe import Recipe
+from podium.training import checkpoint
+from podium.training.batches import Batches
+from podium.training.fit import DivergedError, Images, TrainingRun
+from podium.training.history import Epoch
+from podium.training.temperature import temperature_of
 
 
 class StopTrial(Exception):  # noqa: N818 (not an error: the driver's answer)
@@ -74,7 +75,8 @@ def run_trial(
             keeper.after_epoch(run)
 
         run.train(material.train, material.val, keeper.after_step, on_epoch)
-        return Ended(task.number, task.attempt, "finished", run.history, notes=notes)
+        temperature = temperature_of(run.result, material.val, run.fast) if task.calibrate else None
+        return Ended(task.number, task.attempt, "finished", run.history, notes=notes, temperature=temperature)
     except StopTrial:
         return Ended(task.number, task.attempt, "stopped", history, notes=notes)
     except PauseTrial:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from podium import device
 from podium.search.messages import Ended, Report, Task
 from podium.search.work import Material, run_trial
+from podium.training import device
 
 DRIVER_GONE = 3
 """Exit code of a worker whose driver died."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from podium.recipe import FROZEN
+from podium.sections.recipe import FROZEN
 
 Unusable = Literal["refuse", "skip"]
 """What can't be decoded can't be kept."""

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from podium.recipe import FROZEN, Unit
 from podium.sections.fields import Fraction
+from podium.sections.recipe import FROZEN, Unit
 
 
 class GateParams(BaseModel):

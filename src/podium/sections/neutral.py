@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from podium.recipe import FROZEN
 from podium.sections.fields import Name, Text
+from podium.sections.recipe import FROZEN
 
 
 def _without_password(uri: str) -> str:

@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from podium.dimension import Dimension, Value
-from podium.recipe import FROZEN
+from podium.sections.dimension import Dimension, Value
 from podium.sections.fields import Seed
+from podium.sections.recipe import FROZEN
 
 
 class SearchParams(BaseModel):
@@ -73,3 +73,5 @@ class SelectParams(BaseModel):
     """Fresh seeds for each of them."""
     whole: bool = True
     """Whether they train as the retraining will; false: at `search.fraction`, as the trials did."""
+    calibrate: bool = True
+    """Whether the model's probabilities are brought in line with how often its confirmed copies were right."""

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from podium.recipe import FROZEN
 from podium.sections.fields import Text
+from podium.sections.recipe import FROZEN
 
 
 class ServeParams(BaseModel):

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podium import entry, evaluation_run, paths
-from podium.dataset import Split, open_sealed, write_json
+from podium import entry, paths
 from podium.errors import InputError
-from podium.gallery import gallery
-from podium.metrics import Metrics, measure
+from podium.evaluation.gallery import gallery
+from podium.evaluation.metrics import Metrics, measure
+from podium.evaluation.plots import draw_calibration, draw_confusion
+from podium.images.dataset import Split, open_sealed, write_json
 from podium.params import EvaluateParams, TrackingParams, load
-from podium.plots import draw_calibration, draw_confusion
-from podium.predict import predict_probabilities
-from podium.trained import TrainedModel
+from podium.tracking import evaluation_run
+from podium.training.predict import predict_probabilities
+from podium.training.trained import TrainedModel
 
 REFERENCE = 64
 """Images kept with their answers, so that register compares models without opening the sealed set."""

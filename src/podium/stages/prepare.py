@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from podium import entry, paths
-from podium.dataset import DatasetInfo, Rows, Written, chunks, write_split
 from podium.doctor.patient import Patient, examined, refuse
 from podium.errors import InputError, PodiumError
+from podium.images.dataset import DatasetInfo, Rows, Written, chunks, write_split
 from podium.params import DoctorParams, PrepareParams, load
 
 SHOWN = 20

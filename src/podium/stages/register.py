@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from podium import card, decode, entry, export, lineage, origin, paths, reference, registry, served, tracking
-from podium.dataset import DatasetInfo, write_json
+from podium import entry, paths
 from podium.errors import InputError, RefusedError
+from podium.images import decode
+from podium.images.dataset import DatasetInfo, write_json
+from podium.lineage import origin
 from podium.params import RegisterParams, TrackingParams, load
-from podium.registry import Version
-from podium.tracking import Tracking
-from podium.trained import TrainedModel
+from podium.registry import card, export, provenance, reference, served, versions
+from podium.registry.versions import Version
+from podium.tracking.store import Tracking, connect
+from podium.training.trained import TrainedModel
 
 LOST = (
     "the MLflow store of tracking.uri does not register the model (where it has lost the run of the retraining,"
@@ -65,21 +68,21 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess
     spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
-    same = registry.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
-    store = tracking.connect(tracking_params)
+    same = versions.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
+    store = connect(tracking_params)
     story = card.Story(
         evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
     )
     tags = _tags(trained, evaluation, same)
-    with tempfile.TemporaryDirectory(prefix="podium-") as folder, registry.mlflow_errors(LOST):
+    with tempfile.TemporaryDirectory(prefix="podium-") as folder, versions.mlflow_errors(LOST):
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
         (bundle / "card.md").write_text(card.page(trained, spec, story, tags), encoding="utf-8")
         export.write_manifest(bundle)
-        version = registry.latest(store, params.name)
-        if version is None or version.tags.get(registry.IDENTITY) != same:
+        version = versions.latest(store, params.name)
+        if version is None or version.tags.get(versions.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
-        store.client.set_registered_model_alias(params.name, registry.CHALLENGER, str(version.number))
+        store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
     _write(out, version, trained)
     print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version
@@ -150,7 +153,7 @@ def _register(
 ) -> Version:
     """Log the model, ask it through its bytes as a server would, and only then create the version."""
     files = [decode.encode_png(image) for image in evaluation.images]
-    uri = registry.log(store, trained.run_id, bundle, files[0], tags[registry.IDENTITY])
+    uri = versions.log(store, trained.run_id, bundle, files[0], tags[versions.IDENTITY])
     model = served.load(store, uri, "the logged model")
     answers = model.answer(files)
     best = evaluation.probabilities.argmax(axis=1)
@@ -163,14 +166,14 @@ def _register(
         )
     model.check_answers()
     tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}", "lineage": _keep_origin(store, trained, tags)}
-    return registry.create_version(
+    return versions.create_version(
         store, name, trained.run_id, uri, tags, card.markdown(trained, evaluation.metrics, tags)
     )
 
 
 def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> str:
     """Put what makes the version again among its run's artifacts; returns the folder there."""
-    place = f"lineage/{tags[registry.IDENTITY][:12]}"
+    place = f"lineage/{tags[versions.IDENTITY][:12]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         origin.write(Path(folder))
         store.client.log_artifacts(trained.run_id, folder, place)
@@ -178,14 +181,14 @@ def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -
 
 
 def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str, str]:
-    git = lineage.git_facts()
-    versions = lineage.package_versions("torch", "mlflow", "optuna", "dvc")
+    git = provenance.git_facts()
+    packages = provenance.package_versions("torch", "mlflow", "optuna", "dvc")
     return {
-        registry.IDENTITY: same,
+        versions.IDENTITY: same,
         "git_commit": git.commit,
         "git_dirty": git.dirty,
         "data_digest": trained.data_digest,
-        "dvc_lock_digest": lineage.lock_digest(Path("dvc.lock")),
+        "dvc_lock_digest": provenance.lock_digest(Path("dvc.lock")),
         "study": trained.study,
         "trial": str(trained.trial),
         "seed": str(trained.seed),
@@ -195,7 +198,7 @@ def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str,
         "weights_digest": trained.weights_digest,
         "evaluation_digest": evaluation.digest,
         "accuracy": f"{evaluation.metrics['accuracy']:.6f}",
-    } | {f"{package}_version": number for package, number in versions.items()}
+    } | {f"{package}_version": number for package, number in packages.items()}
 
 
 def _chosen(selected: Path) -> dict[str, Any]:

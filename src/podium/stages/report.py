@@ -3,12 +3,13 @@
 import tempfile
 from pathlib import Path
 
-from podium import entry, parent_run, paths
+from podium import entry, paths
 from podium.params import TrackingParams, load
 from podium.report import pictures
 from podium.report.build import page_of, write
 from podium.report.gather import Folders, gather
 from podium.report.note import note
+from podium.tracking import parent_run
 
 
 def report(folders: Folders, confidence: float, tracking: TrackingParams, out: Path) -> Path:

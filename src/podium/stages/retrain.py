@@ -9,7 +9,7 @@ from podium.params import load
 def main() -> None:
     """Run the stage as DVC does."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's library greets every start; read at torch's import
-    from podium.retraining import retrain
+    from podium.retraining.retrain import retrain
 
     retrain(load(paths.PARAMS), paths.PREPARED, paths.SELECTED, paths.RETRAINED)
 

@@ -39,11 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _log(params: "Params", out: Path) -> None:
-    from podium import registry, tracking
-    from podium.record import KIND_TAG
+    from podium.registry import versions
+    from podium.tracking.record import KIND_TAG
+    from podium.tracking.store import connect
 
-    with registry.mlflow_errors("the MLflow store refuses the report"):
-        store = tracking.connect(params.tracking)
+    with versions.mlflow_errors("the MLflow store refuses the report"):
+        store = connect(params.tracking)
         run = store.client.create_run(store.experiment_id, run_name="doctor", tags={KIND_TAG: "doctor"})
         for path in sorted(out.glob("audit.*")):
             store.client.log_artifact(run.info.run_id, str(path))

@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find leftovers, and delete them."""
-    from podium import paths, upkeep
+    from podium import paths
     from podium.params import load
+    from podium.search import upkeep
 
     found = upkeep.leftovers(load(paths.PARAMS).runtime)
     for leftover in found:

@@ -42,7 +42,7 @@ def moment(text: str) -> datetime:
 def run(arguments: argparse.Namespace) -> None:
     """Print the moves. Raises PodiumError, after printing, where the ledger is not whole."""
     with opened() as (tracking, name):
-        from podium import promotion
+        from podium.gate import promotion
 
         book, problems = promotion.history(tracking, name)
         if arguments.check:

@@ -28,13 +28,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.data is not None and arguments.version is not None:
         raise InputError("VERSION and --data ask different things: give one of them")
     with opened() as (tracking, name):
-        from podium import ancestry, registry
+        from podium.lineage import ancestry
+        from podium.registry import versions
 
         if arguments.data is not None:
             found = ancestry.made_from(tracking, name, arguments.data)
             lines = [f"{v}, accuracy {v.tags.get('accuracy', '?')}, {' '.join(v.aliases) or 'no alias'}" for v in found]
             print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(lines))
             return
-        version = registry.find(tracking, name, arguments.version or registry.CHAMPION)
+        version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
         tree = ancestry.tree(tracking, version)
     print(json.dumps(tree.to_dict(), indent=2, ensure_ascii=False) if arguments.json else "\n".join(tree.lines()))

@@ -12,7 +12,7 @@ from podium.verbs.arguments import version_number
 from podium.verbs.project import opened
 
 if TYPE_CHECKING:
-    from podium.answering import Answer
+    from podium.registry.answering import Answer
 
 NAME = "predict"
 HELP = "label and probability of image files, by the champion"
@@ -38,17 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print or write a line for each file. Raises PodiumError at the end where some could not be answered."""
-    from podium.answering import answers, expand
     from podium.errors import InputError
+    from podium.registry.answering import answers, expand
 
     if arguments.probabilities and not arguments.out:
         raise InputError("--probabilities needs --out: they are columns of a CSV file")
     files = expand(arguments.files)
     with opened() as (tracking, name):
-        from podium import registry
+        from podium.registry import versions
 
-        version = registry.find(tracking, name, arguments.version or arguments.alias or registry.CHAMPION)
-        model = registry.load(tracking, version)
+        version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
+        model = versions.load(tracking, version)
     found = answers(model, files, probabilities=arguments.probabilities)
     classes = model.classes if arguments.probabilities else []
     width = max(len(str(file)) for file in files)

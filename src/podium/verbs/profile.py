@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from podium.errors import InputError
 
 if TYPE_CHECKING:
-    from podium.recipe import Recipe
+    from podium.sections.recipe import Recipe
 
 NAME = "profile"
 HELP = "where the time of a training goes: phases, operators, a verdict with what to change"
@@ -53,13 +53,14 @@ def measured(arguments: argparse.Namespace) -> str:
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's library greets every start; read at torch's import
     import torch
 
-    from podium import device, paths
-    from podium.batches import Batches
-    from podium.dataset import DatasetInfo, open_split
-    from podium.fit import Images
+    from podium import paths
+    from podium.images.dataset import DatasetInfo, open_split
     from podium.params import load
     from podium.profiling.measure import measure
     from podium.profiling.page import markdown
+    from podium.training import device
+    from podium.training.batches import Batches
+    from podium.training.fit import Images
 
     params = load(paths.PARAMS)
     recipe = _recipe(params.recipe(), arguments)
@@ -98,7 +99,8 @@ def _recipe(base: "Recipe", arguments: argparse.Namespace) -> "Recipe":
     from pydantic import ValidationError
     from ruamel.yaml import YAML
 
-    from podium import paths, problems
+    from podium import paths
+    from podium.sections import problems
 
     values: dict[str, Any] = {}
     if arguments.chosen:

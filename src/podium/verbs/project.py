@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from podium.tracking import Tracking
+    from podium.tracking.store import Tracking
 
 
 @contextmanager
 def opened() -> "Iterator[tuple[Tracking, str]]":
     """The store of params.yaml in this folder and `register.name`. MLflow's own errors become a PodiumError."""
-    from podium import paths, registry, tracking
+    from podium import paths
     from podium.params import load
+    from podium.registry import versions
+    from podium.tracking.store import connect, shown
 
     params = load(paths.PARAMS)
-    with registry.mlflow_errors(f"the MLflow store of tracking.uri ({tracking.shown(params.tracking.uri)}) refuses"):
-        yield tracking.connect(params.tracking), params.register_.name
+    with versions.mlflow_errors(f"the MLflow store of tracking.uri ({shown(params.tracking.uri)}) refuses"):
+        yield connect(params.tracking), params.register_.name

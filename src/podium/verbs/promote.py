@@ -9,7 +9,7 @@ from podium.verbs.arguments import version_number
 from podium.verbs.project import opened
 
 if TYPE_CHECKING:
-    from podium.promotion import Outcome
+    from podium.gate.promotion import Outcome
 
 NAME = "promote"
 HELP = "make the challenger (or VERSION) the champion, if the gate sees evidence for it on the sealed images"
@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.force != bool(arguments.reason.strip()):
         raise InputError("--force and --reason must be given together: the ledger keeps why a verdict was overruled")
     with opened() as (tracking, name):
-        from podium import paths, promotion
+        from podium import paths
+        from podium.gate import promotion
         from podium.params import load
 
         params = load(paths.PARAMS)

@@ -17,16 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Relocate, and say from where. Raises RefusedError where two copies share the database."""
-    from podium import paths, relocation, tracking
+    from podium import paths
     from podium.params import load
+    from podium.tracking import relocation
+    from podium.tracking.store import database
 
     params = load(paths.PARAMS).tracking
-    database = tracking.database(params.uri)
-    done = relocation.relocate(database, params.experiment) if database else None
-    if database is None:
+    file = database(params.uri)
+    done = relocation.relocate(file, params.experiment) if file else None
+    if file is None:
         print("the store is a server: it holds no path of this folder")
     elif done is None:
-        print(f"nothing to do: the paths in {database} are those of its folder")
+        print(f"nothing to do: the paths in {file} are those of its folder")
     else:
         move, count = done
         print(f"{count} stored paths followed from {move.stored} to {move.here}")

@@ -25,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Reproduce, and say how it went. Raises PodiumError where it is not the same."""
     with opened() as (tracking, name):
-        from podium import paths, registry, reproduction
+        from podium import paths
+        from podium.lineage import reproduction
+        from podium.registry import versions
 
-        version = registry.find(tracking, name, arguments.version or registry.CHAMPION)
+        version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
         found = reproduction.reproduce(tracking, version, paths.root())
     if found.exact:
         print(f"{version} was made again: the same weights, bit for bit")

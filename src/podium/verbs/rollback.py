@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Roll back, and say to what."""
     with opened() as (tracking, name):
-        from podium import promotion
+        from podium.gate import promotion
 
         done = promotion.rollback(tracking, name, arguments.reason, arguments.to)
     for note in done.notes:

@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
     params = ServeParams.model_validate(load(paths.PARAMS).serve.model_dump() | given)
     with opened() as (tracking, name):
-        from podium import registry, server
+        from podium.registry import server, versions
 
-        version = registry.find(tracking, name, arguments.version or arguments.alias or registry.CHAMPION)
-        with registry.checked(tracking, version) as folder:
+        version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
+        with versions.checked(tracking, version) as folder:
             print(f"{version} at http://{params.host}:{params.port}/invocations", flush=True)
             if params.host not in ("127.0.0.1", "::1", "localhost"):
                 print(f"podium: everybody who reaches {params.host} may ask it", file=sys.stderr, flush=True)

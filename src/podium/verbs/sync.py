@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare every study with MLflow. Raises PodiumError with the table where --check finds a difference."""
-    from podium import paths, upkeep
+    from podium import paths
     from podium.params import load
+    from podium.search import upkeep
 
     params = load(paths.PARAMS)
     found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)

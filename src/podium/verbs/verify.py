@@ -24,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Compare, and print what differs. Raises PodiumError where anything does."""
     with opened() as (tracking, name):
-        from podium import paths, registry, workspace
+        from podium import paths
+        from podium.lineage import workspace
+        from podium.registry import versions
 
-        version = registry.find(tracking, name, arguments.version or registry.CHAMPION)
+        version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
         found = workspace.differences(tracking, version, paths.root())
     if not found:
         print(f"this folder matches {version}, and its files are as they were registered")

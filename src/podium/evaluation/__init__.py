@@ -1,0 +1,1 @@
+"""What answers on sealed images are worth: numbers, plots, and the worst of them as pictures."""

@@ -1,0 +1,1 @@
+"""Who is champion: the evidence, the verdict, the moves and their ledger."""

@@ -1,0 +1,128 @@
+"""What a registered model says of itself: model.json and card.md inside it, and a shorter page in the registry."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from podium.images.dataset import DatasetInfo
+from podium.images.decode import Preprocess
+from podium.training.trained import TrainedModel
+
+MAX_IMAGES = 1024
+"""Of a request to a server: as files of the largest size taken they are read one by one, as pixels they are small."""
+
+
+def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) -> dict[str, Any]:
+    """model.json of the registered model: all that serving needs besides the graph, and where it comes from."""
+    return {
+        "classes": trained.classes,
+        "preprocess": spec.to_dict(),
+        "max_images": MAX_IMAGES,
+        "metrics": metrics,
+        "trained": asdict(trained),
+    }
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the card tells besides the model itself."""
+
+    metrics: dict[str, float]
+    """metrics.json of the evaluation."""
+    classes: list[dict[str, str]]
+    """per_class.csv of the evaluation."""
+    info: DatasetInfo
+    chosen: dict[str, Any]
+    """config.json of the selection."""
+
+
+def page(trained: TrainedModel, spec: Preprocess, story: Story, tags: dict[str, str]) -> str:
+    """The card inside the model: data, figures with intervals, classes, limits, how it was chosen, where it is from."""
+    info, chosen, metrics = story.info, story.chosen, story.metrics
+    counts = ", ".join(f"{name} {sum(per_class.values()):,}" for name, per_class in info.counts.items())
+    fresh = ", ".join(f"{value:.4f}" for value in chosen.get("values", [])) or "none"
+    lines = [
+        "# Model card",
+        "",
+        "## Data",
+        "",
+        f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on train and val, measured on test,"
+        " which stayed sealed until then.",
+        f"Digest `{info.digest}`.",
+        "",
+        "## Figures on the sealed images",
+        "",
+        f"Accuracy {metrics['accuracy']:.4f} ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}) of"
+        f" {metrics['count']:,.0f} images, macro F1 {metrics['macro_f1']:.4f}, expected calibration error"
+        f" {metrics['ece']:.4f}, negative log likelihood {metrics['nll']:.4f}.",
+        "",
+        "| class | images | precision | recall | interval |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
+            f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
+            for row in story.classes
+        ),
+        "",
+        *_calibration(trained.temperature),
+        "## Limits",
+        "",
+        f"Takes one image file of at most {spec.max_bytes:,} bytes and {spec.max_pixels:,} pixels, and makes it"
+        f" {spec.channels}x{spec.height}x{spec.width}. It always answers one of the classes above: an image of anything"
+        " else gets one of them too. The figures hold for images like those of the source; other cameras, scanners or"
+        " times were not measured.",
+        "",
+        "## How it was chosen",
+        "",
+        f"Trial {trained.trial} of study `{trained.study}` ({chosen.get('metric', 'accuracy')} {chosen.get('value')} in"
+        f" the search), run again on fresh seeds: {fresh}. {_settings(trained.recipe['model'])};"
+        f" {_settings(trained.recipe['train'])}.",
+        "",
+        "## Where it is from",
+        "",
+        *(f"- {name}: `{value}`" for name, value in sorted(tags.items()) if value),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _calibration(temperature: float) -> list[str]:
+    if temperature == 1:
+        return []
+    return [
+        "Its probabilities are brought in line with how often it is right: logits divided by"
+        f" {temperature:.4g}, fitted on the validation images by the copies that confirmed it, which had not learnt them.",
+        "",
+    ]
+
+
+def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, str]) -> str:
+    """The card in the registry: at most 4,000 characters, since a database keeps 5,000."""
+    model, train = trained.recipe["model"], trained.recipe["train"]
+    channels, height, width = trained.shape
+    classes = ", ".join(trained.classes)
+    lines = [
+        f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
+        f" on {metrics['count']:,.0f} sealed images",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        f"| macro F1 | {metrics['macro_f1']:.4f} |",
+        f"| expected calibration error | {metrics['ece']:.4f} |",
+        f"| negative log likelihood | {metrics['nll']:.4f} |",
+        "",
+        f"Takes image files of any size, makes them {channels}x{height}x{width}, answers one of"
+        f" {len(trained.classes)} classes: {classes if len(classes) <= 1000 else classes[:1000] + ' ...'}.",
+        "",
+        f"- configuration: trial {trained.trial} of study `{trained.study}`; {_settings(model)}, {_settings(train)}",
+        f"- trained on {trained.device} with seed {trained.seed}; confirmed on seeds"
+        f" {', '.join(map(str, trained.confirmation_seeds)) or 'none'}",
+        f"- data `{trained.data_digest[:12]}`, weights `{trained.weights_digest[:12]}`",
+        f"- commit `{tags['git_commit'][:12]}`{', with uncommitted changes' if tags['git_dirty'] == 'true' else ''}",
+        f"- evaluation, loaded model, exported graph and served model agree within {tags['parity_max_difference']}",
+    ]
+    return "\n".join(lines)
+
+
+def _settings(section: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in section.items()
+    )

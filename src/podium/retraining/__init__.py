@@ -1,0 +1,1 @@
+"""The winner, trained once more: in this process, or on many devices."""

@@ -1,0 +1,123 @@
+"""The winner, trained once more on train and validation together, resumable at every step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from podium import paths
+from podium.closure import code_digest
+from podium.errors import InputError
+from podium.images.dataset import DatasetInfo, open_split
+from podium.networks.weights import digests
+from podium.params import Params
+from podium.profiling.measure import measure
+from podium.profiling.page import markdown
+from podium.retraining.place import described, own_device, said
+from podium.retraining.training import train
+from podium.search.study import name_of
+from podium.sections.recipe import Recipe
+from podium.tracking.retrain_run import RetrainRun
+from podium.training.batches import Batches
+from podium.training.compiling import compile_network
+from podium.training.fit import Images, TrainingRun
+from podium.training.history import write_history
+from podium.training.trained import TrainedModel
+
+
+def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:
+    """Train the configuration of `selected` on train and validation; weights, history and profile go to `out`."""
+    chosen = _read(selected / "config.json")
+    recipe = Recipe().replace(chosen["recipe"])
+    where = own_device(params.runtime)
+    torch.set_num_threads(params.runtime.threads)
+    place = said(where, recipe, params.runtime)
+    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
+    info = DatasetInfo.read(prepared)
+    data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
+    facts = _facts(chosen, recipe, info, params.retrain.seed, where)
+    name = name_of("retrain", facts)
+    tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
+    tracked = RetrainRun.open(params.tracking, name, tags, recipe)
+    images = _images(info)
+    run = _run(recipe, images, params, where)
+    path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
+    with tracked.watching_the_machine():
+        beside = train(run, data, prepared, path, name, params, tracked)
+    out.mkdir(parents=True, exist_ok=True)
+    write_history(out / "history.csv", run.history)
+    if params.retrain.profile_steps:
+        profile = measure(recipe, images, data, where, params.retrain.profile_steps, out / "profile", beside)
+        text = markdown(profile, "Profile of the retraining", str(out / "profile"))
+        (out / "profile.md").write_text(text, encoding="utf-8")
+    whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
+    tracked.finish(run.history, whole.weights_digest, out)
+    path.unlink(missing_ok=True)
+    return whole
+
+
+def _images(info: DatasetInfo) -> Images:
+    channels, height, width = info.shape
+    return Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+
+
+def _run(recipe: Recipe, images: Images, params: Params, where: torch.device) -> TrainingRun:
+    run = TrainingRun(recipe, images, params.retrain.seed, where)
+    if params.retrain.compile and params.runtime.devices == 1:
+        run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
+    for note in run.notes:
+        print(f"retrain: {note}")
+    return run
+
+
+def _facts(chosen: dict[str, Any], recipe: Recipe, info: DatasetInfo, seed: int, where: torch.device) -> dict[str, Any]:
+    """All that decides the result: what has them all goes on with the same checkpoint and run."""
+    return {
+        "recipe": recipe.flat(),
+        "seed": seed,
+        "data": info.digest,
+        "code": code_digest("podium.training.fit"),
+        "weights": digests(recipe, {}),
+        "study": chosen["study"],
+        "device": where.type,
+    }
+
+
+def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[str, str]:
+    return {
+        "podium.study": chosen["study"],
+        "podium.trial": str(chosen["trial"]),
+        "podium.seed": str(facts["seed"]),
+        "podium.confirmation_seeds": ",".join(str(seed) for seed in chosen["seeds"]),
+        "podium.data_digest": facts["data"],
+        "podium.code_digest": facts["code"],
+        "podium.device": device,
+    }
+
+
+def _about(run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: str, device: str) -> TrainedModel:
+    return TrainedModel(
+        recipe=run.recipe.model_dump(),
+        classes=info.classes,
+        shape=info.shape,
+        mean=info.mean,
+        std=info.std,
+        seed=run.seed,
+        device=device,
+        data_digest=info.digest,
+        study=chosen["study"],
+        trial=chosen["trial"],
+        confirmation_seeds=chosen["seeds"],
+        run_id=run_id,
+        preprocess=info.preprocess,
+        threads=torch.get_num_threads(),
+        temperature=chosen.get("temperature", 1.0),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro select`")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

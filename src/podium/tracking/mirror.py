@@ -1,0 +1,131 @@
+"""The mirror: a thread that brings the study's trials to MLflow, off the search's critical path.
+
+The study is the truth and MLflow its image. A tracking server that is away delays the image and fails nothing: what
+was missed is brought when it is back, at the next search, or by `podium sync`.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from podium.params import TrackingParams
+from podium.tracking.parent import Parent
+from podium.training.history import Epoch
+
+if TYPE_CHECKING:
+    from podium.tracking.mirroring import Session
+
+Item = tuple[FrozenTrial, list[Epoch] | None]
+"""A trial as it stands, and the history of one that is running."""
+PATIENCE = 20.0
+"""Seconds for which the end of a search waits for a tracking server that does not answer."""
+LONGEST = 300
+"""Characters of an error that are shown."""
+PAUSES = (0.5, 1, 2, 5, 10)
+"""Seconds between attempts to reach it."""
+
+
+class Mirror:
+    """Watches a driver and keeps MLflow in step with its study."""
+
+    def __init__(
+        self, study: optuna.Study, params: TrackingParams, parent: Parent, say: Callable[[str], None] = print
+    ) -> None:
+        self._study = study
+        self._params = params
+        self._parent = parent
+        self._say = say
+        self._queue: queue.Queue[Item | None] = queue.Queue()
+        self._flushed: dict[int, float] = {}
+        self._deadline: float | None = None
+        self._interrupted = False
+        self.error = ""
+        """Why MLflow is not in step, once the mirror has closed; empty: it is."""
+        self.parent_run_id: str | None = None
+        self._thread = threading.Thread(target=self._work, name="podium-mirror", daemon=True)
+        self._thread.start()
+
+    def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """Bring a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
+        now = time.monotonic()
+        last = self._flushed.setdefault(trial.number, now)
+        if now - last >= self._params.flush_seconds:
+            self._flushed[trial.number] = now
+            self._queue.put((trial, list(history)))
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """Bring a trial that has ended."""
+        self._flushed.pop(trial.number, None)
+        self._queue.put((trial, None))
+
+    def note(self, line: str) -> None:
+        """Notes are for people; the runs carry what matters of them."""
+
+    def close(self, *, interrupted: bool = False) -> None:
+        """Bring what is left, close the parent run, and wait for it."""
+        self._interrupted = interrupted
+        self._deadline = time.monotonic() + PATIENCE
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        backlog: dict[int, Item] = {}
+        # Importing MLflow takes 2 s of a core: not while workers start, nor before there is something to bring.
+        closing = self._collect(backlog, wait=True)
+        from podium.tracking.mirroring import Session
+
+        session: Session | None = None
+        failures = 0
+        while not (closing and session and not backlog):
+            closing = self._collect(backlog, wait=session is not None and not backlog) or closing
+            try:
+                session = session or Session.open(self._study, self._params, self._parent)
+                self.parent_run_id = session.parent_run_id
+                for number in list(backlog):
+                    session.log(*backlog[number])
+                    del backlog[number]
+                failures, self.error = 0, ""
+            except Exception as error:  # whatever the store has against it: the trials are kept, and said to be
+                failures, session = failures + 1, None  # opening it again mends what went wrong, such as a deleted run
+                if not self._wait(error, failures, closing):
+                    return
+        self._finish(session)
+
+    def _finish(self, session: "Session") -> None:
+        try:
+            session.finish(interrupted=self._interrupted)
+        except Exception as error:
+            self.error = _in_a_line(error)
+
+    def _collect(self, backlog: "dict[int, Item]", *, wait: bool) -> bool:
+        """Take what has come, the newest state of each trial; returns whether the end was among it."""
+        while True:
+            try:
+                item = self._queue.get(block=wait)
+            except queue.Empty:
+                return False
+            if item is None:
+                return True
+            backlog[item[0].number] = item
+            wait = False
+
+    def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
+        """Pause before the next attempt. Returns False when the search has ended and patience with it."""
+        self.error = _in_a_line(error)
+        if failures == 1:
+            self._say(f"MLflow does not take the trials just now; they are kept and brought later. {self.error}")
+        if closing and self._deadline is not None and time.monotonic() > self._deadline:
+            return False
+        time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
+        return True
+
+
+def _in_a_line(error: Exception) -> str:
+    """What went wrong, without the statement and the thousand values that an SQL store adds."""
+    text = " ".join(str(error).split("[SQL:")[0].split())
+    return f"{type(error).__name__}: {text[:LONGEST]}"

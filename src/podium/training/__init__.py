@@ -1,0 +1,1 @@
+"""One training run and what it is made of; nothing here knows Optuna or MLflow."""

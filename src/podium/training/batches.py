@@ -1,0 +1,97 @@
+"""Images batch by batch: on the device where they fit, else read from the memory map, the next batch ahead of time."""
+
+import math
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from podium.images.dataset import Split
+from podium.training.device import memory
+
+SHARE = 0.5
+"""Of the device's memory that images may take; the rest is for the network, its gradients and everybody else."""
+
+
+class Mapped:
+    """Images that stay in their memory maps, one after the other: rows of them are read on demand."""
+
+    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        self.parts = parts
+        self.device = device
+        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """The images of `rows` (B,) int64 on the device: (B, C, H, W) uint8, in that order."""
+        wanted = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
+        if len(self.parts) == 1 and self.device.type == "cpu":
+            return self.parts[0][wanted]
+        found = torch.empty(
+            (len(wanted), *self.parts[0].shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
+        )
+        which = torch.bucketize(wanted, self.ends, right=True)
+        for number, part in enumerate(self.parts):
+            here = which == number
+            found[here] = part[wanted[here] - (int(self.ends[number - 1]) if number else 0)]
+        return found.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Images and labels for one device."""
+
+    images: Tensor | Mapped
+    """(N, C, H, W) uint8 on the device; on the CPU one split's share the memory map's pages. Mapped: too many."""
+    labels: Tensor
+    """(N,) int64, on the device."""
+
+    @staticmethod
+    def of(splits: Sequence[Split], device: torch.device) -> "Batches":
+        """The images of `splits`, one after the other, for `device`."""
+        parts = [torch.from_numpy(split.images) for split in splits]
+        labels = torch.cat([torch.from_numpy(split.labels) for split in splits]).to(device)
+        if not fits(sum(part.numel() for part in parts), device):
+            return Batches(Mapped(parts, device), labels)
+        together = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return Batches(together.to(device), labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def feed(self, order: Tensor, size: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) and labels (B,) of each step from step `first` on, in the order of the rows `order`.
+
+        Where the images are mapped, a thread reads the next batch meanwhile. Close the iterator to end that thread.
+        """
+        parts = [order[start:end] for start, end in pairwise(bounds(len(order), size)[first:])]
+        if isinstance(self.images, Tensor):
+            for rows in parts:
+                yield self.images[rows], self.labels[rows]
+            return
+        with ThreadPoolExecutor(1, "podium-feed") as reader:
+            ahead = [reader.submit(self.images.__getitem__, rows) for rows in parts[:1]]
+            for rows, following in zip(parts, [*parts[1:], None], strict=True):
+                images = ahead.pop().result()
+                if following is not None:
+                    ahead.append(reader.submit(self.images.__getitem__, following))
+                yield images, self.labels[rows]
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes of images may lie on `device`."""
+    return size <= SHARE * memory(device)
+
+
+def bounds(count: int, size: int) -> list[int]:
+    """Where the steps of an epoch of `count` images begin, and the end: `size` images each, the last what is left.
+
+    A single last image joins the step before: batch normalisation has no variance of one value.
+    """
+    steps = math.ceil((count - 1) / size) if size > 1 and count > size else math.ceil(count / size)
+    return [*range(0, steps * size, size), count]

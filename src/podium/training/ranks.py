@@ -1,0 +1,90 @@
+"""One training run divided among processes (ranks) of torch.distributed: what each does, and what only together.
+
+The batch of a step is the same one that a single process would take: its images, its order, its augmentation, drawn by
+every rank alike. Each rank trains on its share of the rows, and the sum of the gradients is that of the whole batch. So
+`train.batch_size` is what all ranks take together, the learning rate stays as it is, each image is seen once an epoch
+whatever the number of ranks, and a run may go on with another number of them.
+
+What differs from one process: the order in which floating point numbers are summed; dropout, of which every rank has
+its own random numbers; and batch normalisation, whose statistics are those of the whole batch on CUDA (SyncBatchNorm)
+and of a rank's share on the CPU, where torch has no synchronised one; the running ones that are kept are then rank 0's.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from podium.sections.recipe import Recipe
+from podium.training.batches import Batches
+from podium.training.fit import Images, TrainingRun
+from podium.training.seeds import derive
+
+
+class SharedRun(TrainingRun):
+    """A rank's side of a training run. `train` and `state` have to be called by every rank."""
+
+    def __init__(self, recipe: Recipe, images: Images, seed: int, device: torch.device) -> None:
+        super().__init__(recipe, images, seed, device)
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        if device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
+        self._together = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+        (self.fast,) = agree(device, self.fast)  # each rank has timed it on its own
+        self._own_numbers()
+
+    def state(self) -> dict[str, Any]:
+        """The state of the whole run, on every rank: what a run in one process could go on with."""
+        total = self.loss_sum.clone()
+        dist.all_reduce(total)
+        return super().state() | {"loss_sum": total / self.world}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a position of this run, with any number of ranks."""
+        super().restore(state)
+        self.loss_sum *= self.world if self.rank == 0 else 0
+        self._own_numbers()
+
+    def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
+        """This rank's part of the batch's mean loss, times the number of ranks: their gradients are averaged."""
+        count = len(labels)
+        first, last = self.rank * count // self.world, (self.rank + 1) * count // self.world
+        # A batch of fewer images than ranks leaves some without: the first image, at weight 0, keeps them in step.
+        share = slice(first, last) if last > first else slice(0, 1)
+        logits = self._together(inputs[share])
+        loss = self._part(logits, labels, share, counts=last > first)
+        if own == 1:
+            return loss
+        return own * loss + (1 - own) * self._part(logits, others, share, counts=last > first)
+
+    def _part(self, logits: Tensor, labels: Tensor, share: slice, *, counts: bool) -> Tensor:
+        """The loss of the rows `share` of `labels`, by their part of the batch's whole weight."""
+        mine, weights = labels[share], self.class_weights
+        part = len(mine) / len(labels) if weights is None else weights[mine].sum() / weights[labels].sum()
+        loss = F.cross_entropy(logits, mine, weights, label_smoothing=self.recipe.train.label_smoothing)
+        return loss * (part * self.world if counts else 0.0)
+
+    def _order(self, count: int) -> Tensor:
+        if self.step == 0:
+            self._own_numbers()
+        return super()._order(count)
+
+    def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
+        dist.all_reduce(self.loss_sum)
+        self.loss_sum /= self.world
+        super()._finish_epoch(train, val)
+
+    def _own_numbers(self) -> None:
+        """Dropout of this rank's own; rank 0 draws what a single process would draw."""
+        if self.rank:
+            torch.manual_seed(derive(self.seed, "rank", self.rank, self.epoch, self.step))
+
+
+def agree(device: torch.device, *flags: bool) -> tuple[bool, ...]:
+    """Rank 0's `flags`, on every rank; every rank has to call it."""
+    told = torch.tensor(flags, dtype=torch.uint8, device=device)
+    dist.broadcast(told, src=0)
+    return tuple(bool(flag) for flag in told.tolist())

@@ -1,0 +1,124 @@
+"""Every command of README and docs, typed in a clone from the top of each page to its end, as a reader would."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import photos
+from pipeline import ROOT, SHRUNK, Clone, until
+
+SERVERS = {
+    "make ui": 5000,
+    "make dashboard": 8080,
+    "podium serve": 5001,
+    "mlflow models serve": 5001,
+    "podium profile --show": 6006,
+}
+"""Commands that answer at a port until they are stopped."""
+NOT_HERE = ("docker ",)
+"""What needs more than a project of this kind can ask of the machine that tests it."""
+RUNS = 3
+"""Versions that the pages speak of."""
+
+pytestmark = pytest.mark.slow
+
+
+def blocks(page: str) -> list[list[str]]:
+    """The commands of each block of shell of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [[line for line in block.splitlines() if line.strip() and not line.startswith("#")] for block in found]
+
+
+class Reader:
+    """Somebody who types what the pages show, with files and numbers that are there."""
+
+    def __init__(self, clone: Clone) -> None:
+        self.clone = clone
+        self.environment: dict[str, str] = {}
+        for name in ("digit.png", "photo.jpg"):
+            photos.write(clone.folder / name, photos.tiles()[0], "PNG" if name.endswith("png") else "JPEG")
+
+    def read(self, page: str) -> None:
+        """Type every command of `page`; the servers of a block are stopped at its end."""
+        self.environment = {}
+        for block in blocks(page):
+            servers = []
+            for line in block:
+                if not line.startswith(NOT_HERE):
+                    servers += self.type(line)
+            for server in servers:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait(60)
+
+    def type(self, line: str) -> "list[subprocess.Popen[str]]":
+        """Run `line`; a server is returned once it answers."""
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            self.environment[name] = value
+            return []
+        typed = re.sub(r"(lineage|verify|reproduce|--version) \d+", r"\1 1", line)
+        typed = typed.replace("~/", f"{self.clone.folder.parent}/home/")
+        words = ["env", "BROWSER=true", f"PATH={self.clone.folder}/.venv/bin:{os.environ['PATH']}"]
+        words += [f"{name}={value}" for name, value in self.environment.items()]
+        command = [*words, "bash", "-euo", "pipefail", "-c", typed]
+        for start, port in SERVERS.items():
+            if line.startswith(start):
+                return [self._serve(command, int((re.findall(r"--port (\d+)", line) or [port])[0]))]
+        self.clone.run(*command)
+        self._after(line)
+        return []
+
+    def _serve(self, command: list[str], port: int) -> "subprocess.Popen[str]":
+        server = self.clone.start(*command)
+
+        def answers() -> bool:
+            assert server.poll() is None, self.clone.log()[-2000:]
+            with socket.socket() as asking:
+                return asking.connect_ex(("127.0.0.1", port)) == 0
+
+        until(answers)
+        return server
+
+    def _after(self, line: str) -> None:
+        """What the reader does by hand between two commands."""
+        if line.startswith("mkdir") and "data/raw/photos" in line:
+            photos.folder(self.clone.folder / "data/raw/photos")
+        if line.startswith("podium preset"):
+            space = {key: value for key, value in SHRUNK.items() if ".space." in key}
+            self.clone.set({**SHRUNK, **space, "model.name": "cnn", "prepare.size": 16, "gate.min_accuracy": 0.0})
+
+
+@pytest.fixture
+def reader(tmp_path: Path, mlflow_template: Path) -> Reader:
+    """A reader who has three versions and two champions behind them."""
+    clone = Clone(tmp_path / "clone", SHRUNK, mlflow_template)
+    reader = Reader(clone)
+    reader.type("make repro")
+    for seed in range(RUNS):
+        if seed:
+            clone.set({"retrain.seed": 100 + seed})
+            reader.type("dvc repro --quiet")
+        reader.type('podium promote --force --reason "so that there is a way back"')
+    return reader
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_story_of_a_page_runs_from_its_top_to_its_end(reader: Reader, page: str) -> None:
+    reader.read(page)
+
+
+def test_other_pages_run_command_by_command(reader: Reader) -> None:
+    for page in ("docs/how-to.md", "docs/serving.md", "docs/cluster.md", "docs/explanation.md"):
+        reader.read(page)
+
+
+def test_no_page_is_forgotten() -> None:
+    read = {"README.md", "docs/tutorial.md", "docs/how-to.md", "docs/serving.md", "docs/cluster.md"}
+    pages = {str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+    assert {page for page in pages if blocks(page)} <= read | {"docs/explanation.md"}
