@@ -7,6 +7,9 @@ import pytest
 import trials
 from podium import cli, paths
 from podium.errors import RefusedError
+from podium.images.dataset import DatasetInfo
+from podium.images.decode import Preprocess
+from podium.ingest.store import key_of
 from podium.locks import locked
 from podium.params import TrackingParams
 from podium.search.study import open_storage
@@ -107,3 +110,23 @@ def test_gc_frees_what_no_trial_will_read_again(capsys: pytest.CaptureFixture[st
     assert _podium("gc") == 0
     assert "3,000  bytes freed in 3 files" in capsys.readouterr().out
     assert [path.exists() for path in (*needed, *gone)] == [True, True, False, False, False]
+
+
+@pytest.mark.usefixtures("here")
+def test_gc_frees_images_that_were_decoded_to_another_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = Preprocess(3, 64, 64)
+    used, other = paths.decoded() / key_of(spec) / "pixels", paths.decoded() / key_of(Preprocess(3, 32, 32)) / "pixels"
+    for path in (used, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * 500)
+    assert _podium("gc") == 0  # nothing is prepared: who knows which of them will be wanted
+    assert (used.exists(), other.exists()) == (True, True)
+    info = DatasetInfo("folder", ["a", "b"], [3, 64, 64], {}, [0.3] * 3, [0.3] * 3, "0" * 64, spec.to_dict())
+    paths.PREPARED.mkdir(parents=True)
+    info.write(paths.PREPARED)
+    assert _podium("gc") == 0
+    assert "500  bytes freed in 1 files" in capsys.readouterr().out
+    assert (used.exists(), other.exists()) == (True, False)

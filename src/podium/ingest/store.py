@@ -109,6 +109,12 @@ def kept(folder: Path, spec: Preprocess) -> Iterator[Store]:
             yield store
 
 
+def outdated(folder: Path, spec: Preprocess) -> list[Path]:
+    """The files of every store below `folder` but that of `spec`: of another size, or by another Pillow or decoder."""
+    used = key_of(spec)
+    return sorted(path for path in folder.glob("*/*") if path.is_file() and path.parent.name != used)
+
+
 def key_of(spec: Preprocess) -> str:
     """Name of the store: it follows from all that decides what a file is decoded to."""
     code = Path(decode.__file__).read_bytes()

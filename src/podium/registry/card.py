@@ -89,7 +89,7 @@ def _calibration(temperature: float) -> list[str]:
         return []
     return [
         "Its probabilities are brought in line with how often it is right: logits divided by"
-        f" {temperature:.4g}, fitted on the validation images by the copies that confirmed it, which had not learnt them.",
+        f" {temperature:.4g}, fitted by the copies that confirmed it on validation images, which they had not learnt.",
         "",
     ]
 
