@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -36,3 +39,16 @@ def test_compiled_network_is_the_same_module_with_the_same_weights(monkeypatch: 
     assert digest_of(run.model.state_dict()) == before
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(p.grad is None for p in run.model.parameters())
+
+
+@pytest.mark.slow
+def test_real_compiler_trains_as_without_it_or_says_why_not(tmp_path: Path) -> None:
+    data = tiny.material(tiny.prepare(tmp_path)).train
+    histories = []
+    for compiled in (False, True):
+        run = TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
+        if compiled:
+            notes = compile_network(run.model, tiny.IMAGES.shape, 16, fast=False)
+            assert bool(notes) == (shutil.which("g++") is None), notes
+        histories.append([epoch["train_loss"] for epoch in run.train(data, None)])
+    assert histories[1] == pytest.approx(histories[0], rel=1e-3)

@@ -30,17 +30,17 @@ class Project:
         """Write params.yaml."""
         (self.folder / "params.yaml").write_text(params, encoding="utf-8")
 
-    def start(self, stage: str, file_size: int | None = None) -> "subprocess.Popen[str]":
+    def start(self, stage: str, file_size: int | None = None, within: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
         """Start a stage in a process group of its own; its output goes to <stage>.log.
 
-        No file can grow beyond `file_size` bytes, as on a disk that is full.
+        No file can grow beyond `file_size` bytes, as on a disk that is full. `within` is what starts it elsewhere.
         """
         limit = resource.RLIM_INFINITY if file_size is None else file_size
         # One thread: two of them on a busy machine take ten times as long for batches this small.
         environment = os.environ | {"DVC_ROOT": str(self.folder), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         with (self.folder / f"{stage}.log").open("a", encoding="utf-8") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", f"podium.stages.{stage}"],
+                [*within, sys.executable, "-m", f"podium.stages.{stage}"],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
