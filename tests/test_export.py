@@ -161,3 +161,20 @@ def test_manifest_of_a_damaged_folder_names_the_file(
 def test_manifest_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         check_manifest(tmp_path)
+
+
+FAMILIES = ("convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v3_small", "regnet_y_400mf")
+FAMILIES += ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_graph_of_each_kind_of_torchvision_network_answers_as_it_does(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    shape = (3, 64, 64)
+    model = build_model(ModelParams(name=f"torchvision:{name}"), shape, 5, [0.5] * 3, [0.3] * 3).eval()
+    export_graph(model, torch.zeros((2, *shape), dtype=torch.uint8), tmp_path / "graph.pt2")
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    run = load_graph(tmp_path / "graph.pt2")
+    for count in (1, 3):
+        np.testing.assert_allclose(run(images[:count]), predict_probabilities(model, images)[:count], atol=PARITY_LIMIT)

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def cable() -> Iterator[None]:
 
 
 @pytest.fixture
-def head(cable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def head(cable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a cluster with a node on each machine."""
     for name, value in {**SOON, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         monkeypatch.setenv(name, value)
@@ -79,12 +80,13 @@ def head(cable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ray += ["--num-cpus=1", f"--object-store-memory={STORE}"]
     address = f"{ADDRESSES[NEAR]}:6379"
     nodes = {NEAR: ["--head", "--port=6379", "--include-dashboard=false"], FAR: [f"--address={address}"]}
-    for machine, words in nodes.items():
-        command = [*_in(machine), *ray, f"--node-ip-address={ADDRESSES[machine]}", *words]
-        command += [f"--temp-dir={tmp_path / 'r'}"] if machine == NEAR else []
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return address
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # short: it holds sockets
+        nodes[NEAR] += [f"--temp-dir={folder}"]
+        for machine, words in nodes.items():
+            command = [*_in(machine), *ray, f"--node-ip-address={ADDRESSES[machine]}", *words]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield address
 
 
 def test_pulled_cable_costs_no_trial(
