@@ -163,7 +163,14 @@ def test_manifest_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
         check_manifest(tmp_path)
 
 
-FAMILIES = ("convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v3_small", "regnet_y_400mf")
+FAMILIES: tuple[str, ...] = (
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+)
 FAMILIES += ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32")
 
 
