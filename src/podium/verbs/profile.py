@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def measured(arguments: argparse.Namespace) -> str:
     """The page of a training of the configuration that `arguments` name; page and trace are written."""
-    import os
+    from podium.profiling import silence
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's library greets every start; read at torch's import
+    silence()
     import torch
 
     from podium import paths
