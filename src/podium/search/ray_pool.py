@@ -63,6 +63,8 @@ class RayPool:
         self._closing = threading.Event()
         self._looked = float("-inf")
         self._slots = 0
+        self._gone: set[str] = set()
+        """Nodes that Ray has given up."""
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
             stack.enter_context(cluster.opened(runtime, (runtime.workers or cores()) * runtime.trial_cpus))
@@ -83,9 +85,7 @@ class RayPool:
         """Trials to have in flight: what fits on the nodes that are there now, and those that are to wait in line."""
         if self._runtime.workers:
             return min(self._runtime.workers, self._at_most)
-        if time.monotonic() - self._looked >= LOOK_EVERY:
-            self._slots = cluster.slots(cluster.nodes(), self._runtime.trial_cpus, self._runtime.trial_gpus)
-            self._looked = time.monotonic()
+        self._look()
         return min(max(self._slots + self._runtime.queued, 1), self._at_most)
 
     def submit(self, task: Task) -> None:
@@ -98,14 +98,13 @@ class RayPool:
 
     def events(self, timeout: float) -> list[Event]:
         """What has arrived, within `timeout` seconds."""
-        try:
-            items = [self._inbox.get(timeout=timeout)]
-        except queue.Empty:
-            return []
+        items = []
+        with suppress(queue.Empty):
+            items.append(self._inbox.get(timeout=timeout))
         while not self._inbox.empty():
             items.append(self._inbox.get_nowait())
         events = [self._read(item) for item in items]
-        return [event for event in events if event is not None]
+        return [event for event in events if event is not None] + self._lost_with_their_nodes()
 
     def answer(self, report: Report, go_on: bool) -> None:
         """Tell the worker of `report`."""
@@ -140,6 +139,29 @@ class RayPool:
         """Where trial `number` runs; None while it waits for a place."""
         attempt = self._attempts.get(number)
         return attempt.began if attempt is not None else None
+
+    def _look(self) -> None:
+        """See which nodes there are, unless that was just seen."""
+        if time.monotonic() - self._looked >= LOOK_EVERY:
+            nodes = cluster.nodes()
+            self._slots = cluster.slots(nodes, self._runtime.trial_cpus, self._runtime.trial_gpus)
+            self._gone = {node["NodeID"] for node in nodes if not node["Alive"]}
+            self._looked = time.monotonic()
+
+    def _lost_with_their_nodes(self) -> list[Event]:
+        """Trials of nodes that Ray has given up.
+
+        Where a network or a machine went without a word, Ray itself waits for the connection to time out, for minutes,
+        before it says of a task that it is lost.
+        """
+        self._look()
+        there = [a for a in self._attempts.values() if a.began is not None and a.began.node in self._gone]
+        return [self._lose(attempt, "its node is gone") for attempt in there]
+
+    def _lose(self, attempt: _Attempt, how: str) -> Lost:
+        del self._attempts[attempt.task.number]
+        where = f" ({attempt.began.where})" if attempt.began else ""
+        return Lost(attempt.task.number, attempt.task.attempt, f"its worker{where} is lost: {how}")
 
     def _listen(self) -> None:
         """Bring what arrives in the mailbox, until the pool closes and the mailbox is empty."""
@@ -194,9 +216,7 @@ class RayPool:
         if isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
             del self._attempts[number]
             return Ended(number, tried, "failed", reason=_first_line(error), trace=str(error))
-        del self._attempts[number]
-        where = f" ({attempt.began.where})" if attempt.began else ""
-        return Lost(number, tried, f"its worker{where} is lost: {_how(error)}")
+        return self._lose(attempt, _how(error))
 
 
 def _train(task: Task, setup: Setup, content: bytes | None) -> Ended:
