@@ -58,11 +58,14 @@ class BatchDriver(Driver):
         super().__init__(*arguments, **named)
         self._batch: list[Live] = []
         """Trials that were asked for and have no worker yet."""
+        self._begun = False
+        """Whether this session has had a batch: what earlier ones ended on may be mended."""
 
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
         if not self.live and not self._batch:
-            super()._end_when_nothing_works()
-            self._batch = self._next_batch(unfinished)
+            if self._begun:
+                super()._end_when_nothing_works()
+            self._batch, self._begun = self._next_batch(unfinished), True
         while len(self.live) < self.pool.capacity and self._batch:
             self._submit(self._batch.pop(0))
 
