@@ -72,9 +72,9 @@ def test_free_running_search_depends_on_the_number_of_workers(tmp_path: Path) ->
     assert one != four
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_search_killed_in_a_batch_is_the_same_search(tmp_path: Path, workers: int) -> None:
-    params = _params(n_trials=9)
+@pytest.mark.parametrize(("workers", "pruner"), [(1, "median"), (2, "median"), (2, "halving")])
+def test_search_killed_in_a_batch_is_the_same_search(tmp_path: Path, workers: int, pruner: str) -> None:
+    params = _params(n_trials=9, pruner=pruner)
     undisturbed = _table(_run(tmp_path / "undisturbed", workers, params))
     for at in range(1, 30, 3):
         reports = 0

@@ -84,10 +84,9 @@ class BatchDriver(Driver):
     def _is_filled(self) -> bool:
         return len(started(self.study.get_trials(deepcopy=False))) % self.params.batch == 0
 
-    def _is_pruned(self, live: Live) -> bool:
-        trials = self.study.get_trials(deepcopy=False)
-        before = first_of_batch(trials, live.task.number, self.params.batch)
-        return bool(self.study.pruner.prune(Earlier(self.study, before), self._frozen(live)))  # type: ignore[arg-type]
+    def _compared(self, study: optuna.Study, number: int) -> optuna.Study:
+        before = first_of_batch(study.get_trials(deepcopy=False), number, self.params.batch)
+        return Earlier(study, before)  # type: ignore[return-value]
 
     def _end_when_nothing_works(self) -> None:
         """Not before the batch has ended: which of its trials failed first is chance."""
