@@ -171,6 +171,8 @@ class Driver:
         if ended.how == "interrupted":
             self._restart(live, Lost(ended.number, ended.attempt, "its worker was told to stop"))
         elif ended.how == "failed":
+            if ended.diverged:
+                live.trial.set_user_attr("diverged", True)
             self._fail(live, ended.reason, ended.trace)
         elif ended.how == "stopped":
             self._tell(live, TrialState.PRUNED)
