@@ -29,7 +29,7 @@ def _joined(splits: list[Split]) -> Split:
 @pytest.fixture
 def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """No image fits the device."""
-    monkeypatch.setattr(module, "fits", lambda size, device: False)
+    monkeypatch.setattr(module, "fits", lambda size, device, sharers: False)
 
 
 def test_batches_of_several_splits_are_one_after_the_other(splits: list[Split]) -> None:
@@ -61,7 +61,7 @@ def test_images_that_do_not_fit_are_read_by_rows_from_their_maps(splits: list[Sp
 def test_feed_gives_each_step_its_rows_whether_the_images_fit_or_not(
     splits: list[Split], monkeypatch: pytest.MonkeyPatch, mapped: bool, first: int
 ) -> None:
-    monkeypatch.setattr(module, "fits", lambda size, device: not mapped)
+    monkeypatch.setattr(module, "fits", lambda size, device, sharers: not mapped)
     batches = Batches.of(splits, CPU)
     order = torch.randperm(80)[:70]
     together = torch.from_numpy(np.concatenate([split.images for split in splits]))
@@ -100,10 +100,33 @@ def test_feed_from_a_map_that_breaks_raises_where_the_batch_is_needed(
         next(Batches.of(splits, CPU).feed(torch.arange(80), 20))
 
 
-def test_images_fit_while_they_take_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("size", "device", "sharers", "expected"),
+    [
+        (500, "cpu", 1, True),
+        (501, "cpu", 1, False),
+        (250, "cpu", 2, True),
+        (251, "cpu", 2, False),
+        (500, "cuda", 8, True),  # each process has a GPU of its own
+        (501, "cuda", 8, False),
+    ],
+)
+def test_images_fit_while_all_copies_take_half_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, size: int, device: str, sharers: int, expected: bool
+) -> None:
     monkeypatch.setattr(module, "memory", lambda device: 1000)
-    assert fits(500, CPU)
-    assert not fits(501, CPU)
+    assert fits(size, torch.device(device), sharers) == expected
+
+
+def test_processes_that_share_the_memory_read_from_the_maps_what_one_alone_would_hold(
+    splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "memory", lambda device: 2 * sum(split.images.nbytes for split in splits))
+    alone, shared = Batches.of(splits, CPU), Batches.of(splits, CPU, sharers=2)
+    assert isinstance(alone.images, Tensor)
+    assert isinstance(shared.images, Mapped)
+    assert torch.equal(shared.images[:80], alone.images)
+    assert torch.equal(shared.labels, alone.labels)
 
 
 @pytest.mark.parametrize(

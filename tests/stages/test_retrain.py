@@ -23,11 +23,12 @@ from podium.errors import InputError, PodiumError, RefusedError
 from podium.images.dataset import open_split, write_json
 from podium.locks import locked
 from podium.params import Params, TrackingParams
+from podium.profiling.measure import measure
 from podium.retraining.retrain import retrain
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import histories
 from podium.training import checkpoint
-from podium.training.batches import Batches
+from podium.training.batches import Batches, Mapped
 from podium.training.trained import TrainedModel
 from stages.running import Project, end_group, until
 
@@ -168,6 +169,23 @@ def test_retraining_on_several_devices_says_that_it_does_not_compile(
     _retrain(_changed(_changed(here, "retrain", compile=compiled, profile_steps=0), "runtime", devices=2))
     note = "retrain: retrain.compile: left out on 2 devices; it goes with runtime.devices: 1"
     assert (note in capsys.readouterr().out) == compiled
+
+
+@pytest.mark.usefixtures("_ranks")
+@pytest.mark.parametrize(("devices", "kind"), [(1, torch.Tensor), (2, Mapped)])
+def test_process_that_does_not_train_itself_leaves_the_images_in_their_maps(
+    here: Params, monkeypatch: pytest.MonkeyPatch, devices: int, kind: type
+) -> None:
+    held: list[Any] = []
+
+    def remember(recipe: Any, images: Any, data: Batches, *others: Any) -> Any:
+        held.append(data.images)
+        return measure(recipe, images, data, *others)
+
+    monkeypatch.setattr("podium.retraining.retrain.measure", remember)
+    _retrain(_changed(here, "runtime", devices=devices))
+    assert [type(images) for images in held] == [kind]
+    assert "2 steps of 16 images on cpu" in (paths.RETRAINED / "profile.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

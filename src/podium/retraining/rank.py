@@ -47,7 +47,8 @@ def rank(config: dict[str, Any]) -> None:
     where = get_device() if job.cuda else torch.device("cpu")
     info, train, val = received(job.images)
     with read_only_arrays():
-        data = Batches.of([train, val], where)
+        # All ranks may be on this node: how many are is not known here.
+        data = Batches.of([train, val], where, sharers=dist.get_world_size())
     channels, height, width = info.shape
     images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)

@@ -54,7 +54,9 @@ def _alone(
     out: Path,
 ) -> TrainedModel:
     """The retraining called `name` from its run and checkpoint, whatever they are by now, to its end."""
-    data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
+    splits = [open_split(prepared / "train"), open_split(prepared / "val")]
+    # Where others train, this process counts the images and profiles a few batches: memory is the ranks'.
+    data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
     tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
     tracked = RetrainRun.open(params.tracking, name, tags, recipe)
     images = _images(info)

@@ -52,14 +52,18 @@ class Batches:
     """(N,) int64, on the device."""
 
     @staticmethod
-    def of(splits: Sequence[Split], device: torch.device) -> "Batches":
-        """The images of `splits`, one after the other, for `device`."""
+    def of(splits: Sequence[Split], device: torch.device, sharers: int = 1) -> "Batches":
+        """The images of `splits`, one after the other, for `device`, where at most `sharers` processes do the same."""
         parts = [torch.from_numpy(split.images) for split in splits]
-        labels = torch.cat([torch.from_numpy(split.labels) for split in splits]).to(device)
-        if not fits(sum(part.numel() for part in parts), device):
-            return Batches(Mapped(parts, device), labels)
+        if not fits(sum(part.numel() for part in parts), device, sharers):
+            return Batches.mapped(splits, device)
         together = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return Batches(together.to(device), labels)
+        return Batches(together.to(device), _labels(splits, device))
+
+    @staticmethod
+    def mapped(splits: Sequence[Split], device: torch.device) -> "Batches":
+        """The same images, whether they fit or not left in their memory maps: for a process that reads few of them."""
+        return Batches(Mapped([torch.from_numpy(split.images) for split in splits], device), _labels(splits, device))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,9 +87,13 @@ class Batches:
                 yield images, self.labels[rows]
 
 
-def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of images may lie on `device`."""
-    return size <= SHARE * memory(device)
+def _labels(splits: Sequence[Split], device: torch.device) -> Tensor:
+    return torch.cat([torch.from_numpy(split.labels) for split in splits]).to(device)
+
+
+def fits(size: int, device: torch.device, sharers: int) -> bool:
+    """Whether `size` bytes of images may lie on `device` for each of `sharers` processes; of a GPU each has its own."""
+    return size * (sharers if device.type == "cpu" else 1) <= SHARE * memory(device)
 
 
 def bounds(count: int, size: int) -> list[int]:
