@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.errors import InputError
+from podium.errors import InputError, RefusedError
 from podium.images.dataset import write_json
 from podium.lineage import ancestry, origin, workspace
 from podium.registry import versions
@@ -104,3 +104,11 @@ def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: version
         "parameters",
         "environment",
     ]
+
+
+def test_origin_that_was_changed_is_refused(fresh: Project, version: versions.Version) -> None:
+    stored = Path(fresh.tracking.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
+    patch = stored / version.tags["lineage"] / origin.PATCH
+    patch.write_text("+ run something else\n", encoding="utf-8")
+    with pytest.raises(RefusedError, match="is not what was kept when it was registered"):
+        ancestry.kept_files(fresh.tracking, version)

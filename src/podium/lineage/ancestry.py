@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from podium.errors import InputError
+from podium.errors import InputError, RefusedError
 from podium.lineage import origin
 from podium.registry import versions
 from podium.registry.versions import Version
@@ -80,13 +80,20 @@ def made_from(tracking: Tracking, name: str, data: str) -> list[Version]:
 
 
 def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
-    """What `podium.lineage.origin` kept with the version's run, by name; empty where nothing was or it is gone."""
-    place = version.tags.get("lineage")
+    """What `podium.lineage.origin` kept with the version's run, by name; empty where nothing was or it is gone.
+
+    Raises RefusedError where it is not what was kept: `podium reproduce` runs what is in it.
+    """
+    place = version.tags.get(versions.LINEAGE)
     if not place:
         return {}
     try:
         with tempfile.TemporaryDirectory(prefix="podium-") as folder:
             files = Path(tracking.client.download_artifacts(version.run_id, place, folder))
+            if version.tags.get(versions.LINEAGE_DIGEST) != versions.folder_digest(files):
+                raise RefusedError(
+                    f"what {version} was made from ({place} of its run) is not what was kept when it was registered"
+                )
             return {path.name: path.read_text(encoding="utf-8") for path in sorted(files.iterdir())}
     except (MlflowException, OSError):
         return {}

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -30,6 +31,7 @@ from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
 
 NEEDED = ("data/prepared", "data/selected")
+COMMIT = re.compile(r"[0-9a-f]{40,64}")
 TOLERANCE = 0.02
 """Of a probability, for a version trained on a GPU: its sums have no fixed order, and small differences grow over the
 epochs. It could not be measured on a GPU when it was written."""
@@ -76,6 +78,8 @@ def reproduce(tracking: Tracking, version: Version, root: Path) -> Reproduced:
 def _check_out(root: Path, version: Version, kept: dict[str, str], copy: Path) -> None:
     """The version's commit with its uncommitted changes in `copy`, and the parameters that it had."""
     commit = version.tags.get("git_commit", "unknown")
+    if not COMMIT.fullmatch(commit):
+        raise InputError(f"{version} can't be made again: it was registered outside of a git checkout")
     done = subprocess.run(["git", "archive", "--format=tar", commit], cwd=root, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()

@@ -97,7 +97,8 @@ def _info(patient: Patient, splits: list[Written], mean: list[float], std: list[
     digest = hashlib.sha256("\n".join(split.digest for split in splits).encode()).hexdigest()
     counts = {split.name: split.counts for split in splits}
     shape, how = list(splits[0].shape), patient.spec.to_dict()
-    return DatasetInfo(patient.report.source, list(patient.classes), shape, counts, mean, std, digest, how)
+    sealed = next(split.digest for split in splits if split.name == "test")
+    return DatasetInfo(patient.report.source, list(patient.classes), shape, counts, mean, std, digest, how, sealed)
 
 
 def _beside(folder: Path, what: str) -> Path:
