@@ -18,12 +18,10 @@ import PIL
 from numpy.typing import NDArray
 
 from podium.images import decode
-from podium.images.decode import Decoded, Preprocess
+from podium.images.decode import THUMB, Decoded, Preprocess
 from podium.ingest.rows import RowFile
 from podium.locks import locked
 
-THUMB = 32
-"""Side of the grey thumbs among which near-duplicates are looked for."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
     " frames INTEGER) WITHOUT ROWID"
