@@ -1,9 +1,8 @@
 """A set of images from its source to its report: decoded, examined and divided, with nothing written but the store."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from podium.images.splitting import NAMES, Division, divide, fingerprints
 from podium.ingest import reading
 from podium.ingest.rows import Gathered
 from podium.ingest.spec import check_sizes, preprocess_of
-from podium.ingest.store import Store, kept
+from podium.ingest.store import Store, kept, passing
 from podium.params import DoctorParams, PrepareParams
 from podium.sources.items import Reject, Source
 
@@ -79,16 +78,10 @@ def examined(params: PrepareParams, doctor: DoctorParams, decoded: Path) -> Iter
         yield _patient(source, subject, seen, params, spec, store)
 
 
-@contextmanager
-def _store(source: Source, spec: Preprocess, decoded: Path) -> Iterator[Store]:
+def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextManager[Store]:
     """The kept store for files; one for the time being for what is not a file and so has no digest."""
-    if any(isinstance(item.content, Path) for item in source.items):
-        with kept(decoded, spec) as store:
-            yield store
-        return
-    decoded.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=decoded) as folder, closing(Store(Path(folder), spec)) as store:
-        yield store
+    files = any(isinstance(item.content, Path) for item in source.items)
+    return kept(decoded, spec) if files else passing(decoded, spec)
 
 
 def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64]) -> Subject:
