@@ -79,6 +79,20 @@ def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
     assert _podium("sync", "--check") == 0
 
 
+def test_sync_leaves_the_run_of_a_retraining_that_is_at_work_alone(here: TrackingParams) -> None:
+    tracking = connect(here)
+    tags = {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain", STUDY_TAG: "search-1234"}  # it names its search
+    run_id = find_or_create(tracking, "retrain", tags)
+    tracking.client.update_run(run_id, status="RUNNING")
+    with locked(paths.lock("retrain-12")):
+        for repair in (False, True):
+            with pytest.raises(RefusedError, match="the retraining is already under way: process "):
+                sync_all(here, repair=repair)
+        assert tracking.client.get_run(run_id).info.status == "RUNNING"
+    assert [len(lines) for lines in sync_all(here, repair=True).values()] == [0, 1]
+    assert tracking.client.get_run(run_id).info.status == "KILLED"
+
+
 def test_sync_while_the_search_runs_is_refused_with_its_holder(here: TrackingParams) -> None:
     with (
         locked(paths.mlruns() / "locks" / "search-1234.lock"),

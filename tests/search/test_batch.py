@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def test_free_running_search_depends_on_the_number_of_workers(tmp_path: Path) ->
     assert one != four
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_search_killed_in_a_batch_is_the_same_search(tmp_path: Path, workers: int) -> None:
-    params = _params(n_trials=9)
+@pytest.mark.parametrize(("workers", "pruner"), [(1, "median"), (2, "median"), (2, "halving")])
+def test_search_killed_in_a_batch_is_the_same_search(tmp_path: Path, workers: int, pruner: str) -> None:
+    params = _params(n_trials=9, pruner=pruner)
     undisturbed = _table(_run(tmp_path / "undisturbed", workers, params))
     for at in range(1, 30, 3):
         reports = 0
@@ -124,6 +125,25 @@ def test_failures_end_the_search_when_their_batch_has_ended(tmp_path: Path) -> N
     with pytest.raises(PodiumError, match="the last 5 trials all failed .*trial 0"):
         _run(tmp_path, 2, params, fails)
     assert states(open_study(open_storage(tmp_path / "optuna.journal"), "search", params, {})) == ["FAIL"] * 5
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "expected"),
+    [
+        (finishes, "", ["FAIL"] * 5 + ["COMPLETE"] * 7),
+        (fails, "the last 10 trials all failed", ["FAIL"] * 10),
+    ],
+    ids=["mended", "not mended"],
+)
+def test_search_that_ended_on_failures_tries_a_batch_when_it_is_run_again(
+    tmp_path: Path, script: Any, said: str, expected: list[str]
+) -> None:
+    params = _params(n_trials=12, batch=5, max_failures=2)
+    with pytest.raises(PodiumError, match="the last 5 trials all failed"):
+        _run(tmp_path, 2, params, fails)
+    with pytest.raises(PodiumError, match=said) if said else nullcontext():
+        _run(tmp_path, 2, params, script)
+    assert states(open_study(open_storage(tmp_path / "optuna.journal"), "search", params, {})) == expected
 
 
 def test_first_of_batch_counts_the_studys_own_trials() -> None:

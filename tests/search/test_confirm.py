@@ -16,6 +16,7 @@ from podium.search.study import open_storage
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
 from podium.training.seeds import derive
+from search.scripted import states
 
 A, B, C = ({"train.epochs": epochs} for epochs in (1, 2, 3))
 
@@ -105,6 +106,17 @@ def test_confirmation_without_any_run_says_why() -> None:
         _choose({0: [None], 1: [None]})
 
 
+def test_run_that_was_tried_again_counts_as_it_ended_last() -> None:
+    study = _study({0: [None, 0.7, None], 1: [0.5]})
+    for seed, value in ((2, None), (0, 0.9)):
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        study.add_trial(create_trial(state=state, value=value, user_attrs={"rank": 0, "seed": seed}))
+    candidates = [{"trial": rank, "recipe": A, "value": 0.9} for rank in range(2)]
+    chosen = choose(study, candidates, {"study": "search-1", "metric": "accuracy", "recipe": A, "whole": {}})
+    assert (chosen["values"], chosen["seeds"]) == ([0.9, 0.7], [0, 1])
+    assert [entry["failed"] for entry in chosen["candidates"]] == [1, 0]
+
+
 @pytest.mark.parametrize("missing", ["best.json", "ranking.json"])
 def test_confirmation_without_a_search_names_the_stage_to_run(tmp_path: Path, missing: str) -> None:
     for name in {"best.json", "ranking.json"} - {missing}:
@@ -125,6 +137,13 @@ def searched(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPa
 
 def _confirm(params: Params, folder: Path) -> dict[str, Any]:
     return confirm(params, folder / "prepared", folder / "search", folder / "selected")
+
+
+def _confirmed(folder: Path) -> optuna.Study:
+    """The confirmation's study."""
+    storage = open_storage(folder / "mlruns" / "optuna.journal")
+    (name,) = (name for name in optuna.get_all_study_names(storage) if name.startswith("confirm"))
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def test_best_configurations_are_run_again_on_fresh_seeds(searched: Params, tmp_path: Path) -> None:
@@ -186,10 +205,64 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     assert (chosen["inflation"] is None) == (whole == "true")
     assert (chosen["temperature"] == 1.0) == (whole == "false")
     assert ("select.calibrate: the probabilities stay as they are" in capsys.readouterr().out) == (whole == "false")
-    storage = open_storage(tmp_path / "mlruns" / "optuna.journal")
-    (name,) = (name for name in optuna.get_all_study_names(storage) if name.startswith("confirm"))
-    confirmed = optuna.load_study(study_name=name, storage=storage).trials
-    assert {t.user_attrs["recipe"]["train.epochs"] for t in confirmed} == {epochs}
+    assert {t.user_attrs["recipe"]["train.epochs"] for t in _confirmed(tmp_path).trials} == {epochs}
+
+
+def test_confirmation_of_which_all_failed_is_run_again_once_that_is_mended(searched: Params, tmp_path: Path) -> None:
+    images = tmp_path / "prepared" / "val" / "images.npy"
+    away = images.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(
+            PodiumError, match=r"could be run again .*images.npy.*\. Mend that and run `dvc repro`: "
+        ) as e:
+            _confirm(searched, tmp_path)
+        assert "max_failures" not in str(e.value)
+    away.rename(images)
+    chosen = _confirm(searched, tmp_path)
+    assert [(len(entry["values"]), entry["failed"]) for entry in chosen["candidates"]] == [(2, 0), (2, 0)]
+    assert states(_confirmed(tmp_path)) == ["FAIL"] * 8 + ["COMPLETE"] * 4
+    again = _confirm(searched, tmp_path)
+    assert again == chosen
+    assert len(_confirmed(tmp_path).trials) == 12
+
+
+def test_run_that_failed_is_tried_again_when_the_confirmation_is_run_again(
+    searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def breaks(*arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError("no space left")
+        return 1.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("podium.search.work.temperature_of", breaks)
+        first = _confirm(searched, tmp_path)
+    assert [entry["failed"] for entry in first["candidates"]] == [1, 0]
+    second = _confirm(searched, tmp_path)
+    assert [entry["failed"] for entry in second["candidates"]] == [0, 0]
+    assert second["candidates"][0]["values"][0] == first["candidates"][0]["values"][0]
+    assert states(_confirmed(tmp_path)) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_run_that_diverged_is_not_tried_again(
+    searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("podium.training.fit.learning_rate", lambda params, step, total: float("nan"))
+        with pytest.raises(PodiumError, match=r"became nan in epoch 1.* Every try ends so: raise select.top_k"):
+            _confirm(searched, tmp_path)
+    with pytest.raises(PodiumError, match="became nan in epoch 1"):
+        _confirm(searched, tmp_path)
+    assert states(_confirmed(tmp_path)) == ["FAIL"] * 4
+
+
+def test_confirmation_has_no_time_limit_of_the_searchs(searched: Params, tmp_path: Path) -> None:
+    hasty = searched.search.model_copy(update={"trial_timeout": 1e-9})
+    chosen = _confirm(searched.model_copy(update={"search": hasty}), tmp_path)
+    assert [entry["failed"] for entry in chosen["candidates"]] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,24 @@ def test_pruned_trial_is_stopped_by_the_answer(scene: Scene) -> None:
     assert scene.study(params).trials[2].value == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_pruned_trial_whose_worker_is_lost_before_it_hears_of_it_is_pruned_again(scene: Scene, pruner: str) -> None:
+    def script(task: Task) -> Script:
+        training = finishes(task, value=1.0 - 0.2 * task.number)
+        event = next(training)
+        while True:
+            answer = yield event
+            if not answer and task.attempt == 1:
+                yield Lost(task.number, task.attempt, "its worker was killed by SIGKILL")
+            event = training.send(answer)
+
+    params = search_params(n_trials=4, pruner=pruner, pruner_startup=2, pruner_warmup=1, pruner_factor=2)
+    _, pool, _ = scene.run(script, params)
+    lost = [number for number, attempt in pool.submitted if attempt == 2]
+    assert lost
+    assert [trial.number for trial in scene.study(params).trials if trial.state.name == "PRUNED"] == lost
+
+
 def test_last_epoch_is_never_pruned(scene: Scene) -> None:
     params = search_params(n_trials=4, pruner="median", pruner_startup=2, pruner_warmup=2)
     scene.run(lambda task: finishes(task, value=1.0 - 0.2 * task.number), params)

@@ -111,7 +111,7 @@ def test_killed_search_is_the_same_search(tmp_path: Path, checkpoints: bool) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [True, False])
-@pytest.mark.parametrize("pruner", ["none", "median"])
+@pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband"])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_search_killed_before_any_write_is_the_same_search(
     tmp_path: Path, pruner: str, sampler: str, checkpoints: bool

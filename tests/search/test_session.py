@@ -72,6 +72,25 @@ def test_given_trials_are_all_run_whenever_the_driver_was_killed(
     assert ran == [(0, 0, 1), (0, 1, 1), (1, 0, 2), (1, 1, 2)]
 
 
+@pytest.mark.parametrize("written", [0, 3])
+@pytest.mark.parametrize("started", [0, 1])
+def test_trials_that_failed_are_all_tried_again_whenever_the_driver_was_killed(
+    tmp_path: Path, prepared: Path, store: TrackingParams, started: int, written: int
+) -> None:
+    params = tiny.params(store)
+    plan = _plan(params, tries_again=True)
+    _run(plan, tmp_path / "nowhere", params)
+    study = _study(plan)
+    assert states(study) == ["FAIL"] * 4
+    session._enqueue(study, _plan(params, tries_again=True, enqueued=plan.enqueued[:written]))
+    for _ in range(started if written else 0):
+        study.ask()
+    study = _run(plan, prepared, params)
+    assert states(study) == ["FAIL"] * 4 + ["COMPLETE"] * 4
+    assert [(t.user_attrs["rank"], t.user_attrs["seed"]) for t in study.trials[4:]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert differences(connect(store), study) == []
+
+
 def test_given_trials_have_their_own_names_below_the_searchs_parent(prepared: Path, store: TrackingParams) -> None:
     params = tiny.params(store)
     study, parent = session.run(_plan(params), prepared, params.runtime, params.tracking)

@@ -117,6 +117,7 @@ def test_timeout_fails_the_trial_and_names_itself(material: Material, tmp_path: 
     ended = run_trial(_task(tmp_path, timeout=1e-9), material, _yes)
     assert ended.how == "failed"
     assert ended.reason == "search.trial_timeout: 1e-09 s passed in epoch 1"
+    assert not ended.diverged
 
 
 def test_timeout_counts_what_the_trial_took_before(material: Material, tmp_path: Path) -> None:
@@ -140,6 +141,7 @@ def test_diverged_trial_fails_with_the_reason_and_what_it_had(
     ended = run_trial(_task(tmp_path), material, _yes)
     assert ended.how == "failed"
     assert ended.reason.startswith("train_loss became nan in epoch 2")
+    assert ended.diverged
     assert [epoch["epoch"] for epoch in ended.history] == [1]
     assert ended.trace == ""
 

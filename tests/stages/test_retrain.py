@@ -1,11 +1,16 @@
 import csv
+import fcntl
 import json
 import os
 import random
 import shutil
 import signal
+import socket
+import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +19,9 @@ from mlflow.entities import Run
 
 import tiny
 from podium import paths
-from podium.errors import InputError, PodiumError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.images.dataset import write_json
+from podium.locks import locked
 from podium.params import Params, TrackingParams
 from podium.retraining.retrain import retrain
 from podium.tracking.store import connect
@@ -135,6 +141,45 @@ def test_torn_checkpoint_starts_the_retraining_again_and_says_so(
     assert _retrain(here).weights_digest == whole.weights_digest
     assert "retrain starts again: " in capsys.readouterr().out
     assert not path.exists()
+
+
+def test_retraining_that_waited_for_an_orphan_goes_on_from_what_it_left(
+    here: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *args, **kwargs: None)  # the checkpoint stays, as after a kill
+        whole = _retrain(here)
+    (path,) = (paths.mlruns() / "checkpoints").iterdir()
+    content = path.read_bytes()
+    path.unlink()
+    orphan = ExitStack()
+    file = orphan.enter_context(paths.lock(path.stem).open("w"))
+    fcntl.flock(file, fcntl.LOCK_EX)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    file.write(json.dumps({"pid": 1, "host": socket.gethostname(), "since": "then", "dvc": dead.pid}))
+    file.flush()
+
+    def ends(seconds: float) -> None:
+        assert _run_of(here.tracking).info.status == "FINISHED"  # whoever waits has not opened it
+        path.write_bytes(content)
+        orphan.close()
+
+    monkeypatch.setattr("podium.locks.time", SimpleNamespace(monotonic=time.monotonic, ctime=time.ctime, sleep=ends))
+    capsys.readouterr()
+    assert _retrain(here) == whole
+    assert "retrain goes on from epoch 4, step 0" in capsys.readouterr().out
+    assert not path.exists()
+
+
+def test_second_retraining_at_the_same_time_is_refused_and_touches_nothing(here: Params) -> None:
+    _retrain(here)
+    (path,) = paths.lock("").parent.glob("retrain-*.lock")
+    (paths.RETRAINED / "model.json").unlink()
+    with locked(path), pytest.raises(RefusedError, match=r"the retraining is already under way: process \d+ on "):
+        _retrain(here)
+    assert _run_of(here.tracking).info.status == "FINISHED"
+    assert not (paths.RETRAINED / "model.json").exists()
 
 
 def test_diverged_retraining_is_a_failed_run_and_an_error(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from podium import paths
 from podium.closure import code_digest
 from podium.errors import InputError
 from podium.images.dataset import DatasetInfo, open_split
+from podium.locks import locked
 from podium.networks.weights import digests
 from podium.params import Params
 from podium.profiling.measure import measure
@@ -35,9 +36,25 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     place = said(where, recipe, params.runtime)
     print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
     info = DatasetInfo.read(prepared)
-    data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
     facts = _facts(chosen, recipe, info, params.retrain.seed, where)
     name = name_of("retrain", facts)
+    with locked(paths.lock(name), purpose="the retraining"):  # one that waits goes on from what the holder leaves
+        return _alone(chosen, recipe, info, facts, where, name, params, prepared, out)
+
+
+def _alone(
+    chosen: dict[str, Any],
+    recipe: Recipe,
+    info: DatasetInfo,
+    facts: dict[str, Any],
+    where: torch.device,
+    name: str,
+    params: Params,
+    prepared: Path,
+    out: Path,
+) -> TrainedModel:
+    """The retraining called `name` from its run and checkpoint, whatever they are by now, to its end."""
+    data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
     tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
     tracked = RetrainRun.open(params.tracking, name, tags, recipe)
     images = _images(info)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from podium import cluster, paths
+from podium import cluster
 from podium.errors import InterruptedSearchError, PodiumError
-from podium.locks import locked
 from podium.params import Params
 from podium.retraining.keeping import Keeper, Lines
 from podium.signals import stop_signals
@@ -20,7 +19,10 @@ from podium.training.fit import DivergedError, TrainingRun
 def train(
     run: TrainingRun, data: Batches, prepared: Path, path: Path, name: str, params: Params, tracked: RetrainRun
 ) -> dict[str, float]:
-    """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps."""
+    """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps.
+
+    The caller holds the lock of `name`: nobody else writes the checkpoint.
+    """
     try:
         state = checkpoint.load(path, name)
     except checkpoint.TornCheckpointError as error:
@@ -32,7 +34,6 @@ def train(
     epochs, first = run.recipe.train.epochs, run.epoch
     line = Lines()
     with (
-        locked(paths.lock(name), purpose="the retraining"),
         stop_signals() as received,
         tqdm(total=epochs, initial=run.epoch, desc="retrain", unit="epoch", disable=None) as bar,
     ):

@@ -58,11 +58,14 @@ class BatchDriver(Driver):
         super().__init__(*arguments, **named)
         self._batch: list[Live] = []
         """Trials that were asked for and have no worker yet."""
+        self._begun = False
+        """Whether this session has had a batch: what earlier ones ended on may be mended."""
 
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
         if not self.live and not self._batch:
-            super()._end_when_nothing_works()
-            self._batch = self._next_batch(unfinished)
+            if self._begun:
+                super()._end_when_nothing_works()
+            self._batch, self._begun = self._next_batch(unfinished), True
         while len(self.live) < self.pool.capacity and self._batch:
             self._submit(self._batch.pop(0))
 
@@ -81,10 +84,9 @@ class BatchDriver(Driver):
     def _is_filled(self) -> bool:
         return len(started(self.study.get_trials(deepcopy=False))) % self.params.batch == 0
 
-    def _is_pruned(self, live: Live) -> bool:
-        trials = self.study.get_trials(deepcopy=False)
-        before = first_of_batch(trials, live.task.number, self.params.batch)
-        return bool(self.study.pruner.prune(Earlier(self.study, before), self._frozen(live)))  # type: ignore[arg-type]
+    def _compared(self, study: optuna.Study, number: int) -> optuna.Study:
+        before = first_of_batch(study.get_trials(deepcopy=False), number, self.params.batch)
+        return Earlier(study, before)  # type: ignore[return-value]
 
     def _end_when_nothing_works(self) -> None:
         """Not before the batch has ended: which of its trials failed first is chance."""

@@ -10,7 +10,7 @@ from statistics import fmean, geometric_mean, stdev
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from podium.closure import code_digest
 from podium.errors import InputError, PodiumError
@@ -72,8 +72,7 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
     tried = [entry | {"rank": rank} | _fresh(study, rank) for rank, entry in enumerate(candidates)]
     confirmed = [entry for entry in tried if entry["values"]]
     if not confirmed:
-        reasons = {t.user_attrs.get("reason", "") for t in study.get_trials(deepcopy=False)}
-        raise PodiumError(f"no candidate could be run again on a fresh seed: {'; '.join(sorted(reasons))}")
+        raise PodiumError(_why_none(study))
     first = tried[0]
     alike = first["recipe"] == best["recipe"]
     chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
@@ -87,9 +86,25 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
     }
 
 
+def _newest(study: optuna.Study) -> list[FrozenTrial]:
+    """One run of each candidate and seed, in the order of the plan: the last, where one was tried again."""
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda t: t.number)
+    return list({(t.user_attrs["rank"], t.user_attrs["seed"]): t for t in trials}.values())
+
+
+def _why_none(study: optuna.Study) -> str:
+    """What is said where no run completed."""
+    runs = _newest(study)
+    reasons = "; ".join(sorted({t.user_attrs.get("reason", "no reason was recorded") for t in runs}))
+    remedy = "Mend that and run `dvc repro`: what failed is then tried again"
+    if all(t.user_attrs.get("diverged") for t in runs):
+        remedy = "Every try ends so: raise select.top_k for other candidates, or narrow search.space"
+    return f"no candidate could be run again on a fresh seed: {reasons}. {remedy}"
+
+
 def _fresh(study: optuna.Study, rank: int) -> dict[str, Any]:
     """The fresh runs of the candidate of `rank`, as far as they completed."""
-    runs = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("rank") == rank]
+    runs = [t for t in _newest(study) if t.user_attrs["rank"] == rank]
     done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
     values = [float(t.value) for t in done if t.value is not None]
     temperatures = [t.user_attrs["temperature"] for t in done if "temperature" in t.user_attrs]
@@ -133,11 +148,12 @@ def _plan(
             "sampler": "random",
             "timeout": None,
             "plateau": None,
-            "max_failures": len(trials),
+            "trial_timeout": None,  # it is a trial's, at search.fraction; and the clock is not to decide what is chosen
+            "max_failures": len(trials) + 1,  # never: the runs are few, and `choose` says why none completed
         }
     )
     parent = Parent(best["study"], {}, owned=False)
-    return session.Plan(name_of("confirm", facts), facts, params, Recipe(), parent, "select", trials)
+    return session.Plan(name_of("confirm", facts), facts, params, Recipe(), parent, "select", trials, tries_again=True)
 
 
 def _recipe(entry: dict[str, Any]) -> Recipe:

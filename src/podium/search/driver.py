@@ -19,6 +19,7 @@ from podium.search.budget import Budget
 from podium.search.live import Live, Watcher
 from podium.search.messages import Ended, Lost, Report, Task
 from podium.search.pool import Pool
+from podium.search.rungs import unjudged
 from podium.search.space import suggest
 from podium.sections.recipe import Recipe
 from podium.training.seeds import derive
@@ -84,9 +85,9 @@ class Driver:
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
         """Give every free worker a trial: first those that were left running, then new ones."""
         while len(self.live) < self.pool.capacity and unfinished:
-            self._take_up(unfinished.pop(0))
+            self._submit(self._left_running(unfinished.pop(0)))
         while len(self.live) < self.pool.capacity and not self._spent():
-            self._start(studies.ask(self.study, self.params))
+            self._submit(self._prepare(studies.ask(self.study, self.params)))
 
     def seconds(self) -> float:
         """The search's time over all sessions."""
@@ -94,9 +95,6 @@ class Driver:
 
     def _spent(self) -> str:
         return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.seconds())
-
-    def _start(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> None:
-        self._submit(self._prepare(trial, reported))
 
     def _submit(self, live: Live) -> None:
         self.live[live.task.number] = live
@@ -106,17 +104,9 @@ class Driver:
         """`trial` with its configuration, ready for a worker."""
         number = trial.number
         recipe, seed = self._configuration(trial)
-        path = self.checkpoints / f"{number:06d}.ckpt"
-        task = Task(
-            number,
-            1,
-            seed,
-            recipe.model_dump(),
-            str(path),
-            self.runtime.checkpoint_seconds,
-            self.params.trial_timeout,
-            trial.user_attrs.get("calibrate", False),
-        )
+        path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
+        every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
+        task = Task(number, 1, seed, recipe.model_dump(), str(path), every, limit, calibrate)
         return Live(trial, task, reported)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
@@ -129,9 +119,6 @@ class Driver:
         trial.set_user_attr("seed", seed)
         trial.set_user_attr("recipe", recipe.flat())
         return recipe, seed
-
-    def _take_up(self, frozen: FrozenTrial) -> None:
-        self._submit(self._left_running(frozen))
 
     def _left_running(self, frozen: FrozenTrial) -> Live:
         self._note(f"trial {frozen.number} was left running and goes on")
@@ -170,7 +157,12 @@ class Driver:
         return not out_of_time and not self._is_pruned(live)
 
     def _is_pruned(self, live: Live) -> bool:
-        return live.trial.should_prune()
+        study, trial = unjudged(self.study, self._frozen(live), live.reported)
+        return bool(study.pruner.prune(self._compared(study, trial.number), trial))
+
+    def _compared(self, study: optuna.Study, number: int) -> optuna.Study:
+        """What of `study` trial `number` is compared with."""
+        return study
 
     def _end(self, live: Live, ended: Ended) -> None:
         for line in ended.notes:
@@ -179,6 +171,8 @@ class Driver:
         if ended.how == "interrupted":
             self._restart(live, Lost(ended.number, ended.attempt, "its worker was told to stop"))
         elif ended.how == "failed":
+            if ended.diverged:
+                live.trial.set_user_attr("diverged", True)
             self._fail(live, ended.reason, ended.trace)
         elif ended.how == "stopped":
             self._tell(live, TrialState.PRUNED)

@@ -50,6 +50,8 @@ class Ended:
     notes: list[str] = field(default_factory=list)
     temperature: float | None = None
     """What its logits are to be divided by, of a finished trial that was asked."""
+    diverged: bool = False
+    """Whether it failed by its own configuration and seed: so it would again."""
 
 
 @dataclass(frozen=True)

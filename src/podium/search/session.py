@@ -1,12 +1,12 @@
 """One session of a search: workers, study, mirror, progress and signals around a driver."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from podium import cluster, paths
 from podium.errors import InterruptedSearchError
@@ -40,6 +40,8 @@ class Plan:
     """(parameters, attributes) of trials to run before any that the sampler proposes."""
     inherits: bool = False
     """Whether a new study begins with the trials of earlier ones that are valid in it."""
+    tries_again: bool = False
+    """Whether trials that failed in an earlier session count as absent: see `_to_try_again`."""
 
 
 def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingParams) -> tuple[optuna.Study, str]:
@@ -54,7 +56,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
         study = studies.open_study(kept, plan.name, plan.params, plan.facts)
         if plan.inherits and (sentence := inherit(study, kept, plan.params.space, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
-        _enqueue(study, plan)
+        plan = _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         interrupted = True
@@ -78,14 +80,26 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     return study, mirror.parent_run_id or ""
 
 
-def _enqueue(study: optuna.Study, plan: Plan) -> None:
-    """Enqueue what the study does not have yet: a driver may have been killed between two of them."""
+def _enqueue(study: optuna.Study, plan: Plan) -> Plan:
+    """Enqueue what the study does not have yet: a driver may have been killed between two of them.
+
+    Returns the plan with as much more room in its budget as there are trials that count as absent.
+    """
     trials = study.get_trials(deepcopy=False)
-    present = {t.user_attrs.get("planned") for t in trials if is_own(t)}
+    failed = _to_try_again(trials) if plan.tries_again else set()
+    present = {t.user_attrs.get("planned") for t in trials if is_own(t) and t.number not in failed}
     known = [t.params for t in trials if not is_own(t)]
     for index, (parameters, attributes) in enumerate(plan.enqueued):
         if index not in present and parameters not in known:
             study.enqueue_trial(parameters, {**attributes, "planned": index})
+    limits = {name: getattr(plan.params, name) + len(failed) for name in ("n_trials", "max_failures")}
+    return replace(plan, params=plan.params.model_copy(update=limits))
+
+
+def _to_try_again(trials: list[FrozenTrial]) -> set[int]:
+    """The numbers of failed ones whose cause may be mended by now, such as a full disk; a diverged one's never is."""
+    own = [t for t in trials if is_own(t) and t.state == TrialState.FAIL]
+    return {t.number for t in own if not t.user_attrs.get("diverged")}
 
 
 def _drive(

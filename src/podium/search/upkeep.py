@@ -51,16 +51,16 @@ def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair
     for study in studies(where):
         name = study.study_name
         with storage.alone(where, name):
-            found[name] = sync.abandoned(tracking, STUDY_TAG, name, repair=repair)
+            found[name] = sync.abandoned(tracking, "search", STUDY_TAG, name, repair=repair)
             if repair:
                 found[name] += sync.repair(tracking, study, _logger(tracking, study), thorough=True)
                 sync.end_open_runs(tracking, study)
-                sync.abandoned(tracking, STUDY_TAG, name, repair=True)  # the parent that the repair may have made
+                sync.abandoned(tracking, "search", STUDY_TAG, name, repair=True)  # a parent that the repair has made
             else:
                 found[name] += sync.differences(tracking, study)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with locked(lock, purpose="the retraining"):
-            if lines := sync.abandoned(tracking, RETRAIN_TAG, lock.stem, repair=repair):
+            if lines := sync.abandoned(tracking, "retrain", RETRAIN_TAG, lock.stem, repair=repair):
                 found[lock.stem] = lines
     return found
 

@@ -82,7 +82,8 @@ def run_trial(
     except PauseTrial:
         return Ended(task.number, task.attempt, "interrupted", history, notes=notes)
     except (DivergedError, TimeoutError) as error:
-        return Ended(task.number, task.attempt, "failed", history, str(error), notes=notes)
+        diverged = isinstance(error, DivergedError)
+        return Ended(task.number, task.attempt, "failed", history, str(error), notes=notes, diverged=diverged)
     except Exception as error:
         reason = _out_of_memory(error) or f"{type(error).__name__}: {error}"
         return Ended(task.number, task.attempt, "failed", history, reason, traceback.format_exc(), notes)

@@ -43,7 +43,7 @@ class SearchParams(BaseModel):
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
     """deterministic: trials of a batch; more workers than that stay idle."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of training after which a trial fails; null: no limit."""
+    """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
     fraction: dict[str, Value] = {}

@@ -63,9 +63,11 @@ def end_open_runs(tracking: Tracking, study: optuna.Study) -> None:
             tracking.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def abandoned(tracking: Tracking, tag: str, name: str, *, repair: bool) -> list[Difference]:
-    """Runs whose `tag` is `name` that are RUNNING although nobody is at work on them; `repair` sets them to KILLED."""
-    where = f"tags.`{tag}` = '{name}' and tags.`{KIND_TAG}` != 'trial' and attributes.status = 'RUNNING'"
+def abandoned(tracking: Tracking, kind: str, tag: str, name: str, *, repair: bool) -> list[Difference]:
+    """Runs of a `kind` whose `tag` is `name` that are RUNNING although nobody is at work on them; `repair` sets them
+    to KILLED. A retraining's run has its search's tag too: the kind says whose lock the caller has to hold.
+    """
+    where = f"tags.`{tag}` = '{name}' and tags.`{KIND_TAG}` = '{kind}' and attributes.status = 'RUNNING'"
     runs = tracking.client.search_runs([tracking.experiment_id], where)
     if repair:
         for run in runs:

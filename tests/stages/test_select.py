@@ -1,0 +1,52 @@
+"""A confirmation whose runs failed, which is mended and then killed while it tries again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from podium import paths
+from podium.params import TrackingParams
+from podium.search.upkeep import studies
+from search.scripted import states
+from stages.running import Project, end_group, until
+
+SEARCH = """n_trials: 2
+pruner: none
+space: {train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 60, high: 70}}"""
+OFTEN = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.05"
+
+
+def _searched(folder: Path, store: Path) -> Project:
+    project = Project(folder, store, tiny.params_yaml(TrackingParams(), SEARCH, OFTEN))
+    project.run("search")
+    return project
+
+
+def _chosen(project: Project) -> dict[str, Any]:
+    chosen: dict[str, Any] = json.loads((project.folder / paths.SELECTED / "config.json").read_text(encoding="utf-8"))
+    return chosen
+
+
+@pytest.mark.slow
+def test_confirmation_that_failed_and_was_killed_while_it_tried_again_is_the_undisturbed_one(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = _searched(tmp_path / "undisturbed", mlflow_template)
+    undisturbed.run("select")
+    project = _searched(tmp_path / "project", mlflow_template)
+    images = project.folder / paths.PREPARED / "val" / "images.npy"
+    away = images.rename(tmp_path / "away")
+    assert project.start("select").wait(120) == 1
+    assert "no candidate could be run again on a fresh seed: " in project.log("select")
+    away.rename(images)
+    process = project.start("select")
+    until(lambda: any((project.folder / "mlruns" / "checkpoints").glob("confirm-*/000005.ckpt")), process)
+    end_group(process)
+    project.run("select")
+    assert _chosen(project) == _chosen(undisturbed)
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    (study,) = (s for s in studies(paths.mlruns() / "optuna.journal") if s.study_name.startswith("confirm"))
+    assert states(study) == ["FAIL"] * 4 + ["COMPLETE"] * 4
