@@ -8,7 +8,7 @@ from typing import Any
 
 from podium import params
 from podium.errors import InputError, PodiumError
-from podium.lineage import origin
+from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
 from podium.registry import provenance, versions
 from podium.registry.versions import Version
@@ -49,7 +49,7 @@ def _code(version: Version, kept: dict[str, str], root: Path) -> Iterator[Differ
         yield Difference("commit", then[:12], now[:12])
     if origin.PATCH not in kept:
         yield Difference("uncommitted changes", NOT_KEPT, "")
-    elif (before := _changed(kept[origin.PATCH])) != (after := _changed(origin.uncommitted(root))):
+    elif (before := _changed(kept[origin.PATCH])) != (after := _changed(changes.uncommitted(root))):
         yield Difference("uncommitted changes", ", ".join(before) or "none", ", ".join(after) or "none")
 
 
