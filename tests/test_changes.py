@@ -1,5 +1,6 @@
 """The uncommitted changes as a patch: what is in it, what is named in it, and that nothing else is touched."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -141,9 +142,74 @@ def test_password_in_a_changed_file_is_masked(checkout: Path) -> None:
     assert "+a = 'postgresql://me:***@h/d'\n+b = '//h/d?passwd=***&x=1'\n" in patch
 
 
+def test_change_of_the_same_size_in_the_moment_of_the_commit_is_seen(checkout: Path) -> None:
+    index, moment = checkout.parent / ".git/index", (10**9, 10**9)
+    git(checkout, "config", "core.trustctime", "false")  # the only time that can't be set
+    os.utime(checkout / "code.py", moment)
+    git(checkout, "add", ".")
+    write(checkout / "code.py", b"2\n")
+    for path in (checkout / "code.py", index):
+        os.utime(path, moment)
+    assert list(changes.by_file(changes.uncommitted(checkout))) == ["code.py"]
+
+
 def test_patch_of_a_clean_tree_is_empty(checkout: Path) -> None:
     assert changes.uncommitted(checkout) == ""
 
 
 def test_patch_outside_of_a_checkout_is_empty(tmp_path: Path) -> None:
     assert changes.uncommitted(tmp_path) == ""
+
+
+@pytest.mark.parametrize("content", [b"K\xf6ln\n", b"one\r\ntwo\r\n", "K\u00f6ln\u2028\x85\n".encode()])
+def test_patch_of_a_file_of_any_encoding_makes_it_again(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    write(checkout / "code.py", content)
+    patch = changes.uncommitted(checkout)
+    assert list(changes.by_file(patch)) == ["code.py"]
+    again = tmp_path_factory.mktemp("again")
+    write(again / "code.py", b"1\n")
+    (again / "x.patch").write_bytes(changes.to_bytes(patch))
+    git(again, "apply", "x.patch")
+    assert (again / "code.py").read_bytes() == content
+
+
+def test_patch_says_that_git_failed(checkout: Path) -> None:
+    write(checkout.parent / ".git/index", b"no index")
+    (said,) = changes.left_out(changes.uncommitted(checkout))
+    assert said.startswith("changes left out, for git diff-files failed: ")
+
+
+def test_patch_of_a_checkout_without_a_commit_says_so(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    write(tmp_path / "src/code.py", b"1\n")
+    (said,) = changes.left_out(changes.uncommitted(tmp_path))
+    assert said.startswith("changes left out, for git diff-index failed: ")
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ("", []),
+        (f"{changes.NOT_KEPT}: .env\ndiff --git a/x b/x\n", []),
+        (f"{changes.LEFT_OUT}, for 3 bytes: x\n", ["changes left out, for 3 bytes: x"]),
+        ("# 2,000,001 characters of changes were left out\n", ["2,000,001 characters of changes were left out"]),
+        ("diff --git a/x b/x\n+++ b/x\n# changes left out\n", []),  # a line of a file would have a sign before it
+    ],
+)
+def test_what_a_patch_lacks_is_read_from_its_head(patch: str, said: list[str]) -> None:
+    assert changes.left_out(patch) == said
+
+
+def test_changes_are_told_apart_by_file(checkout: Path) -> None:
+    write(checkout / "src/a b.py", b"1\n")
+    write(checkout / "src/a c.py", b"diff --git a/x b/x\n")
+    write(checkout / "src/\u00e4.py", b"1\n")
+    patch = changes.uncommitted(checkout)
+    found = changes.by_file(patch)
+    assert list(found) == ["src/a b.py", "src/a c.py", "src/\u00e4.py"]
+    assert "+diff --git a/x b/x\n" in found["src/a c.py"]
+    shorter = patch.replace(f"index {'0' * 40}..", "index 0000000..")  # as git names contents where it is told nothing
+    assert shorter != patch
+    assert changes.by_file(shorter) == found

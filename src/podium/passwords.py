@@ -19,3 +19,8 @@ def holds_password(address: str) -> bool:
 def masked(text: str) -> str:
     """`text` with MASK in place of each password that stands within an address."""
     return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
+
+
+def was_masked(text: str) -> bool:
+    """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
+    return f":{MASK}@" in text or f"={MASK}" in text

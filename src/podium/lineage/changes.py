@@ -6,6 +6,7 @@ in an index and a store of objects of our own, so that neither what is staged no
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -47,6 +48,33 @@ def uncommitted(root: Path) -> str:
             return _comment(f"{LEFT_OUT}, for {error}")
 
 
+def left_out(patch: str) -> list[str]:
+    """What the text of a patch says was left out of it, a sentence each; empty where it is whole."""
+    head = re.split(r"^diff --git ", patch, maxsplit=1, flags=re.MULTILINE)[0]
+    comments = [line for line in head.split("\n") if line.startswith("# ") and not line.startswith(NOT_KEPT)]
+    return [line.removeprefix("# ") for line in comments]
+
+
+def by_file(patch: str) -> dict[str, str]:
+    """The change of each file in the text of a patch, without git's own names for the contents before and after."""
+    found = {}
+    for part in re.split(r"^diff --git ", patch, flags=re.MULTILINE)[1:]:
+        names, _, change = part.partition("\n")  # a/NAME b/NAME
+        name = _printable(names[: len(names) // 2].removeprefix("a/"))
+        found[name] = re.sub(r"^index [0-9a-f]+\.\.[0-9a-f]+", "index", change, count=1, flags=re.MULTILINE)
+    return found
+
+
+def to_text(content: bytes) -> str:
+    """`content` with each byte that is no UTF-8 as a surrogate, for a patch is of files of any encoding."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """What `to_text` made `text` of."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True)
 class _Git:
     """Git in `root`, with an index and objects of its own."""
@@ -59,7 +87,7 @@ class _Git:
         plain, index, store = _Git(root, {}), scratch / "index", scratch / "objects"
         store.mkdir()
         if (source := root / plain.run("rev-parse", "--git-path", "index").rstrip("\n")).is_file():
-            shutil.copyfile(source, index)
+            shutil.copy2(source, index)  # its time too: by it git doubts a file that changed just then
         objects = (root / plain.run("rev-parse", "--git-path", "objects").rstrip("\n")).resolve()
         known = [json.dumps(str(objects), ensure_ascii=False), os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES")]
         extra = {"GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": str(store)}
@@ -72,13 +100,13 @@ class _Git:
             ["git", *settings, command, *arguments],
             cwd=self.root,
             env=os.environ | self.extra,
-            input=_bytes(told),
+            input=to_bytes(told),
             capture_output=True,
             check=False,
         )
         if done.returncode:
-            raise _GitError(f"git {command} failed: {' '.join(_text(done.stderr).split())[-300:]}")
-        return _text(done.stdout)
+            raise _GitError(f"git {command} failed: {' '.join(to_text(done.stderr).split())[-300:]}")
+        return to_text(done.stdout)
 
     def names(self, *command: str) -> list[str]:
         """The files that git lists."""
@@ -103,15 +131,19 @@ def _patch(git: _Git, file: Path) -> str:
         text += _comment(f"{LEFT_OUT}, for more than {LARGEST_FILE:,} bytes each", large)
     if (size := file.stat().st_size) > LARGEST:
         return text + _comment(f"{LEFT_OUT}, for {size:,} bytes are more than {LARGEST:,}", files)
-    return text + _text(file.read_bytes())
+    return text + to_text(file.read_bytes())
 
 
 def _comment(what: str, names: list[str] | None = None) -> str:
     """A line that `git apply` passes over."""
-    shown = [name if name.isprintable() else json.dumps(name) for name in (names or [])[:NAMED]]
+    shown = [_printable(name) for name in (names or [])[:NAMED]]
     if names and len(names) > NAMED:
         shown.append(f"and {len(names) - NAMED:,} more")
     return f"{what}: {', '.join(shown)}\n" if shown else f"{what}\n"
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else json.dumps(name)
 
 
 def _is_checkout(root: Path) -> bool:
@@ -130,11 +162,3 @@ def _size(path: Path) -> int:
         return path.lstat().st_size
     except OSError:  # removed, which is a change too
         return 0
-
-
-def _text(content: bytes) -> str:
-    return content.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -12,14 +12,19 @@ ENVIRONMENT = "environment.txt"
 COPIED = ("params.yaml", "dvc.yaml", "dvc.lock")
 
 
-def write(folder: Path, root: Path = Path()) -> None:
-    """Write everything of the project in `root` to `folder`. Passwords within addresses are left out."""
+def write(folder: Path, root: Path = Path()) -> list[str]:
+    """Write everything of the project in `root` to `folder`. Passwords within addresses are left out.
+
+    Returns what else was left out of the uncommitted changes, a sentence each.
+    """
     for name in COPIED:
         if (root / name).is_file():
             text = (root / name).read_text(encoding="utf-8")
             (folder / name).write_text(masked(text), encoding="utf-8")
-    (folder / PATCH).write_bytes(changes.uncommitted(root).encode("utf-8", "surrogateescape"))
+    patch = changes.uncommitted(root)
+    (folder / PATCH).write_bytes(changes.to_bytes(patch))
     (folder / ENVIRONMENT).write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    return changes.left_out(patch)
 
 
 def environment() -> list[str]:
