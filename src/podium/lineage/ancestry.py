@@ -8,8 +8,13 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+<<<<<<< HEAD
 from podium.errors import InputError, RefusedError
 from podium.lineage import origin
+=======
+from podium.errors import InputError
+from podium.lineage import changes, origin
+>>>>>>> review-b
 from podium.registry import versions
 from podium.registry.versions import Version
 from podium.tracking.record import KIND_TAG, STUDY_TAG, TRIAL_TAG
@@ -90,11 +95,15 @@ def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
     try:
         with tempfile.TemporaryDirectory(prefix="podium-") as folder:
             files = Path(tracking.client.download_artifacts(version.run_id, place, folder))
+<<<<<<< HEAD
             if version.tags.get(versions.LINEAGE_DIGEST) != versions.folder_digest(files):
                 raise RefusedError(
                     f"what {version} was made from ({place} of its run) is not what was kept when it was registered"
                 )
             return {path.name: path.read_text(encoding="utf-8") for path in sorted(files.iterdir())}
+=======
+            return {path.name: changes.to_text(path.read_bytes()) for path in sorted(files.iterdir())}
+>>>>>>> review-b
     except (MlflowException, OSError):
         return {}
 
@@ -138,11 +147,12 @@ def _dvc(kept: dict[str, str]) -> dict[str, str]:
 
 
 def _code(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
-    changes = [line for line in kept.get(origin.PATCH, "").splitlines() if line.startswith("diff --git")]
+    patch = kept.get(origin.PATCH, "")
+    files, missing = changes.by_file(patch), changes.left_out(patch)
     facts = {"commit": tags.get("git_commit", "unknown")}
-    if changes:
-        facts |= {"uncommitted changes": f"{len(changes)} files ({tags.get('lineage')}/{origin.PATCH} of the run)"}
-    return facts
+    if files:
+        facts |= {"uncommitted changes": f"{len(files)} files ({tags.get('lineage')}/{origin.PATCH} of the run)"}
+    return facts | ({"but": "; ".join(missing)} if missing else {})
 
 
 def _environment(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +176,8 @@ def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -
     """Put what makes the version again among its run's artifacts; returns the tags that say where, and its digest."""
     place = f"lineage/{tags[versions.IDENTITY][:12]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        origin.write(Path(folder))
+        for missing in origin.write(Path(folder)):
+            print(f"podium: {missing}. `podium reproduce` will not make this version again", file=sys.stderr)
         store.client.log_artifacts(trained.run_id, folder, place)
         return {versions.LINEAGE: place, versions.LINEAGE_DIGEST: versions.folder_digest(Path(folder))}
 
