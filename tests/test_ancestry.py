@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
-from podium.errors import InputError, RefusedError
-=======
-from podium.errors import InputError, PodiumError
->>>>>>> review-b
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.images.dataset import write_json
 from podium.lineage import ancestry, changes, origin, workspace
 from podium.lineage.reproduction import reproduce
@@ -112,14 +108,14 @@ def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: version
     ]
 
 
-<<<<<<< HEAD
 def test_origin_that_was_changed_is_refused(fresh: Project, version: versions.Version) -> None:
     stored = Path(fresh.tracking.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
-    patch = stored / version.tags["lineage"] / origin.PATCH
+    patch = stored / version.tags["lineage"] / "params.yaml"
     patch.write_text("+ run something else\n", encoding="utf-8")
     with pytest.raises(RefusedError, match="is not what was kept when it was registered"):
         ancestry.kept_files(fresh.tracking, version)
-=======
+
+
 CODE = "where = 'postgresql://me:hunter2@host/db'\nhow = 1\n"
 LARGE = b"x" * (changes.LARGEST_FILE + 1)
 LARGE_SAID = "changes left out, for more than 500,000 bytes each: src/code.py"
@@ -151,7 +147,8 @@ def keep(project: Project) -> versions.Version:
     origin.write(folder, project.folder)
     client.log_artifacts(version.run_id, str(folder), place)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project.folder, text=True).strip()
-    for key, value in {"lineage": place, "git_commit": head}.items():
+    tags = {"lineage": place, versions.LINEAGE_DIGEST: versions.folder_digest(folder), "git_commit": head}
+    for key, value in tags.items():
         client.set_model_version_tag(NAME, "3", key, value)
     return versions.find(project.tracking, NAME, 3)
 
@@ -212,4 +209,3 @@ def test_registering_says_which_changes_were_left_out(fresh: Project, capsys: py
     (fresh.folder / "src/code.py").write_bytes(LARGE)
     register(fresh)
     assert f"podium: {LARGE_SAID}. `podium reproduce` will not" in capsys.readouterr().err
->>>>>>> review-b

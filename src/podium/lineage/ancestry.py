@@ -8,13 +8,8 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-<<<<<<< HEAD
 from podium.errors import InputError, RefusedError
-from podium.lineage import origin
-=======
-from podium.errors import InputError
 from podium.lineage import changes, origin
->>>>>>> review-b
 from podium.registry import versions
 from podium.registry.versions import Version
 from podium.tracking.record import KIND_TAG, STUDY_TAG, TRIAL_TAG
@@ -95,15 +90,11 @@ def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
     try:
         with tempfile.TemporaryDirectory(prefix="podium-") as folder:
             files = Path(tracking.client.download_artifacts(version.run_id, place, folder))
-<<<<<<< HEAD
             if version.tags.get(versions.LINEAGE_DIGEST) != versions.folder_digest(files):
                 raise RefusedError(
                     f"what {version} was made from ({place} of its run) is not what was kept when it was registered"
                 )
-            return {path.name: path.read_text(encoding="utf-8") for path in sorted(files.iterdir())}
-=======
             return {path.name: changes.to_text(path.read_bytes()) for path in sorted(files.iterdir())}
->>>>>>> review-b
     except (MlflowException, OSError):
         return {}
 
