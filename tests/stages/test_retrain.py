@@ -20,7 +20,7 @@ from mlflow.entities import Run
 import tiny
 from podium import paths
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.images.dataset import write_json
+from podium.images.dataset import open_split, write_json
 from podium.locks import locked
 from podium.params import Params, TrackingParams
 from podium.profiling.measure import measure
@@ -28,10 +28,12 @@ from podium.retraining.retrain import retrain
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import histories
 from podium.training import checkpoint
+from podium.training.batches import Batches
 from podium.training.trained import TrainedModel
 from stages.running import Project, end_group, until
 
 LOCAL = TrackingParams()
+CPU = torch.device("cpu")
 LONG = {"train__epochs": 60, "train__batch_size": 4, "train__shift": 1, "model__dropout": 0.2}
 """A training of some seconds."""
 
@@ -156,6 +158,51 @@ def test_another_seed_gives_other_weights_in_another_run(here: Params) -> None:
     first, second = _retrain(here), _retrain(other)
     assert first.weights_digest != second.weights_digest
     assert first.run_id != second.run_id
+
+
+def _changed(params: Params, section: str, **fields: Any) -> Params:
+    """`params` with other fields of a section."""
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=fields)})
+
+
+def test_compiled_retraining_is_another_run_with_a_curve_and_a_checkpoint_of_its_own(
+    here: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model: model)  # a minute of compilation is torch's own test
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda model: compiled.append(model))
+    here = _changed(here, "retrain", profile_steps=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *args, **kwargs: None)  # the checkpoints stay, as after a kill
+        runs = [_retrain(_changed(here, "retrain", compile=on)).run_id for on in (False, True, False, True)]
+    assert len(compiled) == 2
+    assert runs[0] == runs[2] != runs[1] == runs[3]
+    assert len(list((paths.mlruns() / "checkpoints").iterdir())) == 2
+    tracking = connect(here.tracking)
+    for run_id in runs[:2]:
+        steps = [step for key, step in histories(tracking, tracking.client.get_run(run_id)) if key == "train_loss"]
+        assert sorted(steps) == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that train in this process; test_ray_training.py has real ones."""
+
+    def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any) -> None:
+        run.train(Batches.of([open_split(prepared / name) for name in ("train", "val")], CPU), None, on_epoch=on_news)
+
+    monkeypatch.setattr("podium.retraining.several.train", train)
+
+
+@pytest.mark.usefixtures("_ranks")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_retraining_on_several_devices_says_that_it_does_not_compile(
+    here: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compiled: bool
+) -> None:
+    monkeypatch.setattr(torch, "compile", None)
+    _retrain(_changed(_changed(here, "retrain", compile=compiled, profile_steps=0), "runtime", devices=2))
+    note = "retrain: retrain.compile: left out on 2 devices; it goes with runtime.devices: 1"
+    assert (note in capsys.readouterr().out) == compiled
 
 
 @pytest.mark.slow

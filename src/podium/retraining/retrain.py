@@ -12,7 +12,7 @@ from podium.errors import InputError, PodiumError
 from podium.images.dataset import DatasetInfo, open_split
 from podium.locks import locked
 from podium.networks.weights import digests
-from podium.params import Params
+from podium.params import Params, RetrainParams
 from podium.profiling.measure import measure
 from podium.profiling.page import markdown
 from podium.retraining.place import described, own_device, said
@@ -36,40 +36,25 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     place = said(where, recipe, params.runtime)
     print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
     info = DatasetInfo.read(prepared)
-    facts = _facts(chosen, recipe, info, params.retrain.seed, where)
+    facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)
     with locked(paths.lock(name), purpose="the retraining"):  # one that waits goes on from what the holder leaves
-        return _alone(chosen, recipe, info, facts, where, name, params, prepared, out)
-
-
-def _alone(
-    chosen: dict[str, Any],
-    recipe: Recipe,
-    info: DatasetInfo,
-    facts: dict[str, Any],
-    where: torch.device,
-    name: str,
-    params: Params,
-    prepared: Path,
-    out: Path,
-) -> TrainedModel:
-    """The retraining called `name` from its run and checkpoint, whatever they are by now, to its end."""
-    data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
-    tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
-    tracked = RetrainRun.open(params.tracking, name, tags, recipe)
-    images = _images(info)
-    run = _run(recipe, images, params, where)
-    path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
-    with tracked.watching_the_machine():
-        beside = train(run, data, prepared, path, name, params, tracked)
-    out.mkdir(parents=True, exist_ok=True)
-    write_history(out / "history.csv", run.history)
-    whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
-    if params.retrain.profile_steps:  # after the model is safe
-        _profile(run, images, data, params.retrain.profile_steps, out, beside)
-    tracked.finish(run.history, whole.weights_digest, out)
-    path.unlink(missing_ok=True)
-    return whole
+        data = Batches.of([open_split(prepared / "train"), open_split(prepared / "val")], where)
+        tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
+        tracked = RetrainRun.open(params.tracking, name, tags, recipe)
+        images = _images(info)
+        run = _run(recipe, images, params, where)
+        path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
+        with tracked.watching_the_machine():
+            beside = train(run, data, prepared, path, name, params, tracked)
+        out.mkdir(parents=True, exist_ok=True)
+        write_history(out / "history.csv", run.history)
+        whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
+        if params.retrain.profile_steps:  # after the model is safe
+            _profile(run, images, data, params.retrain.profile_steps, out, beside)
+        tracked.finish(run.history, whole.weights_digest, out)
+        path.unlink(missing_ok=True)
+        return whole
 
 
 def _images(info: DatasetInfo) -> Images:
@@ -79,7 +64,11 @@ def _images(info: DatasetInfo) -> Images:
 
 def _run(recipe: Recipe, images: Images, params: Params, where: torch.device) -> TrainingRun:
     run = TrainingRun(recipe, images, params.retrain.seed, where)
-    if params.retrain.compile and params.runtime.devices == 1:
+    if params.retrain.compile and params.runtime.devices > 1:
+        run.notes.append(
+            f"retrain.compile: left out on {params.runtime.devices} devices; it goes with runtime.devices: 1"
+        )
+    elif params.retrain.compile:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
     for note in run.notes:
         print(f"retrain: {note}")
@@ -97,17 +86,20 @@ def _profile(run: TrainingRun, images: Images, data: Batches, steps: int, out: P
     (out / "profile.md").write_text(markdown(profile, "Profile of the retraining", str(trace)), encoding="utf-8")
 
 
-def _facts(chosen: dict[str, Any], recipe: Recipe, info: DatasetInfo, seed: int, where: torch.device) -> dict[str, Any]:
+def _facts(
+    chosen: dict[str, Any], recipe: Recipe, info: DatasetInfo, params: RetrainParams, where: torch.device
+) -> dict[str, Any]:
     """All that decides the result: what has them all goes on with the same checkpoint and run."""
-    return {
+    facts = {
         "recipe": recipe.flat(),
-        "seed": seed,
+        "seed": params.seed,
         "data": info.digest,
         "code": code_digest("podium.training.fit"),
         "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
     }
+    return facts | ({"compile": True} if params.compile else {})  # only then: names from before it was asked stay
 
 
 def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[str, str]:
