@@ -58,7 +58,7 @@ bench: install-bench ## the measurements behind the README's claims, in under 30
 install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compare with, from its own locked list
 
 ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
-	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 dashboard: install ## Optuna's dashboard on the study, also while it runs, at http://127.0.0.1:8080
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dashboard.lock

@@ -1,13 +1,15 @@
 """Where a version comes from, and whether the workspace still matches it."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from podium.errors import InputError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.images.dataset import write_json
-from podium.lineage import ancestry, origin, workspace
+from podium.lineage import ancestry, changes, origin, workspace
+from podium.lineage.reproduction import reproduce
 from podium.registry import versions
 from registered import NAME, Project, register
 
@@ -104,3 +106,106 @@ def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: version
         "parameters",
         "environment",
     ]
+
+
+def test_origin_that_was_changed_is_refused(fresh: Project, version: versions.Version) -> None:
+    stored = Path(fresh.tracking.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
+    patch = stored / version.tags["lineage"] / "params.yaml"
+    patch.write_text("+ run something else\n", encoding="utf-8")
+    with pytest.raises(RefusedError, match="is not what was kept when it was registered"):
+        ancestry.kept_files(fresh.tracking, version)
+
+
+CODE = "where = 'postgresql://me:hunter2@host/db'\nhow = 1\n"
+LARGE = b"x" * (changes.LARGEST_FILE + 1)
+LARGE_SAID = "changes left out, for more than 500,000 bytes each: src/code.py"
+
+
+def commit(folder: Path) -> None:
+    """Make a checkout of `folder`, of one commit."""
+    (folder / "src").mkdir()
+    files = {"params.yaml": "{}\n", "dvc.lock": "stages: {}\n", ".gitignore": "/data\n/mlruns\n", "src/code.py": CODE}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@example.org commit -qm one"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+
+
+@pytest.fixture
+def checkout(project: Project) -> Project:
+    """The three versions in a checkout."""
+    commit(project.folder)
+    return project
+
+
+def keep(project: Project) -> versions.Version:
+    """Version 3 as if it were registered here and now."""
+    client, version = project.tracking.client, versions.find(project.tracking, NAME, 3)
+    place = f"lineage/{project.folder.name}"
+    folder = project.folder / "mlruns/kept"
+    folder.mkdir()
+    origin.write(folder, project.folder)
+    client.log_artifacts(version.run_id, str(folder), place)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project.folder, text=True).strip()
+    tags = {"lineage": place, versions.LINEAGE_DIGEST: versions.folder_digest(folder), "git_commit": head}
+    for key, value in tags.items():
+        client.set_model_version_tag(NAME, "3", key, value)
+    return versions.find(project.tracking, NAME, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "found"),
+    [
+        ("src/code.py", None, None, {}),
+        ("src/code.py", b"2\n", b"2\n", {}),
+        ("src/code.py", b"2\n", b"3\n", {"uncommitted changes": ("src/code.py", "src/code.py")}),
+        ("src/code.py", b"2\n", CODE.encode(), {"uncommitted changes": ("src/code.py", "none")}),
+        ("src/code.py", b"K\xf6ln\n", b"K\xf6ln\n", {}),
+        ("src/code.py", b"K\xf6ln\n", b"K\xe4ln\n", {"uncommitted changes": ("src/code.py", "src/code.py")}),
+        ("src/code.py", b"1\r\n", b"1\r\n", {}),
+        ("src/code.py", b"2 # https://a:b@c\n", b"2 # https://a:b@c\n", {}),
+        (".env", b"KEY=hunter2\n", b"", {}),
+        ("src/code.py", LARGE, LARGE, {"changes left out": (LARGE_SAID, LARGE_SAID)}),
+        ("src/code.py", LARGE, CODE.encode(), {"changes left out": (LARGE_SAID, "none")}),
+        ("src/code.py", CODE.encode(), LARGE, {"changes left out": ("none", LARGE_SAID)}),
+    ],
+)
+def test_workspace_is_compared_with_the_changes_of_then(
+    checkout: Project, name: str, then: bytes | None, now: bytes | None, found: dict[str, tuple[str, str]]
+) -> None:
+    if then is not None:
+        (checkout.folder / name).write_bytes(then)
+    version = keep(checkout)
+    if now is not None:
+        (checkout.folder / name).write_bytes(now)
+    assert differences(checkout, version) == found
+
+
+def test_workspace_of_which_git_can_say_nothing_does_not_match(checkout: Project) -> None:
+    version = keep(checkout)
+    (checkout.folder / ".git/index").write_text("no index", encoding="utf-8")
+    then, now = differences(checkout, version)["changes left out"]
+    assert then == "none"
+    assert "git diff-files failed" in now
+
+
+def test_version_of_which_changes_were_left_out_can_not_be_made_again(checkout: Project) -> None:
+    (checkout.folder / "src/code.py").write_bytes(LARGE)
+    version = keep(checkout)
+    assert f"but {LARGE_SAID}" in "\n".join(ancestry.tree(checkout.tracking, version).lines())
+    with pytest.raises(InputError, match=r"can't be made again, for its run does not hold all of it: changes left out"):
+        reproduce(checkout.tracking, version, checkout.folder)
+
+
+def test_version_whose_changes_stand_beside_a_password_says_why_they_do_not_apply(checkout: Project) -> None:
+    (checkout.folder / "src/code.py").write_text(CODE.replace("1", "2"), encoding="utf-8")
+    version = keep(checkout)
+    with pytest.raises(PodiumError, match=r"can't be applied \(no password of an address was kept: .*does not apply"):
+        reproduce(checkout.tracking, version, checkout.folder)
+
+
+def test_registering_says_which_changes_were_left_out(fresh: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    commit(fresh.folder)
+    (fresh.folder / "src/code.py").write_bytes(LARGE)
+    register(fresh)
+    assert f"podium: {LARGE_SAID}. `podium reproduce` will not" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     story.write_search(root, 40)
     story.write_rest(root)
-    return build(story.folders(root), 0.95, root / "mail")
+    return build(story.folders(root), root / "mail")
 
 
 @contextmanager

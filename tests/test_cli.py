@@ -173,3 +173,19 @@ def test_predict_without_such_a_model_exits_2(
 ) -> None:
     assert run(*arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"), [(("--port", "70000"), "--port: must be less than"), (("--port", "0"), "--port: must be")]
+)
+def test_serve_at_an_impossible_place_is_said_in_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: tuple[str, str],
+    problem: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("serve: {port: 5001}\n", encoding="utf-8")
+    assert run("serve", *option) == 2
+    assert problem in capsys.readouterr().err

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.images.decode import BadImage, Preprocess, decode, encode_png
+import photos
+from podium.images.decode import THUMB, BadImage, Preprocess, decode, decode_file, encode_png
 
 GREY = Preprocess(1, 8, 6)
 RGB = Preprocess(3, 8, 6)
@@ -204,6 +205,21 @@ def test_decode_of_a_large_photograph_at_an_eighth_is_that_of_the_whole() -> Non
     drafted = decode(encoded(smooth, "JPEG", quality=95), spec).astype(int)
     whole = decode(encoded(smooth, "PNG"), spec).astype(int)
     assert np.abs(drafted - whole).max() <= 8
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("side", [8, 16, 24, 28, 31, 64])
+@pytest.mark.parametrize("width", [480, 511, 960])
+def test_decode_of_a_photograph_is_the_same_with_a_thumb_and_without(width: int, side: int, resize: str) -> None:
+    whole = Image.new("RGB", (width, 480))
+    for number, tile in enumerate(photos.tiles()):
+        whole.paste(tile, (number % 10 * photos.SIDE, number // 10 * photos.SIDE))
+    data = photos.encoded(whole, "JPEG", quality=90)
+    spec = Preprocess(3, side, side, resize=resize)
+    prepared = decode_file(data, spec, THUMB)
+    np.testing.assert_array_equal(decode(data, spec), prepared.pixels)
+    assert prepared.thumb is not None
+    assert prepared.thumb.shape == (THUMB, THUMB)
 
 
 def test_preprocess_with_an_unknown_policy_is_refused() -> None:

@@ -33,14 +33,14 @@ def test_optimizers_do_without_the_compiler_until_something_is_compiled() -> Non
 
 
 def test_module_that_imports_the_compiler_half_way_does_not_run_in_a_circle() -> None:
-    script = "from podium import eager; eager.without_compiler(); import torch.distributed.tensor; "
+    script = "from podium.training import eager; eager.without_compiler(); import torch.distributed.tensor; "
     script += "import torch; torch.testing.assert_close(torch.ones(2), torch.ones(2))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_compiler_that_is_there_already_is_left_alone() -> None:
-    script = "import torch._dynamo as d; from podium import eager; eager.without_compiler(); import torch; "
+    script = "import torch._dynamo as d; from podium.training import eager; eager.without_compiler(); import torch; "
     script += "assert torch._dynamo is d"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

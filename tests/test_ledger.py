@@ -117,7 +117,26 @@ def test_entry_after_an_edit_keeps_that_it_was_found(client: MlflowClient) -> No
     move(client, 1)
     rewrite(client, 1, "because 1", "because 9")
     assert "entry 1 of tiny's ledger is not what was written" in move(client, 2).broken
-    assert ledger.read(client, NAME).problems() == []
+    move(client, 3)
+    book = ledger.read(client, NAME)
+    assert book.breaks() == []
+    (problem,) = book.problems()
+    assert problem.startswith("found when entry 2 was written: entry 1 of tiny's ledger is not what was written")
+
+
+def test_ledger_whose_end_was_cut_with_its_head_is_noticed_by_the_versions(client: MlflowClient) -> None:
+    for target in (1, 2, 3):
+        move(client, target)
+    book = ledger.read(client, NAME)
+    assert ledger.cut(client, book) == []
+    client.delete_registered_model_tag(NAME, "podium.ledger.000003")
+    client.set_registered_model_tag(NAME, HEAD, f"2 {ledger.digest(book.texts[1])}")
+    client.set_registered_model_alias(NAME, "champion", "2")
+    shorter = ledger.read(client, NAME)
+    assert (shorter.state(), shorter.problems()) == ("whole", [])
+    assert ledger.cut(client, shorter) == [
+        "entry 3 of tiny's ledger, by which version 3 became champion, was edited or cut away"
+    ]
 
 
 def test_ledger_with_a_tag_that_is_no_entry_is_refused(client: MlflowClient) -> None:

@@ -56,6 +56,7 @@ def problems(text: str) -> list[str]:
         ("doctor: {near_leak: keep}", "doctor.near_leak: is not a parameter; did you mean doctor.near_leaks?"),
         ("prepare: {root: ''}", "prepare.root: must have at least 1 character; got ''"),
         ("prepare: {val_fraction: 0.6, test_fraction: 0.5}", "prepare: val_fraction + test_fraction must be below 1"),
+        ("tracking: {uri: 'postgresql://h/d?user=u&password=s'}", "tracking.uri: must hold no password, for this file"),
         ("register: {name: a b}", "register.name: must be at most 100 letters, digits, `.`, `_` and `-`, a letter"),
         (
             "model: {name: resnet18}",

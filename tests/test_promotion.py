@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import registered
@@ -87,15 +88,80 @@ def test_promote_without_sealed_images_is_an_input_error(project: Project) -> No
     assert champion(project) is None
 
 
-def test_promote_of_a_model_trained_on_other_data_says_so(project: Project) -> None:
+def change_data(project: Project, **changes: str) -> None:
     info = DatasetInfo.read(project.path("prepared"))
-    write_json(project.path("prepared") / "dataset.json", vars(info) | {"digest": "e" * 64})
-    done = promote(project)
+    write_json(project.path("prepared") / "dataset.json", vars(info) | changes)
+
+
+def test_promote_of_a_model_trained_on_other_data_is_refused(project: Project) -> None:
+    change_data(project, digest="e" * 64)
+    with pytest.raises(promotion.NotPromotedError) as refused:
+        promote(project)
+    (failed,) = refused.value.verdict.failed
+    assert failed.name == "data"
+    assert "version 3 was trained on other data (digest dddddddddddd) than what is prepared now" in failed.found
+    assert promote(project, force="the same images, one class renamed").version.number == 3
+
+
+def test_champion_trained_on_other_data_is_a_note(project: Project) -> None:
+    promote(project, 1)
+    client = project.tracking.client
+    client.set_model_version_tag(NAME, "1", "data_digest", "e" * 64)
+    done = promote(project, 3)
     assert done.verdict is not None
-    assert len(done.verdict.notes) == 1
-    assert (
-        "version 3 was trained on other data (digest dddddddddddd) than what is prepared now" in done.verdict.notes[0]
-    )
+    assert [note[:41] for note in done.verdict.notes] == ["version 1 was trained on other data (dige"]
+
+
+def test_sealed_images_of_another_preparation_are_refused(project: Project) -> None:
+    change_data(project, sealed="e" * 64)
+    with pytest.raises(RefusedError, match="were not made together: `dvc repro prepare`"):
+        promote(project)
+
+
+def test_sealed_labels_that_were_changed_are_refused(project: Project) -> None:
+    path = project.path("sealed") / "test/labels.npy"
+    labels = np.load(path, allow_pickle=False)
+    np.save(path, (labels + 1) % 3, allow_pickle=False)
+    with pytest.raises(InputError, match="is damaged: images or labels are not those"):
+        promote(project)
+
+
+@pytest.mark.parametrize("hand", ["2", ""], ids=["moved", "deleted"])
+def test_challenger_is_compared_with_the_last_champion_that_the_gate_let_through(project: Project, hand: str) -> None:
+    promote(project, 3)
+    client = project.tracking.client
+    if hand:
+        client.set_registered_model_alias(NAME, "champion", hand)
+    else:
+        client.delete_registered_model_alias(NAME, "champion")
+    with pytest.raises(promotion.NotPromotedError) as refused:
+        promote(project, 1)
+    verdict = refused.value.verdict
+    assert verdict.champion is not None
+    assert verdict.champion.version == 3
+    assert "by hand: compared with version 3 instead" in verdict.notes[0]
+    assert promotion.rollback(project.tracking, NAME, "it was moved by hand").version.number == champion(project) == 3
+
+
+def test_version_that_was_champion_by_hand_only_is_nothing_to_roll_back_to(project: Project) -> None:
+    promote(project, 1)
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
+    promote(project, 3)
+    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate"):
+        promotion.rollback(project.tracking, NAME, "why not", 2)
+    assert promotion.rollback(project.tracking, NAME, "the one before").version.number == 1
+
+
+def test_champion_whose_files_were_replaced_together_with_their_digests_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    other = versions.find(project.tracking, NAME, 1).tags["files"]
+    project.tracking.client.set_model_version_tag(NAME, "3", "files", other)
+    book, problems = promotion.history(project.tracking, NAME)
+    assert problems == []
+    assert promotion.evidence_problems(project.tracking, book) == [
+        f"{NAME} version 3 is not the model that became champion: its files were replaced"
+    ]
 
 
 def test_promote_while_another_is_under_way_is_refused(project: Project) -> None:
@@ -163,7 +229,10 @@ def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
 
 @pytest.mark.parametrize(
     ("tags", "sentence"),
-    [(True, "is not as it was registered: artifacts/model/answers.json"), (False, "of 12 stored images 0 get another")],
+    [
+        (True, "is not as it was registered: artifacts/model/answers.json"),
+        (False, "has no digests of its files"),
+    ],
 )
 def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
     project: Project, tmp_path: Path, tags: bool, sentence: str
@@ -260,11 +329,11 @@ def test_verdict_that_was_edited_is_found(project: Project) -> None:
     promote(project, 1)
     promote(project, 3)
     book, _ = promotion.history(project.tracking, NAME)
-    assert promotion.verdict_problems(project.tracking, book) == []
+    assert promotion.evidence_problems(project.tracking, book) == []
     version = versions.find(project.tracking, NAME, 3)
     file = version.tags["gate_verdict"]
     project.tracking.client.log_text(version.run_id, "{}", file)
-    assert promotion.verdict_problems(project.tracking, book) == [
+    assert promotion.evidence_problems(project.tracking, book) == [
         f"the verdict of entry 2 of {NAME}'s ledger is not the one that was given: edited"
     ]
 
@@ -280,7 +349,7 @@ def test_rollback_to_a_version_goes_there_and_only_to_former_champions(project: 
 def test_rollback_to_a_version_that_never_was_champion_is_refused(project: Project) -> None:
     promote(project, 1)
     promote(project, 3)
-    with pytest.raises(RefusedError, match="version 2 was never champion: `podium promote 2` asks the gate"):
+    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate: `podium promote 2` asks it"):
         promotion.rollback(project.tracking, NAME, "back", to=2)
     assert champion(project) == 3
 

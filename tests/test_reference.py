@@ -33,8 +33,27 @@ def test_converted_answers_are_of_files_that_have_to_be_resized_and_converted(ch
     rows = reference.converted_answers(model, images, spec, ["no", "yes"])
     files = [base64.b64decode(row["image"]) for row in rows]
     pictures = [Image.open(io.BytesIO(file)) for file in files]
-    assert [picture.mode for picture in pictures] == list(reference.MODES)
-    assert {picture.size for picture in pictures} == {(19, 25)}
+    assert [(picture.format, picture.mode) for picture in pictures[:-1]] == [("PNG", mode) for mode in reference.MODES]
+    assert {picture.size for picture in pictures[:-1]} == {(19, 25)}
+    assert (pictures[-1].format, pictures[-1].size) == ("JPEG", (255, 255))
     with torch.no_grad():
         expected = model(torch.from_numpy(np.stack([decode(file, spec) for file in files]))).softmax(1)
     np.testing.assert_allclose([row["probability"] for row in rows], expected.max(1).values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [
+        (Preprocess(1, 28, 40), (319, 255)),
+        (Preprocess(1, 300, 8), (255, 2048)),
+        (Preprocess(1, 28, 28, max_pixels=10_000), (100, 100)),
+    ],
+    ids=["half", "largest", "as large as is taken"],
+)
+def test_jpeg_among_the_converted_answers_is_one_that_is_decoded_at_a_part_of_its_size(
+    spec: Preprocess, size: tuple[int, int]
+) -> None:
+    images = np.zeros((1, 1, spec.height, spec.width), np.uint8)
+    model = build_model(ModelParams(width=2, hidden=8), images.shape[1:], 2, [0.5], [0.3])
+    rows = reference.converted_answers(model, images, spec, ["no", "yes"])
+    assert Image.open(io.BytesIO(base64.b64decode(rows[-1]["image"]))).size == size

@@ -52,7 +52,7 @@ def test_ledger_in_a_server_is_whole_after_moves_a_race_and_a_rollback(remote: P
     book, problems = promotion.history(remote.tracking, NAME)
     assert [text for text in said if text.isdigit()] == [str(book.champion)]
     assert (len(book.entries), problems) == (3, [])
-    assert promotion.verdict_problems(remote.tracking, book) == []
+    assert promotion.evidence_problems(remote.tracking, book) == []
     other = 3 - (book.champion or 0)
     done = promotion.rollback(remote.tracking, NAME, "too slow", to=other)
     assert done.version.number == promotion.history(remote.tracking, NAME)[0].champion == other

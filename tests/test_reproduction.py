@@ -21,13 +21,14 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     clone = Clone(tmp_path / "project", SMALL, mlflow_template)
     model = clone.folder / "src/podium/training/seeds.py"
     model.write_text(model.read_text(encoding="utf-8").replace("\\x1f", "\\x1e"), encoding="utf-8")  # other seeds
-    (clone.folder / "new.txt").write_text("not committed\n", encoding="utf-8")
+    (clone.folder / "src/podium/new.txt").write_text("not committed\n", encoding="utf-8")
+    (clone.folder / "notes.txt").write_text("not kept, and nothing depends on it\n", encoding="utf-8")
     clone.run("dvc", "repro")
     assert "this folder matches digits-classifier version 1" in clone.run("podium", "verify", "1")
     assert "uncommitted changes 2 files" in clone.run("podium", "lineage", "1")
     assert "was made again: the same weights, bit for bit" in clone.run("podium", "reproduce", "1")
 
-    (clone.folder / "new.txt").unlink()
+    (clone.folder / "src/podium/new.txt").unlink()
     assert "uncommitted changes" in clone.run("podium", "verify", "1", code=1)
     # What was trained is no longer what a commit says: the seed in the kept parameters is another one.
     client = connect(TrackingParams(uri=f"sqlite:///{clone.folder}/mlruns/mlflow.db")).client

@@ -12,7 +12,9 @@ from podium.registry.server import BodyLimit
 Message = MutableMapping[str, Any]
 
 
-def asked(pieces: list[bytes], length: int | None) -> tuple[list[Message], list[bytes]]:
+def asked(
+    pieces: list[bytes], length: int | None, kind: bytes = b"application/json; charset=utf-8"
+) -> tuple[list[Message], list[bytes]]:
     """What is sent back for a body of `pieces` where 10 bytes are taken, and the bodies that the application got."""
     messages: list[Message] = [
         {"type": "http.request", "body": piece, "more_body": n < len(pieces) - 1} for n, piece in enumerate(pieces)
@@ -30,8 +32,9 @@ def asked(pieces: list[bytes], length: int | None) -> tuple[list[Message], list[
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [] if length is None else [(b"content-length", str(length).encode())]
-    asyncio.run(BodyLimit(app, 10)({"type": "http", "headers": headers}, receive, send))
+    headers = [(b"content-type", kind)] if kind else []
+    headers += [] if length is None else [(b"content-length", str(length).encode())]
+    asyncio.run(BodyLimit(app, 10, 60)({"type": "http", "method": "POST", "headers": headers}, receive, send))
     return sent, got
 
 
@@ -63,4 +66,31 @@ def test_connection_that_goes_away_is_left() -> None:
     async def gone() -> Message:
         return {"type": "http.disconnect"}
 
-    asyncio.run(BodyLimit(never, 10)({"type": "http", "headers": []}, gone, never))
+    asyncio.run(BodyLimit(never, 10, 60)({"type": "http", "method": "GET", "headers": []}, gone, never))
+
+
+@pytest.mark.parametrize("kind", [b"", b"text/csv", b"application/vnd.apache.parquet"])
+def test_request_of_another_kind_is_answered_415_and_not_let_through(kind: bytes) -> None:
+    sent, got = asked([b"x"], 1, kind)
+    assert got == []
+    assert sent[0]["status"] == 415
+    assert "a request must be application/json; got " in json.loads(sent[1]["body"])["message"]
+
+
+def test_request_that_never_arrives_whole_is_answered_408() -> None:
+    sent: list[Message] = []
+
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    async def waits() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+    asyncio.run(BodyLimit(never, 10, 0.01)({"type": "http", "method": "POST", "headers": headers}, waits, send))
+    assert sent[0]["status"] == 408
+    assert "did not arrive whole within 0.01 s (serve.timeout_seconds)" in json.loads(sent[1]["body"])["message"]

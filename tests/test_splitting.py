@@ -143,6 +143,28 @@ def test_group_that_grows_moves_towards_test_but_never_out_of_it() -> None:
     assert not {int(groups[row]) for row in few.val} & rank["train"]
 
 
+def test_image_that_is_left_out_still_decides_where_its_group_goes() -> None:
+    images = _images(600)
+    prints, labels, groups = fingerprints(images, "a"), np.zeros(600, np.int64), np.arange(600) % 200
+    used = np.arange(600) >= 200  # one of each group is left out
+
+    whole = divide(prints, labels, 0.2, 0.3, groups=groups)
+    rest = divide(prints, labels, 0.2, 0.3, groups=groups, used=used)
+
+    for name, rows in rest.parts().items():
+        assert np.array_equal(rows, whole.parts()[name][used[whole.parts()[name]]])
+
+
+def test_given_split_of_an_image_that_is_left_out_is_none() -> None:
+    images = _images(100)
+    given = np.where(np.arange(100) == 0, 2, 0).astype(np.int8)
+
+    division = divide(fingerprints(images, "a"), np.zeros(100, np.int64), 0.2, 0.3, given, used=np.arange(100) > 0)
+
+    assert 0 not in np.concatenate(list(division.parts().values()))
+    assert len(division.test) == pytest.approx(30, abs=15)
+
+
 def test_groups_of_one_image_each_change_nothing() -> None:
     images = _images(200)
     prints = fingerprints(images, "a")

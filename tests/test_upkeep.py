@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import photos
 import trials
 from podium import cli, paths
 from podium.errors import RefusedError
 from podium.images.dataset import DatasetInfo
 from podium.images.decode import Preprocess
-from podium.ingest.store import key_of
+from podium.ingest.store import kept, key_of, passing
 from podium.locks import locked
 from podium.params import TrackingParams
 from podium.search.study import open_storage
@@ -127,6 +128,43 @@ def test_gc_frees_what_no_trial_will_read_again(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("at_work", "stays"),
+    [
+        ("search-1234", {"search-1234/000001.ckpt", "search-1234/000004.ckpt.77.tmp"}),
+        ("retrain-1", {"retrain-1.ckpt.7.tmp"}),
+    ],
+)
+def test_gc_leaves_what_a_search_or_a_retraining_at_work_may_be_writing(
+    at_work: str, stays: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = paths.mlruns() / "checkpoints"
+    leftover = {
+        *("search-1234/000001.ckpt", "search-1234/000004.ckpt.77.tmp", "search-of-old/000000.ckpt"),
+        *("retrain-1.ckpt.7.tmp", "retrain-12.ckpt.7.tmp"),
+    }
+    for name in leftover:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    with locked(paths.lock(at_work)):
+        assert _podium("gc") == 0
+    assert f"{at_work} is at work: what it uses stays" in capsys.readouterr().out
+    assert {name for name in leftover if (folder / name).exists()} == stays
+    assert _podium("gc") == 0
+    assert not any((folder / name).exists() for name in leftover)
+
+
+@pytest.mark.usefixtures("here")
+def test_gc_holds_the_lock_of_what_it_looks_at() -> None:
+    path = paths.mlruns() / "checkpoints" / "search-1234" / "000001.ckpt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    for _ in leftovers():
+        with pytest.raises(RefusedError), locked(paths.lock("search-1234")):
+            pass
+
+
+@pytest.mark.usefixtures("here")
 def test_gc_frees_images_that_were_decoded_to_another_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,3 +182,62 @@ def test_gc_frees_images_that_were_decoded_to_another_size(
     assert _podium("gc") == 0
     assert "500  bytes freed in 1 files" in capsys.readouterr().out
     assert (used.exists(), other.exists()) == (True, False)
+
+
+@pytest.fixture
+def stores(here: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Path]:
+    """The indexes of stores by size: 64 is prepared, 32 is what params.yaml says, 16 is neither."""
+    monkeypatch.chdir(tmp_path)
+    root = photos.folder(tmp_path / "photos", per_class=2)
+    section = f"prepare: {{source: 'folder:{root}', root: '{root}', size: 32}}\n"
+    with (tmp_path / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write(section)
+    specs = {size: Preprocess(3, size, size) for size in (64, 32, 16)}
+    for spec in specs.values():
+        with kept(paths.decoded(), spec):
+            pass
+    info = DatasetInfo("folder", ["a", "b"], [3, 64, 64], {}, [0.3] * 3, [0.3] * 3, "0" * 64, specs[64].to_dict())
+    paths.PREPARED.mkdir(parents=True)
+    info.write(paths.PREPARED)
+    return {size: paths.decoded() / key_of(spec) / "index.sqlite" for size, spec in specs.items()}
+
+
+def _left(stores: dict[int, Path]) -> set[int]:
+    return {size for size, path in stores.items() if path.exists()}
+
+
+def test_gc_keeps_what_was_decoded_for_params_as_they_are_now(stores: dict[int, Path]) -> None:
+    assert _podium("gc", "--dry-run") == 0
+    assert _left(stores) == {64, 32, 16}
+    assert _podium("gc") == 0
+    assert _left(stores) == {64, 32}
+
+
+def test_gc_leaves_decoded_images_that_are_in_use(stores: dict[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with kept(paths.decoded(), Preprocess(3, 16, 16)), passing(paths.decoded(), Preprocess(1, 8, 8)):
+        assert _podium("gc") == 0
+        (other,) = paths.decoded().glob("tmp*/pixels")
+        assert other.exists()
+    assert capsys.readouterr().out.count("is at work: what it uses stays") == 2
+    assert _left(stores) == {64, 32, 16}
+    assert not other.exists()
+    assert _podium("gc") == 0
+    assert _left(stores) == {64, 32}
+
+
+def test_gc_leaves_all_decoded_images_where_the_source_cannot_be_read(
+    stores: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    assert _podium("gc") == 0
+    assert "images that were decoded stay: prepare.source: " in capsys.readouterr().out
+    assert _left(stores) == {64, 32, 16}
+
+
+def test_gc_frees_a_store_for_the_time_being_that_a_killed_prepare_left(stores: dict[int, Path]) -> None:
+    left = paths.decoded() / "tmp1234"
+    left.mkdir()
+    for name in ("lock", "pixels", "thumbs"):
+        (left / name).write_bytes(b"x")
+    assert _podium("gc") == 0
+    assert list(left.iterdir()) == []

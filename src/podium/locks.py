@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -35,6 +35,19 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
             _take(file, purpose or path.name)
             _sign(file)
         yield
+
+
+@contextmanager
+def unless_held(lock: AbstractContextManager[object]) -> Iterator[bool]:
+    """Hold `lock` within the block, and be True; where somebody else has it (RefusedError), be False and go on."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except RefusedError:
+            held = False
+        else:
+            held = True
+        yield held
 
 
 def _sign(file: TextIO) -> None:

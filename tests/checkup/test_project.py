@@ -49,8 +49,9 @@ def test_tracking_that_does_not_answer_is_found_and_nothing_is_made(store: Track
     assert project.tracking(TrackingParams(uri=f"sqlite:///{tmp_path}/broken.db")).level == "fail"
 
 
-def test_password_of_a_tracking_server_is_not_shown() -> None:
-    unchecked = TrackingParams.model_construct(uri="http://user:secret@127.0.0.1:9")  # params.yaml would be refused
+@pytest.mark.parametrize("address", ["http://user:secret@127.0.0.1:9", "http://127.0.0.1:9?password=secret"])
+def test_password_of_a_tracking_server_is_not_shown(address: str) -> None:
+    unchecked = TrackingParams.model_construct(uri=address)  # params.yaml would be refused
     found = project.tracking(unchecked)
     assert "secret" not in f"{found.found} {found.remedy}"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from podium.errors import PodiumError
 from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
 from podium.profiling.phases import PHASES
@@ -58,6 +59,46 @@ def test_profile_of_a_training_has_every_phase_operators_and_a_trace(
     assert found.peak > 0
     assert sum(map(found.share, [*found.phases, *found.beside])) == pytest.approx(1)
     assert len(list(tmp_path.glob("*.pt.trace.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch", "share", "most", "asked", "steps"),
+    [
+        (4, 16, 1.0, 10_000, 3, 3),
+        (1, 60, 1.0, 10_000, 3, 3),  # one step in all, which the first to be left aside would be
+        (2, 32, 1.0, 10_000, 3, 3),  # four, of which the trace leaves three aside
+        (1, 16, 0.1, 10_000, 3, 3),
+        (1, 60, 1.0, 6, 50, 4),  # no training has more than six epochs here: four are timed, three are in the trace
+    ],
+)
+def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
+    tmp_path: Path,
+    data: Batches,
+    monkeypatch: pytest.MonkeyPatch,
+    epochs: int,
+    batch: int,
+    share: float,
+    most: int,
+    asked: int,
+    steps: int,
+) -> None:
+    monkeypatch.setattr("podium.profiling.measure.MOST_EPOCHS", most)
+    recipe = tiny.recipe(train__epochs=epochs, train__batch_size=batch, train__share=share)
+    found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), asked, tmp_path)
+    assert found.steps == steps
+    calls = {o.name: o.calls for o in found.operators}
+    assert calls["aten::cross_entropy_loss"] == 1
+    assert f"{steps} steps of " in markdown(found, "Profile", str(tmp_path))
+
+
+def test_profile_of_a_copy_that_diverges_is_a_sentence(
+    tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.training.fit.learning_rate", lambda *_: float("nan"))
+    with pytest.raises(
+        PodiumError, match="the copy of the training that was to be profiled diverged: train_loss became"
+    ):
+        measure(tiny.recipe(train__epochs=1), tiny.IMAGES, data, torch.device("cpu"), 8, tmp_path)
 
 
 def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch) -> None:

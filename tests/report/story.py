@@ -29,6 +29,7 @@ SPACE = """
     train.momentum: {low: 0.0, high: 0.95, when: {train.optimizer: [sgd]}}
     train.label_smoothing: {low: 0.0, high: 0.2}"""
 STUDY = "search-0123456789ab"
+WEIGHTS = "a" * 64
 
 
 def params(metric: str = "accuracy", space: str = SPACE) -> Params:
@@ -120,10 +121,11 @@ def write_rest(root: Path, classes: tuple[str, ...] = ("left", "right", "top"), 
     chosen = candidates[-1] | {"recipe": ranking[-1]["recipe"], "candidates": candidates, "inflation": 0.05}
     place.selected.mkdir()
     write_json(place.selected / "config.json", chosen | {"study": best["study"], "metric": best["metric"]})
-    _write_retrained(place.retrained, best, list(classes))
+    _write_retrained(place.retrained, best | {"trial": chosen["trial"]}, list(classes))
     _write_evaluated(place.evaluated, classes, images)
     place.registered.mkdir()
     about = {"name": "tiny-classifier", "version": 3, "model_uri": "models:/m-1", "model_digest": "e" * 64}
+    about |= {"weights_digest": WEIGHTS}
     write_json(place.registered / "version.json", about)
 
 
@@ -140,7 +142,7 @@ def _write_prepared(folder: Path, classes: tuple[str, ...]) -> None:
 def _write_retrained(folder: Path, best: dict[str, Any], classes: list[str]) -> None:
     folder.mkdir()
     about = {"seed": 0, "device": "cpu", "data_digest": "d" * 64, "study": best["study"], "trial": best["trial"]}
-    about |= {"classes": classes, "confirmation_seeds": [5, 6], "run_id": "f" * 32, "weights_digest": "a" * 64}
+    about |= {"classes": classes, "confirmation_seeds": [5, 6], "run_id": "f" * 32, "weights_digest": WEIGHTS}
     write_json(folder / "model.json", about)
     (folder / "history.csv").write_text("epoch,train_loss,learning_rate\n1,0.5,0.1\n2,0.25,0.05\n", encoding="utf-8")
     (folder / "profile.md").write_text("# Profile\n\n<script>alert(1)</script>\n", encoding="utf-8")
@@ -153,8 +155,9 @@ def _write_evaluated(folder: Path, classes: tuple[str, ...], images: int) -> Non
     chances = draw.dirichlet(np.ones(len(classes)), images)
     chances[np.arange(images), labels] += 1.2
     chances /= chances.sum(1, keepdims=True)
-    found = measure(labels, chances, classes)
+    found = measure(labels, chances, classes, confidence=0.9)
     write_json(folder / "metrics.json", found.summary())
+    write_json(folder / "evaluation.json", {"confidence": 0.9, "weights_digest": WEIGHTS})
     pixels = draw.integers(0, 255, (images, 3, 8, 8), dtype=np.uint8)
     write_json(folder / "gallery.json", gallery(Split("test", pixels, labels, classes, ""), chances))
     pairs = [(classes[a], classes[p]) for a, p in zip(labels, chances.argmax(1), strict=True)]

@@ -29,7 +29,7 @@ class Elements(HTMLParser):
 
 
 def page_of(root: Path) -> str:
-    return build(story.folders(root), 0.95, root / "out").read_text(encoding="utf-8")
+    return build(story.folders(root), root / "out").read_text(encoding="utf-8")
 
 
 def ours(page: str) -> str:
@@ -122,9 +122,83 @@ def test_report_before_the_other_stages_says_what_to_run(tmp_path: Path) -> None
     assert "best validation accuracy of the search" in page
 
 
+def change(root: Path, name: str, **values: Any) -> None:
+    """Replace values of a JSON file of data/."""
+    path = root / "data" / name
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+OTHER = {"weights_digest": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("changed", "old"),
+    [
+        ({}, {}),
+        (
+            {"search/best.json": {"study": "search-2"}},
+            dict.fromkeys(("select", "retrain", "evaluate", "register"), "search"),
+        ),
+        (  # a study goes on under its name: another trial is the best of it now
+            {"search/best.json": {"trial": 10**6}},
+            dict.fromkeys(("select", "retrain", "evaluate", "register"), "search"),
+        ),
+        (
+            {"search/best.json": {"study": "search-2"}, "selected/config.json": {"study": "search-2"}},
+            dict.fromkeys(("retrain", "evaluate", "register"), "search"),
+        ),
+        (
+            {"retrained/model.json": {"trial": 10**6}},
+            dict.fromkeys(("retrain", "evaluate", "register"), "selection"),
+        ),
+        ({"retrained/model.json": OTHER}, dict.fromkeys(("evaluate", "register"), "training")),
+        ({"retrained/model.json": OTHER, "evaluated/evaluation.json": OTHER}, {"register": "training"}),
+    ],
+)
+def test_report_leaves_out_what_is_of_an_earlier_run_and_says_so(
+    tmp_path: Path, changed: dict[str, dict[str, Any]], old: dict[str, str]
+) -> None:
+    story.write_search(tmp_path, 12)
+    story.write_rest(tmp_path)
+    for name, values in changed.items():
+        change(tmp_path, name, **values)
+    page = page_of(tmp_path)
+    told = facts(page)
+    assert told["earlier"] == old
+    for stage, key in (("select", "selected"), ("evaluate", "metrics"), ("register", "registered")):
+        assert (told[key] is None) == (stage in old)
+    assert ("retraining" in figures(page)) == ("retrain" not in old)
+    assert ("alert(1)" in ours(page)) == ("retrain" not in old)  # of the profile
+    assert ("tiny-classifier version 3" in page) == ("register" not in old)
+    for what in old.values():
+        assert f"of an earlier {what}: run `dvc repro`" in page
+
+
+def test_report_of_a_model_that_is_gone_leaves_out_its_evaluation(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 12)
+    story.write_rest(tmp_path)
+    (tmp_path / "data/retrained/model.json").unlink()
+    assert facts(page_of(tmp_path))["earlier"] == {"evaluate": "training", "register": "training"}
+
+
+def test_report_says_the_level_that_the_interval_was_computed_with(tmp_path: Path) -> None:
+    story.write_search(tmp_path, 12)
+    story.write_rest(tmp_path)
+    assert "<span>90 % interval " in page_of(tmp_path)
+    (tmp_path / "data/evaluated/evaluation.json").unlink()  # as an earlier Podium left it
+    assert "<span>interval " in page_of(tmp_path)
+
+
+def test_report_of_classes_called_like_ends_of_lines_has_them_whole(tmp_path: Path) -> None:
+    names = ("a\u2028b", "c\x85d", "e\x0bf")
+    story.write_search(tmp_path, 12)
+    story.write_rest(tmp_path, names)
+    assert figures(page_of(tmp_path))["confusion"]["layout"]["xaxis"]["ticktext"] == ["a b", "c d", "e f"]
+
+
 def test_report_before_the_search_is_refused_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="best.json is missing: run `dvc repro search`"):
-        build(story.folders(tmp_path), 0.95, tmp_path / "out")
+        build(story.folders(tmp_path), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -180,7 +180,12 @@ def test_chosen_has_a_temperature_where_it_is_to_be_calibrated(
 
 @pytest.mark.parametrize(("whole", "epochs"), [("true", 5), ("false", 2)])
 def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
-    store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: str, epochs: int
+    store: TrackingParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    whole: str,
+    epochs: int,
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     text = tiny.params_yaml(
@@ -198,6 +203,8 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     assert (chosen["recipe"]["train.epochs"], chosen["recipe"]["train.share"]) == (5, 1.0)
     assert chosen["recipe"]["train.learning_rate"] == study.trials[chosen["trial"]].params["train.learning_rate"]
     assert (chosen["inflation"] is None) == (whole == "true")
+    assert (chosen["temperature"] == 1.0) == (whole == "false")
+    assert ("select.calibrate: the probabilities stay as they are" in capsys.readouterr().out) == (whole == "false")
     assert {t.user_attrs["recipe"]["train.epochs"] for t in _confirmed(tmp_path).trials} == {epochs}
 
 
@@ -256,6 +263,24 @@ def test_confirmation_has_no_time_limit_of_the_searchs(searched: Params, tmp_pat
     hasty = searched.search.model_copy(update={"trial_timeout": 1e-9})
     chosen = _confirm(searched.model_copy(update={"search": hasty}), tmp_path)
     assert [entry["failed"] for entry in chosen["candidates"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("module", "again"),
+    [("podium.training.temperature", True), ("podium.training.fit", True), ("podium.report.page", False)],
+)
+def test_changed_code_of_training_or_of_the_temperature_confirms_again(
+    searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, again: bool
+) -> None:
+    from podium import closure
+
+    _confirm(searched, tmp_path)
+    monkeypatch.setattr(
+        "podium.search.confirm.code_digest", lambda name: closure.code_digest(name) + "changed" * (name == module)
+    )
+    _confirm(searched, tmp_path)
+    names = optuna.get_all_study_names(open_storage(tmp_path / "mlruns" / "optuna.journal"))
+    assert sum(name.startswith("confirm") for name in names) == 1 + again
 
 
 @pytest.mark.slow

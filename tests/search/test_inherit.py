@@ -33,10 +33,10 @@ class Storage:
         facts = identity(params, base, "data", code)
         return open_study(self.journal, name_of("search", facts), params, facts)
 
-    def searched(self, script: Any, n_trials: int, space: dict[str, Any] | None = None) -> optuna.Study:
-        """A study of so many trials over SPACE."""
-        params = self.params(space or SPACE, n_trials=n_trials)
-        study = self.open(space or SPACE)
+    def searched(self, script: Any, n_trials: int, space: dict[str, Any] = SPACE, **fields: Any) -> optuna.Study:
+        """A study of so many trials over `space`."""
+        params = self.params(space, n_trials=n_trials, **fields)
+        study = self.open(space, **fields)
         Driver(study, ScriptedPool(1, script), params, RuntimeParams(), BASE, self.folder, [Recorder()]).run()
         return study
 
@@ -82,6 +82,25 @@ def test_trials_that_the_edited_space_contains_are_kept(
     assert done.kept == len(study.trials)
     assert done.kept + done.dropped.total() == len(sizes)
     assert not any(is_own(trial) for trial in study.trials)
+
+
+@pytest.mark.parametrize("defaults_first", [True, False])
+def test_trials_that_read_a_changed_field_whose_dimension_they_do_not_have_are_left_out(
+    storage: Storage, defaults_first: bool
+) -> None:
+    space = {
+        "train.optimizer": {"choices": ["sgd", "adamw", "muon"]},
+        "train.momentum": {"low": 0.0, "high": 0.9, "when": {"train.optimizer": ["sgd"]}},
+    }
+    old = storage.searched(finishes, 12, space, defaults_first=defaults_first)
+    used = [trial.params["train.optimizer"] for trial in old.trials]
+    assert set(used) == {"sgd", "adamw", "muon"}
+    study, done = storage.inherited(space, tiny.recipe(train__momentum=0.5), defaults_first=defaults_first)
+    assert study.study_name != old.study_name
+    assert [trial.params["train.optimizer"] for trial in study.trials] == [name for name in used if name != "muon"]
+    assert done.dropped == {"train.momentum is 0.5 now and was 0.9": used.count("muon")}
+    recipes = [trial.user_attrs["recipe"] for trial in study.trials]
+    assert {r["train.momentum"] for r in recipes if r["train.optimizer"] == "adamw"} == {0.5}  # unread: as it is now
 
 
 def test_kept_trials_have_their_values_curves_and_origin(storage: Storage) -> None:

@@ -17,7 +17,7 @@ from podium.sections.recipe import Recipe
 BASE = Recipe()
 LEARNING_RATE = {"low": 1e-5, "high": 1e-1, "log": True}
 MOMENTUM = {"low": 0.0, "high": 0.9, "when": {"train.optimizer": ["sgd"]}}
-OPTIMIZER = {"choices": ["sgd", "adamw"]}
+OPTIMIZER = {"choices": ["sgd", "adamw", "muon"]}
 
 
 def _space(**dimensions: Any) -> dict[str, Dimension]:
@@ -85,6 +85,9 @@ def test_suggest_asks_for_what_exists_and_leaves_the_rest(optimizer: str, asked:
             {"train.optimizer": "adamw", "train.momentum": 0.1},  # adamw does not read it
             {"train.optimizer": "adamw", "train.learning_rate": 0.05},
         ),
+        ({"train.optimizer": "muon"}, {"train.optimizer": "muon", "train.learning_rate": 0.05}),
+        ({"train.optimizer": "muon", "train.momentum": 0.1}, "train.momentum is 0.9 now and was 0.1"),
+        ({"model.depth": 3}, {"train.optimizer": "sgd", "train.learning_rate": 0.05, "train.momentum": 0.9}),
         ({"train.learning_rate": 0.5}, "train.learning_rate 0.5 is outside the space"),
         ({"train.momentum": 0.95}, "train.momentum 0.95 is outside the space"),
         ({"train.epochs": 7}, "train.epochs is 20 now and was 7"),

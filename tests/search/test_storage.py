@@ -33,6 +33,7 @@ def test_studies_are_in_the_journal_unless_a_database_is_named(tmp_path: Path) -
     [
         ("storage: sqlite:///a.db", "runtime.storage: must be empty or begin with postgresql://; got 'sqlite'"),
         ("storage: postgresql://me:secret@db/studies", "runtime.storage: must hold no password, for this file is"),
+        ("storage: postgresql://db/studies?user=me&password=secret", "runtime.storage: must hold no password, for"),
     ],
 )
 def test_storage_that_can_not_be_is_refused_and_shows_no_password(line: str, problem: str) -> None:
@@ -48,6 +49,13 @@ def test_database_that_does_not_answer_is_named_with_what_to_do() -> None:
         storage.open_at(where)
     with pytest.raises(PodiumError, match="does not answer"), storage.alone(where, "search-1"):
         pass
+
+
+def test_database_that_does_not_answer_is_named_without_its_password() -> None:
+    where = "postgresql://podium@127.0.0.1:9/studies?password=secret"  # params.yaml would be refused
+    with pytest.raises(PodiumError, match="does not answer") as error:
+        storage.open_at(where)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.slow

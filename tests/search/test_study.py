@@ -76,10 +76,11 @@ def test_name_changes_with_what_decides_the_trials(changes: dict[str, Any]) -> N
     [
         (tiny.recipe(train__warmup=0.3), "d", "c"),
         (tiny.recipe(train__learning_rate=0.01), "d", "c"),  # searched, but the first trial has it
+        (tiny.recipe(train__momentum=0.5), "d", "c"),
         (None, "other", "c"),
         (None, "d", "other"),
     ],
-    ids=["fixed", "first", "data", "code"],
+    ids=["fixed", "first", "conditional", "data", "code"],
 )
 def test_name_changes_with_recipe_data_and_code(base: Recipe | None, data: str, code: str) -> None:
     assert _name({}, base, data, code) != _name({})
@@ -88,6 +89,11 @@ def test_name_changes_with_recipe_data_and_code(base: Recipe | None, data: str, 
 def test_name_stays_when_a_searched_field_changes_and_the_defaults_are_not_tried() -> None:
     changes = {"defaults_first": False}
     assert _name(changes, tiny.recipe(train__learning_rate=0.01)) == _name(changes)
+
+
+def test_name_changes_with_the_value_of_a_conditional_dimension_that_other_trials_have() -> None:
+    changes = {"defaults_first": False}
+    assert _name(changes, tiny.recipe(train__momentum=0.5)) != _name(changes)
 
 
 def test_name_begins_with_its_kind_and_is_short() -> None:

@@ -23,8 +23,8 @@ CLASSES = ("dark", "bright/white")
 SURE_OF_DARK = 1 / (1 + math.exp(-0.5))
 BRIGHT = [1] * 40 + [0] * 40
 LABELS = [1] * 38 + [0] * 2 + [0] * 37 + [1] * 3  # two bright images are labelled dark, three dark ones bright
-FILES = ["calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "gallery.json", "metrics.json"]
-FILES += ["per_class.csv", "predictions.csv", "probabilities.npy", "reference.npz"]
+FILES = ["calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "evaluation.json", "gallery.json"]
+FILES += ["metrics.json", "per_class.csv", "predictions.csv", "probabilities.npy", "reference.npz"]
 
 
 def images_of(bright: list[int], size: int = 5) -> NDArray[np.uint8]:
@@ -94,6 +94,11 @@ def test_evaluate_known_answers_writes_them_in_every_file(project: Path, store: 
     assert next(iter(written)) == "accuracy"
     assert (written["accuracy"], written["count"]) == (75 / 80, 80)
     assert written["accuracy_low"] < 75 / 80 < written["accuracy_high"]
+    made_with = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert made_with == {
+        "confidence": 0.95,
+        "weights_digest": TrainedModel.load(project / "retrained")[0].weights_digest,
+    }
     dark, bright = rows(out / "per_class.csv")
     assert (dark["class"], dark["support"], dark["recall"], dark["precision"]) == ("dark", "39", "0.948718", "0.925000")
     assert (bright["class"], bright["support"], bright["recall"]) == ("bright/white", "41", "0.926829")

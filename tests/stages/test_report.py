@@ -26,7 +26,7 @@ def facts(page: Path) -> dict[str, Any]:
 
 
 def test_report_agrees_with_mlflow_and_is_kept_there(finished: Finished) -> None:
-    path = report(Folders.of_project(), 0.95, finished.params.tracking, paths.REPORT)
+    path = report(Folders.of_project(), finished.params.tracking, paths.REPORT)
     told, tracking = facts(path), connect(finished.params.tracking)
     runs = {int(run.data.tags["podium.trial"]): run for run in runs_of(tracking, told["study"])}
     ended = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -57,11 +57,11 @@ def test_report_store_without_that_run_is_said_and_the_page_is_there(
     finished: Finished, tmp_path: Path, mlflow_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other.db").write_bytes(mlflow_template.read_bytes())
-    path = report(Folders.of_project(), 0.95, TrackingParams(uri=f"sqlite:///{tmp_path}/other.db"), tmp_path / "out")
+    path = report(Folders.of_project(), TrackingParams(uri=f"sqlite:///{tmp_path}/other.db"), tmp_path / "out")
     assert path.is_file()
     assert "has no run" in capsys.readouterr().err
     (tmp_path / "blocked").write_text("a file where a folder should be")
     path.unlink()
     with pytest.raises(PodiumError, match="does not work"):
-        report(Folders.of_project(), 0.95, TrackingParams(uri=f"sqlite:///{tmp_path}/blocked/x.db"), tmp_path / "out")
+        report(Folders.of_project(), TrackingParams(uri=f"sqlite:///{tmp_path}/blocked/x.db"), tmp_path / "out")
     assert path.is_file()

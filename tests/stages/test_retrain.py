@@ -83,6 +83,40 @@ def test_retraining_leaves_weights_history_and_profile(here: Params) -> None:
     assert not any((paths.mlruns() / "checkpoints").iterdir())
 
 
+def test_retraining_of_a_single_step_has_its_profile(here: Params, tmp_path: Path) -> None:
+    _select(tmp_path, train__epochs=1, train__batch_size=128)
+    whole = _retrain(here)
+    assert TrainedModel.load(paths.RETRAINED)[0] == whole
+    assert "2 steps of 80 images on cpu" in (paths.RETRAINED / "profile.md").read_text(encoding="utf-8")
+    there = connect(here.tracking).client.list_artifacts(whole.run_id, "retrain")
+    assert [artifact.path for artifact in there] == ["retrain/history.csv", "retrain/profile.md"]
+
+
+def test_retraining_that_can_not_be_profiled_says_so_and_stands(
+    here: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverged(*args: Any) -> None:
+        raise PodiumError("it diverged")
+
+    monkeypatch.setattr("podium.retraining.retrain.measure", diverged)
+    whole = _retrain(here)
+    assert "retrain: no profile: it diverged" in capsys.readouterr().out
+    assert _run_of(here.tracking).data.tags["podium.weights_digest"] == whole.weights_digest
+    assert not (paths.RETRAINED / "profile.md").exists()
+
+
+def test_model_is_kept_where_the_profiler_breaks(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise RuntimeError("kineto")
+
+    monkeypatch.setattr("podium.retraining.retrain.measure", broken)
+    with pytest.raises(RuntimeError, match="kineto"):
+        _retrain(here)
+    kept, _ = TrainedModel.load(paths.RETRAINED)
+    monkeypatch.setattr("podium.retraining.retrain.measure", measure)
+    assert _retrain(here) == kept
+
+
 def test_retraining_is_on_train_and_validation(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 

@@ -76,6 +76,7 @@ def head(cable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name, value in {**SOON, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)  # what a local cluster of this process set
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--disable-usage-stats"]
     ray += ["--num-cpus=1", f"--object-store-memory={STORE}"]
     address = f"{ADDRESSES[NEAR]}:6379"

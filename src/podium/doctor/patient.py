@@ -1,9 +1,8 @@
 """A set of images from its source to its report: decoded, examined and divided, with nothing written but the store."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium import sources
-from podium.doctor.examine import Examination, examine
+from podium.doctor import earlier
+from podium.doctor.examine import Examination, examine, looked_for
 from podium.doctor.findings import Finding, Subject
 from podium.doctor.report import Report, most_common
 from podium.errors import InputError
@@ -21,7 +21,7 @@ from podium.images.splitting import NAMES, Division, divide, fingerprints
 from podium.ingest import reading
 from podium.ingest.rows import Gathered
 from podium.ingest.spec import check_sizes, preprocess_of
-from podium.ingest.store import Store, kept
+from podium.ingest.store import Store, kept, passing
 from podium.params import DoctorParams, PrepareParams
 from podium.sources.items import Reject, Source
 
@@ -31,15 +31,15 @@ REASONS = 5
 
 @dataclass(frozen=True)
 class Patient:
-    """The images that are used, divided, and all that was found."""
+    """The images, divided as far as they are used, and all that was found."""
 
     report: Report
     spec: Preprocess
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    """(N,) of the images that are used."""
+    """(N,) of all images."""
     division: Division
-    """Numbers of images by part."""
+    """Numbers of images by part, without those that are left out."""
     store: Store
     rows: NDArray[np.int64]
     """(N,) where their pixels are in the store."""
@@ -58,7 +58,8 @@ class Patient:
 def examined(params: PrepareParams, doctor: DoctorParams, decoded: Path) -> Iterator[Patient]:
     """Read, decode and examine the source of `params`. Files that were decoded are kept below the folder `decoded`.
 
-    Raises InputError where there is no usable image or only one class.
+    Raises InputError where there is no usable image or only one class, or where `doctor.near` is auto and would look
+    for less than it did when the same images were divided before.
     """
     source = sources.read(params, follow_links=doctor.outside == "keep")
     if len(source.classes) < 2:
@@ -73,22 +74,18 @@ def examined(params: PrepareParams, doctor: DoctorParams, decoded: Path) -> Iter
         if not len(images.rows):
             raise InputError(_nothing(source, rejects))
         check_sizes(spec, Counter((w, h) for w, h in images.sizes.tolist()), params, source.name)
+        memory = earlier.memory(decoded, params, spec)
+        earlier.check(memory, doctor, images.sizes, looked_for(doctor, images.sizes))
         prints = fingerprints(Gathered(store.pixels, images.rows), params.salt)
         subject = _subject(source, images, prints)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), doctor)
         yield _patient(source, subject, seen, params, spec, store)
 
 
-@contextmanager
-def _store(source: Source, spec: Preprocess, decoded: Path) -> Iterator[Store]:
+def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextManager[Store]:
     """The kept store for files; one for the time being for what is not a file and so has no digest."""
-    if any(isinstance(item.content, Path) for item in source.items):
-        with kept(decoded, spec) as store:
-            yield store
-        return
-    decoded.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=decoded) as folder, closing(Store(Path(folder), spec)) as store:
-        yield store
+    files = any(isinstance(item.content, Path) for item in source.items)
+    return kept(decoded, spec) if files else passing(decoded, spec)
 
 
 def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64]) -> Subject:
@@ -108,16 +105,15 @@ def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64])
 def _patient(
     source: Source, subject: Subject, seen: Examination, params: PrepareParams, spec: Preprocess, store: Store
 ) -> Patient:
-    used = np.flatnonzero(~seen.left_out)
-    labels = subject.labels[used]
-    given = subject.splits[used] if (subject.splits >= 0).any() else None
-    division = divide(subject.prints[used], labels, params.val_fraction, params.test_fraction, given, seen.groups[used])
+    labels = subject.labels
+    fractions = params.val_fraction, params.test_fraction
+    division = divide(subject.prints, labels, *fractions, subject.splits, seen.groups, ~seen.left_out)
     table = {name: np.bincount(labels[rows], minlength=len(source.classes)) for name, rows in division.parts().items()}
     report = Report(
         source=source.name,
         files=len(source.items) + len(source.rejects),
-        usable=len(subject.labels),
-        used=len(used),
+        usable=len(labels),
+        used=int((~seen.left_out).sum()),
         shape=[spec.channels, spec.height, spec.width],
         counts={name: {part: int(table[part][k]) for part in table} for k, name in enumerate(source.classes)},
         sizes=most_common([f"{width}x{height}" for width, height in subject.sizes.tolist()]),
@@ -125,7 +121,7 @@ def _patient(
         near=seen.near,
         findings=seen.findings,
     )
-    return Patient(report, spec, source.classes, labels, division, store, subject.rows[used])
+    return Patient(report, spec, source.classes, labels, division, store, subject.rows)
 
 
 def _nothing(source: Source, rejects: list[Reject]) -> str:

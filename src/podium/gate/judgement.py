@@ -31,6 +31,8 @@ class Candidates:
     """None: there is none, or it can't be asked."""
     unreadable: str = ""
     """Why the champion can't be asked."""
+    foreign: str = ""
+    """On what other data the challenger was trained."""
 
 
 def judge(
@@ -57,6 +59,8 @@ def judge(
     challenger, champion = sides[0], sides[1] if len(sides) == 2 else None
     comparison = compare(params, answers[0].right, answers[1].right) if champion else None
     checks = _checks(params, challenger, champion, comparison, candidates.unreadable)
+    if candidates.foreign:
+        checks.append(Check("data", "trained on what is prepared now", candidates.foreign, False))
     return Verdict(
         decision="promote" if all(check.passed for check in checks) else "refuse",
         reason=_reason(challenger, champion, comparison, len(sealed.labels), checks, params),

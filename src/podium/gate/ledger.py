@@ -29,6 +29,8 @@ from podium.images.openings import now, who
 ALIAS = "champion"
 PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
+ENTRY = PREFIX + "entry"
+"""Tag of a version: number and digest of the entry by which it last became champion."""
 LONGEST, LONGEST_REASON = 4900, 1000
 """Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
 
@@ -59,6 +61,8 @@ class Entry:
     """user@host."""
     previous: str = ""
     """SHA-256 of the entry before it, empty for the first."""
+    model: str = ""
+    """Digest of the files of the version that became champion."""
 
     def text(self) -> str:
         """The entry as it is stored: JSON with `from` and `to`."""
@@ -92,8 +96,17 @@ class Ledger:
         """The champion by the entries."""
         return self.entries[-1].target if self.entries else None
 
+    def approved(self) -> int | None:
+        """The last champion that was not made by hand."""
+        return next((entry.target for entry in reversed(self.entries) if entry.action != "by hand"), None)
+
     def problems(self) -> list[str]:
-        """Where the chain is broken, each as a sentence; empty: it is whole."""
+        """Where the chain is broken or once was, each as a sentence; empty: it is whole."""
+        once = [entry for entry in self.entries if entry.broken]
+        return self.breaks() + [f"found when entry {entry.number} was written: {entry.broken}" for entry in once]
+
+    def breaks(self) -> list[str]:
+        """Where the chain is broken now, each as a sentence."""
         found = []
         for place, (entry, before) in enumerate(zip(self.entries, ("", *self.texts), strict=False), start=1):
             if entry.number != place:
@@ -122,12 +135,15 @@ class Ledger:
         """
         stack: list[int | None] = []
         for entry in self.entries:
+            if entry.action == "by hand":
+                continue
             if entry.action == "rollback" and entry.target in stack:
                 while stack[-1] != entry.target:
                     stack.pop()
             else:
                 stack.append(entry.target)
-        return [number for number in reversed(stack[:-1]) if number is not None and number != self.champion]
+        earlier = stack[:-1] if self.champion == self.approved() else stack
+        return [number for number in reversed(earlier) if number is not None and number != self.champion]
 
 
 def digest(text: str) -> str:
@@ -168,10 +184,24 @@ def move(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
     return written
 
 
+def cut(client: MlflowClient, ledger: Ledger) -> list[str]:
+    """A sentence for each version that was made champion by an entry that is not in `ledger` any more."""
+    found = []
+    for version in client.search_model_versions(f"name='{ledger.name}'", max_results=1000):
+        number, _, written = version.tags.get(ENTRY, "0 ").partition(" ")
+        place = int(number) if number.isdigit() else 0
+        if place and (place > len(ledger.texts) or digest(ledger.texts[place - 1]) != written):
+            found.append(
+                f"entry {place} of {ledger.name}'s ledger, by which version {version.version} became champion, was"
+                " edited or cut away"
+            )
+    return found
+
+
 def settle(client: MlflowClient, name: str) -> tuple[Ledger, list[str]]:
     """Make alias and entries agree after a crash or a move by hand; returns the ledger and a sentence for each step."""
     ledger = read(client, name)
-    notes = [f"warning: {problem}" for problem in ledger.problems()]
+    notes = [f"warning: {problem}" for problem in ledger.breaks()]
     if ledger.state() == "whole":
         return ledger, notes
     with claimed(client, name):
@@ -212,7 +242,7 @@ def word(number: int | None) -> str:
 def _append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
     written = replace(
         entry,
-        broken="; ".join(ledger.problems())[:1000],
+        broken="; ".join(ledger.breaks())[:1000],
         number=len(ledger.entries) + 1,
         at=now(),
         who=who(),
@@ -237,7 +267,11 @@ def _moved(name: str, found: Ledger) -> RefusedError:
 
 
 def _set_head(client: MlflowClient, name: str, entry: Entry) -> None:
-    client.set_registered_model_tag(name, HEAD, f"{entry.number} {digest(entry.text())}")
+    """The move is done: said by the head, and on the version, so that a cut end is noticed."""
+    said = f"{entry.number} {digest(entry.text())}"
+    client.set_registered_model_tag(name, HEAD, said)
+    if entry.target is not None:
+        client.set_model_version_tag(name, str(entry.target), ENTRY, said)
 
 
 def _exists(client: MlflowClient, name: str, number: int | None) -> bool:

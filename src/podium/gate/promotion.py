@@ -84,7 +84,8 @@ def promote(
         if verdict.decision == "refuse" and not forced:
             raise NotPromotedError(_refusal(version, verdict, notes), verdict)
         why = f"forced: {force}" if forced else verdict.reason
-        entry = Entry("promote", book.champion, version.number, why, verdict.short() | where, forced)
+        shown = verdict.short() | where
+        entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
         return Outcome(version, ledger.move(tracking.client, book, entry), verdict, tuple(notes))
 
 
@@ -104,14 +105,15 @@ def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) 
             versions.load(tracking, version).check_answers()
         except PodiumError as error:
             raise RefusedError(f"rolled nothing back: {error}. {_offer(tracking, book, version)}") from error
-        entry = ledger.move(tracking.client, book, Entry("rollback", book.champion, version.number, reason))
+        entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
+        entry = ledger.move(tracking.client, book, entry)
         return Outcome(version, entry, None, tuple(notes))
 
 
 def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
     """The ledger of `name`, and a sentence for everything in it that is not as it should be. Changes nothing."""
     book = ledger.read(tracking.client, name)
-    problems = book.problems()
+    problems = book.problems() + ledger.cut(tracking.client, book)
     state = book.state()
     if state == "by hand":
         problems.append(
@@ -129,11 +131,15 @@ def champion_at(book: Ledger, moment: datetime) -> Entry | None:
     return before[-1] if before else None
 
 
-def verdict_problems(tracking: Tracking, book: Ledger) -> list[str]:
-    """A sentence for each entry of `book` whose stored verdict is not the one that the ledger has the digest of."""
-    return [
+def evidence_problems(tracking: Tracking, book: Ledger) -> list[str]:
+    """A sentence for each stored verdict and each champion that is not what the ledger has the digest of."""
+    found = [
         problem for entry in book.entries if entry.verdict and (problem := kept.problem(tracking, book.name, entry))
     ]
+    for number, model in {entry.target: entry.model for entry in book.entries if entry.model}.items():
+        if versions.digest_of(versions.find(tracking, book.name, int(number or 0))) != model:
+            found.append(f"{book.name} version {number} is not the model that became champion: its files were replaced")
+    return found
 
 
 def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list[str]]:
@@ -144,37 +150,56 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
 
 def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
     challenger = (version.number, versions.load(tracking, version))
-    sides, champion, unreadable = [version], None, ""
-    if book.champion is not None:
+    champion, unreadable, notes = None, "", []
+    baseline = _baseline(book, version.number)
+    if baseline != book.champion:
+        notes.append(f"{ledger.word(book.champion)} is champion by hand: compared with version {baseline} instead")
+    data = DatasetInfo.read(images.prepared)
+    if baseline is not None:
         try:
-            reigning = versions.find(tracking, version.name, book.champion)
+            reigning = versions.find(tracking, version.name, baseline)
             champion = (reigning.number, versions.load(tracking, reigning))
-            sides.append(reigning)
+            notes += _foreign(reigning, data)
         except PodiumError as error:
             unreadable = str(error)
-    data = DatasetInfo.read(images.prepared).digest
     split = open_sealed(images.sealed / "test", "gate", str(version))
+    if data.sealed not in ("", split.digest):
+        raise RefusedError(
+            f"{images.sealed} and {images.prepared} were not made together: `dvc repro prepare` makes both again"
+        )
     return judgement.judge(
         params,
         split,
-        judgement.Candidates(challenger, champion, unreadable),
+        judgement.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
         openings.counts(split.digest),
         bins=images.bins,
-        notes=tuple(_foreign(side, data) for side in sides if side.tags.get("data_digest") != data),
+        notes=tuple(notes),
     )
 
 
-def _foreign(side: Version, data: str) -> str:
-    return (
-        f"version {side.number} was trained on other data (digest {side.tags.get('data_digest', 'unknown')[:12]}) than"
-        f" what is prepared now ({data[:12]}): some of these images may have been among its training images"
-    )
+def _baseline(book: Ledger, challenger: int) -> int | None:
+    """The version to compare with: the champion; where that was made by hand, the last that was not."""
+    approved = book.approved()
+    return book.champion if approved in (None, challenger) else approved
+
+
+def _foreign(side: Version, data: DatasetInfo) -> list[str]:
+    """A sentence where `side` was trained on other data than what is prepared."""
+    own = side.tags.get("data_digest", "unknown")
+    if own == data.digest:
+        return []
+    return [
+        f"version {side.number} was trained on other data (digest {own[:12]}) than what is prepared now"
+        f" ({data.digest[:12]}): some of these images may have been among its training images"
+    ]
 
 
 def _target(book: Ledger, to: int | None) -> int:
     if to is not None:
-        if to not in {entry.target for entry in book.entries}:
-            raise RefusedError(f"{book.name} version {to} was never champion: `podium promote {to}` asks the gate")
+        if to not in {entry.target for entry in book.entries if entry.action != "by hand"}:
+            raise RefusedError(
+                f"{book.name} version {to} was never made champion by the gate: `podium promote {to}` asks it"
+            )
         return to
     earlier = book.previous_champions()
     if not earlier:

@@ -114,12 +114,19 @@ def open_split(folder: Path) -> Split:
 
 
 def open_sealed(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:
-    """Open the sealed test split as `reader`; the opening is counted. Raises RefusedError for another reader."""
+    """Open the sealed test split as `reader`; the opening is counted. Raises RefusedError for another reader.
+
+    Every pixel and label is read once: what is judged on are the images of the digest. Raises InputError where they
+    are not.
+    """
     if reader not in ("evaluate", "gate"):
         raise RefusedError(f"{folder} opens for evaluate and gate only; got {reader!r}")
     about = _about(folder)
-    openings.record(about["digest"], reader, purpose)
-    return _open(folder, about)
+    split = _open(folder, about)
+    if _digest(split.images, split.labels, split.classes) != split.digest:
+        raise _damaged(folder, f"images or labels are not those that {MARKER} has the digest of")
+    openings.record(split.digest, reader, purpose)
+    return split
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,8 @@ class DatasetInfo:
     """SHA-256 over the digests of the three splits."""
     preprocess: dict[str, Any] = field(default_factory=dict)
     """How the images were decoded, the arguments of podium.images.decode.Preprocess: serving must do the same."""
+    sealed: str = ""
+    """Digest of the sealed test split that was made with the others."""
 
     def write(self, folder: Path) -> None:
         """Write dataset.json to `folder`."""
@@ -193,14 +202,27 @@ def _damaged(folder: Path, what: str) -> InputError:
 def _write_images(path: Path, images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
     """The images as an .npy file, as np.save writes it; returns the split's digest."""
     shape = tuple(map(int, images.shape))
-    sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
-    sha.update(np.ascontiguousarray(labels).tobytes())
+    sha = _begun(shape, labels, classes)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for chunk in chunks(images):
             sha.update(chunk.data)
             file.write(chunk.data)
     return sha.hexdigest()
+
+
+def _digest(images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+    """SHA-256 of classes, shape, labels and pixels."""
+    sha = _begun(tuple(map(int, images.shape)), labels, classes)
+    for chunk in chunks(images):
+        sha.update(chunk.data)
+    return sha.hexdigest()
+
+
+def _begun(shape: tuple[int, ...], labels: NDArray[np.int64], classes: tuple[str, ...]) -> "hashlib._Hash":
+    sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
+    sha.update(np.ascontiguousarray(labels).tobytes())
+    return sha
 
 
 def _counts(labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, int]:

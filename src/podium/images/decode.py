@@ -22,6 +22,11 @@ BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 RESIZES = ("stretch", "crop", "pad")
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
+THUMB = 32
+"""Side of the grey thumbs among which near-duplicates are looked for."""
+LEAST = 2 * THUMB
+"""Sides that are left of a JPEG which is decoded at a part of its size, whatever is wanted of it: enough for a thumb.
+The same with a thumb (training) and without (serving), so that both have the same pixels."""
 CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
 """What Pillow's readers say of a file that ends too early."""
 
@@ -99,7 +104,10 @@ def decode(data: bytes, spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
-    """What `decode` does, with what the image was and, where `thumb` is not 0, a grey thumb of that side."""
+    """What `decode` does, with what the image was and, where `thumb` is not 0, a grey thumb of that side.
+
+    The pixels do not depend on `thumb`; one above THUMB may be blurred.
+    """
     if not data:
         raise BadImage("it is empty (0 bytes)", "empty")
     if len(data) > spec.max_bytes:
@@ -127,7 +135,7 @@ def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0) -> Decode
     mode, size = image.mode, image.size
     frames = 2 if getattr(image, "is_animated", False) else 1
     turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-    _draft(image, spec, max(2 * thumb, 1), turned=turned)
+    _draft(image, spec, turned=turned)
     image.load()
     image = _upright(image, spec)
     width, height = size[::-1] if turned else size
@@ -190,7 +198,7 @@ def _check_size(image: Image.Image, spec: Preprocess) -> None:
         )
 
 
-def _draft(image: Image.Image, spec: Preprocess, least: int, *, turned: bool) -> None:
+def _draft(image: Image.Image, spec: Preprocess, *, turned: bool) -> None:
     """Let a JPEG be decoded at a half, quarter or eighth of its size where that is still twice what is needed.
 
     A photograph of 12 megapixels for 64x64 then takes a quarter of the time. Pillow's `thumbnail` does the same.
@@ -199,7 +207,7 @@ def _draft(image: Image.Image, spec: Preprocess, least: int, *, turned: bool) ->
     ratios = [side / own for side, own in zip(wanted, image.size, strict=True)]
     ratio = max(ratios) if spec.resize == "crop" else min(ratios)
     sides = wanted if spec.resize == "stretch" else tuple(int(own * ratio) + 1 for own in image.size)
-    image.draft(None, (max(2 * sides[0], least), max(2 * sides[1], least)))
+    image.draft(None, (max(2 * sides[0], LEAST), max(2 * sides[1], LEAST)))
 
 
 def _upright(image: Image.Image, spec: Preprocess) -> Image.Image:

@@ -3,8 +3,11 @@
 An image's place is a number in [0, 1) that follows from SHA-256 of the salt, its shape and its pixels. So equal images
 share a place, another order of the source changes nothing, and images that are added move none that were there.
 
-Near-duplicates share the lowest place among them. So a group that grows can move towards the test split but never out
-of it: what was sealed once is never trained on.
+Near-duplicates share the lowest place among them; those that are left out count too. So a group that grows can move
+towards the test split but never out of it, and what was sealed once is not trained on when images are added. This holds
+while groups only grow and no place changes: sealed images stay in the source, near-duplicates are looked for as before
+(podium.doctor.earlier), the decoder and the parameters of `prepare` stay, and the source does not begin to name a test
+split of its own.
 """
 
 import hashlib
@@ -58,12 +61,13 @@ def divide(
     test_fraction: float,
     given: NDArray[np.int8] | None = None,
     groups: NDArray[np.int64] | None = None,
+    used: NDArray[np.bool_] | None = None,
 ) -> Division:
     """Divide images by their places: test below `test_fraction`, validation the next `val_fraction`, train the rest.
 
     `given` (N,) is the number in NAMES of the split that the source itself names, -1 where it names none: a split that
     is given is not drawn, and only images given as train, or not at all, are drawn from. `groups` (N,): images with
-    one number share a place.
+    one number share a place. `used` (N,): all others belong to no part, but their places count for their groups.
     """
     place = places(prints)
     if groups is not None:
@@ -71,9 +75,10 @@ def divide(
         lowest = np.ones(len(place))
         np.minimum.at(lowest, group, place)
         place = lowest[group]
+    used = np.ones(len(place), np.bool_) if used is None else used
     given = np.full(len(place), -1, np.int8) if given is None else given
-    free = given <= 0
-    test, val = given == 2, given == 1
+    free = used & (given <= 0)
+    test, val = used & (given == 2), used & (given == 1)
     if not test.any():
         test = free & (place < test_fraction)
     else:
@@ -81,7 +86,7 @@ def divide(
     if not val.any():
         val = free & ~test & (place < test_fraction + val_fraction)
     order = in_order(prints, labels)
-    train = ~test & ~val
+    train = used & ~test & ~val
     return Division(order[train[order]], order[val[order]], order[test[order]])
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from podium.images.decode import BadImage, Decoded, Preprocess, decode_file, decode_image, decode_pixels
-from podium.ingest.store import THUMB, Facts, Store
+from podium.images.decode import THUMB, BadImage, Decoded, Preprocess, decode_file, decode_image, decode_pixels
+from podium.ingest.store import Facts, Store
 from podium.sources.items import Item, Reject, Source
 
 CHUNK = 64

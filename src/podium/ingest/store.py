@@ -8,8 +8,9 @@ killed run left behind the last of them is overwritten.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,12 @@ import PIL
 from numpy.typing import NDArray
 
 from podium.images import decode
-from podium.images.decode import Decoded, Preprocess
+from podium.images.decode import THUMB, Decoded, Preprocess
 from podium.ingest.rows import RowFile
-from podium.locks import locked
+from podium.locks import locked, unless_held
 
-THUMB = 32
-"""Side of the grey thumbs among which near-duplicates are looked for."""
+LOCK = "lock"
+"""In the folder of a store for the time being; a store that is kept has its lock beside it."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
     " frames INTEGER) WITHOUT ROWID"
@@ -100,6 +101,18 @@ class Store:
 
 
 @contextmanager
+def passing(folder: Path, spec: Preprocess) -> Iterator[Store]:
+    """A store below `folder` that goes when the block ends, without an index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        locked(Path(place) / LOCK, wait=True),
+        closing(Store(Path(place), spec)) as store,
+    ):
+        yield store
+
+
+@contextmanager
 def kept(folder: Path, spec: Preprocess) -> Iterator[Store]:
     """The store below `folder` of images decoded as `spec` says; another process that uses it is waited for."""
     place = folder / key_of(spec)
@@ -109,10 +122,20 @@ def kept(folder: Path, spec: Preprocess) -> Iterator[Store]:
             yield store
 
 
-def outdated(folder: Path, spec: Preprocess) -> list[Path]:
-    """The files of every store below `folder` but that of `spec`: of another size, or by another Pillow or decoder."""
-    used = key_of(spec)
-    return sorted(path for path in folder.glob("*/*") if path.is_file() and path.parent.name != used)
+def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str], None]) -> Iterator[Path]:
+    """The files of every store below `folder` but those of `wanted`: of another size, or by another Pillow or decoder.
+
+    Each comes while its store's lock is held: delete it before the next is asked for. A store that is in use is left
+    out, and its name told to `busy`.
+    """
+    names = {key_of(spec) for spec in wanted}
+    for place in sorted(path for path in folder.glob("*") if path.is_dir() and path.name not in names):
+        lock = next((path for path in (folder / f"{place.name}.lock", place / LOCK) if path.exists()), None)
+        with unless_held(locked(lock) if lock else nullcontext()) as free:
+            if free:
+                yield from sorted(path for path in place.glob("*") if path.is_file())
+            else:
+                busy(place.name)
 
 
 def key_of(spec: Preprocess) -> str:

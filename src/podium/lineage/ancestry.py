@@ -8,8 +8,8 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from podium.errors import InputError
-from podium.lineage import origin
+from podium.errors import InputError, RefusedError
+from podium.lineage import changes, origin
 from podium.registry import versions
 from podium.registry.versions import Version
 from podium.tracking.record import KIND_TAG, STUDY_TAG, TRIAL_TAG
@@ -80,14 +80,21 @@ def made_from(tracking: Tracking, name: str, data: str) -> list[Version]:
 
 
 def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
-    """What `podium.lineage.origin` kept with the version's run, by name; empty where nothing was or it is gone."""
-    place = version.tags.get("lineage")
+    """What `podium.lineage.origin` kept with the version's run, by name; empty where nothing was or it is gone.
+
+    Raises RefusedError where it is not what was kept: `podium reproduce` runs what is in it.
+    """
+    place = version.tags.get(versions.LINEAGE)
     if not place:
         return {}
     try:
         with tempfile.TemporaryDirectory(prefix="podium-") as folder:
             files = Path(tracking.client.download_artifacts(version.run_id, place, folder))
-            return {path.name: path.read_text(encoding="utf-8") for path in sorted(files.iterdir())}
+            if version.tags.get(versions.LINEAGE_DIGEST) != versions.folder_digest(files):
+                raise RefusedError(
+                    f"what {version} was made from ({place} of its run) is not what was kept when it was registered"
+                )
+            return {path.name: changes.to_text(path.read_bytes()) for path in sorted(files.iterdir())}
     except (MlflowException, OSError):
         return {}
 
@@ -131,11 +138,12 @@ def _dvc(kept: dict[str, str]) -> dict[str, str]:
 
 
 def _code(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
-    changes = [line for line in kept.get(origin.PATCH, "").splitlines() if line.startswith("diff --git")]
+    patch = kept.get(origin.PATCH, "")
+    files, missing = changes.by_file(patch), changes.left_out(patch)
     facts = {"commit": tags.get("git_commit", "unknown")}
-    if changes:
-        facts |= {"uncommitted changes": f"{len(changes)} files ({tags.get('lineage')}/{origin.PATCH} of the run)"}
-    return facts
+    if files:
+        facts |= {"uncommitted changes": f"{len(files)} files ({tags.get('lineage')}/{origin.PATCH} of the run)"}
+    return facts | ({"but": "; ".join(missing)} if missing else {})
 
 
 def _environment(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:

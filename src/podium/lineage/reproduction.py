@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,8 +22,9 @@ from torch import nn
 from podium import params
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.images.decode import Preprocess, decode
-from podium.lineage import origin
+from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
+from podium.passwords import MASK, was_masked
 from podium.registry import versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking
@@ -30,6 +32,7 @@ from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
 
 NEEDED = ("data/prepared", "data/selected")
+COMMIT = re.compile(r"[0-9a-f]{40,64}")
 TOLERANCE = 0.02
 """Of a probability, for a version trained on a GPU: its sums have no fixed order, and small differences grow over the
 epochs. It could not be measured on a GPU when it was written."""
@@ -76,17 +79,15 @@ def reproduce(tracking: Tracking, version: Version, root: Path) -> Reproduced:
 def _check_out(root: Path, version: Version, kept: dict[str, str], copy: Path) -> None:
     """The version's commit with its uncommitted changes in `copy`, and the parameters that it had."""
     commit = version.tags.get("git_commit", "unknown")
+    if not COMMIT.fullmatch(commit):
+        raise InputError(f"{version} can't be made again: it was registered outside of a git checkout")
     done = subprocess.run(["git", "archive", "--format=tar", commit], cwd=root, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise InputError(f"commit {commit} of {version} is not in this checkout ({said}): `git fetch` it")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(copy, filter="data")
-    if kept.get(origin.PATCH, "").strip():
-        patch = copy / origin.PATCH
-        patch.write_text(kept[origin.PATCH], encoding="utf-8")
-        _run(copy, "git", "apply", origin.PATCH, what="the uncommitted changes can't be applied")
-        patch.unlink()
+    _apply(kept, version, copy)
     own = {"tracking.uri": "sqlite:///mlruns/mlflow.db", "retrain.profile_steps": 0}
     own |= {"runtime.device": "cpu"} if version.tags.get("device", "cpu").startswith("cpu") else {}
     own |= {"runtime.threads": int(version.tags.get("threads", "1"))}
@@ -94,6 +95,23 @@ def _check_out(root: Path, version: Version, kept: dict[str, str], copy: Path) -
     for name in ("dvc.yaml", "dvc.lock"):
         if name in kept:
             (copy / name).write_text(kept[name], encoding="utf-8")
+
+
+def _apply(kept: dict[str, str], version: Version, copy: Path) -> None:
+    """The version's uncommitted changes, but of the files that were kept whole."""
+    patch = kept.get(origin.PATCH, "")
+    if missing := changes.left_out(patch):
+        raise InputError(f"{version} can't be made again, for its run does not hold all of it: {'; '.join(missing)}")
+    if not changes.by_file(patch):
+        return
+    file = copy / origin.PATCH
+    file.write_bytes(changes.to_bytes(patch))
+    what = f"the uncommitted changes of {version} can't be applied"
+    if was_masked(patch):
+        what += f" (no password of an address was kept: where its file has one, {MASK} stands in the patch)"
+    whole = [f"--exclude={name}" for name in origin.COPIED if name in kept]
+    _run(copy, "git", "apply", "--whitespace=nowarn", *whole, origin.PATCH, what=what)
+    file.unlink()
 
 
 def _restore_data(root: Path, copy: Path) -> None:
@@ -142,7 +160,7 @@ def _facts(version: Version, about: TrainedModel, kept: dict[str, str]) -> list[
 def _run(folder: Path, *command: str, what: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
     environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)  # a repository around `folder` would take the patch
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode:
-        raise PodiumError(f"{what}: {' '.join(done.stderr.split())[-500:]}")
-    return done.stdout
+        raise PodiumError(f"{what}: {' '.join(done.stderr.decode(errors='replace').split())[-500:]}")
+    return changes.to_text(done.stdout)

@@ -8,8 +8,9 @@ from typing import Any
 
 from podium import params
 from podium.errors import InputError, PodiumError
-from podium.lineage import origin
+from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
+from podium.passwords import masked
 from podium.registry import provenance, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking
@@ -49,14 +50,14 @@ def _code(version: Version, kept: dict[str, str], root: Path) -> Iterator[Differ
         yield Difference("commit", then[:12], now[:12])
     if origin.PATCH not in kept:
         yield Difference("uncommitted changes", NOT_KEPT, "")
-    elif (before := _changed(kept[origin.PATCH])) != (after := _changed(origin.uncommitted(root))):
+        return
+    patches = masked(kept[origin.PATCH]), changes.uncommitted(root)
+    before, after = map(changes.by_file, patches)
+    if before != after:
         yield Difference("uncommitted changes", ", ".join(before) or "none", ", ".join(after) or "none")
-
-
-def _changed(patch: str) -> dict[str, str]:
-    """The change of each file in a patch."""
-    parts = patch.split("diff --git ")[1:]
-    return {part.split(" ", 1)[0].removeprefix("a/"): part for part in parts}
+    missing = ["; ".join(changes.left_out(patch)) for patch in patches]
+    if any(missing):  # also where both lack the same: it can't be compared
+        yield Difference("changes left out", missing[0] or "none", missing[1] or "none")
 
 
 def _params(kept: str | None, path: Path) -> Iterator[Difference]:

@@ -3,6 +3,7 @@
 Copies, so that the real run is neither slowed nor changed, and a resumed one still has its profile.
 """
 
+import math
 import resource
 import tempfile
 import time
@@ -13,14 +14,19 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 from torch.utils.flop_counter import FlopCounterMode
 
+from podium.errors import PodiumError
 from podium.profiling.phases import Phases
 from podium.sections.recipe import Recipe
 from podium.training import checkpoint
-from podium.training.batches import Batches
-from podium.training.fit import Images, TrainingRun, validate
+from podium.training.batches import Batches, bounds
+from podium.training.fit import DivergedError, Images, TrainingRun, validate
 
 WARM_UP = 2
 """Steps before the recorded ones: the first pays for allocations that no later one pays for."""
+WAIT = 1
+"""Steps before those, which torch.profiler does not look at."""
+MOST_EPOCHS = 10_000
+"""More is no train.epochs."""
 SIDE = 1024
 """Of the square matrices whose product shows what the device can do."""
 
@@ -86,12 +92,17 @@ def measure(
 ) -> Profile:
     """Measure `steps` steps of `recipe` on `data`; a trace for TensorBoard goes to the folder `trace`.
 
-    `beside`: seconds an epoch between steps, as the real run had them; None: evaluation and checkpoint are measured.
+    A training of fewer steps gets more epochs for it. `beside`: seconds an epoch between steps, as the real run had
+    them; None: evaluation and checkpoint are measured. Raises PodiumError where the copy diverges.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    timed = _timed(recipe, images, data, device, steps)
-    operators = _traced(recipe, images, data, device, steps, trace)
+    longer = _with_steps(recipe, len(data), WAIT + WARM_UP + steps)
+    try:
+        timed = _timed(longer, images, data, device, steps)
+        operators = _traced(longer, images, data, device, steps, trace)
+    except DivergedError as error:
+        raise PodiumError(f"the copy of the training that was to be profiled diverged: {error}") from None
     run = TrainingRun(recipe, images, 0, device)
     size = min(recipe.train.batch_size, len(data))
     return Profile(
@@ -99,13 +110,20 @@ def measure(
         steps=timed.steps,
         batch=size,
         steps_an_epoch=-(-len(data) // recipe.train.batch_size),
-        phases={name: seconds / max(timed.steps, 1) for name, seconds in timed.seconds.items()},
+        phases={name: seconds / timed.steps for name, seconds in timed.seconds.items()},
         beside=_beside(run, data) if beside is None else beside,
         operators=operators,
         flops=_flops(run, data, size),
         peak=_peak(device),
         memory=_memory(device),
     )
+
+
+def _with_steps(recipe: Recipe, count: int, steps: int) -> Recipe:
+    """`recipe` with epochs for at least `steps` steps on `count` images; a step costs the same in all of them."""
+    fewest = len(bounds(math.ceil(recipe.train.share * count), recipe.train.batch_size)) - 1
+    epochs = min(max(recipe.train.epochs, math.ceil(steps / fewest)), MOST_EPOCHS)
+    return recipe.replace({"train.epochs": epochs})
 
 
 def _timed(recipe: Recipe, images: Images, data: Batches, device: torch.device, steps: int) -> Phases:
@@ -124,21 +142,20 @@ def _traced(
         Phases(TrainingRun(recipe, images, 0, device)) as phases,
         profile(
             activities=activities,
-            schedule=schedule(wait=1, warmup=WARM_UP, active=steps),
+            schedule=schedule(wait=WAIT, warmup=WARM_UP, active=steps),
             on_trace_ready=tensorboard_trace_handler(str(trace), worker_name="retrain"),
             record_shapes=True,
             profile_memory=True,
         ) as profiler,
     ):
-        phases.train(data, 1 + WARM_UP + steps, profiler.step)
+        phases.train(data, WAIT + WARM_UP + steps, profiler.step)
+    recorded = phases.steps - WAIT - WARM_UP
     on_gpu = device.type == "cuda"
     events = [
         e for e in profiler.key_averages() if e.key not in phases.seconds and not e.key.startswith("ProfilerStep")
     ]
-    found = [
-        Operator(e.key, e.count / steps, (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / steps / 1000)
-        for e in events
-    ]
+    times = [e.self_device_time_total if on_gpu else e.self_cpu_time_total for e in events]
+    found = [Operator(e.key, e.count / recorded, t / recorded / 1000) for e, t in zip(events, times, strict=True)]
     return sorted(found, key=lambda operator: -operator.milliseconds)
 
 

@@ -1,5 +1,6 @@
 """The application of `podium serve`: MLflow's own scoring server behind a limit on the size of a request."""
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,7 +15,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MODEL, LIMIT, THREADS = "PODIUM_SERVED_MODEL", "PODIUM_MAX_REQUEST_BYTES", "PODIUM_SERVE_THREADS"
-"""How the command tells its worker processes what they need."""
+SECONDS = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+"""How the command tells its worker processes what they need; the last one MLflow reads too."""
 
 
 def serve(folder: Path, params: ServeParams) -> None:
@@ -25,7 +27,7 @@ def serve(folder: Path, params: ServeParams) -> None:
         MODEL: str(folder),
         LIMIT: str(int(params.max_request_mb * 1e6)),
         THREADS: str(params.threads),
-        "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(params.timeout_seconds),
+        SECONDS: str(params.timeout_seconds),
     }
     uvicorn.run(
         "podium.registry.server:create",
@@ -46,15 +48,16 @@ def create() -> "BodyLimit":
 
     torch.set_num_threads(int(os.environ[THREADS]))
     model = scoring_server.load_model_with_mlflow_config(os.environ[MODEL])  # type: ignore[no-untyped-call]
-    return BodyLimit(scoring_server.init(model), int(os.environ[LIMIT]))
+    return BodyLimit(scoring_server.init(model), int(os.environ[LIMIT]), float(os.environ[SECONDS]))
 
 
 class BodyLimit:
-    """An ASGI application that lets requests of at most `limit` bytes through to `app`; others are answered 413."""
+    """An ASGI application that lets requests through to `app`: JSON of at most `limit` bytes, here within `seconds`."""
 
-    def __init__(self, app: Application, limit: int) -> None:
+    def __init__(self, app: Application, limit: int, seconds: float) -> None:
         self.app = app
         self.limit = limit
+        self.seconds = seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request: its body is held, never more than `limit` of it, and then handed on."""
@@ -64,28 +67,50 @@ class BodyLimit:
         headers = dict(scope["headers"])
         said = headers.get(b"content-length", b"0")
         if said.isdigit() and int(said) > self.limit:
-            await self._refuse(send, int(said))
+            await self._too_long(send, int(said))
             return
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != b"application/json":  # MLflow's others unpack to any size
+            await _refuse(send, 415, f"a request must be application/json; got {kind.decode('latin-1') or 'no type'}")
+            return
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await self._read(receive)
+        except TimeoutError:
+            sentence = f"the request did not arrive whole within {self.seconds:g} s (serve.timeout_seconds)"
+            await _refuse(send, 408, sentence)
+            return
+        if body is None:
+            return
+        if len(body) > self.limit:
+            await self._too_long(send, len(body))
+            return
+        await self.app(scope, _once(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The body, or as much of it as is more than the limit; None where the client has gone."""
         body = bytearray()
         more = True
-        while more:
+        while more and len(body) <= self.limit:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return
+                return None
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self.limit:
-                await self._refuse(send, len(body))
-                return
-        await self.app(scope, _once(bytes(body), receive), send)
+        return bytes(body)
 
-    async def _refuse(self, send: Send, size: int) -> None:
+    async def _too_long(self, send: Send, size: int) -> None:
         sentence = f"a request may have at most {self.limit:,} bytes (serve.max_request_mb); got {size:,} or more"
-        content = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": sentence}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await _refuse(send, 413, sentence)
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    """Answer without reading the rest of the request."""
+    content = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas.errors import Pandas4Warning
 
-from podium.errors import InputError, PodiumError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import served
 from podium.registry.export import file_digests
 from podium.registry.provenance import package_versions
@@ -47,6 +47,8 @@ SIGNATURE = ModelSignature(
 )
 IDENTITY = "identity"
 """Tag: digest of everything that makes two registrations the same one."""
+LINEAGE, LINEAGE_DIGEST = "lineage", "lineage_digest"
+"""Tags: where in the run's artifacts lies what makes the version again, and `folder_digest` of it."""
 FILES = "files"
 """Tag: SHA-256 of every file of the model, MLflow's own files too."""
 
@@ -173,9 +175,26 @@ def _uri(version: Version) -> str:
     return f"models:/{version.name}/{version.number}"
 
 
-def _files(version: Version) -> dict[str, str] | None:
-    files: dict[str, str] | None = json.loads(version.tags[FILES]) if FILES in version.tags else None
+def _files(version: Version) -> dict[str, str]:
+    """The digests of the version's files. Raises RefusedError where it has none: nobody could say what is loaded."""
+    try:
+        files: dict[str, str] = json.loads(version.tags[FILES])
+    except (KeyError, ValueError):
+        raise RefusedError(
+            f"{version} has no digests of its files (tag {FILES!r}): it was not registered by `dvc repro`, or the tag"
+            " was taken away; register the model again"
+        ) from None
     return files
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the digests of the files of `folder`."""
+    return _digest(file_digests(folder))
+
+
+def digest_of(version: Version) -> str:
+    """SHA-256 over the digests of the version's files. Raises RefusedError where it has none."""
+    return _digest(_files(version))
 
 
 def version_numbers(tracking: Tracking, name: str) -> list[int]:

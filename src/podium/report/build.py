@@ -14,13 +14,13 @@ from podium.report.verdict import verdict
 NAME = "index.html"
 
 
-def build(folders: Folders, confidence: float, out: Path) -> Path:
+def build(folders: Folders, out: Path) -> Path:
     """Write the report of `folders` to `out`/index.html, whole or not at all, and return its path.
 
-    `confidence` is the level of the evaluation's intervals. A stage that has not run yet is said to be missing. Raises
-    InputError where not even the search has.
+    A stage that has not run yet is said to be missing, as is one that has not run since the search. Raises InputError
+    where not even the search has.
     """
-    return write(page_of(gather(folders), confidence), out)
+    return write(page_of(gather(folders)), out)
 
 
 def write(page: Page, out: Path) -> Path:
@@ -34,14 +34,14 @@ def write(page: Page, out: Path) -> Path:
     return path
 
 
-def page_of(story: Story, confidence: float) -> Page:
+def page_of(story: Story) -> Page:
     """Everything that the report says."""
     cost = spent(story.search, story.timing)
     more = outlook(story.search, (story.selected or {}).get("candidates", []))
     return Page(
         title=dataset_name(story),
         subtitle=_subtitle(story),
-        verdict=verdict(story, cost, more, confidence),
+        verdict=verdict(story, cost, more),
         advice=advice(story.search, cost, more),
         sections=sections(story, cost),
         facts=_facts(story, cost, more),
@@ -79,4 +79,5 @@ def _facts(story: Story, cost: Spent, more: Outlook) -> dict[str, Any]:
         "selected": story.selected,
         "metrics": story.evaluated.metrics if story.evaluated else None,
         "registered": story.registered,
+        "earlier": story.earlier,
     }

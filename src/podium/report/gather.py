@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from podium import paths
+from podium.report.earlier import earlier
 from podium.report.timing import Timing, read_timing
 from podium.report.trials import Search, read_search
 
@@ -45,6 +46,8 @@ class Evaluated:
     """What `evaluate` left."""
 
     metrics: dict[str, float]
+    confidence: float | None
+    """Level of the intervals; None where an earlier Podium did not write it down."""
     per_class: Table
     confusion: list[tuple[str, str]]
     """Actual and predicted class of each sealed image."""
@@ -78,32 +81,45 @@ class Story:
     evaluated: Evaluated | None
     registered: dict[str, Any] | None
     """version.json."""
+    earlier: dict[str, str]
+    """The stages that are None though their folders hold something, with what that is of, as `earlier` says."""
 
 
 def gather(folders: Folders) -> Story:
-    """Read what there is. Raises InputError where not even the search has run."""
+    """Read what there is of the present search. Raises InputError where not even the search has run."""
     search = read_search(folders.search)
+    selected, model = _json(folders.selected / "config.json"), _json(folders.retrained / "model.json")
+    registered, evaluation = _json(folders.registered / "version.json"), _evaluation(folders.evaluated, model)
+    old = earlier((search.study, search.best["trial"]), selected, model, evaluation, registered)
+    trained = model is not None and "retrain" not in old
     return Story(
         search=search,
         timing=read_timing(folders.journal, search.study),
         dataset=_json(folders.prepared / "dataset.json"),
         audit=_json(folders.prepared / "audit.json"),
-        selected=_json(folders.selected / "config.json"),
-        model=_json(folders.retrained / "model.json"),
-        history=_table(folders.retrained / "history.csv"),
-        profile=_text(folders.retrained / "profile.md"),
-        evaluated=_evaluated(folders.evaluated),
-        registered=_json(folders.registered / "version.json"),
+        selected=None if "select" in old else selected,
+        model=model if trained else None,
+        history=_table(folders.retrained / "history.csv") if trained else [],
+        profile=_text(folders.retrained / "profile.md") if trained else "",
+        evaluated=None if evaluation is None or "evaluate" in old else _evaluated(folders.evaluated, evaluation),
+        registered=None if "register" in old else registered,
+        earlier=old,
     )
 
 
-def _evaluated(folder: Path) -> Evaluated | None:
-    metrics = _json(folder / "metrics.json")
-    if metrics is None:
+def _evaluation(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | None:
+    """evaluation.json. An earlier Podium wrote none, and what it evaluated is taken for the model that is there."""
+    if not (folder / "metrics.json").is_file():
         return None
+    found: dict[str, Any] | None = _json(folder / "evaluation.json")
+    return {"weights_digest": (model or {}).get("weights_digest")} if found is None else found
+
+
+def _evaluated(folder: Path, evaluation: dict[str, Any]) -> Evaluated:
+    metrics = _json(folder / "metrics.json")
     pairs = [(row["actual"], row["predicted"]) for row in _table(folder / "confusion.csv")]
     tables = _table(folder / "per_class.csv"), pairs, _table(folder / "calibration.csv")
-    return Evaluated(metrics, *tables, _json(folder / "gallery.json") or [])
+    return Evaluated(metrics, evaluation.get("confidence"), *tables, _json(folder / "gallery.json") or [])
 
 
 def _text(path: Path) -> str:
@@ -115,4 +131,8 @@ def _json(path: Path) -> Any:
 
 
 def _table(path: Path) -> Table:
-    return list(csv.DictReader(_text(path).splitlines()))
+    if not path.is_file():
+        return []
+    # Not by str.splitlines: a class may be called by what that takes for the end of a line.
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

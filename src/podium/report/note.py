@@ -12,7 +12,7 @@ def note(page: Page) -> str:
     top = page.verdict
     lines = [f"## {page.title}: {top.headline} {top.of_what}", ""]
     if top.low is not None and top.high is not None:
-        lines[0] += f" ({100 * top.confidence:.4g} % interval {100 * top.low:.2f} to {100 * top.high:.2f} %)"
+        lines[0] += f" ({top.interval} {100 * top.low:.2f} to {100 * top.high:.2f} %)"
     for card in top.cards:
         lines.append(f"- **{card.question}** {card.answer}. {' '.join(card.lines)}")
     lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]

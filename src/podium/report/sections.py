@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from podium.doctor.findings import KINDS
-from podium.report import outcome_charts, search_charts, space_charts
+from podium.report import earlier, outcome_charts, search_charts, space_charts
 from podium.report.budget import Spent
 from podium.report.cost import Cost, costs
 from podium.report.gather import Evaluated, Story
@@ -102,7 +102,7 @@ def _numbers(trials: list[Trial]) -> str:
 def _confirmation(story: Story) -> Section:
     chosen = story.selected
     if chosen is None:
-        return Section("confirmation", "Confirmation", [], [], missing="Not confirmed yet: run `dvc repro select`.")
+        return _missing(story, "select", "confirmation", "Confirmation", "Not confirmed yet")
     rows = [
         [str(c["trial"]), f"{c['value']:.4f}", said(c["mean"]), said(c["std"]), str(len(c["values"])), str(c["failed"])]
         for c in chosen["candidates"]
@@ -124,7 +124,7 @@ def _recipe(recipe: dict[str, Any]) -> Table:
 def _test(story: Story) -> Section:
     evaluated = story.evaluated
     if evaluated is None:
-        return Section("test", "Sealed images", [], [], missing="Not evaluated yet: run `dvc repro evaluate`.")
+        return _missing(story, "evaluate", "test", "Sealed images", "Not evaluated yet")
     charts = [
         outcome_charts.confusion(evaluated),
         outcome_charts.calibration(evaluated),
@@ -166,7 +166,7 @@ def _mistakes(evaluated: Evaluated) -> Table:
 
 def _training(story: Story) -> Section:
     if story.model is None:
-        return Section("training", "Retraining", [], [], missing="Not trained again yet: run `dvc repro retrain`.")
+        return _missing(story, "retrain", "training", "Retraining", "Not trained again yet")
     charts = [outcome_charts.retraining(story.history)] if story.history else []
     return Section("training", "Retraining", charts, [], text=story.profile)
 
@@ -174,7 +174,7 @@ def _training(story: Story) -> Section:
 def _data(story: Story) -> Section:
     audit = story.audit
     if audit is None:
-        return Section("data", "Images", [], [], missing="data/prepared is not here: run `dvc repro prepare`.")
+        return _missing(story, "prepare", "data", "Images", "data/prepared is not here")
     parts = ("train", "val", "test")
     rows = [[name, *(f"{row[part]:,}" for part in parts)] for name, row in audit["counts"].items()]
     total = [sum(row[part] for row in audit["counts"].values()) for part in parts]
@@ -211,7 +211,17 @@ def _lineage(story: Story, spent: Spent) -> Section:
     if version is not None:
         rows += [["registered as", f"{version['name']} version {version['version']}"]]
         rows += [["model", version["model_uri"]], ["digest of the registered files", version["model_digest"]]]
+    if "register" in story.earlier:
+        rows.append(["registered as", earlier.said(story.earlier["register"])])
     return Section("lineage", "Lineage", [], [("", Table(["what", "which"], rows))])
+
+
+def _missing(story: Story, stage: str, key: str, title: str, why: str) -> Section:
+    """A section without content."""
+    what = f"{why}: run `dvc repro {stage}`"
+    if stage in story.earlier:
+        what = f"What lies here is {earlier.said(story.earlier[stage])}"
+    return Section(key, title, [], [], missing=f"{what}.")
 
 
 def said(value: Any) -> str:

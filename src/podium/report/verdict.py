@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from podium.report import earlier
 from podium.report.budget import Outlook, Spent
 from podium.report.gather import Story
 
@@ -30,19 +31,24 @@ class Verdict:
     """Ends of its interval, between 0 and 1; None where there is none."""
     high: float | None
     value: float | None
-    confidence: float
-    """Level of the interval."""
+    confidence: float | None
+    """Level of the interval, where it is known."""
     cards: list[Card]
 
+    @property
+    def interval(self) -> str:
+        """What the interval is called."""
+        return "interval" if self.confidence is None else f"{100 * self.confidence:.4g} % interval"
 
-def verdict(story: Story, spent: Spent, outlook: Outlook, confidence: float) -> Verdict:
+
+def verdict(story: Story, spent: Spent, outlook: Outlook) -> Verdict:
     """What to read first."""
     cards = [_chosen(story), _cost(story, spent), _more(outlook, spent), _trust(story)]
     evaluated = story.evaluated
     if evaluated is None:
         best = story.search.best
         what = f"best validation {story.search.metric} of the search (trial {best['trial']}); not evaluated yet"
-        return Verdict(_figure(story.search.metric, best["value"]), what, None, None, None, confidence, cards)
+        return Verdict(_figure(story.search.metric, best["value"]), what, None, None, None, None, cards)
     m = evaluated.metrics
     return Verdict(
         headline=percent(m["accuracy"]),
@@ -50,7 +56,7 @@ def verdict(story: Story, spent: Spent, outlook: Outlook, confidence: float) -> 
         low=m["accuracy_low"],
         high=m["accuracy_high"],
         value=m["accuracy"],
-        confidence=confidence,
+        confidence=evaluated.confidence,
         cards=cards,
     )
 
@@ -142,7 +148,9 @@ def _doubts(story: Story) -> list[str]:
         groups = sum(finding["groups"] for finding in kept if finding["kind"] == kind)
         if groups:
             doubts.append(f"Equal images {said} ({groups:,} groups)")
-    if story.evaluated is None:
+    if "evaluate" in story.earlier:
+        doubts.append(f"The evaluation is {earlier.said(story.earlier['evaluate'])}")
+    elif story.evaluated is None:
         doubts.append("Not evaluated on sealed images yet")
     elif story.evaluated.metrics["ece"] > TOLERATED:
         points = 100 * story.evaluated.overconfidence()

@@ -8,7 +8,7 @@ import torch
 
 from podium import paths
 from podium.closure import code_digest
-from podium.errors import InputError
+from podium.errors import InputError, PodiumError
 from podium.images.dataset import DatasetInfo, open_split
 from podium.locks import locked
 from podium.networks.weights import digests
@@ -39,41 +39,24 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)
     with locked(paths.lock(name), purpose="the retraining"):  # one that waits goes on from what the holder leaves
-        return _alone(chosen, recipe, info, facts, where, name, params, prepared, out)
-
-
-def _alone(
-    chosen: dict[str, Any],
-    recipe: Recipe,
-    info: DatasetInfo,
-    facts: dict[str, Any],
-    where: torch.device,
-    name: str,
-    params: Params,
-    prepared: Path,
-    out: Path,
-) -> TrainedModel:
-    """The retraining called `name` from its run and checkpoint, whatever they are by now, to its end."""
-    splits = [open_split(prepared / "train"), open_split(prepared / "val")]
-    # Where others train, this process counts the images and profiles a few batches: memory is the ranks'.
-    data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
-    tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
-    tracked = RetrainRun.open(params.tracking, name, tags, recipe)
-    images = _images(info)
-    run = _run(recipe, images, params, where)
-    path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
-    with tracked.watching_the_machine():
-        beside = train(run, data, prepared, path, name, params, tracked)
-    out.mkdir(parents=True, exist_ok=True)
-    write_history(out / "history.csv", run.history)
-    if params.retrain.profile_steps:
-        profile = measure(recipe, images, data, where, params.retrain.profile_steps, out / "profile", beside)
-        text = markdown(profile, "Profile of the retraining", str(out / "profile"))
-        (out / "profile.md").write_text(text, encoding="utf-8")
-    whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
-    tracked.finish(run.history, whole.weights_digest, out)
-    path.unlink(missing_ok=True)
-    return whole
+        splits = [open_split(prepared / "train"), open_split(prepared / "val")]
+        # Where others train, this process counts the images and profiles a few batches: memory is the ranks'.
+        data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
+        tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
+        tracked = RetrainRun.open(params.tracking, name, tags, recipe)
+        images = _images(info)
+        run = _run(recipe, images, params, where)
+        path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
+        with tracked.watching_the_machine():
+            beside = train(run, data, prepared, path, name, params, tracked)
+        out.mkdir(parents=True, exist_ok=True)
+        write_history(out / "history.csv", run.history)
+        whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
+        if params.retrain.profile_steps:  # after the model is safe
+            _profile(run, images, data, params.retrain.profile_steps, out, beside)
+        tracked.finish(run.history, whole.weights_digest, out)
+        path.unlink(missing_ok=True)
+        return whole
 
 
 def _images(info: DatasetInfo) -> Images:
@@ -92,6 +75,17 @@ def _run(recipe: Recipe, images: Images, params: Params, where: torch.device) ->
     for note in run.notes:
         print(f"retrain: {note}")
     return run
+
+
+def _profile(run: TrainingRun, images: Images, data: Batches, steps: int, out: Path, beside: dict[str, float]) -> None:
+    """Page and trace of a copy of `run`. Where it can't be measured, that is said and the retraining stands."""
+    trace = out / "profile"
+    try:
+        profile = measure(run.recipe, images, data, run.device, steps, trace, beside)
+    except PodiumError as error:
+        print(f"retrain: no profile: {error}")
+        return
+    (out / "profile.md").write_text(markdown(profile, "Profile of the retraining", str(trace)), encoding="utf-8")
 
 
 def _facts(

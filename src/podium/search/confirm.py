@@ -23,6 +23,11 @@ from podium.sections.recipe import Recipe
 from podium.tracking.parent import Parent
 from podium.training.seeds import derive
 
+UNCALIBRATED = (
+    "select.calibrate: the probabilities stay as they are, since the confirmation trained at search.fraction and the"
+    " retraining will not; `whole: true` calibrates them"
+)
+
 
 def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
     """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
@@ -33,13 +38,16 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
     chosen = choose(study, candidates, best)
-    if not params.select.calibrate or chosen["recipe"] != candidates[chosen["rank"]]["recipe"]:
+    alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
+    if not params.select.calibrate or not alike:
         chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would say nothing
     out.mkdir(parents=True, exist_ok=True)
     _log(params, best["study"], chosen)
     write_json(out / "metrics.json", _figures(chosen, best))
     write_json(out / "config.json", chosen)
     print(_sentence(chosen))
+    if params.select.calibrate and not alike:
+        print(UNCALIBRATED)
     return chosen
 
 
@@ -123,6 +131,7 @@ def _plan(
         "seeds": select.seeds,
         "data": info.digest,
         "code": code_digest("podium.training.fit"),
+        "temperature": code_digest("podium.training.temperature"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
     trials: list[tuple[dict[str, Any], dict[str, Any]]] = []

@@ -97,7 +97,8 @@ def _take(
         copied = copy.copy(trial)
         copied.params = values
         copied.distributions = {name: distribution(name, space[name]) for name in values}
-        copied.user_attrs = trial.user_attrs | {SOURCE: origin}
+        # What was unread may be read by a confirmation that trains otherwise (search.fraction): as it is now.
+        copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
         copied.system_attrs = {}
         study.add_trial(copied)
     done.kept += 1

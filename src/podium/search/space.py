@@ -10,6 +10,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from podium.search.unread import is_unread
 from podium.sections.dimension import Dimension, Value
 from podium.sections.recipe import Recipe
 
@@ -45,7 +46,10 @@ def distribution(name: str, dimension: Dimension) -> BaseDistribution:
 
 
 def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str, Value] | str:
-    """The values of `space` at which it gives exactly `recipe`; where it can't, a sentence that says why."""
+    """The values of `space` at which it gives `recipe`; where it can't, a sentence that says why.
+
+    Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
+    """
     fields, fixed = recipe.flat(), base.flat()
     values: dict[str, Value] = {}
     for name, value in fields.items():
@@ -53,14 +57,9 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
             if not _contains(distribution(name, space[name]), value):
                 return f"{name} {value!r} is outside the space"
             values[name] = value
-        elif value != fixed[name] and not _is_moot(name, space):
+        elif value != fixed[name] and not is_unread(name, recipe):
             return f"{name} is {fixed[name]!r} now and was {value!r}"
     return values
-
-
-def _is_moot(name: str, space: dict[str, Dimension]) -> bool:
-    """Whether a dimension that does not exist leaves its field unread: then an old value does not matter."""
-    return name in space and bool(space[name].when)
 
 
 def _contains(spread: BaseDistribution, value: Value) -> bool:

@@ -23,6 +23,7 @@ from podium import paths
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
 from podium.params import RuntimeParams
+from podium.passwords import masked
 from podium.search.study import open_storage
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def reached(where: Path | str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
         raise PodiumError(
-            f"runtime.storage: {where} does not answer: {' '.join(str(cause).split())[:300]}. See that the server is"
+            f"runtime.storage: {masked(f'{where} does not answer: {_line(cause)[:300]}')}. See that the server is"
             " running and lets us in (PGPASSWORD or ~/.pgpass), then run again: what is recorded stays recorded"
         ) from None
 
@@ -120,7 +121,7 @@ class _Advisory:
             connection: psycopg.Connection[tuple[object, ...]] = client.connect(url, **how)
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
         except client.OperationalError as error:
-            raise PodiumError(f"runtime.storage: {self._url} does not answer: {' '.join(str(error).split())}") from None
+            raise PodiumError(f"runtime.storage: {masked(f'{self._url} does not answer: {_line(error)}')}") from None
         if row is not None and row[0]:
             return connection
         holder = connection.execute(HOLDER, (self._key,)).fetchone() or ("another process", "just now")
@@ -136,6 +137,10 @@ def _client() -> ModuleType:
             "runtime.storage: postgresql needs psycopg, which is not installed: `make install-cluster`"
         ) from None
     return psycopg
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _name() -> str:

@@ -105,15 +105,15 @@ def open_storage(journal: Path) -> JournalStorage:
 
 
 def identity(params: SearchParams, base: Recipe, data_digest: str, code_digest: str) -> dict[str, Any]:
-    """Everything that decides what the trials of a search are."""
-    fields = base.flat()
+    """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too."""
+    fields, space = base.flat(), sorted(params.space.items())
     unread = set() if params.deterministic else {"batch"}
     return {
         "data": data_digest,
         "code": code_digest,
         "search": params.model_dump(exclude=NEUTRAL | unread),
-        "space": {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.space.items())},
-        "fixed": {name: value for name, value in fields.items() if name not in params.space},
+        "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
+        "fixed": {n: v for n, v in fields.items() if n not in params.space or params.space[n].when},
         "first": fields if params.defaults_first else {},
     }
 

@@ -1,13 +1,15 @@
 """Keeping mlruns/ true and small: every study against its image in MLflow, and checkpoints that nobody needs."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from podium import paths
-from podium.locks import locked
+from podium.locks import locked, unless_held
 from podium.params import RuntimeParams, TrackingParams
 from podium.search import storage
 from podium.tracking import sync
@@ -30,9 +32,9 @@ class Leftover:
 
 def studies(where: Path | str) -> list[optuna.Study]:
     """Every study at `where`, a journal or a database's URL; none where there is no journal."""
-    if isinstance(where, Path) and not where.is_file():
+    kept = _opened(where)
+    if kept is None:
         return []
-    kept = storage.open_at(where)
     with storage.reached(where):
         names = sorted(optuna.get_all_study_names(kept))
         return [optuna.load_study(study_name=name, storage=kept) for name in names]
@@ -63,27 +65,52 @@ def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair
     return found
 
 
-def leftovers(runtime: RuntimeParams = DEFAULT) -> list[Leftover]:
+def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = lambda name: None) -> Iterator[Leftover]:
     """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
 
-    A retraining's checkpoint goes with its end; one that is there is of a retraining that has yet to go on.
+    Each comes while the lock of its search or retraining is held: delete it before the next is asked for. Those that
+    are at work are left out, and their names told to `busy`. A retraining's checkpoint goes with its end; one that is
+    there is of a retraining that has yet to go on.
     """
-    running = {
-        (study.study_name, trial.number)
-        for study in studies(storage.place(runtime))
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    }
+    where = storage.place(runtime)
     folder = paths.mlruns() / "checkpoints"
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [Leftover(path, path.stat().st_size) for path in files if not _needed(path, running)]
+    kept: BaseStorage | None = None
+    for name in sorted({_owner(path) for path in folder.glob("*")}):
+        search = (folder / name).is_dir()
+        with unless_held(storage.alone(where, name) if search else locked(paths.lock(name))) as free:
+            if not free:
+                busy(name)
+                continue
+            kept = kept or _opened(where)
+            running = _running(kept, name) if search and kept else set()
+            files = (folder / name).rglob("*") if search else (p for p in folder.glob("*") if _owner(p) == name)
+            for path in sorted(path for path in files if path.is_file() and not _needed(path, running)):
+                yield Leftover(path, path.stat().st_size)
 
 
-def _needed(path: Path, running: set[tuple[str, int]]) -> bool:
+def _owner(path: Path) -> str:
+    """The search of a folder of checkpoints, or the retraining of a file beside these."""
+    return path.name if path.is_dir() else path.name.partition(".")[0]
+
+
+def _opened(where: Path | str) -> BaseStorage | None:
+    """The storage at `where`; None where there is no journal."""
+    return None if isinstance(where, Path) and not where.is_file() else storage.open_at(where)
+
+
+def _running(kept: BaseStorage, study: str) -> set[int]:
+    """The trials of `study` that are to go on; none where it is gone."""
+    try:
+        trials = optuna.load_study(study_name=study, storage=kept).get_trials(deepcopy=False)
+    except KeyError:
+        return set()
+    return {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+
+
+def _needed(path: Path, running: set[int]) -> bool:
     if path.suffix != ".ckpt":
         return False
-    if path.name.startswith("retrain-"):
-        return True
-    return path.stem.isdigit() and (path.parent.name, int(path.stem)) in running
+    return path.name.startswith("retrain-") or (path.stem.isdigit() and int(path.stem) in running)
 
 
 def _logger(tracking: Tracking, study: optuna.Study) -> TrialLogger:

@@ -59,7 +59,8 @@ class DoctorParams(BaseModel):
     imbalance: Whole = "keep"
     """The largest class has more than max_ratio times the images of the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"
-    """Near-duplicates: crops too (slow for many images), copies only, none; auto: crops up to 20,000 images."""
+    """Near-duplicates: crops too (slow for many images), copies only, none; auto: crops up to 20,000 images, and a set
+    that was divided with crops before is refused beyond that."""
     min_side: Annotated[int, Field(ge=1)] = 8
     """Pixels; below it an image is tiny."""
     max_megapixels: Annotated[float, Field(gt=0)] = 64.0

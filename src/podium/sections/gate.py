@@ -31,5 +31,5 @@ class GateParams(BaseModel):
     """The first model, which has no champion to be compared with, must reach this accuracy."""
     min_recall: Unit = 0.5
     """The first model must reach this recall in every class."""
-    max_calibration_error: Unit = 0.25
+    max_calibration_error: Unit = 0.1
     """The first model's expected calibration error may be this large at most."""

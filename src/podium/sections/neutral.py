@@ -2,16 +2,16 @@
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from podium.passwords import holds_password
 from podium.sections.fields import Name, Text
 from podium.sections.recipe import FROZEN
 
 
 def _without_password(uri: str) -> str:
-    if "@" in uri and urlsplit(uri).password:
+    if holds_password(uri):
         raise ValueError(  # the value is not shown: it holds what must not be read by others
             "must hold no password, for this file is committed: put it into the environment"
             " (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for PostgreSQL PGPASSWORD or ~/.pgpass)"

@@ -74,4 +74,5 @@ class SelectParams(BaseModel):
     whole: bool = True
     """Whether they train as the retraining will; false: at `search.fraction`, as the trials did."""
     calibrate: bool = True
-    """Whether the model's probabilities are brought in line with how often its confirmed copies were right."""
+    """Whether the model's probabilities are brought in line with how often its confirmed copies were right; only where
+    those trained as the retraining will: not with whole: false and a search.fraction."""

@@ -46,6 +46,8 @@ def evaluate(
     write_json(out / "gallery.json", gallery(split, probabilities))
     draw_confusion(out / "confusion.png", metrics)
     draw_calibration(out / "calibration.png", metrics)
+    made_with = {"confidence": params.confidence, "weights_digest": about.weights_digest}
+    write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence))
     evaluation_run.tell(tracking_params, about.run_id, metrics, [out / name for name in TOLD])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from podium import entry, paths
+from podium.doctor import earlier
 from podium.doctor.patient import Patient, examined, refuse
 from podium.errors import InputError, PodiumError
 from podium.images.dataset import DatasetInfo, Rows, Written, chunks, write_split
@@ -19,14 +20,16 @@ SHOWN = 20
 def prepare(params: PrepareParams, doctor: DoctorParams, prepared: Path, sealed: Path, decoded: Path) -> DatasetInfo:
     """Write prepared/{train,val}, sealed/test, dataset.json and the audit; returns what dataset.json holds.
 
-    Files that were decoded are kept in `decoded`, for the next time. Raises InputError where the images can't be read
-    or divided, or have what `doctor` says to refuse; then nothing is written and what was there stays.
+    Files that were decoded are kept in `decoded` for the next time, and what near-duplicates were looked for. Raises
+    InputError where the images can't be read or divided, or have what `doctor` says to refuse; then nothing is written
+    and what was there stays.
     """
     try:
         with examined(params, doctor, decoded) as patient:
             print("\n".join(patient.report.summary()))
             refuse(patient.report)
             check_classes(patient.report.counts, params)
+            earlier.remember(earlier.memory(decoded, params, patient.spec), patient.report.near)
             return _write(patient, prepared, sealed)
     except OSError as error:
         raise PodiumError(f"{prepared}, {sealed} and {decoded} can't be written: {error}") from None
@@ -97,7 +100,8 @@ def _info(patient: Patient, splits: list[Written], mean: list[float], std: list[
     digest = hashlib.sha256("\n".join(split.digest for split in splits).encode()).hexdigest()
     counts = {split.name: split.counts for split in splits}
     shape, how = list(splits[0].shape), patient.spec.to_dict()
-    return DatasetInfo(patient.report.source, list(patient.classes), shape, counts, mean, std, digest, how)
+    sealed = next(split.digest for split in splits if split.name == "test")
+    return DatasetInfo(patient.report.source, list(patient.classes), shape, counts, mean, std, digest, how, sealed)
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,19 +166,20 @@ def _register(
             f" to {off:.2g} of probability differ; rounding explains {export.PARITY_LIMIT:g}. No version was made"
         )
     model.check_answers()
-    tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}", "lineage": _keep_origin(store, trained, tags)}
+    tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}"} | _keep_origin(store, trained, tags)
     return versions.create_version(
         store, name, trained.run_id, uri, tags, card.markdown(trained, evaluation.metrics, tags)
     )
 
 
-def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> str:
-    """Put what makes the version again among its run's artifacts; returns the folder there."""
+def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> dict[str, str]:
+    """Put what makes the version again among its run's artifacts; returns the tags that say where, and its digest."""
     place = f"lineage/{tags[versions.IDENTITY][:12]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        origin.write(Path(folder))
+        for missing in origin.write(Path(folder)):
+            print(f"podium: {missing}. `podium reproduce` will not make this version again", file=sys.stderr)
         store.client.log_artifacts(trained.run_id, folder, place)
-    return place
+        return {versions.LINEAGE: place, versions.LINEAGE_DIGEST: versions.folder_digest(Path(folder))}
 
 
 def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str, str]:

@@ -12,14 +12,13 @@ from podium.report.note import note
 from podium.tracking import parent_run
 
 
-def report(folders: Folders, confidence: float, tracking: TrackingParams, out: Path) -> Path:
+def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
     """Write the page to `out` and tell the search's parent run what it says; returns the page's path.
 
-    `confidence` is the level of the evaluation's intervals. Raises PodiumError where the store is away: the page is
-    written by then.
+    Raises PodiumError where the store is away: the page is written by then.
     """
     story = gather(folders)
-    page = page_of(story, confidence)
+    page = page_of(story)
     path = write(page, out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
@@ -30,8 +29,7 @@ def report(folders: Folders, confidence: float, tracking: TrackingParams, out: P
 
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
-    params = load(paths.PARAMS)
-    report(Folders.of_project(), params.evaluate.confidence, params.tracking, paths.REPORT)
+    report(Folders.of_project(), load(paths.PARAMS).tracking, paths.REPORT)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from podium import paths
 from podium.errors import PodiumError
 from podium.locks import locked
 from podium.params import TrackingParams
+from podium.passwords import MASK, masked
 from podium.tracking import relocation
 
 SQLITE = "sqlite:///"
@@ -75,15 +76,15 @@ def connect(params: TrackingParams) -> Tracking:
             return Tracking(client, uri, _experiment(client, params.experiment, folder if local else None))
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise PodiumError(
-            f"tracking.uri: {shown(uri)} does not work: {' '.join(str(error).split())[:300]}."
+            f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"
         ) from error
 
 
 def shown(uri: str) -> str:
     """`uri` without the password that it may hold."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    password = urlsplit(uri).password
+    return masked(uri.replace(f":{password}@", f":{MASK}@") if password else uri)
 
 
 def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         book, problems = promotion.history(tracking, name)
         if arguments.check:
-            problems += promotion.verdict_problems(tracking, book)
+            problems += promotion.evidence_problems(tracking, book)
         last = promotion.champion_at(book, arguments.at) if arguments.at else None
     entries = [json.loads(text) for text in book.texts]
     if arguments.at:

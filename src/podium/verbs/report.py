@@ -8,7 +8,7 @@ HELP = "one page about the last run: what won, why, what it cost, what to try ne
 EXAMPLES = """\
   podium report            where the page of the last `dvc repro` is; made now where there is none yet
   podium report --open     show it in the browser
-  podium report --rebuild  make it anew from data/, such as after a search that has not been evaluated yet
+  podium report --rebuild  make it anew from data/, such as after a search; what is of an earlier one is left out
 
 The page is one file, data/report/index.html, that needs no network: attach it to a mail."""
 
@@ -22,15 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make the page where it has to be made, say where it is, and show it."""
     from podium import paths
-    from podium.params import load
     from podium.report.build import NAME as PAGE
     from podium.report.build import build
     from podium.report.gather import Folders
 
-    confidence = load(paths.PARAMS).evaluate.confidence
     path = paths.REPORT / PAGE
     if arguments.rebuild or not path.is_file():
-        path = build(Folders.of_project(), confidence, paths.REPORT)
+        path = build(Folders.of_project(), paths.REPORT)
     print(path)
     if arguments.open and not webbrowser.open(path.resolve().as_uri()):
         print("no browser was found here: open that file in one")

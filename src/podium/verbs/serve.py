@@ -2,9 +2,14 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
+from podium.errors import InputError
 from podium.verbs.arguments import version_number
 from podium.verbs.project import opened
+
+if TYPE_CHECKING:
+    from podium.params import ServeParams
 
 NAME = "serve"
 HELP = "answer image files over HTTP, by the champion"
@@ -35,11 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until a signal comes. Raises RefusedError where the model is not as it was registered."""
-    from podium import paths
-    from podium.params import ServeParams, load
-
-    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
-    params = ServeParams.model_validate(load(paths.PARAMS).serve.model_dump() | given)
+    params = _params(arguments)
     with opened() as (tracking, name):
         from podium.registry import server, versions
 
@@ -49,3 +50,17 @@ def run(arguments: argparse.Namespace) -> None:
             if params.host not in ("127.0.0.1", "::1", "localhost"):
                 print(f"podium: everybody who reaches {params.host} may ask it", file=sys.stderr, flush=True)
             server.serve(folder, params)
+
+
+def _params(arguments: argparse.Namespace) -> "ServeParams":
+    from pydantic import ValidationError
+
+    from podium import paths
+    from podium.params import ServeParams, load
+    from podium.sections import problems
+
+    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
+    try:
+        return ServeParams.model_validate(load(paths.PARAMS).serve.model_dump() | given)
+    except ValidationError as error:
+        raise InputError("; ".join(f"--{line}" for line in problems.sentences(error, [*given], []))) from None

@@ -13,7 +13,7 @@ EXAMPLES = """\
   podium verify      the champion
 
 Compared are commit, uncommitted changes, parameters, data, weights, packages and the registered files. Exit code 1:
-something differs; each difference is a line."""
+something differs, or is not known for changes were left out; each difference is a line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,26 @@
+"""Passwords within addresses: found where none may be, and masked wherever an address is shown or kept."""
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+NAMES = ("password", "passwd", "sslpassword")
+"""Fields of an address's query that hold one, as database drivers call them."""
+MASK = "***"
+BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
+IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
+
+
+def holds_password(address: str) -> bool:
+    """Whether `address` is one like scheme://user:password@host or scheme://host/path?password=..."""
+    parts = urlsplit(address)
+    return bool(parts.password) or any(name.lower() in NAMES for name, _ in parse_qsl(parts.query))
+
+
+def masked(text: str) -> str:
+    """`text` with MASK in place of each password that stands within an address."""
+    return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
+
+
+def was_masked(text: str) -> bool:
+    """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
+    return f":{MASK}@" in text or f"={MASK}" in text
