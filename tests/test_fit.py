@@ -313,7 +313,7 @@ def test_share_holds_for_the_first_epochs_and_the_rate_ends_low(
 def test_images_that_do_not_fit_train_to_the_same_bits(
     data: tuple[Batches, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.batches.fits", lambda size, device: False)
+    monkeypatch.setattr("podium.training.batches.fits", lambda size, device, sharers: False)
     mapped = tiny.material(tiny.prepare(tmp_path))
     assert isinstance(mapped.train.images, Mapped)
     runs = [_run(tiny.recipe(train__shift=1)) for _ in range(2)]

@@ -17,7 +17,7 @@ from podium.images import decode
 from podium.images.dataset import Split, open_sealed
 from podium.registry import versions
 from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
-from podium.registry.served import Served
+from podium.registry.served import Served, digests
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
@@ -108,7 +108,9 @@ def test_changed_decoding_is_caught_by_the_stored_answers(project: Project, tmp_
     (inside / "decode.py").write_text(text.replace(old, new), encoding="utf-8")
     (inside / MANIFEST).unlink()
     write_manifest(inside)  # somebody who covers the tracks: no digest tells
-    version = versions.find(project.tracking, NAME, int(client.create_model_version(NAME, folder.as_uri()).version))
+    tags = {versions.FILES: json.dumps(digests(folder))}
+    made = client.create_model_version(NAME, folder.as_uri(), tags=tags)
+    version = versions.find(project.tracking, NAME, int(made.version))
     with pytest.raises(RefusedError, match="does not decode image files as it did when it was registered: [1-5] of 5"):
         versions.load(project.tracking, version).check_answers()
 

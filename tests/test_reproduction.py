@@ -9,7 +9,7 @@ from pipeline import SHRUNK, Clone
 from podium.errors import InputError
 from podium.lineage.reproduction import reproduce
 from podium.params import TrackingParams
-from podium.registry.versions import Version
+from podium.registry.versions import LINEAGE_DIGEST, Version, folder_digest
 from podium.tracking.store import connect
 
 SMALL = SHRUNK | {"search.n_trials": 2, "select.top_k": 1, "select.seeds": 1, "retrain.profile_steps": 0}
@@ -37,6 +37,9 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     kept = Path(client.download_artifacts(run, version.tags["lineage"], str(tmp_path))) / "params.yaml"
     text = kept.read_text(encoding="utf-8")
     client.log_text(run, text.replace("seed: 0", "seed: 7"), f"{version.tags['lineage']}/params.yaml")
+    assert "is not what was kept when it was registered" in clone.run("podium", "reproduce", "1", code=1)
+    kept.write_text(text.replace("seed: 0", "seed: 7"), encoding="utf-8")
+    client.set_model_version_tag(NAME, "1", LINEAGE_DIGEST, folder_digest(kept.parent))
     said = clone.run("podium", "reproduce", "1", code=1)
     assert "seed: 0 -> 7" in said
     assert "was not made again: other weights" in said
