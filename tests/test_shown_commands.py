@@ -69,7 +69,7 @@ class Reader:
         typed = re.sub(r"(lineage|verify|reproduce|--version) \d+", r"\1 1", line)
         typed = typed.replace("~/", f"{self.clone.folder.parent}/home/")
         if line.startswith(ANSWERS_NO):
-            typed = f"{typed} || [ $? = 1 ]"
+            typed = f"set +e\n{typed}\n[ $? -le 1 ]"
         words = ["env", "BROWSER=true", f"PATH={self.clone.folder}/.venv/bin:{os.environ['PATH']}"]
         words += [f"{name}={value}" for name, value in self.environment.items()]
         command = [*words, "bash", "-euo", "pipefail", "-c", typed]
