@@ -68,7 +68,7 @@ class Report:
         whole = [sum(row.values()) for row in self.counts.values()]
         lines = [
             f"{_flat(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
-            f" ({min(whole):,} to {max(whole):,} images each)"
+            f" ({_range(min(whole), max(whole))} images each)"
         ]
         sums = {part: sum(row[part] for row in self.counts.values()) for part in ("train", "val", "test")}
         lines.append("  " + ", ".join(f"{part} {size:,}" for part, size in sums.items()) + " (sealed)")
@@ -147,3 +147,7 @@ def _cell(text: str) -> str:
 def _flat(text: str) -> str:
     """`text` on one line, without what a terminal would obey."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
