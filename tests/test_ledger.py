@@ -11,8 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from podium.errors import InputError, RefusedError
-from podium.gate import claims, ledger, promotion
-from podium.gate.ledger import HEAD, Entry, Ledger
+from podium.gate import audit, claims, ledger
+from podium.gate.entries import Action, Entry, Ledger, digest
+from podium.gate.ledger import HEAD
 from podium.params import TrackingParams
 from podium.tracking.store import connect
 
@@ -29,7 +30,7 @@ def client(store: TrackingParams, tmp_path: Path) -> MlflowClient:
     return opened
 
 
-def move(client: MlflowClient, target: int, action: ledger.Action = "promote") -> Entry:
+def move(client: MlflowClient, target: int, action: Action = "promote") -> Entry:
     book = ledger.read(client, NAME)
     return ledger.move(client, book, Entry(action, book.champion, target, f"because {target}"))
 
@@ -58,7 +59,7 @@ def test_move_writes_who_when_why_and_the_alias(client: MlflowClient) -> None:
     assert book.entries == (first, second)
     assert alias(client) == book.champion == book.recorded == 3
     assert (first.number, first.source, first.target, first.why) == (1, None, 2, "because 2")
-    assert (second.source, second.previous) == (2, ledger.digest(first.text()))
+    assert (second.source, second.previous) == (2, digest(first.text()))
     assert "@" in first.who
     assert first.at.endswith("Z")
     assert (book.state(), book.problems()) == ("whole", [])
@@ -79,7 +80,7 @@ def test_move_writes_who_when_why_and_the_alias(client: MlflowClient) -> None:
     ],
 )
 def test_previous_champions_are_what_rollbacks_have_not_taken_back(
-    client: MlflowClient, moves: list[tuple[ledger.Action, int]], expected: list[int]
+    client: MlflowClient, moves: list[tuple[Action, int]], expected: list[int]
 ) -> None:
     for action, target in moves:
         move(client, target, action)
@@ -124,17 +125,19 @@ def test_entry_after_an_edit_keeps_that_it_was_found(client: MlflowClient) -> No
     assert problem.startswith("found when entry 2 was written: entry 1 of tiny's ledger is not what was written")
 
 
-def test_ledger_whose_end_was_cut_with_its_head_is_noticed_by_the_versions(client: MlflowClient) -> None:
+def test_ledger_whose_end_was_cut_with_its_head_is_noticed_by_the_versions(
+    client: MlflowClient, store: TrackingParams
+) -> None:
     for target in (1, 2, 3):
         move(client, target)
     book = ledger.read(client, NAME)
-    assert ledger.cut(client, book) == []
+    assert audit.history(connect(store), NAME)[1] == []
     client.delete_registered_model_tag(NAME, "podium.ledger.000003")
-    client.set_registered_model_tag(NAME, HEAD, f"2 {ledger.digest(book.texts[1])}")
+    client.set_registered_model_tag(NAME, HEAD, f"2 {digest(book.texts[1])}")
     client.set_registered_model_alias(NAME, "champion", "2")
     shorter = ledger.read(client, NAME)
     assert (shorter.state(), shorter.problems()) == ("whole", [])
-    assert ledger.cut(client, shorter) == [
+    assert audit.history(connect(store), NAME)[1] == [
         "entry 3 of tiny's ledger, by which version 3 became champion, was edited or cut away"
     ]
 
@@ -227,7 +230,9 @@ def test_reason_that_says_nothing_or_too_much_is_refused(reason: str) -> None:
 
 def test_longest_reason_with_every_other_field_at_its_longest_fits_a_database() -> None:
     verdict = {"digest": "f" * 64, "reason": "r" * 300, "figures": list(range(20))}
-    entry = Entry("rollback", 10**6, 10**6, "w" * 1000, verdict, True, "b" * 1000, 10**6, "2" * 25, "u" * 100, "f" * 64)
+    entry = Entry(
+        "rollback", 10**6, 10**6, "w" * 1000, verdict, True, "b" * 1000, 10**6, "2" * 25, "u" * 100, "f" * 64, "e" * 64
+    )
     assert len(entry.text()) < ledger.LONGEST
 
 
@@ -236,9 +241,9 @@ def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, m
         monkeypatch.setattr(ledger, "now", lambda day=day: f"2026-11-0{day}T12:00:00Z")
         move(client, target)
     book = ledger.read(client, NAME)
-    asked = {day: promotion.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
+    asked = {day: audit.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
     assert {day: entry.target for day, entry in asked.items() if entry} == {1: 1, 4: 1, 5: 2, 20: 3}
-    assert promotion.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
+    assert audit.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
 
 
 @pytest.mark.parametrize("movers", [2, 4])

@@ -9,7 +9,8 @@ import pytest
 
 import registered
 from podium.errors import InputError, RefusedError
-from podium.gate import ledger, promotion
+from podium.gate import audit, ledger, promotion
+from podium.gate.entries import Entry, digest
 from podium.gate.ledger import HEAD
 from podium.images.dataset import DatasetInfo, write_json
 from podium.locks import locked
@@ -53,7 +54,7 @@ def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Projec
     assert json.loads(text) == json.loads(json.dumps(done.verdict.to_dict()))
     assert done.entry is not None
     assert done.entry.verdict is not None
-    assert done.entry.verdict["digest"] == version.tags["gate_verdict_digest"] == ledger.digest(text)
+    assert done.entry.verdict["digest"] == version.tags["gate_verdict_digest"] == digest(text)
     stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
     assert {file, file.replace(".json", ".md")} <= stored
 
@@ -157,9 +158,9 @@ def test_champion_whose_files_were_replaced_together_with_their_digests_is_found
     promote(project, 3)
     other = versions.find(project.tracking, NAME, 1).tags["files"]
     project.tracking.client.set_model_version_tag(NAME, "3", "files", other)
-    book, problems = promotion.history(project.tracking, NAME)
+    book, problems = audit.history(project.tracking, NAME)
     assert problems == []
-    assert promotion.evidence_problems(project.tracking, book) == [
+    assert audit.evidence(project.tracking, book) == [
         f"{NAME} version 3 is not the model that became champion: its files were replaced"
     ]
 
@@ -179,13 +180,13 @@ def test_promote_after_an_interrupted_one_finishes_it_first(project: Project) ->
     promote(project, 3)
     client.set_registered_model_tag(NAME, HEAD, head)
     client.set_registered_model_alias(NAME, "champion", "1")
-    assert promotion.history(project.tracking, NAME)[1] == [
+    assert audit.history(project.tracking, NAME)[1] == [
         "the last move was interrupted; the next `podium promote` or `podium rollback` finishes it"
     ]
     done = promote(project, 3)
     assert (done.entry, champion(project)) == (None, 3)
     assert done.notes[0].startswith("finished the promote of version 3 that was interrupted")
-    assert promotion.history(project.tracking, NAME)[1] == []
+    assert audit.history(project.tracking, NAME)[1] == []
 
 
 def test_rollback_returns_to_the_champion_before_and_then_to_the_one_before_that(project: Project) -> None:
@@ -194,7 +195,7 @@ def test_rollback_returns_to_the_champion_before_and_then_to_the_one_before_that
     assert promotion.rollback(project.tracking, NAME, " too slow ").version.number == 1
     assert promotion.rollback(project.tracking, NAME, "worse").version.number == 2
     assert champion(project) == 2
-    book, problems = promotion.history(project.tracking, NAME)
+    book, problems = audit.history(project.tracking, NAME)
     assert [(e.action, e.source, e.target, e.why) for e in book.entries[3:]] == [
         ("rollback", 3, 1, "too slow"),
         ("rollback", 1, 2, "worse"),
@@ -241,7 +242,7 @@ def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
     client = project.tracking.client
     for target in (number, 3):
         book = ledger.read(client, NAME)
-        ledger.move(client, book, ledger.Entry("promote", book.champion, target, "arranged"))
+        ledger.move(client, book, Entry("promote", book.champion, target, "arranged"))
     with pytest.raises(RefusedError, match=f"rolled nothing back: {NAME} version {number} .*{sentence}"):
         promotion.rollback(project.tracking, NAME, "too slow")
     assert champion(project) == 3
@@ -251,7 +252,7 @@ def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
 def test_promote_against_a_champion_that_does_not_load_is_refused(project: Project, tmp_path: Path) -> None:
     number = damaged(project, tmp_path, tags=True)
     client = project.tracking.client
-    ledger.move(client, ledger.read(client, NAME), ledger.Entry("promote", None, number, "arranged"))
+    ledger.move(client, ledger.read(client, NAME), Entry("promote", None, number, "arranged"))
     with pytest.raises(RefusedError, match="champion .it can be asked.: .* is not as it was registered"):
         promote(project, 3)
     assert champion(project) == number
@@ -262,12 +263,12 @@ def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Proje
     promote(project, 1)
     project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
     for _ in range(2):
-        book, problems = promotion.history(project.tracking, NAME)
+        book, problems = audit.history(project.tracking, NAME)
         assert len(book.entries) == 1
         assert problems == ["champion is version 2, and the ledger says version 1: moved outside of podium"]
     done = promote(project, 3)
     assert done.notes == ("champion was moved by hand from version 1 to version 2: recorded",)
-    assert [entry.action for entry in promotion.history(project.tracking, NAME)[0].entries] == [
+    assert [entry.action for entry in audit.history(project.tracking, NAME)[0].entries] == [
         "promote",
         "by hand",
         "promote",
@@ -328,12 +329,12 @@ def has_picture(project: Project, number: int) -> bool:
 def test_verdict_that_was_edited_is_found(project: Project) -> None:
     promote(project, 1)
     promote(project, 3)
-    book, _ = promotion.history(project.tracking, NAME)
-    assert promotion.evidence_problems(project.tracking, book) == []
+    book, _ = audit.history(project.tracking, NAME)
+    assert audit.evidence(project.tracking, book) == []
     version = versions.find(project.tracking, NAME, 3)
     file = version.tags["gate_verdict"]
     project.tracking.client.log_text(version.run_id, "{}", file)
-    assert promotion.evidence_problems(project.tracking, book) == [
+    assert audit.evidence(project.tracking, book) == [
         f"the verdict of entry 2 of {NAME}'s ledger is not the one that was given: edited"
     ]
 
@@ -359,10 +360,23 @@ def test_rollback_to_a_version_that_fails_offers_the_one_before(project: Project
     client = project.tracking.client
     for target in (1, number, 3):
         book = ledger.read(client, NAME)
-        ledger.move(client, book, ledger.Entry("promote", book.champion, target, "arranged"))
+        ledger.move(client, book, Entry("promote", book.champion, target, "arranged"))
     with pytest.raises(
         RefusedError, match='Version 1 was champion too and answers: `podium rollback --to 1 --reason "..."`'
     ):
         promotion.rollback(project.tracking, NAME, "too slow")
     assert champion(project) == 3
     assert promotion.rollback(project.tracking, NAME, "too slow", to=1).version.number == 1
+
+
+def test_champion_that_was_deleted_or_lost_its_digests_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    client = project.tracking.client
+    client.delete_model_version_tag(NAME, "1", "files")
+    book, _ = audit.history(project.tracking, NAME)
+    (problem,) = audit.evidence(project.tracking, book)
+    assert "version 1 has no digests of its files" in problem
+    client.delete_model_version(NAME, "1")
+    problems = audit.evidence(project.tracking, book)
+    assert any("has no version 1" in problem for problem in problems)

@@ -10,8 +10,8 @@ import pytest
 import registered
 import serving_process
 from podium.errors import RefusedError
-from podium.gate import ledger, promotion
-from podium.gate.ledger import Entry
+from podium.gate import audit, ledger, promotion
+from podium.gate.entries import Entry
 from podium.params import GateParams, TrackingParams
 from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
@@ -49,12 +49,12 @@ def test_ledger_in_a_server_is_whole_after_moves_a_race_and_a_rollback(remote: P
 
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(one, (1, 2)))
-    book, problems = promotion.history(remote.tracking, NAME)
+    book, problems = audit.history(remote.tracking, NAME)
     assert [text for text in said if text.isdigit()] == [str(book.champion)]
     assert (len(book.entries), problems) == (3, [])
-    assert promotion.evidence_problems(remote.tracking, book) == []
+    assert audit.evidence(remote.tracking, book) == []
     other = 3 - (book.champion or 0)
     done = promotion.rollback(remote.tracking, NAME, "too slow", to=other)
-    assert done.version.number == promotion.history(remote.tracking, NAME)[0].champion == other
+    assert done.version.number == audit.history(remote.tracking, NAME)[0].champion == other
     remote.tracking.client.set_registered_model_alias(NAME, "champion", str(3 - other))
-    assert "moved outside of podium" in promotion.history(remote.tracking, NAME)[1][0]
+    assert "moved outside of podium" in audit.history(remote.tracking, NAME)[1][0]

@@ -11,14 +11,14 @@ from mlflow.entities import LoggedModelStatus
 
 import registered
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry import versions
+from podium.registry import logged, versions
 from podium.registry.export import load_graph
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
 
 def numbers(project: Project) -> list[int]:
-    return versions.version_numbers(project.tracking, NAME)
+    return [version.number for version in versions.every(project.tracking, NAME)]
 
 
 def test_register_writes_version_json_of_a_challenger_that_answers(fresh: Project) -> None:
@@ -85,7 +85,7 @@ def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) ->
     registered.register(fresh)
     first = versions.find(store, NAME, 1)
     run = store.client.get_run(first.run_id)
-    tags = {versions.IDENTITY: first.tags[versions.IDENTITY]}
+    tags = {logged.IDENTITY: first.tags[logged.IDENTITY]}
     store.client.delete_registered_model(NAME)
     store.client.delete_logged_model(first.model_uri.removeprefix("models:/"))
     store.client.create_logged_model(run.info.experiment_id, "model", first.run_id, tags=tags)

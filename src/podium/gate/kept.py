@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from mlflow.exceptions import MlflowException
 
-from podium.gate import changed_sides, ledger
-from podium.gate.ledger import Entry
+from podium.gate import changed_sides
+from podium.gate.entries import Entry, digest
 from podium.gate.verdict import Verdict
 from podium.images import openings
 from podium.registry.versions import Version
@@ -32,14 +32,14 @@ def keep(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, f
             changed_sides.draw(files / picture, verdict.changed, images)
         (files / f"{stem}.md").write_text(verdict.markdown(picture), encoding="utf-8")
         tracking.client.log_artifacts(version.run_id, folder, "gate")
-    digest = ledger.digest(text)
+    written = digest(text)
     tags = {
         "gate_decision": verdict.decision,
         "gate_reason": verdict.reason[:1000],
         "gate_rule": verdict.rule,
         "gate_openings": str(sum(verdict.openings.values())),
         "gate_verdict": f"gate/{stem}.json",
-        "gate_verdict_digest": digest,
+        "gate_verdict_digest": written,
     }
     if verdict.comparison:
         tags["gate_p_value"] = f"{verdict.comparison.p_value:.3g}"
@@ -47,7 +47,7 @@ def keep(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, f
         tags["gate_forced"] = f"{openings.now()} {openings.who()}: {forced}"
     for key, value in tags.items():
         tracking.client.set_model_version_tag(version.name, str(version.number), key, value)
-    return {"file": f"gate/{stem}.json", "digest": digest}
+    return {"file": f"gate/{stem}.json", "digest": written}
 
 
 def problem(tracking: Tracking, name: str, entry: Entry) -> str:
@@ -60,7 +60,7 @@ def problem(tracking: Tracking, name: str, entry: Entry) -> str:
         run_id = str(tracking.client.get_model_version(name, str(entry.target)).run_id)
         with tempfile.TemporaryDirectory(prefix="podium-") as folder:
             path = Path(tracking.client.download_artifacts(run_id, str(told["file"]), folder))
-            found = ledger.digest(path.read_text(encoding="utf-8"))
+            found = digest(path.read_text(encoding="utf-8"))
     except (MlflowException, OSError, ValueError) as error:
         return f"{place} can't be read: {' '.join(str(error).split())[:300]}"
     return "" if found == told["digest"] else f"{place} is not the one that was given: edited"

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from podium import paths
 from podium.errors import PodiumError, RefusedError
-from podium.gate import judgement, kept, ledger
-from podium.gate.ledger import Entry, Ledger
+from podium.gate import audit, judgement, kept, ledger
+from podium.gate.entries import Entry, Ledger, word
 from podium.gate.verdict import Verdict
 from podium.images import openings
 from podium.images.dataset import DatasetInfo, open_sealed
@@ -110,42 +109,10 @@ def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) 
         return Outcome(version, entry, None, tuple(notes))
 
 
-def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
-    """The ledger of `name`, and a sentence for everything in it that is not as it should be. Changes nothing."""
-    book = ledger.read(tracking.client, name)
-    problems = book.problems() + ledger.cut(tracking.client, book)
-    state = book.state()
-    if state == "by hand":
-        problems.append(
-            f"champion is {ledger.word(book.champion)}, and the ledger says {ledger.word(book.recorded)}:"
-            " moved outside of podium"
-        )
-    elif state != "whole":
-        problems.append("the last move was interrupted; the next `podium promote` or `podium rollback` finishes it")
-    return book, problems
-
-
-def champion_at(book: Ledger, moment: datetime) -> Entry | None:
-    """The last move of `book` at or before `moment` (with a time zone); None: nobody was champion yet."""
-    before = [entry for entry in book.entries if datetime.fromisoformat(entry.at) <= moment]
-    return before[-1] if before else None
-
-
-def evidence_problems(tracking: Tracking, book: Ledger) -> list[str]:
-    """A sentence for each stored verdict and each champion that is not what the ledger has the digest of."""
-    found = [
-        problem for entry in book.entries if entry.verdict and (problem := kept.problem(tracking, book.name, entry))
-    ]
-    for number, model in {entry.target: entry.model for entry in book.entries if entry.model}.items():
-        if versions.digest_of(versions.find(tracking, book.name, int(number or 0))) != model:
-            found.append(f"{book.name} version {number} is not the model that became champion: its files were replaced")
-    return found
-
-
 def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list[str]]:
     if not dry_run:
         return ledger.settle(tracking.client, name)
-    return history(tracking, name)
+    return audit.history(tracking, name)
 
 
 def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
@@ -153,7 +120,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
     champion, unreadable, notes = None, "", []
     baseline = _baseline(book, version.number)
     if baseline != book.champion:
-        notes.append(f"{ledger.word(book.champion)} is champion by hand: compared with version {baseline} instead")
+        notes.append(f"{word(book.champion)} is champion by hand: compared with version {baseline} instead")
     data = DatasetInfo.read(images.prepared)
     if baseline is not None:
         try:

@@ -71,7 +71,7 @@ def made_from(tracking: Tracking, name: str, data: str) -> list[Version]:
     """The versions of `name` made from the data whose digest begins with `data`. Raises InputError: too short, none."""
     if len(data) < 6:
         raise InputError(f"--data must be at least the first 6 characters of a digest; got {data!r}")
-    every = [versions.find(tracking, name, number) for number in versions.version_numbers(tracking, name)]
+    every = versions.every(tracking, name)
     found = [version for version in every if version.tags.get("data_digest", "").startswith(data)]
     if not found:
         known = sorted({version.tags.get("data_digest", "unknown")[:12] for version in every})

@@ -144,3 +144,8 @@ def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder` but its manifest, by relative name, sorted."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def content_digest(content: object) -> str:
+    """SHA-256 of `content` as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -49,8 +49,7 @@ def rank(config: dict[str, Any]) -> None:
     with read_only_arrays():
         # All ranks may be on this node: how many are is not known here.
         data = Batches.of([train, val], where, sharers=dist.get_world_size())
-    channels, height, width = info.shape
-    images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+    images = Images.of(info)
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
     content = ray.get(job.desk.newest.remote())
     if content is not None:

@@ -44,7 +44,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
         tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
         tracked = RetrainRun.open(params.tracking, name, tags, recipe)
-        images = _images(info)
+        images = Images.of(info)
         run = _run(recipe, images, params, where)
         path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
         with tracked.watching_the_machine():
@@ -57,11 +57,6 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         tracked.finish(run.history, whole.weights_digest, out)
         path.unlink(missing_ok=True)
         return whole
-
-
-def _images(info: DatasetInfo) -> Images:
-    channels, height, width = info.shape
-    return Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
 
 
 def _run(recipe: Recipe, images: Images, params: Params, where: torch.device) -> TrainingRun:

@@ -44,8 +44,7 @@ class Material:
     @staticmethod
     def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "Material":
         """The images of splits that are open already, on `device`."""
-        channels, height, width = info.shape
-        images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+        images = Images.of(info)
         return Material(Batches.of([train], device), Batches.of([val], device), images, device)
 
 

@@ -21,7 +21,7 @@ from podium.images import decode
 from podium.images.dataset import DatasetInfo, write_json
 from podium.lineage import origin
 from podium.params import RegisterParams, TrackingParams, load
-from podium.registry import card, export, provenance, reference, served, versions
+from podium.registry import card, export, logged, provenance, reference, served, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking, connect
 from podium.training.trained import TrainedModel
@@ -69,7 +69,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess
     spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
-    same = versions.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
+    same = logged.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
     store = connect(tracking_params)
     story = card.Story(
         evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
@@ -81,7 +81,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         (bundle / "card.md").write_text(card.page(trained, spec, story, tags), encoding="utf-8")
         export.write_manifest(bundle)
         version = versions.latest(store, params.name)
-        if version is None or version.tags.get(versions.IDENTITY) != same:
+        if version is None or version.tags.get(logged.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
     _write(out, version, trained)
@@ -154,7 +154,7 @@ def _register(
 ) -> Version:
     """Log the model, ask it through its bytes as a server would, and only then create the version."""
     files = [decode.encode_png(image) for image in evaluation.images]
-    uri = versions.log(store, trained.run_id, bundle, files[0], tags[versions.IDENTITY])
+    uri = logged.log(store, trained.run_id, bundle, files[0], tags[logged.IDENTITY])
     model = served.load(store, uri, "the logged model")
     answers = model.answer(files)
     best = evaluation.probabilities.argmax(axis=1)
@@ -174,7 +174,7 @@ def _register(
 
 def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> dict[str, str]:
     """Put what makes the version again among its run's artifacts; returns the tags that say where, and its digest."""
-    place = f"lineage/{tags[versions.IDENTITY][:12]}"
+    place = f"lineage/{tags[logged.IDENTITY][:12]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         for missing in origin.write(Path(folder)):
             print(f"podium: {missing}. `podium reproduce` will not make this version again", file=sys.stderr)
@@ -186,7 +186,7 @@ def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str,
     git = provenance.git_facts()
     packages = provenance.package_versions("torch", "mlflow", "optuna", "dvc")
     return {
-        versions.IDENTITY: same,
+        logged.IDENTITY: same,
         "git_commit": git.commit,
         "git_dirty": git.dirty,
         "data_digest": trained.data_digest,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from podium import paths
+from podium.images.dataset import DatasetInfo
 from podium.networks.build import build_model, likes_channels_last, zoo_of
 from podium.networks.zoo import load_weights
 from podium.sections.recipe import Recipe
@@ -41,6 +42,12 @@ class Images:
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @staticmethod
+    def of(info: DatasetInfo) -> "Images":
+        """What dataset.json says of them."""
+        channels, height, width = info.shape
+        return Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
 
 
 class TrainingRun:

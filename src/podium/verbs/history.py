@@ -42,12 +42,12 @@ def moment(text: str) -> datetime:
 def run(arguments: argparse.Namespace) -> None:
     """Print the moves. Raises PodiumError, after printing, where the ledger is not whole."""
     with opened() as (tracking, name):
-        from podium.gate import promotion
+        from podium.gate import audit
 
-        book, problems = promotion.history(tracking, name)
+        book, problems = audit.history(tracking, name)
         if arguments.check:
-            problems += promotion.evidence_problems(tracking, book)
-        last = promotion.champion_at(book, arguments.at) if arguments.at else None
+            problems += audit.evidence(tracking, book)
+        last = audit.champion_at(book, arguments.at) if arguments.at else None
     entries = [json.loads(text) for text in book.texts]
     if arguments.at:
         entries = [entries[last.number - 1]] if last else []

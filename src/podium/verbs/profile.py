@@ -67,8 +67,7 @@ def measured(arguments: argparse.Namespace) -> str:
     where = device.pick(params.runtime.device)
     torch.set_num_threads(params.runtime.threads)
     info = DatasetInfo.read(paths.PREPARED)
-    channels, height, width = info.shape
-    images = Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+    images = Images.of(info)
     data = Batches.of([open_split(paths.PREPARED / "train")], where)
     trace = arguments.out / "profile"
     profile = measure(recipe, images, data, where, arguments.steps, trace)
