@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import registered
-from podium.errors import InputError, RefusedError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.gate import audit, ledger, promotion
 from podium.gate.entries import Entry, digest
 from podium.gate.ledger import HEAD
+from podium.images import openings
 from podium.images.dataset import DatasetInfo, write_json
 from podium.locks import locked
 from podium.params import GateParams
-from podium.registry import versions
+from podium.registry import sealed_openings, versions
 from registered import NAME, Project
 
 LOOSE = GateParams(**registered.LOOSE)
@@ -307,10 +308,43 @@ def test_dry_run_judges_counts_the_look_and_leaves_everything_as_it_was(project:
         done = promote(project, number, dry_run=True)
         assert (done.entry, done.verdict and done.verdict.decision) == (None, decision)
     after = project.tracking.client.get_registered_model(NAME)
-    assert (after.tags, after.aliases) == (before.tags, before.aliases)
+    told = {key: text for key, text in after.tags.items() if key.startswith(sealed_openings.PREFIX)}
+    assert len(told) == 3
+    assert (after.tags, after.aliases) == (before.tags | told, before.aliases)
     assert {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
     assert done.verdict is not None
     assert done.verdict.openings == {"gate": 3}
+
+
+def test_openings_of_every_folder_that_shares_the_registry_count(project: Project) -> None:
+    promote(project, 1, dry_run=True)
+    mine = project.folder / "mlruns/sealed.jsonl"
+    first = mine.read_text(encoding="utf-8")
+    mine.write_text(first.replace("gate", "evaluate"), encoding="utf-8")  # as another folder's would be
+    done = promote(project, 1, dry_run=True)
+    assert done.verdict is not None
+    assert done.verdict.openings == {"evaluate": 1, "gate": 2}
+    mine.write_text(first, encoding="utf-8")  # as that of a copy of the first folder
+    done = promote(project, 1, dry_run=True)
+    assert done.verdict is not None
+    assert done.verdict.openings == {"evaluate": 1, "gate": 3}
+
+
+def test_more_openings_than_one_tag_takes_are_all_told(project: Project) -> None:
+    for number in range(sealed_openings.MOST * 2 + 1):
+        openings.record("of these images", "gate", str(number))
+    expected = {"gate": sealed_openings.MOST * 2 + 1}
+    assert sealed_openings.tell(project.tracking, NAME, "of these images") == expected
+    Path("mlruns/sealed.jsonl").unlink()
+    assert sealed_openings.tell(project.tracking, NAME, "of these images") == expected
+
+
+def test_damaged_tag_of_openings_says_so(project: Project) -> None:
+    digest = "of these images"
+    key = f"{sealed_openings.PREFIX}{digest[:12]}.x"
+    project.tracking.client.set_registered_model_tag(NAME, key, "[1]")
+    with pytest.raises(PodiumError, match=r"tag podium\.sealed\..* is damaged"):
+        sealed_openings.tell(project.tracking, NAME, digest)
 
 
 def test_promote_keeps_a_picture_of_the_images_that_changed_sides(project: Project) -> None:

@@ -10,11 +10,10 @@ from podium.errors import PodiumError, RefusedError
 from podium.gate import audit, judgement, kept, ledger
 from podium.gate.entries import Entry, Ledger, word
 from podium.gate.verdict import Verdict
-from podium.images import openings
 from podium.images.dataset import DatasetInfo, open_sealed
 from podium.locks import locked
 from podium.params import GateParams
-from podium.registry import versions
+from podium.registry import sealed_openings, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking
 
@@ -138,7 +137,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
         params,
         split,
         judgement.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
-        openings.counts(split.digest),
+        sealed_openings.tell(tracking, version.name, split.digest),
         bins=images.bins,
         notes=tuple(notes),
     )

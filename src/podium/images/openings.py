@@ -1,10 +1,11 @@
 """How often the sealed images were opened, by whom and for what: a line each in mlruns/sealed.jsonl, never taken back.
 
 Every look at a test set is a chance to choose by luck, so the gate says how many there were. A set is known by its
-digest: other images are counted anew.
+digest: other images are counted anew. Folders that share a registry tell it (registry/sealed_openings.py).
 """
 
 import getpass
+import hashlib
 import json
 import socket
 from collections import Counter
@@ -30,13 +31,26 @@ def record(digest: str, reader: str, purpose: str) -> None:
 
 
 def counts(digest: str) -> dict[str, int]:
-    """How often each reader has opened the sealed set `digest`. Raises PodiumError for a file that was damaged."""
+    """How often each reader has opened the sealed set `digest` from here. Raises PodiumError for a damaged file."""
+    return dict(Counter(known(digest).values()))
+
+
+def known(digest: str) -> dict[str, str]:
+    """The openings of the sealed set `digest` from here: the reader of each by a name that a copy of the file shares.
+
+    Raises PodiumError for a file that was damaged.
+    """
     path = _path()
     if not path.is_file():
         return {}
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return dict(Counter(line["reader"] for line in lines if line["digest"] == digest))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        about = [json.loads(line) for line in lines]
+        return {
+            hashlib.sha256(f"{number} {line}".encode()).hexdigest()[:12]: str(one["reader"])
+            for number, (line, one) in enumerate(zip(lines, about, strict=True))
+            if one["digest"] == digest
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise PodiumError(
             f"{path} is damaged ({error}); it counts the openings of the sealed set: restore it"

@@ -21,7 +21,7 @@ from podium.images import decode
 from podium.images.dataset import DatasetInfo, write_json
 from podium.lineage import origin
 from podium.params import RegisterParams, TrackingParams, load
-from podium.registry import card, export, logged, provenance, reference, served, versions
+from podium.registry import card, export, logged, provenance, reference, sealed_openings, served, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking, connect
 from podium.training.trained import TrainedModel
@@ -84,6 +84,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         if version is None or version.tags.get(logged.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
+        sealed_openings.tell(store, params.name, story.info.sealed)
     _write(out, version, trained)
     print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version

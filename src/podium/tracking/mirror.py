@@ -75,12 +75,10 @@ class Mirror:
 
     def _work(self) -> None:
         backlog: dict[int, Item] = {}
-        # Importing MLflow takes 2 s of a core: not while workers start, nor before there is something to bring.
-        closing = self._collect(backlog, wait=True)
-        from podium.tracking.mirroring import Session
+        from podium.tracking.mirroring import Session  # 1 s of a core, while the workers import torch on another one
 
         session: Session | None = None
-        failures = 0
+        closing, failures = False, 0
         while not (closing and session and not backlog):
             closing = self._collect(backlog, wait=session is not None and not backlog) or closing
             try:
