@@ -36,7 +36,7 @@ repro: install ## the whole pipeline: prepare, search, select, retrain, evaluate
 test: install-dev ## all tests, the slow ones too
 	pytest -n 2 --dist worksteal
 
-test-fast: install-dev ## the tests that start no process of their own and train for no more than a second
+test-fast: install-dev ## the tests that start no process, register no model and train for no more than a second
 	pytest -n 2 -m "not slow"
 
 check: install-dev ## format, lint, types, and the direction of imports

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 import tiny
+from podium.gate import asked
 from podium.images.dataset import DatasetInfo, write_json, write_split
 from podium.params import RegisterParams, TrackingParams
 from podium.tracking.store import Tracking, connect
@@ -141,6 +142,8 @@ def three_versions(mlflow_template: Path, tmp_path_factory: pytest.TempPathFacto
 def project(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The three versions in a store and folder of the test's own, with params.yaml; the test stands in the folder."""
     monkeypatch.chdir(tmp_path)
+    for name in ("TIMED", "ROUNDS", "WARM_UP"):
+        monkeypatch.setattr(asked, name, 2)
     shutil.copytree(three_versions / "data", tmp_path / "data")
     (tmp_path / "mlruns").mkdir()
     shutil.copy(three_versions / "mlruns/mlflow.db", tmp_path / "mlruns/mlflow.db")

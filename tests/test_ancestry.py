@@ -13,6 +13,8 @@ from podium.lineage.reproduction import reproduce
 from podium.registry import versions
 from registered import NAME, Project, register
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def version(fresh: Project) -> versions.Version:

@@ -79,6 +79,7 @@ def test_any_verb_outside_of_a_project_exits_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_promote_refuse_rollback_history(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("history") == 0
     assert "no version of tiny-classifier has ever been champion" in capsys.readouterr().out
@@ -111,6 +112,7 @@ def test_promote_without_any_version_exits_2(store: object, capsys: pytest.Captu
     assert "nothing is registered as digits-classifier: run `dvc repro`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_history_after_a_move_by_hand_shows_it_and_exits_1(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,7 @@ def test_answers_over_several_batches_keep_the_order() -> None:
     assert set(np.flatnonzero(~found.right)) == places | {n + 256 for n in places}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gained", "lost"), [(1, 0), (3, 12), (60, 60)])
 def test_picture_of_changed_sides_is_drawn_for_any_number(tmp_path: Path, gained: int, lost: int) -> None:
     labels = [n % 2 for n in range(250)]

@@ -246,6 +246,7 @@ def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, m
     assert audit.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("movers", [2, 4])
 def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int) -> None:
     for _ in range(3):

@@ -143,6 +143,7 @@ EXPORTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("params", "shape"), EXPORTED.values(), ids=EXPORTED)
 def test_exported_network_answers_like_the_network_for_any_batch(
     params: ModelParams, shape: tuple[int, int, int], tmp_path: Path

@@ -19,6 +19,8 @@ from podium.params import GateParams
 from podium.registry import sealed_openings, versions
 from registered import NAME, Project
 
+pytestmark = pytest.mark.slow
+
 LOOSE = GateParams(**registered.LOOSE)
 
 
@@ -320,7 +322,8 @@ def test_openings_of_every_folder_that_shares_the_registry_count(project: Projec
     promote(project, 1, dry_run=True)
     mine = project.folder / "mlruns/sealed.jsonl"
     first = mine.read_text(encoding="utf-8")
-    mine.write_text(first.replace("gate", "evaluate"), encoding="utf-8")  # as another folder's would be
+    another = json.loads(first) | {"reader": "evaluate", "id": "of another folder"}
+    mine.write_text(json.dumps(another) + "\n", encoding="utf-8")
     done = promote(project, 1, dry_run=True)
     assert done.verdict is not None
     assert done.verdict.openings == {"evaluate": 1, "gate": 2}

@@ -14,6 +14,8 @@ from podium.tracking.relocation import Move, moved, relocate
 from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def whole(store: TrackingParams, tmp_path: Path) -> Project:

@@ -101,6 +101,7 @@ def test_profile_of_a_copy_that_diverges_is_a_sentence(
         measure(tiny.recipe(train__epochs=1), tiny.IMAGES, data, torch.device("cpu"), 8, tmp_path)
 
 
+@pytest.mark.slow
 def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*arguments: Any) -> Any:
         time.sleep(0.3)

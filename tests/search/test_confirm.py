@@ -168,6 +168,7 @@ def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: P
     assert len(runs_of(tracking, chosen["study"])) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibrate", "fitted"), [("true", True), ("false", False)])
 def test_chosen_has_a_temperature_where_it_is_to_be_calibrated(
     searched: Params, tmp_path: Path, calibrate: str, fitted: bool
@@ -208,6 +209,7 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     assert {t.user_attrs["recipe"]["train.epochs"] for t in _confirmed(tmp_path).trials} == {epochs}
 
 
+@pytest.mark.slow
 def test_confirmation_of_which_all_failed_is_run_again_once_that_is_mended(searched: Params, tmp_path: Path) -> None:
     images = tmp_path / "prepared" / "val" / "images.npy"
     away = images.rename(tmp_path / "away")
@@ -226,6 +228,7 @@ def test_confirmation_of_which_all_failed_is_run_again_once_that_is_mended(searc
     assert len(_confirmed(tmp_path).trials) == 12
 
 
+@pytest.mark.slow
 def test_run_that_failed_is_tried_again_when_the_confirmation_is_run_again(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +268,7 @@ def test_confirmation_has_no_time_limit_of_the_searchs(searched: Params, tmp_pat
     assert [entry["failed"] for entry in chosen["candidates"]] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "again"),
     [("podium.training.temperature", True), ("podium.training.fit", True), ("podium.report.page", False)],

@@ -59,6 +59,7 @@ def _study(plan: session.Plan) -> optuna.Study:
     return open_study(open_storage(paths.mlruns() / "optuna.journal"), plan.name, plan.params, plan.facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [0, 3])
 def test_given_trials_are_all_run_whenever_the_driver_was_killed(
     prepared: Path, store: TrackingParams, written: int

@@ -16,6 +16,8 @@ from podium.registry.export import load_graph
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(project: Project) -> list[int]:
     return [version.number for version in versions.every(project.tracking, NAME)]

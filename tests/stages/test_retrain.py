@@ -165,6 +165,7 @@ def _changed(params: Params, section: str, **fields: Any) -> Params:
     return params.model_copy(update={section: getattr(params, section).model_copy(update=fields)})
 
 
+@pytest.mark.slow
 def test_compiled_retraining_is_another_run_with_a_curve_and_a_checkpoint_of_its_own(
     here: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:

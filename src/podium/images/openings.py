@@ -5,20 +5,23 @@ digest: other images are counted anew. Folders that share a registry tell it (re
 """
 
 import getpass
-import hashlib
 import json
+import secrets
 import socket
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 from podium import paths
 from podium.errors import PodiumError
 
+ID_BYTES = 6
+"""Of the name of an opening, by which copies of a line are known as such."""
+
 
 def record(digest: str, reader: str, purpose: str) -> None:
     """Write that `reader` opens the sealed set `digest`. Raises PodiumError where it can't: then nothing is opened."""
-    line = json.dumps({"at": now(), "who": who(), "reader": reader, "purpose": purpose, "digest": digest})
+    about = {"at": now(), "who": who(), "reader": reader, "purpose": purpose, "digest": digest}
+    line = json.dumps(about | {"id": secrets.token_hex(ID_BYTES)})
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,13 +33,8 @@ def record(digest: str, reader: str, purpose: str) -> None:
         ) from None
 
 
-def counts(digest: str) -> dict[str, int]:
-    """How often each reader has opened the sealed set `digest` from here. Raises PodiumError for a damaged file."""
-    return dict(Counter(known(digest).values()))
-
-
 def known(digest: str) -> dict[str, str]:
-    """The openings of the sealed set `digest` from here: the reader of each by a name that a copy of the file shares.
+    """The openings of the sealed set `digest` from here: the reader of each by its id.
 
     Raises PodiumError for a file that was damaged.
     """
@@ -44,13 +42,9 @@ def known(digest: str) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        about = [json.loads(line) for line in lines]
-        return {
-            hashlib.sha256(f"{number} {line}".encode()).hexdigest()[:12]: str(one["reader"])
-            for number, (line, one) in enumerate(zip(lines, about, strict=True))
-            if one["digest"] == digest
-        }
+        about = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # Lines of an earlier Podium have no id; their moment has to do.
+        return {str(one.get("id", one["at"])): str(one["reader"]) for one in about if one["digest"] == digest}
     except (ValueError, KeyError, TypeError) as error:
         raise PodiumError(
             f"{path} is damaged ({error}); it counts the openings of the sealed set: restore it"
