@@ -382,3 +382,11 @@ def test_restored_run_keeps_the_precision_that_it_began_with(
     assert (began.fast, resumed.fast) == (True, False)
     resumed.restore(_read(_stored(began)))
     assert resumed.fast
+
+
+def test_training_takes_what_has_almost_come_to_nothing_for_nothing() -> None:
+    torch.set_flush_denormal(False)
+    smallest = torch.tensor([torch.finfo(torch.float32).tiny])
+    assert float(smallest / 4) > 0
+    TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
+    assert float(smallest / 4) == 0
