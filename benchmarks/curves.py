@@ -47,6 +47,12 @@ def load() -> tuple[Curve, ...]:
         return tuple(_read(row) for row in csv.DictReader(file))
 
 
+def columns() -> list[str]:
+    """The names in the table's first line."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file))
+
+
 def record(count: int) -> None:
     """Train the configurations below `count` that the table does not have."""
     import torch
@@ -105,6 +111,8 @@ def _append(curve: Curve) -> None:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if fresh:
             writer.writeheader()
+        elif columns() != list(row):
+            raise SystemExit(f"{TABLE} was recorded by another Podium, with other columns: remove it and record anew")
         writer.writerow(row)
 
 

@@ -1,20 +1,16 @@
 """What a trial costs beyond its training, and a search to start: in process, worker processes, Ray, and Ray Tune.
 
-    python benchmarks/engine.py [--trials 500] [--tune-trials 20] [--rounds 3]
-
 Each engine runs the same search of trivial trials (one epoch on 60 images of 8x8, a few milliseconds) with one worker.
 A trial's overhead is the wall time between two trials' ends less what the trial itself says it trained. It is shown for
 the first and the last hundred trials: a search must not slow down as it grows. Ray Tune runs the same trainings with
 its own OptunaSearch. The rounds are interleaved, and ratios are within one: on a busy machine only they mean something.
 """
 
-import argparse
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # tiny images
 import optuna
 
 import tiny
+from measuring import parser, publish, shown, table
 from podium import cluster
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
@@ -58,6 +55,12 @@ class Clock:
     def start_up(self) -> float:
         """Seconds from nothing to the first trial's end."""
         return self.ends[0] - self.started
+
+    def figures(self) -> dict[str, float]:
+        """What is shown of the search."""
+        count = len(self.ends)
+        first, last = self.overhead(0, EDGE), self.overhead(max(0, count - 1 - EDGE), count)
+        return {"trials": count, "start_up": self.start_up, "first": first, "last": last}
 
     def overhead(self, first: int, last: int) -> float:
         """Median milliseconds a trial beyond training, of the trials from `first` to `last`."""
@@ -126,31 +129,34 @@ def _tune(prepared: Path, trials: int) -> Clock:
 
 
 def main() -> None:
-    """Print a row for each engine and round."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--tune-trials", type=int, default=20, help="0: without Ray Tune")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=500, help="trials of each search of ours (default 500)")
+    options.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune; 0: without (default 20)")
+    options.add_argument("--rounds", type=int, default=3, help="turns of each engine (default 3)")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.trials, arguments.tune_trials, arguments.rounds = 30, 4, 1
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    prepared = tiny.prepare(Path(tempfile.mkdtemp()))
-    engines: dict[str, Callable[[], Clock]] = {
-        engine: lambda engine=engine: _podium(engine, prepared, arguments.trials)  # type: ignore[misc]
-        for engine in ("inline", "processes", "ray")
-    }
-    if arguments.tune_trials:
-        engines["Ray Tune"] = lambda: _tune(prepared, arguments.tune_trials)
-    print("| round | engine | trials | start-up s | first 100, ms a trial | last 100 | times inline's |")
-    print("|---:|---|---:|---:|---:|---:|---:|")
-    for number in range(1, arguments.rounds + 1):
-        inline = 0.0
-        for engine, run in engines.items():
-            clock = run()
-            count = len(clock.ends)
-            first, last = clock.overhead(0, EDGE), clock.overhead(max(0, count - 1 - EDGE), count)
-            inline = inline or last
-            cells = f"{clock.start_up:.1f} | {first:.1f} | {last:.1f} | {last / inline:.1f}"
-            print(f"| {number} | {engine} | {count} | {cells} |", flush=True)
+    engines = ["inline", "processes", "ray", *(["Ray Tune"] if arguments.tune_trials else [])]
+    found: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = tiny.prepare(Path(folder))
+        for _ in range(arguments.rounds):
+            for engine in engines:
+                ours = engine != "Ray Tune"
+                clock = _podium(engine, prepared, arguments.trials) if ours else _tune(prepared, arguments.tune_trials)
+                found[engine].append(clock.figures())
+                print(engine, found[engine][-1], flush=True)
+    rows = [_row(engine, rounds, found["inline"]) for engine, rounds in found.items()]
+    head = ["engine", "trials", "start-up", "first 100, ms a trial", "last 100", "of inline's"]
+    publish("engine", table(head, rows), {"engines": found}, quick=arguments.quick)
+
+
+def _row(engine: str, rounds: list[dict[str, float]], inline: list[dict[str, float]]) -> list[object]:
+    times = [one["last"] / other["last"] for one, other in zip(rounds, inline, strict=True)]
+    start, first, last = ([one[name] for one in rounds] for name in ("start_up", "first", "last"))
+    trials = int(rounds[0]["trials"])
+    return [engine, trials, shown(start, " s", 1), shown(first, "", 1), shown(last, "", 1), shown(times, "x", 1)]
 
 
 if __name__ == "__main__":

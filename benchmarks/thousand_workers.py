@@ -1,14 +1,11 @@
 """What the driver sustains where a thousand workers report to it: no training, all else as in a search.
 
-    python benchmarks/thousand_workers.py [--workers 10 100 1000] [--trials 2000]
-
 Workers follow a script: 20 epochs each, reported at once. So the driver is never idle, and its rate is its limit: the
 search bends where workers together report more often than that. Two things make up the limit: the driver's own time,
 counted in seconds of its processor (a busy machine does not blur them), and the journal's waits for the disk, which are
-counted here and cost what the disk takes (`fsync` in the first line).
+counted here and cost what the disk takes (`fsync` in the last line).
 """
 
-import argparse
 import cProfile
 import os
 import pstats
@@ -18,9 +15,11 @@ import time
 from collections import deque
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import optuna
 
+from measuring import parser, publish, table
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.messages import Ended, Event, Report, Task
@@ -148,29 +147,50 @@ class _Clock:
 
 
 def main() -> None:
-    """Print a line for each number of workers, sampler and pruner, and a profile."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--profile", action="store_true", help="of the last line")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000], help="default 10 100 1000")
+    options.add_argument("--trials", type=int, default=2000, help="trials of each search (default 2000)")
+    options.add_argument("--profile", action="store_true", help="of the last search")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.workers, arguments.trials = [10], 100
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    print(f"an fsync takes {1000 * _fsync():.1f} ms here (median of 20)")
-    print(
-        "| workers | sampler | pruner | reports/s | trials/s | fsyncs a trial | ms a trial, by quarter of the search |"
-    )
-    print("|---:|---|---|---:|---:|---:|---|")
-    for sampler, pruner in (("random", "none"), ("random", "median"), ("tpe", "median")):
-        for workers in arguments.workers:
-            profile = cProfile.Profile()
-            last = arguments.profile and (sampler, workers) == ("tpe", arguments.workers[-1])
-            with profile if last else tempfile.TemporaryDirectory():
-                seconds, reports, syncs, quarters = _search(workers, arguments.trials, sampler, pruner)
-            text = ", ".join(f"{1000 * quarter:.1f}" for quarter in quarters)
-            rates = f"{reports / seconds:,.0f} | {arguments.trials / seconds:,.1f} | {syncs / arguments.trials:.0f}"
-            print(f"| {workers:,} | {sampler} | {pruner} | {rates} | {text} |", flush=True)
-            if last:
-                pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
+    searches = [
+        search(workers, arguments.trials, sampler, pruner)
+        for sampler, pruner in (("random", "none"), ("random", "median"), ("tpe", "median"))
+        for workers in arguments.workers
+    ]
+    head = ["workers", "sampler", "pruner", "reports/s", "trials/s", "fsyncs a trial", "ms a trial, by quarter"]
+    text = table(head, [_row(one) for one in searches])
+    wait = 1000 * _fsync()
+    text += f"\nper second of the driver's processor; an fsync takes {wait:.1f} ms here (median of 20)"
+    publish("thousand_workers", text, {"fsync_ms": wait, "searches": searches}, quick=arguments.quick)
+    if arguments.profile:
+        with cProfile.Profile() as profile:
+            search(arguments.workers[-1], arguments.trials, "tpe", "median")
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
+
+
+def search(workers: int, trials: int, sampler: str, pruner: str) -> dict[str, Any]:
+    """One search, and what is shown of it."""
+    seconds, reports, syncs, quarters = _search(workers, trials, sampler, pruner)
+    found = {
+        "workers": workers,
+        "sampler": sampler,
+        "pruner": pruner,
+        "reports_per_second": reports / seconds,
+        "trials_per_second": trials / seconds,
+        "fsyncs_a_trial": syncs / trials,
+        "quarters_ms": [1000 * quarter for quarter in quarters],
+    }
+    print(found, flush=True)
+    return found
+
+
+def _row(one: dict[str, Any]) -> list[object]:
+    quarters = ", ".join(f"{quarter:.1f}" for quarter in one["quarters_ms"])
+    rates = [f"{one['reports_per_second']:,.0f}", f"{one['trials_per_second']:,.1f}", f"{one['fsyncs_a_trial']:.0f}"]
+    return [f"{one['workers']:,}", one["sampler"], one["pruner"], *rates, quarters]
 
 
 if __name__ == "__main__":

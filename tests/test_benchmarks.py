@@ -1,0 +1,41 @@
+"""The benchmarks can be started, and what was recorded for them is whole. Their figures are nobody's test."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("importable")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_benchmark_is_importable(script: str) -> None:
+    importlib.import_module(script)
+
+
+@pytest.mark.usefixtures("importable")
+def test_recorded_curves_are_whole() -> None:
+    curves = importlib.import_module("curves")
+    table = curves.load()
+    assert sorted(curve.number for curve in table) == list(range(-1, 300))
+    for curve in table:
+        assert 1 <= len(curve.accuracy) <= curve.recipe.train.epochs
+        assert all(0 <= value <= 1 for value in curve.accuracy)
+
+
+def test_what_make_bench_runs_and_the_readme_lists_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    line = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE)
+    assert line is not None
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)\.py` \|", readme, re.MULTILINE)
+    assert {*re.findall(r"(\w+)\.py", line[1]), *listed} <= set(SCRIPTS)
