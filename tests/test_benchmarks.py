@@ -12,7 +12,7 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # type: ignore[no-untyped-call]
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
 
 @pytest.mark.slow
