@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # tiny images
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # tiny images
 
 import optuna
 
@@ -94,6 +94,7 @@ def _pool(engine: str, prepared: Path, runtime: RuntimeParams) -> Pool:
 def _tune(prepared: Path, trials: int) -> Clock:
     """The same trainings by Ray Tune: its searcher around Optuna, one trial at a time."""
     cluster.prepare(RuntimeParams(engine="ray"))
+    os.environ["PYTHONPATH"] = sys.path[0]  # Ray's workers need them too
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     clock = Clock()
     from ray import tune

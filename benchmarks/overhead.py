@@ -9,14 +9,21 @@ The shipped search (params.yaml as it is, pruned trials and all) is run twice by
 In turn, several times, from the first trial's start to the last one's end, in a project that has been searched before:
 what a first search pays once (MLflow's database is made, some 1.5 s of a core) is not in it, nor is the stage's start
 (pipeline_time.py has it). `--fresh` measures a project's first search.
+
+Beside the time, which a shared machine blurs by more than what is measured, the processors' time of the driver, its
+mirror and the workers together.
 """
 
+import os
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import optuna
+import psutil
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -28,6 +35,7 @@ from podium.search.messages import Event, Report, Task
 from podium.search.processes import ProcessPool, Setup
 from podium.search.space import suggest
 
+KINDS = ("time", "processor time")
 FIRST = 4
 """Trials of the search that a project has seen before."""
 
@@ -44,22 +52,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
         pairs = [pair(project, arguments.trials, arguments.fresh) for _ in range(arguments.rounds)]
-    costs = [one["with"] / one["without"] - 1 for one in pairs]
-    rows = [[name, shown([one[name] for one in pairs], " s")] for name in ("with", "without")]
-    text = table([f"{arguments.trials} trials", "seconds"], rows)
-    per_trial = shown([1000 * (one["with"] - one["without"]) / arguments.trials for one in pairs], " ms", 0)
-    text += f"\ncheckpoints and logging take {shown([100 * c for c in costs], ' %', 1)} of the training time,"
-    text += f"\n{per_trial} of two cores for each trial, which trains for {shown([lasts(pairs, arguments)], ' s')}"
-    publish("overhead", text, {"pairs": pairs, "share": spread(costs)}, quick=arguments.quick)
+    sides = ("with", "without")
+    costs = {kind: [one["with"][kind] / one["without"][kind] - 1 for one in pairs] for kind in KINDS}
+    rows = [[side, *(shown([one[side][kind] for one in pairs], " s") for kind in KINDS)] for side in sides]
+    rows.append(["more", *(shown([100 * cost for cost in costs[kind]], " %", 1) for kind in KINDS)])
+    text = table([f"{arguments.trials} trials", *KINDS], rows)
+    lasts = [one["without"]["processor time"] / arguments.trials for one in pairs]
+    text += f"\na trial takes {shown(lasts, ' s')} of a core"
+    content = {"pairs": pairs, "share": {kind: spread(cost) for kind, cost in costs.items()}}
+    publish("overhead", text, content, quick=arguments.quick)
 
 
-def lasts(pairs: list[dict[str, float]], arguments: Any) -> float:
-    """Seconds of a core that a trial trains for, on average."""
-    return float(2 * sum(one["without"] for one in pairs) / len(pairs) / arguments.trials)
-
-
-def pair(project: Project, trials: int, fresh: bool) -> dict[str, float]:
-    """The seconds of each side."""
+def pair(project: Project, trials: int, fresh: bool) -> dict[str, dict[str, float]]:
+    """What each side took."""
     (project.folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     project.forget()
     if not fresh:
@@ -67,14 +72,57 @@ def pair(project: Project, trials: int, fresh: bool) -> dict[str, float]:
         project.run(["-m", "podium.stages.search"])
         project.journal.unlink()
     project.set(search__n_trials=trials, search__seed=0, runtime__workers=2)
-    project.run(["-m", "podium.stages.search"])
+    process = project.start(["-m", "podium.stages.search"])
+    with Processors(process.pid) as used:
+        if process.wait():
+            raise SystemExit(project.output())
     storage = JournalStorage(JournalFileBackend(str(project.journal)))
     recorded = sorted(optuna.load_study(study_name=None, storage=storage).trials, key=lambda t: t.number)
     starts = [t.datetime_start for t in recorded if t.datetime_start]
     ends = [t.datetime_complete for t in recorded if t.datetime_complete]
-    found = {"with": (max(ends) - min(starts)).total_seconds(), "without": Bare(project, recorded).seconds()}
+    began, ended = min(starts).timestamp(), max(ends).timestamp()
+    found = {"with": used.between(began, ended), "without": Bare(project, recorded).run()}
     print(found, flush=True)
     return found
+
+
+class Processors:
+    """The processors' time of a process and its descendants, looked at four times a second."""
+
+    def __init__(self, root: int) -> None:
+        self._root = psutil.Process(root)
+        self._seconds: dict[int, float] = {}
+        self._seen: list[tuple[float, float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Processors":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def between(self, began: float, ended: float) -> dict[str, float]:
+        """What passed between two moments (seconds since 1970)."""
+        moments, totals = zip(*self._seen, strict=True)
+        first, last = np.interp([began, ended], moments, totals)
+        return {"time": ended - began, "processor time": float(last - first)}
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.25):
+            for process in self._family():
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    self._seconds[process.pid] = times.user + times.system
+            own = time.thread_time() if self._root.pid == os.getpid() else 0.0  # watching is not what is measured
+            self._seen.append((time.time(), sum(self._seconds.values()) - own))
+
+    def _family(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return [self._root, *self._root.children(recursive=True)]
+        return []
 
 
 class Bare:
@@ -88,18 +136,21 @@ class Bare:
         self.asked: dict[int, optuna.Trial] = {}
         self.pool = ProcessPool(2, Setup(str(project.prepared), "cpu", 1))
 
-    def seconds(self) -> float:
-        """Seconds that all of them take."""
-        started, waiting, running = time.time(), list(self.recorded), 0
-        try:
+    def run(self) -> dict[str, float]:
+        """What all of them take."""
+        waiting, running = list(self.recorded), 0
+        with Processors(os.getpid()) as used:
+            time.sleep(0.5)  # until it has looked
+            began = time.time()
             while waiting or running:
                 while waiting and running < self.pool.capacity:
                     self.submit(waiting.pop(0))
                     running += 1
                 running -= sum(self.ended(event) for event in self.pool.events(0.2))
-            return time.time() - started
-        finally:
-            self.pool.close()
+            ended = time.time()
+            time.sleep(0.5)
+        self.pool.close()
+        return used.between(began, ended)
 
     def submit(self, trial: optuna.trial.FrozenTrial) -> None:
         """Hand `trial` to a worker, after as much thought as the search gave it."""
