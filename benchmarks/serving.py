@@ -24,11 +24,15 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+import torch
+
 import project
+from podium.params import ServeParams
 from podium.registry import versions
 from podium.registry.served import Served
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/serving.md"
+THREADS = ServeParams().threads
 ROUNDS = 15
 SINGLE, BATCHES = 40, 6
 """Requests a round."""
@@ -193,6 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.chdir(folder)
+        torch.set_num_threads(THREADS)
         store = project.make(folder, 300)
         model = versions.load(store, versions.find(store, project.NAME, 2))
         lines = measure(model, project.files(64), arguments.minutes)
@@ -202,7 +207,10 @@ def main() -> None:
         "",
         f"Written by `python benchmarks/serving.py --minutes {arguments.minutes:g}`",
     ]
-    text = "\n".join([*head, f"on {os.cpu_count()} cores, one worker with one thread.", "", *lines]) + "\n"
+    text = (
+        "\n".join([*head, f"on {os.cpu_count()} cores; one worker, and both sides with {THREADS} thread.", "", *lines])
+        + "\n"
+    )
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(text, encoding="utf-8")
     print(text)
