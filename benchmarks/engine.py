@@ -94,11 +94,12 @@ def _pool(engine: str, prepared: Path, runtime: RuntimeParams) -> Pool:
 def _tune(prepared: Path, trials: int) -> Clock:
     """The same trainings by Ray Tune: its searcher around Optuna, one trial at a time."""
     cluster.prepare(RuntimeParams(engine="ray"))
-    os.environ["PYTHONPATH"] = sys.path[0]  # Ray's workers need them too
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     clock = Clock()
-    from ray import tune
+    from ray import cloudpickle, tune
     from ray.tune.search.optuna import OptunaSearch
+
+    cloudpickle.register_pickle_by_value(tiny)  # type: ignore[no-untyped-call] # Ray's workers do not find it
 
     def train(config: dict[str, float]) -> None:
         import torch
