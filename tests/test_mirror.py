@@ -119,8 +119,9 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     mirror = _open(study, store, lines)
     _bring(mirror, study)
     _until(lambda: bool(lines))
-    folder.unlink()
-    shutil.move(tmp_path / "away", folder)
+    back = tmp_path / "back"
+    back.symlink_to(tmp_path / "away")
+    back.replace(folder)  # at once: the mirror, which never rests, would else make a folder in between
     _until(lambda: mirror.error == "" and mirror.parent_run_id is not None)
     mirror.close()
     assert mirror.error == ""
