@@ -52,7 +52,7 @@ format: install-dev ## write the format and the lint fixes
 	ruff format .
 	ruff check --fix .
 
-bench: install-bench ## the measurements behind the README's claims, in under 30 minutes on two quiet cores
+bench: install-bench ## the measurements behind the README's claims, on a machine that is otherwise quiet
 	@for one in $(BENCHMARKS); do echo "== $$one"; $(BENCH)/bin/python benchmarks/$$one || exit 1; done
 
 install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compare with, from its own locked list

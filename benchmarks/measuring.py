@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,6 +162,14 @@ class Project:
     def output(self) -> str:
         """What the last command printed."""
         return (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
+
+
+def family(root: int) -> list[psutil.Process]:
+    """Process `root` and those below it; none where it has ended."""
+    with suppress(psutil.Error):
+        process = psutil.Process(root)
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from measuring import ROOT, Project, parser, publish, shown, spread, table
+from measuring import ROOT, Project, family, parser, publish, shown, spread, table
 from podium.params import load
 from podium.search import study as studies
 from podium.search.messages import Event, Report, Task
@@ -90,7 +90,7 @@ class Processors:
     """The processors' time of a process and its descendants, looked at four times a second."""
 
     def __init__(self, root: int) -> None:
-        self._root = psutil.Process(root)
+        self._root = root
         self._seconds: dict[int, float] = {}
         self._seen: list[tuple[float, float]] = []
         self._over = threading.Event()
@@ -112,17 +112,12 @@ class Processors:
 
     def _watch(self) -> None:
         while not self._over.wait(0.25):
-            for process in self._family():
+            for process in family(self._root):
                 with suppress(psutil.Error):
                     times = process.cpu_times()
                     self._seconds[process.pid] = times.user + times.system
-            own = time.thread_time() if self._root.pid == os.getpid() else 0.0  # watching is not what is measured
+            own = time.thread_time() if self._root == os.getpid() else 0.0  # watching is not what is measured
             self._seen.append((time.time(), sum(self._seconds.values()) - own))
-
-    def _family(self) -> list[psutil.Process]:
-        with suppress(psutil.Error):
-            return [self._root, *self._root.children(recursive=True)]
-        return []
 
 
 class Bare:

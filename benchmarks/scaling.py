@@ -11,10 +11,13 @@ The cost of a deterministic search is measured on params.yaml as it is shipped, 
 import argparse
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, Project, axes, parser, publish, shown, spread, table
+import psutil
+
+from measuring import ROOT, Project, axes, family, parser, publish, shown, spread, table
 
 WORKERS = (1, 2, 4)
 SPACE = {"train.learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
@@ -91,30 +94,14 @@ class Watch:
 
     def _look(self) -> None:
         while not self.over.wait(0.5):
-            self.highest = max(self.highest, sum(map(megabytes, descendants(self.root))))
+            self.highest = max(self.highest, sum(map(megabytes, family(self.root))))
 
 
-def descendants(root: int) -> list[int]:
-    """`root` and the processes below it."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue  # it has ended
-    found = [root]
-    for process in found:
-        found += [child for child, parent in parents.items() if parent == process]
-    return found
-
-
-def megabytes(process: int) -> float:
-    """The proportional set size."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+def megabytes(process: psutil.Process) -> float:
+    """The proportional set size; none where it has ended."""
+    with suppress(psutil.Error):
+        return float(process.memory_full_info().pss) / 2**20
+    return 0.0
 
 
 def draw(scaled: list[dict[int, Any]], trials: int) -> Any:
