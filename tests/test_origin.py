@@ -36,6 +36,21 @@ def test_differences_of_environments_are_named() -> None:
     assert origin.differences(origin.environment(), origin.environment()) == []
 
 
+def test_what_a_package_carries_for_itself_is_not_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """setuptools puts such a folder on Python's path as soon as something imports it; `carried` stands for it."""
+    monkeypatch.setattr("sysconfig.get_path", lambda kind: str(tmp_path))
+    before = origin.environment()
+    carried = tmp_path / "tool" / "_vendor"
+    (carried / "carried-1.dist-info").mkdir(parents=True)
+    (carried / "carried-1.dist-info" / "METADATA").write_text("Name: carried\nVersion: 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(carried))
+    assert origin.environment() == before
+    monkeypatch.setattr("sysconfig.get_path", lambda kind: str(tmp_path / "elsewhere"))
+    assert "carried==1" in origin.environment()
+
+
 def test_outputs_of_a_lock_are_its_paths_and_digests() -> None:
     lock = """schema: '2.0'
 stages:

@@ -1,6 +1,7 @@
 """What makes a version again, kept with its run: parameters, pipeline, lock, uncommitted changes, packages."""
 
 import sys
+import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -28,8 +29,13 @@ def write(folder: Path, root: Path = Path()) -> list[str]:
 
 
 def environment() -> list[str]:
-    """Python and every installed package with its version, as lines `name==version`."""
-    found = {f"{d.name.lower().replace('_', '-')}=={d.version}" for d in distributions() if d.name}
+    """Python and every installed package with its version, as lines `name==version`.
+
+    Copies that a package brings for itself do not count: setuptools, once imported, puts its own on Python's path.
+    """
+    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")]
+    path = [one for one in sys.path if not any(folder in Path(one).parents for folder in installed)]
+    found = {f"{d.name.lower().replace('_', '-')}=={d.version}" for d in distributions(path=path) if d.name}
     return [f"python=={'.'.join(map(str, sys.version_info[:3]))}", *sorted(found)]
 
 
