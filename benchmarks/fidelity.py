@@ -26,8 +26,9 @@ from optuna.trial import TrialState
 import curves
 from measuring import ROOT, axes, parser, publish, table
 from podium.params import SearchParams, load
+from podium.search.sampling import build_pruner
 from podium.search.space import distribution, exists, point, suggest
-from podium.search.study import ask, build_pruner
+from podium.search.study import ask
 from podium.sections.recipe import Recipe
 from promotion import Ladder, Paused
 

@@ -5,6 +5,7 @@ On the same prepared images, seed by seed and one after the other:
   plain      the blog post's program (peers/plain.py): a DataLoader, no pruning, an in-memory study; to its end
   podium     `python -m podium.stages.search` with params.yaml as it is shipped
   podium_3d  the same, but the plain script's three dimensions and nothing else: SGD, constant rate, no first guess
+  asha       as podium, but with real promotion (search.pruner: asha); asha_3d: as podium_3d, with it
   ray        Ray Tune with ASHA, OptunaSearch and its MLflow callback (peers/ray_tune.py)
   lightning  Lightning with Optuna, a median pruner and its MLflow logger (peers/lightning_optuna.py)
 
@@ -29,6 +30,8 @@ LABELS = {
     "plain": "plain Optuna script",
     "podium": "Podium",
     "podium_3d": "Podium, the script's 3 dimensions",
+    "asha": "Podium with asha",
+    "asha_3d": "Podium with asha, 3 dimensions",
     "ray": "Ray Tune: ASHA, OptunaSearch, MLflow",
     "lightning": "Lightning + Optuna, MLflow",
 }
@@ -112,13 +115,13 @@ def run(
 def _start(project: Project, name: str, trials: int, seed: int) -> "subprocess.Popen[bytes]":
     if name in SCRIPTS:
         return project.start(["-m", SCRIPTS[name], str(project.prepared), str(trials), str(seed)])
-    project.set(search__n_trials=trials, search__seed=seed)
-    if name == "podium_3d":
+    _as_shipped(project, trials, seed)
+    if name.startswith("asha"):
+        project.set(search__pruner="asha")
+    if name.endswith("_3d"):
         project.set(search__space=PLAIN_SPACE, search__defaults_first=False, train__optimizer="sgd")
         project.set(train__momentum=0.0, train__schedule="constant", train__label_smoothing=0.0)
         project.set(train__weight_decay=0.0)
-    else:
-        _as_shipped(project, trials, seed)
     return project.start(["-m", "podium.stages.search"])
 
 

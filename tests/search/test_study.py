@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 
 import tiny
 from podium.params import SearchParams
+from podium.search.sampling import build_pruner, build_sampler
 from podium.search.space import suggest
-from podium.search.study import ask, build_pruner, build_sampler, identity, name_of, open_storage, open_study, take_up
+from podium.search.study import ask, identity, name_of, open_storage, open_study, take_up
 from podium.sections.recipe import Recipe
 from search.scripted import search_params
 
