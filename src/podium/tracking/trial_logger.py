@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from podium.tracking.record import KIND_TAG, METRICS_A_CALL, STUDY_TAG, TRIAL_TAG, Record, record_of
 from podium.tracking.store import Tracking
+from podium.tracking.whole_run import WholeRuns
 
 PAGE = 1000
 
@@ -29,6 +30,7 @@ class TrialLogger:
         self._runs: dict[tuple[str, int], str] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
         self._known: set[str] = set()
+        self._whole = WholeRuns(tracking.client, tracking.experiment_id)
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Mirror `trial` as it stands."""
@@ -39,6 +41,9 @@ class TrialLogger:
         record = record_of(study, trial, history)
         run_id = self._run(study, trial.number)
         fresh = run_id is None
+        if fresh and record.end is not None and (whole := self._whole.bring(record, self._tags(study, record))):
+            self._runs[study.study_name, trial.number] = whole
+            return whole
         run_id = run_id or self._create(study, trial.number, record)
         self._add(run_id, record, fresh)
         if record.end is not None:
@@ -69,8 +74,11 @@ class TrialLogger:
             self._known.add(name)
         return self._runs.get((name, number))
 
+    def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
+        return record.tags | {MLFLOW_PARENT_RUN_ID: self.parent(study), MLFLOW_RUN_NAME: record.name}
+
     def _create(self, study: optuna.Study, number: int, record: Record) -> str:
-        tags = record.tags | {MLFLOW_PARENT_RUN_ID: self.parent(study), MLFLOW_RUN_NAME: record.name}
+        tags = self._tags(study, record)
         run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.name)
         run_id: str = run.info.run_id
         self._runs[study.study_name, number] = run_id

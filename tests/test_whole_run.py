@@ -1,0 +1,113 @@
+"""A trial that has ended, brought in one transaction: MLflow's tables hold what its client would have put there."""
+
+import math
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.dbmodels.models import SqlRun
+
+from podium.params import TrackingParams
+from podium.tracking import whole_run
+from podium.tracking.record import record_of
+from podium.tracking.store import Tracking, connect
+from podium.tracking.trial_logger import TrialLogger, runs_of
+from podium.tracking.whole_run import WholeRuns
+
+
+@pytest.fixture
+def tracking(store: TrackingParams) -> Tracking:
+    return connect(store)
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    """Complete, pruned, failed and without any epoch; values that a database does not take as they are."""
+    made = optuna.create_study(study_name="plain", sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(6):
+        trial = made.ask()
+        trial.suggest_float("x", 0.0, 1.0)
+        odd = [0.25, math.nan, math.inf, -math.inf, -0.0, 0.5][number]
+        if number != 5:
+            seconds = [0.0, 0.0, 1.5]  # two epochs at the same moment
+            history = [{"epoch": k + 1.0, "val_loss": odd, "same": 1.0, "seconds": s} for k, s in enumerate(seconds)]
+            trial.set_user_attr("history", history)
+        trial.set_user_attr("recipe", {"train.epochs": 3, "model.name": "cnn", "none": None, "empty": ""})
+        trial.set_user_attr("seed", number)
+        if number == 2:
+            trial.set_user_attr("reason", "ValueError: 'quoted'; DROP TABLE runs -- \N{SNOWMAN}")
+            trial.set_user_attr("traceback", "x" * 9000)
+        state = optuna.trial.TrialState.FAIL if number == 2 else optuna.trial.TrialState.COMPLETE
+        if number == 1:
+            trial.report(0.5, 1)
+            state = optuna.trial.TrialState.PRUNED
+        made.tell(trial, 0.5 if state == optuna.trial.TrialState.COMPLETE else None, state=state)
+    return made
+
+
+def rows(tracking: Tracking) -> dict[str, list[tuple[Any, ...]]]:
+    """Every table that holds something of a run, with names in place of ids."""
+    connection = sqlite3.connect(tracking.uri.removeprefix("sqlite:///"))
+    names = dict(connection.execute("SELECT run_uuid, name FROM runs"))
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    found = {}
+    for table in tables:
+        columns = [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
+        if "run_uuid" in columns:
+            listed = ", ".join(sorted(columns))
+            content = connection.execute(f"SELECT {listed} FROM {table}").fetchall()  # noqa: S608
+            found[table] = sorted([_named(row, names) for row in content], key=repr)
+    connection.close()
+    return found
+
+
+def _named(row: tuple[Any, ...], names: dict[str, str]) -> tuple[Any, ...]:
+    def said(value: Any) -> Any:
+        for run_id, name in names.items():
+            value = value.replace(run_id, name) if isinstance(value, str) else value
+        return value
+
+    return tuple(said(value) for value in row)
+
+
+def test_rows_are_those_that_the_client_writes(
+    tracking: Tracking, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = tracking.client.create_run(tracking.experiment_id, 0, run_name="parent").info.run_id
+    shutil.copy(tracking.uri.removeprefix("sqlite:///"), tmp_path / "copy.db")
+    other = Tracking(type(tracking.client)(f"sqlite:///{tmp_path}/copy.db"), f"sqlite:///{tmp_path}/copy.db",
+                     tracking.experiment_id)  # fmt: skip
+    for trial in study.trials:
+        TrialLogger(tracking, parent)(study, trial)
+    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: None)
+    for trial in study.trials:
+        TrialLogger(other, parent)(study, trial)
+    one, two = rows(tracking), rows(other)
+    assert len(one["runs"]) == 7
+    assert len(one["metrics"]) > 60
+    assert one == two
+
+
+def test_other_tables_than_those_known_get_the_clients_calls(
+    tracking: Tracking, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(whole_run.COLUMNS, SqlRun, whole_run.COLUMNS[SqlRun] | {"new"})
+    logger = TrialLogger(tracking)
+    assert WholeRuns(tracking.client, tracking.experiment_id).bring(record_of(study, study.trials[0]), {}) is None
+    for trial in study.trials:
+        logger(study, trial)
+    assert len(runs_of(tracking, "plain")) == 6
+
+
+def test_run_that_can_not_be_written_is_not_there_at_all(
+    tracking: Tracking, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows(tracking)
+    monkeypatch.setattr(whole_run, "_latest", lambda metrics: [metrics[0], metrics[0]])
+    with pytest.raises((MlflowException, ValueError)):
+        WholeRuns(tracking.client, tracking.experiment_id).bring(record_of(study, study.trials[0]), {"a": "b"})
+    assert rows(tracking) == before
