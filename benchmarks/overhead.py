@@ -44,7 +44,7 @@ FIRST = 4
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="pairs (default 3)")
+    options.add_argument("--rounds", type=int, default=2, help="pairs (default 2)")
     options.add_argument("--trials", type=int, default=100, help="trials of each (default 100, as shipped)")
     options.add_argument("--fresh", action="store_true", help="in a project that has not been searched before")
     arguments = options.parse_args()

@@ -1,7 +1,6 @@
 """Asynchronous successive halving with real promotion, for `fidelity.py`: see docs/decisions for what came of it."""
 
 from dataclasses import dataclass
-from math import floor
 
 from podium.sections.recipe import Recipe
 
@@ -29,7 +28,8 @@ class Paused:
 
 
 class Ladder:
-    """ASHA (Li et al. 2020): rungs at first * factor^k epochs; one in `factor` of each rung's trials goes on.
+    """ASHA (Li et al. 2020) as the driver has it (podium.search.resting): rungs at first * factor^k epochs; one in
+    `factor` of each rung's trials goes on, and of fewer the best one.
 
     `progressive`: PASHA (Bohdal et al. 2023), which opens the next rung only while the two highest open ones disagree
     about the order of the trials that have seen both.
@@ -51,7 +51,7 @@ class Ladder:
             if rung + 1 >= self.open:
                 continue
             values = self.at[rung]
-            best = sorted(values, key=lambda number: (-values[number], number))[: floor(len(values) / self.factor)]
+            best = sorted(values, key=lambda number: (-values[number], number))[: max(1, len(values) // self.factor)]
             for number in best:
                 if number not in self.gone[rung] and not trials[number].ended:
                     self.gone[rung].add(number)
