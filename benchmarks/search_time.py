@@ -5,7 +5,8 @@ On the same prepared images, seed by seed and one after the other:
   plain      the blog post's program (peers/plain.py): a DataLoader, no pruning, an in-memory study; to its end
   podium     `python -m podium.stages.search` with params.yaml as it is shipped
   podium_3d  the same, but the plain script's three dimensions and nothing else: SGD, constant rate, no first guess
-  asha       as podium, but with real promotion (search.pruner: asha); asha_3d: as podium_3d, with it
+  asha       as podium, but with real promotion (search.pruner: asha) and as many trials as the time allows, of which
+             most end at two epochs; asha_3d: as podium_3d, with the same
   ray        Ray Tune with ASHA, OptunaSearch and its MLflow callback (peers/ray_tune.py)
   lightning  Lightning with Optuna, a median pruner and its MLflow logger (peers/lightning_optuna.py)
 
@@ -117,7 +118,7 @@ def _start(project: Project, name: str, trials: int, seed: int) -> "subprocess.P
         return project.start(["-m", SCRIPTS[name], str(project.prepared), str(trials), str(seed)])
     _as_shipped(project, trials, seed)
     if name.startswith("asha"):
-        project.set(search__pruner="asha")
+        project.set(search__pruner="asha", search__n_trials=100 * trials)
     if name.endswith("_3d"):
         project.set(search__space=PLAIN_SPACE, search__defaults_first=False, train__optimizer="sgd")
         project.set(train__momentum=0.0, train__schedule="constant", train__label_smoothing=0.0)

@@ -111,3 +111,38 @@ def test_run_that_can_not_be_written_is_not_there_at_all(
     with pytest.raises((MlflowException, ValueError)):
         WholeRuns(tracking.client, tracking.experiment_id).bring(record_of(study, study.trials[0]), {"a": "b"})
     assert rows(tracking) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("layer[0].units", "1"), ("x" * 300, "1"), ("long", "v" * 7000)], ids=["key", "length", "value"]
+)
+def test_names_and_values_are_taken_or_refused_as_by_the_client(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    study = optuna.create_study(study_name="odd")
+    trial = study.ask()
+    trial.set_user_attr("recipe", {name: value})
+    study.tell(trial, 0.5)
+
+    def outcome(label: str) -> Any:
+        try:
+            run_id = TrialLogger(tracking, label).log(study, study.trials[0])
+        except MlflowException as error:
+            return str(error)
+        return tracking.client.get_run(run_id).data.params
+
+    whole = outcome("0" * 32)
+    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: None)
+    for run in runs_of(tracking, "odd"):
+        tracking.client.delete_run(run.info.run_id)
+    assert whole == outcome("0" * 32)
+
+
+def test_deleted_experiment_is_refused_as_by_the_client(tracking: Tracking, study: optuna.Study) -> None:
+    logger = TrialLogger(tracking, "0" * 32)
+    logger(study, study.trials[0])
+    tracking.client.delete_experiment(tracking.experiment_id)
+    with pytest.raises(MlflowException, match="must be in the 'active' state"):
+        logger(study, study.trials[1])
+    tracking.client.restore_experiment(tracking.experiment_id)
+    assert len(runs_of(tracking, "plain")) == 1

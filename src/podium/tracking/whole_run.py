@@ -11,11 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, SourceType
-from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from mlflow.entities import LifecycleStage, Metric, RunTag, SourceType
+from mlflow.store.tracking.dbmodels.models import (
+    SqlExperiment,
+    SqlLatestMetric,
+    SqlMetric,
+    SqlParam,
+    SqlRun,
+    SqlTag,
+)
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.uri import append_to_uri_path
+from mlflow.utils.validation import _validate_batch_log_data  # what the client's log_batch checks
 
 from podium.tracking.record import Record
 
@@ -41,64 +49,64 @@ class WholeRuns:
         known = all({column.name for column in table.__table__.columns} == COLUMNS[table] for table in COLUMNS)
         self._store = store if known and type(store) is SqlAlchemyStore and store.db_type == "sqlite" else None
         self._experiment_id = experiment_id
-        self._artifacts = ""
 
     def bring(self, record: Record, tags: dict[str, str]) -> str | None:
         """Write `record`, of a trial that has ended, as a new run with `tags`.
 
-        Returns its id; None: it can't be done, and nothing was written.
+        Returns its id; None: it can't be done so, and nothing was written. Raises MlflowException where the client
+        would, for names and values that MLflow does not take.
         """
-        if self._store is None:
+        if self._store is None or not record.start:
             return None
-        if not self._artifacts:
-            experiment = self._store.get_experiment(self._experiment_id)  # type: ignore[no-untyped-call]
-            self._artifacts = experiment.artifact_location
         run_id = uuid.uuid4().hex
-        metrics = _metrics(record, run_id, self._store.sanitize_metric_value)
-        rows: dict[Any, list[dict[str, Any]]] = {
-            SqlRun: [self._run(record, run_id)],
-            SqlTag: _pairs(run_id, tags | {MLFLOW_RUN_NAME: record.name}),
-            SqlParam: _pairs(run_id, record.params),
-            SqlMetric: metrics,
-            SqlLatestMetric: _latest(metrics),
-        }
+        named = [RunTag(key, value) for key, value in (tags | {MLFLOW_RUN_NAME: record.name}).items()]
+        metrics, params, named = _validate_batch_log_data(record.metrics, record.entities(), named)  # type: ignore[no-untyped-call]
+        measured = _measured(metrics, run_id, self._store.sanitize_metric_value)
         with self._store.ManagedSessionMaker(read_only=False) as session:
+            experiment = session.get(SqlExperiment, int(self._experiment_id))
+            if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+                return None
+            rows: dict[Any, list[dict[str, Any]]] = {
+                SqlRun: [_run(record, run_id, experiment)],
+                SqlTag: [{"run_uuid": run_id, "key": tag.key, "value": tag.value} for tag in named],
+                SqlParam: [{"run_uuid": run_id, "key": param.key, "value": param.value} for param in params],
+                SqlMetric: measured,
+                SqlLatestMetric: _latest(measured),
+            }
             for table, values in rows.items():
                 if values:
                     session.execute(table.__table__.insert(), values)
         return run_id
 
-    def _run(self, record: Record, run_id: str) -> dict[str, Any]:
-        artifacts: str = append_to_uri_path(self._artifacts, run_id, SqlAlchemyStore.ARTIFACTS_FOLDER_NAME)  # type: ignore[no-untyped-call]
-        return {
-            "run_uuid": run_id,
-            "name": record.name,
-            "source_type": SourceType.to_string(SourceType.UNKNOWN),
-            "source_name": "",
-            "entry_point_name": "",
-            "user_id": "unknown",
-            "status": record.status,
-            "start_time": record.start,
-            "end_time": record.end,
-            "deleted_time": None,
-            "source_version": "",
-            "lifecycle_stage": LifecycleStage.ACTIVE,
-            "artifact_uri": artifacts,
-            "experiment_id": int(self._experiment_id),
-        }
+
+def _run(record: Record, run_id: str, experiment: SqlExperiment) -> dict[str, Any]:
+    return {
+        "run_uuid": run_id,
+        "name": record.name,
+        "source_type": SourceType.to_string(SourceType.UNKNOWN),
+        "source_name": "",
+        "entry_point_name": "",
+        "user_id": "unknown",
+        "status": record.status,
+        "start_time": record.start,
+        "end_time": record.end,
+        "deleted_time": None,
+        "source_version": "",
+        "lifecycle_stage": LifecycleStage.ACTIVE,
+        "artifact_uri": append_to_uri_path(experiment.artifact_location, run_id, SqlAlchemyStore.ARTIFACTS_FOLDER_NAME),  # type: ignore[no-untyped-call]
+        "experiment_id": experiment.experiment_id,
+    }
 
 
-def _metrics(record: Record, run_id: str, sanitized: Callable[[float], tuple[bool, float]]) -> list[dict[str, Any]]:
+def _measured(
+    metrics: list[Metric], run_id: str, sanitized: Callable[[float], tuple[bool, float]]
+) -> list[dict[str, Any]]:
     names = ("run_uuid", "key", "value", "timestamp", "step", "is_nan")
     rows: dict[tuple[Any, ...], None] = {}
-    for metric in record.metrics:
+    for metric in metrics:
         is_nan, value = sanitized(metric.value)
         rows[run_id, metric.key, value, metric.timestamp, metric.step, is_nan] = None
     return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def _pairs(run_id: str, values: dict[str, str]) -> list[dict[str, Any]]:
-    return [{"run_uuid": run_id, "key": key, "value": value} for key, value in values.items()]
 
 
 def _latest(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
