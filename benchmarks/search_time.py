@@ -5,8 +5,6 @@ On the same prepared images, seed by seed and one after the other:
   plain      the blog post's program (peers/plain.py): a DataLoader, no pruning, an in-memory study; to its end
   podium     `python -m podium.stages.search` with params.yaml as it is shipped
   podium_3d  the same, but the plain script's three dimensions and nothing else: SGD, constant rate, no first guess
-  asha       as podium, but with real promotion (search.pruner: asha) and as many trials as the time allows, of which
-             most end at two epochs; asha_3d: as podium_3d, with the same
   ray        Ray Tune with ASHA, OptunaSearch and its MLflow callback (peers/ray_tune.py)
   lightning  Lightning with Optuna, a median pruner and its MLflow logger (peers/lightning_optuna.py)
 
@@ -31,8 +29,6 @@ LABELS = {
     "plain": "plain Optuna script",
     "podium": "Podium",
     "podium_3d": "Podium, the script's 3 dimensions",
-    "asha": "Podium with asha",
-    "asha_3d": "Podium with asha, 3 dimensions",
     "ray": "Ray Tune: ASHA, OptunaSearch, MLflow",
     "lightning": "Lightning + Optuna, MLflow",
 }
@@ -116,13 +112,13 @@ def run(
 def _start(project: Project, name: str, trials: int, seed: int) -> "subprocess.Popen[bytes]":
     if name in SCRIPTS:
         return project.start(["-m", SCRIPTS[name], str(project.prepared), str(trials), str(seed)])
-    _as_shipped(project, trials, seed)
-    if name.startswith("asha"):
-        project.set(search__pruner="asha", search__n_trials=100 * trials)
-    if name.endswith("_3d"):
+    project.set(search__n_trials=trials, search__seed=seed)
+    if name == "podium_3d":
         project.set(search__space=PLAIN_SPACE, search__defaults_first=False, train__optimizer="sgd")
         project.set(train__momentum=0.0, train__schedule="constant", train__label_smoothing=0.0)
         project.set(train__weight_decay=0.0)
+    else:
+        _as_shipped(project, trials, seed)
     return project.start(["-m", "podium.stages.search"])
 
 

@@ -50,17 +50,14 @@ def study() -> optuna.Study:
 
 
 def rows(tracking: Tracking) -> dict[str, list[tuple[Any, ...]]]:
-    """Every table that holds something of a run, with names in place of ids."""
+    """Every table, with the runs' names in place of their ids."""
     connection = sqlite3.connect(tracking.uri.removeprefix("sqlite:///"))
     names = dict(connection.execute("SELECT run_uuid, name FROM runs"))
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     found = {}
     for table in tables:
-        columns = [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
-        if "run_uuid" in columns:
-            listed = ", ".join(sorted(columns))
-            content = connection.execute(f"SELECT {listed} FROM {table}").fetchall()  # noqa: S608
-            found[table] = sorted([_named(row, names) for row in content], key=repr)
+        content = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+        found[table] = sorted([_named(row, names) for row in content], key=repr)
     connection.close()
     return found
 

@@ -10,7 +10,6 @@ import tiny
 from podium.params import RuntimeParams
 from podium.search.driver import Driver
 from podium.search.pool import Pool
-from podium.search.promotion import PromotionDriver
 from podium.search.study import open_storage, open_study
 from podium.training.history import Epoch
 from search.scripted import Recorder, search_params
@@ -47,15 +46,13 @@ def search(
     watcher: Recorder | None = None,
     stopping: Callable[[], bool] = lambda: False,
     runtime: RuntimeParams = OFTEN,
-    **fields: Any,
 ) -> optuna.Study:
-    """Run one session over `pool`, which is closed in the end; `fields` are further ones of `search`."""
-    params = search_params(n_trials=n_trials, space=SPACE, **fields)
+    """Run one session over `pool`, which is closed in the end."""
+    params = search_params(n_trials=n_trials, space=SPACE)
     study = open_study(open_storage(folder / "optuna.journal"), "search", params, {})
     base = tiny.recipe(train__shift=1, model__dropout=0.2)
-    driver = PromotionDriver if params.pruner == "asha" else Driver
     try:
-        driver(study, pool, params, runtime, base, folder / "checkpoints", [watcher or Recorder()], stopping).run()
+        Driver(study, pool, params, runtime, base, folder / "checkpoints", [watcher or Recorder()], stopping).run()
     finally:
         pool.close()
     return study

@@ -314,7 +314,7 @@ def test_timeout_stops_a_running_trial_at_its_next_epoch(scene: Scene) -> None:
     study = scene.study(params)
 
     def script(task: Task) -> Script:
-        driver.watch._earlier = 1000.0
+        driver._earlier_seconds = 1000.0
         return finishes(task)
 
     pool = ScriptedPool(2, script)

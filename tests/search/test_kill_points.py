@@ -11,7 +11,6 @@ import tiny
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.messages import Ended, Report, Task
-from podium.search.promotion import PromotionDriver
 from podium.search.study import _Journal, open_storage, open_study
 from podium.training.seeds import derive
 from search.scripted import Script, ScriptedPool, epoch, search_params
@@ -43,8 +42,6 @@ class Workers:
             if number <= self.saved.get(task.number, 0):
                 continue
             if not (yield Report(task.number, task.attempt, history[-1])):
-                if self.checkpoints and task.resumable:
-                    self.saved[task.number] = number
                 yield Ended(task.number, task.attempt, "stopped", history)
             if self.checkpoints:
                 self.saved[task.number] = number
@@ -54,8 +51,7 @@ class Workers:
 def _search(folder: Path, params: SearchParams, workers: Workers) -> optuna.Study:
     study = open_study(open_storage(folder / "optuna.journal"), "search", params, {})
     pool = ScriptedPool(1, workers.train)
-    driver = PromotionDriver if params.pruner == "asha" else Driver
-    driver(study, pool, params, RuntimeParams(), tiny.recipe(), folder / "checkpoints", []).run()
+    Driver(study, pool, params, RuntimeParams(), tiny.recipe(), folder / "checkpoints", []).run()
     return study
 
 
@@ -115,7 +111,7 @@ def test_killed_search_is_the_same_search(tmp_path: Path, checkpoints: bool) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [True, False])
-@pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband", "asha"])
+@pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband"])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_search_killed_before_any_write_is_the_same_search(
     tmp_path: Path, pruner: str, sampler: str, checkpoints: bool

@@ -9,7 +9,6 @@ import pytest
 
 import tiny
 from podium.params import RuntimeParams
-from podium.search.inline import open_inline
 from podium.search.pool import Pool
 from search.scripted import Recorder, states
 from search.sessions import Killer, curves, search
@@ -26,6 +25,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, object]:
     """What four trials come to."""
+    from podium.search.inline import open_inline
+
     inline = RuntimeParams(engine="inline", device="cpu")
     return curves(search(tmp_path_factory.mktemp("undisturbed"), open_inline(prepared, inline), 4))
 
@@ -44,6 +45,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def open_pool(engine: str, prepared: Path, request: pytest.FixtureRequest) -> Open:
     if engine == "inline":
+        from podium.search.inline import open_inline
+
         return lambda capacity: open_inline(prepared, RuntimeParams(engine="inline", device="cpu"))
     if engine == "processes":
         from podium.search.processes import ProcessPool, Setup
@@ -90,19 +93,6 @@ def test_search_that_is_paused_goes_on_bit_for_bit(
     assert curves(resumed) == undisturbed
     assert recorder.lines[0] == "trial 0 was left running and goes on"
     assert any(line.startswith("trial 0 goes on from epoch ") for line in recorder.lines)
-
-
-def test_trial_that_rested_goes_on_bit_for_bit(open_pool: Open, prepared: Path, tmp_path: Path) -> None:
-    inline = RuntimeParams(engine="inline", device="cpu")
-    whole = curves(search(tmp_path / "whole", open_inline(prepared, inline), 6))
-    recorder = Recorder()
-    study = search(tmp_path, open_pool(1), 6, recorder, pruner="asha", pruner_warmup=2)
-    assert [len(trial.intermediate_values) for trial in study.trials] == [12, 8, 12, 6, 2, 2]
-    assert [len(trial.user_attrs.get("rests", [])) for trial in study.trials] == [0, 0, 0, 2, 1, 1]
-    for number, (_, _, history) in curves(study).items():
-        assert history == whole[number][2][: len(history)]
-    assert recorder.lines == []
-    assert list((tmp_path / "checkpoints").glob("*")) == []
 
 
 def test_error_in_the_driver_ends_the_workers_in_the_middle_of_a_trial(open_pool: Open, tmp_path: Path) -> None:

@@ -69,26 +69,6 @@ def test_line_without_a_terminal_tells_states_best_workers_and_time_left(
     assert captured.err == ""
 
 
-def test_resting_trial_has_no_worker_and_its_rest_takes_no_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    shown = watch()
-    tell(shown)
-    rested = trial(4, TrialState.RUNNING)
-    rested.user_attrs["rests"] = [["2026-01-01T00:00:04", None]]
-    shown.running(rested, [{"epoch": 1.0}])
-    shown.ended(trial(6, TrialState.COMPLETE, 0.6))
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert "search: 6/10  3 complete, 1 pruned, 1 resting, 1 failed;" in last
-    assert "training 5 (10/20);" in last
-    rested.state, rested.datetime_complete = TrialState.PRUNED, datetime(2026, 1, 2)
-    for _ in range(30):  # so many trials are looked back on
-        shown.ended(rested)
-    assert "resting" not in shown._counts()
-    assert shown._recent[-1] == 4.0
-
-
 def test_lines_without_a_terminal_are_few_and_the_last_trial_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     shown = watch()
     for number in range(10):

@@ -125,14 +125,16 @@ def timeline(search: Search, timing: Timing) -> Chart:
     data = []
     for state, name in NAMES.items():
         trials = [t for t in search.of(state) if t.number in timing.spans]
-        sittings = [(t, k, *s) for t in trials for k, s in enumerate(timing.spans[t.number].sittings)]
-        text = [f"trial {t.number}, {t.epochs} epochs, {timing.spans[t.number].seconds:.1f} s" for t, *_ in sittings]
+        spans = [timing.spans[t.number] for t in trials]
+        text = [
+            f"trial {t.number}, {t.epochs} epochs, {s.end - s.start:.1f} s" for t, s in zip(trials, spans, strict=True)
+        ]
         bar = {
             "type": "bar",
             "orientation": "h",
-            "y": [f"worker {lanes[t.number, k] + 1}" for t, k, *_ in sittings],
-            "base": [round(start, 2) for _, _, start, _ in sittings],
-            "x": [round(end - start, 2) for _, _, start, end in sittings],
+            "y": [f"worker {lanes[t.number] + 1}" for t in trials],
+            "base": [round(s.start, 2) for s in spans],
+            "x": [round(s.end - s.start, 2) for s in spans],
             "name": name,
             "text": text,
             "textposition": "none",

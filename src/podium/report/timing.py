@@ -6,7 +6,6 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.search.resting import sittings
 from podium.search.study import open_storage
 
 
@@ -14,17 +13,13 @@ from podium.search.study import open_storage
 class Span:
     """One trial in time."""
 
-    sittings: tuple[tuple[float, float], ...]
-    """When it was with a worker, in seconds since the first trial began: more than once where it rested in between."""
+    start: float
+    """Seconds since the first trial began."""
+    end: float
     epoch_seconds: float
     """Mean of an epoch; 0 where none ended."""
     reason: str
     """Why it failed; empty for others."""
-
-    @property
-    def seconds(self) -> float:
-        """That it was with a worker."""
-        return sum(end - start for start, end in self.sittings)
 
 
 @dataclass(frozen=True)
@@ -38,23 +33,19 @@ class Timing:
     spans: dict[int, Span]
     """By the trial's number."""
 
-    def lanes(self) -> dict[tuple[int, int], int]:
-        """A row for each trial's sittings, by its number and theirs, so that none overlaps another.
-
-        They are the workers, as far as times tell them apart.
-        """
+    def lanes(self) -> dict[int, int]:
+        """A row for each trial so that none overlaps another: the workers, as far as times tell them apart."""
         free: list[float] = []
-        lane: dict[tuple[int, int], int] = {}
-        every = [(sitting, number, k) for number, s in self.spans.items() for k, sitting in enumerate(s.sittings)]
-        for (start, end), number, k in sorted(every, key=lambda one: one[0][0]):
-            row = next((index for index, until in enumerate(free) if until <= start), len(free))
-            free[row:] = [end, *free[row + 1 :]]
-            lane[number, k] = row
+        lane: dict[int, int] = {}
+        for number, span in sorted(self.spans.items(), key=lambda item: item[1].start):
+            row = next((k for k, end in enumerate(free) if end <= span.start), len(free))
+            free[row:] = [span.end, *free[row + 1 :]]
+            lane[number] = row
         return lane
 
     def busy(self) -> float:
         """Seconds of all trials together."""
-        return sum(span.seconds for span in self.spans.values())
+        return sum(span.end - span.start for span in self.spans.values())
 
 
 def read_timing(journal: Path, name: str) -> Timing | None:
@@ -77,10 +68,10 @@ def read_timing(journal: Path, name: str) -> Timing | None:
 
 
 def _span(trial: FrozenTrial, first: float) -> Span | None:
-    spans = tuple((start.timestamp() - first, end.timestamp() - first) for start, end in sittings(trial))
-    if not spans:
+    start, end = trial.datetime_start, trial.datetime_complete
+    if start is None or end is None:
         return None
     history = trial.user_attrs.get("history", [])
     mean = sum(epoch["seconds"] for epoch in history) / len(history) if history else 0.0
     reason = str(trial.user_attrs.get("reason", "no reason was recorded")) if trial.state == TrialState.FAIL else ""
-    return Span(spans, mean, reason)
+    return Span(start.timestamp() - first, end.timestamp() - first, mean, reason)

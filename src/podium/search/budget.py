@@ -32,10 +32,6 @@ class Budget:
         started = sum(t.state != TrialState.WAITING for t in trials if is_own(t))
         if started >= self.n_trials:
             return f"search.n_trials: {started} trials have been started"
-        return self.over(trials, direction, seconds)
-
-    def over(self, trials: Sequence[FrozenTrial], direction: StudyDirection, seconds: float) -> str:
-        """Why no trial is to be trained any further, or an empty string."""
         if self.timeout is not None and seconds >= self.timeout:
             return f"search.timeout: {seconds:.0f} s of {self.timeout:g} s have passed"
         if self.plateau is not None and (since := since_best(trials, direction)) >= self.plateau:

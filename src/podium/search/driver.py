@@ -21,12 +21,13 @@ from podium.search.messages import Ended, Lost, Report, Task
 from podium.search.pool import Pool
 from podium.search.rungs import unjudged
 from podium.search.space import suggest
-from podium.search.stopwatch import KEEP_TIME, Stopwatch
 from podium.sections.recipe import Recipe
 from podium.training.seeds import derive
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
+KEEP_TIME = 10.0
+"""Seconds of the search's time that a kill in the middle of a long trial may lose."""
 LAST_WORDS = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
@@ -57,7 +58,8 @@ class Driver:
         self.live: dict[int, Live] = {}
         self.metric = "val_" + params.metric
         self._pausing = False
-        self.watch = Stopwatch(study)
+        self._earlier_seconds: float = study.user_attrs.get("seconds", 0.0)
+        self._started = self._kept = time.monotonic()
 
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
@@ -68,10 +70,9 @@ class Driver:
         unfinished = sorted(left_running, key=lambda t: t.number)
         try:
             while not self.stopping():
-                self.watch.keep(at_least_every=KEEP_TIME)
+                self._keep_time(at_least_every=KEEP_TIME)
                 self._fill(unfinished)
                 if not self.live:
-                    self._finish()
                     return True
                 if self._handle_events():
                     self._end_when_nothing_works()
@@ -85,18 +86,15 @@ class Driver:
         """Give every free worker a trial: first those that were left running, then new ones."""
         while len(self.live) < self.pool.capacity and unfinished:
             self._submit(self._left_running(unfinished.pop(0)))
-        while len(self.live) < self.pool.capacity and (live := self._next()):
-            self._submit(live)
+        while len(self.live) < self.pool.capacity and not self._spent():
+            self._submit(self._prepare(studies.ask(self.study, self.params)))
 
-    def _next(self) -> Live | None:
-        """The next trial; None: nothing is left to do."""
-        return None if self._spent() else self._prepare(studies.ask(self.study, self.params))
-
-    def _finish(self) -> None:
-        """The budget is spent and no trial is with a worker."""
+    def seconds(self) -> float:
+        """The search's time over all sessions."""
+        return self._earlier_seconds + time.monotonic() - self._started
 
     def _spent(self) -> str:
-        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.watch.seconds())
+        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.seconds())
 
     def _submit(self, live: Live) -> None:
         self.live[live.task.number] = live
@@ -108,8 +106,7 @@ class Driver:
         recipe, seed = self._configuration(trial)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
-        resumable = self.params.pruner == "asha"
-        task = Task(number, 1, seed, recipe.model_dump(), str(path), every, limit, calibrate, resumable)
+        task = Task(number, 1, seed, recipe.model_dump(), str(path), every, limit, calibrate)
         return Live(trial, task, reported)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
@@ -156,7 +153,7 @@ class Driver:
     def _goes_on(self, live: Live, epoch: int) -> bool:
         if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
             return True
-        out_of_time = self.params.timeout is not None and self.watch.seconds() >= self.params.timeout
+        out_of_time = self.params.timeout is not None and self.seconds() >= self.params.timeout
         return not out_of_time and not self._is_pruned(live)
 
     def _is_pruned(self, live: Live) -> bool:
@@ -178,15 +175,11 @@ class Driver:
                 live.trial.set_user_attr("diverged", True)
             self._fail(live, ended.reason, ended.trace)
         elif ended.how == "stopped":
-            self._stopped(live)
+            self._tell(live, TrialState.PRUNED)
         else:
             if ended.temperature is not None:
                 live.trial.set_user_attr("temperature", ended.temperature)
             self._tell(live, TrialState.COMPLETE, live.history[-1][self.metric])
-
-    def _stopped(self, live: Live) -> None:
-        """A trial has ended because the driver wanted no more of it."""
-        self._tell(live, TrialState.PRUNED)
 
     def _restart(self, live: Live, lost: Lost) -> None:
         """Hand the trial of a lost worker to another one, from its checkpoint; a bounded number of times."""
@@ -194,13 +187,12 @@ class Driver:
         if self._pausing or self.stopping():
             del self.live[number]  # it stays RUNNING in the study, and the next session takes it up
             return
-        restarts, limit = live.restarts + 1, self.runtime.max_restarts
-        if restarts > limit:
-            self._fail(live, f"{lost.reason}, {restarts} times (runtime.max_restarts {limit})")
+        if lost.attempt > self.runtime.max_restarts:
+            self._fail(live, f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})")
             return
         self._note(f"trial {number}: {lost.reason}; it goes on from its last checkpoint")
         task = replace(live.task, attempt=lost.attempt + 1)
-        self.live[number] = Live(live.trial, task, live.reported | frozenset(live.epochs), live.epochs, restarts)
+        self.live[number] = Live(live.trial, task, live.reported | frozenset(live.epochs), live.epochs)
         self.pool.submit(task)
 
     def _fail(self, live: Live, reason: str, trace: str = "") -> None:
@@ -222,8 +214,8 @@ class Driver:
     def _tell(self, live: Live, state: TrialState, value: float | None = None) -> None:
         live.trial.set_user_attr("history", live.history)
         self.study.tell(live.trial, value, state=state)
-        self.watch.keep()
-        self.live.pop(live.task.number, None)
+        self._keep_time()
+        del self.live[live.task.number]
         Path(live.task.checkpoint).unlink(missing_ok=True)
         frozen = self._frozen(live)
         for watcher in self.watchers:
@@ -236,7 +228,13 @@ class Driver:
         while self.live and time.monotonic() < deadline:
             self.pool.pause()  # again and again: a worker that is just starting does not hear it yet
             self._handle_events()
-        self.watch.keep()
+        self._keep_time()
+
+    def _keep_time(self, at_least_every: float = 0.0) -> None:
+        now = time.monotonic()
+        if now - self._kept >= at_least_every:
+            self._kept = now
+            self.study.set_user_attr("seconds", round(self.seconds(), 3))
 
     def _frozen(self, live: Live) -> FrozenTrial:
         return self.study._storage.get_trial(live.trial._trial_id)

@@ -34,8 +34,6 @@ class Live:
     """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
     epochs: dict[int, Epoch] = field(default_factory=dict)
     """What was first heard of each epoch: one that is trained again takes other seconds, and is recorded already."""
-    restarts: int = 0
-    """How often its worker was lost."""
 
     @property
     def history(self) -> list[Epoch]:

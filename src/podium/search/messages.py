@@ -21,8 +21,6 @@ class Task:
     """Seconds of training after which the trial fails."""
     calibrate: bool = False
     """Whether a finished trial is asked for its temperature."""
-    resumable: bool = False
-    """Whether a trial that is told to stop is saved first: it may go on another time."""
 
     @property
     def identity(self) -> str:

@@ -11,7 +11,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from podium.search import resting
 from podium.search.inherit import is_own
 from podium.training.history import Epoch
 
@@ -33,7 +32,6 @@ class Progress:
         self._states: Counter[TrialState] = Counter()
         self._best: FrozenTrial | None = None
         self._running: dict[int, tuple[int, int]] = {}
-        self._resting: set[int] = set()
         self._at_once = 1
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._live = sys.stderr.isatty()
@@ -42,8 +40,6 @@ class Progress:
         self._title = title
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
-            if resting.rests(trial):
-                self._resting.add(trial.number)
         hidden: dict[str, Any] = {"disable": not self._live, "dynamic_ncols": True}
         self._bar = tqdm(total=n_trials, initial=self._done, desc=title, bar_format=BAR, **hidden)
         self._below = [tqdm(bar_format="{desc}", position=k, leave=False, **hidden) for k in (1, 2)]
@@ -51,7 +47,8 @@ class Progress:
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """An epoch has ended."""
-        self._move(trial, len(history))
+        planned = trial.user_attrs.get("recipe", {}).get("train.epochs", 0)
+        self._running[trial.number] = (len(history), planned)
         self._at_once = max(self._at_once, len(self._running))
         if self._live and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
@@ -60,9 +57,9 @@ class Progress:
         """Count a trial."""
         self._count(trial)
         self._running.pop(trial.number, None)
-        self._resting.discard(trial.number)
-        if spans := resting.sittings(trial):
-            self._recent.append(sum((end - start).total_seconds() for start, end in spans))
+        if trial.duration is not None:
+            self._recent.append(trial.duration.total_seconds())
+        self._bar.update()
         if self._live:
             self._draw()
             return
@@ -89,24 +86,13 @@ class Progress:
         if not self._live:
             return
         self._drawn = time.monotonic()
-        self._bar.n = self._done
         self._bar.set_postfix_str("; ".join(part for part in (self._counts(), self._left()) if part))
         for line, text in zip(self._below, (self._best_one(with_settings=True), self._workers()), strict=True):
             line.set_description_str(text)
 
     @property
     def _done(self) -> int:
-        return sum(self._states.values()) + len(self._resting)
-
-    def _move(self, trial: FrozenTrial, epochs: int) -> None:
-        """`trial` is with a worker, or just came to rest."""
-        number = trial.number
-        if resting.rests(trial):
-            self._running.pop(number, None)
-            self._resting.add(number)
-        else:
-            self._running[number] = (epochs, trial.user_attrs.get("recipe", {}).get("train.epochs", 0))
-            self._resting.discard(number)
+        return sum(self._states.values())
 
     def _count(self, trial: FrozenTrial) -> None:
         if not trial.state.is_finished() or not is_own(trial):
@@ -120,7 +106,6 @@ class Progress:
     def _counts(self) -> str:
         states = self._states
         text = f"{states[TrialState.COMPLETE]} complete, {states[TrialState.PRUNED]} pruned"
-        text += f", {len(self._resting)} resting" if self._resting else ""
         return text + (f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else "")
 
     def _best_one(self, *, with_settings: bool = False) -> str:

@@ -208,8 +208,7 @@ class RayPool:
         error = returned.future.exception()
         if error is None:
             ended: Ended = returned.future.result()
-            saved = ended.how == "interrupted" or (ended.how == "stopped" and attempt.task.resumable)
-            if not saved:  # else its checkpoint may still be on its way
+            if ended.how != "interrupted":
                 del self._attempts[number]
             return ended
         if self._pausing and isinstance(error, ray.exceptions.TaskCancelledError):

@@ -12,9 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
-
-from podium.search.views import View, seen
+from optuna.trial import FrozenTrial, TrialState
 
 MARK = "completed_rung_"
 """What the names of the trial's system attributes begin with that say so."""
@@ -35,7 +33,7 @@ def unjudged(
     def change(other: FrozenTrial) -> FrozenTrial:
         return _without(other, new) if other.number == trial.number else other
 
-    return seen(study, View(study._storage, change)), _without(trial, new)
+    return _seen(study, _View(study._storage, change)), _without(trial, new)
 
 
 def _passed(study: optuna.Study, trial: FrozenTrial) -> set[str]:
@@ -43,11 +41,27 @@ def _passed(study: optuna.Study, trial: FrozenTrial) -> set[str]:
     earlier = _without(trial, trial.system_attrs)
     earlier.intermediate_values = {k: v for k, v in trial.intermediate_values.items() if k != trial.last_step}
     listening = _Listening(study._storage, lambda other: _without(other, other.system_attrs))
-    study.pruner.prune(seen(study, listening), earlier)
+    study.pruner.prune(_seen(study, listening), earlier)
     return listening.marks
 
 
-class _Listening(View):
+class _View:
+    """A storage in which every trial is what `change` makes of it."""
+
+    def __init__(self, storage: BaseStorage, change: Callable[[FrozenTrial], FrozenTrial]) -> None:
+        self._storage = storage
+        self._change = change
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [self._change(trial) for trial in self._storage.get_all_trials(study_id, deepcopy, states)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+class _Listening(_View):
     """A view that is told of marks and sets none."""
 
     def __init__(self, storage: BaseStorage, change: Callable[[FrozenTrial], FrozenTrial]) -> None:
@@ -56,6 +70,13 @@ class _Listening(View):
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.marks.add(key)
+
+
+def _seen(study: optuna.Study, storage: Any) -> optuna.Study:
+    """`study`, whose trials are those of the view `storage`."""
+    seen = copy.copy(study)
+    seen._storage = storage
+    return seen
 
 
 def _without(trial: FrozenTrial, names: Container[str]) -> FrozenTrial:

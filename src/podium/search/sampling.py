@@ -11,7 +11,6 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from podium.params import SearchParams
-from podium.search import resting
 from podium.training.seeds import derive
 
 
@@ -22,27 +21,21 @@ class NamedDraws(BaseSampler):
     how many came before.
     """
 
-    def __init__(
-        self,
-        build: Callable[[int], BaseSampler],
-        *name: str | int,
-        view: Callable[[optuna.Study], optuna.Study] = lambda study: study,
-    ) -> None:
+    def __init__(self, build: Callable[[int], BaseSampler], *name: str | int) -> None:
         self._build = build
-        self._view = view
         self._name = name
         self._together = build(derive(*name))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The dimensions that are drawn together."""
-        space: dict[str, BaseDistribution] = self._together.infer_relative_search_space(self._view(study), trial)
+        space: dict[str, BaseDistribution] = self._together.infer_relative_search_space(study, trial)
         return space
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Their values."""
-        values: dict[str, Any] = self._together.sample_relative(self._view(study), trial, search_space)
+        values: dict[str, Any] = self._together.sample_relative(study, trial, search_space)
         return values
 
     def sample_independent(
@@ -50,7 +43,7 @@ class NamedDraws(BaseSampler):
     ) -> Any:
         """The value of one that is drawn alone."""
         alone = self._build(derive(*self._name, param_name))
-        return alone.sample_independent(self._view(study), trial, param_name, param_distribution)
+        return alone.sample_independent(study, trial, param_name, param_distribution)
 
 
 def build_sampler(params: SearchParams, number: int) -> BaseSampler:
@@ -59,8 +52,7 @@ def build_sampler(params: SearchParams, number: int) -> BaseSampler:
     So a search that was killed asks the same again. Every option on which a proposal depends is named: Optuna's
     defaults have changed before. TPE: Bergstra et al. 2011; multivariate: Falkner et al. 2018.
     """
-    view = {"view": resting.as_pruned} if params.pruner == "asha" else {}
-    return NamedDraws(lambda seed: _sampler(params, seed), params.seed, "ask", number, **view)
+    return NamedDraws(lambda seed: _sampler(params, seed), params.seed, "ask", number)
 
 
 def _sampler(params: SearchParams, seed: int) -> BaseSampler:
@@ -80,10 +72,7 @@ def _sampler(params: SearchParams, seed: int) -> BaseSampler:
 
 
 def build_pruner(params: SearchParams) -> BasePruner:
-    """The pruner that `params` names. halving: Jamieson and Talwalkar 2016; hyperband: Li et al. 2018.
-
-    asha has none: see promotion.py.
-    """
+    """The pruner that `params` names. halving: Jamieson and Talwalkar 2016; hyperband: Li et al. 2018."""
     if params.pruner == "median":
         return MedianPruner(n_startup_trials=params.pruner_startup, n_warmup_steps=params.pruner_warmup)
     rung = max(1, params.pruner_warmup)

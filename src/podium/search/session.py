@@ -18,7 +18,6 @@ from podium.search.driver import Driver
 from podium.search.inherit import inherit, is_own
 from podium.search.pool import Pool
 from podium.search.progress import Progress
-from podium.search.promotion import PromotionDriver
 from podium.sections.recipe import Recipe
 from podium.signals import stop_signals
 from podium.tracking.mirror import Mirror
@@ -118,15 +117,10 @@ def _drive(
         return
     pool = open_pool(prepared, runtime, left)
     try:
-        _driver(plan.params)(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
+        driver = BatchDriver if plan.params.deterministic else Driver
+        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
     finally:
         pool.close()
-
-
-def _driver(params: SearchParams) -> type[Driver]:
-    if params.pruner == "asha":
-        return PromotionDriver
-    return BatchDriver if params.deterministic else Driver
 
 
 def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:

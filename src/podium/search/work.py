@@ -70,8 +70,6 @@ def run_trial(
 
         def on_epoch(run: TrainingRun) -> None:
             if not report(Report(task.number, task.attempt, run.history[-1])):
-                if task.resumable:
-                    keeper.save(run)
                 raise StopTrial
             keeper.after_epoch(run)
 
@@ -100,8 +98,7 @@ def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
         state = None
     if state is not None:
         run.restore(state)
-        if not task.resumable:  # else that is nothing out of the ordinary
-            notes.append(f"trial {task.number} goes on from epoch {run.epoch}, step {run.step}")
+        notes.append(f"trial {task.number} goes on from epoch {run.epoch}, step {run.step}")
     return run
 
 
@@ -129,20 +126,20 @@ class _Keeper:
 
     def after_step(self, run: TrainingRun) -> None:
         if self.pausing():
-            self.save(run)
+            self._save(run)
             raise PauseTrial
         now = time.monotonic()
         if now - self.saved >= self.task.checkpoint_seconds:
-            self.save(run)
+            self._save(run)
         limit = self.task.timeout
         if limit is not None and now - self.started > limit:
             raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")
 
     def after_epoch(self, run: TrainingRun) -> None:
         if run.history[-1]["seconds"] >= self.task.checkpoint_seconds:
-            self.save(run)
+            self._save(run)
 
-    def save(self, run: TrainingRun) -> None:
+    def _save(self, run: TrainingRun) -> None:
         try:
             checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
             self.on_save()

@@ -30,15 +30,14 @@ class SearchParams(BaseModel):
     """tpe (multivariate, with a constant liar for parallel workers) or random."""
     startup_trials: Annotated[int, Field(ge=1)] = 10
     """Random trials before tpe begins to learn."""
-    pruner: Literal["median", "halving", "hyperband", "asha", "none"] = "median"
-    """Which trials are stopped early: below the median, by successive halving, by hyperband, or none. With asha they
-    rest at its rungs instead, and the best of each go on from their checkpoints."""
+    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
+    """Which trials are stopped early: below the median, by successive halving, by hyperband, or none."""
     pruner_startup: Annotated[int, Field(ge=0)] = 5
     """median: trials that must have completed before any is pruned."""
     pruner_warmup: Annotated[int, Field(ge=0)] = 2
-    """Epochs that every trial may run: median prunes after them, the others have their first rung there."""
+    """Epochs that every trial may run: median prunes after them, halving and hyperband have their first rung there."""
     pruner_factor: Annotated[int, Field(ge=2, le=10)] = 3
-    """halving, hyperband and asha: one in this many goes on at each rung."""
+    """halving and hyperband: one in this many goes on at each rung."""
     deterministic: bool = False
     """The same trials whatever the number of workers: they are asked for in batches, and pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -55,10 +54,10 @@ class SearchParams(BaseModel):
 
     @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
-        if self.deterministic and self.pruner in ("hyperband", "asha"):
+        if self.deterministic and self.pruner == "hyperband":
             raise ValueError(
-                "deterministic goes with the pruners median, halving and none (hyperband and asha look at trials of"
-                f" the same batch); got {self.pruner}"
+                "deterministic goes with the pruners median, halving and none (hyperband looks at running trials);"
+                " got hyperband"
             )
         return self
 
