@@ -11,7 +11,9 @@ what a first search pays once (MLflow's database is made, some 1.5 s of a core) 
 (pipeline_time.py has it). `--fresh` measures a project's first search.
 
 Beside the time, which a shared machine blurs by more than what is measured, the processors' time of the driver, its
-mirror and the workers together.
+mirror and the workers together; and that of the driver's process alone (journal, mirror, answers), whose excess is
+given as a share of the whole: all of the cost but checkpoints, of which a trial has one every
+runtime.checkpoint_seconds.
 """
 
 import os
@@ -35,7 +37,7 @@ from podium.search.messages import Event, Report, Task
 from podium.search.processes import ProcessPool, Setup, warm_up
 from podium.search.space import suggest
 
-KINDS = ("time", "processor time")
+KINDS = ("time", "processor time", "of it the driver's")
 WARM = 4.0
 """Seconds that the fork server has for it: more than it needs, so that nothing of it is counted."""
 FIRST = 4
@@ -55,7 +57,9 @@ def main() -> None:
         project = Project.make(Path(folder))
         pairs = [pair(project, arguments.trials, arguments.fresh) for _ in range(arguments.rounds)]
     sides = ("with", "without")
-    costs = {kind: [one["with"][kind] / one["without"][kind] - 1 for one in pairs] for kind in KINDS}
+    costs = {kind: [one["with"][kind] / one["without"][kind] - 1 for one in pairs] for kind in KINDS[:2]}
+    both = [(one["with"], one["without"]) for one in pairs]
+    costs[KINDS[2]] = [(more[KINDS[2]] - less[KINDS[2]]) / less[KINDS[1]] for more, less in both]
     rows = [[side, *(shown([one[side][kind] for one in pairs], " s") for kind in KINDS)] for side in sides]
     rows.append(["more", *(shown([100 * cost for cost in costs[kind]], " %", 1) for kind in KINDS)])
     text = table([f"{arguments.trials} trials", *KINDS], rows)
@@ -94,7 +98,7 @@ class Processors:
     def __init__(self, root: int) -> None:
         self._root = root
         self._seconds: dict[int, float] = {}
-        self._seen: list[tuple[float, float]] = []
+        self._seen: list[tuple[float, float, float]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -108,9 +112,9 @@ class Processors:
 
     def between(self, began: float, ended: float) -> dict[str, float]:
         """What passed between two moments (seconds since 1970)."""
-        moments, totals = zip(*self._seen, strict=True)
-        first, last = np.interp([began, ended], moments, totals)
-        return {"time": ended - began, "processor time": float(last - first)}
+        moments, *totals = zip(*self._seen, strict=True)
+        passed = [float(np.diff(np.interp([began, ended], moments, total))[0]) for total in totals]
+        return dict(zip(KINDS, (ended - began, *passed), strict=True))
 
     def _watch(self) -> None:
         while not self._over.wait(0.25):
@@ -119,7 +123,8 @@ class Processors:
                     times = process.cpu_times()
                     self._seconds[process.pid] = times.user + times.system
             own = time.thread_time() if self._root == os.getpid() else 0.0  # watching is not what is measured
-            self._seen.append((time.time(), sum(self._seconds.values()) - own))
+            driver = self._seconds.get(self._root, 0.0) - own
+            self._seen.append((time.time(), sum(self._seconds.values()) - own, driver))
 
 
 class Bare:
