@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 BENCH := .venv-bench
-BENCHMARKS := train_step.py feed.py prepare.py scaling.py overhead.py trial_cost.py fidelity.py sampler.py pipeline_time.py "search_time.py --trials 30"
+BENCHMARKS := train_step.py feed.py prepare.py scaling.py overhead.py trial_cost.py fidelity.py sampler.py pipeline_time.py "search_time.py --trials 20"
 export MLFLOW_DISABLE_TELEMETRY := true
 # Bytecode is kept, whatever the shell says: a stage then starts in 3 s instead of 8.
 export PYTHONDONTWRITEBYTECODE :=
