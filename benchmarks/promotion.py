@@ -28,8 +28,8 @@ class Paused:
 
 
 class Ladder:
-    """ASHA (Li et al. 2020) as the driver has it (podium.search.resting): rungs at first * factor^k epochs; one in
-    `factor` of each rung's trials goes on, and of fewer the best one.
+    """ASHA (Li et al. 2020): rungs at first * factor^k epochs; one in `factor` of each rung's trials goes on, and of
+    fewer the best one.
 
     `progressive`: PASHA (Bohdal et al. 2023), which opens the next rung only while the two highest open ones disagree
     about the order of the trials that have seen both.
