@@ -120,6 +120,7 @@ def reader(tmp_path: Path, mlflow_template: Path) -> Reader:
     return reader
 
 
+@pytest.mark.timeout(1800)  # five minutes on two quiet cores; it has taken fifteen on a machine that others kept busy
 def test_every_page_runs_from_its_top_to_its_end(reader: Reader) -> None:
     for page in PAGES:
         reader.read(page)
