@@ -24,8 +24,9 @@ from measuring import parser, publish, shown, table
 from podium import cluster
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.pool import Pool
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.training.history import Epoch
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}

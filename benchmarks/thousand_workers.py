@@ -22,8 +22,9 @@ import optuna
 from measuring import parser, publish, table
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.messages import Ended, Event, Report, Task
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.sections.recipe import Recipe
 from podium.training.history import Epoch
 from podium.training.seeds import derive

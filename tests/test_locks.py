@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from podium.errors import PodiumError, RefusedError
-from podium.locks import locked
+from podium.locks import LockFileError, StandingLock, locked
 
 HOLDER = """
 import sys
@@ -72,3 +72,56 @@ def test_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: P
 
     with pytest.raises(kind, match=r"file/a\.lock can't be written"), locked(tmp_path / "file" / "a.lock"):
         pass
+
+
+STANDING = """
+import sys
+from pathlib import Path
+from podium.locks import StandingLock
+lock, count = StandingLock(Path(sys.argv[1])), Path(sys.argv[2])
+for k in range(300):
+    lock.take()
+    value = int(count.read_text())
+    count.write_text(str(value + 1))
+    lock.release()
+"""
+
+
+def test_standing_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    count.write_text("0")
+    command = [sys.executable, "-c", STANDING, str(tmp_path / "deep" / "a.lock"), str(count)]
+    others = [subprocess.Popen(command) for _ in range(2)]
+    assert [other.wait() for other in others] == [0, 0]
+    assert count.read_text() == "600"
+
+
+def test_standing_lock_that_is_given_back_is_free_and_can_be_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    lock = StandingLock(path)
+    lock.release()  # not held: nothing happens
+    for _ in range(2):
+        lock.take()
+        with pytest.raises(RefusedError), locked(path):
+            pass
+        lock.release()
+        with locked(path):
+            pass
+
+
+def test_standing_lock_whose_file_was_deleted_is_taken_where_others_take_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.lock"
+    lock = StandingLock(path)
+    lock.take()
+    lock.release()
+    path.unlink()
+    path.parent.rmdir()
+    lock.take()
+    with pytest.raises(RefusedError), locked(path):
+        pass
+
+
+def test_standing_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LockFileError, match=r"file/a\.lock can't be written"):
+        StandingLock(tmp_path / "file" / "a.lock").take()

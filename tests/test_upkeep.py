@@ -13,7 +13,7 @@ from podium.images.decode import Preprocess
 from podium.ingest.store import kept, key_of, passing
 from podium.locks import locked
 from podium.params import TrackingParams
-from podium.search.study import open_storage
+from podium.search.journal import open_storage
 from podium.search.upkeep import leftovers, studies, sync_all
 from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.tracking.store import connect

@@ -71,16 +71,17 @@ def _named(row: tuple[Any, ...], names: dict[str, str]) -> tuple[Any, ...]:
     return tuple(said(value) for value in row)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 def test_rows_are_those_that_the_client_writes(
-    tracking: Tracking, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracking: Tracking, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
     parent = tracking.client.create_run(tracking.experiment_id, 0, run_name="parent").info.run_id
     shutil.copy(tracking.uri.removeprefix("sqlite:///"), tmp_path / "copy.db")
     other = Tracking(type(tracking.client)(f"sqlite:///{tmp_path}/copy.db"), f"sqlite:///{tmp_path}/copy.db",
                      tracking.experiment_id)  # fmt: skip
-    for trial in study.trials:
-        TrialLogger(tracking, parent)(study, trial)
-    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: None)
+    for trials in [study.trials] if together else [[trial] for trial in study.trials]:
+        assert TrialLogger(tracking, parent).bring(study, trials) == {trial.number for trial in trials}
+    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: [])
     for trial in study.trials:
         TrialLogger(other, parent)(study, trial)
     one, two = rows(tracking), rows(other)
@@ -94,7 +95,7 @@ def test_other_tables_than_those_known_get_the_clients_calls(
 ) -> None:
     monkeypatch.setitem(whole_run.COLUMNS, SqlRun, whole_run.COLUMNS[SqlRun] | {"new"})
     logger = TrialLogger(tracking)
-    assert WholeRuns(tracking.client, tracking.experiment_id).bring(record_of(study, study.trials[0]), {}) is None
+    assert WholeRuns(tracking.client, tracking.experiment_id).bring([(record_of(study, study.trials[0]), {})]) == []
     for trial in study.trials:
         logger(study, trial)
     assert len(runs_of(tracking, "plain")) == 6
@@ -106,8 +107,23 @@ def test_run_that_can_not_be_written_is_not_there_at_all(
     before = rows(tracking)
     monkeypatch.setattr(whole_run, "_latest", lambda metrics: [metrics[0], metrics[0]])
     with pytest.raises((MlflowException, ValueError)):
-        WholeRuns(tracking.client, tracking.experiment_id).bring(record_of(study, study.trials[0]), {"a": "b"})
+        WholeRuns(tracking.client, tracking.experiment_id).bring(
+            [(record_of(study, trial), {"a": "b"}) for trial in study.trials]
+        )
     assert rows(tracking) == before
+
+
+def test_runs_are_brought_together_of_trials_that_have_ended_and_have_none(
+    tracking: Tracking, study: optuna.Study
+) -> None:
+    logger = TrialLogger(tracking)
+    study.ask()
+    logger(study, study.trials[1])
+    assert logger.bring(study, study.trials) == {0, 2, 3, 4, 5}
+    assert logger.bring(study, study.trials) == set()
+    for trial in study.trials[:6]:
+        logger(study, trial)
+    assert len(runs_of(tracking, "plain")) == 6
 
 
 @pytest.mark.parametrize(
@@ -129,7 +145,7 @@ def test_names_and_values_are_taken_or_refused_as_by_the_client(
         return tracking.client.get_run(run_id).data.params
 
     whole = outcome("0" * 32)
-    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: None)
+    monkeypatch.setattr(WholeRuns, "bring", lambda *arguments: [])
     for run in runs_of(tracking, "odd"):
         tracking.client.delete_run(run.info.run_id)
     assert whole == outcome("0" * 32)

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -48,6 +49,47 @@ def unless_held(lock: AbstractContextManager[object]) -> Iterator[bool]:
         else:
             held = True
         yield held
+
+
+class StandingLock:
+    """A lock file that stays open from one taking to the next: each then costs a few system calls, not 0.3 ms.
+
+    For one thread at a time: to the kernel all of a process's threads hold it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._closing: weakref.finalize[..., StandingLock] | None = None
+
+    def take(self) -> None:
+        """Wait for the lock. Raises LockFileError where the file can't be written."""
+        while True:
+            file = self._file or self._reopen()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(self._path, file):
+                return
+            self._file = None  # somebody deleted it, and others lock another one by now
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _reopen(self) -> TextIO:
+        if self._closing is not None:
+            self._closing()
+        self._file = _open(self._path)
+        self._closing = weakref.finalize(self, self._file.close)
+        return self._file
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    """Whether `file` is what `path` leads to."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _sign(file: TextIO) -> None:

@@ -17,9 +17,9 @@ from podium.evaluation.metrics import measure
 from podium.images.dataset import DatasetInfo, Split, write_json
 from podium.params import Params, parse
 from podium.report.gather import Folders
+from podium.search.journal import open_storage
 from podium.search.outcome import write
 from podium.search.space import distribution
-from podium.search.study import open_storage
 
 BEGAN = datetime(2026, 1, 2, 3, 4)
 SPACE = """

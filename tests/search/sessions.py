@@ -9,8 +9,9 @@ import optuna
 import tiny
 from podium.params import RuntimeParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.pool import Pool
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.training.history import Epoch
 from search.scripted import Recorder, search_params
 

@@ -10,9 +10,10 @@ from podium.errors import PodiumError
 from podium.params import RuntimeParams, SearchParams, parse
 from podium.search.batch import BatchDriver, first_of_batch
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.messages import Ended, Report, Task
 from podium.search.processes import ProcessPool, Setup
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.training.seeds import derive
 from search.scripted import Recorder, Script, ScriptedPool, epoch, fails, finishes, search_params, states
 from search.sessions import curves

@@ -11,8 +11,8 @@ from podium.errors import InputError, PodiumError
 from podium.images.dataset import write_json
 from podium.params import Params, TrackingParams, parse
 from podium.search.confirm import choose, confirm, distinct
+from podium.search.journal import open_storage
 from podium.search.outcome import search
-from podium.search.study import open_storage
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
 from podium.training.seeds import derive

@@ -9,8 +9,9 @@ import tiny
 from podium.errors import PodiumError
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.messages import Ended, Lost, Report, Task
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from search.scripted import (
     Recorder,
     Script,

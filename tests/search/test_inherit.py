@@ -11,7 +11,8 @@ import tiny
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.inherit import SOURCE, Inheritance, inherit, is_own
-from podium.search.study import identity, name_of, open_storage, open_study
+from podium.search.journal import open_storage
+from podium.search.study import identity, name_of, open_study
 from podium.sections.recipe import Recipe
 from search.scripted import Recorder, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
 

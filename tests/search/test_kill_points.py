@@ -10,8 +10,9 @@ import pytest
 import tiny
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
+from podium.search.journal import Journal, open_storage
 from podium.search.messages import Ended, Report, Task
-from podium.search.study import _Journal, open_storage, open_study
+from podium.search.study import open_study
 from podium.training.seeds import derive
 from search.scripted import Script, ScriptedPool, epoch, search_params
 
@@ -73,16 +74,16 @@ def _table(study: optuna.Study) -> list[dict[str, Any]]:
 def _kill_before(write: int, patch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Have the process die before its write number `write`, counted from 0. Returns a count of those done."""
     done = 0
-    append = _Journal.append_logs
+    append = Journal.append_logs
 
-    def append_or_die(self: _Journal, logs: list[dict[str, Any]]) -> None:
+    def append_or_die(self: Journal, logs: list[dict[str, Any]]) -> None:
         nonlocal done
         if done == write:
             raise KilledError
         done += 1
         append(self, logs)
 
-    patch.setattr(_Journal, "append_logs", append_or_die)
+    patch.setattr(Journal, "append_logs", append_or_die)
     return lambda: done
 
 

@@ -16,8 +16,9 @@ import pytest
 import tiny
 from podium.params import RuntimeParams, SearchParams, TrackingParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.processes import ProcessPool, Setup
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
 from podium.tracking.store import connect

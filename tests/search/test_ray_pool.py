@@ -14,8 +14,9 @@ import tiny
 from podium.errors import InputError
 from podium.params import TrackingParams
 from podium.search.driver import Driver
+from podium.search.journal import open_storage
 from podium.search.messages import Report, Task
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
 from podium.tracking.store import connect

@@ -11,8 +11,9 @@ from podium.images.dataset import DatasetInfo
 from podium.locks import locked
 from podium.params import Params, TrackingParams
 from podium.search import session
+from podium.search.journal import open_storage
 from podium.search.outcome import plan_of
-from podium.search.study import open_storage, open_study
+from podium.search.study import open_study
 from podium.tracking.parent import Parent
 from podium.tracking.store import connect
 from podium.tracking.sync import differences

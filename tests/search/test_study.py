@@ -8,9 +8,10 @@ from optuna.trial import TrialState
 
 import tiny
 from podium.params import SearchParams
+from podium.search.journal import open_storage
 from podium.search.sampling import build_pruner, build_sampler
 from podium.search.space import suggest
-from podium.search.study import ask, identity, name_of, open_storage, open_study, take_up
+from podium.search.study import ask, identity, name_of, open_study, take_up
 from podium.sections.recipe import Recipe
 from search.scripted import search_params
 
@@ -150,10 +151,21 @@ def test_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
     assert [t.value for t in again.trials] == [0.25]
 
 
+def test_journal_that_two_write_in_turn_is_the_same_to_both(tmp_path: Path) -> None:
+    storages = [open_storage(tmp_path / "j") for _ in range(2)]
+    studies = [open_study(storage, "s", search_params(), {}) for storage in storages]
+    for turn in range(40):  # lines of the same length, read at once, later or by the other only
+        studies[turn * turn // 3 % 2].set_user_attr("who", f"{turn:02d}")
+        if turn % 5:
+            assert studies[turn % 2].user_attrs["who"] == f"{turn:02d}"
+    both = [study.user_attrs for study in studies]
+    assert both[0] == both[1] == {"identity": {}, "who": "39"}
+
+
 def test_journal_is_brought_to_the_disk_when_a_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params, journal = search_params(), tmp_path / "j"
     synced: list[int] = []
-    monkeypatch.setattr("podium.search.study.SYNC_SECONDS", 1e9)
+    monkeypatch.setattr("podium.search.journal.SYNC_SECONDS", 1e9)
     study = open_study(open_storage(journal), "s", params, {})
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(journal.stat().st_size))
     trial = ask(study, params)

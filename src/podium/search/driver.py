@@ -133,11 +133,12 @@ class Driver:
                 continue  # from a worker that was given up
             if isinstance(event, Report):
                 self._judge(live, event)
-            elif isinstance(event, Ended):
+                continue
+            if isinstance(event, Ended):
                 self._end(live, event)
             else:
                 self._restart(live, event)
-            failed = failed or self.study._storage.get_trial(live.trial._trial_id).state == TrialState.FAIL
+            failed = failed or self._frozen(live).state == TrialState.FAIL
         return failed
 
     def _judge(self, live: Live, report: Report) -> None:

@@ -24,7 +24,7 @@ from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
 from podium.params import RuntimeParams
 from podium.passwords import masked
-from podium.search.study import open_storage
+from podium.search.journal import open_storage
 
 if TYPE_CHECKING:
     import psycopg

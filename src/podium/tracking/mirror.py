@@ -4,6 +4,7 @@ The study is the truth and MLflow its image. A tracking server that is away dela
 was missed is brought when it is back, at the next search, or by `podium sync`.
 """
 
+import math
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Item = tuple[FrozenTrial, list[Epoch] | None]
 """A trial as it stands, and the history of one that is running."""
+GATHER = 5.0
+"""Seconds that a trial waits for others: together they take little more of a processor than one."""
 PATIENCE = 20.0
 """Seconds for which the end of a search waits for a tracking server that does not answer."""
 LONGEST = 300
@@ -41,6 +44,7 @@ class Mirror:
         self._parent = parent
         self._say = say
         self._queue: queue.Queue[Item | None] = queue.Queue()
+        self._gather = min(GATHER, params.flush_seconds)
         self._flushed: dict[int, float] = {}
         self._deadline: float | None = None
         self._interrupted = False
@@ -84,6 +88,8 @@ class Mirror:
             try:
                 session = session or Session.open(self._study, self._params, self._parent)
                 self.parent_run_id = session.parent_run_id
+                for number in session.bring([trial for trial, history in backlog.values() if history is None]):
+                    del backlog[number]
                 for number in list(backlog):
                     session.log(*backlog[number])
                     del backlog[number]
@@ -101,16 +107,21 @@ class Mirror:
             self.error = _in_a_line(error)
 
     def _collect(self, backlog: "dict[int, Item]", *, wait: bool) -> bool:
-        """Take what has come, the newest state of each trial; returns whether the end was among it."""
+        """Take what has come, the newest state of each trial; returns whether the end was among it.
+
+        To `wait` is to wait for the first one, and then a moment for others to go with it.
+        """
+        until = math.inf if wait else 0.0
         while True:
+            left = until - time.monotonic()
             try:
-                item = self._queue.get(block=wait)
+                item = self._queue.get(left > 0, left if left < math.inf else None)
             except queue.Empty:
                 return False
             if item is None:
                 return True
             backlog[item[0].number] = item
-            wait = False
+            until = min(until, time.monotonic() + self._gather)
 
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""

@@ -48,6 +48,10 @@ class Session:
         """Bring one trial."""
         self.logger.log(self.study, trial, history)
 
+    def bring(self, trials: Sequence[FrozenTrial]) -> set[int]:
+        """Bring those of `trials` that can be brought together; their numbers."""
+        return self.logger.bring(self.study, trials)
+
     def finish(self, *, interrupted: bool) -> None:
         """See that study and MLflow agree, and close the parent run; the runs of trials that wait to go on end KILLED.
 

@@ -1,4 +1,4 @@
-"""A run that has ended, brought to MLflow's own database in one transaction.
+"""Runs that have ended, brought to MLflow's own database in one transaction.
 
 Through MLflow's client a trial takes six transactions and its objects' bookkeeping: 15 ms of a processor, where a short
 trial trains for a second. Most trials are short and come when they have ended, so their rows are known beforehand: they
@@ -7,7 +7,7 @@ and an MLflow whose tables are not those known here get the client's calls; both
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
@@ -50,33 +50,41 @@ class WholeRuns:
         self._store = store if known and type(store) is SqlAlchemyStore and store.db_type == "sqlite" else None
         self._experiment_id = experiment_id
 
-    def bring(self, record: Record, tags: dict[str, str]) -> str | None:
-        """Write `record`, of a trial that has ended, as a new run with `tags`.
+    def bring(self, runs: Sequence[tuple[Record, dict[str, str]]]) -> list[str]:
+        """Write `runs`, records of trials that have ended and their tags, as new ones: all of them or none.
 
-        Returns its id; None: it can't be done so, and nothing was written. Raises MlflowException where the client
+        Returns their ids; none: it can't be done so, and nothing was written. Raises MlflowException where the client
         would, for names and values that MLflow does not take.
         """
-        if self._store is None or not record.start:
-            return None
-        run_id = uuid.uuid4().hex
-        named = [RunTag(key, value) for key, value in (tags | {MLFLOW_RUN_NAME: record.name}).items()]
-        metrics, params, named = _validate_batch_log_data(record.metrics, record.entities(), named)  # type: ignore[no-untyped-call]
-        measured = _measured(metrics, run_id, self._store.sanitize_metric_value)
+        if self._store is None or not runs:
+            return []
+        made = [(uuid.uuid4().hex, *run) for run in runs]
+        rows = [_rows(run_id, record, tags, self._store.sanitize_metric_value) for run_id, record, tags in made]
         with self._store.ManagedSessionMaker(read_only=False) as session:
             experiment = session.get(SqlExperiment, int(self._experiment_id))
             if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
-                return None
-            rows: dict[Any, list[dict[str, Any]]] = {
-                SqlRun: [_run(record, run_id, experiment)],
-                SqlTag: [{"run_uuid": run_id, "key": tag.key, "value": tag.value} for tag in named],
-                SqlParam: [{"run_uuid": run_id, "key": param.key, "value": param.value} for param in params],
-                SqlMetric: measured,
-                SqlLatestMetric: _latest(measured),
-            }
-            for table, values in rows.items():
+                return []
+            session.execute(SqlRun.__table__.insert(), [_run(record, run_id, experiment) for run_id, record, _ in made])
+            for table in (SqlTag, SqlParam, SqlMetric, SqlLatestMetric):
+                values = [row for of_one in rows for row in of_one[table]]
                 if values:
                     session.execute(table.__table__.insert(), values)
-        return run_id
+        return [run_id for run_id, *_ in made]
+
+
+def _rows(
+    run_id: str, record: Record, tags: dict[str, str], sanitized: Callable[[float], tuple[bool, float]]
+) -> dict[Any, list[dict[str, Any]]]:
+    """What the tables below the run's own get of `record`."""
+    named = [RunTag(key, value) for key, value in (tags | {MLFLOW_RUN_NAME: record.name}).items()]
+    metrics, params, named = _validate_batch_log_data(record.metrics, record.entities(), named)  # type: ignore[no-untyped-call]
+    measured = _measured(metrics, run_id, sanitized)
+    return {
+        SqlTag: [{"run_uuid": run_id, "key": tag.key, "value": tag.value} for tag in named],
+        SqlParam: [{"run_uuid": run_id, "key": param.key, "value": param.value} for param in params],
+        SqlMetric: measured,
+        SqlLatestMetric: _latest(measured),
+    }
 
 
 def _run(record: Record, run_id: str, experiment: SqlExperiment) -> dict[str, Any]:
