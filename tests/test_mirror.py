@@ -7,14 +7,20 @@ import optuna
 import pytest
 from mlflow.entities import Run
 
+import tiny
 import trials
-from podium.params import TrackingParams
+from podium.params import RuntimeParams, TrackingParams
+from podium.search.driver import Driver
+from podium.search.journal import open_storage
+from podium.search.messages import Report, Task
+from podium.search.study import open_study
 from podium.tracking import mirror as mirrors
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import TrialLogger, runs_of
+from search.scripted import Script, ScriptedPool, dies, epoch, search_params
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +192,29 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.
     mirror.close(interrupted=True)
     assert mirror.error != ""
     assert time.monotonic() - started < 60  # 8 minutes with the retries that MLflow makes by itself
+
+
+def test_trial_that_is_lost_for_good_after_another_session_keeps_the_epochs_that_were_shown(
+    tmp_path: Path, store: TrackingParams
+) -> None:
+    often, params = store.model_copy(update={"flush_seconds": 1e-9}), search_params(n_trials=1)
+
+    def session(script: Callable[[Task], Script], stopping: Callable[[optuna.Study], bool]) -> optuna.Study:
+        study = open_study(open_storage(tmp_path / "optuna.journal"), "search", params, {})
+        mirror, runtime = _open(study, often), RuntimeParams(max_restarts=0)
+        pool, base = ScriptedPool(1, script), tiny.recipe(train__epochs=9)
+        Driver(study, pool, params, runtime, base, tmp_path, [mirror], lambda: stopping(study)).run()
+        mirror.close(interrupted=stopping(study))
+        return study
+
+    def trained(task: Task) -> Script:
+        for number in (1, 2, 3):
+            yield Report(task.number, task.attempt, epoch(number))
+
+    study = session(trained, lambda study: study.trials[:1] != [] and len(study.trials[0].intermediate_values) == 3)
+    assert [run.info.status for run in _runs(store, study)] == ["KILLED"]
+    study = session(dies, lambda study: False)
+    (trial,) = study.trials
+    assert trial.state.name == "FAIL"
+    assert [e["epoch"] for e in trial.user_attrs["history"]] == [1, 2, 3]
+    assert differences(connect(store), study) == []

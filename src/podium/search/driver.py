@@ -122,7 +122,10 @@ class Driver:
 
     def _left_running(self, frozen: FrozenTrial) -> Live:
         self._note(f"trial {frozen.number} was left running and goes on")
-        return self._prepare(studies.take_up(self.study, self.params, frozen), frozenset(frozen.intermediate_values))
+        trial = studies.take_up(self.study, self.params, frozen)
+        live = self._prepare(trial, frozenset(frozen.intermediate_values))
+        live.hear(frozen.user_attrs.get("history", []))  # a worker that is lost once more would tell of none of them
+        return live
 
     def _handle_events(self) -> bool:
         """Act on what workers sent. Returns whether a trial failed."""

@@ -26,7 +26,7 @@ class Watcher(Protocol):
 
 @dataclass
 class Live:
-    """One attempt at a trial, and everything that was heard of the trial in this session."""
+    """One attempt at a trial, and everything that was heard of the trial."""
 
     trial: optuna.Trial
     task: Task
@@ -37,7 +37,7 @@ class Live:
 
     @property
     def history(self) -> list[Epoch]:
-        """The epochs in order; a trial taken up from an earlier session begins where that one's checkpoint was."""
+        """The epochs in order. Of an earlier session's there are those that were recorded, until the worker ends."""
         return [self.epochs[number] for number in sorted(self.epochs)]
 
     def hear(self, history: Sequence[Epoch]) -> None:
