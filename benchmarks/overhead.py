@@ -11,9 +11,9 @@ what a first search pays once (MLflow's database is made, some 1.5 s of a core) 
 (pipeline_time.py has it). `--fresh` measures a project's first search.
 
 Beside the time, which a shared machine blurs by more than what is measured, the processors' time of the driver, its
-mirror and the workers together; and that of the driver's process alone (journal, mirror, answers), whose excess is
-given as a share of the whole: all of the cost but checkpoints, of which a trial has one every
-runtime.checkpoint_seconds.
+mirror and the workers together. Less blurred are its parts, as shares of the whole: what the driver's process takes
+more (journal, mirror, answers), and the checkpoints, of which a trial has one every runtime.checkpoint_seconds, each
+measured by itself.
 """
 
 import os
@@ -37,9 +37,12 @@ from podium.search.messages import Event, Report, Task
 from podium.search.processes import ProcessPool, Setup, warm_up
 from podium.search.space import suggest
 
-KINDS = ("time", "processor time", "of it the driver's")
+WHOLES = ("time", "processor time")
+PARTS = ("of it the driver's", "checkpoints")
 WARM = 4.0
 """Seconds that the fork server has for it: more than it needs, so that nothing of it is counted."""
+SAVES = 20
+"""Checkpoints by which one is measured."""
 FIRST = 4
 """Trials of the search that a project has seen before."""
 
@@ -57,13 +60,15 @@ def main() -> None:
         project = Project.make(Path(folder))
         pairs = [pair(project, arguments.trials, arguments.fresh) for _ in range(arguments.rounds)]
     sides = ("with", "without")
-    costs = {kind: [one["with"][kind] / one["without"][kind] - 1 for one in pairs] for kind in KINDS[:2]}
     both = [(one["with"], one["without"]) for one in pairs]
-    costs[KINDS[2]] = [(more[KINDS[2]] - less[KINDS[2]]) / less[KINDS[1]] for more, less in both]
-    rows = [[side, *(shown([one[side][kind] for one in pairs], " s") for kind in KINDS)] for side in sides]
-    rows.append(["more", *(shown([100 * cost for cost in costs[kind]], " %", 1) for kind in KINDS)])
-    text = table([f"{arguments.trials} trials", *KINDS], rows)
-    lasts = [one["without"]["processor time"] / arguments.trials for one in pairs]
+    costs = {kind: [more[kind] / less[kind] - 1 for more, less in both] for kind in WHOLES}
+    costs |= {kind: [(more[kind] - less[kind]) / less[WHOLES[1]] for more, less in both] for kind in PARTS}
+    rows = [[side, *(shown([one[side][kind] for one in pairs], " s") for kind in costs)] for side in sides]
+    rows.append(["more", *(shown([100 * one for one in cost], " %", 1) for cost in costs.values())])
+    costs["parts together"] = [sum(both) for both in zip(*(costs[kind] for kind in PARTS), strict=True)]
+    lasts = [less[WHOLES[1]] / arguments.trials for _, less in both]
+    text = table([f"{arguments.trials} trials", *WHOLES, *PARTS], rows)
+    text += f"\nthe last two together {shown([100 * one for one in costs['parts together']], ' %', 1)}"
     text += f"\na trial takes {shown(lasts, ' s')} of a core"
     content = {"pairs": pairs, "share": {kind: spread(cost) for kind, cost in costs.items()}}
     publish("overhead", text, content, quick=arguments.quick)
@@ -88,8 +93,30 @@ def pair(project: Project, trials: int, fresh: bool) -> dict[str, dict[str, floa
     ends = [t.datetime_complete for t in recorded if t.datetime_complete]
     began, ended = min(starts).timestamp(), max(ends).timestamp()
     found = {"with": used.between(began, ended), "without": Bare(project, recorded).run()}
+    found["with"] |= {PARTS[1]: checkpoints(project, recorded)}
+    found["without"] |= {PARTS[1]: 0.0}
     print(found, flush=True)
     return found
+
+
+def checkpoints(project: Project, recorded: list[optuna.trial.FrozenTrial]) -> float:
+    """Seconds of a processor that the trials' checkpoints took."""
+    import torch
+
+    from podium.images.dataset import DatasetInfo
+    from podium.training import checkpoint
+    from podium.training.fit import Images, TrainingRun
+
+    params, images = load(project.folder / "params.yaml"), Images.of(DatasetInfo.read(project.prepared))
+    every = params.runtime.checkpoint_seconds
+    count = sum(int(trial.duration.total_seconds() / every) for trial in recorded if trial.duration)
+    run = TrainingRun(params.recipe(), images, 0, torch.device("cpu"))
+    batch = torch.zeros((32, *images.shape), dtype=torch.uint8), torch.zeros(32, dtype=torch.int64)
+    run.train_step(*batch, 1e-3)  # the optimizer has its state
+    before = time.process_time()
+    for _ in range(SAVES):
+        checkpoint.save(project.folder / "one.ckpt", "one", run.state())
+    return count * (time.process_time() - before) / SAVES
 
 
 class Processors:
@@ -114,7 +141,7 @@ class Processors:
         """What passed between two moments (seconds since 1970)."""
         moments, *totals = zip(*self._seen, strict=True)
         passed = [float(np.diff(np.interp([began, ended], moments, total))[0]) for total in totals]
-        return dict(zip(KINDS, (ended - began, *passed), strict=True))
+        return dict(zip((*WHOLES, PARTS[0]), (ended - began, *passed), strict=True))
 
     def _watch(self) -> None:
         while not self._over.wait(0.25):

@@ -25,15 +25,18 @@ SPACE = {"train.learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=1, help="searches of each kind (default 1)")
-    options.add_argument("--trials", type=int, default=24, help="trials of a search; a multiple of 4 (default 24)")
+    options.add_argument("--rounds", type=int, default=1, help="searches with each number of workers (default 1)")
+    options.add_argument(
+        "--pairs", type=int, default=1, help="searches of each kind, free and deterministic (default 1)"
+    )
+    options.add_argument("--trials", type=int, default=48, help="trials of a search; a multiple of 4 (default 48)")
     arguments = options.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.trials = 1, 4
+        arguments.rounds, arguments.pairs, arguments.trials = 1, 1, 4
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
         scaled = [{n: equal(project, n, arguments.trials) for n in WORKERS} for _ in range(arguments.rounds)]
-        modes = [{mode: shipped(project, mode, arguments) for mode in (False, True)} for _ in range(arguments.rounds)]
+        modes = [{mode: shipped(project, mode, arguments) for mode in (False, True)} for _ in range(arguments.pairs)]
     rows = []
     for workers in WORKERS:
         rates = [arguments.trials / one[workers]["seconds"] for one in scaled]
