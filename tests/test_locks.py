@@ -121,6 +121,19 @@ def test_standing_lock_whose_file_was_deleted_is_taken_where_others_take_it(tmp_
         pass
 
 
+def test_standing_lock_whose_folder_went_away_is_an_error_and_no_lock(tmp_path: Path) -> None:
+    folder, away = tmp_path / "folder", tmp_path / "away"
+    lock = StandingLock(folder / "a.lock")
+    lock.take()
+    lock.release()
+    folder.rename(away)
+    folder.write_text("in the way")
+    with pytest.raises(LockFileError, match=r"folder/a\.lock can't be written"):
+        lock.take()
+    with locked(away / "a.lock"):
+        pass
+
+
 def test_standing_lock_in_a_place_that_is_no_folder_is_an_error_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LockFileError, match=r"file/a\.lock can't be written"):

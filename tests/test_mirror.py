@@ -2,10 +2,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 import tiny
 import trials
@@ -20,6 +22,7 @@ from podium.tracking.parent import Parent
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import TrialLogger, runs_of
+from podium.tracking.whole_run import WholeRuns
 from search.scripted import Script, ScriptedPool, dies, epoch, search_params
 
 
@@ -192,6 +195,24 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.
     mirror.close(interrupted=True)
     assert mirror.error != ""
     assert time.monotonic() - started < 60  # 8 minutes with the retries that MLflow makes by itself
+
+
+def test_trials_of_which_one_is_refused_are_brought_one_by_one(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring = WholeRuns.bring
+
+    def refuse(self: WholeRuns, runs: list[Any]) -> list[str]:
+        if len(runs) > 1:
+            raise MlflowException("a value of one of them")
+        return bring(self, runs)
+
+    monkeypatch.setattr(WholeRuns, "bring", refuse)
+    mirror = _open(study, store)
+    _bring(mirror, study)
+    mirror.close()
+    assert mirror.error == ""
+    assert differences(connect(store), study) == []
 
 
 def test_trial_that_is_lost_for_good_after_another_session_keeps_the_epochs_that_were_shown(

@@ -69,6 +69,7 @@ class StandingLock:
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(self._path, file):
                 return
+            self.release()
             self._file = None  # somebody deleted it, and others lock another one by now
 
     def release(self) -> None:
@@ -88,7 +89,7 @@ def _is_at(path: Path, file: TextIO) -> bool:
     """Whether `file` is what `path` leads to."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
+    except OSError:  # it was deleted, or its folder is not there or no folder any more
         return False
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 
 from podium.params import SearchParams
-from podium.search.messages import Ended, Event, Lost, Report, Task
+from podium.search.messages import Ended, Event, Lost, Report, Resumed, Task
 from podium.training.history import Epoch
 
 PATIENCE = 50
@@ -47,7 +47,7 @@ class ScriptedPool:
             return [Ended(task.number, task.attempt, "interrupted")]
         event = next(script) if asked is None else script.send(self.answers[asked.number, int(asked.epoch["epoch"])])
         stale = (event.number, event.attempt) != (task.number, task.attempt)
-        if stale or isinstance(event, Report):
+        if stale or isinstance(event, Report | Resumed):
             self._running.append((task, script, event if isinstance(event, Report) and not stale else None))
         return [event]
 

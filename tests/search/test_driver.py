@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from podium.errors import PodiumError
 from podium.params import RuntimeParams, SearchParams
 from podium.search.driver import Driver
 from podium.search.journal import open_storage
-from podium.search.messages import Ended, Lost, Report, Task
+from podium.search.messages import Ended, Lost, Report, Resumed, Task
 from podium.search.study import open_study
 from search.scripted import (
     Recorder,
@@ -245,7 +246,7 @@ def test_signal_to_the_whole_group_does_not_wait_for_trials_already_saved(scene:
 
 
 def test_time_is_kept_while_a_long_trial_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.search.driver.KEEP_TIME", 0.0)
+    monkeypatch.setattr("podium.search.clock.KEEP_EVERY", 0.0)
     params = search_params(n_trials=1)
     kept: list[float] = []
 
@@ -274,6 +275,37 @@ def test_killed_driver_has_its_trials_go_on_under_their_numbers(scene: Scene) ->
     assert pool.submitted == [(1, 1), (2, 1)]
     assert states(scene.study(params)) == ["COMPLETE"] * 3
     assert recorder.lines == ["trial 1 was left running and goes on"]
+
+
+@pytest.mark.parametrize("end", ["signal", "signal, not heard", "kill"])
+def test_trial_lost_for_good_after_another_session_has_the_epochs_of_both(
+    scene: Scene, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.search.driver.LAST_WORDS", 10.0 if end == "signal" else 0.0)
+    params = search_params(n_trials=1)
+
+    def first(task: Task) -> Script:
+        for number in (1, 2, 3):
+            yield Report(task.number, task.attempt, epoch(number))
+        raise KeyboardInterrupt  # the driver's end; nothing after it is recorded
+
+    def then(task: Task) -> Script:
+        if end == "kill":
+            yield Resumed(task.number, task.attempt, [epoch(1), epoch(2)])  # from its checkpoint, in the third epoch
+            yield Report(task.number, task.attempt, epoch(3))
+        yield Lost(task.number, task.attempt, "its worker was killed by SIGKILL")
+
+    def stopping() -> bool:
+        trials = scene.study(params).trials
+        return end != "kill" and trials != [] and len(trials[0].intermediate_values) == 3
+
+    with suppress(KeyboardInterrupt):
+        scene.run(first, params, stopping=stopping, max_restarts=0)
+    assert states(scene.study(params)) == ["RUNNING"]
+    scene.run(then, params, max_restarts=0)
+    (trial,) = scene.study(params).trials
+    assert trial.state.name == "FAIL"
+    assert [e["epoch"] for e in trial.user_attrs["history"]] == [1, 2, 3] == sorted(trial.intermediate_values)
 
 
 def test_too_many_failures_in_a_row_end_the_search_with_the_first_reason(scene: Scene) -> None:
@@ -315,7 +347,7 @@ def test_timeout_stops_a_running_trial_at_its_next_epoch(scene: Scene) -> None:
     study = scene.study(params)
 
     def script(task: Task) -> Script:
-        driver._earlier_seconds = 1000.0
+        driver.clock.earlier = 1000.0
         return finishes(task)
 
     pool = ScriptedPool(2, script)

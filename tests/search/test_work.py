@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from podium.search.messages import Report, Task
+from podium.search.messages import Report, Resumed, Task
 from podium.search.work import Material, run_trial
 from podium.training import checkpoint
 from podium.training.history import Epoch
@@ -70,8 +70,10 @@ def test_paused_trial_goes_on_as_if_it_had_not_been(material: Material, tmp_path
     paused = run_trial(task, material, _yes, _after(steps))
     assert paused.how == "interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["3.ckpt"]
-    again = run_trial(task, material, _yes)
+    resumed: list[Resumed] = []
+    again = run_trial(task, material, _yes, resumed=resumed.append)
     assert again.how == "finished"
+    assert [r.history for r in resumed] == ([again.history[: steps // 4]] if steps >= 4 else [])
     assert _timeless(again.history) == _timeless(undisturbed.history)
     assert again.notes == [f"trial 3 goes on from epoch {steps // 4}, step {steps % 4 + 1}"]
 

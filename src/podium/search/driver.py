@@ -16,8 +16,9 @@ from podium.errors import PodiumError
 from podium.params import RuntimeParams, SearchParams
 from podium.search import study as studies
 from podium.search.budget import Budget
+from podium.search.clock import Clock
 from podium.search.live import Live, Watcher
-from podium.search.messages import Ended, Lost, Report, Task
+from podium.search.messages import Ended, Lost, Report, Resumed, Task
 from podium.search.pool import Pool
 from podium.search.rungs import unjudged
 from podium.search.space import suggest
@@ -26,8 +27,6 @@ from podium.training.seeds import derive
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
-KEEP_TIME = 10.0
-"""Seconds of the search's time that a kill in the middle of a long trial may lose."""
 LAST_WORDS = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
@@ -58,8 +57,7 @@ class Driver:
         self.live: dict[int, Live] = {}
         self.metric = "val_" + params.metric
         self._pausing = False
-        self._earlier_seconds: float = study.user_attrs.get("seconds", 0.0)
-        self._started = self._kept = time.monotonic()
+        self.clock = Clock(study)
 
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
@@ -70,7 +68,7 @@ class Driver:
         unfinished = sorted(left_running, key=lambda t: t.number)
         try:
             while not self.stopping():
-                self._keep_time(at_least_every=KEEP_TIME)
+                self.clock.keep(now=False)
                 self._fill(unfinished)
                 if not self.live:
                     return True
@@ -89,12 +87,8 @@ class Driver:
         while len(self.live) < self.pool.capacity and not self._spent():
             self._submit(self._prepare(studies.ask(self.study, self.params)))
 
-    def seconds(self) -> float:
-        """The search's time over all sessions."""
-        return self._earlier_seconds + time.monotonic() - self._started
-
     def _spent(self) -> str:
-        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.seconds())
+        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.clock.seconds())
 
     def _submit(self, live: Live) -> None:
         self.live[live.task.number] = live
@@ -124,7 +118,7 @@ class Driver:
         self._note(f"trial {frozen.number} was left running and goes on")
         trial = studies.take_up(self.study, self.params, frozen)
         live = self._prepare(trial, frozenset(frozen.intermediate_values))
-        live.hear(frozen.user_attrs.get("history", []))  # a worker that is lost once more would tell of none of them
+        live.hear(frozen.user_attrs.get("history", []))
         return live
 
     def _handle_events(self) -> bool:
@@ -136,12 +130,14 @@ class Driver:
                 continue  # from a worker that was given up
             if isinstance(event, Report):
                 self._judge(live, event)
-                continue
-            if isinstance(event, Ended):
+            elif isinstance(event, Resumed):
+                live.hear(event.history)
+            elif isinstance(event, Ended):
                 self._end(live, event)
             else:
                 self._restart(live, event)
-            failed = failed or self._frozen(live).state == TrialState.FAIL
+            ended = isinstance(event, Ended | Lost)
+            failed = failed or (ended and self._frozen(live).state == TrialState.FAIL)
         return failed
 
     def _judge(self, live: Live, report: Report) -> None:
@@ -151,13 +147,14 @@ class Driver:
         if epoch not in live.reported:
             live.trial.report(report.epoch[self.metric], epoch)
         self.pool.answer(report, self._goes_on(live, epoch))
+        frozen, history = self._frozen(live), live.history
         for watcher in self.watchers:
-            watcher.running(self._frozen(live), live.history)
+            watcher.running(frozen, history)
 
     def _goes_on(self, live: Live, epoch: int) -> bool:
         if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
             return True
-        out_of_time = self.params.timeout is not None and self.seconds() >= self.params.timeout
+        out_of_time = self.params.timeout is not None and self.clock.seconds() >= self.params.timeout
         return not out_of_time and not self._is_pruned(live)
 
     def _is_pruned(self, live: Live) -> bool:
@@ -189,7 +186,7 @@ class Driver:
         """Hand the trial of a lost worker to another one, from its checkpoint; a bounded number of times."""
         number = lost.number
         if self._pausing or self.stopping():
-            del self.live[number]  # it stays RUNNING in the study, and the next session takes it up
+            self._leave(live)
             return
         if lost.attempt > self.runtime.max_restarts:
             self._fail(live, f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})")
@@ -218,7 +215,7 @@ class Driver:
     def _tell(self, live: Live, state: TrialState, value: float | None = None) -> None:
         live.trial.set_user_attr("history", live.history)
         self.study.tell(live.trial, value, state=state)
-        self._keep_time()
+        self.clock.keep()
         del self.live[live.task.number]
         Path(live.task.checkpoint).unlink(missing_ok=True)
         frozen = self._frozen(live)
@@ -232,13 +229,15 @@ class Driver:
         while self.live and time.monotonic() < deadline:
             self.pool.pause()  # again and again: a worker that is just starting does not hear it yet
             self._handle_events()
-        self._keep_time()
+        for live in list(self.live.values()):
+            self._leave(live)
+        self.clock.keep()
 
-    def _keep_time(self, at_least_every: float = 0.0) -> None:
-        now = time.monotonic()
-        if now - self._kept >= at_least_every:
-            self._kept = now
-            self.study.set_user_attr("seconds", round(self.seconds(), 3))
+    def _leave(self, live: Live) -> None:
+        """Let a trial stay RUNNING in the study, with what was heard of it: the next session takes it up."""
+        del self.live[live.task.number]
+        if live.epochs:
+            live.trial.set_user_attr("history", live.history)
 
     def _frozen(self, live: Live) -> FrozenTrial:
         return self.study._storage.get_trial(live.trial._trial_id)

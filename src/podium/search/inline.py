@@ -58,7 +58,7 @@ class InlinePool:
         while (task := self._tasks.get()) is not None:
             try:
                 self._material = self._material or self._load()
-                ended = run_trial(task, self._material, self._report, self._pausing.is_set)
+                ended = run_trial(task, self._material, self._report, self._pausing.is_set, resumed=self._events.put)
             except Exception as error:  # the images can't be loaded
                 ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
             self._events.put(ended)

@@ -41,14 +41,14 @@ class Journal(JournalFileBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
         self._path = path
         self._kernel_lock = StandingLock(path.with_suffix(".lock"))
+        with self._open():  # before Optuna makes it, so that a folder that can't be written is said to be one
+            pass
+        super().__init__(str(path))
         self._synced = 0.0
         self._written = (-1, b"")
         """Where this process wrote last, and what."""
-        with self._open():
-            pass
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write `logs` at the end."""
@@ -92,7 +92,7 @@ class Journal(JournalFileBackend):
             finally:
                 os.close(file)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, self._file_path) from error
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         finally:
             self._kernel_lock.release()
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from podium.search.messages import Report
+from podium.search.messages import Report, Resumed
 
 CONCURRENT = 100_000
 """Calls that may wait at the same time: two a trial."""
@@ -57,7 +57,7 @@ class Saved:
     content: bytes
 
 
-Message = Began | Saved | Report
+Message = Began | Saved | Resumed | Report
 
 
 class Mailbox:

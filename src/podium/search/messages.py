@@ -38,6 +38,15 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A trial goes on from its checkpoint, with the epochs that it had finished: this driver may not know of them."""
+
+    number: int
+    attempt: int
+    history: list[Epoch]
+
+
+@dataclass(frozen=True)
 class Ended:
     """A trial has ended. interrupted: it was saved and will go on another time; stopped: the driver said so."""
 
@@ -63,4 +72,4 @@ class Lost:
     reason: str
 
 
-Event = Report | Ended | Lost
+Event = Report | Resumed | Ended | Lost

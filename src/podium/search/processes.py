@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Literal
 
-from podium.search.messages import Ended, Event, Lost, Report, Task
+from podium.search.messages import Ended, Event, Lost, Report, Resumed, Task
 
 WORKER = "podium.search.worker"
 """The module that the fork server imports once for all workers."""
@@ -132,6 +132,8 @@ class ProcessPool:
             return self._bury(worker)
         if "epoch" in message:
             return Report(**message)
+        if "how" not in message:
+            return Resumed(**message)
         worker.task = None
         ended = Ended(**message)
         if ended.how == "interrupted" and not self._pausing:

@@ -19,7 +19,7 @@ from podium import cluster
 from podium.images.shared import is_shared, share
 from podium.params import RuntimeParams
 from podium.search.mailbox import CONCURRENT, Began, Mailbox, Message, Saved, Setup
-from podium.search.messages import Ended, Event, Lost, Report, Task
+from podium.search.messages import Ended, Event, Lost, Report, Resumed, Task
 from podium.search.processes import cores
 from podium.training import checkpoint
 
@@ -187,6 +187,8 @@ class RayPool:
             attempt.began = item
         elif isinstance(item, Saved):
             checkpoint.write(Path(attempt.task.checkpoint), item.content)
+        elif isinstance(item, Resumed):
+            return item
         elif isinstance(item, Report):
             return self._hear(attempt, item)
         else:

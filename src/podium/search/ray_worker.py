@@ -37,7 +37,7 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     except Exception as error:  # the images can't be loaded: the trial says so, and too many of them end the search
         return Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
     if setup.shared:
-        return run_trial(task, material, _reporter(setup), pausing.is_set)
+        return run_trial(task, material, _reporter(setup), pausing.is_set, resumed=setup.mailbox.leave.remote)
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         path = Path(folder) / "trial.ckpt"
         if content is not None:
@@ -47,7 +47,7 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
             ray.get(setup.mailbox.leave.remote(Saved(task.number, task.attempt, path.read_bytes())))
 
         here = replace(task, checkpoint=str(path))
-        return run_trial(here, material, _reporter(setup), pausing.is_set, saved)
+        return run_trial(here, material, _reporter(setup), pausing.is_set, saved, setup.mailbox.leave.remote)
 
 
 def _reporter(setup: Setup) -> Callable[[Report], bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from podium.images.dataset import DatasetInfo, Split, open_split
-from podium.search.messages import Ended, Report, Task
+from podium.search.messages import Ended, Report, Resumed, Task
 from podium.sections.recipe import Recipe
 from podium.training import checkpoint
 from podium.training.batches import Batches
@@ -54,18 +54,22 @@ def run_trial(
     report: Callable[[Report], bool],
     pausing: Callable[[], bool] = lambda: False,
     saved: Callable[[], None] = lambda: None,
+    resumed: Callable[[Resumed], None] = lambda resumed: None,
 ) -> Ended:
     """Train `task` from its checkpoint or from the start.
 
     `report` is called with each epoch's end and returns whether to go on. Where `pausing` turns true the trial is
-    saved at its next step. `saved` is called whenever the checkpoint has been written. Whatever goes wrong in a trial
-    is its own failure and comes back as such.
+    saved at its next step. `saved` is called whenever the checkpoint has been written, `resumed` where one was found:
+    a worker that dies before its next epoch ends has told of the earlier ones. Whatever goes wrong in a trial is its
+    own failure and comes back as such.
     """
     notes: list[str] = []
     history: list[Epoch] = []
     try:
         run = _open(task, material, notes)
         history = run.history
+        if history:
+            resumed(Resumed(task.number, task.attempt, list(history)))
         keeper = _Keeper(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:

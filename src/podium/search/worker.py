@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from podium.search.messages import Ended, Report, Task
+from podium.search.messages import Ended, Report, Resumed, Task
 from podium.search.work import Material, run_trial
 from podium.training import device
 
@@ -37,13 +38,13 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
         task = Task(**_receive(pipe)["task"])
         try:
             material = material or Material.load(Path(setup["prepared"]), device.pick(setup["device"]))
-            ended = run_trial(task, material, report, pausing.is_set)
+            ended = run_trial(task, material, report, pausing.is_set, resumed=partial(_send, pipe))
         except Exception as error:  # the images can't be loaded: the trial says so, and too many of them end the search
             ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
         _send(pipe, ended)
 
 
-def _send(pipe: "Connection[Any, Any]", message: Report | Ended) -> None:
+def _send(pipe: "Connection[Any, Any]", message: Report | Resumed | Ended) -> None:
     try:
         pipe.send_bytes(json.dumps(asdict(message)).encode())
     except (BrokenPipeError, ConnectionResetError):

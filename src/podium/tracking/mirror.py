@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Item = tuple[FrozenTrial, list[Epoch] | None]
 """A trial as it stands, and the history of one that is running."""
 GATHER = 5.0
-"""Seconds that a trial waits for others: together they take little more of a processor than one."""
+"""Seconds that an ended trial waits for others: together they take little more of a processor than one."""
 PATIENCE = 20.0
 """Seconds for which the end of a search waits for a tracking server that does not answer."""
 LONGEST = 300
@@ -55,15 +55,11 @@ class Mirror:
         self._thread.start()
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
-        """Bring a running trial's epochs, at most every few seconds: short trials cost one call at their end.
-
-        The study gets them first. Whatever comes of the trial, MLflow has shown nothing that the study does not have.
-        """
+        """Bring a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
         now = time.monotonic()
         last = self._flushed.setdefault(trial.number, now)
         if now - last >= self._params.flush_seconds:
             self._flushed[trial.number] = now
-            self._study._storage.set_trial_user_attr(trial._trial_id, "history", history)
             self._queue.put((trial, list(history)))
 
     def ended(self, trial: FrozenTrial) -> None:
@@ -113,7 +109,7 @@ class Mirror:
     def _collect(self, backlog: "dict[int, Item]", *, wait: bool) -> bool:
         """Take what has come, the newest state of each trial; returns whether the end was among it.
 
-        To `wait` is to wait for the first one, and then a moment for others to go with it.
+        To `wait` is to wait for the first one. One that has ended waits a moment for others, to go with them.
         """
         until = math.inf if wait else 0.0
         while True:
@@ -125,7 +121,7 @@ class Mirror:
             if item is None:
                 return True
             backlog[item[0].number] = item
-            until = min(until, time.monotonic() + self._gather)
+            until = min(until, time.monotonic() + (self._gather if item[1] is None else 0.0))
 
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""

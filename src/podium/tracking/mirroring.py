@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import optuna
 from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from optuna.trial import FrozenTrial, TrialState
 
@@ -50,7 +51,10 @@ class Session:
 
     def bring(self, trials: Sequence[FrozenTrial]) -> set[int]:
         """Bring those of `trials` that can be brought together; their numbers."""
-        return self.logger.bring(self.study, trials)
+        try:
+            return self.logger.bring(self.study, trials)
+        except MlflowException:  # one of them is refused: brought one by one, the others are not
+            return set()
 
     def finish(self, *, interrupted: bool) -> None:
         """See that study and MLflow agree, and close the parent run; the runs of trials that wait to go on end KILLED.

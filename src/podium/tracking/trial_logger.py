@@ -55,6 +55,8 @@ class TrialLogger:
 
         Returns their numbers. None, where the store does not take runs so: `log` mirrors in every case.
         """
+        if not self._whole.possible:
+            return set()
         ended = [t for t in trials if t.state.is_finished() and t.datetime_start]
         fresh = [t for t in ended if self._run(study, t.number) is None]
         records = [record_of(study, trial) for trial in fresh]

@@ -50,6 +50,11 @@ class WholeRuns:
         self._store = store if known and type(store) is SqlAlchemyStore and store.db_type == "sqlite" else None
         self._experiment_id = experiment_id
 
+    @property
+    def possible(self) -> bool:
+        """Whether the store takes runs so."""
+        return self._store is not None
+
     def bring(self, runs: Sequence[tuple[Record, dict[str, str]]]) -> list[str]:
         """Write `runs`, records of trials that have ended and their tags, as new ones: all of them or none.
 
