@@ -113,7 +113,7 @@ def test_search_outlives_a_killed_worker_and_a_removed_node(
 def test_number_in_flight_follows_the_nodes(two_nodes: TwoNodes, open_pool: "Callable[..., RayPool]") -> None:
     pool = open_pool(100)
     try:
-        assert pool.capacity == 2
+        _until(lambda: pool.capacity == 2)  # the node that the last test removed may still be counted
         extra = two_nodes.add_node()
         _until(lambda: pool.capacity == 3)
         two_nodes.cluster.remove_node(extra)
