@@ -45,7 +45,8 @@ class TrackingParams(BaseModel):
     experiment: Name = "podium"
     """MLflow experiment."""
     flush_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """A running trial's finished epochs reach MLflow at least this often."""
+    """A running trial's finished epochs reach MLflow at least this often; one that has ended does so within this time,
+    and within five seconds, together with others."""
 
 
 class RuntimeParams(BaseModel):
