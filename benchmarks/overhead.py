@@ -65,7 +65,7 @@ def main() -> None:
     costs |= {kind: [(more[kind] - less[kind]) / less[WHOLES[1]] for more, less in both] for kind in PARTS}
     rows = [[side, *(shown([one[side][kind] for one in pairs], " s") for kind in costs)] for side in sides]
     rows.append(["more", *(shown([100 * one for one in cost], " %", 1) for cost in costs.values())])
-    costs["parts together"] = [sum(both) for both in zip(*(costs[kind] for kind in PARTS), strict=True)]
+    costs["parts together"] = [sum(parts) for parts in zip(*(costs[kind] for kind in PARTS), strict=True)]
     lasts = [less[WHOLES[1]] / arguments.trials for _, less in both]
     text = table([f"{arguments.trials} trials", *WHOLES, *PARTS], rows)
     text += f"\nthe last two together {shown([100 * one for one in costs['parts together']], ' %', 1)}"

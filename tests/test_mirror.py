@@ -200,19 +200,27 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.
 def test_trials_of_which_one_is_refused_are_brought_one_by_one(
     study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bring = WholeRuns.bring
+    bring, refused, lines = WholeRuns.bring, list[int](), list[str]()
 
     def refuse(self: WholeRuns, runs: list[Any]) -> list[str]:
         if len(runs) > 1:
+            refused.append(len(runs))
             raise MlflowException("a value of one of them")
         return bring(self, runs)
 
     monkeypatch.setattr(WholeRuns, "bring", refuse)
-    mirror = _open(study, store)
-    _bring(mirror, study)
+    live = optuna.create_study(study_name="live")
+    mirror = _open(live, store, lines)
+    _until(lambda: mirror.parent_run_id is not None)
+    for trial in study.trials:
+        if trial.state.is_finished():
+            live.add_trial(trial)
+    _bring(mirror, live)
     mirror.close()
+    assert refused != []
+    assert lines == []
     assert mirror.error == ""
-    assert differences(connect(store), study) == []
+    assert differences(connect(store), live) == []
 
 
 def test_trial_that_is_lost_for_good_after_another_session_keeps_the_epochs_that_were_shown(

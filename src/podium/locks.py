@@ -30,7 +30,7 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
     """
     with _open(path) as file:
         if wait:
-            # Nobody is refused, so nobody asks who holds it; writing that took 1 to 20 ms, 20 times a trial.
+            # Nobody is refused, so nobody asks who holds it.
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
             _take(file, purpose or path.name)
@@ -52,7 +52,7 @@ def unless_held(lock: AbstractContextManager[object]) -> Iterator[bool]:
 
 
 class StandingLock:
-    """A lock file that stays open from one taking to the next: each then costs a few system calls, not 0.3 ms.
+    """A lock file that stays open from one taking to the next, which then is a few system calls.
 
     For one thread at a time: to the kernel all of a process's threads hold it.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from podium.search.messages import Lost, Task
+from podium.search.messages import Event, Lost, Report, Resumed, Task
 from podium.search.processes import ProcessPool, Setup, _how_it_ended
 from search.scripted import states
 from search.sessions import Killer, curves, search
@@ -72,6 +72,34 @@ def test_killed_workers_trial_goes_on_and_the_others_are_not_disturbed(
     assert said in killer.lines[0]
     assert killer.lines[1].startswith("trial 0 goes on from epoch ")
     assert len(killer.lines) == 2
+
+
+def test_worker_that_goes_on_from_a_checkpoint_tells_of_its_epochs_first(prepared: Path, tmp_path: Path) -> None:
+    recipe = tiny.recipe(train__epochs=10000).model_dump()
+    pool = _pool(prepared, 1)
+    heard: list[Event] = []
+
+    def until(kind: type[Event], count: int) -> None:
+        while sum(isinstance(event, kind) for event in heard) < count:
+            for event in pool.events(0.2):
+                heard.append(event)
+                if isinstance(event, Report):
+                    pool.answer(event, True)
+
+    try:
+        pool.submit(Task(0, 1, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
+        until(Report, 4)
+        os.kill(_pid_of(pool, 0), signal.SIGKILL)
+        until(Lost, 1)
+        before = [event.epoch for event in heard if isinstance(event, Report)]
+        heard.clear()
+        pool.submit(Task(0, 2, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
+        until(Report, 1)
+    finally:
+        pool.close()
+    assert isinstance(heard[0], Resumed)
+    assert len(heard[0].history) >= 3
+    assert heard[0].history == before[: len(heard[0].history)]
 
 
 @pytest.mark.slow
