@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
 
 TABLE = Path(__file__).with_suffix(".csv")
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def record(count: int) -> None:
     """Train the configurations below `count` that the table does not have."""
     import torch
 
-    from podium.search.work import Material
+    from podium.tuning.work import Material
 
     torch.set_num_threads(1)
     done = {curve.number for curve in load()} if TABLE.is_file() else set()
@@ -72,8 +72,8 @@ def configuration(number: int) -> Recipe:
     """Configuration `number`: drawn at random from the default space; -1 is the one that a search tries first."""
     import optuna
 
-    from podium.params import load as load_params
-    from podium.search.space import suggest
+    from podium.config.params import load as load_params
+    from podium.tuning.space import suggest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = load_params(ROOT / "params.yaml")
@@ -96,7 +96,7 @@ def _train(number: int, material: Any) -> Curve:
 
 
 def _prepare(folder: Path) -> Path:
-    from podium.params import DoctorParams, PrepareParams
+    from podium.config.params import DoctorParams, PrepareParams
     from podium.stages import prepare
 
     prepare.prepare(PrepareParams(), DoctorParams(), folder / "prepared", folder / "sealed", folder / "decoded")

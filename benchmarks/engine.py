@@ -22,12 +22,12 @@ import optuna
 import tiny
 from measuring import parser, publish, shown, table
 from podium import cluster
-from podium.params import RuntimeParams, SearchParams
-from podium.search.driver import Driver
-from podium.search.journal import open_storage
-from podium.search.pool import Pool
-from podium.search.study import open_study
+from podium.config.params import RuntimeParams, SearchParams
 from podium.training.history import Epoch
+from podium.tuning.driver import Driver
+from podium.tuning.journal import open_storage
+from podium.tuning.pool import Pool
+from podium.tuning.study import open_study
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
 EDGE = 100
@@ -87,7 +87,7 @@ def _podium(engine: str, prepared: Path, trials: int) -> Clock:
 
 
 def _pool(engine: str, prepared: Path, runtime: RuntimeParams) -> Pool:
-    from podium.search.session import open_pool
+    from podium.tuning.session import open_pool
 
     return open_pool(prepared, runtime, 10**6) if engine != "inline" else open_pool(prepared, runtime, 1)
 

@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from measuring import parser, publish, shown, table
-from podium.images.dataset import open_split, write_split
+from podium.data.dataset import open_split, write_split
 from podium.training.batches import Batches, Mapped
 
 CLASSES = tuple(f"class{number}" for number in range(10))

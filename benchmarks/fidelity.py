@@ -25,11 +25,11 @@ from optuna.trial import TrialState
 
 import curves
 from measuring import ROOT, axes, parser, publish, table
-from podium.params import SearchParams, load
-from podium.search.sampling import build_pruner
-from podium.search.space import distribution, exists, point, suggest
-from podium.search.study import ask
-from podium.sections.recipe import Recipe
+from podium.config.params import SearchParams, load
+from podium.config.recipe import Recipe
+from podium.tuning.sampling import build_pruner
+from podium.tuning.space import distribution, exists, point, suggest
+from podium.tuning.study import ask
 from promotion import Ladder, Paused
 
 Spent = tuple[int, float]

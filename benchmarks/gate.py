@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import project
-from podium.gate import paired, promotion
-from podium.gate.judgement import accuracy_check, compare
-from podium.params import GateParams
+from podium.config.params import GateParams
+from podium.promotion import paired, promotion
+from podium.promotion.judgement import accuracy_check, compare
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/gate.md"
 LEVEL = 0.95

@@ -31,11 +31,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from measuring import ROOT, Project, family, parser, publish, shown, spread, table
-from podium.params import load
-from podium.search import study as studies
-from podium.search.messages import Event, Report, Task
-from podium.search.processes import ProcessPool, Setup, warm_up
-from podium.search.space import suggest
+from podium.config.params import load
+from podium.tuning import study as studies
+from podium.tuning.messages import Event, Report, Task
+from podium.tuning.processes import ProcessPool, Setup, warm_up
+from podium.tuning.space import suggest
 
 WHOLES = ("time", "processor time")
 PARTS = ("of it the driver's", "checkpoints")
@@ -103,7 +103,7 @@ def checkpoints(project: Project, recorded: list[optuna.trial.FrozenTrial]) -> f
     """Seconds of a processor that the trials' checkpoints took."""
     import torch
 
-    from podium.images.dataset import DatasetInfo
+    from podium.data.dataset import DatasetInfo
     from podium.training import checkpoint
     from podium.training.fit import Images, TrainingRun
 

@@ -22,19 +22,19 @@ from PIL import Image
 from sklearn import datasets
 
 from measuring import parser, publish, shown, spread, table
-from podium.doctor.patient import examined
-from podium.images.decode import Preprocess
-from podium.ingest import reading
-from podium.ingest.store import kept
-from podium.params import DoctorParams, PrepareParams
-from podium.sources import folder
+from podium.config.params import DoctorParams, PrepareParams
+from podium.data import reading
+from podium.data.audit.patient import examined
+from podium.data.decode import Preprocess
+from podium.data.sources import folder
+from podium.data.store import kept
 
 SPEC = Preprocess(3, 64, 64, resize="crop")
 MEMORY = """
 import sys
 from pathlib import Path
-import podium.doctor.near
-from podium.params import DoctorParams, PrepareParams
+import podium.data.audit.near
+from podium.config.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 def peak():  # not ru_maxrss, which begins with that of the process that started this one

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from podium.images.dataset import DatasetInfo, write_json, write_split
-from podium.images.decode import encode_png
-from podium.params import EvaluateParams, RegisterParams, TrackingParams
-from podium.sections.recipe import Recipe
+from podium.config.params import EvaluateParams, RegisterParams, TrackingParams
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo, write_json, write_split
+from podium.data.decode import encode_png
 from podium.stages.evaluate import evaluate
 from podium.stages.register import Folders, register_stage
 from podium.tracking.store import Tracking, connect

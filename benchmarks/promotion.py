@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
 
 
 @dataclass

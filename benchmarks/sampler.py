@@ -19,8 +19,8 @@ from optuna.samplers import BaseSampler
 from scipy.stats import friedmanchisquare, rankdata, wilcoxon
 
 from measuring import axes, parser, publish, table
-from podium.params import SearchParams
-from podium.search.sampling import build_sampler
+from podium.config.params import SearchParams
+from podium.tuning.sampling import build_sampler
 
 Build = Callable[[int, int], BaseSampler]
 """(seed, trial's number) to the sampler that proposes it."""

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 import project
-from podium.params import ServeParams
+from podium.config.params import ServeParams
 from podium.registry import versions
 from podium.registry.served import Served
 

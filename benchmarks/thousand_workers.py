@@ -20,14 +20,14 @@ from typing import Any
 import optuna
 
 from measuring import parser, publish, table
-from podium.params import RuntimeParams, SearchParams
-from podium.search.driver import Driver
-from podium.search.journal import open_storage
-from podium.search.messages import Ended, Event, Report, Task
-from podium.search.study import open_study
-from podium.sections.recipe import Recipe
+from podium.config.params import RuntimeParams, SearchParams
+from podium.config.recipe import Recipe
 from podium.training.history import Epoch
 from podium.training.seeds import derive
+from podium.tuning.driver import Driver
+from podium.tuning.journal import open_storage
+from podium.tuning.messages import Ended, Event, Report, Task
+from podium.tuning.study import open_study
 
 EPOCHS = 20
 BATCH = 64

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import Project, parser, publish, shown, spread, table
-from podium.search.work import Material
-from podium.sections.recipe import Recipe
-from podium.sections.zoo import OWN
+from podium.config.recipe import Recipe
+from podium.config.zoo import OWN
 from podium.training.batches import Batches
 from podium.training.fit import TrainingRun
 from podium.training.optim import build_optimizer
+from podium.tuning.work import Material
 
 Contender = Callable[[int], int]
 """Trains at least so many images, and returns how many."""

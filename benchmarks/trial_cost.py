@@ -67,10 +67,10 @@ def run(name: str, trials: int) -> list[float]:
 
 def podium(trials: int) -> list[float]:
     """One worker; what passes between two trials' ends, less the seconds that the worker trained in between."""
-    from podium.params import RuntimeParams, SearchParams, TrackingParams
-    from podium.search import processes, session
-    from podium.sections.recipe import Recipe
+    from podium.config.params import RuntimeParams, SearchParams, TrackingParams
+    from podium.config.recipe import Recipe
     from podium.tracking.parent import Parent
+    from podium.tuning import processes, session
 
     processes.warm_up()
     small: dict[str, str | int | float | bool] = {
@@ -97,7 +97,7 @@ def _images(folder: Path) -> Path:
     """Some images of noise, so that an epoch is a step."""
     import numpy as np
 
-    from podium.images.dataset import DatasetInfo, write_split
+    from podium.data.dataset import DatasetInfo, write_split
 
     draw, classes = np.random.default_rng(0), ("a", "b")
     for name in ("train", "val"):

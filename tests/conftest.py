@@ -7,7 +7,7 @@ from mlflow_server import server
 from mlflow_store import mlflow_template, store
 from postgres import postgres, postgres_server
 from registered import fresh, project, three_versions
-from search.ray_cluster import two_nodes
+from tuning.ray_cluster import two_nodes
 
 __all__ = [
     "finished",

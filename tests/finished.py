@@ -11,8 +11,8 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.images.dataset import write_split
-from podium.params import Params, TrackingParams
+from podium.config.params import Params, TrackingParams
+from podium.data.dataset import write_split
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def finished(finished_once: Finished, monkeypatch: pytest.MonkeyPatch) -> Finish
 
 def _run(params: Params) -> None:
     from podium.retraining.retrain import retrain
-    from podium.search.confirm import confirm
-    from podium.search.outcome import search
     from podium.stages.evaluate import evaluate
     from podium.stages.register import Folders, register_stage
+    from podium.tuning.confirm import confirm
+    from podium.tuning.outcome import search
 
     tiny.prepare(paths.PREPARED)
     images, labels = tiny.pixels(60, seed=5)

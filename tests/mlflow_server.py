@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from postgres import Postgres, free_port
 
 USER = "podium"

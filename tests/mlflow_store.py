@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 
 
 @pytest.fixture(scope="session")

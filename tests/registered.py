@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 import tiny
-from podium.gate import asked
-from podium.images.dataset import DatasetInfo, write_json, write_split
-from podium.params import RegisterParams, TrackingParams
+from podium.config.params import RegisterParams, TrackingParams
+from podium.data.dataset import DatasetInfo, write_json, write_split
+from podium.promotion import asked
 from podium.tracking.store import Tracking, connect
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
@@ -162,7 +162,7 @@ def fresh(store: TrackingParams, tmp_path: Path) -> Project:
 
 def reference_images(folder: Path) -> list[bytes]:
     """The reference images as files, from data/evaluated."""
-    from podium.images.decode import encode_png
+    from podium.data.decode import encode_png
 
     with np.load(folder / "data/evaluated/reference.npz", allow_pickle=False) as arrays:
         return [encode_png(image) for image in arrays["images"]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from podium.data.dataset import write_json
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.images.dataset import write_json
 from podium.lineage import ancestry, changes, origin, workspace
 from podium.lineage.reproduction import reproduce
 from podium.registry import versions

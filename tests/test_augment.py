@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from podium.sections.recipe import TrainParams
+from podium.config.recipe import TrainParams
 from podium.training.augment import augment, mix
 
 

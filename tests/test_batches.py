@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from podium.images.dataset import Split, open_split
+from podium.data.dataset import Split, open_split
 from podium.training import batches as module
 from podium.training.batches import Batches, Mapped, bounds, fits
 

@@ -3,8 +3,8 @@
 import pytest
 
 import tiny
-from podium.images.dataset import DatasetInfo
-from podium.images.decode import Preprocess
+from podium.data.dataset import DatasetInfo
+from podium.data.decode import Preprocess
 from podium.registry import card
 from podium.training.trained import TrainedModel
 

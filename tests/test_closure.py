@@ -51,9 +51,9 @@ def test_closure_of_fit_holds_what_decides_a_result_and_neither_search_nor_track
     names = {path.as_posix().removeprefix("src/podium/") for path in import_closure("podium.training.fit")}
 
     own = {f"training/{name}.py" for name in ("fit", "optim", "batches", "seeds")}
-    assert own | {"networks/build.py", "sections/recipe.py"} <= names
-    assert "params.py" not in names
-    assert not any(name.startswith(("search/", "stages/", "tracking/")) for name in names)
+    assert own | {"models/build.py", "config/recipe.py"} <= names
+    assert "config/params.py" not in names
+    assert not any(name.startswith(("tuning/", "stages/", "tracking/")) for name in names)
 
 
 @pytest.mark.parametrize(

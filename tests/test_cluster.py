@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from podium import cluster
+from podium.config.params import RuntimeParams, parse
 from podium.errors import InputError, PodiumError
-from podium.params import RuntimeParams, parse
 
 
 def _node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def test_addresses_of_clusters_are_taken(address: str) -> None:
 
 IMPORTS = """
 import sys
-import podium.search.session, podium.search.outcome, podium.search.confirm, podium.search.upkeep
-import podium.search.processes, podium.search.worker, podium.search.inline, podium.retraining.retrain, podium.cli
+import podium.tuning.session, podium.tuning.outcome, podium.tuning.confirm, podium.tuning.upkeep
+import podium.tuning.processes, podium.tuning.worker, podium.tuning.inline, podium.retraining.retrain, podium.cli
 found = sorted({name.partition(".")[0] for name in sys.modules} & {"ray", "psycopg"})
 assert not found, found
 """
@@ -95,7 +95,7 @@ def test_default_engine_imports_neither_ray_nor_psycopg() -> None:
 def test_cluster_that_does_not_answer_is_named_with_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 from podium import cluster
-from podium.params import RuntimeParams
+from podium.config.params import RuntimeParams
 with cluster.opened(RuntimeParams(engine="ray", address="127.0.0.1:9"), 1):
     pass
 """

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from podium.data.dataset import DatasetInfo, Written, open_sealed, open_split, write_json, write_split
 from podium.errors import InputError, RefusedError
-from podium.images.dataset import DatasetInfo, Written, open_sealed, open_split, write_json, write_split
 
 IMAGES = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
 LABELS = np.array([0, 1, 1, 0, 1], np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import photos
-from podium.images.decode import THUMB, BadImage, Preprocess, decode, decode_file, encode_png
+from podium.data.decode import THUMB, BadImage, Preprocess, decode, decode_file, encode_png
 
 GREY = Preprocess(1, 8, 6)
 RGB = Preprocess(3, 8, 6)

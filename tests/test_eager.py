@@ -9,7 +9,7 @@ SCRIPT = """
 import sys
 import torch
 from podium.training.optim import build_optimizer
-from podium.sections.recipe import TrainParams
+from podium.config.recipe import TrainParams
 
 model = torch.nn.Linear(3, 2)
 for name in ("sgd", "adamw"):

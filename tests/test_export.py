@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from podium.config.recipe import ModelParams
 from podium.errors import InputError, RefusedError
-from podium.networks.build import build_model
+from podium.models.build import build_model
 from podium.registry.export import PARITY_LIMIT, check_manifest, export_graph, load_graph, parity, write_manifest
-from podium.sections.recipe import ModelParams
 from podium.training.predict import predict_probabilities
 
 EXAMPLE = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)

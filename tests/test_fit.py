@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
 from podium.training.batches import Batches, Mapped
 from podium.training.fit import DivergedError, Images, TrainingRun, validate
 from podium.training.history import Epoch

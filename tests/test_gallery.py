@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.evaluation.gallery import LARGEST, SHOWN, gallery
-from podium.images.dataset import Split
+from podium.data.dataset import Split
+from podium.metrics.gallery import LARGEST, SHOWN, gallery
 
 CLASSES = ("a", "b")
 

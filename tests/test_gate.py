@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from podium.config.params import GateParams
+from podium.data.dataset import Split
+from podium.data.decode import Preprocess, decode
 from podium.errors import InputError
-from podium.gate import asked, changed_sides, judgement
-from podium.gate.asked import ask
-from podium.gate.judgement import Candidates, judge
-from podium.gate.verdict import Verdict
-from podium.images.dataset import Split
-from podium.images.decode import Preprocess, decode
-from podium.params import GateParams
+from podium.promotion import asked, changed_sides, judgement
+from podium.promotion.asked import ask
+from podium.promotion.judgement import Candidates, judge
+from podium.promotion.verdict import Verdict
 
 CLASSES = ("even", "odd")
 SPEC = Preprocess(1, 4, 4)

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from pipeline import STAGES, TIMEOUT, Clone, family, stage_of, until
-from podium.params import TrackingParams
-from podium.search.upkeep import studies
+from podium.config.params import TrackingParams
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
+from podium.tuning.upkeep import studies
 
 ROUNDS = int(os.environ.get("PODIUM_KILL_ROUNDS", "4"))
 ROUNDS_A_PIPELINE = 6

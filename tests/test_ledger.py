@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
-from podium.gate import audit, claims, ledger
-from podium.gate.entries import Action, Entry, Ledger, digest
-from podium.gate.ledger import HEAD
-from podium.params import TrackingParams
+from podium.promotion import audit, claims, ledger
+from podium.promotion.entries import Action, Entry, Ledger, digest
+from podium.promotion.ledger import HEAD
 from podium.tracking.store import connect
 
 NAME = "tiny"
@@ -273,7 +273,7 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
 def test_move_while_another_claims_the_ledger_is_told_who(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.gate.claims.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("podium.promotion.claims.time.sleep", lambda seconds: None)
     text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
     client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
     with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):

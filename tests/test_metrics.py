@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
 
 from podium.errors import InputError
-from podium.evaluation.metrics import interval, measure
+from podium.metrics.metrics import interval, measure
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITIES = np.array(

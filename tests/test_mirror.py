@@ -11,11 +11,7 @@ from mlflow.exceptions import MlflowException
 
 import tiny
 import trials
-from podium.params import RuntimeParams, TrackingParams
-from podium.search.driver import Driver
-from podium.search.journal import open_storage
-from podium.search.messages import Report, Task
-from podium.search.study import open_study
+from podium.config.params import RuntimeParams, TrackingParams
 from podium.tracking import mirror as mirrors
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
@@ -23,7 +19,11 @@ from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import TrialLogger, runs_of
 from podium.tracking.whole_run import WholeRuns
-from search.scripted import Script, ScriptedPool, dies, epoch, search_params
+from podium.tuning.driver import Driver
+from podium.tuning.journal import open_storage
+from podium.tuning.messages import Report, Task
+from podium.tuning.study import open_study
+from tuning.scripted import Script, ScriptedPool, dies, epoch, search_params
 
 
 @pytest.fixture(autouse=True)

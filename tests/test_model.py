@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.networks.build import build_model, zoo_of
-from podium.networks.layers import FlipAverage
-from podium.networks.resnet import Block
+from podium.models.build import build_model, zoo_of
+from podium.models.layers import FlipAverage
+from podium.models.resnet import Block
 from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
-from podium.sections.recipe import ModelParams
 from podium.training.predict import predict_probabilities
 
 SMALL = ModelParams(width=4, hidden=8)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import tiny
+from podium.data import accesses
+from podium.data.dataset import open_sealed, write_split
 from podium.errors import PodiumError, RefusedError
-from podium.images import openings
-from podium.images.dataset import open_sealed, write_split
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def test_openings_are_counted_by_reader_and_digest(sealed: Path) -> None:
     digest = open_sealed(sealed, "evaluate", "run 1").digest
     open_sealed(sealed, "gate")
     open_sealed(sealed, "gate", "version 2")
-    openings.record("another", "gate", "")
-    assert Counter(openings.known(digest).values()) == {"evaluate": 1, "gate": 2}
+    accesses.record("another", "gate", "")
+    assert Counter(accesses.known(digest).values()) == {"evaluate": 1, "gate": 2}
     lines = Path("mlruns/sealed.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     assert '"purpose": "run 1"' in lines[0]
@@ -32,7 +32,7 @@ def test_openings_are_counted_by_reader_and_digest(sealed: Path) -> None:
 def test_refused_opening_is_not_counted(sealed: Path) -> None:
     with pytest.raises(RefusedError):
         open_sealed(sealed, "search")  # type: ignore[arg-type]
-    assert openings.known("anything") == {}
+    assert accesses.known("anything") == {}
 
 
 def test_sealed_images_stay_closed_where_the_opening_can_not_be_recorded(sealed: Path) -> None:
@@ -46,4 +46,4 @@ def test_damaged_record_says_so(sealed: Path) -> None:
     with Path("mlruns/sealed.jsonl").open("a", encoding="utf-8") as file:
         file.write("hello\n")
     with pytest.raises(PodiumError, match=r"sealed\.jsonl is damaged"):
-        openings.known(digest)
+        accesses.known(digest)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from podium.networks.build import build_model
-from podium.sections.recipe import ModelParams, TrainParams
+from podium.config.recipe import ModelParams, TrainParams
+from podium.models.build import build_model
 from podium.training.optim import build_optimizer, learning_rate, set_rate
 
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from podium.config.params import Params, load, parse
 from podium.errors import InputError
-from podium.params import Params, load, parse
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 import serving_process
+from podium.data import decode
+from podium.data.dataset import Split, open_sealed
 from podium.errors import RefusedError
-from podium.images import decode
-from podium.images.dataset import Split, open_sealed
 from podium.registry import versions
 from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
 from podium.registry.served import Served, digests

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from podium import closure
-from podium.params import Params
+from podium.config.params import Params
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/podium"

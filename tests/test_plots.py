@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.evaluation.metrics import Metrics, measure
-from podium.evaluation.plots import draw_calibration, draw_confusion
+from podium.metrics.metrics import Metrics, measure
+from podium.metrics.plots import draw_calibration, draw_confusion
 
 Draw = Callable[[Path, Metrics], None]
 BOTH = pytest.mark.parametrize("draw", [draw_confusion, draw_calibration])

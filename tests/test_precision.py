@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import tiny
-from podium.networks.build import build_model
+from podium.models.build import build_model
 from podium.training import precision
 
 SHAPE = tiny.IMAGES.shape

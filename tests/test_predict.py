@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.networks.build import build_model
-from podium.sections.recipe import ModelParams
+from podium.models.build import build_model
 from podium.training.predict import predict_probabilities
 
 

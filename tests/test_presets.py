@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from podium import presets
+from podium.config import presets
+from podium.config.params import Params, load, parse
 from podium.errors import InputError
-from podium.params import Params, load, parse
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "presets"

@@ -2,7 +2,7 @@ import pytest
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from podium.sections.problems import did_you_mean, rule, syntax
+from podium.config.problems import did_you_mean, rule, syntax
 
 KNOWN = ["model", "train", "search", "model.width", "train.epochs", "train.optimizer", "search.n_trials"]
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import registered
+from podium.config.params import GateParams
+from podium.data import accesses
+from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.gate import audit, ledger, promotion
-from podium.gate.entries import Entry, digest
-from podium.gate.ledger import HEAD
-from podium.images import openings
-from podium.images.dataset import DatasetInfo, write_json
 from podium.locks import locked
-from podium.params import GateParams
+from podium.promotion import audit, ledger, promotion
+from podium.promotion.entries import Entry, digest
+from podium.promotion.ledger import HEAD
 from podium.registry import sealed_openings, versions
 from registered import NAME, Project
 
@@ -335,7 +335,7 @@ def test_openings_of_every_folder_that_shares_the_registry_count(project: Projec
 
 def test_more_openings_than_one_tag_takes_are_all_told(project: Project) -> None:
     for number in range(sealed_openings.MOST * 2 + 1):
-        openings.record("of these images", "gate", str(number))
+        accesses.record("of these images", "gate", str(number))
     expected = {"gate": sealed_openings.MOST * 2 + 1}
     assert sealed_openings.tell(project.tracking, NAME, "of these images") == expected
     Path("mlruns/sealed.jsonl").unlink()

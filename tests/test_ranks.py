@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 
 import tiny
-from podium.images.dataset import open_split
-from podium.search import processes
+from podium.data.dataset import open_split
 from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.fit import TrainingRun
 from podium.training.ranks import SharedRun, agree
+from podium.tuning import processes
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ import torch
 
 import tiny
 from podium import paths
+from podium.config.params import TrackingParams
+from podium.data.dataset import write_json
 from podium.errors import InputError, InterruptedSearchError
-from podium.images.dataset import write_json
-from podium.params import TrackingParams
 from podium.retraining.retrain import retrain
 from podium.training import checkpoint
 from podium.training.fit import TrainingRun
-from search.ray_cluster import TwoNodes
+from tuning.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def alone(prepared: Path) -> list[float]:
 
 
 def _losses(prepared: Path, recipe: dict[str, Any]) -> list[float]:
-    from podium.images.dataset import open_split
+    from podium.data.dataset import open_split
     from podium.training.batches import Batches
 
     run = _run(recipe)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from podium.sections.recipe import ModelParams, Recipe, TrainParams
+from podium.config.recipe import ModelParams, Recipe, TrainParams
 
 
 def test_flat_recipe_has_every_field_by_its_dotted_name() -> None:

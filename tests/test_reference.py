@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from podium.images.decode import Preprocess, decode
-from podium.networks.build import build_model
+from podium.config.recipe import ModelParams
+from podium.data.decode import Preprocess, decode
+from podium.models.build import build_model
 from podium.registry import reference
-from podium.sections.recipe import ModelParams
 
 
 def test_right_answers_are_a_few_images_with_what_was_answered() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from podium.config.params import TrackingParams
 from podium.errors import RefusedError
-from podium.params import TrackingParams
 from podium.registry import versions
 from podium.tracking.relocation import Move, moved, relocate
 from podium.tracking.store import connect

@@ -9,10 +9,10 @@ import pytest
 
 import registered
 import serving_process
+from podium.config.params import GateParams, TrackingParams
 from podium.errors import RefusedError
-from podium.gate import audit, ledger, promotion
-from podium.gate.entries import Entry
-from podium.params import GateParams, TrackingParams
+from podium.promotion import audit, ledger, promotion
+from podium.promotion.entries import Entry
 from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
 

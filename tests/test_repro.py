@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline import SHRUNK, STAGES, Clone
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking.store import Tracking, connect
 
 pytestmark = pytest.mark.slow

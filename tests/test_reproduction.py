@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import SHRUNK, Clone
+from podium.config.params import TrackingParams
 from podium.errors import InputError
 from podium.lineage.reproduction import reproduce
-from podium.params import TrackingParams
 from podium.registry.versions import LINEAGE_DIGEST, Version, folder_digest
 from podium.tracking.store import connect
 

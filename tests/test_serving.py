@@ -19,9 +19,9 @@ from PIL import Image
 
 import registered
 import serving_process
+from podium.data import decode as decode_file
+from podium.data.decode import Preprocess, decode
 from podium.errors import PodiumError
-from podium.images import decode as decode_file
-from podium.images.decode import Preprocess, decode
 from podium.registry import served, serving, versions
 from podium.registry.served import Served
 from registered import NAME, Project

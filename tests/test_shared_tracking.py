@@ -10,13 +10,13 @@ import pytest
 
 import tiny
 from mlflow_server import Server
+from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.params import TrackingParams
 from podium.registry import versions
-from podium.search.upkeep import studies
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
+from podium.tuning.upkeep import studies
 from postgres import Postgres
 from registered import NAME
 from stages.running import Project, until

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podium.images.splitting import Division, divide, fingerprints, places
+from podium.data.splitting import Division, divide, fingerprints, places
 
 NONE = np.zeros(0, np.int64)
 

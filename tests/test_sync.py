@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 import trials
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking.record import record_of
 from podium.tracking.store import Tracking, connect
 from podium.tracking.sync import Difference, differences, end_open_runs, repair

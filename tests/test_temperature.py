@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny
-from podium.networks.build import build_model
+from podium.models.build import build_model
 from podium.training.predict import predict_probabilities
 from podium.training.temperature import BOUNDS, fit_temperature, temperature_of
 from podium.training.trained import TrainedModel

@@ -7,7 +7,7 @@ import pytest
 from mlflow.entities import Run
 
 import trials
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking.store import Tracking, connect
 from podium.tracking.trial_logger import TrialLogger, find_or_create, histories, runs_of
 

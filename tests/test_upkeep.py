@@ -7,17 +7,17 @@ import pytest
 import photos
 import trials
 from podium import cli, paths
+from podium.config.params import TrackingParams
+from podium.data.dataset import DatasetInfo
+from podium.data.decode import Preprocess
+from podium.data.store import kept, key_of, passing
 from podium.errors import RefusedError
-from podium.images.dataset import DatasetInfo
-from podium.images.decode import Preprocess
-from podium.ingest.store import kept, key_of, passing
 from podium.locks import locked
-from podium.params import TrackingParams
-from podium.search.journal import open_storage
-from podium.search.upkeep import leftovers, studies, sync_all
 from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import find_or_create, runs_of
+from podium.tuning.journal import open_storage
+from podium.tuning.upkeep import leftovers, studies, sync_all
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from podium.config.dimension import Dimension
+from podium.config.recipe import Recipe
 from podium.errors import InputError
-from podium.networks.weights import digests
-from podium.sections.dimension import Dimension
-from podium.sections.recipe import Recipe
+from podium.models.weights import digests
 
 RESNET18 = Recipe().replace({"model.name": "torchvision:resnet18", "model.weights": "a.pt"})
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlRun
 
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking import whole_run
 from podium.tracking.record import record_of
 from podium.tracking.store import Tracking, connect

@@ -1,6 +1,6 @@
 import pytest
 
-from podium.sections.zoo import TORCHVISION, check_name, check_weights
+from podium.config.zoo import TORCHVISION, check_name, check_weights
 
 
 def test_names_are_those_of_the_installed_torchvision() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from podium.images.dataset import DatasetInfo, write_split
-from podium.params import Params, TrackingParams, parse
-from podium.search.work import Material
-from podium.sections.recipe import Recipe
+from podium.config.params import Params, TrackingParams, parse
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo, write_split
 from podium.training.fit import Images
+from podium.tuning.work import Material
 
 CLASSES = ("left", "right", "top")
 SIZE = 8

@@ -9,7 +9,7 @@ from typing import Protocol
 import shtab
 
 from podium import entry
-from podium.verbs import (
+from podium.commands import (
     doctor,
     gc,
     history,
@@ -29,7 +29,7 @@ from podium.verbs import (
 
 
 class Verb(Protocol):
-    """What a module of podium.verbs has; a new one is a file there and a name below."""
+    """What a module of podium.commands has; a new one is a file there and a name below."""
 
     NAME: str
     HELP: str

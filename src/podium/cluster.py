@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from podium.errors import InputError, PodiumError
 
 if TYPE_CHECKING:
-    from podium.params import RuntimeParams
+    from podium.config.params import RuntimeParams
 
 SAID = {
     "RAY_USAGE_STATS_ENABLED": "0",

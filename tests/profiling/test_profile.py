@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from podium.commands import profile as verb
 from podium.errors import PodiumError
 from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
@@ -16,7 +17,6 @@ from podium.profiling.phases import PHASES
 from podium.profiling.verdict import verdict
 from podium.training.augment import augment
 from podium.training.batches import Batches
-from podium.verbs import profile as verb
 
 EVEN = Profile(
     device="cpu",

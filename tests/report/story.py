@@ -12,14 +12,14 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from podium.evaluation.gallery import gallery
-from podium.evaluation.metrics import measure
-from podium.images.dataset import DatasetInfo, Split, write_json
-from podium.params import Params, parse
+from podium.config.params import Params, parse
+from podium.data.dataset import DatasetInfo, Split, write_json
+from podium.metrics.gallery import gallery
+from podium.metrics.metrics import measure
 from podium.report.gather import Folders
-from podium.search.journal import open_storage
-from podium.search.outcome import write
-from podium.search.space import distribution
+from podium.tuning.journal import open_storage
+from podium.tuning.outcome import write
+from podium.tuning.space import distribution
 
 BEGAN = datetime(2026, 1, 2, 3, 4)
 SPACE = """

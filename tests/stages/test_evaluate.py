@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from podium.config.params import EvaluateParams, TrackingParams
+from podium.data.dataset import write_split
 from podium.errors import InputError, PodiumError
-from podium.images.dataset import write_split
-from podium.params import EvaluateParams, TrackingParams
 from podium.stages.evaluate import evaluate
 from podium.tracking.store import connect
 from podium.training.predict import predict_probabilities

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import idx
+from podium.config.params import DoctorParams, PrepareParams
+from podium.data.dataset import DatasetInfo, open_sealed, open_split
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.images.dataset import DatasetInfo, open_sealed, open_split
-from podium.params import DoctorParams, PrepareParams
 from podium.stages.prepare import channel_statistics, check_classes, prepare
 
 SHIPPED = {
@@ -215,7 +215,7 @@ def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None
 
 
 def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.images.dataset.CHUNK_BYTES", 150)
+    monkeypatch.setattr("podium.data.dataset.CHUNK_BYTES", 150)
     images = np.random.default_rng(0).integers(0, 256, (37, 3, 4, 5), dtype=np.uint8)
 
     mean, std = channel_statistics(images)
@@ -225,7 +225,7 @@ def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: p
 
 
 def test_prepare_of_digits_does_without_torch() -> None:
-    code = "import sys, podium.stages.prepare, podium.sources.digits; sys.exit('torch' in sys.modules)"
+    code = "import sys, podium.stages.prepare, podium.data.sources.digits; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -18,8 +18,8 @@ ALLOWED = 64 * 1024**2
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import podium.doctor.near, scipy.fft
-from podium.params import DoctorParams, PrepareParams
+import podium.data.audit.near, scipy.fft
+from podium.config.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 
 root, out, allowed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -123,7 +123,7 @@ def test_register_of_a_graph_that_answers_otherwise_is_refused(fresh: Project, m
 
 
 def test_register_of_a_decoder_that_changes_pixels_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podium.images import decode
+    from podium.data import decode
 
     right = decode.decode
     monkeypatch.setattr(decode, "decode", lambda data, spec: right(data, spec) // 2)

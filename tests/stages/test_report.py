@@ -8,8 +8,8 @@ import pytest
 
 from finished import Finished
 from podium import paths
+from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.params import TrackingParams
 from podium.report.gather import Folders
 from podium.stages.report import report
 from podium.tracking.store import connect

@@ -19,10 +19,10 @@ from mlflow.entities import Run
 
 import tiny
 from podium import paths
+from podium.config.params import Params, TrackingParams
+from podium.data.dataset import open_split, write_json
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.images.dataset import open_split, write_json
 from podium.locks import locked
-from podium.params import Params, TrackingParams
 from podium.profiling.measure import measure
 from podium.retraining.retrain import retrain
 from podium.tracking.store import connect

@@ -13,13 +13,13 @@ from mlflow.entities import Run
 
 import tiny
 from podium import paths
-from podium.images.dataset import write_split
-from podium.params import TrackingParams
-from podium.search.upkeep import studies
+from podium.config.params import TrackingParams
+from podium.data.dataset import write_split
 from podium.stages import search
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
+from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until
 
 SPACE = "train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}"

@@ -13,13 +13,13 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.params import TrackingParams
-from podium.search.upkeep import studies
+from podium.config.params import TrackingParams
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
-from search.ray_cluster import TwoNodes
+from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until
+from tuning.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow
 LOCAL = TrackingParams(flush_seconds=0.2)

@@ -8,10 +8,10 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.params import TrackingParams
-from podium.search.upkeep import studies
-from search.scripted import states
+from podium.config.params import TrackingParams
+from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until
+from tuning.scripted import states
 
 SEARCH = """n_trials: 2
 pruner: none

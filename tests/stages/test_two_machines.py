@@ -19,11 +19,11 @@ import pytest
 
 import tiny
 from podium import paths
-from podium.params import TrackingParams
-from podium.search.upkeep import studies
+from podium.config.params import TrackingParams
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
+from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until
 
 NEAR, FAR = "podium-near", "podium-far"

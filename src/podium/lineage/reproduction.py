@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from podium import params
+from podium.config import params
+from podium.data.decode import Preprocess, decode
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.images.decode import Preprocess, decode
 from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
 from podium.passwords import MASK, was_masked

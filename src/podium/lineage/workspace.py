@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium import params
+from podium.config import params
 from podium.errors import InputError, PodiumError
 from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files

@@ -14,9 +14,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 from torch.utils.flop_counter import FlopCounterMode
 
+from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.profiling.phases import Phases
-from podium.sections.recipe import Recipe
 from podium.training import checkpoint
 from podium.training.batches import Batches, bounds
 from podium.training.fit import DivergedError, Images, TrainingRun, validate

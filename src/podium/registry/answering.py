@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from podium.data.decode import Preprocess
 from podium.errors import InputError
-from podium.images.decode import Preprocess
 from podium.registry.served import Served
 
 BATCH = 64

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from podium.images.dataset import DatasetInfo
-from podium.images.decode import Preprocess
+from podium.data.dataset import DatasetInfo
+from podium.data.decode import Preprocess
 from podium.training.trained import TrainedModel
 
 MAX_IMAGES = 1024

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from podium.data.dataset import write_json
 from podium.errors import InputError, RefusedError
-from podium.images.dataset import write_json
 from podium.training.predict import predict_probabilities
 
 GRAPH = "model.pt2"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from podium.images.decode import LEAST, THUMB, Preprocess, decode_file, encode_png
+from podium.data.decode import LEAST, THUMB, Preprocess, decode_file, encode_png
 from podium.training.predict import predict_probabilities
 
 ANSWERS = 8

@@ -1,6 +1,6 @@
 """How often the sealed images were opened, from all folders that share a registry.
 
-A folder counts its own openings (images/openings.py). Whenever it registers a version or asks the gate, it adds those
+A folder counts its own openings (images/accesses.py). Whenever it registers a version or asks the gate, it adds those
 that the registry has not heard of, each by a name of its own, as a tag of the registered model: a folder that was moved
 or copied counts none twice. Tags are only ever added, so two folders at once do not undo each other.
 """
@@ -9,8 +9,8 @@ import json
 import secrets
 from collections import Counter
 
+from podium.data import accesses
 from podium.errors import PodiumError
-from podium.images import openings
 from podium.registry import versions
 from podium.tracking.store import Tracking
 
@@ -24,7 +24,7 @@ def tell(tracking: Tracking, name: str, digest: str) -> dict[str, int]:
 
     Raises PodiumError for a record that was damaged, here or there.
     """
-    own = openings.known(digest)
+    own = accesses.known(digest)
     with versions.mlflow_errors(f"{name}: the openings of the sealed images can't be told"):
         told = _told(tracking, name, digest)
         new = [(opening, reader) for opening, reader in own.items() if opening not in told]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from podium.params import ServeParams
+from podium.config.params import ServeParams
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from podium.networks.build import build_model
-from podium.sections.recipe import ModelParams
+from podium.config.recipe import ModelParams
+from podium.models.build import build_model
 
 LOOKED_AT = 24
 """Networks that are built and timed, those of the best trials first: a space may have one for each of 1,000 trials."""

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from podium.doctor.findings import KINDS
+from podium.data.audit.findings import KINDS
 from podium.report import earlier, outcome_charts, search_charts, space_charts
 from podium.report.budget import Spent
 from podium.report.cost import Cost, costs

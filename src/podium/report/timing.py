@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.search.journal import open_storage
+from podium.tuning.journal import open_storage
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import torch
 
-from podium.params import RuntimeParams
-from podium.sections.recipe import Recipe
+from podium.config.params import RuntimeParams
+from podium.config.recipe import Recipe
 from podium.training import device
 
 

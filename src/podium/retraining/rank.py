@@ -9,8 +9,8 @@ import ray
 import torch
 import torch.distributed as dist
 
-from podium.images.shared import read_only_arrays, received
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
+from podium.data.shared import read_only_arrays, received
 from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.fit import DivergedError, Images, TrainingRun

@@ -8,23 +8,23 @@ import torch
 
 from podium import paths
 from podium.closure import code_digest
+from podium.config.params import Params, RetrainParams
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
-from podium.images.dataset import DatasetInfo, open_split
 from podium.locks import locked
-from podium.networks.weights import digests
-from podium.params import Params, RetrainParams
+from podium.models.weights import digests
 from podium.profiling.measure import measure
 from podium.profiling.page import markdown
 from podium.retraining.place import described, own_device, said
 from podium.retraining.training import train
-from podium.search.study import name_of
-from podium.sections.recipe import Recipe
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.batches import Batches
 from podium.training.compiling import compile_network
 from podium.training.fit import Images, TrainingRun
 from podium.training.history import write_history
 from podium.training.trained import TrainedModel
+from podium.tuning.study import name_of
 
 
 def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:

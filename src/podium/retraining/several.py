@@ -16,9 +16,9 @@ from typing import Any
 import ray
 
 from podium import cluster
+from podium.config.params import RuntimeParams
+from podium.data.shared import is_shared, share
 from podium.errors import InputError, PodiumError
-from podium.images.shared import is_shared, share
-from podium.params import RuntimeParams
 from podium.retraining.desk import Desk
 from podium.retraining.rank import Job, rank
 from podium.training import checkpoint

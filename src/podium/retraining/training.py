@@ -6,8 +6,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from podium import cluster
+from podium.config.params import Params
 from podium.errors import InterruptedSearchError, PodiumError
-from podium.params import Params
 from podium.retraining.keeping import Keeper, Lines
 from podium.signals import stop_signals
 from podium.tracking.retrain_run import RetrainRun

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium import entry, paths
+from podium.config.params import EvaluateParams, TrackingParams, load
+from podium.data.dataset import Split, open_sealed, write_json
 from podium.errors import InputError
-from podium.evaluation.gallery import gallery
-from podium.evaluation.metrics import Metrics, measure
-from podium.evaluation.plots import draw_calibration, draw_confusion
-from podium.images.dataset import Split, open_sealed, write_json
-from podium.params import EvaluateParams, TrackingParams, load
+from podium.metrics.gallery import gallery
+from podium.metrics.metrics import Metrics, measure
+from podium.metrics.plots import draw_calibration, draw_confusion
 from podium.tracking import evaluation_run
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from podium import entry, paths
-from podium.doctor import earlier
-from podium.doctor.patient import Patient, examined, refuse
+from podium.config.params import DoctorParams, PrepareParams, load
+from podium.data.audit import earlier
+from podium.data.audit.patient import Patient, examined, refuse
+from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
 from podium.errors import InputError, PodiumError
-from podium.images.dataset import DatasetInfo, Rows, Written, chunks, write_split
-from podium.params import DoctorParams, PrepareParams, load
 
 SHOWN = 20
 """Classes that an error's table shows."""

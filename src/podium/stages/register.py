@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from podium import entry, paths
+from podium.config.params import RegisterParams, TrackingParams, load
+from podium.data import decode
+from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, RefusedError
-from podium.images import decode
-from podium.images.dataset import DatasetInfo, write_json
 from podium.lineage import origin
-from podium.params import RegisterParams, TrackingParams, load
 from podium.registry import card, export, logged, provenance, reference, sealed_openings, served, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking, connect

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from podium import entry, paths
-from podium.params import TrackingParams, load
+from podium.config.params import TrackingParams, load
 from podium.report import pictures
 from podium.report.build import page_of, write
 from podium.report.gather import Folders, gather

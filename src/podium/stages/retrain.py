@@ -1,7 +1,7 @@
 """retrain: the chosen configuration on train and validation, on the GPU where there is one."""
 
 from podium import entry, paths
-from podium.params import load
+from podium.config.params import load
 from podium.profiling import silence
 
 

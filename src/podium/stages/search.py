@@ -1,14 +1,14 @@
 """search: the study over `search.space`, its trials mirrored to MLflow, its outcome in data/search."""
 
 from podium import entry, paths
-from podium.params import Params, load
+from podium.config.params import Params, load
 
 # Worker processes import this module anew as their main one: what only the driver needs is imported in main().
 
 
 def main() -> None:
     """Run the stage as DVC does."""
-    from podium.search import processes
+    from podium.tuning import processes
 
     params = load(paths.PARAMS)
     if params.runtime.engine == "processes":
@@ -18,7 +18,7 @@ def main() -> None:
 
 def run(params: Params) -> None:
     """Search and write data/search."""
-    from podium.search.outcome import search
+    from podium.tuning.outcome import search
 
     search(params, paths.PREPARED, paths.SEARCH)
 

@@ -1,14 +1,14 @@
 """select: the best configurations of the search, run again on fresh seeds and chosen by mean."""
 
 from podium import entry, paths
-from podium.params import Params, load
+from podium.config.params import Params, load
 
 # Worker processes import this module anew as their main one: what only the driver needs is imported in run().
 
 
 def main() -> None:
     """Run the stage as DVC does."""
-    from podium.search import processes
+    from podium.tuning import processes
 
     params = load(paths.PARAMS)
     if params.runtime.engine == "processes":
@@ -18,7 +18,7 @@ def main() -> None:
 
 def run(params: Params) -> None:
     """Confirm and write data/selected."""
-    from podium.search.confirm import confirm
+    from podium.tuning.confirm import confirm
 
     confirm(params, paths.PREPARED, paths.SEARCH, paths.SELECTED)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.evaluation.metrics import Metrics
-from podium.params import TrackingParams
+from podium.metrics.metrics import Metrics
 from podium.tracking.store import connect, shown
 
 FOLDER = "evaluation"

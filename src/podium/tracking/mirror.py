@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking.parent import Parent
 from podium.training.history import Epoch
 

@@ -10,7 +10,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from optuna.trial import FrozenTrial, TrialState
 
 from podium import paths
-from podium.params import TrackingParams
+from podium.config.params import TrackingParams
 from podium.tracking import sync
 from podium.tracking.parent import Parent
 from podium.tracking.parent_note import note_of

@@ -8,8 +8,8 @@ from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.params import TrackingParams
 from podium.tracking.store import connect, shown
 
 REPORT, FIGURES = "report", "figures"

@@ -11,8 +11,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from podium.params import TrackingParams
-from podium.sections.recipe import Recipe
+from podium.config.params import TrackingParams
+from podium.config.recipe import Recipe
 from podium.tracking.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
 from podium.tracking.run_input import log_images
 from podium.tracking.store import Tracking, connect

@@ -22,9 +22,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
+from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.locks import locked
-from podium.params import TrackingParams
 from podium.passwords import MASK, masked
 from podium.tracking import relocation
 

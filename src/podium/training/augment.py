@@ -5,7 +5,7 @@ import random
 import torch
 from torch import Tensor
 
-from podium.sections.recipe import TrainParams
+from podium.config.recipe import TrainParams
 
 
 def augment(images: Tensor, params: TrainParams, generator: torch.Generator, mean: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from podium.images.dataset import Split
+from podium.data.dataset import Split
 from podium.training.device import memory
 
 SHARE = 0.5

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from podium import paths
-from podium.images.dataset import DatasetInfo
-from podium.networks.build import build_model, likes_channels_last, zoo_of
-from podium.networks.zoo import load_weights
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo
+from podium.models.build import build_model, likes_channels_last, zoo_of
+from podium.models.zoo import load_weights
 from podium.training import precision
 from podium.training.augment import augment, mix
 from podium.training.averaging import Average

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import nn
 
-from podium.networks.build import zoo_of
-from podium.sections.recipe import TrainParams
+from podium.config.recipe import TrainParams
+from podium.models.build import zoo_of
 from podium.training import eager
 from podium.training.muon import Group, MuonAndAdamW
 

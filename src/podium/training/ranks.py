@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from podium.sections.recipe import Recipe
+from podium.config.recipe import Recipe
 from podium.training.batches import Batches
 from podium.training.fit import Images, TrainingRun
 from podium.training.seeds import derive

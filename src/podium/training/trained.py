@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from podium.config.recipe import Recipe
+from podium.data.dataset import write_json
 from podium.errors import InputError
-from podium.images.dataset import write_json
-from podium.networks.build import build_model
-from podium.networks.layers import Temperature
-from podium.sections.recipe import Recipe
+from podium.models.build import build_model
+from podium.models.layers import Temperature
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainedModel:
     run_id: str
     """MLflow run of the retraining."""
     preprocess: dict[str, Any] = field(default_factory=dict)
-    """How its images were decoded, the arguments of podium.images.decode.Preprocess; empty: stretched to `shape`."""
+    """How its images were decoded, the arguments of podium.data.decode.Preprocess; empty: stretched to `shape`."""
     threads: int = 1
     """Intra-op threads of the training, on which the last bits of a sum depend."""
     temperature: float = 1.0

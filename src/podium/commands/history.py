@@ -1,0 +1,86 @@
+"""`podium history [--at DATE] [--check] [--json]`."""
+
+import argparse
+import json
+import sys
+from datetime import datetime, timedelta
+from typing import Any
+
+from podium.commands.project import opened
+from podium.errors import PodiumError
+
+NAME = "history"
+HELP = "every move of the alias champion: when, from, to, who, why"
+EXAMPLES = """\
+  podium history
+  podium history --at 2026-11-17          who was champion at the end of that day
+  podium history --at 2026-11-17T09:30    and at that minute; local time, or with an offset such as +00:00
+  podium history --check                  is the ledger whole, does it give the alias, are the verdicts those given?
+  podium history --json | jq '.[-1]'
+
+Exit code 1: the ledger was edited, or the alias was moved outside of podium; the message says where."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is shown, and the format."""
+    parser.add_argument("--at", metavar="DATE", type=moment, help="who was champion then")
+    parser.add_argument("--check", action="store_true", help="fetch and check the verdicts too; say that all is well")
+    parser.add_argument("--json", action="store_true", help="the whole entries, as a JSON list")
+
+
+def moment(text: str) -> datetime:
+    """A moment with a time zone; of a day alone, its last one."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be such as 2026-11-17 or 2026-11-17T09:30; got {text!r}") from None
+    if len(text) <= len("2026-11-17"):
+        found += timedelta(days=1, microseconds=-1)
+    return found.astimezone()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the moves. Raises PodiumError, after printing, where the ledger is not whole."""
+    with opened() as (tracking, name):
+        from podium.promotion import audit
+
+        book, problems = audit.history(tracking, name)
+        if arguments.check:
+            problems += audit.evidence(tracking, book)
+        last = audit.champion_at(book, arguments.at) if arguments.at else None
+    entries = [json.loads(text) for text in book.texts]
+    if arguments.at:
+        entries = [entries[last.number - 1]] if last else []
+        if not arguments.json:
+            print(_sentence(name, entries, arguments.at))
+    if arguments.json:
+        print(json.dumps(entries, indent=2, ensure_ascii=False))
+    elif entries:
+        print(_table(entries))
+    elif not arguments.at:
+        print(f"no version of {name} has ever been champion: `podium promote` makes one")
+    if problems:
+        sys.stdout.flush()
+        raise PodiumError("\n".join(problems))
+    if arguments.check and not arguments.json:
+        print(
+            f"the ledger is whole: {len(book.entries)} moves lead to the alias as it is, and their verdicts are whole"
+        )
+
+
+def _sentence(name: str, entries: list[dict[str, Any]], at: datetime) -> str:
+    champion = entries[0]["to"] if entries else None
+    who = "nobody" if champion is None else f"version {champion}"
+    return f"champion of {name} at {at.isoformat(timespec='seconds')}: {who}"
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    rows = [("", "when", "what", "from", "to", "who", "why")]
+    for entry in entries:
+        moved = tuple("-" if entry[end] is None else str(entry[end]) for end in ("from", "to"))
+        what = entry["action"] + (" (forced)" if entry["forced"] else "")
+        rows.append((str(entry["number"]), entry["at"], what, *moved, entry["who"], entry["why"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)] + [row[-1]]) for row in rows
+    )

@@ -1,0 +1,41 @@
+"""`podium lineage VERSION | --data DIGEST`."""
+
+import argparse
+import json
+
+from podium.commands.arguments import version_number
+from podium.commands.project import opened
+from podium.errors import InputError
+
+NAME = "lineage"
+HELP = "where a version comes from: retraining, selection, trial, study, data, code, parameters, environment"
+EXAMPLES = """\
+  podium lineage 7
+  podium lineage 7 --json
+  podium lineage                  the champion's
+  podium lineage --data 3f1c92    the versions that were made from these images"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which version, or which data."""
+    parser.add_argument("version", metavar="VERSION", nargs="?", type=version_number, help="default: the champion")
+    parser.add_argument("--data", metavar="DIGEST", help="the first characters of a data digest")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the tree, or the versions."""
+    if arguments.data is not None and arguments.version is not None:
+        raise InputError("VERSION and --data ask different things: give one of them")
+    with opened() as (tracking, name):
+        from podium.lineage import ancestry
+        from podium.registry import versions
+
+        if arguments.data is not None:
+            found = ancestry.made_from(tracking, name, arguments.data)
+            lines = [f"{v}, accuracy {v.tags.get('accuracy', '?')}, {' '.join(v.aliases) or 'no alias'}" for v in found]
+            print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(lines))
+            return
+        version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
+        tree = ancestry.tree(tracking, version)
+    print(json.dumps(tree.to_dict(), indent=2, ensure_ascii=False) if arguments.json else "\n".join(tree.lines()))

@@ -1,0 +1,31 @@
+"""`podium preset [NAME]`."""
+
+import argparse
+
+NAME = "preset"
+HELP = "write what the preset NAME sets into params.yaml; without NAME: which presets there are"
+EXAMPLES = """\
+  podium preset                  which there are
+  podium preset fashion-mnist    params.yaml for Fashion-MNIST
+  podium preset folder           params.yaml for a folder of photographs
+
+Everything that the preset does not name stays as it is, comments too; `git diff params.yaml` shows what changed and
+`git checkout params.yaml` undoes it. Exit code 2: there is no such preset, or the result would not be valid."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The preset."""
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a file of presets/, without .yaml")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """List the presets, or apply one."""
+    from podium import paths
+    from podium.config import presets
+
+    if arguments.name is None:
+        for name, line in presets.names(paths.PRESETS).items():
+            print(f"{name:<16} {line}")
+        return
+    changed = presets.apply(arguments.name, paths.PRESETS, paths.PARAMS)
+    print(f"{paths.PARAMS} now is that of {arguments.name}; changed: {', '.join(changed) or 'nothing'}")

@@ -1,0 +1,67 @@
+"""`podium promote [VERSION] [--dry-run] [--force --reason "..."]`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from podium.commands.arguments import version_number
+from podium.commands.project import opened
+from podium.errors import InputError, RefusedError
+
+if TYPE_CHECKING:
+    from podium.promotion.promotion import Outcome
+
+NAME = "promote"
+HELP = "make the challenger (or VERSION) the champion, if the gate sees evidence for it on the sealed images"
+EXAMPLES = """\
+  podium promote              the challenger, that is what `dvc repro` registered last
+  podium promote 7            version 7
+  podium promote --dry-run    what the gate would say; moves nothing, and counts as a look at the sealed images
+  podium promote --force --reason "the champion can't read the new scanner's files"
+
+Champion and challenger answer the same sealed images now, through the registered models; `gate` in params.yaml says
+what is asked of them. The verdict stays with the version in MLflow: JSON, a page, and a picture of the images that
+changed sides. A forced move says so in the ledger for ever. Exit code 1: refused, nothing moved."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The version, and how far to go."""
+    parser.add_argument("version", metavar="VERSION", nargs="?", type=version_number, help="default: the challenger")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="judge and move nothing")
+    how.add_argument("--force", action="store_true", help="move even if the gate refuses; needs --reason")
+    parser.add_argument("--reason", default="", help="why it is forced; kept in the ledger for ever")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Promote, and say what the gate saw."""
+    if arguments.force != bool(arguments.reason.strip()):
+        raise InputError("--force and --reason must be given together: the ledger keeps why a verdict was overruled")
+    with opened() as (tracking, name):
+        from podium import paths
+        from podium.config.params import load
+        from podium.promotion import promotion
+
+        params = load(paths.PARAMS)
+        images = promotion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
+        asked = tracking, name, arguments.version, images, params.gate
+        try:
+            done = promotion.promote(*asked, force=arguments.reason, dry_run=arguments.dry_run)
+        except promotion.NotPromotedError as refusal:
+            print(refusal.verdict.table(), flush=True)
+            raise
+    _say(done, dry_run=arguments.dry_run)
+
+
+def _say(done: "Outcome", *, dry_run: bool) -> None:
+    for note in (*done.notes, *(done.verdict.notes if done.verdict else ())):
+        print(f"podium: {note}", file=sys.stderr)
+    if done.verdict is None:
+        print(f"{done.version} is the champion already")
+        return
+    print(done.verdict.table(), flush=True)
+    if dry_run and done.verdict.decision == "refuse":
+        raise RefusedError(f"{done.version} would not be promoted: {done.verdict.reason}")
+    would = "would be" if dry_run else "is"
+    forced = " although the gate refused" if done.entry and done.entry.forced else ""
+    print(f"{done.version} {would} the champion now{forced}: {done.verdict.reason}")

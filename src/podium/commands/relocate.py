@@ -1,0 +1,34 @@
+"""`podium relocate`."""
+
+import argparse
+
+NAME = "relocate"
+HELP = "make MLflow's stored paths follow a project that was moved or copied"
+EXAMPLES = """\
+  mv project elsewhere && cd elsewhere && make install && podium relocate
+
+Every command of podium and every stage does it by itself; call it before a plain `mlflow` command. Exit code 1: two
+copies would share one database; nothing was changed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Relocate, and say from where. Raises RefusedError where two copies share the database."""
+    from podium import paths
+    from podium.config.params import load
+    from podium.tracking import relocation
+    from podium.tracking.store import database
+
+    params = load(paths.PARAMS).tracking
+    file = database(params.uri)
+    done = relocation.relocate(file, params.experiment) if file else None
+    if file is None:
+        print("the store is a server: it holds no path of this folder")
+    elif done is None:
+        print(f"nothing to do: the paths in {file} are those of its folder")
+    else:
+        move, count = done
+        print(f"{count} stored paths followed from {move.stored} to {move.here}")

@@ -1,0 +1,66 @@
+"""`podium serve`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from podium.commands.arguments import version_number
+from podium.commands.project import opened
+from podium.errors import InputError
+
+if TYPE_CHECKING:
+    from podium.config.params import ServeParams
+
+NAME = "serve"
+HELP = "answer image files over HTTP, by the champion"
+EXAMPLES = """\
+  podium serve                           the champion at 127.0.0.1:5001
+  podium serve --version 7 --port 5002
+  podium serve --alias challenger
+
+  curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
+    -d "{\\"dataframe_records\\": [{\\"image\\": \\"$(base64 -w0 scan.png)\\"}]}"
+
+Several images a request are several records. "array" instead of "image" takes pixels: rows of 0 to 255, or of
+[red, green, blue]. With "params": {"probabilities": true} every class has its probability in the answer. An image that
+can't be used is answered 400 with a sentence. `serve` in params.yaml holds the limits; Ctrl-C ends it.
+
+It is what `mlflow models serve -m models:/NAME@champion --env-manager local` does, of files that were checked, with a
+limit on the size and the number of requests."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, and where."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--version", type=version_number, metavar="N", help="this version instead of the champion")
+    which.add_argument("--alias", metavar="NAME", help="the version with this alias (default: champion)")
+    parser.add_argument("--host", help="instead of serve.host")
+    parser.add_argument("--port", type=int, help="instead of serve.port")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until a signal comes. Raises RefusedError where the model is not as it was registered."""
+    params = _params(arguments)
+    with opened() as (tracking, name):
+        from podium.registry import server, versions
+
+        version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
+        with versions.checked(tracking, version) as folder:
+            print(f"{version} at http://{params.host}:{params.port}/invocations", flush=True)
+            if params.host not in ("127.0.0.1", "::1", "localhost"):
+                print(f"podium: everybody who reaches {params.host} may ask it", file=sys.stderr, flush=True)
+            server.serve(folder, params)
+
+
+def _params(arguments: argparse.Namespace) -> "ServeParams":
+    from pydantic import ValidationError
+
+    from podium import paths
+    from podium.config import problems
+    from podium.config.params import ServeParams, load
+
+    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
+    try:
+        return ServeParams.model_validate(load(paths.PARAMS).serve.model_dump() | given)
+    except ValidationError as error:
+        raise InputError("; ".join(f"--{line}" for line in problems.sentences(error, [*given], []))) from None

@@ -1,0 +1,98 @@
+"""The sections that change no result: `tracking` and `runtime`."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from podium.config.fields import Name, Text
+from podium.config.recipe import FROZEN
+from podium.passwords import holds_password
+
+
+def _without_password(uri: str) -> str:
+    if holds_password(uri):
+        raise ValueError(  # the value is not shown: it holds what must not be read by others
+            "must hold no password, for this file is committed: put it into the environment"
+            " (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for PostgreSQL PGPASSWORD or ~/.pgpass)"
+        )
+    return uri
+
+
+def _storage(url: str) -> str:
+    if url and not re.match(r"postgresql(\+psycopg)?://", url):
+        raise ValueError(f"must be empty or begin with postgresql://; got {url.partition('://')[0]!r}")
+    return _without_password(url)
+
+
+def _address(address: str) -> str:
+    if address not in ("", "auto") and not re.fullmatch(r"[^\s/@]+:\d{1,5}", address):
+        raise ValueError(
+            f"must be empty (a cluster of this machine alone), auto or host:port of the cluster's head; got {address!r}"
+            " (with ray://, Ray Client, the search would run far from its study: start it on a node of the cluster)"
+        )
+    return address
+
+
+class TrackingParams(BaseModel):
+    """Where runs are recorded; changes no result."""
+
+    model_config = FROZEN
+
+    uri: Annotated[Text, AfterValidator(_without_password)] = "sqlite:///mlruns/mlflow.db"
+    """An MLflow tracking URI; a relative SQLite path starts at the project's root. Never with a password: MLflow reads
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, from the environment."""
+    experiment: Name = "podium"
+    """MLflow experiment."""
+    flush_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """A running trial's finished epochs reach MLflow at least this often; one that has ended does so within this time,
+    and within five seconds, together with others."""
+
+
+class RuntimeParams(BaseModel):
+    """How the work is carried out; changes no result."""
+
+    model_config = FROZEN
+
+    engine: Literal["processes", "inline", "ray"] = "processes"
+    """processes: workers of their own; inline: everything in the stage's process (one worker); ray: tasks of a Ray
+    cluster, for which the extra `ray` has to be installed."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Trials at the same time (0: one a core; on Ray as many as fit on the nodes that are there)."""
+    storage: Annotated[str, AfterValidator(_storage)] = ""
+    """Where the studies are kept: empty for mlruns/optuna.journal, or the URL of a PostgreSQL database that other
+    machines can read too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Intra-op threads of a training on the CPU; more pay for large images on idle cores only."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one, else the CPU."""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """A running trial is checkpointed this often."""
+    max_restarts: Annotated[int, Field(ge=0)] = 2
+    """A trial whose worker died goes on from its checkpoint this often, then fails."""
+    address: Annotated[str, AfterValidator(_address)] = ""
+    """Ray: empty for a cluster of this machine alone, `auto`, or host:port of the head of a cluster."""
+    shared_folder: bool = False
+    """Ray: every node sees the project's folder under the same path, so that images and checkpoints are read and
+    written there; otherwise both go through Ray's object store."""
+    trial_cpus: Annotated[float, Field(gt=0)] = 1.0
+    """Ray: CPUs that a trial reserves; fractions share one."""
+    trial_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """Ray: GPUs that a trial reserves; a fraction below 1 shares one, above 1 it has to be whole."""
+    queued: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Ray: trials that wait in Ray's queue beyond those that fit, so that an autoscaler sees what is wanted."""
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Devices that the retraining is divided among, each with a share of every batch: 1 in the stage's own process,
+    more through Ray Train at `address`."""
+    min_devices: Annotated[int, Field(ge=0, le=1024)] = 0
+    """The retraining goes on with so few of them where nodes are lost (0: it waits for all)."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> "RuntimeParams":
+        if self.trial_gpus > 1 and self.trial_gpus != int(self.trial_gpus):
+            raise ValueError(f"trial_gpus must be a whole number where it is above 1; got {self.trial_gpus}")
+        if self.engine == "ray" and self.device == "cuda" and not self.trial_gpus:
+            raise ValueError("trial_gpus must be above 0 with engine: ray and device: cuda; got 0")
+        if self.min_devices > self.devices:
+            raise ValueError(f"min_devices must be at most devices; got {self.min_devices} and {self.devices}")
+        return self

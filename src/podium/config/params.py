@@ -1,0 +1,135 @@
+"""params.yaml as frozen, strict `Params`; the only file that reads YAML.
+
+Every problem is reported at once, each with its dotted path, the rule and what was got.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from podium.config import problems
+from podium.config.dimension import Dimension, fraction_problems, space_problems
+from podium.config.doctor import DoctorParams
+from podium.config.gate import GateParams
+from podium.config.neutral import RuntimeParams, TrackingParams
+from podium.config.outcome import EvaluateParams, RegisterParams, RetrainParams
+from podium.config.prepare import PrepareParams
+from podium.config.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.config.search import SearchParams, SelectParams
+from podium.config.serve import ServeParams
+from podium.errors import InputError
+
+__all__ = [
+    "DoctorParams",
+    "EvaluateParams",
+    "GateParams",
+    "Params",
+    "PrepareParams",
+    "RegisterParams",
+    "RetrainParams",
+    "RuntimeParams",
+    "SearchParams",
+    "SelectParams",
+    "ServeParams",
+    "TrackingParams",
+    "known_fields",
+    "load",
+    "parse",
+]
+
+
+class Params(BaseModel):
+    """params.yaml, whole."""
+
+    model_config = FROZEN
+
+    prepare: PrepareParams = PrepareParams()
+    doctor: DoctorParams = DoctorParams()
+    model: ModelParams = ModelParams()
+    train: TrainParams = TrainParams()
+    search: SearchParams = SearchParams()
+    select: SelectParams = SelectParams()
+    retrain: RetrainParams = RetrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_: RegisterParams = Field(default=RegisterParams(), alias="register")
+    gate: GateParams = GateParams()
+    serve: ServeParams = ServeParams()
+    tracking: TrackingParams = TrackingParams()
+    runtime: RuntimeParams = RuntimeParams()
+
+    def recipe(self) -> Recipe:
+        """The training run that `model` and `train` spell out."""
+        return Recipe(model=self.model, train=self.train)
+
+
+def load(path: Path) -> Params:
+    """Read `path`. Raises InputError naming every problem in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}. Run in the project's root.") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "params.yaml") -> Params:
+    """Read YAML text. Raises InputError naming every problem in it; `name` is what messages call the text."""
+    try:
+        raw = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InputError(f"{name} is not YAML: {problems.syntax(error)}") from None
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise InputError(f"{name} must hold sections such as `search:`; got {type(raw).__name__}")
+    found: list[str] = []
+    params = None
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        found += problems.sentences(error, known_fields(), list(Dimension.model_fields))
+    search = raw["search"] if isinstance(raw.get("search"), dict) else {}
+    space = search.get("space")
+    found += [f"search.space.{line}" for line in space_problems(space)]
+    found += [f"search.fraction.{line}" for line in fraction_problems(search.get("fraction"), space)]
+    if found or params is None:
+        count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
+        raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))
+    return params
+
+
+def known_fields() -> list[str]:
+    """Every section, and every parameter by its dotted name, `section.field`."""
+    sections = {field.alias or key: field.annotation for key, field in Params.model_fields.items()}
+    fields = [
+        f"{name}.{field}"
+        for name, section in sections.items()
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        for field in section.model_fields
+    ]
+    return [*sections, *fields]
+
+
+def flat(text: str) -> dict[str, object]:
+    """What YAML text sets, by dotted name, `section.field`; unchecked. Raises InputError where it is not YAML."""
+    return {f"{section}.{name}": value for section, fields in _raw(text).items() for name, value in fields.items()}
+
+
+def with_values(text: str, values: dict[str, object]) -> str:
+    """YAML text with the fields of the dotted names in `values` replaced; comments are lost. Raises as `flat`."""
+    raw = _raw(text)
+    for name, value in values.items():
+        section, field = name.split(".", 1)
+        raw[section] = {**raw.get(section, {}), field: value}
+    return json.dumps(raw, indent=2) + "\n"  # JSON is YAML
+
+
+def _raw(text: str) -> dict[str, dict[str, object]]:
+    try:
+        raw = YAML(typ="safe", pure=True).load(text) or {}
+    except YAMLError as error:
+        raise InputError(f"params.yaml is not YAML: {problems.syntax(error)}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"params.yaml must hold sections such as `search:`; got {type(raw).__name__}")
+    return {str(section): fields or {} for section, fields in raw.items()}

@@ -1,0 +1,123 @@
+"""What can be wrong with a set of images: a finding a kind, what it means, and the files that it is about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.config.params import DoctorParams
+
+EXAMPLES = 12
+"""Files or groups of each kind that a report shows; it counts all."""
+MEMBERS = 8
+"""Images of a group that a report shows."""
+
+KINDS = {
+    "unreadable": "files that can't be opened",
+    "empty": "empty files",
+    "not_image": "files that are no image",
+    "truncated": "image files that end too early",
+    "corrupt": "image files that can't be decoded",
+    "huge": "files or images above the limits of size",
+    "changed": "files that changed while they were read",
+    "outside": "links and paths that leave the folder",
+    "stray": "files beside the class folders",
+    "tiny": "images that are tiny",
+    "odd_size": "images of an odd size or shape",
+    "odd_mode": "images stored in an odd mode",
+    "duplicates": "images that occur more than once in a class",
+    "conflicts": "equal images with different labels",
+    "leaks": "equal images in several given splits",
+    "near_duplicates": "near-duplicates in a class",
+    "near_conflicts": "near-duplicates with different labels",
+    "near_leaks": "near-duplicates in several given splits",
+    "similar_classes": "class names that are hard to tell apart",
+    "imbalance": "classes out of balance",
+}
+"""Every kind, in the order of reports; each has its policy in params.yaml under `doctor`."""
+
+
+def policies(params: DoctorParams) -> dict[str, str]:
+    """What params.yaml says of each kind."""
+    return {
+        "unreadable": params.unreadable,
+        "empty": params.empty,
+        "not_image": params.not_image,
+        "truncated": params.truncated,
+        "corrupt": params.corrupt,
+        "huge": params.huge,
+        "changed": params.changed,
+        "outside": params.outside,
+        "stray": params.stray,
+        "tiny": params.tiny,
+        "odd_size": params.odd_size,
+        "odd_mode": params.odd_mode,
+        "duplicates": params.duplicates,
+        "conflicts": params.conflicts,
+        "leaks": params.leaks,
+        "near_duplicates": params.near_duplicates,
+        "near_conflicts": params.near_conflicts,
+        "near_leaks": params.near_leaks,
+        "similar_classes": params.similar_classes,
+        "imbalance": params.imbalance,
+    }
+
+
+@dataclass(frozen=True)
+class Example:
+    """One file, or one group of images that belong together."""
+
+    files: list[str]
+    """The first MEMBERS of them."""
+    classes: list[str]
+    why: str
+    """A sentence, where the kind does not say it all."""
+    rows: list[int] = field(default_factory=list)
+    """Where the pixels of `files` are in the store; empty: there are none."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Everything of one kind."""
+
+    kind: str
+    policy: str
+    """refuse, skip or keep."""
+    images: int
+    """Files or images concerned."""
+    groups: int
+    """Groups that they form; as many as images where each stands for itself."""
+    examples: list[Example]
+
+    def sentence(self) -> str:
+        """The finding in a line."""
+        groups = f"{self.groups:,} group{'s' if self.groups > 1 else ''}"
+        in_groups = f" in {groups}" if self.groups != self.images else ""
+        done = {"refuse": "refused", "skip": "left out where needed" if in_groups else "left out", "keep": "kept"}
+        return f"{KINDS[self.kind]}: {self.images:,}{in_groups}, {done[self.policy]}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The usable images of a source as arrays of one length N, for whatever looks at them."""
+
+    origins: Sequence[str]
+    labels: NDArray[np.int64]
+    classes: Sequence[str]
+    splits: NDArray[np.int8]
+    """Number in splitting.NAMES of the split that the source names; -1: none."""
+    rows: NDArray[np.int64]
+    """Where the pixels are in the store."""
+    sizes: NDArray[np.int32]
+    """(N, 2) width and height."""
+    modes: Sequence[str]
+    prints: NDArray[np.uint64]
+    """(N, 4) fingerprints of the prepared pixels."""
+
+    def example(self, numbers: NDArray[np.int64], why: str = "") -> Example:
+        """An example of these images."""
+        shown = sorted(numbers.tolist(), key=lambda number: (self.origins[number], number))[:MEMBERS]
+        labels = sorted(set(self.labels[numbers].tolist()))
+        files = [self.origins[number] for number in shown]
+        return Example(files, [self.classes[k] for k in labels], why, [int(self.rows[number]) for number in shown])

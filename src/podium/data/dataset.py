@@ -1,0 +1,230 @@
+"""A split on disk: memory-mapped uint8 images, labels, and a JSON that is written last.
+
+The JSON's presence means that the folder is complete. A sealed split opens only for evaluation and the promotion
+gate: everything else is refused, so that no choice can be made on the test set by mistake.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.data import accesses
+from podium.errors import InputError, RefusedError
+
+MARKER = "split.json"
+CHUNK_BYTES = 16 * 1024**2
+"""Images are written and digested so many bytes at a time."""
+
+
+class Rows(Protocol):
+    """Images that are read a slice at a time: an array (N, C, H, W) uint8, or what looks like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """Some of them."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the data set."""
+
+    name: str
+    """train, val or test."""
+    images: NDArray[np.uint8]
+    """(N, C, H, W), memory-mapped; pages are shared between processes until somebody writes."""
+    labels: NDArray[np.int64]
+    """(N,), index into `classes`."""
+    classes: tuple[str, ...]
+    """Names of the classes, in label order."""
+    digest: str
+    """SHA-256 of classes, shape, labels and pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def counts(self) -> dict[str, int]:
+        """Images of each class, in label order."""
+        return _counts(self.labels, self.classes)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A split that was just written; its images are on disk only."""
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    counts: dict[str, int]
+    """Images of each class, in label order."""
+    digest: str
+    """SHA-256 of classes, shape, labels and pixels."""
+
+
+def write_split(
+    folder: Path,
+    name: str,
+    images: Rows,
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    *,
+    sealed: bool = False,
+) -> Written:
+    """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = _write_images(folder / "images.npy", images, labels, classes)
+    np.save(folder / "labels.npy", labels, allow_pickle=False)
+    _, channels, height, width = images.shape
+    split = Written(name, classes, (channels, height, width), _counts(labels, classes), digest)
+    about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}
+    about |= {"count": len(labels), "shape": list(split.shape), "per_class": split.counts}
+    write_json(folder / MARKER, about)
+    return split
+
+
+def chunks(images: Rows) -> Iterator[NDArray[np.uint8]]:
+    """All of `images` in order, C-contiguous, about CHUNK_BYTES at a time."""
+    count, *shape = images.shape
+    step = max(1, CHUNK_BYTES // math.prod(shape))
+    for start in range(0, count, step):
+        yield np.ascontiguousarray(images[start : start + step])
+
+
+def open_split(folder: Path) -> Split:
+    """Open train or val. Raises RefusedError for a sealed split, InputError where it is missing or incomplete."""
+    about = _about(folder)
+    if about["sealed"]:
+        raise RefusedError(
+            f"{folder} is sealed: only `evaluate` and the promotion gate open it, so that nothing is chosen on it"
+        )
+    return _open(folder, about)
+
+
+def open_sealed(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:
+    """Open the sealed test split as `reader`; the opening is counted. Raises RefusedError for another reader.
+
+    Every pixel and label is read once: what is judged on are the images of the digest. Raises InputError where they
+    are not.
+    """
+    if reader not in ("evaluate", "gate"):
+        raise RefusedError(f"{folder} opens for evaluate and gate only; got {reader!r}")
+    about = _about(folder)
+    split = _open(folder, about)
+    if _digest(split.images, split.labels, split.classes) != split.digest:
+        raise _damaged(folder, f"images or labels are not those that {MARKER} has the digest of")
+    accesses.record(split.digest, reader, purpose)
+    return split
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """data/prepared/dataset.json: the whole data set in a page."""
+
+    source: str
+    classes: list[str]
+    shape: list[int]
+    """Channels, height, width."""
+    counts: dict[str, dict[str, int]]
+    """Images by split and class."""
+    mean: list[float]
+    """Mean of each channel of the training images, on a scale of 0 to 1."""
+    std: list[float]
+    """Standard deviation of each channel of the training images, on the same scale."""
+    digest: str
+    """SHA-256 over the digests of the three splits."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    """How the images were decoded, the arguments of podium.data.decode.Preprocess: serving must do the same."""
+    sealed: str = ""
+    """Digest of the sealed test split that was made with the others."""
+
+    def write(self, folder: Path) -> None:
+        """Write dataset.json to `folder`."""
+        write_json(folder / "dataset.json", asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> "DatasetInfo":
+        """Read dataset.json of `folder`. Raises InputError where it is missing."""
+        path = folder / "dataset.json"
+        if not path.is_file():
+            raise InputError(f"{path} is missing: run `dvc repro prepare`")
+        return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise InputError(f"{folder} holds no complete split ({MARKER} is missing): run `dvc repro prepare`")
+    try:
+        about: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, str(error)) from None
+    return about
+
+
+def _open(folder: Path, about: dict[str, Any]) -> Split:
+    # Mode "c" keeps the file read-only and the pages shared, while torch may wrap the array without a warning.
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder, str(error)) from None
+    if list(images.shape) != [about["count"], *about["shape"]] or len(labels) != about["count"]:
+        raise _damaged(
+            folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}"
+        )
+    return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"])
+
+
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(f"{folder} is damaged: {what}; run `dvc repro prepare`")
+
+
+def _write_images(path: Path, images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+    """The images as an .npy file, as np.save writes it; returns the split's digest."""
+    shape = tuple(map(int, images.shape))
+    sha = _begun(shape, labels, classes)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in chunks(images):
+            sha.update(chunk.data)
+            file.write(chunk.data)
+    return sha.hexdigest()
+
+
+def _digest(images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+    """SHA-256 of classes, shape, labels and pixels."""
+    sha = _begun(tuple(map(int, images.shape)), labels, classes)
+    for chunk in chunks(images):
+        sha.update(chunk.data)
+    return sha.hexdigest()
+
+
+def _begun(shape: tuple[int, ...], labels: NDArray[np.int64], classes: tuple[str, ...]) -> "hashlib._Hash":
+    sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
+    sha.update(np.ascontiguousarray(labels).tobytes())
+    return sha
+
+
+def _counts(labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, int]:
+    per_label = np.bincount(labels, minlength=len(classes))
+    return {name: int(n) for name, n in zip(classes, per_label, strict=True)}

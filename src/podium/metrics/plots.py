@@ -1,0 +1,108 @@
+"""Pictures of an evaluation, as small PNG files that are the same for the same numbers."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from podium.metrics.metrics import CalibrationBin, Metrics
+
+COUNTED = 25
+"""Up to so many classes a cell has room for its count."""
+NAMED = 40
+"""Up to so many classes each has room for its name; above, every second, third, ... is named."""
+LONGEST = 16
+"""Characters of a class name that are shown."""
+BLUE, RED, GREY = "#90bde4", "#c53030", "#a0aec0"
+
+
+def draw_confusion(path: Path, metrics: Metrics) -> None:
+    """Write the confusion matrix to `path`: colour is the share of the actual class, a number is a count of images."""
+    classes = [c.name for c in metrics.per_class]
+    side = float(np.clip(1.4 + 0.42 * len(classes), 2.6, 7.6))
+    names = 0.3 + 0.075 * min(LONGEST, max(len(name) for name in classes))
+    figure = Figure(figsize=(side + names + 1.4, side + names + 0.8), layout="compressed")
+    axes = figure.add_subplot()
+    shares = metrics.confusion / np.maximum(metrics.confusion.sum(1, keepdims=True), 1)
+    # The square root shows one error in a hundred, which a linear scale leaves white.
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    bar = figure.colorbar(picture, ax=axes, format=PercentFormatter(1), ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
+    bar.set_label("share of the actual class")
+    axes.set_title(f"Accuracy {metrics.accuracy:.2%} of {metrics.count:,} images", fontsize=11)
+    axes.set(xlabel="predicted", ylabel="actual")
+    _name_classes(axes, classes)
+    if len(classes) <= COUNTED:
+        _write_counts(axes, metrics.confusion, shares)
+    save_figure(figure, path)
+
+
+def draw_calibration(path: Path, metrics: Metrics) -> None:
+    """Write the reliability diagram to `path`: accuracy over confidence, and below it how many answers there are."""
+    filled = [b for b in metrics.calibration if b.count]
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    _draw_reliability(above, filled)
+    above.set_title(f"Expected calibration error {metrics.ece:.4f}", fontsize=11)
+    below.bar(_middles(filled), [b.count for b in filled], _widths(filled), color=GREY, edgecolor="white")
+    below.set(xlabel="confidence", ylabel="images", yscale="log", xlim=(0, 1), ylim=(0.5, None))
+    below.yaxis.set_major_formatter("{x:,.0f}")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)  # inside it would hide a bin
+    save_figure(figure, path)
+
+
+def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
+    middles, widths = _middles(bins), _widths(bins)
+    accuracy, gaps = [b.accuracy for b in bins], [b.confidence - b.accuracy for b in bins]
+    axes.bar(middles, accuracy, widths, color=BLUE, edgecolor="white", label="accuracy")
+    gap = axes.bar(middles, gaps, widths, bottom=accuracy, color="none", hatch="///", label="gap to confidence")
+    for bar in gap:
+        bar.set(edgecolor=RED, linewidth=0.6)
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="perfect")
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+
+
+def _middles(bins: Sequence[CalibrationBin]) -> list[float]:
+    return [(b.lower + b.upper) / 2 for b in bins]
+
+
+def _widths(bins: Sequence[CalibrationBin]) -> list[float]:
+    return [b.upper - b.lower for b in bins]
+
+
+def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
+    step = -(-len(classes) // NAMED)
+    ticks = range(0, len(classes), step)
+    names = [short(classes[t]) for t in ticks]
+    size = 9 if len(ticks) <= 20 else 7
+    upright = max(len(name) for name in names) <= 3 and len(ticks) <= 20
+    axes.set_xticks(ticks, names, rotation=0 if upright else 90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+
+
+def short(name: str) -> str:
+    """A class name as pictures have room for it."""
+    name = " ".join(name.split())
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _write_counts(axes: Axes, confusion: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    size = 9 if len(confusion) <= 12 else 6
+    for row, column in np.argwhere(confusion):
+        color = "white" if shares[row, column] > 0.4 else "black"
+        text = f"{confusion[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as a PNG file that is the same for the same picture."""
+    with warnings.catch_warnings():
+        # A class name in a script that matplotlib's font lacks is drawn as boxes; the CSV files have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        # Without the version of matplotlib in it the file is the same for the same picture.
+        figure.savefig(path, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})

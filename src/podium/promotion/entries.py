@@ -1,0 +1,127 @@
+"""What the ledger of champions holds: its entries, whether their chain is whole, and what follows from them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Action = Literal["promote", "rollback", "by hand"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One move of the alias."""
+
+    action: Action
+    """`by hand`: found, not made by us."""
+    source: int | None
+    """The version that was champion; None: none was."""
+    target: int | None
+    """The version that is champion from now on; None: none is (by hand only)."""
+    why: str
+    verdict: dict[str, Any] | None = None
+    """The gate's figures in short, and the digest of the whole verdict."""
+    forced: bool = False
+    broken: str = ""
+    """What was wrong with the ledger when this was written: the next entry would hide a cut or edited end."""
+    number: int = 0
+    """1 for the first."""
+    at: str = ""
+    """UTC, ISO 8601."""
+    who: str = ""
+    """user@host."""
+    previous: str = ""
+    """SHA-256 of the entry before it, empty for the first."""
+    model: str = ""
+    """Digest of the files of the version that became champion."""
+
+    def text(self) -> str:
+        """The entry as it is stored: JSON with `from` and `to`."""
+        fields = asdict(self)
+        fields = {"from": fields.pop("source"), "to": fields.pop("target"), **fields}
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False)
+
+    @staticmethod
+    def parse(text: str) -> "Entry":
+        """The opposite of `text`."""
+        fields = json.loads(text)
+        return Entry(source=fields.pop("from"), target=fields.pop("to"), **fields)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the registry holds of `name` at one moment."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    texts: tuple[str, ...]
+    """The same as they are stored."""
+    head: int
+    """Number of the last entry whose move is done."""
+    head_digest: str
+    champion: int | None
+    """The version that has the alias now, whatever the entries say."""
+
+    @property
+    def recorded(self) -> int | None:
+        """The champion by the entries."""
+        return self.entries[-1].target if self.entries else None
+
+    def approved(self) -> int | None:
+        """The last champion that was not made by hand."""
+        return next((entry.target for entry in reversed(self.entries) if entry.action != "by hand"), None)
+
+    def problems(self) -> list[str]:
+        """Where the chain is broken or once was, each as a sentence; empty: it is whole."""
+        once = [entry for entry in self.entries if entry.broken]
+        return self.breaks() + [f"found when entry {entry.number} was written: {entry.broken}" for entry in once]
+
+    def breaks(self) -> list[str]:
+        """Where the chain is broken now, each as a sentence."""
+        found = []
+        for place, (entry, before) in enumerate(zip(self.entries, ("", *self.texts), strict=False), start=1):
+            if entry.number != place:
+                found.append(f"entry {place} of {self.name}'s ledger is missing or renumbered")
+                break
+            if entry.previous != (digest(before) if before else ""):
+                found.append(f"entry {place} of {self.name}'s ledger does not follow from the one before it: edited")
+        if self.head > len(self.entries):
+            found.append(f"{self.name}'s ledger ends at entry {len(self.entries)}; entry {self.head} was written")
+        elif self.head and digest(self.texts[self.head - 1]) != self.head_digest:
+            found.append(f"entry {self.head} of {self.name}'s ledger is not what was written: edited")
+        return found
+
+    def state(self) -> Literal["whole", "before alias", "before head", "by hand"]:
+        """The row of the table in podium.promotion.ledger."""
+        if len(self.entries) <= self.head:
+            return "whole" if self.champion == self.recorded else "by hand"
+        if self.champion == self.recorded:
+            return "before head"
+        return "before alias" if self.champion == self.entries[-1].source else "by hand"
+
+    def previous_champions(self) -> list[int]:
+        """Versions that a rollback may return to, the nearest first: those before the present one.
+
+        A rollback takes back what it leaves, so two in a row go two champions back.
+        """
+        stack: list[int | None] = []
+        for entry in self.entries:
+            if entry.action == "by hand":
+                continue
+            if entry.action == "rollback" and entry.target in stack:
+                while stack[-1] != entry.target:
+                    stack.pop()
+            else:
+                stack.append(entry.target)
+        earlier = stack[:-1] if self.champion == self.approved() else stack
+        return [number for number in reversed(earlier) if number is not None and number != self.champion]
+
+
+def digest(text: str) -> str:
+    """SHA-256 of an entry as it is stored."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def word(number: int | None) -> str:
+    """A champion as sentences call it."""
+    return "none" if number is None else f"version {number}"

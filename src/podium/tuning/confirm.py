@@ -1,0 +1,197 @@
+"""The confirmation: the best configurations again on fresh seeds, chosen by mean.
+
+The best of a hundred single runs is the best partly by luck; how much of its lead was luck is measured here. It is a
+study like the search's, of given trials, so that it survives the same kills and is mirrored in the same way.
+"""
+
+import json
+from pathlib import Path
+from statistics import fmean, geometric_mean, stdev
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.closure import code_digest
+from podium.config.params import Params, SearchParams, SelectParams
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo, write_json
+from podium.errors import InputError, PodiumError
+from podium.models.weights import digests
+from podium.tracking.parent import Parent
+from podium.training.seeds import derive
+from podium.tuning import session
+from podium.tuning.study import name_of
+
+UNCALIBRATED = (
+    "select.calibrate: the probabilities stay as they are, since the confirmation trained at search.fraction and the"
+    " retraining will not; `whole: true` calibrates them"
+)
+
+
+def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
+    """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
+    best = _read(searched / "best.json")
+    ranking = distinct(_read(searched / "ranking.json"), params.select.top_k)
+    whole = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in ranking]
+    candidates = whole if params.select.whole else ranking
+    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
+    study, _ = session.run(plan, prepared, params.runtime, params.tracking)
+    chosen = choose(study, candidates, best)
+    alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
+    if not params.select.calibrate or not alike:
+        chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would say nothing
+    out.mkdir(parents=True, exist_ok=True)
+    _log(params, best["study"], chosen)
+    write_json(out / "metrics.json", _figures(chosen, best))
+    write_json(out / "config.json", chosen)
+    print(_sentence(chosen))
+    if params.select.calibrate and not alike:
+        print(UNCALIBRATED)
+    return chosen
+
+
+def distinct(ranking: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` entries of `ranking` whose recipes differ."""
+    found: list[dict[str, Any]] = []
+    for entry in ranking:
+        if all(entry["recipe"] != other["recipe"] for other in found):
+            found.append(entry)
+    return found[:count]
+
+
+def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
+    """The candidate with the best mean over the fresh seeds; equal means go to the better rank.
+
+    `inflation` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
+    loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
+    `temperature` is the geometric mean of what its fresh runs found on the validation images, which the retrained
+    network, having learnt them, can't be asked.
+    """
+    sign = -1 if best["metric"] == "loss" else 1
+    tried = [entry | {"rank": rank} | _fresh(study, rank) for rank, entry in enumerate(candidates)]
+    confirmed = [entry for entry in tried if entry["values"]]
+    if not confirmed:
+        raise PodiumError(_why_none(study))
+    first = tried[0]
+    alike = first["recipe"] == best["recipe"]
+    chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
+    return {
+        "study": best["study"],
+        "metric": best["metric"],
+        **{key: chosen[key] for key in ("trial", "rank", "value", "mean", "std", "values", "seeds", "temperature")},
+        "recipe": chosen["recipe"] | best["whole"],
+        "inflation": sign * (first["value"] - first["mean"]) if first["values"] and alike else None,
+        "candidates": [{k: v for k, v in entry.items() if k != "recipe"} for entry in tried],
+    }
+
+
+def _newest(study: optuna.Study) -> list[FrozenTrial]:
+    """One run of each candidate and seed, in the order of the plan: the last, where one was tried again."""
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda t: t.number)
+    return list({(t.user_attrs["rank"], t.user_attrs["seed"]): t for t in trials}.values())
+
+
+def _why_none(study: optuna.Study) -> str:
+    """What is said where no run completed."""
+    runs = _newest(study)
+    reasons = "; ".join(sorted({t.user_attrs.get("reason", "no reason was recorded") for t in runs}))
+    remedy = "Mend that and run `dvc repro`: what failed is then tried again"
+    if all(t.user_attrs.get("diverged") for t in runs):
+        remedy = "Every try ends so: raise select.top_k for other candidates, or narrow search.space"
+    return f"no candidate could be run again on a fresh seed: {reasons}. {remedy}"
+
+
+def _fresh(study: optuna.Study, rank: int) -> dict[str, Any]:
+    """The fresh runs of the candidate of `rank`, as far as they completed."""
+    runs = [t for t in _newest(study) if t.user_attrs["rank"] == rank]
+    done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
+    values = [float(t.value) for t in done if t.value is not None]
+    temperatures = [t.user_attrs["temperature"] for t in done if "temperature" in t.user_attrs]
+    return {
+        "values": values,
+        "temperature": geometric_mean(temperatures) if temperatures else 1.0,
+        "seeds": [int(t.user_attrs["seed"]) for t in done],
+        "mean": fmean(values) if values else None,
+        "std": stdev(values) if len(values) > 1 else None,
+        "failed": len(runs) - len(done),
+    }
+
+
+def _plan(
+    select: SelectParams,
+    search: SearchParams,
+    best: dict[str, Any],
+    candidates: list[dict[str, Any]],
+    info: DatasetInfo,
+) -> session.Plan:
+    facts = {
+        "search": best["study"],
+        "candidates": [entry["recipe"] for entry in candidates],
+        "seeds": select.seeds,
+        "data": info.digest,
+        "code": code_digest("podium.training.fit"),
+        "temperature": code_digest("podium.training.temperature"),
+        "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
+    }
+    trials: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for rank, entry in enumerate(candidates):
+        for index in range(select.seeds):
+            trials.append(({}, _attributes(rank, index, entry, best["seed"])))
+    params = search.model_copy(
+        update={
+            "n_trials": len(trials),
+            "metric": best["metric"],
+            "space": {},
+            "pruner": "none",
+            "deterministic": False,  # nothing is proposed or pruned: it is the same with any number of workers
+            "sampler": "random",
+            "timeout": None,
+            "plateau": None,
+            "trial_timeout": None,  # it is a trial's, at search.fraction; and the clock is not to decide what is chosen
+            "max_failures": len(trials) + 1,  # never: the runs are few, and `choose` says why none completed
+        }
+    )
+    parent = Parent(best["study"], {}, owned=False)
+    return session.Plan(name_of("confirm", facts), facts, params, Recipe(), parent, "select", trials, tries_again=True)
+
+
+def _recipe(entry: dict[str, Any]) -> Recipe:
+    return Recipe().replace(entry["recipe"])
+
+
+def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) -> dict[str, Any]:
+    seed = derive(search_seed, "confirm", entry["trial"], index)
+    name = f"confirm-{entry['trial']:03d}-seed-{index + 1}"
+    about = {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
+    return about | {"calibrate": True}
+
+
+def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
+    """What the confirmation found, on the search's parent run."""
+    from podium.tracking.mirroring import tell_parent  # here: the driver does without MLflow until it has run
+
+    values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    known = {key: value for key, value in values.items() if value is not None}
+    tell_parent(params.tracking, search_study, known, {"podium.selected_trial": str(chosen["trial"])})
+
+
+def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
+    """What `dvc metrics` compares of the search and the confirmation."""
+    values = {"search_best": best["value"], "confirmed_mean": chosen["mean"]}
+    values |= {"confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _sentence(chosen: dict[str, Any]) -> str:
+    spread = f" ± {chosen['std']:.4f}" if chosen["std"] is not None else ""
+    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} on fresh seeds"
+    if chosen["inflation"] is not None:
+        text += f"; the search's best was {chosen['inflation']:+.4f} above what its configuration gives again"
+    return text
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro search`")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,104 @@
+"""What a new study takes over from earlier ones: every trial that means the same in it.
+
+A trial is the result of its recipe, its seed, the images and the training code. So where images, code and metric are
+the same, a trial of any earlier study is a trial of this one as soon as this one's space contains its recipe. A
+choice that is added, a range that is moved, a field that becomes or ceases to be a dimension: what is still valid is
+not trained again, and the sampler learns from it.
+"""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.config.dimension import Dimension
+from podium.config.recipe import Recipe
+from podium.tuning.space import distribution, point
+
+SOURCE = "inherited_from"
+"""Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""
+SAME = ("data", "code", "weights")
+"""Parts of a study's identity that must be equal; and the metric."""
+
+
+@dataclass
+class Inheritance:
+    """What was taken over and what was not."""
+
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """How many trials were left out, by reason."""
+
+    def sentence(self) -> str:
+        """The outcome for a person; empty where there was nothing to take over."""
+        if not self.kept and not self.dropped:
+            return ""
+        reasons = "; ".join(f"{count} because {why}" for why, count in self.dropped.most_common())
+        lost = f"; left out: {reasons}" if reasons else ""
+        return f"the study begins with {self.kept} trials of earlier ones that are still valid{lost}"
+
+
+def is_own(trial: FrozenTrial) -> bool:
+    """Whether `trial` was run by this study: only those count against its budget."""
+    return SOURCE not in trial.user_attrs
+
+
+def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimension], base: Recipe) -> Inheritance:
+    """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof."""
+    done = Inheritance()
+    if "inherited" in study.user_attrs:
+        return done
+    present = {t.user_attrs.get(SOURCE) for t in study.get_trials(deepcopy=False)}
+    facts = study.user_attrs["identity"]
+    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
+        other = summary.user_attrs.get("identity", {})
+        if summary.study_name == study.study_name or not _comparable(facts, other):
+            continue
+        source = optuna.load_study(study_name=summary.study_name, storage=storage)
+        for trial in source.get_trials(deepcopy=False):
+            _take(study, source.study_name, trial, space, base, present, done)
+    study.set_user_attr("inherited", {"kept": done.kept, "dropped": dict(done.dropped)})
+    return done
+
+
+def _comparable(facts: dict[str, Any], other: dict[str, Any]) -> bool:
+    if "search" not in other or not isinstance(other["search"], dict):
+        return False  # a confirmation
+    same_metric = facts["search"]["metric"] == other["search"]["metric"]
+    return same_metric and all(facts.get(key) == other.get(key) for key in SAME)
+
+
+def _take(
+    study: optuna.Study,
+    source: str,
+    trial: FrozenTrial,
+    space: dict[str, Dimension],
+    base: Recipe,
+    present: set[str | None],
+    done: Inheritance,
+) -> None:
+    """Add `trial` of the study `source`, or count why not."""
+    if not is_own(trial) or trial.state == TrialState.WAITING:
+        return  # the study that ran it is looked at too; one that waits is no trial yet
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        done.dropped[f"it is {trial.state.name}"] += 1
+        return
+    recipe = base.replace(trial.user_attrs["recipe"])
+    values = point(space, recipe, base)
+    if isinstance(values, str):
+        done.dropped[values] += 1
+        return
+    origin = f"{source}/{trial.number}"
+    if origin not in present:
+        copied = copy.copy(trial)
+        copied.params = values
+        copied.distributions = {name: distribution(name, space[name]) for name in values}
+        # What was unread may be read by a confirmation that trains otherwise (search.fraction): as it is now.
+        copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
+        copied.system_attrs = {}
+        study.add_trial(copied)
+    done.kept += 1

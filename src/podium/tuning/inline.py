@@ -1,0 +1,78 @@
+"""The pool that trains in the driver's own process; importing it imports torch, which the driver else does without."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from podium.config.params import RuntimeParams
+from podium.training import device
+from podium.tuning.messages import Ended, Event, Report, Task
+from podium.tuning.work import Material, run_trial
+
+
+class InlinePool:
+    """One trial at a time, in a thread beside the driver: for debugging, and where processes can't be started."""
+
+    capacity = 1
+
+    def __init__(self, load: Callable[[], Material]) -> None:
+        self._load = load
+        self._material: Material | None = None
+        self._tasks: queue.Queue[Task | None] = queue.Queue()
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._answers: queue.Queue[bool] = queue.Queue()
+        self._pausing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="podium-trial", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Task) -> None:
+        """Start `task`."""
+        self._tasks.put(task)
+
+    def events(self, timeout: float) -> list[Event]:
+        """What has happened since the last call."""
+        try:
+            return [self._events.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+
+    def answer(self, report: Report, go_on: bool) -> None:
+        """Let the waiting trial go on, or end it."""
+        self._answers.put(go_on)
+
+    def pause(self) -> None:
+        """Have the running trial saved at its next step."""
+        self._pausing.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pausing.set()
+        self._answers.put(False)
+        self._tasks.put(None)
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._material = self._material or self._load()
+                ended = run_trial(task, self._material, self._report, self._pausing.is_set, resumed=self._events.put)
+            except Exception as error:  # the images can't be loaded
+                ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
+            self._events.put(ended)
+
+    def _report(self, report: Report) -> bool:
+        self._events.put(report)
+        return self._answers.get()
+
+
+def open_inline(prepared: Path, runtime: RuntimeParams) -> InlinePool:
+    """One trial at a time, beside the driver."""
+
+    def load() -> Material:
+        torch.set_num_threads(runtime.threads)
+        return Material.load(prepared, device.pick(runtime.device))
+
+    return InlinePool(load)

@@ -1,0 +1,177 @@
+"""The search as a stage sees it: a plan from params.yaml, a session, and its outcome as files."""
+
+import csv
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.closure import code_digest
+from podium.config.params import Params
+from podium.data.dataset import DatasetInfo, write_json
+from podium.errors import PodiumError
+from podium.models.weights import digests
+from podium.tracking.parent import Parent
+from podium.training.history import COLUMNS
+from podium.tuning import session
+from podium.tuning.inherit import SOURCE
+from podium.tuning.space import point
+from podium.tuning.study import identity, name_of
+
+KEPT_IN_RANKING = 100
+"""Completed trials in ranking.json: as many as `select.top_k` may ask for."""
+ENOUGH_FOR_IMPORTANCES = 8
+"""Completed trials below which an importance is noise."""
+
+
+def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
+    """Search over `prepared` (train and val only) and write the trials, their curves, the ranking and more to `out`."""
+    plan = plan_of(params, DatasetInfo.read(prepared))
+    study, parent = session.run(plan, prepared, params.runtime, params.tracking)
+    best = write(out, study, params, parent)
+    states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
+    counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    print(f"{study.study_name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
+    return study
+
+
+def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) -> FrozenTrial:
+    """Write everything of `study` that later stages read to `out`, and return its best trial."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_trials(out / "trials.csv", study)
+    write_curves(out / "curves.csv", study)
+    write_json(out / "space.json", _space(params))
+    best = _best(study)
+    write_json(out / "importances.json", importances(study))
+    write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
+    fields = params.recipe().flat()
+    whole = {name: fields[name] for name in params.search.fraction}  # what the retraining has again
+    # Written last: where it is, the rest is whole.
+    facts: dict[str, Any] = {"study": study.study_name, "parent_run_id": parent_run_id}
+    facts |= {"metric": params.search.metric, "seed": params.search.seed}
+    write_json(out / "best.json", about(best) | facts | {"whole": whole})
+    return best
+
+
+def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
+    """The search that `params` and the prepared images describe."""
+    base = params.recipe().replace(params.search.fraction)
+    facts = identity(params.search, base, info.digest, code_digest("podium.training.fit"))
+    facts["weights"] = digests(base, params.search.space)
+    name = name_of("search", facts)
+    enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    if params.search.defaults_first:
+        values = point(params.search.space, base, base)
+        if isinstance(values, str):
+            print(f"search.defaults_first: `model` and `train` are no point of the space ({values}); left out")
+        else:
+            enqueued.append((dict(values), {}))
+    tags = {"podium.data_digest": info.digest, "podium.source": info.source}
+    if os.environ.get("DVC_EXP_NAME"):
+        tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
+    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued, inherits=True)
+
+
+def write_trials(path: Path, study: optuna.Study) -> None:
+    """Every trial by number: number, state, value, last reported value, epochs, seed, and the searched fields.
+
+    The file has nothing that differs between two equal searches, such as times.
+    """
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    fields = sorted({name for t in trials for name in t.params})
+    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, SOURCE]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for trial in sorted(trials, key=lambda t: t.number):
+            writer.writerow(_row(trial))
+
+
+def write_curves(path: Path, study: optuna.Study) -> None:
+    """Every epoch of every trial; like trials.csv it has nothing in which two equal searches differ."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = ["trial", "state", *COLUMNS]
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for trial in sorted(trials, key=lambda t: t.number):
+            about = {"trial": trial.number, "state": trial.state.name}
+            writer.writerows(
+                about | epoch | {"epoch": int(epoch["epoch"])} for epoch in trial.user_attrs.get("history", [])
+            )
+
+
+def _space(params: Params) -> dict[str, Any]:
+    """What was searched, and what every field is that was not."""
+    space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
+    return {"space": space, "fixed": params.recipe().replace(params.search.fraction).flat()}
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    history = trial.user_attrs.get("history", [])
+    last = trial.last_step
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "value": trial.value if trial.state == TrialState.COMPLETE else "",
+        "last_value": "" if last is None else trial.intermediate_values[last],
+        "epochs": len(history),
+        "seed": trial.user_attrs.get("seed", ""),
+        **trial.params,
+        SOURCE: trial.user_attrs.get(SOURCE, ""),
+    }
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """The completed trials, best first; equal values by validation loss, then by number."""
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+
+    def order(trial: FrozenTrial) -> tuple[float, float, int]:
+        value = trial.value if trial.value is not None else float("inf")
+        return sign * value, trial.user_attrs["history"][-1]["val_loss"], trial.number
+
+    return sorted(complete, key=order)
+
+
+def _best(study: optuna.Study) -> FrozenTrial:
+    complete = ranked(study)
+    if not complete:
+        failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
+        reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
+        raise PodiumError(
+            f"no trial of {study.study_name} was completed ({reason}); raise search.n_trials or widen search.space"
+        )
+    return complete[0]
+
+
+def about(trial: FrozenTrial) -> dict[str, Any]:
+    """A completed trial as the ranking has it."""
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "val_loss": trial.user_attrs["history"][-1]["val_loss"],
+        "trial_seed": trial.user_attrs["seed"],
+        "recipe": trial.user_attrs["recipe"],
+    }
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much of the objective's variance each dimension decides (PED-ANOVA: Watanabe et al. 2023).
+
+    Empty where too few trials completed, or all with one value.
+    """
+    values = [t.value for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    if len(values) < ENOUGH_FOR_IMPORTANCES or len(set(values)) < 2:
+        return {}
+    # Here: it imports scikit-learn's forests, 1 s that the first trial would have to wait for.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some regimes for parameter")  # a field of few trials: its share is small too
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {name: round(float(value), 6) for name, value in found.items()}

@@ -1,0 +1,140 @@
+"""What a person sees of a search: three lines that move on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections import Counter, deque
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from podium.training.history import Epoch
+from podium.tuning.inherit import is_own
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+DRAW_EVERY = 0.2
+"""Seconds between pictures on a terminal: what is heard of workers in between costs next to nothing."""
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""tqdm's own picture but for its time left, which takes every trial to be as long as the last ones."""
+RECENT = 30
+"""Trials whose durations foretell the next ones': pruning makes later ones shorter."""
+
+
+class Progress:
+    """A watcher that shows counts by state, the best trial, what each worker does, and the time left."""
+
+    def __init__(self, study: optuna.Study, n_trials: int, title: str) -> None:
+        self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        self._states: Counter[TrialState] = Counter()
+        self._best: FrozenTrial | None = None
+        self._running: dict[int, tuple[int, int]] = {}
+        self._at_once = 1
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._live = sys.stderr.isatty()
+        self._total = n_trials
+        self._drawn, self._said = 0.0, time.monotonic()
+        self._title = title
+        for trial in study.get_trials(deepcopy=False):
+            self._count(trial)
+        hidden: dict[str, Any] = {"disable": not self._live, "dynamic_ncols": True}
+        self._bar = tqdm(total=n_trials, initial=self._done, desc=title, bar_format=BAR, **hidden)
+        self._below = [tqdm(bar_format="{desc}", position=k, leave=False, **hidden) for k in (1, 2)]
+        self._draw()
+
+    def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """An epoch has ended."""
+        planned = trial.user_attrs.get("recipe", {}).get("train.epochs", 0)
+        self._running[trial.number] = (len(history), planned)
+        self._at_once = max(self._at_once, len(self._running))
+        if self._live and time.monotonic() - self._drawn >= DRAW_EVERY:
+            self._draw()
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """Count a trial."""
+        self._count(trial)
+        self._running.pop(trial.number, None)
+        if trial.duration is not None:
+            self._recent.append(trial.duration.total_seconds())
+        self._bar.update()
+        if self._live:
+            self._draw()
+            return
+        now = time.monotonic()
+        if now - self._said >= LINE_EVERY or self._done == self._total:
+            self._said = now
+            parts = [f"{self._done}/{self._total}  {self._counts()}", self._best_one(), self._workers(), self._left()]
+            print(f"{self._title}: {'; '.join(part for part in parts if part)}", flush=True)
+
+    def note(self, line: str) -> None:
+        """Say a line without breaking the picture."""
+        if self._live:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        for line in reversed(self._below):
+            line.close()
+        self._bar.close()
+
+    def _draw(self) -> None:
+        if not self._live:
+            return
+        self._drawn = time.monotonic()
+        self._bar.set_postfix_str("; ".join(part for part in (self._counts(), self._left()) if part))
+        for line, text in zip(self._below, (self._best_one(with_settings=True), self._workers()), strict=True):
+            line.set_description_str(text)
+
+    @property
+    def _done(self) -> int:
+        return sum(self._states.values())
+
+    def _count(self, trial: FrozenTrial) -> None:
+        if not trial.state.is_finished() or not is_own(trial):
+            return
+        self._states[trial.state] += 1
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            best = self._best
+            if best is None or best.value is None or self._sign * trial.value > self._sign * best.value:
+                self._best = trial
+
+    def _counts(self) -> str:
+        states = self._states
+        text = f"{states[TrialState.COMPLETE]} complete, {states[TrialState.PRUNED]} pruned"
+        return text + (f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else "")
+
+    def _best_one(self, *, with_settings: bool = False) -> str:
+        if self._best is None:
+            return ""
+        text = f"best {self._best.value:.4f} (trial {self._best.number})"
+        if not with_settings:
+            return text
+        return text + ": " + ", ".join(_said(name, value) for name, value in sorted(self._best.params.items()))
+
+    def _workers(self) -> str:
+        """Which trial is in which epoch, on each worker."""
+        parts = [f"{number} ({epoch}/{planned})" for number, (epoch, planned) in sorted(self._running.items())]
+        return f"training {', '.join(parts)}" if parts else ""
+
+    def _left(self) -> str:
+        """From the last trials' own durations and how many are trained at once; nothing before one has ended."""
+        if not self._recent:
+            return ""
+        under_way = sum(epoch / planned for epoch, planned in self._running.values() if planned)
+        seconds = fmean(self._recent) * max(self._total - self._done - under_way, 0.0) / self._at_once
+        return f"about {_duration(seconds)} left" if seconds >= 1 else ""
+
+
+def _said(name: str, value: Any) -> str:
+    return f"{name.split('.', 1)[1]} {f'{value:.3g}' if isinstance(value, float) else value}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,246 @@
+"""Workers as tasks of a Ray cluster: one task is one attempt at a trial, and Ray decides where it runs.
+
+Ray repeats nothing by itself. A task that is lost with its worker or its node comes back to the driver, which hands the
+trial out again under the next attempt's number: what an older attempt still sends is void, and its reports are
+answered with an end.
+"""
+
+import queue
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from podium import cluster
+from podium.config.params import RuntimeParams
+from podium.data.shared import is_shared, share
+from podium.training import checkpoint
+from podium.tuning.mailbox import CONCURRENT, Began, Mailbox, Message, Saved, Setup
+from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
+from podium.tuning.processes import cores
+
+LOOK_EVERY = 1.0
+"""Seconds for which the cluster's resources are taken to be what they were."""
+POLL = 1.0
+"""Seconds that a question to the mailbox waits; an answer comes as soon as there is one."""
+
+
+@dataclass
+class _Attempt:
+    """The newest attempt at a trial that has not ended."""
+
+    task: Task
+    reference: Any
+    began: Began | None = None
+    asked: int = 0
+    """The last epoch that it reported."""
+    answered: bool | None = None
+    """What was answered to that; None: not yet."""
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """A task has returned, or is lost."""
+
+    number: int
+    attempt: int
+    future: Any
+
+
+class RayPool:
+    """As many trials in flight as the cluster has room for, `at_most` at any time."""
+
+    def __init__(self, prepared: Path, runtime: RuntimeParams, at_most: int) -> None:
+        self._runtime = runtime
+        self._at_most = at_most
+        self._attempts: dict[int, _Attempt] = {}
+        self._inbox: queue.Queue[Message | _Returned] = queue.Queue()
+        self._pausing = False
+        self._closing = threading.Event()
+        self._looked = float("-inf")
+        self._slots = 0
+        self._gone: set[str] = set()
+        """Nodes that Ray has given up."""
+        self._shared = is_shared(runtime)
+        with ExitStack() as stack:
+            stack.enter_context(cluster.opened(runtime, (runtime.workers or cores()) * runtime.trial_cpus))
+            cluster.check_fits(cluster.nodes(), runtime)
+            self._mailbox = _open_mailbox()
+            images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""
+            self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder)
+            self._opened = stack.pop_all()
+        # max_calls: a worker with a GPU trains one trial after another too, instead of starting anew for each.
+        self._train = ray.remote(num_cpus=runtime.trial_cpus, num_gpus=runtime.trial_gpus, max_retries=0, max_calls=0)(
+            _train
+        )
+        self._thread = threading.Thread(target=self._listen, name="podium-mailbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def capacity(self) -> int:
+        """Trials to have in flight: what fits on the nodes that are there now, and those that are to wait in line."""
+        if self._runtime.workers:
+            return min(self._runtime.workers, self._at_most)
+        self._look()
+        return min(max(self._slots + self._runtime.queued, 1), self._at_most)
+
+    def submit(self, task: Task) -> None:
+        """Hand `task` to Ray, with its checkpoint where the nodes share no folder."""
+        path = Path(task.checkpoint)
+        content = path.read_bytes() if not self._shared and path.is_file() else None
+        reference = self._train.remote(task, self._setup, content)
+        self._attempts[task.number] = _Attempt(task, reference)
+        reference.future().add_done_callback(lambda f: self._inbox.put(_Returned(task.number, task.attempt, f)))
+
+    def events(self, timeout: float) -> list[Event]:
+        """What has arrived, within `timeout` seconds."""
+        items = []
+        with suppress(queue.Empty):
+            items.append(self._inbox.get(timeout=timeout))
+        while not self._inbox.empty():
+            items.append(self._inbox.get_nowait())
+        events = [self._read(item) for item in items]
+        return [event for event in events if event is not None] + self._lost_with_their_nodes()
+
+    def answer(self, report: Report, go_on: bool) -> None:
+        """Tell the worker of `report`."""
+        attempt = self._attempts.get(report.number)
+        if attempt is not None and attempt.task.attempt == report.attempt:
+            attempt.answered = go_on
+        self._mailbox.answer.remote(report.number, report.attempt, go_on)
+
+    def pause(self) -> None:
+        """Have running trials saved at their next step, and take back those that wait for a place."""
+        if not self._pausing:
+            self._pausing = True
+            self._mailbox.pause.remote()
+        for attempt in self._attempts.values():
+            if attempt.began is None:
+                ray.cancel(attempt.reference, force=False)
+
+    def close(self) -> None:
+        """End every task and leave the cluster; what was saved until now is kept."""
+        self._closing.set()
+        self._thread.join()
+        while not self._inbox.empty():  # checkpoints
+            self._read(self._inbox.get_nowait())
+        with suppress(ray.exceptions.RayError):  # whoever waits in the mailbox leaves it before it is closed
+            ray.get(self._mailbox.pause.remote(), timeout=POLL)
+        for attempt in self._attempts.values():
+            ray.cancel(attempt.reference, force=True)
+        ray.kill(self._mailbox)
+        self._opened.close()
+
+    def worker_of(self, number: int) -> Began | None:
+        """Where trial `number` runs; None while it waits for a place."""
+        attempt = self._attempts.get(number)
+        return attempt.began if attempt is not None else None
+
+    def _look(self) -> None:
+        """See which nodes there are, unless that was just seen."""
+        if time.monotonic() - self._looked >= LOOK_EVERY:
+            nodes = cluster.nodes()
+            self._slots = cluster.slots(nodes, self._runtime.trial_cpus, self._runtime.trial_gpus)
+            self._gone = {node["NodeID"] for node in nodes if not node["Alive"]}
+            self._looked = time.monotonic()
+
+    def _lost_with_their_nodes(self) -> list[Event]:
+        """Trials of nodes that Ray has given up.
+
+        Where a network or a machine went without a word, Ray itself waits for the connection to time out before it says
+        of a task that it is lost: it had not after 90 s.
+        """
+        self._look()
+        there = [a for a in self._attempts.values() if a.began is not None and a.began.node in self._gone]
+        return [self._lose(attempt, "its node is gone") for attempt in there]
+
+    def _lose(self, attempt: _Attempt, how: str) -> Lost:
+        del self._attempts[attempt.task.number]
+        where = f" ({attempt.began.where})" if attempt.began else ""
+        return Lost(attempt.task.number, attempt.task.attempt, f"its worker{where} is lost: {how}")
+
+    def _listen(self) -> None:
+        """Bring what arrives in the mailbox, until the pool closes and the mailbox is empty."""
+        while True:
+            closing = self._closing.is_set()
+            try:
+                messages: list[Message] = ray.get(self._mailbox.take.remote(0.0 if closing else POLL))
+            except ray.exceptions.RayError:  # the mailbox was killed: Ray starts it anew
+                messages = []
+                self._closing.wait(POLL)
+            for message in messages:
+                self._inbox.put(message)
+            if closing:
+                return
+
+    def _read(self, item: Message | _Returned) -> Event | None:
+        attempt = self._attempts.get(item.number)
+        if attempt is None or attempt.task.attempt != item.attempt:
+            if isinstance(item, Report):  # of a worker that was thought dead
+                self._mailbox.answer.remote(item.number, item.attempt, False)
+            return None
+        if isinstance(item, Began):
+            attempt.began = item
+        elif isinstance(item, Saved):
+            checkpoint.write(Path(attempt.task.checkpoint), item.content)
+        elif isinstance(item, Resumed):
+            return item
+        elif isinstance(item, Report):
+            return self._hear(attempt, item)
+        else:
+            return self._ended(attempt, item)
+        return None
+
+    def _hear(self, attempt: _Attempt, report: Report) -> Report | None:
+        """`report`, unless it is one that a mailbox which was killed has brought before."""
+        epoch = int(report.epoch["epoch"])
+        if epoch != attempt.asked:
+            attempt.asked, attempt.answered = epoch, None
+            return report
+        if attempt.answered is not None:
+            self.answer(report, attempt.answered)
+        return None
+
+    def _ended(self, attempt: _Attempt, returned: _Returned) -> Event:
+        number, tried = returned.number, returned.attempt
+        error = returned.future.exception()
+        if error is None:
+            ended: Ended = returned.future.result()
+            if ended.how != "interrupted":
+                del self._attempts[number]
+            return ended
+        if self._pausing and isinstance(error, ray.exceptions.TaskCancelledError):
+            return Ended(number, tried, "interrupted")
+        if isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
+            del self._attempts[number]
+            return Ended(number, tried, "failed", reason=_first_line(error), trace=str(error))
+        return self._lose(attempt, _how(error))
+
+
+def _train(task: Task, setup: Setup, content: bytes | None) -> Ended:
+    from podium.tuning.ray_worker import train  # here: the driver does without torch
+
+    return train(task, setup, content)
+
+
+def _open_mailbox() -> Any:
+    return ray.remote(Mailbox).options(max_concurrency=CONCURRENT, **cluster.beside()).remote()
+
+
+def _how(error: BaseException) -> str:
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "killed by Ray, for its node ran out of memory"
+    if isinstance(error, ray.exceptions.NodeDiedError):
+        return "its node is gone"
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return "killed, crashed, or its node is gone"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,148 @@
+"""One session of a search: workers, study, mirror, progress and signals around a driver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from podium import cluster, paths
+from podium.config.params import RuntimeParams, SearchParams, TrackingParams
+from podium.config.recipe import Recipe
+from podium.errors import InterruptedSearchError
+from podium.signals import stop_signals
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
+from podium.tuning import processes, storage
+from podium.tuning import study as studies
+from podium.tuning.batch import BatchDriver
+from podium.tuning.driver import Driver
+from podium.tuning.inherit import inherit, is_own
+from podium.tuning.pool import Pool
+from podium.tuning.progress import Progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be searched."""
+
+    name: str
+    """Of the study: see study.name_of."""
+    facts: dict[str, Any]
+    """What the name is a digest of."""
+    params: SearchParams
+    base: Recipe
+    parent: Parent
+    title: str
+    enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    """(parameters, attributes) of trials to run before any that the sampler proposes."""
+    inherits: bool = False
+    """Whether a new study begins with the trials of earlier ones that are valid in it."""
+    tries_again: bool = False
+    """Whether trials that failed in an earlier session count as absent: see `_to_try_again`."""
+
+
+def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingParams) -> tuple[optuna.Study, str]:
+    """Run what is missing of `plan` and return its study and the id of its parent run in MLflow.
+
+    Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    where = storage.place(runtime)
+    with storage.reached(where), storage.alone(where, plan.name) as check_alone:
+        kept = storage.open_at(where)
+        study = studies.open_study(kept, plan.name, plan.params, plan.facts)
+        if plan.inherits and (sentence := inherit(study, kept, plan.params.space, plan.base).sentence()):
+            print(f"{plan.name}: {sentence}")
+        plan = _enqueue(study, plan)
+        progress = Progress(study, plan.params.n_trials, plan.title)
+        mirror = Mirror(study, tracking, plan.parent, progress.note)
+        interrupted = True
+        with stop_signals() as received:
+
+            def stopping() -> bool:
+                check_alone()
+                return bool(received)
+
+            try:
+                checkpoints = paths.mlruns() / "checkpoints" / plan.name
+                _drive(study, plan, prepared, runtime, checkpoints, [mirror, progress], stopping)
+                interrupted = bool(received)
+            finally:
+                progress.close()
+                mirror.close(interrupted=interrupted)
+    if mirror.error:
+        print(f"MLflow is not in step with the search; `podium sync` brings it there. {mirror.error}")
+    if received:
+        raise InterruptedSearchError(_farewell(study, plan), received[0])
+    return study, mirror.parent_run_id or ""
+
+
+def _enqueue(study: optuna.Study, plan: Plan) -> Plan:
+    """Enqueue what the study does not have yet: a driver may have been killed between two of them.
+
+    Returns the plan with as much more room in its budget as there are trials that count as absent.
+    """
+    trials = study.get_trials(deepcopy=False)
+    failed = _to_try_again(trials) if plan.tries_again else set()
+    present = {t.user_attrs.get("planned") for t in trials if is_own(t) and t.number not in failed}
+    known = [t.params for t in trials if not is_own(t)]
+    for index, (parameters, attributes) in enumerate(plan.enqueued):
+        if index not in present and parameters not in known:
+            study.enqueue_trial(parameters, {**attributes, "planned": index})
+    limits = {name: getattr(plan.params, name) + len(failed) for name in ("n_trials", "max_failures")}
+    return replace(plan, params=plan.params.model_copy(update=limits))
+
+
+def _to_try_again(trials: list[FrozenTrial]) -> set[int]:
+    """The numbers of failed ones whose cause may be mended by now, such as a full disk; a diverged one's never is."""
+    own = [t for t in trials if is_own(t) and t.state == TrialState.FAIL]
+    return {t.number for t in own if not t.user_attrs.get("diverged")}
+
+
+def _drive(
+    study: optuna.Study,
+    plan: Plan,
+    prepared: Path,
+    runtime: RuntimeParams,
+    checkpoints: Path,
+    watchers: list[Any],
+    stopping: Callable[[], bool],
+) -> None:
+    trials = study.get_trials(deepcopy=False)
+    left = plan.params.n_trials - sum(t.state.is_finished() for t in trials if is_own(t))
+    if left <= 0:
+        return
+    pool = open_pool(prepared, runtime, left)
+    try:
+        driver = BatchDriver if plan.params.deterministic else Driver
+        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
+    finally:
+        pool.close()
+
+
+def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
+    """The workers that `runtime` asks for, no more than `at_most`."""
+    if runtime.engine == "inline":
+        from podium.tuning.inline import open_inline
+
+        return open_inline(prepared, runtime)
+    if runtime.engine == "ray":
+        cluster.prepare(runtime)
+        from podium.tuning.ray_pool import RayPool
+
+        return RayPool(prepared, runtime, at_most)
+    setup = processes.Setup(str(prepared), runtime.device, runtime.threads)
+    return processes.ProcessPool(min(runtime.workers or processes.cores(), at_most), setup)
+
+
+def _farewell(study: optuna.Study, plan: Plan) -> str:
+    trials = [t for t in study.get_trials(deepcopy=False) if is_own(t)]
+    ended = sum(t.state.is_finished() for t in trials)
+    running = sum(t.state == TrialState.RUNNING for t in trials)
+    return (
+        f"stopped after {ended} of {plan.params.n_trials} trials, {running} more saved in the middle;"
+        " `dvc repro` goes on from here"
+    )

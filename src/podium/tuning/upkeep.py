@@ -1,0 +1,120 @@
+"""Keeping mlruns/ true and small: every study against its image in MLflow, and checkpoints that nobody needs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from podium import paths
+from podium.config.params import RuntimeParams, TrackingParams
+from podium.locks import locked, unless_held
+from podium.tracking import sync
+from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
+from podium.tracking.store import Tracking, connect
+from podium.tracking.sync import Difference
+from podium.tracking.trial_logger import TrialLogger, find_or_create
+from podium.tuning import storage
+
+DEFAULT = RuntimeParams()
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that no trial will read again."""
+
+    path: Path
+    size: int
+    """Bytes."""
+
+
+def studies(where: Path | str) -> list[optuna.Study]:
+    """Every study at `where`, a journal or a database's URL; none where there is no journal."""
+    kept = _opened(where)
+    if kept is None:
+        return []
+    with storage.reached(where):
+        names = sorted(optuna.get_all_study_names(kept))
+        return [optuna.load_study(study_name=name, storage=kept) for name in names]
+
+
+def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool) -> dict[str, list[Difference]]:
+    """The differences of every study and retraining from MLflow, by name; with `repair` they are mended.
+
+    Raises RefusedError naming the holder while one of them is at work.
+    """
+    found: dict[str, list[Difference]] = {}
+    tracking = connect(params)
+    where = storage.place(runtime)
+    for study in studies(where):
+        name = study.study_name
+        with storage.alone(where, name):
+            found[name] = sync.abandoned(tracking, "search", STUDY_TAG, name, repair=repair)
+            if repair:
+                found[name] += sync.repair(tracking, study, _logger(tracking, study), thorough=True)
+                sync.end_open_runs(tracking, study)
+                sync.abandoned(tracking, "search", STUDY_TAG, name, repair=True)  # a parent that the repair has made
+            else:
+                found[name] += sync.differences(tracking, study)
+    for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
+        with locked(lock, purpose="the retraining"):
+            if lines := sync.abandoned(tracking, "retrain", RETRAIN_TAG, lock.stem, repair=repair):
+                found[lock.stem] = lines
+    return found
+
+
+def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = lambda name: None) -> Iterator[Leftover]:
+    """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
+
+    Each comes while the lock of its search or retraining is held: delete it before the next is asked for. Those that
+    are at work are left out, and their names told to `busy`. A retraining's checkpoint goes with its end; one that is
+    there is of a retraining that has yet to go on.
+    """
+    where = storage.place(runtime)
+    folder = paths.mlruns() / "checkpoints"
+    kept: BaseStorage | None = None
+    for name in sorted({_owner(path) for path in folder.glob("*")}):
+        search = (folder / name).is_dir()
+        with unless_held(storage.alone(where, name) if search else locked(paths.lock(name))) as free:
+            if not free:
+                busy(name)
+                continue
+            kept = kept or _opened(where)
+            running = _running(kept, name) if search and kept else set()
+            files = (folder / name).rglob("*") if search else (p for p in folder.glob("*") if _owner(p) == name)
+            for path in sorted(path for path in files if path.is_file() and not _needed(path, running)):
+                yield Leftover(path, path.stat().st_size)
+
+
+def _owner(path: Path) -> str:
+    """The search of a folder of checkpoints, or the retraining of a file beside these."""
+    return path.name if path.is_dir() else path.name.partition(".")[0]
+
+
+def _opened(where: Path | str) -> BaseStorage | None:
+    """The storage at `where`; None where there is no journal."""
+    return None if isinstance(where, Path) and not where.is_file() else storage.open_at(where)
+
+
+def _running(kept: BaseStorage, study: str) -> set[int]:
+    """The trials of `study` that are to go on; none where it is gone."""
+    try:
+        trials = optuna.load_study(study_name=study, storage=kept).get_trials(deepcopy=False)
+    except KeyError:
+        return set()
+    return {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+
+
+def _needed(path: Path, running: set[int]) -> bool:
+    if path.suffix != ".ckpt":
+        return False
+    return path.name.startswith("retrain-") or (path.stem.isdigit() and int(path.stem) in running)
+
+
+def _logger(tracking: Tracking, study: optuna.Study) -> TrialLogger:
+    parent = study.user_attrs.get("identity", {}).get("search", study.study_name)
+    parent = parent if isinstance(parent, str) else study.study_name
+    run_id = find_or_create(tracking, parent, {STUDY_TAG: parent, KIND_TAG: "search"})
+    return TrialLogger(tracking, run_id)

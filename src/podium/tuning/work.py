@@ -1,0 +1,162 @@
+"""A worker's part of the search: train a trial, report each epoch, stop when told. No Optuna, no MLflow here."""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from podium.config.recipe import Recipe
+from podium.data.dataset import DatasetInfo, Split, open_split
+from podium.training import checkpoint
+from podium.training.batches import Batches
+from podium.training.fit import DivergedError, Images, TrainingRun
+from podium.training.history import Epoch
+from podium.training.temperature import temperature_of
+from podium.tuning.messages import Ended, Report, Resumed, Task
+
+
+class StopTrial(Exception):  # noqa: N818 (not an error: the driver's answer)
+    """The driver wants no more of this trial."""
+
+
+class PauseTrial(Exception):  # noqa: N818 (not an error: the driver is going away)
+    """The trial is saved and goes on another time."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every trial of a search shares: the images, held once."""
+
+    train: Batches
+    val: Batches
+    images: Images
+    device: torch.device
+
+    @staticmethod
+    def load(prepared: Path, device: torch.device) -> "Material":
+        """The training and validation images of data/prepared, on `device`."""
+        info = DatasetInfo.read(prepared)
+        return Material.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device)
+
+    @staticmethod
+    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "Material":
+        """The images of splits that are open already, on `device`."""
+        images = Images.of(info)
+        return Material(Batches.of([train], device), Batches.of([val], device), images, device)
+
+
+def run_trial(
+    task: Task,
+    material: Material,
+    report: Callable[[Report], bool],
+    pausing: Callable[[], bool] = lambda: False,
+    saved: Callable[[], None] = lambda: None,
+    resumed: Callable[[Resumed], None] = lambda resumed: None,
+) -> Ended:
+    """Train `task` from its checkpoint or from the start.
+
+    `report` is called with each epoch's end and returns whether to go on. Where `pausing` turns true the trial is
+    saved at its next step. `saved` is called whenever the checkpoint has been written, `resumed` where one was found:
+    a worker that dies before its next epoch ends has told of the earlier ones. Whatever goes wrong in a trial is its
+    own failure and comes back as such.
+    """
+    notes: list[str] = []
+    history: list[Epoch] = []
+    try:
+        run = _open(task, material, notes)
+        history = run.history
+        if history:
+            resumed(Resumed(task.number, task.attempt, list(history)))
+        keeper = _Keeper(task, pausing, saved, run, notes)
+
+        def on_epoch(run: TrainingRun) -> None:
+            if not report(Report(task.number, task.attempt, run.history[-1])):
+                raise StopTrial
+            keeper.after_epoch(run)
+
+        run.train(material.train, material.val, keeper.after_step, on_epoch)
+        temperature = temperature_of(run.result, material.val, run.fast) if task.calibrate else None
+        return Ended(task.number, task.attempt, "finished", run.history, notes=notes, temperature=temperature)
+    except StopTrial:
+        return Ended(task.number, task.attempt, "stopped", history, notes=notes)
+    except PauseTrial:
+        return Ended(task.number, task.attempt, "interrupted", history, notes=notes)
+    except (DivergedError, TimeoutError) as error:
+        diverged = isinstance(error, DivergedError)
+        return Ended(task.number, task.attempt, "failed", history, str(error), notes=notes, diverged=diverged)
+    except Exception as error:
+        reason = _out_of_memory(error) or f"{type(error).__name__}: {error}"
+        return Ended(task.number, task.attempt, "failed", history, reason, traceback.format_exc(), notes)
+
+
+def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
+    run = TrainingRun(Recipe.model_validate(task.recipe), material.images, task.seed, material.device)
+    notes += [f"trial {task.number}: {note}" for note in run.notes]
+    try:
+        state = checkpoint.load(Path(task.checkpoint), task.identity)
+    except checkpoint.TornCheckpointError as error:
+        notes.append(f"trial {task.number} starts again: {error}")
+        state = None
+    if state is not None:
+        run.restore(state)
+        notes.append(f"trial {task.number} goes on from epoch {run.epoch}, step {run.step}")
+    return run
+
+
+class _Keeper:
+    """Saves a trial every few seconds, and at once when the search is about to pause.
+
+    A disk that takes nothing costs a trial its checkpoints, not its life: the configuration is not to blame.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pausing: Callable[[], bool],
+        on_save: Callable[[], None],
+        run: TrainingRun,
+        notes: list[str],
+    ) -> None:
+        self.task = task
+        self.pausing = pausing
+        self.on_save = on_save
+        self.notes = notes
+        self.saved = time.monotonic()
+        # The trial's own time: what it took before it was interrupted counts.
+        self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
+
+    def after_step(self, run: TrainingRun) -> None:
+        if self.pausing():
+            self._save(run)
+            raise PauseTrial
+        now = time.monotonic()
+        if now - self.saved >= self.task.checkpoint_seconds:
+            self._save(run)
+        limit = self.task.timeout
+        if limit is not None and now - self.started > limit:
+            raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")
+
+    def after_epoch(self, run: TrainingRun) -> None:
+        if run.history[-1]["seconds"] >= self.task.checkpoint_seconds:
+            self._save(run)
+
+    def _save(self, run: TrainingRun) -> None:
+        try:
+            checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+            self.on_save()
+        except OSError as error:
+            note = f"trial {self.task.number} goes on unsaved: {self.task.checkpoint}: {error.strerror}"
+            if note not in self.notes:
+                self.notes.append(note)
+        self.saved = time.monotonic()
+
+
+def _out_of_memory(error: Exception) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return f"out of memory: {error}"
+    return ""

@@ -1,0 +1,147 @@
+"""A set that grows after images were sealed: none of them is trained on, or the division is refused."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import photos
+from podium.config.params import DoctorParams, PrepareParams
+from podium.data.audit.patient import examined
+from podium.data.dataset import open_sealed
+from podium.errors import InputError
+from podium.stages.prepare import prepare
+
+SIZE = 32
+
+
+class Project:
+    """A folder of photographs that is prepared again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = photos.folder(folder / "photos", per_class=16)
+        self.folder = folder
+
+    def params(self, **changes: Any) -> PrepareParams:
+        fields = {"source": f"folder:{self.root}", "root": str(self.root), "size": SIZE, "min_per_class": 1}
+        return PrepareParams(**(fields | {"test_fraction": 0.4, "val_fraction": 0.2} | changes))
+
+    def prepare(self, doctor: DoctorParams, **changes: Any) -> None:
+        prepare(
+            self.params(**changes), doctor, self.folder / "prepared", self.folder / "sealed", self.folder / "decoded"
+        )
+
+    def parts(self, doctor: DoctorParams) -> dict[str, set[str]]:
+        """Digests of the prepared pixels by part."""
+        with examined(self.params(), doctor, self.folder / "decoded") as patient:
+            return {
+                name: {hashlib.sha256(patient.images(rows)[i : i + 1].tobytes()).hexdigest() for i in range(len(rows))}
+                for name, rows in patient.division.parts().items()
+            }
+
+    def add_crops(self) -> None:
+        """A crop of every photograph."""
+        for path in sorted(self.root.rglob("*.png")):
+            tile = photos.tiles()[int(path.stem) + (16 if path.parent.name == "dog" else 0)]
+            photos.write(path.with_name(f"{path.stem}-crop.png"), tile.crop((5, 5, 91, 91)))
+
+    def add_small(self, side: int, count: int = 80) -> None:
+        """So many small pictures that the median side is theirs."""
+        draw = np.random.default_rng(0)
+        for number in range(count):
+            tile = photos.tiles()[40 + number % 8].resize((side, side))
+            noise = draw.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            photos.write(self.root / "cat" / f"small-{number:03}.png", Image.blend(tile, Image.fromarray(noise), 0.7))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)  # where openings of the sealed images are recorded
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def cropped(project: Project) -> Project:
+    """The same with a crop of each photograph."""
+    project.add_crops()
+    return project
+
+
+AUTO = DoctorParams()
+
+
+def test_auto_that_would_dissolve_groups_is_refused_with_both_remedies(cropped: Project) -> None:
+    cropped.prepare(AUTO)
+    sealed = cropped.parts(AUTO)["test"]
+    cropped.add_small(48)
+    with pytest.raises(
+        InputError, match=r"^doctor\.near: auto looked for crops .* 144 images of 48 pixels .*"
+    ) as caught:
+        cropped.prepare(AUTO)
+    assert "Either write `near: crops`, which looks as before, or write `near: copies`" in str(caught.value)
+    crops = DoctorParams(near="crops")
+    cropped.prepare(crops)
+    assert sealed <= cropped.parts(crops)["test"]
+    assert sealed & cropped.parts(DoctorParams(near="copies"))["train"]  # what the refusal is for
+
+
+def test_weaker_look_that_params_say_is_let_through_with_a_sentence(
+    cropped: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cropped.prepare(AUTO)
+    cropped.prepare(DoctorParams(near="copies"))
+    assert "doctor.near: crops were looked for when these images were divided before, copies are now" in (
+        capsys.readouterr().out
+    )
+
+
+def test_images_too_small_to_be_looked_at_can_be_taken_out_again(cropped: Project) -> None:
+    cropped.prepare(AUTO)
+    cropped.add_small(12)
+    with pytest.raises(InputError, match="Either take the small images out again, or write `near: off`"):
+        cropped.prepare(AUTO)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"salt": "other"}, {"size": 24}, {"channels": 1}, {"resize": "crop"}, {"background": "black"}]
+)
+def test_division_that_is_another_one_anyway_is_not_refused(cropped: Project, changes: dict[str, Any]) -> None:
+    cropped.prepare(AUTO)
+    cropped.add_small(48)
+    cropped.prepare(AUTO, **changes)
+
+
+def test_stronger_look_is_remembered_and_a_damaged_memory_is_none(cropped: Project) -> None:
+    cropped.prepare(DoctorParams(near="copies"))
+    cropped.prepare(AUTO)
+    (memory,) = (cropped.folder / "decoded").glob("near-*")
+    assert memory.read_text(encoding="utf-8") == "crops\n"
+    memory.write_bytes(b"\xff")
+    cropped.prepare(DoctorParams(near="copies"))
+    assert memory.read_text(encoding="utf-8") == "copies\n"
+
+
+def test_sealed_image_is_not_trained_on_where_its_group_is_left_out_but_for_a_larger_copy(project: Project) -> None:
+    """A re-encoded, larger copy is the one of its group that `near_duplicates: skip` keeps: it goes where all would."""
+    keep, skip = DoctorParams(), DoctorParams(near_duplicates="skip")
+    project.prepare(keep)
+    before = project.parts(keep)
+    for path in sorted(project.root.rglob("*.png")):
+        tile = photos.tiles()[int(path.stem) + (16 if path.parent.name == "dog" else 0)]
+        photos.write(path.with_suffix(".jpg"), tile.resize((200, 200)), "JPEG", quality=70)
+    both, one = project.parts(keep), project.parts(skip)
+    assert before["test"] <= both["test"]
+    assert not any(one[name] - both[name] for name in one)  # what is left of a group goes where the group goes
+    assert sum(map(len, one.values())) < sum(map(len, both.values()))
+
+
+def test_test_split_of_a_refused_division_stays(cropped: Project) -> None:
+    cropped.prepare(AUTO)
+    before = open_sealed(cropped.folder / "sealed/test", "evaluate").digest
+    cropped.add_small(48)
+    with pytest.raises(InputError):
+        cropped.prepare(AUTO)
+    assert open_sealed(cropped.folder / "sealed/test", "evaluate").digest == before

@@ -1,0 +1,136 @@
+import os
+from pathlib import Path
+
+import pytest
+
+import photos
+from podium.data.sources import folder
+from podium.data.sources.items import Source
+from podium.errors import InputError
+
+
+def _files(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"never decoded here")
+    return root
+
+
+def _labels(source: Source) -> dict[str, str]:
+    return {item.origin: source.classes[item.label] for item in source.items}
+
+
+def _rejected(source: Source) -> list[tuple[str, str]]:
+    return sorted((reject.kind, reject.origin) for reject in source.rejects)
+
+
+def test_folder_has_a_class_a_sub_folder_however_deep_its_files_lie(tmp_path: Path) -> None:
+    source = folder.read(
+        _files(tmp_path, "dog/b.png", "cat/a.png", "cat/2024/summer/c.png", "cat/.hidden", "cat/Thumbs.db")
+    )
+
+    assert source.classes == ("cat", "dog")
+    assert _labels(source) == {"cat/2024/summer/c.png": "cat", "cat/a.png": "cat", "dog/b.png": "dog"}
+    assert source.rejects == []
+    assert {item.split for item in source.items} == {None}
+
+
+def test_folder_with_splits_keeps_them(tmp_path: Path) -> None:
+    source = folder.read(
+        _files(tmp_path, "train/cat/a.png", "train/dog/a.png", "Validation/cat/b.png", "test/dog/c.png")
+    )
+
+    assert {item.origin: item.split for item in source.items} == {
+        "train/cat/a.png": "train",
+        "train/dog/a.png": "train",
+        "Validation/cat/b.png": "val",
+        "test/dog/c.png": "test",
+    }
+    assert source.classes == ("cat", "dog")
+
+
+def test_folder_with_classes_named_like_splits_and_another_one_has_classes(tmp_path: Path) -> None:
+    assert folder.read(_files(tmp_path, "train/a.png", "bus/a.png")).classes == ("bus", "train")
+
+
+def test_folder_with_numbers_for_classes_has_them_in_order(tmp_path: Path) -> None:
+    assert folder.read(_files(tmp_path, "10/a", "9/a", "2/a")).classes == ("2", "9", "10")
+
+
+def test_class_folder_without_a_file_is_a_class(tmp_path: Path) -> None:
+    (tmp_path / "fox").mkdir()
+
+    assert folder.read(_files(tmp_path, "cat/a", "dog/a")).classes == ("cat", "dog", "fox")
+
+
+def test_files_beside_the_classes_are_stray(tmp_path: Path) -> None:
+    assert _rejected(folder.read(_files(tmp_path, "cat/a", "dog/a", "notes.txt"))) == [("stray", "notes.txt")]
+
+
+def test_links_that_leave_the_folder_are_rejected_and_followed_on_demand(tmp_path: Path) -> None:
+    other = _files(tmp_path / "other", "secret.png", "more/deep.png")
+    root = _files(tmp_path / "mine", "cat/a", "dog/a")
+    (root / "cat/link.png").symlink_to(other / "secret.png")
+    (root / "cat/all").symlink_to(other / "more")
+    (root / "cat/same.png").symlink_to(root / "cat/a")
+    (root / "dog/nowhere.png").symlink_to(other / "gone.png")
+
+    source = folder.read(root)
+
+    assert _rejected(source) == [("outside", "cat/all"), ("outside", "cat/link.png"), ("unreadable", "dog/nowhere.png")]
+    assert set(_labels(source)) == {"cat/a", "cat/same.png", "dog/a"}
+    followed = folder.read(root, follow_links=True)
+    assert set(_labels(followed)) == {"cat/a", "cat/all/deep.png", "cat/link.png", "cat/same.png", "dog/a"}
+
+
+def test_link_to_a_folder_above_it_ends_nothing(tmp_path: Path) -> None:
+    root = _files(tmp_path, "cat/a", "dog/a")
+    (root / "cat/loop").symlink_to(root / "cat")
+
+    assert _rejected(folder.read(root)) == [("outside", "cat/loop")]
+
+
+def test_pipe_is_rejected_and_not_opened(tmp_path: Path) -> None:
+    root = _files(tmp_path, "cat/a", "dog/a")
+    os.mkfifo(root / "cat/pipe.png")
+
+    assert _rejected(folder.read(root)) == [("unreadable", "cat/pipe.png")]
+
+
+@pytest.mark.parametrize("name", ["a b", "🐱", "line\nbreak", 'it\'s "it"', "<b>&amp;", "ä"])
+def test_class_of_any_name_is_read(tmp_path: Path, name: str) -> None:
+    source = folder.read(_files(tmp_path, f"{name}/{name}.png", "dog/a"))
+
+    assert _labels(source)[f"{name}/{name}.png"] == name
+
+
+def test_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/cat\xff"
+    os.mkdir(path)  # noqa: PTH102 (bytes)
+    Path(os.fsdecode(path + b"/a")).write_bytes(b"x")
+
+    source = folder.read(_files(tmp_path, "dog/a"))
+
+    assert source.classes == ("cat\\xff", "dog")
+    assert source.items[0].origin.encode("utf-8") == b"cat\\xff/a"
+
+
+def test_two_thousand_classes_are_read(tmp_path: Path) -> None:
+    assert len(folder.read(_files(tmp_path, *(f"{n:04}/a" for n in range(2000)))).classes) == 2000
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: root / "nowhere", "nowhere does not exist; it must hold a sub-folder a class"),
+        (lambda root: photos.write(root / "a.png", photos.tiles()[0]), r"a\.png is no folder"),
+        (lambda root: root, "holds no image that could be read: it needs a sub-folder with images for each class"),
+        (lambda root: _files(root, "a.png").resolve(), r"; files such as 'a\.png' lie in no class folder"),
+    ],
+    ids=["missing", "file", "empty", "loose files"],
+)
+def test_folder_without_images_is_refused(tmp_path: Path, make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(InputError, match=rf"^prepare\.source: .*{message}"):
+        folder.read(make(tmp_path))

@@ -1,0 +1,212 @@
+import multiprocessing
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+import tiny
+from podium.tuning.messages import Event, Lost, Report, Resumed, Task
+from podium.tuning.processes import ProcessPool, Setup, _how_it_ended
+from tuning.scripted import states
+from tuning.sessions import Killer, curves, search
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare(tmp_path_factory.mktemp("prepared"))
+
+
+def _pool(prepared: Path, capacity: int) -> ProcessPool:
+    return ProcessPool(capacity, Setup(str(prepared), "cpu", 1))
+
+
+def _pid_of(pool: ProcessPool, number: int) -> int:
+    """The process that has trial `number`."""
+    (pid,) = [w.process.pid for w in pool._workers if w.task is not None and w.task.number == number]
+    assert pid is not None
+    return pid
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (None, "does not answer"),
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (-11, "was killed by SIGSEGV"),
+        (-9, "was killed by SIGKILL (out of memory?)"),
+    ],
+)
+def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:
+    assert _how_it_ended(code) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_number_of_workers_changes_no_trial(prepared: Path, tmp_path: Path, capacity: int) -> None:
+    alone = search(tmp_path / "one", _pool(prepared, 1), 4)
+    together = search(tmp_path / "more", _pool(prepared, capacity), 4)
+    assert states(together) == ["COMPLETE"] * 4
+    assert curves(together) == curves(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_killed_workers_trial_goes_on_and_the_others_are_not_disturbed(
+    prepared: Path, tmp_path: Path, kill: signal.Signals
+) -> None:
+    undisturbed = search(tmp_path / "a", _pool(prepared, 2), 4)
+    pool = _pool(prepared, 2)
+    killer = Killer(0, 2, lambda: os.kill(_pid_of(pool, 0), kill))
+    study = search(tmp_path / "b", pool, 4, killer)
+    assert killer.done
+    assert curves(study) == curves(undisturbed)
+    said = "was told to stop" if kill == signal.SIGTERM else f"was killed by {kill.name}"
+    assert said in killer.lines[0]
+    assert killer.lines[1].startswith("trial 0 goes on from epoch ")
+    assert len(killer.lines) == 2
+
+
+def test_worker_that_goes_on_from_a_checkpoint_tells_of_its_epochs_first(prepared: Path, tmp_path: Path) -> None:
+    recipe = tiny.recipe(train__epochs=10000).model_dump()
+    pool = _pool(prepared, 1)
+    heard: list[Event] = []
+
+    def until(kind: type[Event], count: int) -> None:
+        while sum(isinstance(event, kind) for event in heard) < count:
+            for event in pool.events(0.2):
+                heard.append(event)
+                if isinstance(event, Report):
+                    pool.answer(event, True)
+
+    try:
+        pool.submit(Task(0, 1, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
+        until(Report, 4)
+        os.kill(_pid_of(pool, 0), signal.SIGKILL)
+        until(Lost, 1)
+        before = [event.epoch for event in heard if isinstance(event, Report)]
+        heard.clear()
+        pool.submit(Task(0, 2, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
+        until(Report, 1)
+    finally:
+        pool.close()
+    assert isinstance(heard[0], Resumed)
+    assert len(heard[0].history) >= 3
+    assert heard[0].history == before[: len(heard[0].history)]
+
+
+@pytest.mark.slow
+def test_idle_worker_that_died_is_replaced(prepared: Path, tmp_path: Path) -> None:
+    pool = _pool(prepared, 2)
+    for worker in pool._workers:
+        assert worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.join()
+    assert states(search(tmp_path, pool, 3)) == ["COMPLETE"] * 3
+
+
+@pytest.mark.slow
+def test_signal_has_every_trial_saved_and_the_next_session_goes_on(prepared: Path, tmp_path: Path) -> None:
+    undisturbed = search(tmp_path / "a", _pool(prepared, 2), 4)
+    signals: list[int] = []
+    killer = Killer(1, 2, lambda: signals.append(15))
+    paused = search(tmp_path / "b", _pool(prepared, 2), 4, killer, lambda: bool(signals))
+    left = [trial.number for trial in paused.trials if trial.state.name == "RUNNING"]
+    assert left
+    for number in left:
+        assert (tmp_path / "b" / "checkpoints" / f"{number:06d}.ckpt").is_file()
+    resumed = search(tmp_path / "b", _pool(prepared, 2), 4)
+    assert curves(resumed) == curves(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_fork_server_does_not_end_the_search(prepared: Path, tmp_path: Path, kill: signal.Signals) -> None:
+    pool = _pool(prepared, 1)
+
+    def both() -> None:
+        os.kill(forkserver._forkserver._forkserver_pid, kill)  # type: ignore[attr-defined]
+        os.kill(_pid_of(pool, 0), signal.SIGKILL)
+
+    killer = Killer(0, 2, both)
+    assert states(search(tmp_path, pool, 2, killer)) == ["COMPLETE"] * 2
+    assert "goes on from its last checkpoint" in killer.lines[0]
+
+
+@pytest.mark.slow
+def test_closed_pool_leaves_no_process(prepared: Path) -> None:
+    pool = _pool(prepared, 2)
+    processes = [worker.process for worker in pool._workers]
+    pool.close()
+    assert not any(process.is_alive() for process in processes)
+
+
+@pytest.mark.slow
+def test_worker_killed_in_the_middle_of_a_message_is_lost(prepared: Path) -> None:
+    pool = _pool(prepared, 1)
+    worker = pool._workers[0]
+    worker.pipe.close()
+    worker.pipe, theirs = multiprocessing.Pipe()
+    worker.task = Task(5, 1, 0, {}, "", 1.0)
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b'{"number"')  # 100 bytes were announced
+    theirs.close()
+    assert pool.events(5) == [Lost(5, 1, "its worker ended with exit code 0")]
+    pool.close()
+
+
+LONG_SEARCH = """
+import sys
+from pathlib import Path
+from tuning.sessions import search
+from podium.tuning.processes import ProcessPool, Setup
+pool = ProcessPool(2, Setup(sys.argv[1], "cpu", 1))
+print(*(worker.process.pid for worker in pool._workers), flush=True)
+search(Path(sys.argv[2]), pool, 100000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("idle", [False, True])
+def test_workers_of_a_killed_driver_end_themselves(prepared: Path, tmp_path: Path, idle: bool) -> None:
+    script = LONG_SEARCH if not idle else LONG_SEARCH.replace("search(Path", "import time; time.sleep(600); (Path")
+    with _started(script, prepared, tmp_path) as driver:
+        assert driver.stdout is not None
+        pids = [int(pid) for pid in driver.stdout.readline().split()]
+        assert len(pids) == 2
+        if not idle:
+            _until(lambda: len(list((tmp_path / "checkpoints").glob("*.ckpt"))) > 0)
+        assert all(_lives(pid) for pid in pids)
+        driver.kill()
+        driver.wait()
+        _until(lambda: not any(_lives(pid) for pid in pids))
+
+
+def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,108 @@
+"""What a person is told of a search that runs: on a terminal and elsewhere."""
+
+import io
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from podium.tuning import progress
+from podium.tuning.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def trial(number: int, state: TrialState, value: float | None = None, seconds: float = 10) -> FrozenTrial:
+    made = create_trial(
+        state=state,
+        value=value,
+        params={"train.learning_rate": 0.0123456},
+        distributions={"train.learning_rate": FloatDistribution(1e-4, 1.0)},
+        user_attrs={"recipe": {"train.epochs": 20}},
+    )
+    made.number = number
+    made.datetime_start = datetime(2026, 1, 1)
+    made.datetime_complete = made.datetime_start + timedelta(seconds=seconds)
+    return made
+
+
+def watch(direction: Any = "maximize") -> Progress:
+    return Progress(optuna.create_study(direction=direction), 10, "search")
+
+
+def tell(shown: Progress) -> None:
+    """One complete, one better, one pruned, one failed; two are training."""
+    for number, state, value in (
+        (0, TrialState.COMPLETE, 0.5),
+        (1, TrialState.COMPLETE, 0.75),
+        (2, TrialState.PRUNED, None),
+        (3, TrialState.FAIL, None),
+    ):
+        shown.ended(trial(number, state, value))
+    for number, epochs in ((4, 5), (5, 10)):
+        shown.running(trial(number, TrialState.COMPLETE, 0.0), [{"epoch": float(e)} for e in range(epochs)])
+
+
+def test_line_without_a_terminal_tells_states_best_workers_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    shown = watch()
+    tell(shown)
+    shown.ended(trial(6, TrialState.COMPLETE, 0.6))
+    shown.close()
+    captured = capsys.readouterr()
+    last = captured.out.splitlines()[-1]
+    # 5 are left, of which 0.75 are trained already, 10 s each, two at a time.
+    assert last == (
+        "search: 5/10  3 complete, 1 pruned, 1 failed; best 0.7500 (trial 1); training 4 (5/20), 5 (10/20);"
+        " about 21 s left"
+    )
+    assert captured.err == ""
+
+
+def test_lines_without_a_terminal_are_few_and_the_last_trial_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = watch()
+    for number in range(10):
+        shown.ended(trial(number, TrialState.COMPLETE, 0.1))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("search: 10/10  10 complete, 0 pruned; best 0.1000 (trial 0)")
+
+
+def test_low_loss_is_the_best(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    tell(watch("minimize"))
+    assert "best 0.5000 (trial 0)" in capsys.readouterr().out
+
+
+def test_terminal_shows_the_best_configuration_and_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "DRAW_EVERY", 0.0)
+    shown = watch()
+    tell(shown)
+    shown.note("trial 3 failed: no")
+    shown.close()
+    text = terminal.getvalue()
+    assert "best 0.7500 (trial 1): learning_rate 0.0123" in text
+    assert "training 4 (5/20), 5 (10/20)" in text
+    assert "2 complete, 1 pruned, 1 failed; about 26 s left" in text
+    assert "trial 3 failed: no" in text
+
+
+def test_hearing_of_an_epoch_costs_next_to_nothing() -> None:
+    """The driver hears of every epoch of every worker; 20 microseconds are a thousandth of the shortest epoch."""
+    shown = watch()
+    running = trial(1, TrialState.COMPLETE, 0.0)
+    started = time.process_time()
+    for _ in range(2000):
+        shown.running(running, [{"epoch": 1.0}])
+    assert (time.process_time() - started) / 2000 < 1e-3

@@ -1,0 +1,189 @@
+"""What the Ray pool alone has to do: nodes come and go, and what was thought dead changes nothing."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import tiny
+from podium.config.params import TrackingParams
+from podium.errors import InputError
+from podium.tracking.mirror import Mirror
+from podium.tracking.parent import Parent
+from podium.tracking.store import connect
+from podium.tracking.sync import differences
+from podium.tracking.trial_logger import runs_of
+from podium.training import checkpoint
+from podium.training.history import Epoch
+from podium.tuning.driver import Driver
+from podium.tuning.journal import open_storage
+from podium.tuning.messages import Report, Task
+from podium.tuning.study import open_study
+from tuning.ray_cluster import TwoNodes
+from tuning.scripted import Recorder, epoch, search_params, states
+from tuning.sessions import Killer, curves, search
+
+if TYPE_CHECKING:
+    from podium.tuning.ray_pool import RayPool
+
+pytestmark = pytest.mark.slow
+TRIALS = 40
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def open_pool(two_nodes: TwoNodes, prepared: Path) -> "Callable[..., RayPool]":
+    from podium.tuning.ray_pool import RayPool
+
+    return lambda at_most, **fields: RayPool(prepared, two_nodes.runtime(**fields), at_most)
+
+
+class Script(Recorder):
+    """A watcher that does one thing after another, each once so many trials have ended."""
+
+    def __init__(self, *steps: tuple[int, Callable[[Any], None]]) -> None:
+        super().__init__()
+        self.steps = list(steps)
+        self.resumed: list[float] = []
+        """When trials went on from a checkpoint."""
+
+    def note(self, line: str) -> None:
+        super().note(line)
+        if "goes on from epoch" in line:
+            self.resumed.append(time.monotonic())
+
+    def running(self, trial: Any, history: list[Epoch]) -> None:
+        super().running(trial, history)
+        if self.steps and len(self.told) >= self.steps[0][0]:
+            self.steps.pop(0)[1](trial)
+
+
+def test_search_outlives_a_killed_worker_and_a_removed_node(
+    two_nodes: TwoNodes, open_pool: "Callable[..., RayPool]", tmp_path: Path, store: TrackingParams
+) -> None:
+    extra = two_nodes.add_node()
+    pool = open_pool(TRIALS)
+    moments: list[tuple[str, float]] = []
+
+    def kill(trial: Any) -> None:
+        began = pool.worker_of(trial.number)
+        assert began is not None
+        os.kill(began.pid, signal.SIGKILL)
+        moments.append(("worker", time.monotonic()))
+
+    def remove(trial: Any) -> None:
+        two_nodes.cluster.remove_node(extra, allow_graceful=False)
+        moments.append(("node", time.monotonic()))
+
+    script = Script((4, kill), (12, remove))
+    params = search_params(n_trials=TRIALS, space={"train.epochs": {"low": 6, "high": 10}})
+    study = open_study(open_storage(tmp_path / "optuna.journal"), "search-40", params, {})
+    mirror = Mirror(study, store, Parent("search-40", {}))
+    try:
+        Driver(
+            study, pool, params, two_nodes.runtime(), tiny.recipe(), tmp_path / "checkpoints", [mirror, script]
+        ).run()
+    finally:
+        pool.close()
+        mirror.close()
+    assert [what for what, _ in moments] == ["worker", "node"]
+    assert states(study) == ["COMPLETE"] * TRIALS
+    assert sorted(number for number, _ in script.told) == list(range(TRIALS))  # none lost, none doubled
+    assert all(len(t.user_attrs["history"]) == t.params["train.epochs"] for t in study.trials)
+    assert any("killed, crashed, or its node is gone" in line for line in script.lines)
+    assert any("goes on from epoch" in line for line in script.lines)
+    for what, when in moments:  # a trial's notes come with its end: so much later it had been placed, resumed and ended
+        print(what, "lost; seconds until a trial that went on had ended:", [f"{t - when:.1f}" for t in script.resumed])
+    assert mirror.error == ""
+    tracking = connect(store)
+    assert differences(tracking, study) == []
+    assert Counter(run.info.status for run in runs_of(tracking, "search-40")) == {"FINISHED": TRIALS}
+    assert list((tmp_path / "checkpoints").glob("*.ckpt")) == []
+
+
+def test_number_in_flight_follows_the_nodes(two_nodes: TwoNodes, open_pool: "Callable[..., RayPool]") -> None:
+    pool = open_pool(100)
+    try:
+        _until(lambda: pool.capacity == 2)  # the node that the last test removed may still be counted
+        extra = two_nodes.add_node()
+        _until(lambda: pool.capacity == 3)
+        two_nodes.cluster.remove_node(extra)
+        _until(lambda: pool.capacity == 2)
+    finally:
+        pool.close()
+    for fields, capacity in (({"queued": 3}, 5), ({"workers": 7}, 7)):
+        pool = open_pool(100, **fields)
+        assert pool.capacity == capacity
+        pool.close()
+
+
+def test_trial_that_fits_on_no_node_is_refused_with_what_there_is(open_pool: "Callable[..., RayPool]") -> None:
+    with pytest.raises(InputError, match=r"no node .* runtime.trial_gpus 8\); there are .*1 GPUs"):
+        open_pool(4, trial_gpus=8)
+
+
+def test_killed_mailbox_changes_no_trial(open_pool: "Callable[..., RayPool]", tmp_path: Path) -> None:
+    import ray
+
+    undisturbed = search(tmp_path / "a", open_pool(4, workers=2), 4)
+    pool = open_pool(4, workers=2)
+    killer = Killer(0, 2, lambda: ray.kill(pool._mailbox, no_restart=False))
+    study = search(tmp_path / "b", pool, 4, killer)
+    assert killer.done
+    assert curves(study) == curves(undisturbed)
+
+
+def test_worker_that_was_thought_dead_changes_nothing(open_pool: "Callable[..., RayPool]", tmp_path: Path) -> None:
+    import ray
+
+    from podium.tuning.mailbox import Saved
+
+    pool = open_pool(1, workers=1)
+    path = tmp_path / "000000.ckpt"
+    recipe = tiny.recipe(train__epochs=10000).model_dump()
+    try:
+        pool.submit(Task(0, 2, 7, recipe, str(path), 1e9))
+        _until(lambda: (pool.events(0.1), pool.worker_of(0))[1] is not None)
+        late = pool._mailbox.report.remote(Report(0, 1, epoch(50, 0.99)))
+        ray.get(pool._mailbox.leave.remote(Saved(0, 1, b"of the first attempt")))
+        heard: list[Any] = []
+
+        def answered() -> bool:
+            heard.extend(pool.events(0.1))
+            return bool(ray.wait([late], timeout=0)[0])
+
+        _until(answered)
+        assert ray.get(late) is False  # it is told to end
+        assert {event.attempt for event in heard} <= {2}
+        assert not path.exists()
+    finally:
+        pool.close()
+
+
+def test_checkpoint_of_a_paused_trial_is_here_and_whole(open_pool: "Callable[..., RayPool]", tmp_path: Path) -> None:
+    pool = open_pool(1, workers=1)
+    task = Task(0, 1, 7, tiny.recipe(train__epochs=10000).model_dump(), str(tmp_path / "000000.ckpt"), 1e9)
+    pool.submit(task)
+    _until(lambda: any(isinstance(event, Report) for event in pool.events(0.1)))
+    pool.pause()
+    pool.answer(Report(0, 1, epoch(1)), True)
+    pool.close()
+    state = checkpoint.load(tmp_path / "000000.ckpt", task.identity)
+    assert state is not None
+    assert state["epoch"] >= 1
+
+
+def _until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)

@@ -1,0 +1,274 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import tiny
+from podium.config.params import SearchParams
+from podium.config.recipe import Recipe
+from podium.tuning.journal import open_storage
+from podium.tuning.sampling import build_pruner, build_sampler
+from podium.tuning.space import suggest
+from podium.tuning.study import ask, identity, name_of, open_study, take_up
+from tuning.scripted import search_params
+
+SPACE = {
+    "train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    "train.batch_size": {"choices": [16, 32]},
+    "train.optimizer": {"choices": ["sgd", "adamw"]},
+    "train.momentum": {"low": 0.0, "high": 0.9, "when": {"train.optimizer": ["sgd"]}},
+    "train.weight_decay": {"low": 0.0, "high": 0.1, "when": {"train.optimizer": ["sgd", "adamw"]}},
+}
+
+
+def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d", code: str = "c") -> str:
+    return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data, code))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_trials": 999},
+        {"timeout": 5.0},
+        {"plateau": 7},
+        {"trial_timeout": 3.0},
+        {"max_failures": 2},
+        {"batch": 5},
+        {"space": dict(reversed(SPACE.items()))},
+        {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.1, "log": True, "step": None}}},
+    ],
+    ids=["n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "batch", "order", "spelled-out"],
+)
+def test_name_stays_when_only_the_length_of_the_search_changes(changes: dict[str, Any]) -> None:
+    assert _name(changes) == _name({})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"metric": "loss"},
+        {"sampler": "tpe"},
+        {"startup_trials": 11},
+        {"pruner": "halving"},
+        {"pruner_startup": 6},
+        {"pruner_warmup": 3},
+        {"pruner_factor": 4},
+        {"deterministic": True},
+        {"deterministic": True, "batch": 5},
+        {"defaults_first": False},
+        {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.2, "log": True}}},
+        {"space": SPACE | {"train.learning_rate": {"low": 1e-4, "high": 0.1}}},
+        {"space": SPACE | {"train.batch_size": {"choices": [16, 32, 64]}}},
+        {"space": SPACE | {"train.momentum": {"low": 0.0, "high": 0.9}}},
+        {"space": SPACE | {"train.shift": {"choices": [0, 1]}}},
+        {"space": {name: SPACE[name] for name in list(SPACE)[1:]}},
+    ],
+    ids=str,
+)
+def test_name_changes_with_what_decides_the_trials(changes: dict[str, Any]) -> None:
+    assert _name(changes) != _name({})
+
+
+@pytest.mark.parametrize(
+    ("base", "data", "code"),
+    [
+        (tiny.recipe(train__warmup=0.3), "d", "c"),
+        (tiny.recipe(train__learning_rate=0.01), "d", "c"),  # searched, but the first trial has it
+        (tiny.recipe(train__momentum=0.5), "d", "c"),
+        (None, "other", "c"),
+        (None, "d", "other"),
+    ],
+    ids=["fixed", "first", "conditional", "data", "code"],
+)
+def test_name_changes_with_recipe_data_and_code(base: Recipe | None, data: str, code: str) -> None:
+    assert _name({}, base, data, code) != _name({})
+
+
+def test_name_stays_when_a_searched_field_changes_and_the_defaults_are_not_tried() -> None:
+    changes = {"defaults_first": False}
+    assert _name(changes, tiny.recipe(train__learning_rate=0.01)) == _name(changes)
+
+
+def test_name_changes_with_the_value_of_a_conditional_dimension_that_other_trials_have() -> None:
+    changes = {"defaults_first": False}
+    assert _name(changes, tiny.recipe(train__momentum=0.5)) != _name(changes)
+
+
+def test_name_begins_with_its_kind_and_is_short() -> None:
+    assert _name({}).startswith("search-")
+    assert len(_name({})) == len("search-") + 12
+
+
+def test_study_opened_again_is_the_same_one(tmp_path: Path) -> None:
+    params = search_params()
+    first = open_study(open_storage(tmp_path / "deep" / "j.journal"), "s", params, {"a": 1})
+    first.tell(ask(first, params), 0.5)
+    again = open_study(open_storage(tmp_path / "deep" / "j.journal"), "s", params, {"a": 1})
+    assert [t.value for t in again.trials] == [0.5]
+    assert again.user_attrs["identity"] == {"a": 1}
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("accuracy", "MAXIMIZE"), ("loss", "MINIMIZE")])
+def test_direction_follows_the_metric(tmp_path: Path, metric: str, direction: str) -> None:
+    study = open_study(open_storage(tmp_path / "j"), "s", search_params(metric=metric), {})
+    assert study.direction.name == direction
+
+
+def test_journal_torn_in_its_last_line_is_cut_there(tmp_path: Path) -> None:
+    journal, params = tmp_path / "j", search_params()
+    study = open_study(open_storage(journal), "s", params, {})
+    study.tell(ask(study, params), 0.5)
+    whole = journal.read_bytes()
+    study.set_user_attr("seconds", 1.0)
+    line = journal.read_bytes()[len(whole) :]
+    assert line.endswith(b"\n")
+    for length in range(len(line)):
+        journal.write_bytes(whole + line[:length])
+        storage = open_storage(journal)
+        assert journal.read_bytes() == whole
+        assert [t.value for t in open_study(storage, "s", params, {}).trials] == [0.5]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"x" * 200_000], ids=["empty", "one torn line", "a long torn line"])
+def test_journal_without_a_whole_line_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    journal = tmp_path / "j"
+    journal.write_bytes(content)
+    study = open_study(open_storage(journal), "s", search_params(), {})
+    assert study.trials == []
+
+
+def test_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
+    journal, params = tmp_path / "j", search_params()
+    study = open_study(open_storage(journal), "s", params, {})
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x')  # another process died here while this one goes on
+    study.tell(ask(study, params), 0.25)
+    again = open_study(open_storage(journal), "s", params, {})
+    assert [t.value for t in again.trials] == [0.25]
+
+
+def test_journal_that_two_write_in_turn_is_the_same_to_both(tmp_path: Path) -> None:
+    storages = [open_storage(tmp_path / "j") for _ in range(2)]
+    studies = [open_study(storage, "s", search_params(), {}) for storage in storages]
+    for turn in range(40):  # lines of the same length, read at once, later or by the other only
+        studies[turn * turn // 3 % 2].set_user_attr("who", f"{turn:02d}")
+        if turn % 5:
+            assert studies[turn % 2].user_attrs["who"] == f"{turn:02d}"
+    both = [study.user_attrs for study in studies]
+    assert both[0] == both[1] == {"identity": {}, "who": "39"}
+
+
+def test_journal_is_brought_to_the_disk_when_a_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, journal = search_params(), tmp_path / "j"
+    synced: list[int] = []
+    monkeypatch.setattr("podium.tuning.journal.SYNC_SECONDS", 1e9)
+    study = open_study(open_storage(journal), "s", params, {})
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(journal.stat().st_size))
+    trial = ask(study, params)
+    before = len(synced)
+    for epoch in range(10):
+        trial.report(0.5, epoch)
+    assert len(synced) == before
+    study.tell(trial, 0.5)
+    assert synced[-1] == journal.stat().st_size
+
+
+@pytest.mark.parametrize("earlier", [0, 6], ids=["random start", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("drawn", range(6))
+def test_trial_taken_up_gets_the_parameters_it_would_have_had(
+    tmp_path: Path, drawn: int, sampler: str, earlier: int
+) -> None:
+    params = search_params(sampler=sampler, startup_trials=3, space=SPACE)
+    undisturbed, disturbed = (_study_with(tmp_path / name, params, earlier) for name in ("a", "b"))
+    expected = _draw(ask(undisturbed, params), params)
+    _draw_only(ask(disturbed, params), params, drawn)
+    again = open_study(open_storage(tmp_path / "b"), "s", params, {})  # as another process finds it
+    (left,) = again.get_trials(states=(TrialState.RUNNING,))
+    assert len(left.params) == min(drawn, len(expected))
+    trial = take_up(again, params, left)
+    assert trial.number == earlier
+    assert _draw(trial, params) == expected
+
+
+def _study_with(journal: Path, params: SearchParams, trials: int) -> optuna.Study:
+    study = open_study(open_storage(journal), "s", params, {})
+    for index in range(trials):
+        trial = ask(study, params)
+        _draw(trial, params)
+        study.tell(trial, index * 7 % 5 / 5)
+    return study
+
+
+def _draw(trial: optuna.Trial, params: SearchParams) -> dict[str, Any]:
+    suggest(trial, params.space, tiny.recipe())
+    return dict(trial.params)
+
+
+def _draw_only(trial: optuna.Trial, params: SearchParams, count: int) -> None:
+    """Have the process die after `count` of the trial's parameters are written."""
+    write, written = trial.storage.set_trial_param, 0
+
+    def write_or_die(*args: Any) -> None:
+        nonlocal written
+        if written == count:
+            raise KeyboardInterrupt
+        written += 1
+        write(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.storage, "set_trial_param", write_or_die)
+        try:
+            _draw(trial, params)
+        except KeyboardInterrupt:
+            return
+    assert count >= len(trial.params)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_sampler_gives_equal_searches_for_equal_seeds_only(tmp_path: Path, sampler: str) -> None:
+    def proposals(journal: str, seed: int) -> list[dict[str, Any]]:
+        params = search_params(sampler=sampler, seed=seed, startup_trials=3, space=SPACE)
+        return [trial.params for trial in _study_with(tmp_path / journal, params, 6).trials]
+
+    assert proposals("a", 0) == proposals("b", 0)
+    assert proposals("c", 1) != proposals("a", 0)
+
+
+def test_sampler_gives_each_trial_and_each_parameter_its_own_draw() -> None:
+    params = search_params()
+    unit = optuna.distributions.FloatDistribution(0.0, 1.0)
+    study = optuna.create_study()
+    (frozen,) = [study._storage.get_trial(study.ask()._trial_id)]
+    draws = {
+        build_sampler(params, number).sample_independent(study, frozen, name, unit)
+        for number in range(5)
+        for name in "abc"
+    }
+    assert len(draws) == 15
+
+
+def test_enqueued_trial_comes_first_and_a_new_one_takes_the_next_number(tmp_path: Path) -> None:
+    params = search_params(space=SPACE)
+    study = open_study(open_storage(tmp_path / "j"), "s", params, {})
+    study.enqueue_trial({"train.learning_rate": 0.01, "train.batch_size": 32, "train.optimizer": "adamw"})
+    first, second = ask(study, params), ask(study, params)
+    assert (first.number, second.number) == (0, 1)
+    assert _draw(first, params)["train.learning_rate"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("pruner", "name"),
+    [
+        ("median", "MedianPruner"),
+        ("halving", "SuccessiveHalvingPruner"),
+        ("hyperband", "HyperbandPruner"),
+        ("none", "NopPruner"),
+    ],
+)
+def test_pruner_is_the_one_named(pruner: str, name: str) -> None:
+    assert type(build_pruner(search_params(pruner=pruner, pruner_warmup=0))).__name__ == name
