@@ -84,7 +84,7 @@ def configuration(number: int) -> Recipe:
 
 
 def _train(number: int, material: Any) -> Curve:
-    from podium.training.fit import DivergedError, TrainingRun
+    from podium.training.loop import DivergedError, TrainingRun
 
     recipe = configuration(number)
     run = TrainingRun(recipe, material.images, number, material.device)

@@ -105,7 +105,7 @@ def _tune(prepared: Path, trials: int) -> Clock:
     def train(config: dict[str, float]) -> None:
         import torch
 
-        from podium.training.fit import TrainingRun
+        from podium.training.loop import TrainingRun
 
         torch.set_num_threads(1)
         material = tiny.material(prepared)

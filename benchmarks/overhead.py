@@ -104,10 +104,11 @@ def checkpoints(project: Project, recorded: list[optuna.trial.FrozenTrial]) -> f
     import torch
 
     from podium.data.dataset import DatasetInfo
+    from podium.models.networks import ImageSpec
     from podium.training import checkpoint
-    from podium.training.fit import Images, TrainingRun
+    from podium.training.loop import TrainingRun
 
-    params, images = load(project.folder / "params.yaml"), Images.of(DatasetInfo.read(project.prepared))
+    params, images = load(project.folder / "params.yaml"), ImageSpec.of(DatasetInfo.read(project.prepared))
     every = params.runtime.checkpoint_seconds
     count = sum(int(trial.duration.total_seconds() / every) for trial in recorded if trial.duration)
     run = TrainingRun(params.recipe(), images, 0, torch.device("cpu"))

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from podium.config.zoo import OWN
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import Project, parser, publish, shown, spread, table
 from podium.config.recipe import Recipe
-from podium.config.zoo import OWN
 from podium.training.batches import Batches
-from podium.training.fit import TrainingRun
-from podium.training.optim import build_optimizer
+from podium.training.loop import TrainingRun
+from podium.training.optimization import build_optimizer
 from podium.tuning.work import Material
 
 Contender = Callable[[int], int]

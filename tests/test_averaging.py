@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from podium.training.averaging import Average
+from podium.training.optimization import Average
 
 
 def _set(model: nn.Module, value: float) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from podium.training.balance import class_weights
+from podium.training.optimization import class_weights
 
 
 @pytest.mark.parametrize(

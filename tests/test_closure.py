@@ -48,7 +48,7 @@ def test_closure_of_an_unknown_module_is_refused(source: Path) -> None:
 
 
 def test_closure_of_fit_holds_what_decides_a_result_and_neither_search_nor_tracking() -> None:
-    names = {path.as_posix().removeprefix("src/podium/") for path in import_closure("podium.training.fit")}
+    names = {path.as_posix().removeprefix("src/podium/") for path in import_closure("podium.training.loop")}
 
     own = {f"training/{name}.py" for name in ("fit", "optim", "batches", "seeds")}
     assert own | {"models/build.py", "config/recipe.py"} <= names

@@ -7,7 +7,7 @@ from torch import nn
 
 import tiny
 from podium.training.compiling import compile_network
-from podium.training.fit import TrainingRun
+from podium.training.loop import TrainingRun
 from podium.training.trained import digest_of
 
 

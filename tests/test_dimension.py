@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from podium.config.dimension import Dimension, Value, field_problems
+from podium.config.space import Dimension, Value, field_problems
 
 
 @pytest.mark.parametrize(

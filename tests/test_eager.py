@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import sys
 import torch
-from podium.training.optim import build_optimizer
+from podium.training.optimization import build_optimizer
 from podium.config.recipe import TrainParams
 
 model = torch.nn.Linear(3, 2)

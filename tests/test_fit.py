@@ -10,9 +10,10 @@ import torch
 
 import tiny
 from podium.config.recipe import Recipe
+from podium.models.networks import ImageSpec
 from podium.training.batches import Batches, Mapped
-from podium.training.fit import DivergedError, Images, TrainingRun, validate
 from podium.training.history import Epoch
+from podium.training.loop import DivergedError, TrainingRun, validate
 from podium.training.trained import digest_of
 
 CPU = torch.device("cpu")
@@ -255,7 +256,7 @@ def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
 ) -> None:
     model = _run(tiny.recipe(model__dropout=0.9)).model
     whole = validate(model, data[1], fast=False)
-    monkeypatch.setattr("podium.training.fit.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("podium.training.loop.EVALUATION_BATCH", 7)
     parts = validate(model, data[1], fast=False)
     logits = model.eval()(data[1].images).detach()
     loss = torch.nn.functional.cross_entropy(logits, data[1].labels)
@@ -324,7 +325,7 @@ def test_images_that_do_not_fit_train_to_the_same_bits(
 
 def test_frozen_backbone_stays_as_it_was_and_the_head_learns() -> None:
     shape = (3, 32, 32)
-    images = Images(shape, 3, (0.5,) * 3, (0.3,) * 3)
+    images = ImageSpec(shape, 3, (0.5,) * 3, (0.3,) * 3)
     recipe = tiny.recipe(model__name="torchvision:shufflenet_v2_x0_5", train__backbone_rate=0.0, train__epochs=1)
     run = TrainingRun(recipe, images, 0, CPU)
     before = copy.deepcopy(run.model.state_dict())

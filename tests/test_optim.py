@@ -7,7 +7,7 @@ from torch import nn
 
 from podium.config.recipe import ModelParams, TrainParams
 from podium.models.build import build_model
-from podium.training.optim import build_optimizer, learning_rate, set_rate
+from podium.training.optimization import build_optimizer, learning_rate, set_rate
 
 
 def _rate(schedule: str, step: int, total: int, warmup: float = 0.2) -> float:

@@ -62,11 +62,14 @@ def problems(text: str) -> list[str]:
             "model: {name: resnet18}",
             "model.name: must be cnn, resnet or torchvision:<model>; got 'resnet18'; did you mean",
         ),
-        ("search: {fraction: {train.epoch: 3}}", "search.fraction.train.epoch: is not a field of the model or the"),
-        ("search: {fraction: {train.share: 0.0}}", "search.fraction.train.share: must be greater than 0; got 0.0"),
+        ("search: {fraction: {train.epoch: 3}}", "search.overrides.train.epoch: is not a field of the model or the"),
+        (
+            "search: {fraction: {train.data_fraction: 0.0}}",
+            "search.overrides.train.data_fraction: must be greater than 0; got 0.0",
+        ),
         (
             "search: {fraction: {train.epochs: 3}, space: {train.epochs: {low: 1, high: 2}}}",
-            "search.fraction.train.epochs: is a dimension of search.space too",
+            "search.overrides.train.epochs: is a dimension of search.space too",
         ),
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
     ],

@@ -15,7 +15,7 @@ import tiny
 from podium.data.dataset import open_split
 from podium.training import checkpoint
 from podium.training.batches import Batches
-from podium.training.fit import TrainingRun
+from podium.training.loop import TrainingRun
 from podium.training.ranks import SharedRun, agree
 from podium.tuning import processes
 

@@ -18,7 +18,7 @@ from podium.data.dataset import write_json
 from podium.errors import InputError, InterruptedSearchError
 from podium.retraining.retrain import retrain
 from podium.training import checkpoint
-from podium.training.fit import TrainingRun
+from podium.training.loop import TrainingRun
 from tuning.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow

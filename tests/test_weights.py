@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from podium.config.dimension import Dimension
 from podium.config.recipe import Recipe
+from podium.config.space import Dimension
 from podium.errors import InputError
 from podium.models.weights import digests
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from podium.config.params import Params, TrackingParams, parse
 from podium.config.recipe import Recipe
 from podium.data.dataset import DatasetInfo, write_split
-from podium.training.fit import Images
+from podium.models.networks import ImageSpec
 from podium.tuning.work import Material
 
 CLASSES = ("left", "right", "top")
 SIZE = 8
-IMAGES = Images((3, SIZE, SIZE), len(CLASSES), (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
+IMAGES = ImageSpec((3, SIZE, SIZE), len(CLASSES), (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
 SMALL = {"model.width": 2, "model.hidden": 8, "train.epochs": 3, "train.batch_size": 16}
 """A network and a training of some milliseconds."""
 

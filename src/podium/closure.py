@@ -7,11 +7,12 @@ not start another study, a changed number does. `python -m podium.closure` bring
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from podium import entry
+from podium import components, entry, own_code
 from podium.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -45,10 +46,62 @@ def code_digest(module: str, source: Path = SOURCE) -> str:
     """
     sha = hashlib.sha256()
     for path in import_closure(module, source):
-        text = (source.parent / path).read_text(encoding="utf-8")
-        meaning = _meaning(ast.parse(text)) if path.suffix == ".py" else text
-        sha.update(f"{path.as_posix()}\n{meaning}\n".encode())
+        sha.update(f"{path.as_posix()}\n{_text(source.parent / path)}\n".encode())
     return sha.hexdigest()
+
+
+def _text(path: Path) -> str:
+    """A file as its digest takes it: of code the meaning, of anything else the text."""
+    text = path.read_text(encoding="utf-8")
+    return _meaning(ast.parse(text)) if path.suffix == ".py" else text
+
+
+LOOP = "podium.training.loop"
+"""What every training runs through."""
+
+
+def code_of(chosen: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What decides the result of a training that goes through the components `chosen`, (kind, name): digests by name.
+
+    `loop` is what every training goes through; then each component's own file with all that it imports. Of people's own
+    code it is the files in the project's `src/`, or the version of the package that it comes in. So another network, or
+    a changed one that no configuration reaches, leaves a study as it is.
+    """
+    found = {"loop": code_digest(LOOP)}
+    for kind, name in sorted(set(chosen)):
+        own = components.find(kind, name)
+        found[f"{kind} {name}"] = code_digest(own.__module__) if own else _own_digest(kind, name)
+    return found
+
+
+def own_files(names: Iterable[str]) -> list[Path]:
+    """The files of the project's `src/` that people's own objects `names` (module:object) are made of, sorted."""
+    source, found = own_code.source_folder(), set[Path]()
+    for name in names:
+        module = name.partition(":")[0]
+        if _files(module, source):
+            found |= set(import_closure(module, source))
+    return sorted(path for path in found if path.parts[1:2] != ("podium",))
+
+
+def _own_digest(kind: str, name: str) -> str:
+    source = own_code.source_folder()
+    if not own_code.is_name(name):
+        return version_of(components.KINDS[kind].library)
+    files = own_files([name])
+    if not files:
+        return version_of(name.partition(":")[0])
+    sha = hashlib.sha256()
+    for path in files:
+        sha.update(f"{path.as_posix()}\n{_text(source.parent / path)}\n".encode())
+    return sha.hexdigest()
+
+
+def version_of(module: str) -> str:
+    """The installed package that `module` comes in, and its version, such as `timm 1.0.31`."""
+    top = module.partition(".")[0]
+    names = sorted(set(packages_distributions().get(top, [])))
+    return ", ".join(f"{name} {version(name)}" for name in names) or f"{top} (unknown version)"
 
 
 def with_code(pipeline: str) -> str:

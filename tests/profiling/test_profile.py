@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from podium.training.augment import augment
 
 import tiny
 from podium.commands import profile as verb
@@ -15,7 +16,6 @@ from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
 from podium.profiling.phases import PHASES
 from podium.profiling.verdict import verdict
-from podium.training.augment import augment
 from podium.training.batches import Batches
 
 EVEN = Profile(
@@ -94,7 +94,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
 def test_profile_of_a_copy_that_diverges_is_a_sentence(
     tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.fit.learning_rate", lambda *_: float("nan"))
+    monkeypatch.setattr("podium.training.loop.learning_rate", lambda *_: float("nan"))
     with pytest.raises(
         PodiumError, match="the copy of the training that was to be profiled diverged: train_loss became"
     ):
@@ -107,7 +107,7 @@ def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypa
         time.sleep(0.3)
         return augment(*arguments)
 
-    monkeypatch.setattr("podium.training.fit.augment", slow)
+    monkeypatch.setattr("podium.training.loop.augment", slow)
     recipe = tiny.recipe(train__epochs=4)
     # Without what is beside the steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, beside={})

@@ -124,7 +124,7 @@ def test_retraining_is_on_train_and_validation(here: Params, monkeypatch: pytest
         sizes.append(count)
         return torch.arange(count)
 
-    monkeypatch.setattr("podium.training.fit.TrainingRun._order", order)
+    monkeypatch.setattr("podium.training.loop.TrainingRun._order", order)
     _retrain(here)
     assert len(sizes) >= 4  # and once more for the profile
     assert set(sizes) == {80}
@@ -284,7 +284,7 @@ def test_second_retraining_at_the_same_time_is_refused_and_touches_nothing(here:
 
 def test_diverged_retraining_is_a_failed_run_and_an_error(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "podium.training.fit.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan")
+        "podium.training.loop.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan")
     )
     with pytest.raises(PodiumError, match=r"the retraining diverged: train_loss became nan .* another retrain.seed"):
         _retrain(here)

@@ -192,7 +192,7 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     text = tiny.params_yaml(
         store,
         """n_trials: 2
-        fraction: {train.epochs: 2, train.share: 0.5}
+        fraction: {train.epochs: 2, train.data_fraction: 0.5}
         space: {train.learning_rate: {low: 0.001, high: 0.01}}""",
     )
     text = text.replace("train: {epochs: 3", "train: {epochs: 5").replace("seeds: 2}", f"seeds: 1, whole: {whole}}}")
@@ -200,8 +200,8 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     study = search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
     chosen = _confirm(params, tmp_path)
     assert {t.user_attrs["recipe"]["train.epochs"] for t in study.trials} == {2}
-    assert {t.user_attrs["recipe"]["train.share"] for t in study.trials} == {0.5}
-    assert (chosen["recipe"]["train.epochs"], chosen["recipe"]["train.share"]) == (5, 1.0)
+    assert {t.user_attrs["recipe"]["train.data_fraction"] for t in study.trials} == {0.5}
+    assert (chosen["recipe"]["train.epochs"], chosen["recipe"]["train.data_fraction"]) == (5, 1.0)
     assert chosen["recipe"]["train.learning_rate"] == study.trials[chosen["trial"]].params["train.learning_rate"]
     assert (chosen["inflation"] is None) == (whole == "true")
     assert (chosen["temperature"] == 1.0) == (whole == "false")
@@ -254,7 +254,7 @@ def test_run_that_diverged_is_not_tried_again(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("podium.training.fit.learning_rate", lambda params, step, total: float("nan"))
+        patch.setattr("podium.training.loop.learning_rate", lambda params, step, total: float("nan"))
         with pytest.raises(PodiumError, match=r"became nan in epoch 1.* Every try ends so: raise select.top_k"):
             _confirm(searched, tmp_path)
     with pytest.raises(PodiumError, match="became nan in epoch 1"):
@@ -271,7 +271,7 @@ def test_confirmation_has_no_time_limit_of_the_searchs(searched: Params, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "again"),
-    [("podium.training.temperature", True), ("podium.training.fit", True), ("podium.report.page", False)],
+    [("podium.training.temperature", True), ("podium.training.loop", True), ("podium.report.page", False)],
 )
 def test_changed_code_of_training_or_of_the_temperature_confirms_again(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, again: bool

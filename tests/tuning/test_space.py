@@ -8,9 +8,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from torch import nn
 
 import tiny
-from podium.config.dimension import Dimension
 from podium.config.params import Params, parse
 from podium.config.recipe import Recipe
+from podium.config.space import Dimension
 from podium.models.build import build_model
 from podium.tuning.space import distribution, exists, ordered, point, suggest
 
@@ -153,8 +153,8 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "model.weights": "",
         "model.flip_average": False,
         "train.epochs": 10,
-        "train.share": 1.0,
-        "train.share_epochs": 0,
+        "train.data_fraction": 1.0,
+        "train.data_fraction_epochs": 0,
         "train.batch_size": 128,
         "train.optimizer": "sgd",
         "train.learning_rate": 0.01,

@@ -138,7 +138,7 @@ def test_diverged_trial_fails_with_the_reason_and_what_it_had(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "podium.training.fit.learning_rate", lambda params, step, total: 0.1 if step < 4 else float("nan")
+        "podium.training.loop.learning_rate", lambda params, step, total: 0.1 if step < 4 else float("nan")
     )
     ended = run_trial(_task(tmp_path), material, _yes)
     assert ended.how == "failed"
@@ -167,7 +167,7 @@ def test_error_in_a_trial_is_its_own_failure_with_a_traceback(
     def step(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("podium.training.fit.TrainingRun.train_step", step)
+    monkeypatch.setattr("podium.training.loop.TrainingRun.train_step", step)
     ended = run_trial(_task(tmp_path), material, _yes)
     assert (ended.how, ended.reason) == ("failed", reason)
     assert ended.trace.startswith("Traceback")

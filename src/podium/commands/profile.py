@@ -56,18 +56,18 @@ def measured(arguments: argparse.Namespace) -> str:
     from podium import paths
     from podium.config.params import load
     from podium.data.dataset import DatasetInfo, open_split
+    from podium.models.networks import ImageSpec
     from podium.profiling.measure import measure
     from podium.profiling.page import markdown
     from podium.training import device
     from podium.training.batches import Batches
-    from podium.training.fit import Images
 
     params = load(paths.PARAMS)
     recipe = _recipe(params.recipe(), arguments)
     where = device.pick(params.runtime.device)
     torch.set_num_threads(params.runtime.threads)
     info = DatasetInfo.read(paths.PREPARED)
-    images = Images.of(info)
+    images = ImageSpec.of(info)
     data = Batches.of([open_split(paths.PREPARED / "train")], where)
     trace = arguments.out / "profile"
     profile = measure(recipe, images, data, where, arguments.steps, trace)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from podium.config.recipe import FROZEN
+from podium.components import FROZEN
 
 Unusable = Literal["refuse", "skip"]
 """What can't be decoded can't be kept."""

@@ -16,6 +16,7 @@ def _name(text: str) -> str:
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 """Neither nothing nor all."""
+Unit = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, AfterValidator(_name)]
 """What MLflow takes as a name everywhere."""

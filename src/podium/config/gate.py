@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from podium.config.fields import Fraction
-from podium.config.recipe import FROZEN, Unit
+from podium.components import FROZEN
+from podium.config.fields import Fraction, Unit
 
 
 class GateParams(BaseModel):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from podium.components import FROZEN
 from podium.config.fields import Name, Text
-from podium.config.recipe import FROZEN
 from podium.passwords import holds_password
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from podium.components import FROZEN
 from podium.config.fields import Fraction, Name, Seed
-from podium.config.recipe import FROZEN
 
 
 class RetrainParams(BaseModel):

@@ -10,16 +10,17 @@ from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from podium.components import FROZEN
 from podium.config import problems
-from podium.config.dimension import Dimension, fraction_problems, space_problems
 from podium.config.doctor import DoctorParams
 from podium.config.gate import GateParams
 from podium.config.neutral import RuntimeParams, TrackingParams
 from podium.config.outcome import EvaluateParams, RegisterParams, RetrainParams
 from podium.config.prepare import PrepareParams
-from podium.config.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.search import SearchParams, SelectParams
 from podium.config.serve import ServeParams
+from podium.config.space import Dimension, overrides_problems, space_problems
 from podium.errors import InputError
 
 __all__ = [
@@ -92,7 +93,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     search = raw["search"] if isinstance(raw.get("search"), dict) else {}
     space = search.get("space")
     found += [f"search.space.{line}" for line in space_problems(space)]
-    found += [f"search.fraction.{line}" for line in fraction_problems(search.get("fraction"), space)]
+    found += [f"search.overrides.{line}" for line in overrides_problems(search.get("overrides"), space)]
     if found or params is None:
         count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
         raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))

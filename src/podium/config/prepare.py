@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from podium.components import FROZEN
 from podium.config.fields import Fraction, Text
-from podium.config.recipe import FROZEN
 
 MAX_SIDE = 4096
 SOURCES = "digits, torchvision:<class>, folder:<path> or csv:<path>"

@@ -12,6 +12,15 @@ OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|conta
 """How pydantic begins a rule."""
 
 
+RENAMED = {
+    "search.fraction": "search.overrides",
+    "select.whole": "select.full_fidelity",
+    "train.share": "train.data_fraction",
+    "train.share_epochs": "train.data_fraction_epochs",
+}
+"""Parameters by their old names."""
+
+
 def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> list[str]:
     """Each problem of `error` as `path: rule; got value`.
 
@@ -54,6 +63,8 @@ def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str
     loc = [str(part) for part in error["loc"] if part != "[key]"]
     path = ".".join(loc)
     if error["type"] in ("extra_forbidden", "invalid_key"):
+        if path in RENAMED:
+            return f"{path}: is now called {RENAMED[path]}"
         hint = did_you_mean(path, known) if len(loc) <= 2 else did_you_mean(loc[-1], deeper)
         return f"{path}: is not a parameter; {hint}"
     if error["type"] == "model_type":

@@ -1,107 +1,152 @@
 """What one training run is made of: the `model` and `train` sections of params.yaml.
 
 Everything here changes the result of a training run, and nothing else does but the images and the seed: a search
-dimension may replace any of these fields.
+dimension may replace any of these values. What a component alone reads is declared in the component's own file.
 """
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from podium.config.zoo import check_name, check_weights
+from podium import components
+from podium.components import FROZEN, Choice, choice
+from podium.config.fields import Unit
+from podium.config.section import Section, with_parameters
+from podium.models.networks import Network
 
-FROZEN = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-"""Every section of params.yaml: an unread key cannot pass, nothing is converted, nothing changes later."""
-
-Unit = Annotated[float, Field(ge=0, le=1)]
+WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(pt|pth|safetensors)")
 
 
-class ModelParams(BaseModel):
+def _weights(file: str) -> str:
+    if not file or WEIGHTS.fullmatch(file):
+        return file
+    raise ValueError(
+        f"must be the name of a .pt, .pth or .safetensors file in data/weights, without a folder; got {file!r}"
+    )
+
+
+def _network(name: object) -> object:
+    if not isinstance(name, str):
+        raise ValueError(f"must be the name of a network; got {name!r}")
+    return components.check_name("network", name)
+
+
+def _list_of(value: object) -> object:
+    """The augmentations as a list; a trial's record has their names in one text."""
+    return [name for name in value.split(", ") if name] if isinstance(value, str) else value
+
+
+@with_parameters
+class ModelParams(Section):
     """The network. A field that `name` does not mention is not read by it."""
 
-    model_config = FROZEN
+    KINDS: ClassVar[tuple[str, ...]] = ("network",)
 
-    name: Annotated[str, AfterValidator(check_name)] = "cnn"
-    """cnn (width, hidden, dropout), resnet (width, depth, dropout) or torchvision:<model> (weights)."""
-    width: int = Field(default=32, ge=1, le=1024)
-    """cnn: channels of the first convolution, the second has twice as many; resnet: of the first of its three stages,
-    each next one has twice as many."""
-    depth: int = Field(default=1, ge=1, le=32)
-    """resnet: residual blocks in each of its three stages."""
-    hidden: int = Field(default=512, ge=1, le=8192)
-    """cnn: units of the hidden fully connected layer."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the last layer's inputs set to zero in training."""
-    weights: Annotated[str, AfterValidator(check_weights)] = ""
-    """torchvision: file in data/weights whose weights training starts from (.pt, .pth, .safetensors); empty: random."""
+    name: Annotated[str, BeforeValidator(_network)] = "cnn"
+    """cnn, resnet, torchvision:<model>, timm:<model>, or your own class as module:Class from src/."""
+    arguments: dict[str, components.Argument] = Field(default={})
+    """Arguments of a network that is not one of Podium's: each may be searched, as model.arguments.<name>."""
+    weights: Annotated[str, AfterValidator(_weights)] = ""
+    """torchvision, timm, your own: file in data/weights to start from (.pt, .pth, .safetensors); empty: random."""
+    normalize: Literal["data", "imagenet", "none"] = "data"
+    """Images reach the network as floats: with the training images' mean 0 and standard deviation 1 in each channel,
+    with those of ImageNet, or (none) from 0 to 1."""
     flip_average: bool = False
-    """The answer is the mean over an image and its mirror: in validation, evaluation and serving alike."""
+    """Predictions are the mean over an image and its mirror image: in validation, evaluation and serving alike."""
+
+    def network(self) -> Network:
+        """The network that `name` stands for, with its parameters."""
+        found: Network = self.made("network", Choice(name=self.name, arguments=self.arguments))
+        return found
+
+    def chosen(self) -> list[tuple[str, Choice]]:
+        """The network."""
+        return [("network", Choice(name=self.name, arguments=self.arguments))]
 
 
-class TrainParams(BaseModel):
+@with_parameters
+class TrainParams(Section):
     """How the network is trained."""
 
-    model_config = FROZEN
+    KINDS: ClassVar[tuple[str, ...]] = ("loss", "optimizer", "schedule", "augmentation")
 
     epochs: int = Field(default=20, ge=1, le=10_000)
     """Passes over the training images."""
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training images that an epoch takes, other ones each time; made for `search.fraction`."""
-    share_epochs: int = Field(default=0, ge=0, le=10_000)
-    """Epochs from the first one on that `share` holds for, such as those before the first rung (0: all of them)."""
+    data_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Fraction of the training images that an epoch takes, other ones each time; made for `search.overrides`."""
+    data_fraction_epochs: int = Field(default=0, ge=0, le=10_000)
+    """First epochs that `data_fraction` holds for, such as those before the first rung (0: all of them)."""
     batch_size: int = Field(default=32, ge=1, le=65_536)
     """Images a step."""
-    optimizer: Literal["sgd", "adamw", "muon"] = "adamw"
-    """sgd (Nesterov where momentum > 0), adamw, or muon: Muon for the hidden layers with adamw for the others."""
+    loss: Annotated[Choice, choice("loss")] = Choice(name="cross_entropy")
+    """cross_entropy, focal, bce, or your own function or class: logits and targets to a scalar."""
+    optimizer: Annotated[Choice, choice("optimizer")] = Choice(name="adamw")
+    """sgd, adamw, muon, a class of torch.optim by name, timm:<name>, or your own."""
     learning_rate: float = Field(default=0.003, gt=0, le=10)
     """Peak learning rate."""
     backbone_rate: Unit = 1.0
-    """torchvision: learning rate of all but the last layer, as a share of learning_rate (0: frozen)."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of sgd and muon; adamw has its own and leaves this unread."""
-    weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights; biases are left out."""
-    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
-    """Learning rate over the steps: constant, or a linear warm-up and then a cosine or a line down to zero."""
-    warmup: Unit = 0.2
-    """cosine, one_cycle: share of the steps over which the rate rises to its peak."""
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the target spread evenly over the classes."""
+    """torchvision, timm: learning rate of all but the head, as a fraction of learning_rate (0: frozen)."""
+    schedule: Annotated[Choice, choice("schedule")] = Choice(name="one_cycle")
+    """constant, cosine, one_cycle, a class of torch.optim.lr_scheduler by name, timm:<name>, or your own."""
     balance: Literal["none", "loss", "sampling"] = "none"
     """Classes of different sizes count alike: by weights in the loss, or by drawing rare ones more often."""
-    shift: int = Field(default=0, ge=0, le=64)
-    """Random crop: each image is moved by up to this many pixels each way, its edges repeated outward (0: off)."""
-    flip: bool = False
-    """Half of the images are mirrored left to right; only for classes that a mirror does not change."""
-    cutout: int = Field(default=0, ge=0, le=1024)
-    """Side of a square of each image, in pixels, that becomes the mean colour (0: off)."""
-    mixup: float = Field(default=0.0, ge=0, le=10)
-    """Pairs of images are blended; alpha of the Beta distribution of their shares (0: off)."""
-    cutmix: float = Field(default=0.0, ge=0, le=10)
-    """A box of each image comes from another one; alpha as for mixup (0: off). With both, one of them each step."""
+    augment: Annotated[list[Annotated[Choice, choice("augmentation")]], BeforeValidator(_list_of)] = Field(default=[])
+    """More augmentations, in order: ours, classes of torchvision.transforms.v2 by name, or your own."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay a step of the weights' moving average, which is then what is validated and kept (0: off)."""
+    """Decay per step of the weights' moving average, which is then what is validated and saved (0: off)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on CUDA, float32 on the CPU. bfloat16 on a CPU: where it has it and a short probe is faster."""
+    program: Annotated[Choice | None, choice("program")] = None
+    """Your own training loop as module:function, in place of Podium's (docs/extend.md)."""
+
+    def chosen(self) -> list[tuple[str, Choice]]:
+        """What each place names; the augmentations that a parameter of their own turns on are there too."""
+        named = [("loss", self.loss), ("optimizer", self.optimizer), ("schedule", self.schedule)]
+        named += [("augmentation", Choice(name=name)) for name in self._turned_on()]
+        named += [("augmentation", one) for one in self.augment]
+        return named + ([("program", self.program)] if self.program else [])
+
+    def component(self, kind: str) -> Any:
+        """The loss, optimizer, schedule or program that is named, with its parameters."""
+        return self.made(kind, dict(self.chosen())[kind])
+
+    def augmentations(self) -> list[Any]:
+        """The augmentations that are on, in the order in which they are applied."""
+        return [self.made(kind, one) for kind, one in self.chosen() if kind == "augmentation"]
+
+    def _turned_on(self) -> list[str]:
+        """Augmentations that have a parameter of their own name: it turns them on."""
+        known = sorted(components.declared("augmentation").items(), key=lambda item: item[1].ORDER)
+        return [name for name, _ in known if self.value(name)]
 
 
 class Recipe(BaseModel):
-    """One training run, whole: every field resolved."""
+    """One training run, whole: every value resolved."""
 
     model_config = FROZEN
 
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
 
-    def flat(self) -> dict[str, str | int | float | bool]:
-        """Every field by its dotted name, as params.yaml, Optuna and MLflow call it."""
-        sections = self.model_dump()
-        return {f"{s}.{k}": v for s, fields in sections.items() for k, v in fields.items()}
+    def flat(self) -> dict[str, Any]:
+        """Every value that the training reads by its dotted name, as params.yaml, Optuna and MLflow call it."""
+        return dict(self._flat)
 
-    def replace(self, values: dict[str, str | int | float | bool]) -> "Recipe":
-        """This recipe with the fields of the dotted names in `values` replaced, checked against their bounds."""
-        sections = self.model_dump()
-        for name, value in values.items():
-            section, field = name.split(".", 1)
-            sections[section][field] = value
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
+        return self.model.flat("model") | self.train.flat("train")
+
+    def nested(self) -> dict[str, dict[str, Any]]:
+        """Everything that is set, section by section, as plain values: `model_validate` makes it this recipe again."""
+        return {"model": self.model.plain(), "train": self.train.plain()}
+
+    def replace(self, values: Mapping[str, Any]) -> "Recipe":
+        """This recipe with the values of the dotted names replaced, checked against their bounds."""
+        sections = self.nested()
+        for name, value in sorted(values.items(), key=lambda item: item[0].count(".")):  # a name before its arguments
+            section, _, field = name.partition(".")
+            Section.put(sections[section], field, value)
         return Recipe.model_validate(sections)

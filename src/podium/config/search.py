@@ -1,18 +1,23 @@
 """The sections `search` and `select`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from podium.config.dimension import Dimension, Value
+from podium.components import FROZEN, Choice, choice
 from podium.config.fields import Seed
-from podium.config.recipe import FROZEN
+from podium.config.section import Section, with_parameters
+from podium.config.space import Dimension, Value
+
+NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "space", "overrides"}
+"""Fields that say how long to search, not what a trial's result is (what the last two decide is named apart)."""
 
 
-class SearchParams(BaseModel):
+@with_parameters
+class SearchParams(Section):
     """The study: how many trials, of what, judged how."""
 
-    model_config = FROZEN
+    KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner", "metric")
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Trials in all, over every resume; raising it continues the same study."""
@@ -20,24 +25,16 @@ class SearchParams(BaseModel):
     """Seconds of search in all, over every resume; null: no limit."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
-    metric: Literal["accuracy", "loss"] = "accuracy"
-    """What is judged on the validation images: accuracy (maximised) or loss (minimised)."""
+    metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
+    """What is optimised on the validation images: accuracy, loss, balanced_accuracy, or your own function."""
     seed: Seed = 0
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
-    """The first trial is the configuration that `model` and `train` spell out, where the space contains it."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """tpe (multivariate, with a constant liar for parallel workers) or random."""
-    startup_trials: Annotated[int, Field(ge=1)] = 10
-    """Random trials before tpe begins to learn."""
-    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
-    """Which trials are stopped early: below the median, by successive halving, by hyperband, or none."""
-    pruner_startup: Annotated[int, Field(ge=0)] = 5
-    """median: trials that must have completed before any is pruned."""
-    pruner_warmup: Annotated[int, Field(ge=0)] = 2
-    """Epochs that every trial may run: median prunes after them, halving and hyperband have their first rung there."""
-    pruner_factor: Annotated[int, Field(ge=2, le=10)] = 3
-    """halving and hyperband: one in this many goes on at each rung."""
+    """The first trial is the configuration of `model` and `train`; it must lie within the space."""
+    sampler: Annotated[Choice, choice("sampler")] = Choice(name="tpe")
+    """tpe, random, a class of optuna.samplers by name, or your own."""
+    pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
+    """Which trials are stopped early: median, halving, hyperband, none, a class of optuna.pruners, or your own."""
     deterministic: bool = False
     """The same trials whatever the number of workers: they are asked for in batches, and pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -46,18 +43,30 @@ class SearchParams(BaseModel):
     """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
-    fraction: dict[str, Value] = {}
+    overrides: dict[str, Value] = Field(default={})
     """Fields that every trial has instead of its own, such as train.epochs: 3, so that a search over many images costs
     a fraction; the confirmation and the retraining have `model` and `train`'s again."""
-    space: dict[str, Dimension] = {}
+    space: dict[str, Dimension] = Field(default={})
     """A dimension is keyed by the field that it replaces, such as train.learning_rate."""
+
+    def chosen(self) -> list[tuple[str, Choice]]:
+        """The sampler, the pruner and the metric."""
+        return [("sampler", self.sampler), ("pruner", self.pruner), ("metric", self.metric)]
+
+    def component(self, kind: str) -> Any:
+        """The sampler, pruner or metric, with its parameters."""
+        return self.made(kind, dict(self.chosen())[kind])
+
+    def identity(self) -> dict[str, Any]:
+        """What of this section decides the trials' results; parameters that nobody reads are left out."""
+        neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
+        return {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
 
     @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
-        if self.deterministic and self.pruner == "hyperband":
+        if self.deterministic and getattr(self.component("pruner"), "LOOKS_AT_RUNNING", False):
             raise ValueError(
-                "deterministic goes with the pruners median, halving and none (hyperband looks at running trials);"
-                " got hyperband"
+                f"deterministic does not go with a pruner that looks at running trials; got {self.pruner.name}"
             )
         return self
 
@@ -71,8 +80,8 @@ class SelectParams(BaseModel):
     """Configurations that are run again."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Fresh seeds for each of them."""
-    whole: bool = True
-    """Whether they train as the retraining will; false: at `search.fraction`, as the trials did."""
+    full_fidelity: bool = True
+    """Whether they train as the retraining will; false: with `search.overrides`, as the trials did."""
     calibrate: bool = True
     """Whether the model's probabilities are brought in line with how often its confirmed copies were right; only where
-    those trained as the retraining will: not with whole: false and a search.fraction."""
+    those trained as the retraining will: not with full_fidelity: false and some search.overrides."""

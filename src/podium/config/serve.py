@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from podium.components import FROZEN
 from podium.config.fields import Text
-from podium.config.recipe import FROZEN
 
 
 class ServeParams(BaseModel):

@@ -1,41 +1,56 @@
-"""Networks. Each takes raw uint8 images: normalisation is its first layer, so training and serving can't differ."""
+"""A network as it is trained, evaluated and served: raw uint8 images in, logits out.
+
+Normalisation is its first layer, so training and serving can't differ.
+"""
 
 from collections.abc import Sequence
 
 from torch import nn
 
+from podium import paths
 from podium.config.recipe import ModelParams
-from podium.models import cnn, resnet, zoo
+from podium.models.backbone import Backbone, load_weights
 from podium.models.layers import FlipAverage, Normalize
+from podium.models.networks import ImageSpec
 
-OWN = {"cnn": cnn.layers, "resnet": resnet.layers}
+STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation of each channel, on a scale of 0 to 1; ImageNet's are those of torchvision's weights."""
 
 
-def build_model(
-    params: ModelParams,
-    shape: tuple[int, int, int],
-    classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> nn.Sequential:
-    """The network that `params` names for images of `shape` (C, H, W): uint8 (N, C, H, W) in, logits (N, classes) out.
+def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
+    """The network that `params` names for `images`: uint8 (N, C, H, W) in, logits (N, classes) out.
 
     Its weights are random: `params.weights` is read where a training begins. Raises InputError where the network can't
-    take that shape.
+    take such images.
     """
-    body = OWN.get(params.name, zoo.layers)(params, shape, classes)
+    body = params.network().build(images)
+    layers = list(body) if type(body) is nn.Sequential else [body]
     whole = FlipAverage if params.flip_average else nn.Sequential
-    return whole(Normalize(mean, std), *body)
+    return whole(Normalize(*normalisation(params.normalize, images)), *layers)
 
 
-def zoo_of(model: nn.Module) -> zoo.Zoo | None:
-    """The network of torchvision's inside `model`; None where it is one of our own."""
-    return next((module for module in model.modules() if isinstance(module, zoo.Zoo)), None)
+def normalisation(how: str, images: ImageSpec) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of each channel that `model.normalize` stands for."""
+    if how == "data":
+        return images.mean, images.std
+    mean, std = STATISTICS[how]
+    return mean[: images.shape[0]], std[: images.shape[0]]
 
 
-def likes_channels_last(params: ModelParams) -> bool:
-    """Whether the network trains faster on a CPU with the channels as the last dimension: all with padded convolutions.
+def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = False) -> nn.Module:
+    """The network with its first weights: random ones, or those of a file. `frozen`: only its head is to learn."""
+    model = build_model(params, images)
+    backbone = backbone_of(model)
+    if params.weights and params.network().TAKES_WEIGHTS:
+        load_weights(backbone or model[1], paths.WEIGHTS / params.weights)
+    if backbone is not None and frozen:
+        backbone.freeze()
+    return model
 
-    Measured in docs/decisions/2026-11-24-models.md; on CUDA every network does.
-    """
-    return params.name != "cnn"
+
+def backbone_of(model: nn.Module) -> Backbone | None:
+    """The network of a library's inside `model`; None where it is one of our own."""
+    return next((module for module in model.modules() if isinstance(module, Backbone)), None)

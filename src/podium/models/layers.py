@@ -1,8 +1,9 @@
-"""What every network begins with, and what may be around it."""
+"""What every network begins with, what may be around it, and blocks that networks are built of."""
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -43,3 +44,28 @@ class FlipAverage(nn.Sequential):
             return logits
         mirrored: Tensor = super().forward(input.flip(3))  # type: ignore[no-untyped-call]
         return (logits.float() + mirrored.float()) / 2
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.second_norm.weight)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
+        branch = F.relu(self.first_norm(self.first(maps)))
+        return F.relu(self.second_norm(self.second(branch)) + self.shortcut(maps))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    halve: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+    return nn.Sequential(*halve, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))

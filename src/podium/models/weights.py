@@ -1,12 +1,11 @@
-"""Files of weights that a network of torchvision's starts from: they lie in data/weights, which DVC watches."""
+"""Files of weights that a network starts from: they lie in data/weights, which DVC watches."""
 
 import hashlib
 from pathlib import Path
 
-from podium import paths
-from podium.config.dimension import Dimension
+from podium import components, paths
 from podium.config.recipe import Recipe
-from podium.config.zoo import PREFIX
+from podium.config.space import Dimension
 from podium.errors import InputError
 
 
@@ -15,8 +14,9 @@ def digests(base: Recipe, space: dict[str, Dimension], folder: Path = paths.WEIG
 
     Raises InputError where one is missing: before hours of search, not in them.
     """
-    names = _values("model.name", base, space)
-    files = _values("model.weights", base, space) if any(name.startswith(PREFIX) for name in names) else set()
+    networks = [components.find("network", str(name)) for name in _values("model.name", base, space)]
+    taken = any(network is None or network.TAKES_WEIGHTS for network in networks)
+    files = _values("model.weights", base, space) if taken else set()
     missing = [file for file in files if file and not (folder / file).is_file()]
     if missing:
         raise InputError(f"model.weights: {', '.join(sorted(missing))} must lie in {folder}, and does not")

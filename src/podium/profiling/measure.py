@@ -16,10 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
+from podium.models.networks import ImageSpec
 from podium.profiling.phases import Phases
 from podium.training import checkpoint
 from podium.training.batches import Batches, bounds
-from podium.training.fit import DivergedError, Images, TrainingRun, validate
+from podium.training.loop import DivergedError, TrainingRun, validate
 
 WARM_UP = 2
 """Steps before the recorded ones: the first pays for allocations that no later one pays for."""
@@ -50,7 +51,7 @@ class Profile:
     """cpu or cuda."""
     steps: int
     batch: int
-    """Images a step."""
+    """Images per step."""
     steps_an_epoch: int
     phases: dict[str, float]
     """Seconds a step by phase, without the profiler."""
@@ -83,7 +84,7 @@ class Profile:
 
 def measure(
     recipe: Recipe,
-    images: Images,
+    images: ImageSpec,
     data: Batches,
     device: torch.device,
     steps: int,
@@ -121,12 +122,12 @@ def measure(
 
 def _with_steps(recipe: Recipe, count: int, steps: int) -> Recipe:
     """`recipe` with epochs for at least `steps` steps on `count` images; a step costs the same in all of them."""
-    fewest = len(bounds(math.ceil(recipe.train.share * count), recipe.train.batch_size)) - 1
+    fewest = len(bounds(math.ceil(recipe.train.data_fraction * count), recipe.train.batch_size)) - 1
     epochs = min(max(recipe.train.epochs, math.ceil(steps / fewest)), MOST_EPOCHS)
     return recipe.replace({"train.epochs": epochs})
 
 
-def _timed(recipe: Recipe, images: Images, data: Batches, device: torch.device, steps: int) -> Phases:
+def _timed(recipe: Recipe, images: ImageSpec, data: Batches, device: torch.device, steps: int) -> Phases:
     with Phases(TrainingRun(recipe, images, 0, device)) as phases:
         phases.train(data, WARM_UP)
         phases.forget()
@@ -135,7 +136,7 @@ def _timed(recipe: Recipe, images: Images, data: Batches, device: torch.device, 
 
 
 def _traced(
-    recipe: Recipe, images: Images, data: Batches, device: torch.device, steps: int, trace: Path
+    recipe: Recipe, images: ImageSpec, data: Batches, device: torch.device, steps: int, trace: Path
 ) -> list[Operator]:
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     with (

@@ -9,7 +9,7 @@ import torch
 from torch.profiler import record_function
 
 from podium.training.batches import Batches
-from podium.training.fit import TrainingRun
+from podium.training.loop import TrainingRun
 
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 """data: choosing the images and augmenting them, up to the network's first layer; backward: loss and gradients."""

@@ -10,6 +10,7 @@ import torch
 
 from podium.config.recipe import ModelParams
 from podium.models.build import build_model
+from podium.models.networks import ImageSpec
 
 LOOKED_AT = 24
 """Networks that are built and timed, those of the best trials first: a space may have one for each of 1,000 trials."""
@@ -45,7 +46,7 @@ def costs(networks: Iterable[dict[str, Any]], shape: tuple[int, int, int], class
 
 def _cost(network: dict[str, Any], shape: tuple[int, int, int], classes: int) -> Cost:
     params = ModelParams.model_validate(network)
-    model = build_model(params, shape, classes, (0.5,) * shape[0], (0.25,) * shape[0]).eval()
+    model = build_model(params, ImageSpec(shape, classes, (0.5,) * shape[0], (0.25,) * shape[0])).eval()
     return Cost(network, sum(p.numel() for p in model.parameters()), _latency(model, shape))
 
 

@@ -129,8 +129,8 @@ def recalls(evaluated: Evaluated) -> Chart | None:
 def retraining(history: Table) -> Chart:
     """Loss and learning rate by epoch."""
     epochs = [int(row["epoch"]) for row in history]
-    loss = [rounded(float(row["train_loss"])) for row in history]
-    rate = [rounded(float(row["learning_rate"])) for row in history]
+    loss = [_number(row, "train_loss") for row in history]
+    rate = [_number(row, "learning_rate") for row in history]
     data = [
         lines(epochs, loss, "training loss", INK, 2.5, hovertemplate="epoch %{x}: loss %{y:.4f}<extra></extra>"),
         lines(
@@ -145,3 +145,8 @@ def retraining(history: Table) -> Chart:
         "margin": {"r": 64},
     }
     return Chart("retraining", "The retraining", "On training and validation images together.", data, layout, 300)
+
+
+def _number(row: dict[str, str], name: str) -> float | None:
+    """A figure of the history; an own training loop need not have it."""
+    return rounded(float(row[name])) if row.get(name) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from podium.errors import InterruptedSearchError
 from podium.training import checkpoint
-from podium.training.fit import TrainingRun
+from podium.training.loop import TrainingRun
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""

@@ -11,9 +11,10 @@ import torch.distributed as dist
 
 from podium.config.recipe import Recipe
 from podium.data.shared import read_only_arrays, received
+from podium.models.networks import ImageSpec
 from podium.training import checkpoint
 from podium.training.batches import Batches
-from podium.training.fit import DivergedError, Images, TrainingRun
+from podium.training.loop import DivergedError, TrainingRun
 from podium.training.ranks import SharedRun, agree
 
 LOOK_EVERY = 16
@@ -49,7 +50,7 @@ def rank(config: dict[str, Any]) -> None:
     with read_only_arrays():
         # All ranks may be on this node: how many are is not known here.
         data = Batches.of([train, val], where, sharers=dist.get_world_size())
-    images = Images.of(info)
+    images = ImageSpec.of(info)
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
     content = ray.get(job.desk.newest.remote())
     if content is not None:

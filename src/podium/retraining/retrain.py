@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from podium import paths
-from podium.closure import code_digest
+from podium.closure import code_of
 from podium.config.params import Params, RetrainParams
 from podium.config.recipe import Recipe
+from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
+from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.profiling.measure import measure
 from podium.profiling.page import markdown
@@ -21,10 +23,16 @@ from podium.retraining.training import train
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.batches import Batches
 from podium.training.compiling import compile_network
-from podium.training.fit import Images, TrainingRun
 from podium.training.history import write_history
+from podium.training.loop import TrainingRun
+from podium.training.program import training
 from podium.training.trained import TrainedModel
 from podium.tuning.study import name_of
+
+FINISHED = ".finished"
+"""What the name of a finished retraining's last checkpoint ends with; `podium gc` frees them."""
+KEPT = 3
+"""Finished retrainings whose last checkpoints stay."""
 
 
 def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:
@@ -44,35 +52,50 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
         tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
         tracked = RetrainRun.open(params.tracking, name, tags, recipe)
-        images = Images.of(info)
+        images = ImageSpec.of(info)
         run = _run(recipe, images, params, where)
         path = paths.mlruns() / "checkpoints" / f"{name}.ckpt"
         with tracked.watching_the_machine():
+            if (finished := path.with_suffix(FINISHED)).is_file():
+                print("retrain: nothing that decides it has changed; it is taken from its last checkpoint")
+                finished.replace(path)
             beside = train(run, data, prepared, path, name, params, tracked)
         out.mkdir(parents=True, exist_ok=True)
         write_history(out / "history.csv", run.history)
         whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
-        if params.retrain.profile_steps:  # after the model is safe
+        if params.retrain.profile_steps and recipe.train.program is None:  # after the model is safe
             _profile(run, images, data, params.retrain.profile_steps, out, beside)
         tracked.finish(run.history, whole.weights_digest, out)
-        path.unlink(missing_ok=True)
+        _keep(path)
         return whole
 
 
-def _run(recipe: Recipe, images: Images, params: Params, where: torch.device) -> TrainingRun:
-    run = TrainingRun(recipe, images, params.retrain.seed, where)
+def _keep(path: Path) -> None:
+    """Leave the last checkpoint for a stage that is repeated though nothing that decides it changed; and few others."""
+    path.replace(path.with_suffix(FINISHED))
+    every = sorted(path.parent.glob(f"*{FINISHED}"), key=lambda one: one.stat().st_mtime)
+    for old in every[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device) -> TrainingRun:
+    if recipe.train.program is not None and params.runtime.devices > 1:
+        raise InputError("runtime.devices: an own training loop (train.program) runs on one device; set it to 1")
+    run = training(recipe, images, params.retrain.seed, where)
     if params.retrain.compile and params.runtime.devices > 1:
         run.notes.append(
             f"retrain.compile: left out on {params.runtime.devices} devices; it goes with runtime.devices: 1"
         )
-    elif params.retrain.compile:
+    elif params.retrain.compile and recipe.train.program is None:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
     for note in run.notes:
         print(f"retrain: {note}")
     return run
 
 
-def _profile(run: TrainingRun, images: Images, data: Batches, steps: int, out: Path, beside: dict[str, float]) -> None:
+def _profile(
+    run: TrainingRun, images: ImageSpec, data: Batches, steps: int, out: Path, beside: dict[str, float]
+) -> None:
     """Page and trace of a copy of `run`. Where it can't be measured, that is said and the retraining stands."""
     trace = out / "profile"
     try:
@@ -91,7 +114,7 @@ def _facts(
         "recipe": recipe.flat(),
         "seed": params.seed,
         "data": info.digest,
-        "code": code_digest("podium.training.fit"),
+        "code": code_of(reachable(recipe, {})),
         "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
@@ -106,14 +129,14 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[st
         "podium.seed": str(facts["seed"]),
         "podium.confirmation_seeds": ",".join(str(seed) for seed in chosen["seeds"]),
         "podium.data_digest": facts["data"],
-        "podium.code_digest": facts["code"],
+        "podium.code_digest": facts["code"]["loop"],
         "podium.device": device,
     }
 
 
 def _about(run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: str, device: str) -> TrainedModel:
     return TrainedModel(
-        recipe=run.recipe.model_dump(),
+        recipe=run.recipe.nested(),
         classes=info.classes,
         shape=info.shape,
         mean=info.mean,

@@ -22,7 +22,7 @@ from podium.errors import InputError, PodiumError
 from podium.retraining.desk import Desk
 from podium.retraining.rank import Job, rank
 from podium.training import checkpoint
-from podium.training.fit import DivergedError, TrainingRun
+from podium.training.loop import DivergedError, TrainingRun
 
 POLL = 0.5
 """Seconds that a question to the desk waits."""
@@ -47,7 +47,7 @@ def train(
         desk: Any = ray.remote(Desk).options(**cluster.beside()).remote(start)
         seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
         job = Job(
-            run.recipe.model_dump(),
+            run.recipe.nested(),
             run.seed,
             identity,
             share(prepared, runtime),

@@ -1,5 +1,6 @@
 """The retraining itself: from its checkpoint where there is one, to its end or to a signal."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from podium.signals import stop_signals
 from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint
 from podium.training.batches import Batches
-from podium.training.fit import DivergedError, TrainingRun
+from podium.training.loop import DivergedError, TrainingRun
 
 
 def train(
@@ -44,13 +45,13 @@ def train(
         def on_epoch(run: TrainingRun) -> None:
             last = run.history[-1]
             keeper.save(run)
-            said = f"loss {last['train_loss']:.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            said = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
             bar.set_postfix_str(said)
             bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
 
         try:
-            if params.runtime.devices > 1:
+            if params.runtime.devices > 1 and run.epoch < epochs:
                 _train_on_ranks(run, name, prepared, params, keeper, on_epoch)
             else:
                 run.train(data, None, keeper.after_step, on_epoch)

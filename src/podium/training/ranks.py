@@ -14,20 +14,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from podium.config.recipe import Recipe
+from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
-from podium.training.fit import Images, TrainingRun
+from podium.training.loop import TrainingRun
 from podium.training.seeds import derive
 
 
 class SharedRun(TrainingRun):
     """A rank's side of a training run. `train` and `state` have to be called by every rank."""
 
-    def __init__(self, recipe: Recipe, images: Images, seed: int, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device) -> None:
         super().__init__(recipe, images, seed, device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         if device.type == "cuda":
@@ -64,7 +64,7 @@ class SharedRun(TrainingRun):
         """The loss of the rows `share` of `labels`, by their part of the batch's whole weight."""
         mine, weights = labels[share], self.class_weights
         part = len(mine) / len(labels) if weights is None else weights[mine].sum() / weights[labels].sum()
-        loss = F.cross_entropy(logits, mine, weights, label_smoothing=self.recipe.train.label_smoothing)
+        loss: Tensor = self.loss(logits, mine)
         return loss * (part * self.world if counts else 0.0)
 
     def _order(self, count: int) -> Tensor:

@@ -1,5 +1,6 @@
 """A trained model on disk, as retrain leaves it and evaluate and register read it: weights.pt and model.json."""
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,9 @@ from podium.data.dataset import write_json
 from podium.errors import InputError
 from podium.models.build import build_model
 from podium.models.layers import Temperature
+from podium.models.networks import ImageSpec
+
+GRAPH = "network.pt2"
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,16 @@ class TrainedModel:
     """Intra-op threads of the training, on which the last bits of a sum depend."""
     temperature: float = 1.0
     """By what the logits are divided, fitted on images that were not trained on; no part of the weights."""
+    graph: str = ""
+    """SHA-256 of network.pt2, the module that an own training loop returned; empty: the settings rebuild it."""
     weights_digest: str = ""
     """SHA-256 over the names and values of the weights."""
 
     def build(self) -> nn.Sequential:
         """The network with fresh weights."""
         channels, height, width = self.shape
-        recipe = Recipe.model_validate(self.recipe)
-        model = build_model(recipe.model, (channels, height, width), len(self.classes), self.mean, self.std)
+        images = ImageSpec((channels, height, width), len(self.classes), tuple(self.mean), tuple(self.std))
+        model = build_model(Recipe.model_validate(self.recipe).model, images)
         return model if self.temperature == 1 else model.append(Temperature(self.temperature))
 
     def save(self, folder: Path, model: nn.Module) -> "TrainedModel":
@@ -60,7 +66,11 @@ class TrainedModel:
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         torch.save(state, folder / "weights.pt")
-        whole = TrainedModel(**{**asdict(self), "weights_digest": digest_of(state)})
+        graph = ""
+        if self.recipe["train"].get("program"):
+            save_graph(model, self.shape, folder / GRAPH)
+            graph = hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()
+        whole = TrainedModel(**{**asdict(self), "weights_digest": digest_of(state), "graph": graph})
         write_json(folder / "model.json", asdict(whole))
         return whole
 
@@ -81,9 +91,42 @@ class TrainedModel:
             raise InputError(f"{folder} can't be read ({error}): run `dvc repro retrain`") from None
         if not whole:
             raise InputError(f"{folder / 'weights.pt'} is not what {path} describes: run `dvc repro retrain`")
+        if about.graph:
+            return about, about._of_graph(folder / GRAPH).eval()
         model = about.build()
         model.load_state_dict(state)
         return about, model.eval()
+
+    def _of_graph(self, path: Path) -> nn.Sequential:
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != self.graph:
+            raise InputError(f"{path} is missing or not the one that was written: run `dvc repro retrain`")
+        model = nn.Sequential(Graph(path))
+        return model if self.temperature == 1 else model.append(Temperature(self.temperature))
+
+
+class Graph(nn.Module):
+    """An exported network: raw uint8 images in, logits out. It has the one mode in which it was exported."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.module = torch.export.load(path).module()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) of images (N, C, H, W)."""
+        logits: torch.Tensor = self.module(images)
+        return logits
+
+    def train(self, mode: bool = True) -> "Graph":
+        """Its mode stays."""
+        return self
+
+
+def save_graph(model: nn.Module, shape: list[int], path: Path) -> None:
+    """Write `model`, of uint8 images of `shape` (C, H, W), to `path` (.pt2), on the CPU, for batches of any size."""
+    whole = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    torch.export.save(program, path)
 
 
 def digest_of(state: dict[str, torch.Tensor]) -> str:

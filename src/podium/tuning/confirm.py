@@ -12,9 +12,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.closure import code_digest
+from podium.closure import code_digest, code_of
+from podium.components import Choice
 from podium.config.params import Params, SearchParams, SelectParams
 from podium.config.recipe import Recipe
+from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.weights import digests
@@ -24,8 +26,8 @@ from podium.tuning import session
 from podium.tuning.study import name_of
 
 UNCALIBRATED = (
-    "select.calibrate: the probabilities stay as they are, since the confirmation trained at search.fraction and the"
-    " retraining will not; `whole: true` calibrates them"
+    "select.calibrate: the probabilities stay as they are, since the confirmation trained at search.overrides and the"
+    " retraining will not; `full_fidelity: true` calibrates them"
 )
 
 
@@ -34,7 +36,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     best = _read(searched / "best.json")
     ranking = distinct(_read(searched / "ranking.json"), params.select.top_k)
     whole = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in ranking]
-    candidates = whole if params.select.whole else ranking
+    candidates = whole if params.select.full_fidelity else ranking
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
     chosen = choose(study, candidates, best)
@@ -63,12 +65,12 @@ def distinct(ranking: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
     """The candidate with the best mean over the fresh seeds; equal means go to the better rank.
 
-    `inflation` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
+    `optimism` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
     `temperature` is the geometric mean of what its fresh runs found on the validation images, which the retrained
     network, having learnt them, can't be asked.
     """
-    sign = -1 if best["metric"] == "loss" else 1
+    sign = -1 if best["direction"] == "minimize" else 1
     tried = [entry | {"rank": rank} | _fresh(study, rank) for rank, entry in enumerate(candidates)]
     confirmed = [entry for entry in tried if entry["values"]]
     if not confirmed:
@@ -81,7 +83,7 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
         "metric": best["metric"],
         **{key: chosen[key] for key in ("trial", "rank", "value", "mean", "std", "values", "seeds", "temperature")},
         "recipe": chosen["recipe"] | best["whole"],
-        "inflation": sign * (first["value"] - first["mean"]) if first["values"] and alike else None,
+        "optimism": sign * (first["value"] - first["mean"]) if first["values"] and alike else None,
         "candidates": [{k: v for k, v in entry.items() if k != "recipe"} for entry in tried],
     }
 
@@ -130,7 +132,7 @@ def _plan(
         "candidates": [entry["recipe"] for entry in candidates],
         "seeds": select.seeds,
         "data": info.digest,
-        "code": code_digest("podium.training.fit"),
+        "code": code_of([pair for entry in candidates for pair in reachable(_recipe(entry), {})]),
         "temperature": code_digest("podium.training.temperature"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
@@ -141,14 +143,13 @@ def _plan(
     params = search.model_copy(
         update={
             "n_trials": len(trials),
-            "metric": best["metric"],
             "space": {},
-            "pruner": "none",
+            "pruner": Choice(name="none"),
             "deterministic": False,  # nothing is proposed or pruned: it is the same with any number of workers
-            "sampler": "random",
+            "sampler": Choice(name="random"),
             "timeout": None,
             "plateau": None,
-            "trial_timeout": None,  # it is a trial's, at search.fraction; and the clock is not to decide what is chosen
+            "trial_timeout": None,  # it is a trial's; and the clock is not to decide what is chosen
             "max_failures": len(trials) + 1,  # never: the runs are few, and `choose` says why none completed
         }
     )
@@ -171,7 +172,7 @@ def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
     """What the confirmation found, on the search's parent run."""
     from podium.tracking.mirroring import tell_parent  # here: the driver does without MLflow until it has run
 
-    values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "optimism": chosen["optimism"]}
     known = {key: value for key, value in values.items() if value is not None}
     tell_parent(params.tracking, search_study, known, {"podium.selected_trial": str(chosen["trial"])})
 
@@ -179,15 +180,16 @@ def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
 def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
     """What `dvc metrics` compares of the search and the confirmation."""
     values = {"search_best": best["value"], "confirmed_mean": chosen["mean"]}
-    values |= {"confirmed_std": chosen["std"], "inflation": chosen["inflation"]}
+    values |= {"confirmed_std": chosen["std"], "optimism": chosen["optimism"]}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _sentence(chosen: dict[str, Any]) -> str:
     spread = f" ± {chosen['std']:.4f}" if chosen["std"] is not None else ""
     text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} on fresh seeds"
-    if chosen["inflation"] is not None:
-        text += f"; the search's best was {chosen['inflation']:+.4f} above what its configuration gives again"
+    if chosen["optimism"] is not None:
+        how = "higher" if chosen["optimism"] >= 0 else "lower"
+        text += f"; in the search it scored {abs(chosen['optimism']):.4f} {how} than the same settings on new seeds"
     return text
 
 

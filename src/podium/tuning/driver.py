@@ -55,7 +55,7 @@ class Driver:
         self.watchers = watchers
         self.stopping = stopping
         self.live: dict[int, Live] = {}
-        self.metric = "val_" + params.metric
+        self.metric = "val_" + params.component("metric").label
         self._pausing = False
         self.clock = Clock(study)
 
@@ -100,7 +100,9 @@ class Driver:
         recipe, seed = self._configuration(trial)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
-        task = Task(number, 1, seed, recipe.model_dump(), str(path), every, limit, calibrate)
+        task = Task(
+            number, 1, seed, recipe.nested(), str(path), every, limit, calibrate, self.params.metric.model_dump()
+        )
         return Live(trial, task, reported)
 
     def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:

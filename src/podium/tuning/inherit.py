@@ -15,14 +15,14 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.config.dimension import Dimension
 from podium.config.recipe import Recipe
+from podium.config.space import Dimension, reachable
 from podium.tuning.space import distribution, point
 
 SOURCE = "inherited_from"
 """Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""
-SAME = ("data", "code", "weights")
-"""Parts of a study's identity that must be equal; and the metric."""
+SAME = ("data", "metric", "weights")
+"""Parts of a study's identity that must be equal; of its code, what a trial goes through."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
             continue
         source = optuna.load_study(study_name=summary.study_name, storage=storage)
         for trial in source.get_trials(deepcopy=False):
-            _take(study, source.study_name, trial, space, base, present, done)
+            _take(study, source, trial, space, base, present, done)
     study.set_user_attr("inherited", {"kept": done.kept, "dropped": dict(done.dropped)})
     return done
 
@@ -68,13 +68,18 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
 def _comparable(facts: dict[str, Any], other: dict[str, Any]) -> bool:
     if "search" not in other or not isinstance(other["search"], dict):
         return False  # a confirmation
-    same_metric = facts["search"]["metric"] == other["search"]["metric"]
-    return same_metric and all(facts.get(key) == other.get(key) for key in SAME)
+    return isinstance(other.get("code"), dict) and all(facts.get(key) == other.get(key) for key in SAME)
+
+
+def _same_code(recipe: Recipe, facts: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a training of `recipe` goes through the same code in both studies."""
+    names = ["loop", *(f"{kind} {name}" for kind, name in reachable(recipe, {}))]
+    return all(facts["code"].get(name) == other["code"].get(name) for name in names)
 
 
 def _take(
     study: optuna.Study,
-    source: str,
+    source: optuna.Study,
     trial: FrozenTrial,
     space: dict[str, Dimension],
     base: Recipe,
@@ -88,16 +93,19 @@ def _take(
         done.dropped[f"it is {trial.state.name}"] += 1
         return
     recipe = base.replace(trial.user_attrs["recipe"])
+    if not _same_code(recipe, study.user_attrs["identity"], source.user_attrs["identity"]):
+        done.dropped["the code that it went through has changed"] += 1
+        return
     values = point(space, recipe, base)
     if isinstance(values, str):
         done.dropped[values] += 1
         return
-    origin = f"{source}/{trial.number}"
+    origin = f"{source.study_name}/{trial.number}"
     if origin not in present:
         copied = copy.copy(trial)
         copied.params = values
         copied.distributions = {name: distribution(name, space[name]) for name in values}
-        # What was unread may be read by a confirmation that trains otherwise (search.fraction): as it is now.
+        # What was unread may be read by a confirmation that trains otherwise (search.overrides): as it is now.
         copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
         copied.system_attrs = {}
         study.add_trial(copied)

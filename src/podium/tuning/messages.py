@@ -21,6 +21,8 @@ class Task:
     """Seconds of training after which the trial fails."""
     calibrate: bool = False
     """Whether a finished trial is asked for its temperature."""
+    metric: Any = "accuracy"
+    """`search.metric` as plain values: every epoch has it."""
 
     @property
     def identity(self) -> str:

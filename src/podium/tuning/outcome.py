@@ -10,13 +10,14 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.closure import code_digest
 from podium.config.params import Params
 from podium.data.dataset import DatasetInfo, write_json
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
+from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.tracking.parent import Parent
 from podium.training.history import COLUMNS
+from podium.training.rehearsal import rehearse
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE
 from podium.tuning.space import point
@@ -30,12 +31,14 @@ ENOUGH_FOR_IMPORTANCES = 8
 
 def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     """Search over `prepared` (train and val only) and write the trials, their curves, the ranking and more to `out`."""
-    plan = plan_of(params, DatasetInfo.read(prepared))
+    info = DatasetInfo.read(prepared)
+    plan = plan_of(params, info)
+    rehearse(plan.base, params.search, ImageSpec.of(info))
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
     best = write(out, study, params, parent)
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
-    print(f"{study.study_name}: {counts}; best {params.search.metric} {best.value:.4f} (trial {best.number})")
+    print(f"{study.study_name}: {counts}; best {params.search.metric.label} {best.value:.4f} (trial {best.number})")
     return study
 
 
@@ -49,27 +52,30 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
     write_json(out / "importances.json", importances(study))
     write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
     fields = params.recipe().flat()
-    whole = {name: fields[name] for name in params.search.fraction}  # what the retraining has again
+    whole = {name: fields[name] for name in params.search.overrides}  # what the retraining has again
     # Written last: where it is, the rest is whole.
     facts: dict[str, Any] = {"study": study.study_name, "parent_run_id": parent_run_id}
-    facts |= {"metric": params.search.metric, "seed": params.search.seed}
+    facts |= {"metric": params.search.component("metric").label, "seed": params.search.seed}
+    facts |= {"direction": params.search.component("metric").direction}
     write_json(out / "best.json", about(best) | facts | {"whole": whole})
     return best
 
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
-    base = params.recipe().replace(params.search.fraction)
-    facts = identity(params.search, base, info.digest, code_digest("podium.training.fit"))
+    base = params.recipe().replace(params.search.overrides)
+    facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:
         values = point(params.search.space, base, base)
         if isinstance(values, str):
-            print(f"search.defaults_first: `model` and `train` are no point of the space ({values}); left out")
-        else:
-            enqueued.append((dict(values), {}))
+            raise InputError(
+                f"search.defaults_first: {values}: your own settings of `model` and `train` can't be tried. Widen"
+                " search.space, set search.space: {}, or search.defaults_first: false"
+            )
+        enqueued.append((dict(values), {}))
     tags = {"podium.data_digest": info.digest, "podium.source": info.source}
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
@@ -108,7 +114,7 @@ def write_curves(path: Path, study: optuna.Study) -> None:
 def _space(params: Params) -> dict[str, Any]:
     """What was searched, and what every field is that was not."""
     space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
-    return {"space": space, "fixed": params.recipe().replace(params.search.fraction).flat()}
+    return {"space": space, "fixed": params.recipe().replace(params.search.overrides).flat()}
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
     def order(trial: FrozenTrial) -> tuple[float, float, int]:
         value = trial.value if trial.value is not None else float("inf")
-        return sign * value, trial.user_attrs["history"][-1]["val_loss"], trial.number
+        return sign * value, trial.user_attrs["history"][-1].get("val_loss", 0.0), trial.number
 
     return sorted(complete, key=order)
 
@@ -154,7 +160,7 @@ def about(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "value": trial.value,
-        "val_loss": trial.user_attrs["history"][-1]["val_loss"],
+        "val_loss": trial.user_attrs["history"][-1].get("val_loss"),
         "trial_seed": trial.user_attrs["seed"],
         "recipe": trial.user_attrs["recipe"],
     }

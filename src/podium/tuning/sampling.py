@@ -1,14 +1,13 @@
 """The sampler and the pruner of a search, each made anew for every trial: all they know is the study and a seed."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
 from podium.training.seeds import derive
@@ -45,41 +44,28 @@ class NamedDraws(BaseSampler):
         alone = self._build(derive(*self._name, param_name))
         return alone.sample_independent(study, trial, param_name, param_distribution)
 
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """What some samplers do before the first draw, such as choosing a point of a grid."""
+        self._together.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """What some samplers do when a trial has ended, such as recording constraints."""
+        self._together.after_trial(study, trial, state, values)
+
 
 def build_sampler(params: SearchParams, number: int) -> BaseSampler:
     """The sampler for trial `number`: its seed follows from the study's seed and that number alone.
 
-    So a search that was killed asks the same again. Every option on which a proposal depends is named: Optuna's
-    defaults have changed before. TPE: Bergstra et al. 2011; multivariate: Falkner et al. 2018.
+    So a search that was killed asks the same again.
     """
-    return NamedDraws(lambda seed: _sampler(params, seed), params.seed, "ask", number)
-
-
-def _sampler(params: SearchParams, seed: int) -> BaseSampler:
-    if params.sampler == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        # `group` (dimensions that exist for some configurations only) is marked experimental; it is what we need.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(
-            n_startup_trials=params.startup_trials,
-            n_ei_candidates=24,
-            seed=seed,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+    return NamedDraws(params.component("sampler").build, params.seed, "ask", number)
 
 
 def build_pruner(params: SearchParams) -> BasePruner:
-    """The pruner that `params` names. halving: Jamieson and Talwalkar 2016; hyperband: Li et al. 2018."""
-    if params.pruner == "median":
-        return MedianPruner(n_startup_trials=params.pruner_startup, n_warmup_steps=params.pruner_warmup)
-    rung = max(1, params.pruner_warmup)
-    if params.pruner == "halving":
-        return SuccessiveHalvingPruner(min_resource=rung, reduction_factor=params.pruner_factor)
-    if params.pruner == "hyperband":
-        dimension = params.space.get("train.epochs")
-        longest = "auto" if dimension is None else max(int(value) for value in dimension.values())
-        return HyperbandPruner(min_resource=rung, max_resource=longest, reduction_factor=params.pruner_factor)
-    return NopPruner()
+    """The pruner that `params` names."""
+    dimension = params.space.get("train.epochs")
+    longest = None if dimension is None else max(int(value) for value in dimension.values())
+    pruner: BasePruner = params.component("pruner").build(longest)
+    return pruner

@@ -10,18 +10,18 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from podium.config.dimension import Dimension, Value
 from podium.config.recipe import Recipe
-from podium.tuning.unread import is_unread
+from podium.config.space import Dimension, Value, is_whole
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
     """Ask `trial` for a value of every dimension that exists, and return `base` with those values in place."""
-    recipe = base
+    values: dict[str, Any] = {}
+    known = base.flat()
     for name in ordered(space):
-        if exists(space[name], recipe):
-            recipe = recipe.replace({name: _suggest(trial, name, distribution(name, space[name]))})
-    return recipe
+        if all((known | values).get(other) in wanted for other, wanted in space[name].when.items()):
+            values[name] = _suggest(trial, name, distribution(name, space[name]))
+    return base.replace(values)
 
 
 def ordered(space: dict[str, Dimension]) -> list[str]:
@@ -32,7 +32,7 @@ def ordered(space: dict[str, Dimension]) -> list[str]:
 def exists(dimension: Dimension, recipe: Recipe) -> bool:
     """Whether `dimension` exists for the fields of `recipe`."""
     fields = recipe.flat()
-    return all(fields[other] in values for other, values in dimension.when.items())
+    return all(fields.get(other) in values for other, values in dimension.when.items())
 
 
 def distribution(name: str, dimension: Dimension) -> BaseDistribution:
@@ -40,7 +40,7 @@ def distribution(name: str, dimension: Dimension) -> BaseDistribution:
     if dimension.choices is not None:
         return CategoricalDistribution(dimension.choices)
     low, high, step = dimension.low, dimension.high, dimension.step
-    if isinstance(Recipe().flat()[name], int):
+    if is_whole(name, dimension):
         return IntDistribution(int(low or 0), int(high or 0), log=dimension.log, step=int(step or 1))
     return FloatDistribution(float(low or 0), float(high or 0), log=dimension.log, step=step)
 
@@ -50,19 +50,29 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
 
     Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
     """
-    fields, fixed = recipe.flat(), base.flat()
+    fields = recipe.flat()
     values: dict[str, Value] = {}
     for name, value in fields.items():
         if name in space and exists(space[name], recipe):
-            if not _contains(distribution(name, space[name]), value):
-                return f"{name} {value!r} is outside the space"
+            if not contains(distribution(name, space[name]), value):
+                return outside(name, value, space[name])
             values[name] = value
-        elif value != fixed[name] and not is_unread(name, recipe):
-            return f"{name} is {fixed[name]!r} now and was {value!r}"
+    now = base.replace(values).flat()
+    for name, value in fields.items():
+        if name not in values and now.get(name) != value and (value or name in now):
+            return f"{name} is {now.get(name)!r} now and was {value!r}"
     return values
 
 
-def _contains(spread: BaseDistribution, value: Value) -> bool:
+def outside(name: str, value: Any, dimension: Dimension) -> str:
+    """That `value` of the field `name` is not in its dimension."""
+    if dimension.choices is not None:
+        return f"{value} is not among the choices of {name}"
+    return f"{name} {value!r} is outside of {dimension.low} to {dimension.high}"
+
+
+def contains(spread: BaseDistribution, value: Value) -> bool:
+    """Whether the distribution may give `value`."""
     try:
         return bool(spread._contains(spread.to_internal_repr(value)))
     except (ValueError, TypeError):  # a choice that the distribution does not have

@@ -12,25 +12,27 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from podium import components
+from podium.closure import code_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
+from podium.config.space import fixed, reachable
 from podium.tuning.sampling import build_pruner, build_sampler
 
-NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "space"}
-"""Fields of SearchParams that say how long to search, not what a trial's result is (the space is named apart)."""
 
-
-def identity(params: SearchParams, base: Recipe, data_digest: str, code_digest: str) -> dict[str, Any]:
+def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, Any]:
     """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too."""
-    fields, space = base.flat(), sorted(params.space.items())
-    unread = set() if params.deterministic else {"batch"}
+    space = sorted(params.space.items())
+    own = [(kind, choice.name) for kind, choice in params.chosen() if components.find(kind, choice.name) is None]
     return {
         "data": data_digest,
-        "code": code_digest,
-        "search": params.model_dump(exclude=NEUTRAL | unread),
+        "code": code_of(reachable(base, params.space)),
+        "metric": code_of([("metric", params.metric.name)]),
+        "own": code_of(own),
+        "search": params.identity(),
         "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
-        "fixed": {n: v for n, v in fields.items() if n not in params.space or params.space[n].when},
-        "first": fields if params.defaults_first else {},
+        "fixed": fixed(base, params.space),
+        "first": base.flat() if params.defaults_first else {},
     }
 
 
@@ -46,7 +48,7 @@ def open_study(storage: BaseStorage, name: str, params: SearchParams, facts: dic
         storage=storage,
         study_name=name,
         load_if_exists=True,
-        direction="minimize" if params.metric == "loss" else "maximize",
+        direction=params.component("metric").direction,
         sampler=build_sampler(params, 0),
         pruner=build_pruner(params),
     )

@@ -9,20 +9,23 @@ from pathlib import Path
 import torch
 
 from podium.config.recipe import Recipe
+from podium.config.search import SearchParams
 from podium.data.dataset import DatasetInfo, Split, open_split
+from podium.models.networks import ImageSpec
 from podium.training import checkpoint
 from podium.training.batches import Batches
-from podium.training.fit import DivergedError, Images, TrainingRun
 from podium.training.history import Epoch
+from podium.training.loop import DivergedError, TrainingRun
+from podium.training.program import training
 from podium.training.temperature import temperature_of
 from podium.tuning.messages import Ended, Report, Resumed, Task
 
 
-class StopTrial(Exception):  # noqa: N818 (not an error: the driver's answer)
+class StopTrial(BaseException):
     """The driver wants no more of this trial."""
 
 
-class PauseTrial(Exception):  # noqa: N818 (not an error: the driver is going away)
+class PauseTrial(BaseException):
     """The trial is saved and goes on another time."""
 
 
@@ -32,7 +35,7 @@ class Material:
 
     train: Batches
     val: Batches
-    images: Images
+    images: ImageSpec
     device: torch.device
 
     @staticmethod
@@ -44,7 +47,7 @@ class Material:
     @staticmethod
     def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "Material":
         """The images of splits that are open already, on `device`."""
-        images = Images.of(info)
+        images = ImageSpec.of(info)
         return Material(Batches.of([train], device), Batches.of([val], device), images, device)
 
 
@@ -93,7 +96,9 @@ def run_trial(
 
 
 def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
-    run = TrainingRun(Recipe.model_validate(task.recipe), material.images, task.seed, material.device)
+    recipe = Recipe.model_validate(task.recipe)
+    metric = SearchParams.model_validate({"metric": task.metric}).component("metric")
+    run = training(recipe, material.images, task.seed, material.device, metric)
     notes += [f"trial {task.number}: {note}" for note in run.notes]
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)

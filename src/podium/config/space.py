@@ -1,12 +1,15 @@
-"""One dimension of the search space: which values a field of the recipe may take."""
+"""The search space: which values the fields of `model` and `train` may take."""
 
 import math
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 
+from podium import components
+from podium.components import FROZEN
 from podium.config.problems import did_you_mean, rule
-from podium.config.recipe import FROZEN, ModelParams, Recipe, TrainParams
+from podium.config.recipe import ModelParams, Recipe, TrainParams
+from podium.config.section import ARGUMENTS, Section, parameters_of
 
 LARGEST = 1e100
 """Of a number in the space: whole numbers may be of any size in YAML, and sums of larger ones are not finite."""
@@ -27,7 +30,9 @@ def _value(value: object) -> object:
 # Checked before pydantic tries one type of the union after the other, which would report a problem once for each.
 Number = Annotated[int | float, BeforeValidator(_number)]
 Value = Annotated[str | int | float | bool, BeforeValidator(_value)]
-SECTIONS: dict[str, type[BaseModel]] = {"model": ModelParams, "train": TrainParams}
+SECTIONS: dict[str, type[Section]] = {"model": ModelParams, "train": TrainParams}
+NOT_SEARCHED = {"train.augment", "train.program", "model.arguments"}
+"""Fields whose values are no scalars."""
 
 
 class Dimension(BaseModel):
@@ -95,14 +100,22 @@ class Dimension(BaseModel):
         return lines
 
     def _bound_problems(self, name: str) -> list[str]:
-        section, field = name.split(".", 1)
-        annotation = SECTIONS[section].model_fields[field].annotation
-        if self.choices is None and (annotation is bool or get_origin(annotation) is Literal):
-            known = [True, False] if annotation is bool else list(get_args(annotation))
+        if is_argument(name):
+            return self._argument_problems()
+        kind = type_of(name)
+        if self.choices is None and (kind is bool or get_origin(kind) is Literal):
+            known = [True, False] if kind is bool else list(get_args(kind))
             return [f"must be choices out of {known}; got low and high"]
-        if isinstance(self.step, float) and annotation is int:
+        if isinstance(self.step, float) and kind is int:
             return [f"step must be a whole number, as the field is; got {self.step}"]
         return [line for value in self.values() for line in field_problems(name, value)]
+
+    def _argument_problems(self) -> list[str]:
+        """Of an argument of somebody else's: whether it is a whole number is told by how its ends are written."""
+        numbers = [value for value in (self.low, self.high, self.step) if value is not None]
+        if len({type(value) for value in numbers}) > 1:
+            return [f"low, high and step must be all whole numbers or all with a point; got {numbers}"]
+        return []
 
     def may_be(self, value: Value) -> bool:
         """Whether a trial can have `value`: one of the choices, or between the ends."""
@@ -125,9 +138,9 @@ def space_problems(space: object) -> list[str]:
     return lines + [line for name, d in dimensions.items() for line in d.problems(name, dimensions)]
 
 
-def fraction_problems(fraction: object, space: object) -> list[str]:
-    """What is wrong with `search.fraction`: unknown fields, values outside of their bounds, fields of the space."""
-    named = {k: v for k, v in fraction.items() if isinstance(k, str)} if isinstance(fraction, dict) else {}
+def overrides_problems(overrides: object, space: object) -> list[str]:
+    """What is wrong with `search.overrides`: unknown fields, values outside of their bounds, fields of the space."""
+    named = {k: v for k, v in overrides.items() if isinstance(k, str)} if isinstance(overrides, dict) else {}
     lines: list[str] = []
     for name, value in named.items():
         wrong = _name_problems(name) or [f"{name}: {line}" for line in field_problems(name, value)]
@@ -139,6 +152,8 @@ def fraction_problems(fraction: object, space: object) -> list[str]:
 
 def field_problems(name: str, value: Value) -> list[str]:
     """What the field `name` has against `value`, by the field's own bounds; empty: nothing."""
+    if is_argument(name):
+        return []
     section, field = name.split(".", 1)
     try:
         SECTIONS[section].model_validate({field: value})
@@ -147,16 +162,84 @@ def field_problems(name: str, value: Value) -> list[str]:
     return []
 
 
+def is_argument(name: str) -> bool:
+    """Whether `name` is an argument of somebody else's code, such as model.arguments.<name>."""
+    section, _, field = name.partition(".")
+    if section == "model":
+        return field.startswith(f"{ARGUMENTS}.") and len(field) > len(ARGUMENTS) + 1
+    slot, middle, argument = field.partition(f".{ARGUMENTS}.")
+    return section == "train" and bool(middle and argument) and slot.split(".")[0] in _slots()
+
+
+def type_of(name: str) -> Any:
+    """The type of the values of the field `name`, dotted; of an argument of somebody else's it is not known: None."""
+    section, _, field = name.partition(".")
+    if is_argument(name):
+        return None
+    declared = parameters_of(SECTIONS[section]).get(field)
+    info = declared[0][1] if declared else SECTIONS[section].model_fields[field]
+    return info.annotation
+
+
+def is_whole(name: str, dimension: Dimension) -> bool:
+    """Whether the range `dimension` of the field `name` has whole numbers only."""
+    kind = type_of(name)
+    return isinstance(dimension.low, int) if kind is None else kind is int
+
+
+def reachable(base: Recipe, space: dict[str, Dimension]) -> list[tuple[str, str]]:
+    """Every component, (kind, name), that a configuration of `space` around `base` may name."""
+    found = [(kind, choice.name) for kind, choice in [*base.model.chosen(), *base.train.chosen()]]
+    for kind, place in components.KINDS.items():
+        if place.parameter in space:
+            found = [one for one in found if one[0] != kind]
+            found += [(kind, str(value)) for value in space[place.parameter].values()]
+    switches = [name for name in components.declared("augmentation") if f"train.{name}" in space]
+    return sorted({*found, *(("augmentation", name) for name in switches)})
+
+
+def fixed(base: Recipe, space: dict[str, Dimension]) -> dict[str, Any]:
+    """The values that decide the trials of `space` around `base` and are no dimension, or not always one.
+
+    A parameter of a component that only other configurations name is among them; an augmentation that is off is not.
+    """
+    named, values = set(reachable(base, space)), base.flat()
+    for section, part in (("model", base.model), ("train", base.train)):
+        set_values = part.set_values()
+        for kind in type(part).KINDS:
+            for name, declarations in components.parameters(kind).items():
+                if name in set_values and any(_names(kind, own, named) for own, _ in declarations):
+                    values.setdefault(f"{section}.{name}", set_values[name])
+    switches = {f"train.{name}" for name in components.declared("augmentation")}
+    free = {name for name, dimension in space.items() if not dimension.when}
+    return {name: v for name, v in values.items() if name not in free and (v or name not in switches)}
+
+
+def _names(kind: str, component: str, named: set[tuple[str, str]]) -> bool:
+    """Whether one of `named`, (kind, name), is the component `component`, whose name may be a prefix."""
+    return any(one == kind and (name == component or name.startswith(component)) for one, name in named)
+
+
+def field_names() -> list[str]:
+    """Every field of `model` and `train` that may be a dimension, arguments of somebody else's left out."""
+    names = [f"{section}.{field}" for section, model in SECTIONS.items() for field in model.model_fields]
+    return [name for name in names if name not in NOT_SEARCHED]
+
+
+def _slots() -> list[str]:
+    return [kind.parameter.partition(".")[2] for kind in components.KINDS.values() if kind.section == "train"]
+
+
 def _name_problems(name: str) -> list[str]:
-    fields = list(Recipe().flat())
-    if name in fields:
+    fields = field_names()
+    if name in fields or is_argument(name):
         return []
     return [f"{name}: is not a field of the model or the training; {did_you_mean(name, fields)}"]
 
 
 def _when_problems(name: str, other: str, values: list[Value], space: dict[str, Dimension]) -> list[str]:
-    fields = [field for field in Recipe().flat() if field != name]
-    if other not in fields:
+    fields = [field for field in field_names() if field != name]
+    if other not in fields and not (is_argument(other) and other != name):
         return [f"{other}: is not another field of the model or the training; {did_you_mean(other, fields)}"]
     if other in space and space[other].when:
         return [f"{other}: has a `when` of its own; a condition may only look at a dimension that always exists"]

@@ -1,14 +1,13 @@
-"""torchvision's classification networks by name, with a head for our classes and, where asked, weights from a file."""
+"""Networks of other libraries with a head for our classes, and files of weights to start from."""
 
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from podium.config.recipe import ModelParams
-from podium.config.zoo import PREFIX
 from podium.errors import InputError
+from podium.models.networks import ImageSpec
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Weights of the side classifiers of googlenet and inception_v3, which are built without them."""
@@ -16,13 +15,13 @@ SHOWN = 3
 """Names of weights in an error."""
 
 
-class Zoo(nn.Module):
-    """A network of torchvision's; its last linear layer or convolution is the head, everything else the backbone."""
+class Backbone(nn.Module):
+    """A library's network; its classifier is the head, everything else the backbone."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, head_name: str = "") -> None:
         super().__init__()
         self.network = network
-        self.head_name = _head(network)
+        self.head_name = head_name or last_layer(network)
         self.frozen = False
 
     @property
@@ -41,47 +40,39 @@ class Zoo(nn.Module):
         self.requires_grad_(False)
         self.head.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> "Zoo":
+    def train(self, mode: bool = True) -> "Backbone":
         """Training mode, which a frozen network does not enter."""
         super().train(mode and not self.frozen)
         return self
 
 
-def layers(params: ModelParams, shape: tuple[int, int, int], classes: int) -> list[nn.Module]:
-    """The network that `params.name` names, for images of `shape` (C, H, W). Raises InputError where it can't be."""
-    import torchvision.models  # 1 s, and only this kind of network needs it
+def wrapped(make: Callable[[], nn.Module], name: str, images: ImageSpec, head_name: str = "") -> Backbone:
+    """What `make` builds, the network called `name`, once it has answered for two such images.
 
-    name = params.name.removeprefix(PREFIX)
-    channels, height, width = shape
-    options: dict[str, object] = {}
-    if name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "init_weights": False}
-    elif name.startswith("vit_"):
-        options = {"image_size": height}
+    Raises InputError where it can't take them.
+    """
+    channels, height, width = images.shape
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
-        zoo = Zoo(network).eval()
+        backbone = Backbone(make(), head_name).eval()
         with torch.inference_mode():
-            zoo(torch.zeros((2, channels, height, width)))
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            backbone(torch.zeros((2, channels, height, width)))
+    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
         raise InputError(
-            f"model.name: {params.name} can't take images of {channels}x{height}x{width}"
-            f" ({' '.join(str(error).split())[:200]}); most of torchvision's networks need 32 to 224 pixels a side:"
+            f"model.name: {name} can't take images of {channels}x{height}x{width}"
+            f" ({' '.join(str(error).split())[:200]}); most of such networks need 32 to 224 pixels a side:"
             " prepare larger images, or take cnn or resnet"
         ) from None
-    return [zoo.train()]
+    return backbone.train()
 
 
-def load_weights(zoo: Zoo, path: Path) -> None:
-    """Put the weights of the state dict in `path` into `zoo`; a head for other classes is left out and starts afresh.
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights of the state dict in `path` into `model`; a head for other classes is left out, starting afresh.
 
     Raises InputError where the file is missing, no state dict, or one of another network.
     """
-    state = _read(path)
-    own = zoo.network.state_dict()
-    heads = [f"{zoo.head_name}.{key}" for key in zoo.head.state_dict()]
+    network, head_name = (model.network, model.head_name) if isinstance(model, Backbone) else (model, last_layer(model))
+    state, own = _read(path), network.state_dict()
+    heads = [f"{head_name}.{key}" for key in network.get_submodule(head_name).state_dict()] if head_name else []
     other_classes = any(key in state and state[key].shape != own[key].shape for key in heads)
     left_out = set(heads) if other_classes else set()
     known = {k: v for k, v in state.items() if k not in left_out and not k.startswith(AUXILIARY)}
@@ -95,7 +86,13 @@ def load_weights(zoo: Zoo, path: Path) -> None:
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise InputError(f"model.weights: {path} is not of this network: {', '.join(wrong[:SHOWN])}{more}")
-    zoo.network.load_state_dict(known, strict=False)
+    network.load_state_dict(known, strict=False)
+
+
+def last_layer(network: nn.Module) -> str:
+    """The name of the last linear layer or convolution, in the order of registration; empty: it has none."""
+    names: list[str] = [name for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return names[-1] if names else ""
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -115,9 +112,3 @@ def _read(path: Path) -> dict[str, Tensor]:
             " (save a network's with torch.save(network.state_dict(), ...))"
         )
     return state
-
-
-def _head(network: nn.Module) -> str:
-    """The name of the last linear layer or convolution, in the order of registration."""
-    names: list[str] = [name for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return names[-1]

@@ -1,28 +1,25 @@
 """One training run. It knows neither Optuna nor MLflow, and goes on bit for bit from any step at which it was saved."""
 
 import math
+import random
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from podium import paths
 from podium.config.recipe import Recipe
-from podium.data.dataset import DatasetInfo
-from podium.models.build import build_model, likes_channels_last, zoo_of
-from podium.models.zoo import load_weights
+from podium.metrics.scores import Metric
+from podium.models.build import initial_model
+from podium.models.networks import ImageSpec
 from podium.training import precision
-from podium.training.augment import augment, mix
-from podium.training.averaging import Average
-from podium.training.balance import class_weights
+from podium.training.augmentations import Draw
 from podium.training.batches import Batches, bounds
 from podium.training.history import Epoch
-from podium.training.optim import build_optimizer, learning_rate, set_rate
+from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
 from podium.training.seeds import derive
 
 EVALUATION_BATCH = 1024
@@ -33,46 +30,39 @@ class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """What a model has to know of its images."""
-
-    shape: tuple[int, int, int]
-    """Channels, height, width."""
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @staticmethod
-    def of(info: DatasetInfo) -> "Images":
-        """What dataset.json says of them."""
-        channels, height, width = info.shape
-        return Images((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
-
-
 class TrainingRun:
     """A model in training, at a position: `epoch` epochs are finished and `step` steps of the next one are done."""
 
-    def __init__(self, recipe: Recipe, images: Images, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+    ) -> None:
+        """`metric`: what every epoch is to have beside accuracy and loss."""
         torch.manual_seed(seed)
         # The moments of units that have died come to almost nothing, which a CPU computes many times slower than 0.
         torch.set_flush_denormal(True)
         self.recipe = recipe
         self.seed = seed
         self.device = device
-        self.model: nn.Module = _model(recipe, images).to(device)
-        if device.type == "cuda" or likes_channels_last(recipe.model):
+        self.metric = metric
+        frozen = recipe.train.backbone_rate == 0
+        self.model: nn.Module = initial_model(recipe.model, images, frozen=frozen).to(device)
+        if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.fast, note = precision.choose(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = build_optimizer(self.model, recipe.train)
+        self.schedule = recipe.train.component("schedule")
+        every = recipe.train.augmentations()
+        self.augmentations = [one for one in every if not one.BLENDS]
+        self.blends = [one for one in every if one.BLENDS]
         self.generator = torch.Generator(device=device)
         colour = [round(255 * value) for value in images.mean]
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
         self.classes = images.classes
         self.class_weights: Tensor | None = None
-        self.chances: Tensor | None = None
+        self.sample_weights: Tensor | None = None
+        self.loss = recipe.train.component("loss").build(None)
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
@@ -143,7 +133,7 @@ class TrainingRun:
         started = time.perf_counter() - self.seconds
         with closing(train.feed(order, params.batch_size, self.step)) as batches:
             for images, labels in batches:
-                self.train_step(images, labels, learning_rate(params, before + self.step, total))
+                self.train_step(images, labels, self._rate(before + self.step, total, self.epoch))
                 if self.average is not None:
                     self.average.update(before + self.step)
                 self.step += 1
@@ -152,11 +142,8 @@ class TrainingRun:
 
     def train_step(self, images: Tensor, labels: Tensor, rate: float) -> None:
         """One step on a batch: images (B, C, H, W) uint8, labels (B,) int64, at the learning rate `rate`."""
-        params = self.recipe.train
         set_rate(self.optimizer, rate)
-        inputs, own = augment(images, params, self.generator, self.mean), 1.0
-        if params.mixup or params.cutmix:
-            inputs, own = mix(inputs, params, derive(self.seed, "mix", self.epoch, self.step))
+        inputs, own = self._augmented(images)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
             loss = self._loss(inputs, labels, labels.roll(1) if own < 1 else labels, own)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -164,24 +151,39 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
 
+    def _augmented(self, images: Tensor) -> tuple[Tensor, float]:
+        """The batch as the network gets it, and which fraction of each image is its own."""
+        if self.augmentations:
+            draw = Draw(self.generator, derive(self.seed, "augment", self.epoch, self.step), self.mean)
+            for one in self.augmentations:
+                images = one.apply(images, draw)
+        if not self.blends:
+            return images, 1.0
+        numbers = random.Random(derive(self.seed, "mix", self.epoch, self.step))  # noqa: S311 (no secret)
+        which = int(numbers.random() * len(self.blends)) if len(self.blends) > 1 else 0
+        blended: tuple[Tensor, float] = self.blends[which].blend(images, numbers)
+        return blended
+
     def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of a batch; a run that is divided among several processes takes its share of it here."""
         return self.criterion(self.model(inputs), labels, others, own)
 
     def criterion(self, logits: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of `logits` (B, classes) of images that are by `own` of `labels` (B,), the rest of `others`."""
-        smoothing = self.recipe.train.label_smoothing
-        loss = F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
-        if own == 1:
-            return loss
-        other = F.cross_entropy(logits, others, self.class_weights, label_smoothing=smoothing)
-        return own * loss + (1 - own) * other
+        loss: Tensor = self.loss(logits, labels)
+        return loss if own == 1 else own * loss + (1 - own) * self.loss(logits, others)
+
+    def _rate(self, step: int, total: int, epoch: int) -> float:
+        """The learning rate of step `step` of `total`."""
+        params = self.recipe.train
+        return params.learning_rate * float(self.schedule.factor(step, total, epoch, params.epochs))
 
     def _balance(self, labels: Tensor) -> None:
-        balance = self.recipe.train.balance
-        weights = None if balance == "none" else class_weights(labels, self.classes)
-        self.class_weights = weights if balance == "loss" else None
-        self.chances = weights[labels].cpu() if weights is not None and balance == "sampling" else None
+        params = self.recipe.train
+        weights = None if params.balance == "none" else class_weights(labels, self.classes)
+        self.class_weights = weights if params.balance == "loss" else None
+        self.loss = params.component("loss").build(self.class_weights)
+        self.sample_weights = weights[labels].cpu() if weights is not None and params.balance == "sampling" else None
 
     def _order(self, count: int) -> Tensor:
         """The rows of this epoch, in order: they follow from seed and epoch, so a resumed epoch has the same."""
@@ -189,30 +191,34 @@ class TrainingRun:
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
         taken = self._taken(count, self.epoch)
-        if self.chances is not None:  # drawn with replacement, so that each class is as likely as every other
-            return torch.multinomial(self.chances, taken, replacement=True, generator=shuffler).to(self.device)
+        if self.sample_weights is not None:  # drawn with replacement, so that each class is as likely as every other
+            return torch.multinomial(self.sample_weights, taken, replacement=True, generator=shuffler).to(self.device)
         return torch.randperm(count, generator=shuffler)[:taken].to(self.device)
 
     def _taken(self, count: int, epoch: int) -> int:
         """How many of `count` images the epoch `epoch`, from 0, takes."""
         params = self.recipe.train
-        return math.ceil(params.share * count) if not params.share_epochs or epoch < params.share_epochs else count
+        return (
+            math.ceil(params.data_fraction * count)
+            if not params.data_fraction_epochs or epoch < params.data_fraction_epochs
+            else count
+        )
 
     def _steps(self, count: int, epochs: int) -> int:
         """The steps of the first `epochs` epochs over `count` images."""
         params = self.recipe.train
-        early = min(epochs, params.share_epochs or epochs)
+        early = min(epochs, params.data_fraction_epochs or epochs)
         steps = [len(bounds(taken, params.batch_size)) - 1 for taken in (self._taken(count, 0), count)]
         return early * steps[0] + (epochs - early) * steps[1]
 
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
         count = self._taken(len(train), self.epoch)
         ended, total = (self._steps(len(train), epochs) for epochs in (self.epoch + 1, self.recipe.train.epochs))
-        last = learning_rate(self.recipe.train, ended - 1, total)
+        last = self._rate(ended - 1, total, self.epoch)
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:
-            done |= validate(self.result, val, self.fast)
+            done |= validate(self.result, val, self.fast, self.metric)
         done["seconds"] = round(self.seconds + time.perf_counter() - started, 4)
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(done.get(name, 0.0)):
@@ -225,29 +231,24 @@ class TrainingRun:
         self.loss_sum.zero_()
 
 
-def _model(recipe: Recipe, images: Images) -> nn.Module:
-    """The network with its first weights: random ones, or those of a file."""
-    model = build_model(recipe.model, images.shape, images.classes, images.mean, images.std)
-    zoo = zoo_of(model)
-    if zoo is not None and recipe.model.weights:
-        load_weights(zoo, paths.WEIGHTS / recipe.model.weights)
-    if zoo is not None and recipe.train.backbone_rate == 0:
-        zoo.freeze()
-    return model
-
-
-def validate(model: nn.Module, data: Batches, fast: bool) -> Epoch:
-    """val_loss (mean cross-entropy) and val_accuracy (share of right answers) of `model` on `data`."""
+def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None = None) -> Epoch:
+    """val_loss (mean cross-entropy), val_accuracy and, where it is another one, val_<metric> of `model` on `data`."""
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
-    right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
+    device = data.labels.device
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    kept: list[Tensor] = []
     with (
         torch.inference_mode(),
-        torch.autocast(data.labels.device.type, torch.bfloat16, enabled=fast),
+        torch.autocast(device.type, torch.bfloat16, enabled=fast),
         closing(data.feed(torch.arange(len(data)), EVALUATION_BATCH)) as batches,
     ):
         for images, labels in batches:
             logits = model(images).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
-    return {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
+            kept += [logits] if metric is not None and not metric.EACH_EPOCH else []
+    done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
+    if kept and metric is not None:
+        done[f"val_{metric.label}"] = metric.compute(torch.cat(kept), data.labels)
+    return done

@@ -1,0 +1,227 @@
+"""The registry: the one place where a name in params.yaml becomes a component.
+
+A component is one file in the package of its kind. The class in it declares the component's name, its parameters (the
+fields of a pydantic model, with types, bounds and a docstring each) and holds its code. The checks of params.yaml and
+of `search.space`, the reference page and a study's identity follow from that class: no list names it.
+
+Such a file imports torch, Optuna and the like within its functions: params.yaml is read by commands that need neither.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_serializer
+from pydantic.fields import FieldInfo
+
+from podium import own_code
+
+FROZEN = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+"""Every section of params.yaml: an unread key cannot pass, nothing is converted, nothing changes later."""
+
+
+class Component(BaseModel):
+    """Something that params.yaml names: its fields are its parameters, its docstring says what it is."""
+
+    model_config = FROZEN
+
+    NAME: ClassVar[str] = ""
+    """What params.yaml calls it; empty: a base class."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A place in params.yaml that takes a component."""
+
+    parameter: str
+    """The dotted name of that place."""
+    package: str
+    """Where the components lie, a file each."""
+    library: str = ""
+    """A package whose classes are taken by their bare names, such as torch.optim."""
+    suffix: str = ""
+    """How the names of those classes end."""
+
+    @property
+    def section(self) -> str:
+        """The section of params.yaml that holds the components' parameters."""
+        return self.parameter.partition(".")[0]
+
+
+KINDS = {
+    "network": Kind("model.name", "podium.models.networks"),
+    "loss": Kind("train.loss", "podium.training.losses"),
+    "optimizer": Kind("train.optimizer", "podium.training.optimizers", "torch.optim"),
+    "schedule": Kind("train.schedule", "podium.training.schedules", "torch.optim.lr_scheduler"),
+    "augmentation": Kind("train.augment", "podium.training.augmentations", "torchvision.transforms.v2"),
+    "sampler": Kind("search.sampler", "podium.tuning.samplers", "optuna.samplers", "Sampler"),
+    "pruner": Kind("search.pruner", "podium.tuning.pruners", "optuna.pruners", "Pruner"),
+    "metric": Kind("search.metric", "podium.metrics.scores"),
+    "program": Kind("train.program", "podium.training.program"),
+    "source": Kind("prepare.source", "podium.data.sources"),
+}
+
+
+@cache
+def declared(kind: str) -> dict[str, type[Any]]:
+    """The components of `kind` by name: one for each file of its package that declares one."""
+    package = importlib.import_module(KINDS[kind].package)
+    found: dict[str, type[Component]] = {}
+    if not hasattr(package, "__path__"):  # a kind that has people's own only
+        return found
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for one in vars(module).values():
+            is_one = isinstance(one, type) and issubclass(one, Component) and one.__module__ == module.__name__
+            if is_one and one.NAME:
+                found[one.NAME] = one
+    return found
+
+
+def find(kind: str, name: str) -> type[Any] | None:
+    """The component that is called `name` or takes the names with its prefix, as `torchvision:` does; None: it is not ours."""
+    known = declared(kind)
+    prefix, colon, _ = name.partition(":")
+    return known.get(name) or (known.get(prefix + colon) if colon else None)
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name`, where it can stand for a component of `kind`: one of ours, a class of the library, or `module:object`.
+
+    Nothing of people's own is imported here. Raises ValueError naming what was meant, or all there are.
+    """
+    own = find(kind, name)
+    if own is not None:
+        check = getattr(own, "check_name", None)
+        return str(check(name)) if check else name
+    if own_code.is_name(name) or name in library_names(kind):
+        return name
+    raise ValueError(f"must be {_choices(kind)}; got {name!r}{_hint(kind, name)}")
+
+
+ABSTRACT = {"Optimizer", "LRScheduler", "BaseSampler", "BaseGASampler", "BasePruner", "ReduceLROnPlateau", "Transform"}
+"""Classes of those libraries that are none to choose, or (ReduceLROnPlateau) none that follows from the position."""
+
+
+@cache
+def library_names(kind: str) -> tuple[str, ...]:
+    """The classes of the kind's library, read from its `__init__` without importing it: torch takes seconds."""
+    library, suffix = KINDS[kind].library, KINDS[kind].suffix
+    if not library:
+        return ()
+    top, *below = library.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        return ()
+    folder = Path(next(iter(spec.submodule_search_locations)), *below)
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    names = _public_names(ast.parse(path.read_text(encoding="utf-8"))) - ABSTRACT
+    return tuple(sorted(name for name in names if name[0].isupper() and name.endswith(suffix)))
+
+
+def load(kind: str, name: str) -> Any:
+    """The object of somebody else's that `name` stands for: `module:object`, or a class of the kind's library.
+
+    Raises InputError where there is none.
+    """
+    full = name if own_code.is_name(name) else f"{KINDS[kind].library}:{name}"
+    return own_code.load(full, KINDS[kind].parameter)
+
+
+def make(kind: str, choice: "Choice", values: dict[str, Any]) -> Any:
+    """The component that `choice` names, with its parameters out of `values`, those of its section that are set.
+
+    Somebody else's becomes what the base class of the kind wraps it in. Raises pydantic's ValidationError where a
+    parameter is out of its bounds.
+    """
+    found = find(kind, choice.name)
+    if found is None:
+        package: Any = importlib.import_module(KINDS[kind].package)
+        return package.wrap(choice)
+    own = {name: values[name] for name in found.model_fields if values.get(name) is not None}
+    named = {"chosen": choice} if "chosen" in found.model_fields else dict(choice.arguments)
+    return found.model_validate(own | named)
+
+
+def parameters(kind: str) -> dict[str, list[tuple[str, FieldInfo]]]:
+    """The parameters of all components of `kind` by name: (component, declaration) of each that has it."""
+    found: dict[str, list[tuple[str, FieldInfo]]] = {}
+    for name, component in declared(kind).items():
+        for field, info in component.model_fields.items():
+            if field != "chosen":
+                found.setdefault(field, []).append((name, info))
+    return found
+
+
+Argument = str | int | float | bool | None | list[Any]
+"""What may stand for an argument of somebody else's function."""
+
+
+class Choice(BaseModel):
+    """What stands in the place of a component: its name and, for somebody else's, its arguments."""
+
+    model_config = FROZEN
+
+    name: str
+    arguments: dict[str, Argument] = {}
+
+    @model_serializer
+    def _short(self) -> Any:
+        return {"name": self.name, "arguments": dict(self.arguments)} if self.arguments else self.name
+
+    @property
+    def label(self) -> str:
+        """What its arguments' dotted names have in their middle: the object's name without its module."""
+        return self.name.rpartition(":")[2]
+
+
+def choice(kind: str) -> BeforeValidator:
+    """What makes a field take a component of `kind`: `name`, or `{name: ..., arguments: {...}}`."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, Choice) or value is None:
+            return value
+        raw = {"name": value} if isinstance(value, str) else value
+        if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or set(raw) - {"name", "arguments"}:
+            raise ValueError(f"must be a name, or a mapping of name and arguments; got {value!r}")
+        arguments = raw.get("arguments") or {}
+        if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+            raise ValueError(f"arguments must be a mapping of names to values; got {arguments!r}")
+        return Choice(name=check_name(kind, raw["name"]), arguments=arguments)
+
+    return BeforeValidator(read)
+
+
+def _choices(kind: str) -> str:
+    own = [f"{name}<name>" if name.endswith(":") else name for name in declared(kind)]
+    library = KINDS[kind].library
+    named = [f"a class of {library} such as {library_names(kind)[0]}"] if library_names(kind) else []
+    return " or ".join(part for part in (", ".join([*own, *named]), "your own as module:object") if part)
+
+
+def _hint(kind: str, name: str) -> str:
+    names = [*declared(kind), *library_names(kind)]
+    for component in declared(kind).values():
+        names += getattr(component, "known_names", list)()
+    tail = [n for n in names if n.rpartition(":")[2] == name]
+    lower = {n.lower(): n for n in names}
+    close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _public_names(tree: ast.Module) -> set[str]:
+    """What `__all__` lists; where there is none, what the module imports."""
+    imported: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            listed = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            return set(listed)
+        if isinstance(node, ast.ImportFrom):
+            imported |= {alias.asname or alias.name for alias in node.names}
+    return {name for name in imported if not name.startswith("_")}

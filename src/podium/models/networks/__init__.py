@@ -1,0 +1,88 @@
+"""Networks, a file each: `model.name` names them.
+
+A network is a class with its parameters as fields and a `build` that returns a torch module: normalised float images
+(N, C, H, W) in, logits (N, classes) out. Normalisation, the average over mirrored images and the temperature are put
+around it by `podium.models.build`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from podium import components, own_code
+from podium.components import Choice, Component
+from podium.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from podium.data.dataset import DatasetInfo
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a model has to know of its images."""
+
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(info: "DatasetInfo") -> "ImageSpec":
+        """What dataset.json says of them."""
+        channels, height, width = info.shape
+        return ImageSpec((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+
+
+class Network(Component):
+    """A network that `model.name` names."""
+
+    CHANNELS_LAST: ClassVar[bool] = True
+    """Whether a CPU trains it faster with the channels as the last dimension: all with padded convolutions.
+
+    Measured in docs/decisions/2026-11-24-models.md; on CUDA every network does.
+    """
+    TAKES_WEIGHTS: ClassVar[bool] = False
+    """Whether `model.weights` may name a file that it starts from."""
+
+    def build(self, images: ImageSpec) -> "nn.Module":
+        """The network with random weights. Raises InputError where it can't take these images."""
+        raise NotImplementedError
+
+
+class OwnNetwork(Network):
+    """Somebody's own class or function that returns a torch module.
+
+    Its arguments `num_classes`, `in_channels` and `image_size` (a side, or [height, width] where these differ) are
+    given by name where it has them.
+    """
+
+    TAKES_WEIGHTS: ClassVar[bool] = True
+
+    chosen: Choice
+
+    def build(self, images: ImageSpec) -> "nn.Module":
+        """The module that the object returns."""
+        from torch import nn
+
+        function = components.load("network", self.chosen.name)
+        module = own_code.call(function, self.chosen.name, "model.name", self.chosen.arguments, offered(images))
+        if not isinstance(module, nn.Module):
+            raise InputError(
+                f"model.name: {self.chosen.name} must be a class or function that gives a torch.nn.Module;"
+                f" it gave {type(module).__name__}"
+            )
+        return module
+
+
+def offered(images: ImageSpec) -> dict[str, Any]:
+    """What an own network is given by name."""
+    channels, height, width = images.shape
+    size: Any = height if height == width else (height, width)
+    return {"num_classes": images.classes, "in_channels": channels, "image_size": size}
+
+
+def wrap(choice: Choice) -> Network:
+    """Somebody's own network as one of ours."""
+    return OwnNetwork(chosen=choice)

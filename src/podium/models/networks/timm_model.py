@@ -1,0 +1,56 @@
+"""timm's networks by name, with a head for our classes. R. Wightman, PyTorch Image Models, 2019."""
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+from podium import own_code
+from podium.components import Choice
+from podium.errors import InputError
+from podium.models.networks import ImageSpec, Network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PREFIX = "timm:"
+
+
+class Timm(Network):
+    """A network of timm, such as timm:resnet18 or timm:tf_efficientnet_lite0."""
+
+    NAME: ClassVar[str] = PREFIX
+    TAKES_WEIGHTS: ClassVar[bool] = True
+
+    chosen: Choice
+
+    def build(self, images: ImageSpec) -> "nn.Module":
+        """The network with random weights; nothing is fetched. Raises InputError where it can't take these images."""
+        import timm
+
+        from podium.models.backbone import wrapped
+
+        name = self.chosen.name.removeprefix(PREFIX)
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=1)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "timm.list_models() has them"
+            raise InputError(f"model.name: timm has no model {name!r}; {hint}")
+        options = self._options(name, images)
+
+        def make() -> nn.Module:
+            network: nn.Module = timm.create_model(name, pretrained=False, num_classes=images.classes, **options)
+            return network
+
+        backbone = wrapped(make, self.chosen.name, images)
+        head = getattr(backbone.network, "default_cfg", {}).get("classifier")
+        if isinstance(head, str) and head in dict(backbone.network.named_modules()):
+            backbone.head_name = head
+        return backbone
+
+    def _options(self, name: str, images: ImageSpec) -> dict[str, object]:
+        """Arguments of the network: those of params.yaml, and the images' size where it has to know it."""
+        import timm
+
+        options: dict[str, object] = dict(self.chosen.arguments)
+        known, _ = own_code.arguments_of(timm.model_entrypoint(name))
+        fixed = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        needs_size = bool(fixed and fixed.fixed_input_size) or "img_size" in known
+        return options | ({"img_size": images.shape[1:]} if needs_size and "img_size" not in options else {})

@@ -1,0 +1,183 @@
+"""People's own code by name: `module:object` from the project's `src/` or an installed package.
+
+What is wrong with it is said in a sentence with the file and the line of that code, as an InputError.
+"""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from podium.errors import InputError
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+"""`module:object`, either with dots."""
+PACKAGE = Path(__file__).resolve().parent
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+SHOWN = 300
+"""Characters of an error's own text."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of somebody's function or class."""
+
+    name: str
+    type: type | None
+    """int, float, bool or str, from its annotation or its default; None: not known."""
+    default: Any
+    """`inspect.Parameter.empty` where it has to be given."""
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` has the form `module:object`."""
+    return NAME.fullmatch(text) is not None
+
+
+def source_folder() -> Path:
+    """The folder of the project's own modules: the `src/` of the folder that commands run in."""
+    return Path("src").resolve()
+
+
+def load(name: str, parameter: str) -> Any:
+    """The object that `name` (`module:object`) stands for.
+
+    `parameter` is what the message begins with, such as model.name. Raises InputError where the module is not there or
+    does not import, or has no such object.
+    """
+    module_name, _, path = name.partition(":")
+    _look_in_src()
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise InputError(
+                f"{parameter}: {name}: there is no module {module_name!r} in {source_folder()} or among the installed"
+                f" packages{_close_modules(module_name)}"
+            ) from None
+        raise InputError(f"{parameter}: {name} does not import: {blame(error)}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{parameter}: {name} does not import: {blame(error)}") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{parameter}: {name}: {module_name} has no {path!r}{_close_names(part, found)}")
+        found = getattr(found, part)
+    return found
+
+
+def arguments_of(function: Callable[..., Any]) -> tuple[dict[str, Argument], bool]:
+    """The arguments of `function` (a function, a class or another callable) by name, and whether it takes any name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):  # built-in code without a signature
+        return {}, True
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = {p.name: Argument(p.name, _type_of(p), p.default) for p in parameters if p.kind in by_name}
+    return found, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def call(
+    function: Callable[..., Any], name: str, parameter: str, given: Mapping[str, Any], offered: Mapping[str, Any]
+) -> Any:
+    """Call `function`, that is `name`, with the arguments `given` in params.yaml and what it names of `offered`.
+
+    Raises InputError for arguments that it does not have or that are missing, and for an exception within it.
+    """
+    check_arguments(function, name, parameter, given, set(offered))
+    known, _ = arguments_of(function)
+    named = {key: value for key, value in offered.items() if key in known and key not in given}
+    try:
+        return function(**given, **named)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{parameter}: {name} failed: {blame(error)}") from error
+
+
+def check_arguments(
+    function: Callable[..., Any], name: str, parameter: str, given: Mapping[str, Any], offered: set[str]
+) -> None:
+    """Raise InputError where `given` names arguments that `function` does not have, or lacks ones that it needs."""
+    known, takes_any = arguments_of(function)
+    place = "model" if parameter == "model.name" else parameter
+    lines = []
+    if not takes_any:
+        for key in given:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'none'}"
+                lines.append(f"{place}.arguments.{key}: {name} has no such argument; {hint}")
+    missing = [key for key, one in known.items() if one.required and key not in given and key not in offered]
+    lines += [f"{place}.arguments: {name} needs {key}, which has no default: give it there" for key in missing]
+    if lines:
+        raise InputError("\n  ".join(lines))
+
+
+def blame(error: BaseException) -> str:
+    """An exception as `src/my_net.py, line 12, in forward: ValueError: text`: where in people's own code it arose."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= SHOWN else text[:SHOWN] + " ..."
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(Path(error.filename))}, line {error.lineno}: {what}"
+    named = [(Path(file), line, name) for file, line, name in FRAME.findall(str(error)) if _is_own(Path(file))]
+    if named:  # the compiler says in its text where it was
+        file, line, name = named[-1]
+        return f"{_shown(file)}, line {line}, in {name}: {what}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(Path(frame.filename))]
+    if not own:
+        return what
+    return f"{_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name}: {what}"
+
+
+def _look_in_src() -> None:
+    """Have the project's `src/` searched first, also in the temporary copy in which an experiment runs."""
+    folder = str(source_folder())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_absolute() and not path.is_relative_to(PACKAGE) and not _is_installed(path)
+
+
+def _is_installed(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(path.parts)) or path.is_relative_to(sys.base_prefix)
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _close_modules(name: str) -> str:
+    known = [path.stem for path in source_folder().glob("*.py")]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _close_names(name: str, module: Any) -> str:
+    public = [key for key in vars(module) if not key.startswith("_")] if hasattr(module, "__dict__") else []
+    close = difflib.get_close_matches(name, public, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(public)[:20]) or 'nothing'}"
+
+
+def _type_of(parameter: inspect.Parameter) -> type | None:
+    for candidate in (parameter.annotation, type(parameter.default)):
+        for kind in (bool, int, float, str):
+            if candidate is kind or candidate == kind.__name__:
+                return kind
+    return None

@@ -1,0 +1,100 @@
+"""Augmentations of whole batches on their device, a file each.
+
+A parameter of the augmentation's own name turns it on (`train.shift: 2`); so does its name in `train.augment`. There
+classes of torchvision.transforms.v2 and people's own stand too.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from podium import components, own_code
+from podium.components import Choice, Component
+from podium.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where an augmentation's random numbers come from, and the colour of what is cut out."""
+
+    generator: "torch.Generator"
+    """On the images' device; it follows from seed and epoch."""
+    seed: int
+    """Of this step."""
+    colour: "Tensor"
+    """(1, C, 1, 1) uint8, the training images' mean."""
+
+
+class Augmentation(Component):
+    """An augmentation: (B, C, H, W) uint8 in, the same out."""
+
+    ORDER: ClassVar[int] = 50
+    """Of those that a parameter turns on, those of a lower number come first."""
+    BLENDS: ClassVar[bool] = False
+    """Whether it blends pairs of images, so that labels are blended too: see `blend`. Of several, one is drawn a step.
+    """
+
+    def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
+        """The batch, each image changed at random."""
+        raise NotImplementedError
+
+    def blend(self, images: "Tensor", draw: random.Random) -> "tuple[Tensor, float]":
+        """Each image blended with the one before it in the batch (the first with the last), all by one fraction.
+
+        Returns the images and the fraction of each that is its own; the rest is that of `images.roll(1, 0)`, whose
+        labels are `labels.roll(1)`.
+        """
+        raise NotImplementedError
+
+
+class OwnAugmentation(Augmentation):
+    """A class of torchvision.transforms.v2, or somebody's own function or class; made with its `arguments`.
+
+    A transform of torchvision draws once for all that it is given, so it is applied to each image; people's own get
+    the whole batch.
+    """
+
+    chosen: Choice
+
+    def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
+        """The batch, with random numbers that follow from the step alone. Raises InputError for another shape."""
+        import torch
+
+        devices = [images.device] if images.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(draw.seed)
+            if self._is_of_torchvision:
+                changed = torch.stack([self._function(image) for image in images])
+            else:
+                changed = self._function(images)
+        if not isinstance(changed, torch.Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
+            got = f"{tuple(changed.shape)} of {changed.dtype}" if isinstance(changed, torch.Tensor) else repr(changed)
+            raise InputError(
+                f"train.augment: {self.chosen.name} must give images as it got them, {tuple(images.shape)} of"
+                f" {images.dtype}; it gave {got}"
+            )
+        return changed
+
+    @cached_property
+    def _function(self) -> Any:
+        found = components.load("augmentation", self.chosen.name)
+        given = dict(self.chosen.arguments)
+        if isinstance(found, type):
+            return own_code.call(found, self.chosen.name, "train.augment", given, {})
+        known, _ = own_code.arguments_of(found)
+        own_code.check_arguments(found, self.chosen.name, "train.augment", given, set(list(known)[:1]))
+        return lambda images: found(images, **given)
+
+    @cached_property
+    def _is_of_torchvision(self) -> bool:
+        return type(self._function).__module__.startswith("torchvision.")
+
+
+def wrap(choice: Choice) -> Augmentation:
+    """Somebody else's augmentation as one of ours."""
+    return OwnAugmentation(chosen=choice)

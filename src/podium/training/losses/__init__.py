@@ -1,0 +1,71 @@
+"""Losses, a file each: `train.loss` names them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from podium import components, own_code
+from podium.components import Choice, Component
+from podium.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHT = "weight"
+"""The argument of an own loss that takes the classes' weights, as torch.nn.CrossEntropyLoss has it."""
+
+
+class Loss(Component):
+    """A loss that `train.loss` names."""
+
+    def build(self, weights: "Tensor | None") -> "Callable[[Tensor, Tensor], Tensor]":
+        """The function of logits (B, classes) and targets (B,) int64 to a scalar, the batch's mean.
+
+        `weights` (classes,) are those of `train.balance: loss`. Raises InputError where it can't weight classes.
+        """
+        raise NotImplementedError
+
+
+class OwnLoss(Loss):
+    """Somebody's own function of logits and targets, or a class whose instances are such functions.
+
+    A function is called with its `arguments` each time, a class is made with them once.
+    """
+
+    chosen: Choice
+
+    def build(self, weights: "Tensor | None") -> "Callable[[Tensor, Tensor], Tensor]":
+        """The function; the classes' weights are given to an argument called `weight`."""
+        name, given = self.chosen.name, dict(self.chosen.arguments)
+        function = components.load("loss", name)
+        known, _ = own_code.arguments_of(function)
+        if weights is not None and WEIGHT not in known:
+            raise InputError(
+                f"train.balance: loss needs a loss that weights classes; {name} has no argument `{WEIGHT}`:"
+                " give it one, or take balance: sampling"
+            )
+        extra: dict[str, Any] = {} if weights is None else {WEIGHT: weights}
+        if isinstance(function, type):
+            made = own_code.call(function, name, "train.loss", given, extra)
+            return checked(made, name)
+        positional = set(list(known)[:2])
+        own_code.check_arguments(function, name, "train.loss", given, positional | set(extra))
+        return checked(lambda logits, targets: function(logits, targets, **given, **extra), name)
+
+
+def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tensor], Tensor]":
+    """`function` whose result has to be a scalar. Raises InputError where it is none, naming the loss."""
+    from torch import Tensor
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        value = function(logits, targets)
+        if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
+            got = f"shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave {got}")
+        return value
+
+    return loss
+
+
+def wrap(choice: Choice) -> Loss:
+    """Somebody's own loss as one of ours."""
+    return OwnLoss(chosen=choice)

@@ -1,0 +1,69 @@
+"""What a step of the training loop needs beside the model: weights in groups, their rates, averages, class weights."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from podium.config.recipe import TrainParams
+from podium.models.build import backbone_of
+from podium.training import eager
+from podium.training.optimizers import Group
+
+HEAD_START = 10
+"""Steps after which the decay of the average is about a half: the first weights are random, and are soon forgotten."""
+
+
+def build_optimizer(model: nn.Module, params: TrainParams) -> Any:
+    """The optimizer that `params` names; biases and other vectors are not decayed, frozen weights are left out.
+
+    Each group's `scale` is its learning rate as a fraction of the schedule's: see `set_rate`.
+    """
+    eager.without_compiler()
+    hidden = [p for p in model.parameters() if p.requires_grad and p.dim() > 1][1:-1]
+    return params.component("optimizer").build(_groups(model, params), hidden, params.learning_rate)
+
+
+def set_rate(optimizer: Any, rate: float) -> None:
+    """Make `rate` the learning rate of the next step, each group's in its proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+class Average:
+    """The exponential moving average of a network's weights and running statistics (Polyak and Juditsky 1992)."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self._trained, self._averaged = _numbers(model), _numbers(self.model)
+
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step` of the whole run, counted from 0."""
+        decay = min(self.decay, (1 + step) / (HEAD_START + step))
+        torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """The weight of each class in the loss: inverse to its share of `labels` (N,), 1 on average over the images."""
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
+    return len(labels) / (classes * counts).float()
+
+
+def _groups(model: nn.Module, params: TrainParams) -> list[Group]:
+    """Weights and vectors apart, and the backbone of a library's network apart where it learns more slowly."""
+    backbone = backbone_of(model) if params.backbone_rate < 1 else None
+    head = {id(p) for p in backbone.head.parameters()} if backbone else set()
+    groups: dict[tuple[bool, bool], Group] = {}
+    for parameter in (p for p in model.parameters() if p.requires_grad):
+        vector, slower = parameter.dim() <= 1, bool(backbone) and id(parameter) not in head
+        scale = params.backbone_rate if slower else 1.0
+        group = groups.setdefault((vector, slower), {"params": [], "decays": not vector, "scale": scale})
+        group["params"].append(parameter)
+    return [groups[kind] for kind in sorted(groups)]
+
+
+def _numbers(model: nn.Module) -> list[Tensor]:
+    """Every weight and running statistic; the counters of batches are whole numbers and decide nothing."""
+    return [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]

@@ -1,0 +1,70 @@
+"""Optimizers, a file each: `train.optimizer` names them."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from podium import components, own_code
+from podium.components import Choice, Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Group = dict[str, Any]
+"""Weights (`params`), whether they are to decay (`decays`), and their learning rate's `scale`."""
+
+
+class Optimizer(Component):
+    """An optimizer that `train.optimizer` names."""
+
+    def build(self, groups: list[Group], hidden: "list[nn.Parameter]", rate: float) -> Any:
+        """An object with torch's interface of an optimizer over `groups`, at the learning rate `rate`.
+
+        `hidden` are the matrices between the first layer and the last. Each group keeps its `scale`.
+        """
+        raise NotImplementedError
+
+
+class Decaying(Optimizer):
+    """One of ours, which all have a weight decay."""
+
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights; biases and other vectors are left out."""
+
+    def decayed(self, groups: list[Group]) -> list[Group]:
+        """`groups` as torch takes them."""
+        return with_decay(groups, self.weight_decay)
+
+
+class OwnOptimizer(Optimizer):
+    """A class of torch.optim, or somebody's own: called with the groups, `lr` and its `arguments`.
+
+    An argument `weight_decay` holds for weights; biases and other vectors are left out.
+    """
+
+    OFFERED: ClassVar[set[str]] = {"params", "lr"}
+
+    chosen: Choice
+
+    def build(self, groups: list[Group], hidden: "list[nn.Parameter]", rate: float) -> Any:
+        """The optimizer that the class makes."""
+        name, given = self.chosen.name, dict(self.chosen.arguments)
+        function = components.load("optimizer", name)
+        decay = given.pop("weight_decay", None)
+        own_code.check_arguments(function, name, "train.optimizer", dict(self.chosen.arguments), self.OFFERED)
+        return own_code.call(
+            function, name, "train.optimizer", given, {"params": with_decay(groups, decay), "lr": rate}
+        )
+
+
+def with_decay(groups: list[Group], decay: Any) -> list[Group]:
+    """`groups` with the weight decay of each; None: the optimizer's own."""
+    plain = [{key: value for key, value in group.items() if key != "decays"} for group in groups]
+    if decay is None:
+        return plain
+    return [one | {"weight_decay": decay if group["decays"] else 0.0} for one, group in zip(plain, groups, strict=True)]
+
+
+def wrap(choice: Choice) -> Optimizer:
+    """Somebody else's optimizer as one of ours."""
+    return OwnOptimizer(chosen=choice)

@@ -1,0 +1,33 @@
+"""timm's optimizers by name."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from podium.components import Choice
+from podium.errors import InputError
+from podium.training.optimizers import Group, Optimizer, with_decay
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PREFIX = "timm:"
+
+
+class TimmOptimizer(Optimizer):
+    """An optimizer of timm, such as timm:lamb, with its arguments."""
+
+    NAME: ClassVar[str] = PREFIX
+
+    chosen: Choice
+
+    def build(self, groups: list[Group], hidden: "list[nn.Parameter]", rate: float) -> Any:
+        """What timm.optim.create_optimizer_v2 makes. Raises InputError for an unknown name or argument."""
+        from timm.optim import create_optimizer_v2, list_optimizers
+
+        name, given = self.chosen.name.removeprefix(PREFIX), dict(self.chosen.arguments)
+        if name not in list_optimizers():
+            raise InputError(f"train.optimizer: timm has no optimizer {name!r}; it has {', '.join(list_optimizers())}")
+        decay: Any = given.pop("weight_decay", 0.0)
+        try:
+            return create_optimizer_v2(with_decay(groups, decay), opt=name, lr=rate, weight_decay=decay, **given)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"train.optimizer: {self.chosen.name} does not take {given}: {error}") from None

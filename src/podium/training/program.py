@@ -1,0 +1,323 @@
+"""People's own training loop (`train.program`), run in the place of Podium's, between the same beginning and end.
+
+The function is called with those of these arguments that it names: `config` (every setting by its dotted name),
+`train_set` and `val_set` (torch data sets, with batches on the device), `images` (their shape and number of classes),
+`network` (builds what `model.name` stands for), `device`, `seed` and `run`; the others of its arguments are settings,
+`train.program.arguments.<name>`. It returns a torch module: normalised float images in, logits out.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from podium import components, own_code
+from podium.components import Choice, Component
+from podium.config.recipe import Recipe
+from podium.errors import InputError
+from podium.metrics.scores import Metric
+from podium.models.build import normalisation
+from podium.models.layers import FlipAverage, Normalize
+from podium.models.networks import ImageSpec
+from podium.training.batches import Batches
+from podium.training.history import Epoch
+from podium.training.loop import DivergedError, TrainingRun, validate
+from podium.training.seeds import derive
+
+OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
+PLAIN = (bool, int, float, str, bytes, type(None))
+TOLERANCE = 1e-3
+"""By how much a reported metric may differ from that of the returned module before it is said."""
+Saved = TypeVar("Saved")
+
+
+class Program(Component):
+    """Somebody's own training loop."""
+
+    chosen: Choice
+
+    def check(self) -> Callable[..., Any]:
+        """The function. Raises InputError where it is not there, or asks for what it is not given."""
+        function: Callable[..., Any] = components.load("program", self.chosen.name)
+        given = self.chosen.arguments
+        own_code.check_arguments(function, self.chosen.name, "train.program", given, set(OFFERED))
+        return function
+
+
+def wrap(choice: Choice) -> Program:
+    """Somebody's own training loop as a component."""
+    return Program(chosen=choice)
+
+
+class ImageSet(Dataset[tuple[Tensor, int]]):
+    """Images and labels as a torch data set on the CPU, and as batches on the device; normalised float32."""
+
+    def __init__(self, data: Batches, normalize: nn.Module, seed: int) -> None:
+        self._data, self._normalize, self._seed = data, normalize, seed
+        self.labels = data.labels
+        """(N,) int64, on the device."""
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        """One image (C, H, W) and its label."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        images: Tensor = self._normalize(self._data.images[torch.tensor([row], device=self.labels.device)])
+        return images[0].cpu(), int(self.labels[row])
+
+    def batches(self, size: int, epoch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) and labels (B,) on the device; shuffled by seed and `epoch`, in order without one."""
+        if epoch is None:
+            order = torch.arange(len(self))
+        else:
+            shuffler = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
+            order = torch.randperm(len(self), generator=shuffler)
+        for images, labels in self._data.feed(order.to(self.labels.device), size):
+            yield self._normalize(images), labels
+
+
+class Handle:
+    """What an own training loop has of Podium: it reports, saves and loads."""
+
+    def __init__(self, run: "ProgramRun") -> None:
+        self._run = run
+
+    def report(self, epoch: int, **metrics: float) -> None:
+        """End epoch `epoch`, from 1, with its metrics; val_<search.metric> has to be among them.
+
+        The trial may end here: the search has seen enough. Raises InputError for a metric that is missing or no
+        number, or an epoch out of its turn.
+        """
+        self._run.report(epoch, metrics)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Save `state`, tensors and plain values, as that after the last reported epoch: a killed trial gets it back.
+
+        Raises InputError for anything else, naming where it is.
+        """
+        self._run.save(state)
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, on the CPU; None: begin at the beginning."""
+        return self._run.load()
+
+
+class _Unwind(BaseException):
+    """Leaves an own training loop through whatever it catches."""
+
+
+class ProgramRun:
+    """An own training loop, with the interface of TrainingRun."""
+
+    def __init__(
+        self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+    ) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.images, self.seed, self.device = recipe, images, seed, device
+        self.program: Program = recipe.train.component("program")
+        self.metric = metric
+        self.history: list[Epoch] = []
+        self.notes: list[str] = []
+        self.model: nn.Module | None = None
+        self.fast = False
+        self.step = 0
+        self.seconds = 0.0
+        self._saved: dict[str, Any] = {"program": None, "history": []}
+        self._loaded = False
+        self._started = 0.0
+        self._stop: BaseException | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that have ended."""
+        return len(self.history)
+
+    @property
+    def result(self) -> nn.Module:
+        """The returned module, after normalisation: raw uint8 images in, logits out."""
+        if self.model is None:
+            raise InputError(f"train.program: {self.program.chosen.name} has returned no module yet")
+        return self.model
+
+    def train(
+        self,
+        train: Batches,
+        val: Batches | None,
+        on_step: Callable[[Any], None] = lambda run: None,
+        on_epoch: Callable[[Any], None] = lambda run: None,
+    ) -> list[Epoch]:
+        """Call the function; its reports and saves reach `on_epoch` and `on_step`. Raises what these raise.
+
+        Without `val`, in the retraining, the training images stand for it, so that the function runs as it did.
+        """
+        self._on_step, self._on_epoch = on_step, on_epoch
+        normalize = Normalize(*normalisation(self.recipe.model.normalize, self.images)).to(self.device)
+        sets = [ImageSet(data, normalize, self.seed) for data in (train, val or train)]
+        self._started = time.perf_counter()
+        try:
+            module = self._call(*sets)
+        except _Unwind:
+            module = None
+        if self._stop is not None:
+            raise self._stop
+        self.model = self._checked(module, normalize, train)
+        if val is not None:
+            self._compare(val)
+        return self.history
+
+    def state(self) -> dict[str, Any]:
+        """What was saved last."""
+        return self._saved
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+        self._saved = state
+        self.history = list(state["history"])
+
+    def load(self) -> dict[str, Any] | None:
+        """See Handle."""
+        self._loaded = True
+        state: dict[str, Any] | None = self._saved["program"]
+        return copy.deepcopy(state)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """See Handle."""
+        check_plain(state, "the state")
+        self._saved = {"program": _copied(state), "history": list(self.history)}
+        self._hook(self._on_step)
+
+    def report(self, epoch: int, metrics: dict[str, float]) -> None:
+        """See Handle."""
+        if not self._loaded:  # it begins anew, whatever was saved
+            self.history, self._loaded = [], True
+        if epoch != self.epoch + 1:
+            raise InputError(f"run.report: epochs follow one another; expected {self.epoch + 1}, got {epoch}")
+        now = time.perf_counter()
+        done: Epoch = {"epoch": epoch} | {name: self._number(name, value, epoch) for name, value in metrics.items()}
+        wanted = f"val_{self.metric.label}" if self.metric is not None else "val_accuracy"
+        if wanted not in done:
+            raise InputError(
+                f"run.report: {wanted} must be among the metrics, for search.metric is"
+                f" {wanted.removeprefix('val_')}; got {', '.join(metrics) or 'none'}"
+            )
+        done["seconds"] = round(now - self._started, 4)
+        self.history.append(done)
+        self._started = now
+        self._hook(self._on_epoch)
+        self._hook(self._on_step)
+
+    def _call(self, train_set: ImageSet, val_set: ImageSet) -> Any:
+        function, name = self.program.check(), self.program.chosen.name
+        offered = {
+            "config": self.recipe.flat(),
+            "train_set": train_set,
+            "val_set": val_set,
+            "images": self.images,
+            "network": lambda: self.recipe.model.network().build(self.images),
+            "device": self.device,
+            "seed": self.seed,
+            "run": Handle(self),
+        }
+        try:
+            return own_code.call(function, name, "train.program", self.program.chosen.arguments, offered)
+        except InputError as error:
+            if isinstance(error.__cause__, DivergedError):
+                raise error.__cause__ from None
+            raise
+
+    def _hook(self, hook: Callable[[Any], None]) -> None:
+        """Call `hook`; what it raises leaves the function whatever that catches."""
+        try:
+            hook(self)
+        except BaseException as error:
+            self._stop = error
+            raise _Unwind from error
+
+    def _checked(self, module: Any, normalize: nn.Module, data: Batches) -> nn.Module:
+        name = self.program.chosen.name
+        if not isinstance(module, nn.Module):
+            raise InputError(
+                f"train.program: {name} must return a torch.nn.Module; it returned {type(module).__name__}"
+            )
+        if not self.history:
+            raise InputError(f"train.program: {name} returned without a report; call run.report after each epoch")
+        whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
+        whole.eval()
+        with torch.inference_mode():
+            logits = whole(data.images[torch.arange(min(2, len(data)), device=data.labels.device)])
+        check_logits(logits, min(2, len(data)), self.images.classes, "train.program", name)
+        return whole
+
+    def _compare(self, val: Batches) -> None:
+        """Note where the returned module is not the one that was reported last."""
+        measured = validate(self.result, val, self.fast, self.metric)
+        for key, value in measured.items():
+            told = self.history[-1].get(key)
+            if told is not None and key != "val_loss" and abs(told - value) > TOLERANCE:
+                self.notes.append(
+                    f"{self.program.chosen.name} reported {key} {told:.4f} last; the module that it returned has"
+                    f" {value:.4f} on the same images"
+                )
+
+    def _number(self, name: str, value: Any, epoch: int) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise InputError(f"run.report: {name} must be a number; got {value!r}") from None
+        if not math.isfinite(number):
+            raise DivergedError(f"{name} became {number} in epoch {epoch}")
+        return number
+
+
+def training(
+    recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+) -> "TrainingRun":
+    """The training run of `recipe`: Podium's loop, or the own one that it names."""
+    if recipe.train.program is None:
+        return TrainingRun(recipe, images, seed, device, metric)
+    return ProgramRun(recipe, images, seed, device, metric)  # type: ignore[return-value] # the same interface
+
+
+def check_logits(logits: Any, count: int, classes: int, parameter: str, name: str) -> None:
+    """Raise InputError where `logits` of `count` images are not (count, classes) finite floats."""
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
+        got = f"{tuple(logits.shape)} of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f"{parameter}: {name} must give logits, floats of shape (images, classes), here ({count}, {classes});"
+            f" it gave {got}"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(f"{parameter}: {name} gives logits that are not finite numbers, before any training")
+
+
+def check_plain(value: Any, where: str) -> None:
+    """Raise InputError where `value` holds anything but tensors and plain values: only these are read back."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            check_plain(key, f"a key of {where}")
+            check_plain(one, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, one in enumerate(value):
+            check_plain(one, f"{where}[{number}]")
+    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
+        raise InputError(
+            f"run.save: takes tensors, numbers, text and lists and dicts of them; {where} is {type(value).__name__}"
+        )
+
+
+def _copied(value: Saved) -> Saved:
+    """`value` as it is now: training changes its tensors in place."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(one) for one in value)
+    return value

@@ -1,0 +1,318 @@
+"""Everything of people's own code that a search may reach, tried once before the search: minutes are spent, not hours.
+
+It runs in a process of its own (`python -m podium.training.rehearsal`, a job as JSON on standard input, the problems as
+JSON on standard output): code that ends the process, or imports half of the world, does so there.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from podium import components, own_code
+from podium.config.recipe import Recipe
+from podium.config.search import SearchParams
+from podium.config.space import Dimension, is_argument, reachable
+from podium.errors import InputError
+from podium.models.networks import ImageSpec
+
+PATIENCE = 600.0
+"""Seconds after which code that is tried once counts as hanging."""
+BATCH = 4
+MARK = "podium-rehearsal "
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be tried."""
+
+    recipe: dict[str, Any]
+    search: dict[str, Any]
+    """Sampler, pruner, metric and space, as params.yaml has them."""
+    images: dict[str, Any]
+
+
+def rehearse(base: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    """Try what `base` and `search` name that is not Podium's own. Raises InputError naming every problem."""
+    named = [*reachable(base, search.space), *((kind, choice.name) for kind, choice in search.chosen())]
+    if not any(_is_foreign(kind, name) for kind, name in named):
+        return
+    job = Job(base.nested(), _searched(search), asdict(images))
+    command = [sys.executable, "-m", "podium.training.rehearsal"]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(asdict(job)), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"your own code, tried once before the search, did not end within {PATIENCE:g} s") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if not lines:
+        last = " ".join(done.stderr.strip().splitlines()[-1:])
+        raise InputError(f"your own code ended the process in which it was tried (exit {done.returncode}): {last}")
+    problems: list[str] = json.loads(lines[-1].removeprefix(MARK))
+    if problems:
+        raise InputError("before the search, your own code was tried:\n  " + "\n  ".join(problems))
+
+
+def problems_of(base: Recipe, search: SearchParams, images: ImageSpec) -> list[str]:
+    """What is wrong with what `base` and `search` name that is not Podium's own, each as a sentence."""
+    found: list[str] = []
+    for kind, name in reachable(base, search.space):
+        if _is_foreign(kind, name):
+            found += _said(lambda kind=kind, name=name: TRIED[kind](_named(base, kind, name), search, images))  # type: ignore[misc]
+    for kind, choice in search.chosen():
+        if _is_foreign(kind, choice.name):
+            found += _said(lambda kind=kind: _try_of_search(kind, search, images))  # type: ignore[misc]
+    return list(dict.fromkeys(found))
+
+
+def _is_foreign(kind: str, name: str) -> bool:
+    own = components.find(kind, name)
+    return own is None or "chosen" in own.model_fields
+
+
+def _searched(search: SearchParams) -> dict[str, Any]:
+    plain = search.plain()
+    return {name: plain[name] for name in ("sampler", "pruner", "metric", "space") if name in plain}
+
+
+def _said(attempt: Callable[[], None]) -> list[str]:
+    try:
+        attempt()
+    except InputError as error:
+        return str(error).splitlines() if "\n" in str(error) else [str(error)]
+    return []
+
+
+def _named(base: Recipe, kind: str, name: str) -> Recipe:
+    """`base` with the component `name` in the place of `kind`."""
+    parameter = components.KINDS[kind].parameter
+    return base if kind in ("augmentation", "program") else base.replace({parameter: name})
+
+
+def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.models.build import build_model
+
+    _check_dimensions("network", recipe.model.name, "model.arguments.", search.space)
+    for one in _at_the_ends(recipe, search.space):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = _network_step(one, images, lambda one=one: build_model(one.model, images))  # type: ignore[misc]
+    _check_export(model, recipe.model.name, images)
+
+
+def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
+    """`recipe`, and where arguments are searched, with all at their lowest and at their highest."""
+    ends = {n: d.values() for n, d in space.items() if n.startswith("model.arguments.") and _is_on(d, recipe)}
+    for place in (0, -1) if ends else ():
+        yield recipe.replace({name: values[place] for name, values in ends.items()})
+    yield recipe
+
+
+def _is_on(dimension: Dimension, recipe: Recipe) -> bool:
+    return all(recipe.flat().get(other) in values for other, values in dimension.when.items())
+
+
+def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -> Any:
+    """The network, once it has answered for a few images in both modes and learnt from them."""
+    import torch
+
+    from podium.training.program import check_logits
+
+    name = recipe.model.name
+    batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+    try:
+        model = build()
+        model.train()
+        logits = model(batch)
+        check_logits(logits, BATCH, images.classes, "model.name", name)
+        logits.sum().backward()
+        model.eval()
+        with torch.inference_mode():
+            first, again, single = model(batch), model(batch), model(batch[:1])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.blame(error)}") from error
+    check_logits(single, 1, images.classes, "model.name", name)
+    if not torch.equal(first, again):
+        raise InputError(
+            f"model.name: {name} gives other logits for the same images when it is called again in eval mode: it keeps"
+            " state between calls, or draws random numbers; a registered model must not"
+        )
+    return model
+
+
+def _check_export(model: Any, name: str, images: ImageSpec) -> None:
+    import torch
+
+    example = torch.zeros((2, *images.shape), dtype=torch.uint8)
+    try:
+        batch = torch.export.Dim("batch", min=1)
+        torch.export.export(model.eval().requires_grad_(False), (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # its own errors, the compiler's, those of the network
+        raise InputError(
+            f"model.name: {name} can't be exported, so it could not be registered: {own_code.blame(error)}"
+        ) from error
+
+
+def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    name = recipe.train.loss.name
+    _check_dimensions("loss", name, "train.loss.arguments.", search.space)
+    logits = torch.randn((BATCH, images.classes), requires_grad=True)
+    labels = torch.arange(BATCH) % images.classes
+    weights = torch.ones(images.classes) if recipe.train.balance == "loss" else None
+    try:
+        value = recipe.train.component("loss").build(weights)(logits, labels)
+        value.backward()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
+    if not bool(torch.isfinite(value)):
+        raise InputError(f"train.loss: {name} gives {float(value)} for logits of an untrained network")
+    if logits.grad is None:
+        raise InputError(
+            f"train.loss: {name} gives a value that does not depend on the logits: nothing would be learnt"
+        )
+
+
+def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.training.optimization import build_optimizer, set_rate
+
+    name = recipe.train.optimizer.name
+    _check_dimensions("optimizer", name, "train.optimizer.arguments.", search.space)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    try:
+        optimizer = build_optimizer(model, recipe.train)
+        for _ in range(2):
+            set_rate(optimizer, recipe.train.learning_rate)
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        optimizer.load_state_dict(optimizer.state_dict())
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
+
+
+def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    name, epochs = recipe.train.schedule.name, recipe.train.epochs
+    _check_dimensions("schedule", name, "train.schedule.arguments.", search.space)
+    schedule = recipe.train.component("schedule")
+    try:
+        for epoch in {0, epochs // 2, epochs - 1}:
+            float(schedule.factor(10 * epoch, 10 * epochs, epoch, epochs))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.schedule: {name} fails: {own_code.blame(error)}") from error
+
+
+def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.training.augmentations import Draw
+
+    batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+    draw = Draw(torch.Generator(), 0, torch.zeros((1, images.shape[0], 1, 1), dtype=torch.uint8))
+    for choice, one in zip(
+        recipe.train.augment, recipe.train.augmentations()[-len(recipe.train.augment) :], strict=True
+    ):
+        if one.BLENDS:
+            continue
+        try:
+            one.apply(batch, draw)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"train.augment: {choice.name} fails: {own_code.blame(error)}") from error
+
+
+def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    if recipe.train.program is not None:
+        _check_dimensions("program", recipe.train.program.name, "train.program.arguments.", search.space)
+        recipe.train.component("program").check()
+
+
+def _try_of_search(kind: str, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    component = search.component(kind)
+    if kind == "sampler":
+        component.build(0)
+    elif kind == "pruner":
+        component.build(None)
+    else:
+        labels = torch.arange(BATCH) % images.classes
+        name = search.metric.name
+        try:
+            value = component.compute(torch.randn((BATCH, images.classes)), labels)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
+        if value != value:
+            raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
+        component.direction  # noqa: B018 (it says what is wrong)
+
+
+def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:
+    """Raise InputError for dimensions of arguments that `name` does not have, or has as another kind of number."""
+    own = components.find(kind, name)
+    if own is not None:
+        return
+    known, takes_any = own_code.arguments_of(components.load(kind, name))
+    lines = []
+    for dimension, spread in space.items():
+        argument = dimension.removeprefix(prefix)
+        if argument == dimension or not is_argument(dimension) or takes_any:
+            continue
+        if argument not in known:
+            if not spread.when:
+                lines.append(
+                    f"search.space.{dimension}: {name} has no argument {argument!r}; it has {', '.join(known)}"
+                )
+        elif spread.choices is None and known[argument].type in (int, float):
+            wanted = known[argument].type
+            if wanted is int and not isinstance(spread.low, int):
+                lines.append(
+                    f"search.space.{dimension}: {argument} is a whole number: write low and high without a point"
+                )
+            if wanted is float and isinstance(spread.low, int):
+                lines.append(
+                    f"search.space.{dimension}: {argument} is a float: write low and high with a point, as 1.0"
+                )
+    if lines:
+        raise InputError("\n".join(lines))
+
+
+TRIED: dict[str, Callable[[Recipe, SearchParams, ImageSpec], None]] = {
+    "network": _try_network,
+    "loss": _try_loss,
+    "optimizer": _try_optimizer,
+    "schedule": _try_schedule,
+    "augmentation": _try_augmentations,
+    "program": _try_program,
+}
+
+
+def main() -> None:
+    """Read a job, try it, print the problems."""
+    job = Job(**json.loads(sys.stdin.read()))
+    images = job.images | {"shape": tuple(job.images["shape"])}
+    found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), ImageSpec(**images))
+    print(MARK + json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

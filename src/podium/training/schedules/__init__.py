@@ -1,0 +1,82 @@
+"""Learning rate schedules, a file each: `train.schedule` names them.
+
+The rate follows from the position alone, so a training that goes on from a checkpoint needs nothing of it.
+"""
+
+from functools import cached_property
+from typing import Any
+
+from podium import components, own_code
+from podium.components import Choice, Component
+from podium.errors import InputError
+
+PER_STEP = {"OneCycleLR", "CyclicLR"}
+"""Classes of torch that are made to be stepped after each batch; all others are stepped after each epoch."""
+
+
+class Schedule(Component):
+    """A schedule that `train.schedule` names."""
+
+    def factor(self, step: int, total: int, epoch: int, epochs: int) -> float:
+        """The learning rate of step `step` of `total`, in epoch `epoch` of `epochs` (both from 0), as a fraction of
+        train.learning_rate."""
+        raise NotImplementedError
+
+
+class OwnSchedule(Schedule):
+    """A class of torch.optim.lr_scheduler or one like it, or somebody's own function that returns the factor.
+
+    A function is called with those of `step`, `total`, `epoch` and `epochs` that it names. A class is stepped as torch
+    documents it, after each epoch or (OneCycleLR, CyclicLR) after each step; lengths that it asks for (`total_steps`,
+    `T_max`, `total_iters`) and that `arguments` leave out are the training's.
+    """
+
+    chosen: Choice
+
+    def factor(self, step: int, total: int, epoch: int, epochs: int) -> float:
+        """What the function says, or what the class came to at this position."""
+        if not isinstance(self._function, type):
+            at = {"step": step, "total": total, "epoch": epoch, "epochs": epochs}
+            value = own_code.call(self._function, self.chosen.name, "train.schedule", self.chosen.arguments, at)
+            return _number(value, self.chosen.name)
+        per_step = self._function.__name__ in PER_STEP
+        table = self._table(total if per_step else epochs, epochs)
+        return table[min(step if per_step else epoch, len(table) - 1)]
+
+    @cached_property
+    def _function(self) -> Any:
+        return components.load("schedule", self.chosen.name)
+
+    def _table(self, length: int, epochs: int) -> list[float]:
+        """The factor at each position, from a scheduler that is stepped through them all, once."""
+        known: dict[int, list[float]] = self.__dict__.setdefault("_tables", {})
+        if length not in known:
+            known[length] = self._stepped(length, epochs)
+        return known[length]
+
+    def _stepped(self, length: int, epochs: int) -> list[float]:
+        import torch
+
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        lengths = {"optimizer": optimizer, "total_steps": length, "T_max": epochs, "max_lr": 1.0}
+        takes, _ = own_code.arguments_of(self._function)
+        needed = {key: value for key, value in lengths.items() if key == "total_steps" or key in takes}
+        given = self.chosen.arguments
+        scheduler = own_code.call(self._function, self.chosen.name, "train.schedule", given, needed)
+        rates = []
+        for _ in range(length):
+            rates.append(_number(optimizer.param_groups[0]["lr"], self.chosen.name))
+            optimizer.step()
+            scheduler.step()
+        return rates
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InputError(f"train.schedule: {name} must give a number of at least 0; it gave {value!r}")
+    return float(value)
+
+
+def wrap(choice: Choice) -> Schedule:
+    """Somebody else's schedule as one of ours."""
+    return OwnSchedule(chosen=choice)

@@ -1,0 +1,25 @@
+"""Trials below the median of the others are stopped."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from podium.tuning.pruners import Warm
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
+
+class Median(Warm):
+    """The median stopping rule. D. Golovin et al., Google Vizier, KDD 2017."""
+
+    NAME: ClassVar[str] = "median"
+
+    pruner_startup: Annotated[int, Field(ge=0)] = 5
+    """Trials that must have completed before any is pruned."""
+
+    def build(self, longest: int | None) -> "BasePruner":
+        """Optuna's."""
+        from optuna.pruners import MedianPruner
+
+        return MedianPruner(n_startup_trials=self.pruner_startup, n_warmup_steps=self.pruner_warmup)
