@@ -85,7 +85,7 @@ def declared(kind: str) -> dict[str, type[Any]]:
 
 
 def find(kind: str, name: str) -> type[Any] | None:
-    """The component that is called `name` or takes the names with its prefix, as `torchvision:` does; None: it is not ours."""
+    """The component that is called `name`, or that takes names with its prefix, as `torchvision:`; None: not ours."""
     known = declared(kind)
     prefix, colon, _ = name.partition(":")
     return known.get(name) or (known.get(prefix + colon) if colon else None)

@@ -78,6 +78,8 @@ class Section(BaseModel):
         place, *below = field.split(f".{ARGUMENTS}." if f".{ARGUMENTS}." in field else ".", 1)
         if not below:
             old = section.get(place)
+            if isinstance(old, list) and isinstance(value, str):
+                value = old if ", ".join(map(_name_of, old)) == value else [one for one in value.split(", ") if one]
             if not (isinstance(old, dict) and old.get("name") == value):
                 section[place] = value
         elif place == ARGUMENTS:
@@ -161,6 +163,10 @@ def _flat_field(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return {f"{name}.{key}": v for key, v in value.items()}
     return {} if value is None else {name: value}
+
+
+def _name_of(choice: Any) -> str:
+    return str(choice["name"] if isinstance(choice, dict) else choice)
 
 
 def _with_argument(old: Any, name: str, value: Any, label: str = "") -> Any:

@@ -1,7 +1,7 @@
 """The history of a training run, epoch by epoch."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 Epoch = dict[str, float]
@@ -11,9 +11,15 @@ COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate")
 """What of an epoch is the same whenever it is trained again: its seconds are not."""
 
 
+def columns_of(histories: Iterable[Sequence[Epoch]]) -> list[str]:
+    """The columns of a table of `histories`: the usual ones that occur, then other metrics by name."""
+    found = {name for history in histories for epoch in history for name in epoch} - {"seconds"}
+    return [name for name in COLUMNS if name in found] + sorted(found - set(COLUMNS))
+
+
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write `history` as CSV, one row an epoch."""
-    columns = [name for name in COLUMNS if any(name in epoch for epoch in history)]
+    columns = columns_of([history])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

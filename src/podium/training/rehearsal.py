@@ -178,9 +178,7 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     if not bool(torch.isfinite(value)):
         raise InputError(f"train.loss: {name} gives {float(value)} for logits of an untrained network")
     if logits.grad is None:
-        raise InputError(
-            f"train.loss: {name} gives a value that does not depend on the logits: nothing would be learnt"
-        )
+        raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing")
 
 
 def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -285,13 +283,9 @@ def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimens
         elif spread.choices is None and known[argument].type in (int, float):
             wanted = known[argument].type
             if wanted is int and not isinstance(spread.low, int):
-                lines.append(
-                    f"search.space.{dimension}: {argument} is a whole number: write low and high without a point"
-                )
+                lines.append(f"search.space.{dimension}: {argument} is whole: write low and high without a point")
             if wanted is float and isinstance(spread.low, int):
-                lines.append(
-                    f"search.space.{dimension}: {argument} is a float: write low and high with a point, as 1.0"
-                )
+                lines.append(f"search.space.{dimension}: {argument} is a float: write low and high with a point")
     if lines:
         raise InputError("\n".join(lines))
 

@@ -16,7 +16,7 @@ from podium.errors import InputError, PodiumError
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.tracking.parent import Parent
-from podium.training.history import COLUMNS
+from podium.training.history import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE
@@ -101,7 +101,7 @@ def write_curves(path: Path, study: optuna.Study) -> None:
     """Every epoch of every trial; like trials.csv it has nothing in which two equal searches differ."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     with path.open("w", newline="", encoding="utf-8") as file:
-        columns = ["trial", "state", *COLUMNS]
+        columns = ["trial", "state", *(columns_of(t.user_attrs.get("history", []) for t in trials) or COLUMNS)]
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for trial in sorted(trials, key=lambda t: t.number):
