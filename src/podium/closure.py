@@ -6,7 +6,9 @@ not start another study, a changed number does. `python -m podium.closure` bring
 
 import ast
 import hashlib
+import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -22,8 +24,8 @@ SOURCE = Path(__file__).resolve().parents[1]
 def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
     """The project's files that `module` imports, itself included, however deep; sorted, relative to `source`'s parent.
 
-    Imports inside functions and for type checks count, and so does the `__init__` of every package on the way.
-    `path.with_name("other.py")`, how a module names a file that is loaded later, counts as an import of that file;
+    Imports inside functions count, and so does the `__init__` of every package on the way; imports for type checkers do
+    not. `path.with_name("other.py")`, how a module names a file that is loaded later, counts as an import of that file;
     so does the name of one that is no code, such as a page's template.
     Raises InputError where there is no such module.
     """
@@ -56,6 +58,11 @@ def _text(path: Path) -> str:
     return _meaning(ast.parse(text)) if path.suffix == ".py" else text
 
 
+STAGE = re.compile(
+    r"(?P<head>cmd: python -m podium\.stages\.(?P<stage>\w+)\n(?:    params: .*\n)?    deps: )\[(?P<deps>[^\]]*src/podium/[^\]]*)\]"
+)
+"""A stage of dvc.yaml that lists code of Podium's."""
+WIDTH = 108
 LOOP = "podium.training.loop"
 """What every training runs through."""
 
@@ -84,17 +91,23 @@ def own_files(names: Iterable[str]) -> list[Path]:
     return sorted(path for path in found if path.parts[1:2] != ("podium",))
 
 
-def _own_digest(kind: str, name: str) -> str:
+def digests_of(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of what each file of `own_files` means; of objects from installed packages the packages' versions."""
     source = own_code.source_folder()
+    found: dict[str, str] = {}
+    for name in names:
+        files = own_files([name])
+        if not files:
+            found[name.partition(":")[0]] = version_of(name.partition(":")[0])
+        for path in files:
+            found[path.as_posix()] = hashlib.sha256(_text(source.parent / path).encode()).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def _own_digest(kind: str, name: str) -> str:
     if not own_code.is_name(name):
         return version_of(components.KINDS[kind].library)
-    files = own_files([name])
-    if not files:
-        return version_of(name.partition(":")[0])
-    sha = hashlib.sha256()
-    for path in files:
-        sha.update(f"{path.as_posix()}\n{_text(source.parent / path)}\n".encode())
-    return sha.hexdigest()
+    return hashlib.sha256(json.dumps(digests_of([name])).encode()).hexdigest()
 
 
 def version_of(module: str) -> str:
@@ -104,19 +117,31 @@ def version_of(module: str) -> str:
     return ", ".join(f"{name} {version(name)}" for name in names) or f"{top} (unknown version)"
 
 
+def folders_of(stage: str) -> list[str]:
+    """What the stage's module is made of, as dvc.yaml lists it: its own file, and packages and modules of podium."""
+    own = f"src/podium/stages/{stage}.py"
+    found = {own}
+    for path in import_closure(f"podium.stages.{stage}"):
+        top = path.parts[2]
+        if top not in ("stages", "__init__.py"):
+            found.add(f"src/podium/{top}")
+    return sorted(found)
+
+
 def with_code(pipeline: str) -> str:
-    """The text of dvc.yaml with the files that each stage's module is made of, in the place of those listed."""
-    lines: list[str] = []
-    missing: list[str] = []
-    for line in pipeline.splitlines():
-        if stage := re.fullmatch(r" +cmd: python -m (podium\.stages\.\w+)", line):
-            missing = [f"      - {path.as_posix()}" for path in import_closure(stage[1])]
-        if line.startswith("      - src/"):
-            lines += missing
-            missing = []
-        else:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    """The text of dvc.yaml with what each stage's module is made of, in the place of what is listed."""
+
+    def listed(match: re.Match[str]) -> str:
+        data = [one for one in re.split(r",\s*", match["deps"]) if not one.startswith("src/podium/")]
+        return match["head"] + _wrapped([*data, *folders_of(match["stage"])])
+
+    return STAGE.sub(listed, pipeline)
+
+
+def _wrapped(names: list[str]) -> str:
+    """A list in YAML's short form, wrapped."""
+    lines = textwrap.wrap(", ".join(names), WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "[" + ("\n" + " " * 11).join(lines) + "]"
 
 
 def main() -> None:
@@ -144,12 +169,21 @@ def _imported(file: Path, source: Path) -> set[Path]:
     """The project's files that `file` names itself."""
     files: set[Path] = set()
     package = file.relative_to(source).parent.parts
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _executed(ast.parse(file.read_text(encoding="utf-8"))):
         for name in _names(node, package):
             files |= _files(name, source)
         if (neighbour := _neighbour(node)) and (file.parent / neighbour).is_file():
             files.add(file.parent / neighbour)
     return files
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement and expression below `tree`, without what only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _executed(node)
 
 
 def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:

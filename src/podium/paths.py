@@ -11,6 +11,7 @@ PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
 
 DATA = Path("data")
+CODE = DATA / "code"
 WEIGHTS = DATA / "weights"
 PREPARED = DATA / "prepared"
 SEALED = DATA / "sealed"

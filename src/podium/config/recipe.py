@@ -7,7 +7,7 @@ dimension may replace any of these values. What a component alone reads is decla
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
@@ -15,7 +15,9 @@ from podium import components
 from podium.components import FROZEN, Choice, choice
 from podium.config.fields import Unit
 from podium.config.section import Section, with_parameters
-from podium.models.networks import Network
+
+if TYPE_CHECKING:
+    from podium.models.networks import Network
 
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(pt|pth|safetensors)")
 
@@ -57,7 +59,7 @@ class ModelParams(Section):
     flip_average: bool = False
     """Predictions are the mean over an image and its mirror image: in validation, evaluation and serving alike."""
 
-    def network(self) -> Network:
+    def network(self) -> "Network":
         """The network that `name` stands for, with its parameters."""
         found: Network = self.made("network", Choice(name=self.name, arguments=self.arguments))
         return found
