@@ -9,7 +9,7 @@ import pytest
 
 import idx
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.dataset import DatasetInfo, open_sealed, open_split
+from podium.data.dataset import DatasetInfo, open_split, open_test_set
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.stages.prepare import channel_statistics, check_classes, prepare
 
@@ -55,20 +55,20 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
+    monkeypatch.chdir(tmp_path)  # where the access to the test set is recorded
     info = _prepare(PrepareParams(), tmp_path)
 
     assert set(_bytes(tmp_path / "prepared")) == SHIPPED
     assert set(_bytes(tmp_path / "sealed")) == {f"test/{name}" for name in ("images.npy", "labels.npy", "split.json")}
     train, val = (open_split(tmp_path / "prepared" / name) for name in ("train", "val"))
-    test = open_sealed(tmp_path / "sealed/test", "evaluate")
+    test = open_test_set(tmp_path / "sealed/test", "evaluate")
     assert [len(split.labels) for split in (train, val, test)] == [1259, 271, 267]
     assert DatasetInfo.read(tmp_path / "prepared") == info
     assert info.shape == [3, 8, 8]
     assert info.counts["val"] == val.counts()
     assert capsys.readouterr().out.splitlines() == [
         "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
-        "  train 1,259, val 271, test 267 (sealed)",
+        "  train 1,259, val 271, test 267 (held out)",
         "  nothing wrong was found",
     ]
 
@@ -91,11 +91,11 @@ def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:
 def test_prepare_keeps_the_sources_own_test_split_sealed(
     tmp_path: Path, params: PrepareParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
+    monkeypatch.chdir(tmp_path)  # where the access to the test set is recorded
     info = _prepare(params, tmp_path)
 
     images, _ = idx.pixels(4, seed=2)
-    sealed = open_sealed(tmp_path / "sealed/test", "evaluate").images
+    sealed = open_test_set(tmp_path / "sealed/test", "evaluate").images
     assert {image.tobytes() for image in sealed} == {image.tobytes() for image in images}
     assert info.counts["test"] == dict.fromkeys(info.classes, 4)
 
@@ -210,7 +210,7 @@ def test_class_with_too_few_images_is_refused_with_its_counts(short: tuple[int, 
 def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None:
     counts = {f"class-{number}": {"train": 0, "val": 0, "test": 0} for number in range(100)}
 
-    with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 classes more"):
+    with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 more classes"):
         check_classes(counts, PrepareParams())
 
 

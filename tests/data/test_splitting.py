@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podium.data.splitting import Division, divide, fingerprints, places
+from podium.data.splitting import Division, divide, fingerprints, hash_buckets
 
 NONE = np.zeros(0, np.int64)
 
@@ -42,7 +42,7 @@ def test_fingerprints_of_another_memory_layout_are_the_same() -> None:
     [(0, 0.0), (1 << 63, 0.5), (2**64 - 1, 1 - 2**-53)],
 )
 def test_place_is_the_first_bits_as_a_number_below_one(first: int, place: float) -> None:
-    assert places(np.array([[first, 9, 9, 9]], np.uint64)).tolist() == [place]
+    assert hash_buckets(np.array([[first, 9, 9, 9]], np.uint64)).tolist() == [place]
 
 
 def test_division_has_every_image_once_in_about_the_asked_shares() -> None:
