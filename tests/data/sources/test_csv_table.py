@@ -27,6 +27,12 @@ def test_table_names_path_label_and_split_of_each_image(tmp_path: Path) -> None:
     ]
 
 
+def test_table_may_name_groups(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,group\na.png,x,patient 1\nb c.png,x,\na.png,y, patient 1 \n")
+
+    assert [item.group for item in csv_table.read(path, tmp_path).items] == ["patient 1", None, "patient 1"]
+
+
 def test_table_rejects_what_is_missing_or_outside(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     path = _write(tmp_path / "in", "label,path\nx,a.png\ny,../secret.png\ny,gone.png\ny,/etc/hostname\n")
