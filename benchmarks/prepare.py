@@ -24,16 +24,16 @@ from sklearn import datasets
 from measuring import parser, publish, shown, spread, table
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading
-from podium.data.audit.patient import examined
+from podium.data.audit.data_audit import audited
 from podium.data.decode import Preprocess
+from podium.data.image_store import persistent_store
 from podium.data.sources import folder
-from podium.data.store import kept
 
 SPEC = Preprocess(3, 64, 64, resize="crop")
 MEMORY = """
 import sys
 from pathlib import Path
-import podium.data.audit.near
+import podium.data.audit.near_duplicates
 from podium.config.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -106,7 +106,7 @@ def decoding(place: Path, count: int, rounds: int) -> dict[str, dict[str, list[f
 
     def again() -> None:
         source = folder.read(place / "photos")
-        with kept(place / "store", SPEC) as store:
+        with persistent_store(place / "store", SPEC) as store:
             assert len(reading.read(source, SPEC, store).rows) == count
 
     def image_folder() -> None:
@@ -134,14 +134,14 @@ def decoding(place: Path, count: int, rounds: int) -> dict[str, dict[str, list[f
 def examination(root: Path, decoded: Path) -> dict[str, Any]:
     """The doctor's time for a folder whose files are decoded already."""
     params = PrepareParams(source=f"folder:{root}", root=str(root), size=64)
-    with examined(params, DoctorParams(near="off"), decoded):
+    with audited(params, DoctorParams(near="off"), decoded):
         pass
     near = ""
 
     def work() -> None:
         nonlocal near
-        with examined(params, DoctorParams(), decoded) as patient:
-            near = patient.report.near
+        with audited(params, DoctorParams(), decoded) as data:
+            near = data.report.near
 
     wall, cpu = timed(work)
     return {"wall": wall, "cpu": cpu, "near": near}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import serving_process
 from podium.data import decode
-from podium.data.dataset import Split, open_sealed
+from podium.data.dataset import Split, open_test_set
 from podium.errors import RefusedError
 from podium.registry import versions
 from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
@@ -30,7 +30,7 @@ def model(project: Project) -> Served:
 
 @pytest.fixture
 def sealed(project: Project) -> Split:
-    return open_sealed(project.path("sealed") / "test", "gate")
+    return open_test_set(project.path("sealed") / "test", "gate")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from podium import cli, paths
 from podium.config.params import TrackingParams
 from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
-from podium.data.store import kept, key_of, passing
+from podium.data.image_store import key_of, persistent_store, temporary_store
 from podium.errors import RefusedError
 from podium.locks import locked
 from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
@@ -194,7 +194,7 @@ def stores(here: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         file.write(section)
     specs = {size: Preprocess(3, size, size) for size in (64, 32, 16)}
     for spec in specs.values():
-        with kept(paths.decoded(), spec):
+        with persistent_store(paths.decoded(), spec):
             pass
     info = DatasetInfo("folder", ["a", "b"], [3, 64, 64], {}, [0.3] * 3, [0.3] * 3, "0" * 64, specs[64].to_dict())
     paths.PREPARED.mkdir(parents=True)
@@ -214,7 +214,8 @@ def test_gc_keeps_what_was_decoded_for_params_as_they_are_now(stores: dict[int, 
 
 
 def test_gc_leaves_decoded_images_that_are_in_use(stores: dict[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    with kept(paths.decoded(), Preprocess(3, 16, 16)), passing(paths.decoded(), Preprocess(1, 8, 8)):
+    large, small = Preprocess(3, 16, 16), Preprocess(1, 8, 8)
+    with persistent_store(paths.decoded(), large), temporary_store(paths.decoded(), small):
         assert _podium("gc") == 0
         (other,) = paths.decoded().glob("tmp*/pixels")
         assert other.exists()

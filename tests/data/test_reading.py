@@ -9,14 +9,14 @@ import pytest
 import photos
 from podium.data import reading
 from podium.data.decode import BadImage, Preprocess
+from podium.data.image_store import Store, key_of, persistent_store
 from podium.data.sources import folder
-from podium.data.store import Store, kept, key_of
 
 SPEC = Preprocess(3, 16, 16)
 
 
 def _read(root: Path, decoded: Path, spec: Preprocess = SPEC) -> tuple[reading.Images, np.ndarray]:
-    with kept(decoded, spec) as store:
+    with persistent_store(decoded, spec) as store:
         images = reading.read(folder.read(root), spec, store)
         return images, store.pixels.take(images.rows)
 
@@ -83,7 +83,7 @@ def test_rows_that_a_killed_run_did_not_name_are_overwritten(tmp_path: Path) -> 
 def test_image_is_known_by_its_own_size_and_mode(tmp_path: Path) -> None:
     photos.write(tmp_path / "a/1.png", photos.tiles()[0].resize((50, 20)).convert("P"))
 
-    with kept(tmp_path / "decoded", SPEC) as store:
+    with persistent_store(tmp_path / "decoded", SPEC) as store:
         images = reading.read(folder.read(tmp_path), SPEC, store)
 
     assert images.sizes.tolist() == [[50, 20]]

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import idx
+import photos
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.dataset import DatasetInfo, open_sealed, open_split
+from podium.data.dataset import DatasetInfo, open_split, open_test_set
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.stages.prepare import channel_statistics, check_classes, prepare
 
@@ -55,20 +57,20 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
+    monkeypatch.chdir(tmp_path)  # where the access to the test set is recorded
     info = _prepare(PrepareParams(), tmp_path)
 
     assert set(_bytes(tmp_path / "prepared")) == SHIPPED
     assert set(_bytes(tmp_path / "sealed")) == {f"test/{name}" for name in ("images.npy", "labels.npy", "split.json")}
     train, val = (open_split(tmp_path / "prepared" / name) for name in ("train", "val"))
-    test = open_sealed(tmp_path / "sealed/test", "evaluate")
+    test = open_test_set(tmp_path / "sealed/test", "evaluate")
     assert [len(split.labels) for split in (train, val, test)] == [1259, 271, 267]
     assert DatasetInfo.read(tmp_path / "prepared") == info
     assert info.shape == [3, 8, 8]
     assert info.counts["val"] == val.counts()
     assert capsys.readouterr().out.splitlines() == [
         "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
-        "  train 1,259, val 271, test 267 (sealed)",
+        "  train 1,259, val 271, test 267 (held out)",
         "  nothing wrong was found",
     ]
 
@@ -91,11 +93,11 @@ def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:
 def test_prepare_keeps_the_sources_own_test_split_sealed(
     tmp_path: Path, params: PrepareParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the opening of the sealed images is recorded
+    monkeypatch.chdir(tmp_path)  # where the access to the test set is recorded
     info = _prepare(params, tmp_path)
 
     images, _ = idx.pixels(4, seed=2)
-    sealed = open_sealed(tmp_path / "sealed/test", "evaluate").images
+    sealed = open_test_set(tmp_path / "sealed/test", "evaluate").images
     assert {image.tobytes() for image in sealed} == {image.tobytes() for image in images}
     assert info.counts["test"] == dict.fromkeys(info.classes, 4)
 
@@ -123,6 +125,45 @@ def test_prepare_of_images_in_another_order_gives_the_same_bytes(tmp_path: Path,
     _prepare(params, tmp_path / "b")
 
     assert _prepared(tmp_path / "a") == _prepared(tmp_path / "b")
+
+
+def _table(folder: Path, *, groups: bool) -> PrepareParams:
+    """A table of 60 images of noise in two classes, some with a given test split; every other row repeats its group."""
+    lines = ["path,label,split,group"]
+    for row in range(60):
+        pixels = np.random.default_rng(row).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        photos.write(folder / f"{row}.png", Image.fromarray(pixels))
+        lines.append(f"{row}.png,{'ab'[row % 2]},{'test' if row >= 50 else ''},{row // 4 if groups else ''}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return PrepareParams(source=f"csv:{folder}/images.csv", root=str(folder), val_fraction=0.3, min_per_class=1)
+
+
+def test_digests_of_splits_without_groups_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    """Another digest would mean another split: images of the test set of a project would be trained on."""
+    digits = _prepare(PrepareParams(), tmp_path / "digits")
+    table = _prepare(_table(tmp_path / "table", groups=False), tmp_path)
+
+    assert digits.digest == "5e57695aabb46c6876c1523c47018b0706dafde6f1b9265db84fa6bb235bfea2"
+    assert table.digest == "91fa9a8bff947c63e409f84f3b095c1dad15ab9000477f926bdabb94f52ca281"
+
+
+def test_prepare_keeps_groups_of_the_source_within_one_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = _table(tmp_path / "table", groups=True)
+    info = _prepare(params, tmp_path)
+
+    group = {
+        np.asarray(Image.open(tmp_path / f"table/{row}.png")).transpose(2, 0, 1).tobytes(): row // 4
+        for row in range(60)
+    }
+    splits = {
+        name: {group[image.tobytes()] for image in np.load(tmp_path / folder / "images.npy")}
+        for name, folder in {"train": "prepared/train", "val": "prepared/val", "test": "sealed/test"}.items()
+    }
+    assert sum(map(len, splits.values())) == 15
+    assert sum(info.counts["test"].values()) == 12  # rows 48 and 49 have no split, and that of their group
+    assert "  15 groups of the source, each within one split" in capsys.readouterr().out.splitlines()
 
 
 def test_prepare_with_another_salt_gives_another_digest(tmp_path: Path, params: PrepareParams) -> None:
@@ -210,7 +251,7 @@ def test_class_with_too_few_images_is_refused_with_its_counts(short: tuple[int, 
 def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None:
     counts = {f"class-{number}": {"train": 0, "val": 0, "test": 0} for number in range(100)}
 
-    with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 classes more"):
+    with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 more classes"):
         check_classes(counts, PrepareParams())
 
 

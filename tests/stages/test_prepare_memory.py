@@ -18,7 +18,7 @@ ALLOWED = 64 * 1024**2
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import podium.data.audit.near, scipy.fft
+import podium.data.audit.near_duplicates, scipy.fft
 from podium.config.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 

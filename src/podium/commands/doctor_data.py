@@ -20,22 +20,22 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the report and print its summary. Raises InputError where a policy refuses what was found."""
     from podium import paths
     from podium.config.params import load
-    from podium.data.audit.patient import examined, refuse
+    from podium.data.audit.data_audit import audited, refuse
     from podium.errors import PodiumError
 
     params = load(paths.PARAMS)
     out: Path = arguments.out or paths.mlruns() / "doctor"
-    with examined(params.prepare, params.doctor, paths.decoded()) as patient:
+    with audited(params.prepare, params.doctor, paths.decoded()) as data:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            patient.report.write(out, patient.pixels)
+            data.report.write(out, data.pixels)
         except OSError as error:
             raise PodiumError(f"{out} can't be written: {error}") from None
-    print("\n".join(patient.report.summary()))
+    print("\n".join(data.report.summary()))
     print(f"the whole report: {out / 'audit.html'}")
     if arguments.log:
         _log(params, out)
-    refuse(patient.report)
+    refuse(data.report)
 
 
 def _log(params: "Params", out: Path) -> None:

@@ -54,7 +54,7 @@ def _busy(name: str) -> None:
 def _decoded(params: "Params") -> "Iterator[Path]":
     """Of images that were decoded; none where nobody knows how they will be wanted."""
     from podium import paths
-    from podium.data.store import outdated
+    from podium.data.image_store import outdated
     from podium.errors import InputError
 
     try:
@@ -72,7 +72,7 @@ def _wanted(params: "Params") -> "list[Preprocess]":
     from podium.data import sources
     from podium.data.dataset import DatasetInfo
     from podium.data.decode import Preprocess
-    from podium.data.spec import preprocess_of
+    from podium.data.reading import preprocess_of
 
     if not (paths.PREPARED / "dataset.json").is_file() or not (how := DatasetInfo.read(paths.PREPARED).preprocess):
         return []

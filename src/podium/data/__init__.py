@@ -1,1 +1,1 @@
-"""The prepared images: on disk, decoded, divided, shared with workers; and how often the sealed ones were opened."""
+"""The images: sources, decoding, audit, split, prepared data on disk and on a cluster, and test set accesses."""

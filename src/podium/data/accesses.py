@@ -1,7 +1,8 @@
-"""How often the sealed images were opened, by whom and for what: a line each in mlruns/sealed.jsonl, never taken back.
+"""Test set accesses: who read the held-out test set, when and for what, one line each in mlruns/sealed.jsonl.
 
-Every look at a test set is a chance to choose by luck, so the gate says how many there were. A set is known by its
-digest: other images are counted anew. Folders that share a registry tell it (registry/sealed_openings.py).
+Every look at a test set is a chance to choose by luck, so the promotion gate says how many there were, and no line is
+ever removed. A test set is known by its digest: other images are counted from zero. Folders that share a registry
+report their accesses to it.
 """
 
 import getpass
@@ -15,11 +16,11 @@ from podium import paths
 from podium.errors import PodiumError
 
 ID_BYTES = 6
-"""Of the name of an opening, by which copies of a line are known as such."""
+"""Of the id of an access, by which copies of a line are recognised."""
 
 
 def record(digest: str, reader: str, purpose: str) -> None:
-    """Write that `reader` opens the sealed set `digest`. Raises PodiumError where it can't: then nothing is opened."""
+    """Log that `reader` opens the test set `digest`. Raises PodiumError if it can't: then nothing is opened."""
     about = {"at": now(), "who": who(), "reader": reader, "purpose": purpose, "digest": digest}
     line = json.dumps(about | {"id": secrets.token_hex(ID_BYTES)})
     path = _path()
@@ -29,12 +30,12 @@ def record(digest: str, reader: str, purpose: str) -> None:
             file.write(line + "\n")
     except OSError as error:
         raise PodiumError(
-            f"{path} can't be written: {error.strerror}. The sealed images stay closed, since every opening is counted"
+            f"{path} can't be written: {error.strerror}. The test set stays closed, since every access to it is counted"
         ) from None
 
 
 def known(digest: str) -> dict[str, str]:
-    """The openings of the sealed set `digest` from here: the reader of each by its id.
+    """The accesses to the test set `digest` from this folder: the reader of each by its id.
 
     Raises PodiumError for a file that was damaged.
     """
@@ -43,12 +44,10 @@ def known(digest: str) -> dict[str, str]:
         return {}
     try:
         about = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        # Lines of an earlier Podium have no id; their moment has to do.
+        # Lines of an earlier Podium have no id; their time stands in.
         return {str(one.get("id", one["at"])): str(one["reader"]) for one in about if one["digest"] == digest}
     except (ValueError, KeyError, TypeError) as error:
-        raise PodiumError(
-            f"{path} is damaged ({error}); it counts the openings of the sealed set: restore it"
-        ) from None
+        raise PodiumError(f"{path} is damaged ({error}); it counts the test set accesses: restore it") from None
 
 
 def who() -> str:

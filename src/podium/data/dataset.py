@@ -1,7 +1,7 @@
 """A split on disk: memory-mapped uint8 images, labels, and a JSON that is written last.
 
 The JSON's presence means that the folder is complete. A sealed split opens only for evaluation and the promotion
-gate: everything else is refused, so that no choice can be made on the test set by mistake.
+gate: everything else is refused, so that no choice can be made on the held-out test set by mistake.
 """
 
 import hashlib
@@ -113,25 +113,25 @@ def open_split(folder: Path) -> Split:
     return _open(folder, about)
 
 
-def open_sealed(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:
-    """Open the sealed test split as `reader`; the opening is counted. Raises RefusedError for another reader.
+def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:
+    """Open the held-out test set as `reader`; the access is counted. Raises RefusedError for another reader.
 
-    Every pixel and label is read once: what is judged on are the images of the digest. Raises InputError where they
-    are not.
+    Every pixel and label is read once, so that metrics are of the images that the digest names. Raises InputError where
+    they are others.
     """
     if reader not in ("evaluate", "gate"):
         raise RefusedError(f"{folder} opens for evaluate and gate only; got {reader!r}")
     about = _about(folder)
     split = _open(folder, about)
     if _digest(split.images, split.labels, split.classes) != split.digest:
-        raise _damaged(folder, f"images or labels are not those that {MARKER} has the digest of")
+        raise _damaged(folder, f"images or labels do not have the digest in {MARKER}")
     accesses.record(split.digest, reader, purpose)
     return split
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """data/prepared/dataset.json: the whole data set in a page."""
+    """data/prepared/dataset.json: a summary of the whole data set."""
 
     source: str
     classes: list[str]
@@ -148,7 +148,7 @@ class DatasetInfo:
     preprocess: dict[str, Any] = field(default_factory=dict)
     """How the images were decoded, the arguments of podium.data.decode.Preprocess: serving must do the same."""
     sealed: str = ""
-    """Digest of the sealed test split that was made with the others."""
+    """Digest of the held-out test split that was made with the others."""
 
     def write(self, folder: Path) -> None:
         """Write dataset.json to `folder`."""

@@ -1,8 +1,13 @@
-"""A source's items decoded in parallel: threads, since Pillow lets others work while it reads, decodes and resizes."""
+"""A source's images: which shape they get, and how they are decoded into the store.
+
+The shape is as params.yaml says, and as the source has it where that says nothing. Decoding is parallel, in threads:
+Pillow lets others work while it reads, decodes and resizes.
+"""
 
 import hashlib
+import io
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,17 +18,32 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from podium.data.decode import THUMB, BadImage, Decoded, Preprocess, decode_file, decode_image, decode_pixels
-from podium.data.sources.items import Item, Reject, Source
-from podium.data.store import Facts, Store
+from podium.config.params import DoctorParams, PrepareParams
+from podium.data.decode import (
+    ORIENTATION,
+    THUMB,
+    BadImage,
+    Decoded,
+    Preprocess,
+    decode_file,
+    decode_image,
+    decode_pixels,
+)
+from podium.data.image_store import Facts, Store
+from podium.data.sources.item import Item, Reject, Source
+from podium.errors import InputError
 
 CHUNK = 64
-"""Items a task, fewer where they are large."""
+"""Items per task, fewer if they are large."""
 CHUNK_BYTES = 8 * 1024**2
 SAVE_EVERY = 4096
 """Images after which a killed run finds what it decoded."""
 ATTEMPTS = 3
 """Times a file that changes while it is read is read again."""
+LOOKED_AT = 1000
+"""Images whose headers are looked at where a parameter leaves the shape to the source."""
+GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
+"""Pillow's modes without colour; a palette may hold colours."""
 
 Result = Facts | tuple[bytes | None, Decoded] | Reject
 """Known already, just decoded, or not usable."""
@@ -103,7 +123,9 @@ def _chunk(items: Sequence[Item], spec: Preprocess, store: Store) -> list[Result
 def _one(item: Item, spec: Preprocess, store: Store) -> Result:
     try:
         if isinstance(item.content, Path):
-            return _file(item.content, spec, store)
+            return _encoded(read_file(item.content, spec.max_bytes), spec, store)
+        if isinstance(item.content, bytes):
+            return _encoded(item.content, spec, store)
         if isinstance(item.content, np.ndarray):
             return None, decode_pixels(item.content, spec, THUMB)
         return None, _opened(item, spec)
@@ -111,15 +133,16 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         return Reject(error.kind, item.origin, str(error))
 
 
-def _file(path: Path, spec: Preprocess, store: Store) -> Result:
-    data = read_file(path, spec.max_bytes)
+def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
+    """The bytes of an image file."""
     digest = hashlib.sha256(data).digest()
     return store.find(digest) or (digest, decode_file(data, spec, THUMB))
 
 
 def _opened(item: Item, spec: Preprocess) -> Decoded:
     try:
-        image = item.content()  # type: ignore[operator] # the two other kinds were taken before
+        # The other kinds were taken before.
+        image = item.content if isinstance(item.content, Image.Image) else item.content()  # type: ignore[operator]
         return decode_image(image if isinstance(image, Image.Image) else Image.fromarray(image), spec, THUMB)
     except BadImage:
         raise
@@ -144,3 +167,70 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size:
             return data
     raise BadImage("it changed while it was read, again and again", "changed")
+
+
+def preprocess_of(source: Source, params: PrepareParams, audit: DoctorParams) -> Preprocess:
+    """How to decode `source`. Raises InputError where it has several sizes and `prepare.size` names none."""
+    size, channels = params.size, params.channels
+    if size is None or channels is None:
+        shapes = _shapes(source.items)
+        channels = channels or (1 if shapes and all(shape[0] == 1 for shape in shapes) else 3)
+        size = size or _only(Counter((channels, *shape[1:]) for shape in shapes.elements()), source.name)
+    height, width = (size, size) if isinstance(size, int) else size
+    limits = {
+        "max_bytes": int(audit.max_megabytes * 1024**2),
+        "max_pixels": int(audit.max_megapixels * 1e6),
+    }
+    return Preprocess(channels, height, width, **limits, resize=params.resize, background=params.background)
+
+
+def check_sizes(spec: Preprocess, sizes: Counter[tuple[int, int]], params: PrepareParams, name: str) -> None:
+    """Raise InputError where `sizes` (width, height) differ from `spec` and nobody asked for another size.
+
+    Only the first headers were looked at before; now all images have been decoded.
+    """
+    if params.size is None and set(sizes) - {(spec.width, spec.height)}:
+        _only(Counter({(spec.channels, height, width): n for (width, height), n in sizes.items()}), name)
+
+
+def _only(shapes: Counter[tuple[int, int, int]], name: str) -> tuple[int, int]:
+    if not shapes:
+        raise InputError(f"prepare.source: none of the first images of {name} can be read; see `podium doctor data`")
+    if len(shapes) == 1:
+        return next(iter(shapes))[1:]
+    shown = [f"{'x'.join(map(str, shape))} ({count:,})" for shape, count in shapes.most_common(5)]
+    more = f" and {len(shapes) - 5:,} other sizes" if len(shapes) > 5 else ""
+    raise InputError(
+        f"prepare.size: must say which size the images get where they have several; {name} has"
+        f" (channels x height x width) {', '.join(shown)}{more}. Write a side in pixels, such as `size: 64`"
+    )
+
+
+def _shapes(items: Sequence[Item]) -> Counter[tuple[int, int, int]]:
+    """Channels, height and width of items spread over all of them; those that can't be opened are left out."""
+    step = -(-len(items) // LOOKED_AT) or 1
+    return Counter(shape for item in items[::step] if (shape := _shape(item)))
+
+
+def _shape(item: Item) -> tuple[int, int, int] | None:
+    if isinstance(item.content, np.ndarray):
+        channels, height, width = item.content.shape
+        return channels, height, width
+    try:
+        if isinstance(item.content, Image.Image):
+            return _shape_of(item.content)
+        with Image.open(_opens(item.content)) if isinstance(item.content, Path | bytes) else item.content() as image:
+            return _shape_of(image)
+    except Exception:  # whatever Pillow's readers raise; decoding will say what it is
+        return None
+
+
+def _opens(content: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else content
+
+
+def _shape_of(image: Image.Image) -> tuple[int, int, int]:
+    width, height = image.size
+    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    return (1 if image.mode in GREY else 3), height, width

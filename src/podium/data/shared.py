@@ -21,7 +21,7 @@ def is_shared(runtime: RuntimeParams) -> bool:
 def share(prepared: Path, runtime: RuntimeParams) -> Any:
     """What to hand to a task so that it gets the images: a path, or a list of a reference to the object store.
 
-    In the store they are held once a node, whatever the number of tasks. A reference in a list is not fetched before
+    In the store they are held once per node, whatever the number of tasks. A reference in a list is not fetched before
     the task asks for it.
     """
     if is_shared(runtime):
@@ -31,7 +31,7 @@ def share(prepared: Path, runtime: RuntimeParams) -> Any:
 
 
 def received(images: Any) -> tuple[DatasetInfo, Split, Split]:
-    """The images on the side of the task: about them, train and validation."""
+    """The images as a task gets them: their description, train and validation."""
     if isinstance(images, str):
         prepared = Path(images)
         return DatasetInfo.read(prepared), open_split(prepared / "train"), open_split(prepared / "val")

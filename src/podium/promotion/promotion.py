@@ -7,7 +7,7 @@ from pathlib import Path
 
 from podium import paths
 from podium.config.params import GateParams
-from podium.data.dataset import DatasetInfo, open_sealed
+from podium.data.dataset import DatasetInfo, open_test_set
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.promotion import audit, judgement, kept, ledger
@@ -128,7 +128,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
             notes += _foreign(reigning, data)
         except PodiumError as error:
             unreadable = str(error)
-    split = open_sealed(images.sealed / "test", "gate", str(version))
+    split = open_test_set(images.sealed / "test", "gate", str(version))
     if data.sealed not in ("", split.digest):
         raise RefusedError(
             f"{images.sealed} and {images.prepared} were not made together: `dvc repro prepare` makes both again"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from podium import entry, paths
 from podium.config.params import EvaluateParams, TrackingParams, load
-from podium.data.dataset import Split, open_sealed, write_json
+from podium.data.dataset import Split, open_test_set, write_json
 from podium.errors import InputError
 from podium.metrics.gallery import gallery
 from podium.metrics.metrics import Metrics, measure
@@ -33,7 +33,7 @@ def evaluate(
     the model is not one for these images, PodiumError where MLflow can't be told.
     """
     about, model = TrainedModel.load(retrained)
-    split = open_sealed(sealed / "test", "evaluate", f"run {about.run_id}")
+    split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
     _check(about, split, retrained)
     probabilities = predict_probabilities(model, split.images)
     metrics = measure(

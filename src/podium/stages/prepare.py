@@ -1,4 +1,4 @@
-"""prepare: read, decode and examine the source's images, divide them by what is in them, and write the three splits."""
+"""prepare: read, decode and audit the source's images, split them by what is in them, and write the three splits."""
 
 import hashlib
 import shutil
@@ -8,8 +8,7 @@ import numpy as np
 
 from podium import entry, paths
 from podium.config.params import DoctorParams, PrepareParams, load
-from podium.data.audit import earlier
-from podium.data.audit.patient import Patient, examined, refuse
+from podium.data.audit.data_audit import AuditedData, audited, refuse, remember_search, search_record
 from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
 from podium.errors import InputError, PodiumError
 
@@ -17,20 +16,20 @@ SHOWN = 20
 """Classes that an error's table shows."""
 
 
-def prepare(params: PrepareParams, doctor: DoctorParams, prepared: Path, sealed: Path, decoded: Path) -> DatasetInfo:
+def prepare(params: PrepareParams, audit: DoctorParams, prepared: Path, sealed: Path, decoded: Path) -> DatasetInfo:
     """Write prepared/{train,val}, sealed/test, dataset.json and the audit; returns what dataset.json holds.
 
-    Files that were decoded are kept in `decoded` for the next time, and what near-duplicates were looked for. Raises
-    InputError where the images can't be read or divided, or have what `doctor` says to refuse; then nothing is written
+    Files that were decoded are stored in `decoded` for the next time, and which near-duplicates were looked for. Raises
+    InputError where the images can't be read or split, or have what `audit` says to refuse; then nothing is written
     and what was there stays.
     """
     try:
-        with examined(params, doctor, decoded) as patient:
-            print("\n".join(patient.report.summary()))
-            refuse(patient.report)
-            check_classes(patient.report.counts, params)
-            earlier.remember(earlier.memory(decoded, params, patient.spec), patient.report.near)
-            return _write(patient, prepared, sealed)
+        with audited(params, audit, decoded) as data:
+            print("\n".join(data.report.summary()))
+            refuse(data.report)
+            check_classes(data.report.counts, params)
+            remember_search(search_record(decoded, params, data.spec), data.report.near)
+            return _write(data, prepared, sealed)
     except OSError as error:
         raise PodiumError(f"{prepared}, {sealed} and {decoded} can't be written: {error}") from None
 
@@ -50,12 +49,12 @@ def check_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> N
     width = max(5, *map(len, list(short)[:SHOWN]))
     lines = [f"  {'class':<{width}} {'train':>7} {'val':>7} {'test':>7}"]
     lines += [f"  {n:<{width}} {r['train']:>7} {r['val']:>7} {r['test']:>7}" for n, r in list(short.items())[:SHOWN]]
-    lines += [f"  and {len(short) - SHOWN} classes more"] if len(short) > SHOWN else []
+    lines += [f"  and {len(short) - SHOWN} more classes"] if len(short) > SHOWN else []
     raise InputError(
         f"prepare.min_per_class: every class needs at least {params.min_per_class} training images and one in each"
         f" other split; {len(short)} of {len(counts)} classes have fewer:\n"
         + "\n".join(lines)
-        + "\nAdd images of these classes or take them out, or change prepare.min_per_class, the fractions or the salt."
+        + "\nAdd images of these classes or remove them, or change prepare.min_per_class, the fractions or the salt."
         " Nothing was written."
     )
 
@@ -75,18 +74,18 @@ def channel_statistics(images: Rows) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.sqrt(variance).tolist()
 
 
-def _write(patient: Patient, prepared: Path, sealed: Path) -> DatasetInfo:
-    """Write everything to folders beside the real ones, which take their place when all is whole."""
-    new_prepared, new_sealed = _beside(prepared, "partial"), _beside(sealed, "partial")
+def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
+    """Write everything to folders next to the real ones, which replace them when all is complete."""
+    new_prepared, new_sealed = _next_to(prepared, "partial"), _next_to(sealed, "partial")
     try:
         splits = []
-        for name, rows in patient.division.parts().items():
+        for name, rows in data.division.parts().items():
             folder = (new_sealed if name == "test" else new_prepared) / name
-            images, labels = patient.images(rows), patient.labels[rows]
-            splits.append(write_split(folder, name, images, labels, patient.classes, sealed=name == "test"))
-        mean, std = channel_statistics(patient.images(patient.division.train))
-        info = _info(patient, splits, mean, std)
-        patient.report.write(new_prepared, patient.pixels)
+            images, labels = data.images(rows), data.labels[rows]
+            splits.append(write_split(folder, name, images, labels, data.classes, sealed=name == "test"))
+        mean, std = channel_statistics(data.images(data.division.train))
+        info = _info(data, splits, mean, std)
+        data.report.write(new_prepared, data.pixels)
         info.write(new_prepared)
         _swap(new_sealed, sealed)
         _swap(new_prepared, prepared)
@@ -96,16 +95,16 @@ def _write(patient: Patient, prepared: Path, sealed: Path) -> DatasetInfo:
     return info
 
 
-def _info(patient: Patient, splits: list[Written], mean: list[float], std: list[float]) -> DatasetInfo:
+def _info(data: AuditedData, splits: list[Written], mean: list[float], std: list[float]) -> DatasetInfo:
     digest = hashlib.sha256("\n".join(split.digest for split in splits).encode()).hexdigest()
     counts = {split.name: split.counts for split in splits}
-    shape, how = list(splits[0].shape), patient.spec.to_dict()
+    shape, how = list(splits[0].shape), data.spec.to_dict()
     sealed = next(split.digest for split in splits if split.name == "test")
-    return DatasetInfo(patient.report.source, list(patient.classes), shape, counts, mean, std, digest, how, sealed)
+    return DatasetInfo(data.report.source, list(data.classes), shape, counts, mean, std, digest, how, sealed)
 
 
-def _beside(folder: Path, what: str) -> Path:
-    """An unused folder beside `folder`; what a killed run left of it is removed."""
+def _next_to(folder: Path, what: str) -> Path:
+    """An unused folder next to `folder`; what a killed run left of it is removed."""
     path = folder.with_name(f".{folder.name}.{what}")
     shutil.rmtree(path, ignore_errors=True)
     return path
@@ -113,7 +112,7 @@ def _beside(folder: Path, what: str) -> Path:
 
 def _swap(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`."""
-    old = _beside(folder, "old")
+    old = _next_to(folder, "old")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         folder.rename(old)

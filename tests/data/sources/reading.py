@@ -1,12 +1,13 @@
 """What a source gives, as arrays."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.data.sources.items import Source
+from podium.data.sources.item import Content, Source
 
 
 def pixels(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -16,11 +17,22 @@ def pixels(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         if isinstance(item.content, np.ndarray):
             images.append(item.content)
         else:
-            image = Image.open(item.content) if isinstance(item.content, Path) else item.content()
-            images.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+            images.append(np.asarray(_opened(item.content).convert("RGB")).transpose(2, 0, 1))
     return np.stack(images), np.array([item.label for item in source.items], np.int64)
 
 
 def given(source: Source) -> list[str | None]:
     """The split that the source names for each image."""
     return [item.split for item in source.items]
+
+
+def _opened(content: Content) -> Image.Image:
+    match content:
+        case Path():
+            return Image.open(content)
+        case bytes():
+            return Image.open(io.BytesIO(content))
+        case Image.Image():
+            return content
+    assert not isinstance(content, np.ndarray)
+    return content()

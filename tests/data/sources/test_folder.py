@@ -5,7 +5,7 @@ import pytest
 
 import photos
 from podium.data.sources import folder
-from podium.data.sources.items import Source
+from podium.data.sources.item import Source
 from podium.errors import InputError
 
 
@@ -123,7 +123,7 @@ def test_two_thousand_classes_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: root / "nowhere", "nowhere does not exist; it must hold a sub-folder a class"),
+        (lambda root: root / "nowhere", "nowhere does not exist; it must hold one sub-folder per class"),
         (lambda root: photos.write(root / "a.png", photos.tiles()[0]), r"a\.png is no folder"),
         (lambda root: root, "holds no image that could be read: it needs a sub-folder with images for each class"),
         (lambda root: _files(root, "a.png").resolve(), r"; files such as 'a\.png' lie in no class folder"),

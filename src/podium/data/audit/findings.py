@@ -1,4 +1,4 @@
-"""What can be wrong with a set of images: a finding a kind, what it means, and the files that it is about."""
+"""What can be wrong with a set of images: one finding per kind, what it means, and the files that it is about."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ KINDS = {
     "huge": "files or images above the limits of size",
     "changed": "files that changed while they were read",
     "outside": "links and paths that leave the folder",
-    "stray": "files beside the class folders",
+    "stray": "files outside the class folders",
     "tiny": "images that are tiny",
     "odd_size": "images of an odd size or shape",
     "odd_mode": "images stored in an odd mode",
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def policies(params: DoctorParams) -> dict[str, str]:
-    """What params.yaml says of each kind."""
+    """The policy of each kind in params.yaml."""
     return {
         "unreadable": params.unreadable,
         "empty": params.empty,

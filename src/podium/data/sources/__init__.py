@@ -1,9 +1,9 @@
-"""Readers of raw images, one file a kind; `read` is the one way in."""
+"""Readers of raw images, one file per kind; `read` is the one way in."""
 
 from pathlib import Path
 
 from podium.config.params import PrepareParams
-from podium.data.sources.items import Source
+from podium.data.sources.item import Source
 
 
 def read(params: PrepareParams, *, follow_links: bool = False) -> Source:
@@ -17,9 +17,9 @@ def read(params: PrepareParams, *, follow_links: bool = False) -> Source:
 
         return folder.read(Path(name), follow_links=follow_links)
     if kind == "csv":
-        from podium.data.sources import table
+        from podium.data.sources import csv_table
 
-        return table.read(Path(name), Path(params.root), follow_links=follow_links)
+        return csv_table.read(Path(name), Path(params.root), follow_links=follow_links)
     if kind == "torchvision":
         from podium.data.sources import torchvision
 

@@ -5,7 +5,7 @@ Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI M
 
 import numpy as np
 
-from podium.data.sources.items import Item, Source
+from podium.data.sources.item import Item, Source
 
 
 def read() -> Source:

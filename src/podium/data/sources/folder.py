@@ -1,4 +1,4 @@
-"""A folder of image files: a sub-folder a class, or the same below train/, val/ and test/."""
+"""A folder of image files: one sub-folder per class, or the same below train/, val/ and test/."""
 
 import os
 import stat
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podium.data.sources.items import Item, Reject, Source, in_order, shown
+from podium.data.sources.item import Item, Reject, Source, in_order, shown
 from podium.errors import InputError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of folders that hold a split, in lower case."""
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
-"""What file managers leave; it is passed over without a word, as hidden files are."""
+"""What file managers leave; it is ignored silently, as hidden files are."""
 
 
 def read(folder: Path, *, follow_links: bool = False) -> Source:
@@ -22,14 +22,14 @@ def read(folder: Path, *, follow_links: bool = False) -> Source:
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
-        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold a sub-folder a class")
+        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
     walk = _Walk(folder, folder.resolve(), follow_links)
     parts = _splits(folder)
     for split, part in parts.items() or {None: folder}.items():
         walk.classes_of(part, split)
     for path in _entries(folder) if parts else []:
         if path not in parts.values():
-            walk.reject("stray", path, "it lies beside the folders of the splits")
+            walk.reject("stray", path, "it lies outside the folders of the splits")
     if not walk.found:
         raise InputError(
             f"prepare.source: {shown(folder)} holds no image that could be read: it needs a sub-folder with images for"
@@ -64,7 +64,7 @@ class _Walk:
                 self.names.add(path.name)
                 self.files_of(path, path.name, split, ())
             else:
-                self.reject("stray", path, "it lies beside the class folders")
+                self.reject("stray", path, "it lies outside the class folders")
 
     def files_of(self, path: Path, name: str, split: str | None, above: tuple[Path, ...]) -> None:
         """Everything below the folder `path`; `above`: the real folders on the way, to which a link may lead back."""

@@ -4,7 +4,9 @@ torchvision itself checks and reads the files. It is imported on use: the other 
 """
 
 import difflib
+import gzip
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.data.sources import idx
-from podium.data.sources.items import Content, Item, Source
+from podium.data.sources.item import Content, Item, Source
 from podium.errors import InputError
 
 
@@ -60,6 +61,11 @@ SETS = {
     "USPS": BY_TRAIN,
 }
 """Each set's arguments for its training images and for its test images; a set without the latter has no split."""
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_MNIST = "0 - zero, 1 - one, 2 - two, 3 - three, 4 - four, 5 - five, 6 - six, 7 - seven, 8 - eight, 9 - nine"
+_FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+IDX_CLASSES = {"MNIST": _MNIST, "FashionMNIST": _FASHION, "KMNIST": "o, ki, su, tsu, na, ha, ma, ya, re, wo"}
+"""Names of the classes, as torchvision has them."""
 
 
 def read(name: str, root: str, arguments: dict[str, Any], *, download: bool) -> Source:
@@ -70,8 +76,8 @@ def read(name: str, root: str, arguments: dict[str, Any], *, download: bool) -> 
     """
     if name not in SETS:
         raise InputError(f"prepare.source: {name} is no classification set of torchvision{_did_you_mean(name)}")
-    if not arguments and (files := idx.find(name, Path(root))):
-        return idx.read(name, files)
+    if not arguments and (files := _find_idx(name, Path(root))):
+        return _read_idx(name, files)
     from torchvision import datasets
 
     kind = getattr(datasets, name)
@@ -110,9 +116,9 @@ def _open(kind: Any, arguments: dict[str, Any], root: str, *, download: bool) ->
 
 def _expected(kind: Any, root: str) -> str:
     """Where the files of `kind` belong, as far as torchvision says it."""
-    if kind.__name__ in idx.CLASSES:
+    if kind.__name__ in IDX_CLASSES:
         return (
-            f" Put {', '.join(idx.FILES)} (or .gz) into {root}, {root}/{kind.__name__} or {root}/{kind.__name__}/raw."
+            f" Put {', '.join(IDX_FILES)} (or .gz) into {root}, {root}/{kind.__name__} or {root}/{kind.__name__}/raw."
         )
     folder = getattr(kind, "base_folder", None)
     where = f"{root}/{folder}" if isinstance(folder, str) else f"{root}, in the folders that torchvision expects"
@@ -179,3 +185,50 @@ def _classes(part: Any, labels: NDArray[np.int64], name: str) -> tuple[str, ...]
             f" {labels.max()}: its files are damaged"
         )
     return classes
+
+
+def _find_idx(name: str, root: Path) -> list[Path]:
+    """The four files of `name`, or of .gz, in `root` or torchvision's folders below it; empty where one is missing."""
+    places = [root, root / name, root / name / "raw"]
+    found = [next((p for f in places for p in (f / w, f / f"{w}.gz") if p.is_file()), None) for w in IDX_FILES]
+    whole = [path for path in found if path is not None]
+    return whole if name in IDX_CLASSES and len(whole) == len(IDX_FILES) else []
+
+
+def _read_idx(name: str, files: list[Path]) -> Source:
+    """The set `name` from its four files; the second pair is given as test. Raises InputError for a damaged file."""
+    classes = tuple(IDX_CLASSES[name].split(", "))
+    items: list[Item] = []
+    for split, (images, labels) in {"train": files[:2], "test": files[2:]}.items():
+        pixels, numbers = _idx_array(images, 3), _idx_array(labels, 1)
+        if len(pixels) != len(numbers):
+            raise InputError(
+                f"prepare.root: {images} and {labels} don't belong together: {len(pixels):,} images, {len(numbers):,}"
+                " labels"
+            )
+        if len(numbers) and numbers.max() >= len(classes):
+            raise InputError(
+                f"prepare.root: labels in {labels} must be 0 to {len(classes) - 1}; got {numbers.max()}: it is damaged"
+            )
+        items += [
+            Item(f"{split}[{row}]", int(numbers[row]), split, pixels[row : row + 1]) for row in range(len(pixels))
+        ]
+    if not items:
+        raise InputError(f"prepare.root: {files[0]} and {files[2]} hold no images")
+    return Source(f"torchvision:{name}", classes, items)
+
+
+def _idx_array(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The bytes of an IDX file as an array."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise InputError(f"prepare.root: {path} is damaged: {error}") from None
+    start = 4 + 4 * dimensions
+    header = np.frombuffer(content[4:start], ">u4")
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) - start != math.prod(header.tolist()):
+        raise InputError(
+            f"prepare.root: {path} is damaged: it must be an IDX file of bytes with {dimensions} dimensions, as long as"
+            f" its header says; it has {len(content):,} bytes"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(header.tolist())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from podium.data.splitting import Division, divide, fingerprints, places
+from podium.data.splitting import Division, SourceGroups, divide, fingerprints, hash_buckets
+from podium.errors import InputError
 
 NONE = np.zeros(0, np.int64)
 
@@ -42,7 +43,7 @@ def test_fingerprints_of_another_memory_layout_are_the_same() -> None:
     [(0, 0.0), (1 << 63, 0.5), (2**64 - 1, 1 - 2**-53)],
 )
 def test_place_is_the_first_bits_as_a_number_below_one(first: int, place: float) -> None:
-    assert places(np.array([[first, 9, 9, 9]], np.uint64)).tolist() == [place]
+    assert hash_buckets(np.array([[first, 9, 9, 9]], np.uint64)).tolist() == [place]
 
 
 def test_division_has_every_image_once_in_about_the_asked_shares() -> None:
@@ -172,3 +173,84 @@ def test_groups_of_one_image_each_change_nothing() -> None:
     alone = divide(prints, np.zeros(200, np.int64), 0.2, 0.3, groups=np.arange(200))
 
     assert _members(images, alone) == _members(images, _divide(images))
+
+
+def _with_groups(images: NDArray[np.uint8], names: list[str | None], near: NDArray[np.int64] | None = None) -> Division:
+    prints, groups = fingerprints(images, "a"), SourceGroups.of(names)
+    joined = groups.joined(np.arange(len(images)) if near is None else near)
+    buckets = groups.buckets(prints, "a")
+    return divide(prints, np.zeros(len(images), np.int64), 0.2, 0.3, groups=joined, buckets=buckets)
+
+
+def _splits_of(division: Division, names: list[str | None]) -> dict[str | None, set[str]]:
+    """The splits of each group."""
+    found: dict[str | None, set[str]] = {}
+    for part, rows in division.parts().items():
+        for row in rows:
+            found.setdefault(names[row], set()).add(part)
+    return found
+
+
+def test_groups_of_the_source_are_whole_and_a_split_gets_its_fraction_of_them() -> None:
+    names: list[str | None] = [f"patient {row // 10}" for row in range(4000)]
+
+    division = _with_groups(_images(4000), names)
+
+    assert {len(splits) for splits in _splits_of(division, names).values()} == {1}
+    assert len(division.test) == pytest.approx(1200, abs=250)
+    assert len(division.val) == pytest.approx(800, abs=250)
+
+
+def test_group_of_the_source_that_gets_more_images_stays_in_its_split() -> None:
+    images = _images(900)
+    names: list[str | None] = [f"scene {row % 100}" for row in range(900)]
+
+    few, many = (_splits_of(_with_groups(images[:n], names[:n]), names) for n in (200, 900))
+
+    assert few == many
+
+
+def test_images_without_a_group_stay_where_they_are_when_others_get_one() -> None:
+    images = _images(300)
+    names: list[str | None] = [None] * 200 + ["burst"] * 100
+
+    before, after = _members(images, _divide(images)), _members(images, _with_groups(images, names))
+
+    alone = {image.tobytes() for image in images[:200]}
+    assert all(before[part] & alone == after[part] & alone for part in before)
+
+
+def test_near_duplicates_join_groups_of_the_source_through_others() -> None:
+    names = ["a", "a", "b", "b", "c", None, None]
+    near = np.array([0, 1, 1, 3, 4, 3, 6])  # a and b share an image, b and the first without a group
+
+    joined = SourceGroups.of(names).joined(near)
+
+    assert [np.flatnonzero(joined == number).tolist() for number in dict.fromkeys(joined.tolist())] == [
+        [0, 1, 2, 3, 5],
+        [4],
+        [6],
+    ]
+
+
+def test_no_groups_of_the_source_change_nothing() -> None:
+    images, groups = _images(200), SourceGroups.of([None] * 200)
+    prints, given = fingerprints(images, "a"), np.full(200, -1, np.int8)
+
+    assert np.array_equal(groups.buckets(prints, "a"), hash_buckets(prints))
+    assert np.array_equal(groups.given(given), given)
+    assert _members(images, _with_groups(images, [None] * 200)) == _members(images, _divide(images))
+
+
+def test_image_without_a_given_split_has_that_of_its_group() -> None:
+    groups = SourceGroups.of(["a", "a", "b", None, "c"])
+
+    assert groups.given(np.array([2, -1, 1, -1, -1], np.int8)).tolist() == [2, 2, 1, -1, -1]
+
+
+def test_group_in_several_given_splits_is_refused_with_its_name() -> None:
+    groups = SourceGroups.of(["a", "a", "b", "b", "c", None])
+
+    message = r"^prepare\.source: .* names several splits for 'a' \(train, test\)\. Give all images of a group the same"
+    with pytest.raises(InputError, match=message):
+        groups.given(np.array([0, 2, 1, -1, 0, 2], np.int8))

@@ -1,12 +1,17 @@
-"""What was decoded, kept from run to run: pixels and thumbs by row, and an index by the SHA-256 of the image file.
+"""The store of decoded images: pixels and thumbs by row, and an index by the SHA-256 of the image file.
 
-It only speeds up: without it every file is decoded again, to the same bits. Another decoder, another Pillow or another
-size is another store, so nothing in one is ever out of date. Rows are written before the index names them: what a
-killed run left behind the last of them is overwritten.
+It is kept from run to run and only saves time: without it every file is decoded again, to the same bits. Another
+decoder, another Pillow or another size is another store, so nothing in one is ever out of date. Rows are written before
+the index names them: what a killed run left behind the last of them is overwritten.
+
+Rows are read with plain reads instead of a memory map: pages of a map count as memory of the process, and a limit on
+its address space would have to be above the size of the set.
 """
 
 import hashlib
 import json
+import math
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -20,19 +25,78 @@ from numpy.typing import NDArray
 
 from podium.data import decode
 from podium.data.decode import THUMB, Decoded, Preprocess
-from podium.data.rows import RowFile
 from podium.locks import locked, unless_held
 
 LOCK = "lock"
-"""In the folder of a store for the time being; a store that is kept has its lock beside it."""
+"""In the folder of a temporary store; a persistent one has its lock next to it."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
     " frames INTEGER) WITHOUT ROWID"
 )
 
 
+class RowFile:
+    """A file of uint8 rows of one shape, appended to at its end."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Open `path`, made if missing; what a killed run left of a last row is cut off by `truncate`."""
+        self.shape = shape
+        self.row_bytes = math.prod(shape)
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        self._length = os.fstat(self._file.fileno()).st_size // self.row_bytes
+
+    def __len__(self) -> int:
+        return self._length
+
+    def truncate(self, length: int) -> None:
+        """Forget the rows from `length` on."""
+        self._file.truncate(length * self.row_bytes)
+        self._length = length
+
+    def append(self, rows: NDArray[np.uint8]) -> None:
+        """Write (n, *shape) at the end."""
+        left = np.ascontiguousarray(rows).data.cast("B")
+        self._file.seek(self._length * self.row_bytes)
+        while left:
+            left = left[self._file.write(left) :]
+        self._length += len(rows)
+
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The rows of these numbers, as (n, *shape)."""
+        rows = np.empty((len(numbers), self.row_bytes), np.uint8)
+        fd = self._file.fileno()
+        for place, number in enumerate(numbers.tolist()):
+            if os.preadv(fd, [rows[place].data], number * self.row_bytes) != self.row_bytes:
+                raise EOFError(f"row {number} of {self._file.name} is not there")
+        return rows.reshape(len(numbers), *self.shape)
+
+    def flush(self) -> None:
+        """See that the rows are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Gathered:
+    """Some rows of a file in some order, as if they were an array."""
+
+    def __init__(self, file: RowFile, numbers: NDArray[np.int64]) -> None:
+        self._file = file
+        self._numbers = numbers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, *shape of a row)."""
+        return (len(self._numbers), *self._file.shape)
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        return self._file.take(self._numbers[rows])
+
+
 class Facts(NamedTuple):
-    """What is remembered of an image besides its pixels."""
+    """What is stored of an image in addition to its pixels."""
 
     row: int
     width: int
@@ -43,7 +107,7 @@ class Facts(NamedTuple):
 
 
 class Store:
-    """Pixels (C, H, W) and thumbs of images, by row; by digest too where it was opened to be kept."""
+    """Pixels (C, H, W) and thumbs of images, by row; by digest too if it is persistent."""
 
     def __init__(self, folder: Path, spec: Preprocess, index: sqlite3.Connection | None = None) -> None:
         self.pixels = RowFile(folder / "pixels", (spec.channels, spec.height, spec.width))
@@ -66,7 +130,7 @@ class Store:
         return self._known.get(digest)
 
     def add(self, images: list[tuple[bytes | None, Decoded]]) -> list[Facts]:
-        """Keep images, with the SHA-256 of their files where they have one; what is known by now is not doubled."""
+        """Store images, with the SHA-256 of their files if they have one; what is known by now is not stored twice."""
         facts: list[Facts] = []
         new: list[Decoded] = []
         for digest, image in images:
@@ -101,8 +165,8 @@ class Store:
 
 
 @contextmanager
-def passing(folder: Path, spec: Preprocess) -> Iterator[Store]:
-    """A store below `folder` that goes when the block ends, without an index."""
+def temporary_store(folder: Path, spec: Preprocess) -> Iterator[Store]:
+    """A store below `folder` that is deleted when the block ends, without an index."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=folder) as place,
@@ -113,7 +177,7 @@ def passing(folder: Path, spec: Preprocess) -> Iterator[Store]:
 
 
 @contextmanager
-def kept(folder: Path, spec: Preprocess) -> Iterator[Store]:
+def persistent_store(folder: Path, spec: Preprocess) -> Iterator[Store]:
     """The store below `folder` of images decoded as `spec` says; another process that uses it is waited for."""
     place = folder / key_of(spec)
     with locked(folder / f"{place.name}.lock", wait=True):
@@ -126,7 +190,7 @@ def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str],
     """The files of every store below `folder` but those of `wanted`: of another size, or by another Pillow or decoder.
 
     Each comes while its store's lock is held: delete it before the next is asked for. A store that is in use is left
-    out, and its name told to `busy`.
+    out, and `busy` is called with its name.
     """
     names = {key_of(spec) for spec in wanted}
     for place in sorted(path for path in folder.glob("*") if path.is_dir() and path.name not in names):

@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import photos
-from podium.data.audit import near
+from podium.data.audit import near_duplicates
 
 
 def _thumbs(images: list[Image.Image]) -> NDArray[np.uint8]:
-    grey = (image.convert("L").resize((near.SIDE, near.SIDE), Image.Resampling.BILINEAR) for image in images)
+    grey = (
+        image.convert("L").resize((near_duplicates.SIDE, near_duplicates.SIDE), Image.Resampling.BILINEAR)
+        for image in images
+    )
     return np.stack([np.asarray(image) for image in grey])
 
 
 def _groups(images: list[Image.Image], *, crops: bool) -> list[int]:
     thumbs = _thumbs(images)
-    found: list[int] = near.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops).tolist()
+    found: list[int] = near_duplicates.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops).tolist()
     return found
 
 
@@ -75,7 +78,7 @@ def test_brighter_copy_of_less_contrast_is_another_image() -> None:
 def test_too_few_images_have_no_copies(count: int) -> None:
     thumbs = np.zeros((count, 32, 32), np.uint8)
 
-    assert near.groups(lambda numbers: thumbs[numbers], count, crops=True).tolist() == list(range(count))
+    assert near_duplicates.groups(lambda numbers: thumbs[numbers], count, crops=True).tolist() == list(range(count))
 
 
 def _shown(images: list[Image.Image]) -> list[Image.Image]:

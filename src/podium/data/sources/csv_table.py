@@ -1,10 +1,10 @@
-"""A CSV file with a line an image: `path`, `label` and, where the splits are given, `split`."""
+"""A CSV file with one line per image: `path`, `label`, and optionally `split` and `group`."""
 
 import csv
 from pathlib import Path
 
 from podium.data.sources.folder import SPLITS
-from podium.data.sources.items import Item, Reject, Source, in_order, shown
+from podium.data.sources.item import Item, Reject, Source, in_order, shown
 from podium.errors import InputError
 
 SHOWN = 10
@@ -20,7 +20,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     lines = _lines(path)
     problems = [problem for number, line in lines if (problem := _problem(number, line))]
     if problems:
-        more = [f"and {len(problems) - SHOWN:,} lines more"] if len(problems) > SHOWN else []
+        more = [f"and {len(problems) - SHOWN:,} more lines"] if len(problems) > SHOWN else []
         raise InputError(f"prepare.source: {shown(path)} has wrong lines:\n  " + "\n  ".join(problems[:SHOWN] + more))
     if not lines:
         raise InputError(f"prepare.source: {shown(path)} holds no image, only a header")
@@ -37,7 +37,8 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
             rejects.append(Reject("unreadable", line["path"], "there is no such file"))
         else:
             split = SPLITS[line["split"].lower()] if line.get("split") else None
-            items.append(Item(line["path"], numbers[line["label"]], split, file))
+            group = line.get("group", "").strip() or None
+            items.append(Item(line["path"], numbers[line["label"]], split, file, group))
     return Source(f"csv:{shown(path)}", tuple(names), items, rejects)
 
 
@@ -49,8 +50,8 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
             missing = {"path", "label"} - set(reader.fieldnames or ())
             if missing:
                 raise InputError(
-                    f"prepare.source: {shown(path)} must begin with a line of names, `path,label` or"
-                    f" `path,label,split`; got {','.join(reader.fieldnames or ()) or 'nothing'}"
+                    f"prepare.source: {shown(path)} must begin with a line of names, `path,label` and optionally"
+                    f" `split` and `group`; got {','.join(reader.fieldnames or ()) or 'nothing'}"
                 )
             return [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

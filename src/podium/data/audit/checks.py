@@ -1,26 +1,31 @@
-"""The examination: every finding of a set of images, and which images are left out for it."""
+"""The checks of an audit: every finding of a set of images, and which images are left out for it.
+
+Images that are the same, or nearly, form groups: what these are a sign of, and which of them are left out."""
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
-from podium.data.audit import copies, near
+from podium.data.audit import near_duplicates
 from podium.data.audit.findings import EXAMPLES, KINDS, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
-from podium.data.sources.items import Reject
+from podium.data.sources.item import Reject
 
 FAR = 16
 """Times the median area, or one in so many: an odd size."""
 RARE = 0.05
-"""A mode of fewer images than this share is odd."""
+"""A mode of fewer images than this fraction is odd."""
 SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
+
+Group = NDArray[np.int64]
+"""Numbers of images of one group, rising by fingerprint, label and split."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Examination:
     left_out: NDArray[np.bool_]
     """(N,) images that a policy says to skip."""
     groups: NDArray[np.int64]
-    """(N,) images with one number are equal or nearly so: they belong into one split."""
+    """(N,) images with one number are equal or nearly so: they belong in one split."""
     near: str
     """What was looked for: crops, copies or off."""
 
 
-def examine(subject: Subject, rejects: Sequence[Reject], thumbs: near.Thumbs, params: DoctorParams) -> Examination:
+def examine(
+    subject: Subject, rejects: Sequence[Reject], thumbs: near_duplicates.Thumbs, params: DoctorParams
+) -> Examination:
     """Look at everything. `thumbs`: from numbers of images to their grey thumbs."""
     policies = policies_of(params)
     left_out = np.zeros(len(subject.labels), np.bool_)
@@ -45,12 +52,12 @@ def examine(subject: Subject, rejects: Sequence[Reject], thumbs: near.Thumbs, pa
         if odd:
             found.append(_single(kind, odd, subject, policies[kind]))
             left_out[list(odd)] |= policies[kind] == "skip"
-    exact = copies.exact_roots(subject.prints)
-    found += copies.findings(copies.grouped(exact, subject), subject, policies, "", left_out)
+    exact = _exact_roots(subject.prints)
+    found += _group_findings(_grouped(exact, subject), subject, policies, "", left_out)
     what = looked_for(params, subject.sizes)
     roots = _near(exact, thumbs, crops=what == "crops") if what != "off" else exact
-    together = [group for group in copies.grouped(roots, subject) if len(np.unique(exact[group])) > 1]
-    found += copies.findings(together, subject, policies, "near_", left_out)
+    together = [group for group in _grouped(roots, subject) if len(np.unique(exact[group])) > 1]
+    found += _group_findings(together, subject, policies, "near_", left_out)
     order = list(KINDS)
     return Examination(sorted(found, key=lambda one: order.index(one.kind)), left_out, roots, what)
 
@@ -65,10 +72,10 @@ def looked_for(params: DoctorParams, sizes: NDArray[np.int32]) -> str:
     return "crops" if side >= CROPS_FROM and len(sizes) <= CROPS_UP_TO else "copies"
 
 
-def _near(exact: NDArray[np.int64], thumbs: near.Thumbs, *, crops: bool) -> NDArray[np.int64]:
+def _near(exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, *, crops: bool) -> NDArray[np.int64]:
     """The roots of near-duplicates: only one of equal images is compared."""
     _, first = np.unique(exact, return_index=True)
-    roots = near.groups(lambda numbers: thumbs(first[numbers]), len(first), crops=crops)
+    roots = near_duplicates.groups(lambda numbers: thumbs(first[numbers]), len(first), crops=crops)
     return roots[exact]
 
 
@@ -124,3 +131,56 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
         one = Example([], [subject.classes[k] for k in ends], why)
         found.append(Finding("imbalance", policies["imbalance"], len(counts), len(counts), [one]))
     return found
+
+
+def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """For each image a number that equal images share."""
+    _, number = np.unique(prints, axis=0, return_inverse=True)
+    return number.reshape(-1).astype(np.int64)
+
+
+def _grouped(roots: NDArray[np.int64], subject: Subject) -> list[Group]:
+    """Images of one root, where there are at least two, in an order that does not depend on the source's."""
+    order = np.lexsort((subject.splits, subject.labels, *subject.prints.T[::-1], roots))
+    bounds = np.concatenate([[0], np.flatnonzero(np.diff(roots[order])) + 1, [len(order)]])
+    groups = [order[bounds[i] : bounds[i + 1]] for i in np.flatnonzero(np.diff(bounds) > 1)]
+    return sorted(groups, key=lambda group: tuple(subject.prints[group[0]].tolist()))
+
+
+def _group_findings(
+    groups: list[Group], subject: Subject, policies: dict[str, str], prefix: str, left_out: NDArray[np.bool_]
+) -> Iterator[Finding]:
+    """Duplicates, conflicts and leaks among `groups`; what they say to skip is set in `left_out`.
+
+    `prefix` is empty, or near_ for near-duplicates. A group with conflicting labels, or in several of the source's own
+    splits, is a finding of that kind; every other group is one of duplicates.
+    """
+    labels, splits = subject.labels, subject.splits
+    conflicts = [group for group in groups if len(np.unique(labels[group])) > 1]
+    leaks = [group for group in groups if len(np.unique(splits[group])) > 1]
+    bad = {id(group) for group in (*conflicts, *leaks)}
+    plain = [group for group in groups if id(group) not in bad]
+    for kind, found in (("duplicates", plain), ("conflicts", conflicts), ("leaks", leaks)):
+        policy = policies[prefix + kind]
+        if found:
+            examples = [subject.example(group, _where(group, subject)) for group in found[:EXAMPLES]]
+            yield Finding(prefix + kind, policy, sum(map(len, found)), len(found), examples)
+        for group in found if policy == "skip" else []:
+            left_out[_superfluous(kind, group, subject)] = True
+
+
+def _superfluous(kind: str, group: Group, subject: Subject) -> Group:
+    """Which of a group are left out."""
+    if kind == "conflicts":
+        return group
+    if kind == "leaks":  # test is kept as it is given, then val
+        lower: Group = group[subject.splits[group] < subject.splits[group].max()]
+        return lower
+    area = subject.sizes[group].astype(np.int64).prod(1)
+    return np.delete(group, int(np.argmax(area)))
+
+
+def _where(group: Group, subject: Subject) -> str:
+    names = ("no split", "train", "val", "test")
+    present = np.unique(subject.splits[group])
+    return f"in {' and '.join(names[split + 1] for split in present)}" if len(present) > 1 else ""

@@ -1,4 +1,4 @@
-"""What every source gives: a list of images yet to be decoded, each with its label, its given split and its name."""
+"""What every source gives: a list of images yet to be decoded, each with its name, label, given split and group."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Content = Path | NDArray[np.uint8] | Callable[[], Image.Image]
-"""A file, pixels (1 or 3, H, W), or what opens an image when it is called, in any thread."""
+Content = Path | bytes | NDArray[np.uint8] | Image.Image | Callable[[], Image.Image]
+"""A file, the bytes of one, pixels (1 or 3, H, W), a loaded image, or what opens one when called, in any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Item:
     split: str | None
     """train, val or test where the source itself says so."""
     content: Content
+    group: str | None = None
+    """Images that belong together (of one patient, scene or burst) have one group, and so one split."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podium.data.dataset import DatasetInfo, Written, open_sealed, open_split, write_json, write_split
+from podium.data.dataset import DatasetInfo, Written, open_split, open_test_set, write_json, write_split
 from podium.errors import InputError, RefusedError
 
 IMAGES = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
@@ -63,14 +63,14 @@ def test_digest_of_the_same_content_in_another_layout_is_the_same(tmp_path: Path
 def test_sealed_split_is_refused_to_everybody_but_evaluation_and_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the openings are recorded
+    monkeypatch.chdir(tmp_path)  # where accesses are recorded
     _write(tmp_path, name="test", sealed=True)
 
     with pytest.raises(RefusedError, match="is sealed: only `evaluate` and the promotion gate open it"):
         open_split(tmp_path)
     with pytest.raises(RefusedError, match="opens for evaluate and gate only; got 'search'"):
-        open_sealed(tmp_path, "search")  # type: ignore[arg-type]
-    assert open_sealed(tmp_path, "evaluate").name == open_sealed(tmp_path, "gate").name == "test"
+        open_test_set(tmp_path, "search")  # type: ignore[arg-type]
+    assert open_test_set(tmp_path, "evaluate").name == open_test_set(tmp_path, "gate").name == "test"
 
 
 def test_split_without_its_marker_is_refused_as_incomplete(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Images that show the same: re-encoded, resized, or cropped by up to a tenth at each side.
+"""Near-duplicates: images that show the same, re-encoded, resized, or cropped by up to a tenth at each side.
 
-An image is known by the low frequencies of its grey thumb (a DCT as in pHash: C. Zauner, Implementation and
+An image is represented by the low frequencies of its grey thumb (a DCT as in pHash: C. Zauner, Implementation and
 Benchmarking of Perceptual Image Hash Functions, 2010), kept as a unit vector instead of one bit each: the cosine of two
 of them tells copies from strangers where the distance of 64 bits does not (docs/decisions/2026-11-24-data.md). A crop
 has the vector of the same part of the whole, so each image is also looked for by sixteen of its parts; then the part
@@ -8,15 +8,15 @@ is fitted to the crop and compared at higher frequencies.
 """
 
 import itertools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
-
-from podium.data.audit.leaves import Leaves, spread
 
 SIDE = 32
 """Of the thumbs."""
@@ -32,16 +32,26 @@ CONTRAST = 0.9
 """Least ratio of their lengths: a white pullover is no copy of a grey one."""
 WHOLE = (0.0, 0.0, 0.0, 0.0)
 PARTS = tuple(itertools.product((0.02, 0.08), repeat=4))
-"""Shares that a part leaves out at the left, right, top and bottom."""
+"""Fractions that a part leaves out at the left, right, top and bottom."""
 CUTS = tuple(step / 100 for step in range(13))
-"""Shares that a fitted part may leave out at a side."""
+"""Fractions that a fitted part may leave out at a side."""
 STEPS = ((-3, -2, -1, 1, 2, 3), (-2, -1, 1, 2), (-1, 1))
 """By how many of CUTS each side is moved, round after round."""
 BATCH = 4096
+LEAF_SIZE = 256
+"""Vectors per leaf of the tree at most."""
+AXES = 16
+"""Axes that bound the leaves: the first ones, along which the vectors vary most."""
+SAMPLE = 5000
+"""Vectors from which the axes are computed."""
+SLAB = 32
+"""Leaves that are searched at once; what was found is consumed before the next, so that memory holds little."""
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """From numbers (n,) to thumbs (n, SIDE, SIDE)."""
 Vectors = NDArray[np.float32]
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
@@ -70,15 +80,15 @@ class _Search:
         self._thumbs = thumbs
         self._numbers = numbers
         self._merged = merged
-        self._axes = spread(whole)
-        self._leaves = Leaves(whole @ self._axes)
+        self._axes = _principal_axes(whole)
+        self._tree = _Tree(whole @ self._axes)
 
     def run(self, part: tuple[float, ...], least: float) -> None:
         """Merge the images that are the part `part` of another one."""
         same = part == WHOLE
         vectors = None if same else _vectors(self._thumbs, self._numbers, part) @ self._axes
-        others = self._leaves if vectors is None else Leaves(vectors)
-        for one, other in self._leaves.near(others, least, same=same):
+        others = self._tree if vectors is None else _Tree(vectors)
+        for one, other in self._tree.near(others, least, same=same):
             self._compare(self._numbers[one], self._numbers[other], part)
 
     def _compare(self, crops: NDArray[np.int64], wholes: NDArray[np.int64], part: tuple[float, ...]) -> None:
@@ -127,7 +137,7 @@ def fit(crops: NDArray[np.uint8], wholes: NDArray[np.uint8], part: tuple[float, 
     The four cuts are chosen one after the other, round after round; a part that is the whole is compared as it is.
     """
     target = _transform(crops, _OPERATORS[FINE][0, 0], _OPERATORS[FINE][0, 0])
-    cuts = np.tile([round(share * 100) for share in part], (len(crops), 1))
+    cuts = np.tile([round(fraction * 100) for fraction in part], (len(crops), 1))
     best = _cosine(target, wholes, cuts)
     if part == WHOLE:
         return best
@@ -159,7 +169,7 @@ def _transform(thumbs: NDArray[np.uint8], down: Vectors, across: Vectors) -> Vec
 
 def _vectors(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) -> Vectors:
     """The coarse unit vectors (n, 63) of a part of each image; zero where it is flat."""
-    left, right, top, bottom = (round(share * 100) for share in part)
+    left, right, top, bottom = (round(fraction * 100) for fraction in part)
     down, across = _OPERATORS[COARSE][top, bottom], _OPERATORS[COARSE][left, right]
     vectors = np.empty((len(numbers), COARSE * COARSE - 1), np.float32)
     for start in range(0, len(numbers), BATCH):
@@ -182,13 +192,67 @@ def _operators(frequencies: int) -> Vectors:
 
 
 def _resample(start: float, end: float) -> NDArray[np.float64]:
-    """A matrix that stretches the part from `start` to `end` (shares) of SIDE values to SIDE values, by area."""
+    """A matrix that stretches the part from `start` to `end` (fractions) of SIDE values to SIDE values, by area."""
     edges = SIDE * (start + (end - start) * np.arange(SIDE + 1) / SIDE)
     cells = np.arange(SIDE)
     covered = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
     weights = np.maximum(covered, 0)
-    shares: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
-    return shares
+    rows: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return rows
+
+
+def _principal_axes(vectors: Vectors) -> Vectors:
+    """The principal axes (D, D) of vectors (N, D), those of the largest variance first."""
+    some = vectors[:: -(-len(vectors) // SAMPLE)]
+    _, axes = np.linalg.eigh(np.atleast_2d(np.cov(some.T)))
+    return axes[:, ::-1].astype(np.float32)
+
+
+class _Tree:
+    """A k-d tree of vectors (N, D), which are halved along their longest axis until each leaf is small."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+        self._rows = _halved(vectors)
+        self._low = np.stack([vectors[rows, :AXES].min(0) for rows in self._rows])
+        self._high = np.stack([vectors[rows, :AXES].max(0) for rows in self._rows])
+
+    def near(self, others: "_Tree", least: float, *, same: bool) -> Iterator[Pairs]:
+        """Pairs of a vector here and one of `others` with a cosine of at least `least`.
+
+        `same`: `others` is this tree, and each pair comes once. Leaves that are too far apart are not compared.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:  # BLAS releases the GIL
+            for start in range(0, len(self._rows), SLAB):
+                some = range(start, min(start + SLAB, len(self._rows)))
+                yield from pool.map(lambda one: self._pairs_of(one, others, least, same=same), some)
+
+    def _pairs_of(self, one: int, others: "_Tree", least: float, *, same: bool) -> Pairs:
+        rows = self._rows[one]
+        gap = np.maximum(0, np.maximum(others._low - self._high[one], self._low[one] - others._high))
+        near = np.flatnonzero((gap**2).sum(1) <= 2 - 2 * least)
+        found: list[Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for other in near[near >= one] if same else near:
+            here, there = np.nonzero(self._vectors[rows] @ others._vectors[others._rows[other]].T >= least)
+            first, second = rows[here], others._rows[other][there]
+            keep = first < second if same and other == one else first != second
+            found.append((first[keep], second[keep]))
+        first, second = (np.concatenate(side) for side in zip(*found, strict=True))
+        return first, second
+
+
+def _halved(vectors: Vectors) -> list[NDArray[np.int64]]:
+    waiting = [np.arange(len(vectors))]
+    done = []
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= LEAF_SIZE:
+            done.append(rows)
+            continue
+        axis = int(np.argmax(np.ptp(vectors[rows, :AXES], axis=0)))
+        order = np.argpartition(vectors[rows, axis], len(rows) // 2)
+        waiting += [rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]]
+    return done
 
 
 _OPERATORS = {frequencies: _operators(frequencies) for frequencies in (COARSE, FINE)}

@@ -10,8 +10,8 @@ from PIL import Image
 
 import photos
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.audit.patient import examined
-from podium.data.dataset import open_sealed
+from podium.data.audit.data_audit import audited
+from podium.data.dataset import open_test_set
 from podium.errors import InputError
 from podium.stages.prepare import prepare
 
@@ -29,17 +29,17 @@ class Project:
         fields = {"source": f"folder:{self.root}", "root": str(self.root), "size": SIZE, "min_per_class": 1}
         return PrepareParams(**(fields | {"test_fraction": 0.4, "val_fraction": 0.2} | changes))
 
-    def prepare(self, doctor: DoctorParams, **changes: Any) -> None:
+    def prepare(self, audit: DoctorParams, **changes: Any) -> None:
         prepare(
-            self.params(**changes), doctor, self.folder / "prepared", self.folder / "sealed", self.folder / "decoded"
+            self.params(**changes), audit, self.folder / "prepared", self.folder / "sealed", self.folder / "decoded"
         )
 
-    def parts(self, doctor: DoctorParams) -> dict[str, set[str]]:
+    def parts(self, audit: DoctorParams) -> dict[str, set[str]]:
         """Digests of the prepared pixels by part."""
-        with examined(self.params(), doctor, self.folder / "decoded") as patient:
+        with audited(self.params(), audit, self.folder / "decoded") as data:
             return {
-                name: {hashlib.sha256(patient.images(rows)[i : i + 1].tobytes()).hexdigest() for i in range(len(rows))}
-                for name, rows in patient.division.parts().items()
+                name: {hashlib.sha256(data.images(rows)[i : i + 1].tobytes()).hexdigest() for i in range(len(rows))}
+                for name, rows in data.division.parts().items()
             }
 
     def add_crops(self) -> None:
@@ -59,7 +59,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.chdir(tmp_path)  # where openings of the sealed images are recorded
+    monkeypatch.chdir(tmp_path)  # where test set accesses are recorded
     return Project(tmp_path)
 
 
@@ -88,12 +88,12 @@ def test_auto_that_would_dissolve_groups_is_refused_with_both_remedies(cropped: 
     assert sealed & cropped.parts(DoctorParams(near="copies"))["train"]  # what the refusal is for
 
 
-def test_weaker_look_that_params_say_is_let_through_with_a_sentence(
+def test_weaker_look_that_params_say_is_let_through_with_a_warning(
     cropped: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cropped.prepare(AUTO)
     cropped.prepare(DoctorParams(near="copies"))
-    assert "doctor.near: crops were looked for when these images were divided before, copies are now" in (
+    assert "doctor.near: crops were looked for when these images were split before, copies are now" in (
         capsys.readouterr().out
     )
 
@@ -140,8 +140,8 @@ def test_sealed_image_is_not_trained_on_where_its_group_is_left_out_but_for_a_la
 
 def test_test_split_of_a_refused_division_stays(cropped: Project) -> None:
     cropped.prepare(AUTO)
-    before = open_sealed(cropped.folder / "sealed/test", "evaluate").digest
+    before = open_test_set(cropped.folder / "sealed/test", "evaluate").digest
     cropped.add_small(48)
     with pytest.raises(InputError):
         cropped.prepare(AUTO)
-    assert open_sealed(cropped.folder / "sealed/test", "evaluate").digest == before
+    assert open_test_set(cropped.folder / "sealed/test", "evaluate").digest == before

@@ -1,4 +1,4 @@
-"""The doctor on a folder with planted defects of every kind: counts exact, the report readable and safe."""
+"""The audit of a folder with planted defects of every kind: counts exact, the report readable and safe."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from PIL import Image
 
 import photos
 from podium.config.params import DoctorParams, PrepareParams
+from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.audit.findings import KINDS
-from podium.data.audit.patient import Patient, examined, refuse
 from podium.errors import InputError
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'|`*\n🐱.png"
 
 
 @contextmanager
-def _examined(root: Path, doctor: DoctorParams | None = None, **fields: Any) -> Iterator[Patient]:
+def _audited(root: Path, audit: DoctorParams | None = None, **fields: Any) -> Iterator[AuditedData]:
     source = {"source": f"folder:{root}", "root": str(root), "size": 32} | fields
-    with examined(PrepareParams(**source), doctor or DoctorParams(), root.parent / "decoded") as patient:
-        yield patient
+    with audited(PrepareParams(**source), audit or DoctorParams(), root.parent / "decoded") as data:
+        yield data
 
 
-def _found(patient: Patient) -> dict[str, tuple[int, int]]:
+def _found(data: AuditedData) -> dict[str, tuple[int, int]]:
     """Images and groups of each kind."""
-    return {finding.kind: (finding.images, finding.groups) for finding in patient.report.findings}
+    return {finding.kind: (finding.images, finding.groups) for finding in data.report.findings}
 
 
 def _plant(root: Path) -> None:
@@ -87,22 +87,22 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("doctor") / "photos"
+    root = tmp_path_factory.mktemp("audit") / "photos"
     _plant(root)
     return root
 
 
 def test_every_planted_defect_is_found_and_nothing_else(planted: Path) -> None:
-    with _examined(planted, DoctorParams(max_megapixels=8.0)) as patient:
-        assert _found(patient) == PLANTED
-        assert patient.report.near == "crops"
-        assert patient.report.used == 36 + 8
+    with _audited(planted, DoctorParams(max_megapixels=8.0)) as data:
+        assert _found(data) == PLANTED
+        assert data.report.near == "crops"
+        assert data.report.used == 36 + 8
     assert set(PLANTED) | {"changed", "similar_classes", "imbalance"} == set(KINDS)
 
 
 def test_report_is_json_markdown_and_a_page_in_which_names_do_no_harm(planted: Path, tmp_path: Path) -> None:
-    with _examined(planted, DoctorParams(max_megapixels=8.0)) as patient:
-        patient.report.write(tmp_path, patient.pixels)
+    with _audited(planted, DoctorParams(max_megapixels=8.0)) as data:
+        data.report.write(tmp_path, data.pixels)
 
     report = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
     odd = next(finding for finding in report["findings"] if finding["kind"] == "odd_size")
@@ -122,45 +122,45 @@ def test_skipping_leaves_out_what_each_kind_says(planted: Path) -> None:
     skip = dict.fromkeys(("odd_size", "odd_mode", "duplicates", "conflicts", "leaks"), "skip")
     near = dict.fromkeys(("near_duplicates", "near_conflicts", "near_leaks"), "skip")
 
-    with _examined(planted, DoctorParams(max_megapixels=8.0, **skip, **near)) as patient:
-        left = patient.report.used
+    with _audited(planted, DoctorParams(max_megapixels=8.0, **skip, **near)) as data:
+        left = data.report.used
 
     assert left == 44 - 2 - 1 - 2 - 1 - 1 - 2 - 1
 
 
 def test_refusing_names_every_finding_with_its_files(planted: Path) -> None:
-    doctor = DoctorParams(max_megapixels=8.0, truncated="refuse", leaks="refuse")
+    audit = DoctorParams(max_megapixels=8.0, truncated="refuse", leaks="refuse")
 
     with (
-        _examined(planted, doctor) as patient,
+        _audited(planted, audit) as data,
         pytest.raises(
             InputError,
             match=r"doctor\.truncated: image files that .* 2, refused: .*cut\.jpg(?s:.*)doctor\.leaks: equal images",
         ),
     ):
-        refuse(patient.report)
+        refuse(data.report)
 
 
 def test_near_duplicates_share_a_split(planted: Path) -> None:
-    with _examined(planted, DoctorParams(max_megapixels=8.0)) as patient:
-        parts = {name: {int(patient.rows[i]) for i in rows} for name, rows in patient.division.parts().items()}
-        finding = next(one for one in patient.report.findings if one.kind == "near_duplicates")
+    with _audited(planted, DoctorParams(max_megapixels=8.0)) as data:
+        parts = {name: {int(data.rows[i]) for i in rows} for name, rows in data.division.parts().items()}
+        finding = next(one for one in data.report.findings if one.kind == "near_duplicates")
         together = set(finding.examples[0].rows)
 
     assert any(together <= rows for rows in parts.values())
 
 
 def test_sound_images_have_no_findings(tmp_path: Path) -> None:
-    with _examined(photos.folder(tmp_path / "photos")) as patient:
-        assert patient.report.findings == []
-        assert patient.report.summary()[-1] == "  nothing wrong was found"
+    with _audited(photos.folder(tmp_path / "photos")) as data:
+        assert data.report.findings == []
+        assert data.report.summary()[-1] == "  nothing wrong was found"
 
 
 def test_second_examination_gives_the_same_report(planted: Path) -> None:
     reports = []
     for _ in range(2):
-        with _examined(planted, DoctorParams(max_megapixels=8.0)) as patient:
-            reports.append(patient.report.to_dict())
+        with _audited(planted, DoctorParams(max_megapixels=8.0)) as data:
+            reports.append(data.report.to_dict())
 
     assert reports[0] == reports[1]
 
@@ -168,8 +168,8 @@ def test_second_examination_gives_the_same_report(planted: Path) -> None:
 def test_classes_that_differ_by_case_only_are_refused(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "photos", classes=("cat", "Cat"))
 
-    with _examined(root) as patient, pytest.raises(InputError, match=r"doctor\.similar_classes: .*Cat, cat"):
-        refuse(patient.report)
+    with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.similar_classes: .*Cat, cat"):
+        refuse(data.report)
 
 
 def test_classes_out_of_balance_are_reported(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_classes_out_of_balance_are_reported(tmp_path: Path) -> None:
     for path in list((root / "dog").iterdir())[1:]:
         path.unlink()
 
-    with _examined(root) as patient:
-        (finding,) = patient.report.findings
+    with _audited(root) as data:
+        (finding,) = data.report.findings
         assert finding.examples[0].why == "'dog' has 1 images and 'cat' has 12 images"
 
 
@@ -196,7 +196,7 @@ def test_classes_out_of_balance_are_reported(tmp_path: Path) -> None:
 def test_source_without_usable_images_is_refused(tmp_path: Path, make: Any, message: str) -> None:
     make(tmp_path / "photos")
 
-    with pytest.raises(InputError, match=rf"^prepare\.source: .*{message}"), _examined(tmp_path / "photos"):
+    with pytest.raises(InputError, match=rf"^prepare\.source: .*{message}"), _audited(tmp_path / "photos"):
         pass
 
 
@@ -205,7 +205,7 @@ def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
     photos.write(root / "cat/wide.png", photos.tiles()[40].resize((120, 96)))
 
     message = r"^prepare\.size: must say .* has \(channels x height x width\) 3x96x96 \(24\), 3x96x120 \(1\)\."
-    with pytest.raises(InputError, match=message), _examined(root, size=None):
+    with pytest.raises(InputError, match=message), _audited(root, size=None):
         pass
 
 
@@ -214,8 +214,8 @@ def test_shape_is_the_sources_own_where_nothing_else_is_asked_for(tmp_path: Path
         for number in range(3):
             photos.write(tmp_path / "photos" / name / f"{number}.png", photos.tiles()[number].convert("L"))
 
-    with _examined(tmp_path / "photos", size=None) as patient:
-        assert patient.report.shape == [1, 96, 96]
+    with _audited(tmp_path / "photos", size=None) as data:
+        assert data.report.shape == [1, 96, 96]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -223,8 +223,8 @@ def test_file_that_may_not_be_read_is_unreadable(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "photos")
     (root / "cat/00.png").chmod(0)
 
-    with _examined(root) as patient:
-        assert _found(patient) == {"unreadable": (1, 1)}
+    with _audited(root) as data:
+        assert _found(data) == {"unreadable": (1, 1)}
 
 
 def _broken(root: Path) -> None:
