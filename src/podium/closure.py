@@ -59,7 +59,8 @@ def _text(path: Path) -> str:
 
 
 STAGE = re.compile(
-    r"(?P<head>cmd: python -m podium\.stages\.(?P<stage>\w+)\n(?:    params: .*\n)?    deps: )\[(?P<deps>[^\]]*src/podium/[^\]]*)\]"
+    r"(?P<head>cmd: python -m podium\.stages\.(?P<stage>\w+)\n(?:    params: .*\n)?    deps: )"
+    r"\[(?P<deps>[^\]]*src/podium/[^\]]*)\]"
 )
 """A stage of dvc.yaml that lists code of Podium's."""
 WIDTH = 108

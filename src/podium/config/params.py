@@ -19,9 +19,15 @@ from podium.config.outcome import EvaluateParams, RegisterParams, RetrainParams
 from podium.config.prepare import PrepareParams
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.search import SearchParams, SelectParams
+from podium.config.section import Section
 from podium.config.serve import ServeParams
 from podium.config.space import Dimension, overrides_problems, space_problems
 from podium.errors import InputError
+
+MAPPINGS = ("space", "overrides")
+"""Fields that are mappings of dotted names."""
+COMPONENTS = ("model", "train", "search")
+"""Sections that name components."""
 
 __all__ = [
     "DoctorParams",
@@ -37,6 +43,8 @@ __all__ = [
     "ServeParams",
     "TrackingParams",
     "known_fields",
+    "set_values",
+    "with_values",
     "load",
     "parse",
 ]
@@ -120,10 +128,31 @@ def flat(text: str) -> dict[str, object]:
 def with_values(text: str, values: dict[str, object]) -> str:
     """YAML text with the fields of the dotted names in `values` replaced; comments are lost. Raises as `flat`."""
     raw = _raw(text)
-    for name, value in values.items():
-        section, field = name.split(".", 1)
-        raw[section] = {**raw.get(section, {}), field: value}
+    for name, value in sorted(values.items(), key=lambda item: item[0].count(".")):  # a name before its arguments
+        section, _, field = name.partition(".")
+        fields = raw.setdefault(section, {})
+        whole, _, key = field.partition(".")
+        if key and whole in MAPPINGS:
+            fields[whole] = {**fields.get(whole, {}), key: value}
+        elif section in COMPONENTS:
+            Section.put(fields, field, value)
+        else:
+            fields[field] = value
     return json.dumps(raw, indent=2) + "\n"  # JSON is YAML
+
+
+def set_values(params: list[str], parameter: str = "--set") -> dict[str, object]:
+    """`key=value` texts, values in YAML, by their dotted names. Raises InputError for what is no such text."""
+    found: dict[str, object] = {}
+    for text in params:
+        name, equals, value = text.partition("=")
+        if not equals or "." not in name:
+            raise InputError(f"{parameter}: must be section.field=value, such as train.epochs=5; got {text!r}")
+        try:
+            found[name.strip()] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError as error:
+            raise InputError(f"{parameter} {name}: {value!r} is not YAML: {problems.syntax(error)}") from None
+    return found
 
 
 def _raw(text: str) -> dict[str, dict[str, object]]:

@@ -1,24 +1,23 @@
 """The section `prepare`."""
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from podium import components
 from podium.components import FROZEN
 from podium.config.fields import Fraction, Text
 
 MAX_SIDE = 4096
-SOURCES = "digits, torchvision:<class>, folder:<path> or csv:<path>"
 
 
 def _source(text: str) -> str:
-    if not re.fullmatch(r"digits|torchvision:[A-Za-z0-9]+|(folder|csv):(?s:.+)", text):
-        raise ValueError(f"must be {SOURCES}, such as folder:data/raw/photos; got {text!r}")
-    return text
+    if text.endswith(":"):
+        raise ValueError(f"must have a name behind the colon, such as folder:data/raw/photos; got {text!r}")
+    return components.check_name("source", text)
 
 
 def _colour(text: str) -> str:
@@ -44,11 +43,12 @@ class PrepareParams(BaseModel):
     model_config = FROZEN
 
     source: Annotated[str, AfterValidator(_source)] = "digits"
-    """digits (inside scikit-learn), torchvision:<class name>, folder:<path> or csv:<path>."""
+    """digits (inside scikit-learn), torchvision:<class>, folder:<path>, csv:<path>, or your own function as
+    module:function (docs/extend.md)."""
     root: Text = "data/raw"
     """Folder that DVC watches: the source's files lie in it or below it."""
     arguments: dict[str, str | int | float | bool] = {}
-    """Further keyword arguments of a torchvision class, such as {split: balanced} of EMNIST."""
+    """Keyword arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your own function."""
     download: bool = False
     """Let torchvision fetch the files where they are missing."""
     size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = None
@@ -71,8 +71,8 @@ class PrepareParams(BaseModel):
     @property
     def path(self) -> str:
         """Of folder: and csv: sources; else empty."""
-        kind, _, rest = self.source.partition(":")
-        return rest if kind in ("folder", "csv") else ""
+        own = components.find("source", self.source)
+        return self.source.partition(":")[2] if own is not None and own.HAS_PATH else ""
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "PrepareParams":

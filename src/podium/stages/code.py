@@ -5,7 +5,7 @@ digests. A file of `src/` that nothing reaches changes neither.
 """
 
 from podium import entry, own_code, paths
-from podium.closure import digests_of, version_of
+from podium.closure import digests_of
 from podium.components import KINDS, find
 from podium.config.params import Params, load
 from podium.config.space import reachable
@@ -14,14 +14,13 @@ from podium.data.dataset import write_json
 
 def named(params: Params) -> dict[str, list[str]]:
     """The own objects that the stages reach: `source` is what prepare reads by, `training` is all the rest."""
-    kind, _, _ = params.prepare.source.partition(":")
-    source = [params.prepare.source] if find("source", f"{kind}:") is None else []
+    source = params.prepare.source
     pairs = [*reachable(params.recipe(), params.search.space), *((k, c.name) for k, c in params.search.chosen())]
-    training = {name for kind, name in pairs if find(kind, name) is None}
-    libraries = {KINDS[kind].library for kind, name in pairs if find(kind, name) is None and not own_code.is_name(name)}
+    foreign = [(kind, name) for kind, name in pairs if find(kind, name) is None]
+    training = {name if own_code.is_name(name) else KINDS[kind].library for kind, name in foreign}
     return {
-        "source": [name for name in source if own_code.is_name(name)],
-        "training": sorted({name for name in training if own_code.is_name(name)} | libraries),
+        "source": [source] if find("source", source) is None else [],
+        "training": sorted(training),
     }
 
 
@@ -29,8 +28,7 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     paths.CODE.mkdir(parents=True, exist_ok=True)
     for name, objects in named(load(paths.PARAMS)).items():
-        files = digests_of(objects)
-        write_json(paths.CODE / f"{name}.json", files or {one: version_of(one.partition(":")[0]) for one in objects})
+        write_json(paths.CODE / f"{name}.json", digests_of(objects))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,56 @@
-"""Readers of raw images, one file per kind; `read` is the one way in."""
+"""Sources of raw images, a file each: `prepare.source` names them; `read` is the one way in."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from podium.config.params import PrepareParams
-from podium.data.sources.item import Source
+from podium import components
+from podium.components import Choice, Component
+
+if TYPE_CHECKING:
+    from podium.config.params import PrepareParams
+    from podium.data.sources.item import Source
 
 
-def read(params: PrepareParams, *, follow_links: bool = False) -> Source:
-    """The images of `params.source`, none of them decoded yet. Raises InputError where it does not exist.
+class ImageSource(Component):
+    """A source that `prepare.source` names: `chosen` has all that stands there."""
 
-    `follow_links`: links that leave a folder are followed instead of rejected.
-    """
-    kind, _, name = params.source.partition(":")
-    if kind == "folder":
-        from podium.data.sources import folder
+    HAS_PATH: ClassVar[bool] = False
+    """Whether the rest of the name is the path of a file or folder."""
 
-        return folder.read(Path(name), follow_links=follow_links)
-    if kind == "csv":
-        from podium.data.sources import csv_table
+    chosen: Choice
 
-        return csv_table.read(Path(name), Path(params.root), follow_links=follow_links)
-    if kind == "torchvision":
-        from podium.data.sources import torchvision
+    @property
+    def rest(self) -> str:
+        """What follows the first colon."""
+        return self.chosen.name.partition(":")[2]
 
-        return torchvision.read(name, params.root, dict(params.arguments), download=params.download)
-    from podium.data.sources import digits
+    def read(self, params: "PrepareParams", *, follow_links: bool) -> "Source":
+        """The images, none of them decoded yet. Raises InputError where they can't be had.
 
-    return digits.read()
+        `follow_links`: links that leave a folder are followed instead of rejected.
+        """
+        raise NotImplementedError
+
+
+class OwnSource(ImageSource):
+    """Somebody's own function, called with `prepare.arguments`: see podium.data.sources.own."""
+
+    def read(self, params: "PrepareParams", *, follow_links: bool) -> "Source":
+        """What the function gives. Files outside of prepare.root are rejected: DVC does not see them change."""
+        from podium.data.sources import own
+
+        name = self.chosen.name
+        found = own.read(components.load("source", name), dict(params.arguments), name)
+        return found if follow_links else found.within(Path(params.root))
+
+
+def wrap(choice: Choice) -> ImageSource:
+    """Somebody's own source as one of ours."""
+    return OwnSource(chosen=choice)
+
+
+def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
+    """The images of `params.source`, none of them decoded yet. Raises InputError where it does not exist."""
+    source: Any = components.make("source", Choice(name=params.source), {})
+    found: Source = source.read(params, follow_links=follow_links)
+    return found

@@ -2,13 +2,29 @@
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from podium.data.sources import ImageSource
 from podium.data.sources.folder import SPLITS
 from podium.data.sources.item import Item, Reject, Source, in_order, shown
 from podium.errors import InputError
 
+if TYPE_CHECKING:
+    from podium.config.params import PrepareParams
+
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
+
+
+class CsvTable(ImageSource):
+    """A CSV file of paths and labels, with split and group where there are some."""
+
+    NAME: ClassVar[str] = "csv:"
+    HAS_PATH: ClassVar[bool] = True
+
+    def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
+        """Every line of the file."""
+        return read(Path(self.rest), Path(params.root), follow_links=follow_links)
 
 
 def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:

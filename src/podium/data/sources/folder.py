@@ -5,14 +5,30 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from podium.data.sources import ImageSource
 from podium.data.sources.item import Item, Reject, Source, in_order, shown
 from podium.errors import InputError
+
+if TYPE_CHECKING:
+    from podium.config.params import PrepareParams
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of folders that hold a split, in lower case."""
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 """What file managers leave; it is ignored silently, as hidden files are."""
+
+
+class Folder(ImageSource):
+    """A sub-folder for each class, or these below train/, val/ and test/."""
+
+    NAME: ClassVar[str] = "folder:"
+    HAS_PATH: ClassVar[bool] = True
+
+    def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
+        """Every file of the folder."""
+        return read(Path(self.rest), follow_links=follow_links)
 
 
 def read(folder: Path, *, follow_links: bool = False) -> Source:

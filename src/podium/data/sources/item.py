@@ -49,6 +49,17 @@ class Source:
     items: Sequence[Item]
     rejects: list[Reject] = field(default_factory=list)
 
+    def within(self, root: Path) -> "Source":
+        """The same without files outside of `root`, which are rejected: DVC would not see them change."""
+        inside = root.resolve()
+        kept, rejects = [], list(self.rejects)
+        for item in self.items:
+            if isinstance(item.content, Path) and not item.content.resolve().is_relative_to(inside):
+                rejects.append(Reject("outside", item.origin, f"it lies outside of prepare.root, {shown(root)}"))
+            else:
+                kept.append(item)
+        return Source(self.name, self.classes, kept, rejects)
+
 
 def shown(path: Path | str) -> str:
     """A path as text that can be printed and encoded, whatever bytes it is made of."""

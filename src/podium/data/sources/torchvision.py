@@ -10,14 +10,18 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from podium.data.sources import ImageSource
 from podium.data.sources.item import Content, Item, Source
 from podium.errors import InputError
+
+if TYPE_CHECKING:
+    from podium.config.params import PrepareParams
 
 
 def _split(*training: str, test: str = "test") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -66,6 +70,23 @@ _MNIST = "0 - zero, 1 - one, 2 - two, 3 - three, 4 - four, 5 - five, 6 - six, 7 
 _FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 IDX_CLASSES = {"MNIST": _MNIST, "FashionMNIST": _FASHION, "KMNIST": "o, ki, su, tsu, na, ha, ma, ya, re, wo"}
 """Names of the classes, as torchvision has them."""
+
+
+class TorchvisionSet(ImageSource):
+    """A data set of torchvision by its class, such as torchvision:CIFAR10; `arguments` and `download` are for it."""
+
+    NAME: ClassVar[str] = "torchvision:"
+
+    @staticmethod
+    def check_name(name: str) -> str:
+        """`name`, where it has the form of a class's. Raises ValueError."""
+        if name.partition(":")[2].isalnum():
+            return name
+        raise ValueError(f"must be torchvision:<class>, such as torchvision:CIFAR10; got {name!r}")
+
+    def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
+        """The set of that name."""
+        return read(self.rest, params.root, dict(params.arguments), download=params.download)
 
 
 def read(name: str, root: str, arguments: dict[str, Any], *, download: bool) -> Source:
