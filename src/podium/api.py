@@ -51,7 +51,7 @@ class Trained:
 
 
 def load_params(path: str | Path = paths.PARAMS, changes: Mapping[str, Any] | None = None) -> Params:
-    """params.yaml, with the values of the dotted names in `changes` replaced. Raises InputError naming every problem."""
+    """params.yaml, the values of the dotted names in `changes` replaced. Raises InputError naming every problem."""
     if not changes:
         return load(Path(path))
     try:
@@ -70,8 +70,8 @@ def prepared_data(folder: str | Path = paths.PREPARED, device: str = "auto") -> 
     where = devices.pick(device)  # type: ignore[arg-type] # it says which names there are
     place = Path(folder)
     info = DatasetInfo.read(place)
-    parts = [Batches.of([open_split(place / name)], where) for name in ("train", "val")]
-    return PreparedData(info, *parts, where)
+    train, val = (Batches.of([open_split(place / name)], where) for name in ("train", "val"))
+    return PreparedData(info, train, val, where)
 
 
 def build_network(params: Params, data: PreparedData) -> "nn.Module":

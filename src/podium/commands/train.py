@@ -15,9 +15,8 @@ It needs data/prepared (`dvc repro prepare`). The held-out test set is opened by
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings, seed, and whether to go on to a registered version."""
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a value of params.yaml, such as train.epochs=5"
-    )
+    text = "replace a value of params.yaml, such as train.epochs=5"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=text)
     parser.add_argument("--seed", type=int, default=0, help="of this training (default: 0)")
     parser.add_argument("--register", action="store_true", help="retrain, evaluate and register this configuration")
 
@@ -26,8 +25,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, print each epoch, and what it came to."""
     from podium import paths
     from podium.api import load_params
+    from podium.commands._training import register, train_logged
     from podium.config.params import flat, set_values
-    from podium.retraining.single import register, train_logged
 
     changes = set_values(arguments.set)
     params = load_params(paths.PARAMS, changes)

@@ -43,10 +43,10 @@ __all__ = [
     "ServeParams",
     "TrackingParams",
     "known_fields",
-    "set_values",
-    "with_values",
     "load",
     "parse",
+    "set_values",
+    "with_values",
 ]
 
 
@@ -133,7 +133,8 @@ def with_values(text: str, values: dict[str, object]) -> str:
         fields = raw.setdefault(section, {})
         whole, _, key = field.partition(".")
         if key and whole in MAPPINGS:
-            fields[whole] = {**fields.get(whole, {}), key: value}
+            old = fields.get(whole)
+            fields[whole] = {**(old if isinstance(old, dict) else {}), key: value}
         elif section in COMPONENTS:
             Section.put(fields, field, value)
         else:

@@ -1,0 +1,115 @@
+"""Every walk-through of docs/extend.md and docs/from-a-script.md, from a fresh clone to a version that answers."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+import photos
+import serving_process
+from pipeline import ROOT, Clone
+
+SMALL = {
+    "model.width": 4,
+    "train.epochs": 1,
+    "train.batch_size": 128,
+    "search.n_trials": 2,
+    "search.pruner": "none",
+    "select.top_k": 1,
+    "select.seeds": 1,
+    "retrain.profile_steps": 0,
+    "runtime.engine": "inline",
+}
+"""What makes a pipeline one of half a minute; a walk-through's own settings come after it."""
+
+pytestmark = pytest.mark.slow
+
+
+def sections(page: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Each section that has settings: its modules by path, and the settings."""
+    found = {}
+    for part in re.split(r"^## ", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        modules = dict(re.findall(r"```python\n# (src/\S+)\n(.*?)```", part, re.DOTALL))
+        if settings := re.findall(r"```yaml\n(.*?)```", part, re.DOTALL):
+            found[part.partition("\n")[0]] = (modules, YAML(typ="safe").load(settings[0]))
+    return found
+
+
+EXTEND = sections("docs/extend.md")
+SCRIPT = sections("docs/from-a-script.md")
+
+
+def merged(clone: Clone, settings: dict[str, Any]) -> None:
+    """Put `settings` into params.yaml; a search space takes the place of the one that was there."""
+    yaml = YAML()
+    path = clone.folder / "params.yaml"
+    raw = yaml.load(path)
+    for section, fields in settings.items():
+        for name, value in fields.items():
+            raw[section][name] = value
+    yaml.dump(raw, path)
+
+
+def version_that_answers(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the pipeline, serve the version and ask it."""
+    clone.run("dvc", "repro", "--quiet")
+    assert clone.json("registered/version.json")["version"] == 1
+    monkeypatch.chdir(clone.folder)
+    monkeypatch.setenv("PYTHONPATH", str(clone.folder / "src"))
+    image = base64.b64encode(photos.encoded(photos.tiles()[0])).decode()
+    with serving_process.podium("--alias", "challenger") as address:
+        status, answer = serving_process.ask(address, {"dataframe_records": [{"image": image}]})
+    assert status == 200
+    assert answer["predictions"][0]["label"] in clone.json("prepared/dataset.json")["classes"]
+
+
+@pytest.mark.parametrize("title", list(EXTEND))
+def test_walk_through_ends_in_a_version_that_answers(
+    title: str, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules, settings = EXTEND[title]
+    clone = Clone(tmp_path / "clone", SMALL, mlflow_template)
+    for path, code in modules.items():
+        (clone.folder / path).write_text(code, encoding="utf-8")
+    if "timm" in title or "network" in title.lower():
+        clone.set({"prepare.size": 32 if "timm" in title else 8})
+    merged(clone, settings)
+
+    version_that_answers(clone, monkeypatch)
+
+    assert "podium: " not in clone.run("podium", "lineage", "1")
+
+
+def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/from-a-script.md").read_text(encoding="utf-8")
+    modules, settings = SCRIPT["After"]
+    before = re.findall(r"class CNN.*?\n\n\n", page, re.DOTALL)[0].strip()
+    assert before in modules["src/blog_net.py"]
+    clone = Clone(tmp_path / "clone", SMALL, mlflow_template)
+    for path, code in modules.items():
+        (clone.folder / path).write_text(code, encoding="utf-8")
+    merged(clone, settings)
+    clone.set({"search.n_trials": 1, "search.space.train.epochs": {"low": 1, "high": 2}, "train.epochs": 1})
+
+    version_that_answers(clone, monkeypatch)
+
+
+def test_walk_throughs_fit_a_screen() -> None:
+    assert len(EXTEND) == 8
+    for title, (modules, _) in EXTEND.items():
+        for code in modules.values():
+            assert len(code.strip().splitlines()) <= 24, title
+
+
+def test_script_from_python_runs(tmp_path: Path, mlflow_template: Path) -> None:
+    clone = Clone(tmp_path / "clone", SMALL, mlflow_template)
+    clone.run("dvc", "repro", "--quiet", "prepare")
+
+    said = clone.run("python", "docs/from-python.py")
+
+    assert "validation accuracy 0." in said
