@@ -246,7 +246,7 @@ def test_signal_to_the_whole_group_does_not_wait_for_trials_already_saved(scene:
 
 
 def test_time_is_kept_while_a_long_trial_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.tuning.clock.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("podium.tuning.budget.SAVE_EVERY", 0.0)
     params = search_params(n_trials=1)
     kept: list[float] = []
 
@@ -281,7 +281,7 @@ def test_killed_driver_has_its_trials_go_on_under_their_numbers(scene: Scene) ->
 def test_trial_lost_for_good_after_another_session_has_the_epochs_of_both(
     scene: Scene, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.tuning.driver.LAST_WORDS", 10.0 if end == "signal" else 0.0)
+    monkeypatch.setattr("podium.tuning.driver.GRACE_PERIOD", 10.0 if end == "signal" else 0.0)
     params = search_params(n_trials=1)
 
     def first(task: Task) -> Script:

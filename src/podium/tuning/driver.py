@@ -18,10 +18,10 @@ from podium.errors import PodiumError
 from podium.training.seeds import derive
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget
-from podium.tuning.clock import Clock
+from podium.tuning.budget import Clock
 from podium.tuning.live import Live, Watcher
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
-from podium.tuning.pool import Pool
+from podium.tuning.pools import Pool
 from podium.tuning.rungs import unjudged
 from podium.tuning.space import suggest
 

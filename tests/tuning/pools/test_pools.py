@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
-from podium.tuning.pool import Pool
+from podium.tuning.pools import Pool
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 
@@ -25,7 +25,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, object]:
     """What four trials come to."""
-    from podium.tuning.inline import open_inline
+    from podium.tuning.pools.inline import open_inline
 
     inline = RuntimeParams(engine="inline", device="cpu")
     return curves(search(tmp_path_factory.mktemp("undisturbed"), open_inline(prepared, inline), 4))
@@ -45,15 +45,15 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def open_pool(engine: str, prepared: Path, request: pytest.FixtureRequest) -> Open:
     if engine == "inline":
-        from podium.tuning.inline import open_inline
+        from podium.tuning.pools.inline import open_inline
 
         return lambda capacity: open_inline(prepared, RuntimeParams(engine="inline", device="cpu"))
     if engine == "processes":
-        from podium.tuning.processes import ProcessPool, Setup
+        from podium.tuning.pools.processes import ProcessPool, Setup
 
         return lambda capacity: ProcessPool(capacity, Setup(str(prepared), "cpu", 1))
     nodes = request.getfixturevalue("two_nodes")
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
     return lambda capacity: RayPool(prepared, nodes.runtime(workers=capacity), capacity)
 

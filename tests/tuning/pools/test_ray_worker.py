@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from podium.tuning.mailbox import Began, Mailbox, Message, Saved
+from podium.tuning.pools.ray_worker import Began, Mailbox, Message, Saved
 from podium.tuning.messages import Report
 from tuning.scripted import epoch
 

@@ -29,7 +29,7 @@ from tuning.scripted import Recorder, epoch, search_params, states
 from tuning.sessions import Killer, curves, search
 
 if TYPE_CHECKING:
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
 pytestmark = pytest.mark.slow
 TRIALS = 40
@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_pool(two_nodes: TwoNodes, prepared: Path) -> "Callable[..., RayPool]":
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
     return lambda at_most, **fields: RayPool(prepared, two_nodes.runtime(**fields), at_most)
 
@@ -145,7 +145,7 @@ def test_killed_mailbox_changes_no_trial(open_pool: "Callable[..., RayPool]", tm
 def test_worker_that_was_thought_dead_changes_nothing(open_pool: "Callable[..., RayPool]", tmp_path: Path) -> None:
     import ray
 
-    from podium.tuning.mailbox import Saved
+    from podium.tuning.pools.ray_worker import Saved
 
     pool = open_pool(1, workers=1)
     path = tmp_path / "000000.ckpt"

@@ -13,7 +13,7 @@ import pytest
 
 import tiny
 from podium.tuning.messages import Event, Lost, Report, Resumed, Task
-from podium.tuning.processes import ProcessPool, Setup, _how_it_ended
+from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
 from tuning.scripted import states
 from tuning.sessions import Killer, curves, search
 
@@ -165,7 +165,7 @@ LONG_SEARCH = """
 import sys
 from pathlib import Path
 from tuning.sessions import search
-from podium.tuning.processes import ProcessPool, Setup
+from podium.tuning.pools.processes import ProcessPool, Setup
 pool = ProcessPool(2, Setup(sys.argv[1], "cpu", 1))
 print(*(worker.process.pid for worker in pool._workers), flush=True)
 search(Path(sys.argv[2]), pool, 100000)
@@ -189,7 +189,7 @@ def test_workers_of_a_killed_driver_end_themselves(prepared: Path, tmp_path: Pat
 
 
 def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": path},
