@@ -12,6 +12,7 @@ from optuna.distributions import (
 
 from podium.config.dimension import Dimension, Value
 from podium.config.recipe import Recipe
+from podium.tuning.optuna_private import contains
 from podium.tuning.unread import is_unread
 
 
@@ -54,19 +55,12 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
     values: dict[str, Value] = {}
     for name, value in fields.items():
         if name in space and exists(space[name], recipe):
-            if not _contains(distribution(name, space[name]), value):
+            if not contains(distribution(name, space[name]), value):
                 return f"{name} {value!r} is outside the space"
             values[name] = value
         elif value != fixed[name] and not is_unread(name, recipe):
             return f"{name} is {fixed[name]!r} now and was {value!r}"
     return values
-
-
-def _contains(spread: BaseDistribution, value: Value) -> bool:
-    try:
-        return bool(spread._contains(spread.to_internal_repr(value)))
-    except (ValueError, TypeError):  # a choice that the distribution does not have
-        return False
 
 
 def _suggest(trial: optuna.Trial, name: str, spread: BaseDistribution) -> Any:

@@ -1,7 +1,7 @@
 """Workers: what the driver asks of every pool of them, and what a pool makes of a worker that is broken.
 
-The pools: `inline` (the driver's own process), `processes` (of this machine), `ray_pool` (tasks of a cluster). What runs
-on the far side of the last two is in `worker` and `ray_worker`.
+The pools: `inline` (the driver's own process), `processes` (of this machine), `ray_pool` (tasks of a cluster). What
+runs on the far side of the last two is in `worker` and `ray_worker`.
 """
 
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The pool that trains in the driver's own process; importing it imports torch, which the driver does without otherwise.
+"""The pool that trains in the driver's own process; importing it imports torch, which the driver avoids otherwise.
 
 There is no other worker to hand a trial to: what fails here is the trial's failure.
 """

@@ -150,9 +150,7 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     return ended
 
 
-def _train(
-    task: Task, material: "Material", setup: Setup, content: bytes | None, pausing: Callable[[], bool]
-) -> Ended:
+def _train(task: Task, material: "Material", setup: Setup, content: bytes | None, pausing: Callable[[], bool]) -> Ended:
     from podium.tuning.work import run_trial
 
     leave = setup.mailbox.leave.remote
