@@ -82,7 +82,7 @@ class Driver:
         return False
 
     def _hand_on(self) -> None:
-        """Give free workers the trials of those that were lost: no worker may be free at once where one was given up."""
+        """Give free workers the trials of lost ones, which may have to wait: a place that was given up has no other."""
         while self._is_worker_free() and self._waiting:
             self._submit(self._waiting.pop(0))
 

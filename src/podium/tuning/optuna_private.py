@@ -178,13 +178,14 @@ class _Resumed:
         return value
 
     def _draw(self, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        """The value of one parameter, in Optuna's order: enqueued, the only one there is, drawn together, drawn alone."""
+        """The value of one parameter, in Optuna's order: enqueued, the only one, drawn together, drawn alone."""
         sampler, study = self._study.sampler, self._study
         enqueued = trial.system_attrs.get("fixed_params", {})
         if name in enqueued:
             return enqueued[name]
         if distribution.single():
-            return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+            values: Any = distribution
+            return values.choices[0] if isinstance(distribution, CategoricalDistribution) else values.low
         if self._relative is None:
             space = sampler.infer_relative_search_space(study, trial)
             self._relative = sampler.sample_relative(study, trial, space)
