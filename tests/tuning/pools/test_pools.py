@@ -4,12 +4,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
-from podium.tuning.pools import Pool
+from podium.tuning.messages import Ended, Lost
+from podium.tuning.pools import Pool, unless_broken
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 
@@ -56,6 +58,23 @@ def open_pool(engine: str, prepared: Path, request: pytest.FixtureRequest) -> Op
     from podium.tuning.pools.ray_pool import RayPool
 
     return lambda capacity: RayPool(prepared, nodes.runtime(workers=capacity), capacity)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "blamed"),
+    [
+        ("failed", "AcceleratorError: CUDA error: device-side assert triggered", True),
+        ("failed", "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
+        ("failed", "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", False),
+        ("failed", "out of memory: CUDA error: out of memory", False),
+        ("failed", "ValueError: no", False),
+        ("finished", "", False),
+    ],
+)
+def test_worker_is_to_blame_for_its_device_alone(how: Any, reason: str, blamed: bool) -> None:
+    ended = Ended(3, 2, how, reason=reason)
+    lost = Lost(3, 2, f"its worker failed with a device error: {reason}")
+    assert unless_broken(ended) == (lost if blamed else ended)
 
 
 def kill_worker_of(pool: Pool, number: int) -> None:

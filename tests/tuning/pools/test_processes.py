@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from podium.tuning.messages import Event, Lost, Report, Resumed, Task
 from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
-from tuning.scripted import states
+from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 
 
@@ -110,6 +111,41 @@ def test_idle_worker_that_died_is_replaced(prepared: Path, tmp_path: Path) -> No
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.join()
     assert states(search(tmp_path, pool, 3)) == ["COMPLETE"] * 3
+
+
+class PartlyBroken(ProcessPool):
+    """A pool whose workers number `broken`, as they are started, find no images."""
+
+    def __init__(self, prepared: Path, capacity: int, broken: set[int]) -> None:
+        self._images = prepared
+        self._broken = broken
+        self.started = 0
+        super().__init__(capacity, Setup(str(prepared), "cpu", 1))
+
+    def _fork(self) -> Any:
+        images = self._images / "nowhere" if self.started in self._broken else self._images
+        self._setup = Setup(str(images), "cpu", 1)
+        self.started += 1
+        return super()._fork()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capacity", "broken", "started", "left"),
+    [(2, {0, 2}, 3, 1), (2, {0}, 3, 2), (1, {0, 1}, 3, 1)],
+    ids=["given up", "replaced", "the only one"],
+)
+def test_broken_worker_costs_no_trial(
+    prepared: Path, tmp_path: Path, capacity: int, broken: set[int], started: int, left: int
+) -> None:
+    pool = PartlyBroken(prepared, capacity, broken)
+    recorder = Recorder()
+    study = search(tmp_path, pool, 4, recorder)
+    assert states(study) == ["COMPLETE"] * 4
+    assert (pool.started, pool.capacity) == (started, left)
+    told = [line for line in recorder.lines if "could not load the images: InputError" in line]
+    assert len(told) == len(broken)
+    assert ["(2 times in a row; 1 worker left)" in line for line in told].count(True) == (capacity - left)
 
 
 @pytest.mark.slow

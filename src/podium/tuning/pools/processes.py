@@ -164,7 +164,7 @@ class ProcessPool:
         self._workers.remove(worker)
         self._stop(worker)
         self.capacity -= 1
-        return replace(lost, reason=f"{lost.reason} (for the second time: {self.capacity} workers are left)")
+        return replace(lost, reason=f"{lost.reason} ({worker.broken} times in a row; {_workers(self.capacity)} left)")
 
     def _bury(self, worker: _Worker) -> Event | None:
         task = worker.task
@@ -187,6 +187,10 @@ def _work(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     from podium.tuning.pools.worker import main  # imported by the fork server already; the driver does without torch
 
     main(pipe, setup)
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker" + ("s" if count != 1 else "")
 
 
 def _how_it_ended(code: int | None) -> str:
