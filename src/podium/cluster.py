@@ -98,7 +98,7 @@ def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
 def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
     """Raise InputError where no node has what a trial reserves, unless an autoscaler is to bring one.
 
-    GPUs that nobody reserves stay idle: that is said.
+    GPUs that nobody reserves stay idle, which is printed.
     """
     nodes = [node for node in nodes if node["Alive"]]
     gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes)
@@ -146,13 +146,13 @@ def _check_answers(address: str) -> None:
 
 
 def _message(address: str, error: Exception) -> str:
-    said = " ".join(str(error).split())[:300].rstrip(".")
+    cause = " ".join(str(error).split())[:300].rstrip(".")
     if not address:
         return (
-            f"Ray could not start a cluster on this machine: {said}. A busy machine may be too slow for it: try again"
+            f"Ray could not start a cluster on this machine: {cause}. A busy machine may be too slow for it: try again"
         )
     return (
-        f"runtime.address: {address} does not work: {said}. See that `ray status` answers here and that this machine"
+        f"runtime.address: {address} does not work: {cause}. See that `ray status` answers here and that this machine"
         " has the cluster's token (~/.ray/auth_token, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
     )
 

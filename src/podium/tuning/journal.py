@@ -43,7 +43,7 @@ class Journal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kernel_lock = StandingLock(path.with_suffix(".lock"))
-        with self._open():  # before Optuna makes it, so that a folder that can't be written is said to be one
+        with self._open():  # before Optuna makes it, so that a folder that can't be written is named in the error
             pass
         super().__init__(str(path))
         self._synced = 0.0

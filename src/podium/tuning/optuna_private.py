@@ -223,7 +223,7 @@ class _View:
 
 
 class _Listening(_View):
-    """A view that is told of marks and sets none."""
+    """A view that records which marks are to be set, and sets none."""
 
     def __init__(self, storage: BaseStorage, change: Callable[[FrozenTrial], FrozenTrial]) -> None:
         super().__init__(storage, change)

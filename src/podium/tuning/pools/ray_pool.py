@@ -131,7 +131,7 @@ class RayPool:
                 ray.cancel(attempt.reference, force=False)
 
     def close(self) -> None:
-        """End every task and leave the cluster; what was saved until now is kept."""
+        """End every task and leave the cluster; checkpoints saved until now stay."""
         self._closing.set()
         self._thread.join()
         while not self._inbox.empty():  # checkpoints

@@ -97,7 +97,7 @@ class Mailbox:
         self._arrived.set()
 
     async def report(self, report: Report) -> bool:
-        """Leave a report; returns whether to go on, once the driver has said so."""
+        """Leave a report; returns whether to go on, once the driver has answered."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[report.number, report.attempt] = future
         await self.leave(report)

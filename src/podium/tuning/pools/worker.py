@@ -29,7 +29,7 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     Where this worker is to blame for a trial's end, it says that it is lost: the pool closes the pipe then.
     """
     pausing = threading.Event()
-    _obey_signals(pausing)
+    _handle_signals(pausing)
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
     material: Material | None = None
@@ -64,7 +64,7 @@ def _receive(pipe: "Connection[Any, Any]") -> dict[str, Any]:
     return message
 
 
-def _obey_signals(pausing: threading.Event) -> None:
+def _handle_signals(pausing: threading.Event) -> None:
     """Ctrl-C reaches the whole group and is the driver's to handle; SIGTERM means: save and stop."""
 
     def pause(number: int, frame: FrameType | None) -> None:
