@@ -69,8 +69,8 @@ def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = la
     """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
 
     Each comes while the lock of its search or retraining is held: delete it before the next is asked for. Those that
-    are at work are left out, and `busy` is called with their names. A retraining's checkpoint goes with its end; one that is
-    there is of a retraining that has yet to go on.
+    are at work are left out, and `busy` is called with their names. A retraining removes its checkpoint when it ends;
+    one that is there is of a retraining that has yet to go on.
     """
     where = storage.place(runtime)
     folder = paths.mlruns() / "checkpoints"
