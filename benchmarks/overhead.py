@@ -34,7 +34,7 @@ from measuring import ROOT, Project, family, parser, publish, shown, spread, tab
 from podium.config.params import load
 from podium.tuning import study as studies
 from podium.tuning.messages import Event, Report, Task
-from podium.tuning.processes import ProcessPool, Setup, warm_up
+from podium.tuning.pools.processes import ProcessPool, Setup, warm_up
 from podium.tuning.space import suggest
 
 WHOLES = ("time", "processor time")

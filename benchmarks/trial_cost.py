@@ -70,7 +70,8 @@ def podium(trials: int) -> list[float]:
     from podium.config.params import RuntimeParams, SearchParams, TrackingParams
     from podium.config.recipe import Recipe
     from podium.tracking.parent import Parent
-    from podium.tuning import processes, session
+    from podium.tuning import session
+    from podium.tuning.pools import processes
 
     processes.warm_up()
     small: dict[str, str | int | float | bool] = {

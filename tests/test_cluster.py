@@ -80,7 +80,8 @@ def test_addresses_of_clusters_are_taken(address: str) -> None:
 IMPORTS = """
 import sys
 import podium.tuning.session, podium.tuning.outcome, podium.tuning.confirm, podium.tuning.upkeep
-import podium.tuning.processes, podium.tuning.worker, podium.tuning.inline, podium.retraining.retrain, podium.cli
+import podium.tuning.pools.processes, podium.tuning.pools.worker, podium.tuning.pools.inline
+import podium.retraining.retrain, podium.cli
 found = sorted({name.partition(".")[0] for name in sys.modules} & {"ray", "psycopg"})
 assert not found, found
 """

@@ -17,7 +17,7 @@ from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.ranks import SharedRun, agree
-from podium.tuning import processes
+from podium.tuning.pools import processes
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from podium.errors import InputError, PodiumError
 if TYPE_CHECKING:
     from podium.config.params import RuntimeParams
 
-SAID = {
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who reserves no GPU sees none
@@ -53,7 +53,7 @@ def opened(runtime: "RuntimeParams", cpus: float, stored: int = 0) -> Iterator[N
         with _signals_are_ours():
             ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
     except Exception as error:  # a cluster that does not start raises just this
-        raise PodiumError(_sentence(runtime.address, error)) from None
+        raise PodiumError(_message(runtime.address, error)) from None
     try:
         yield
     finally:
@@ -67,7 +67,7 @@ def prepare(runtime: "RuntimeParams") -> None:
             "runtime.engine: ray and runtime.devices above 1 need Ray, which is not installed: `make install-cluster`"
         )
     local = not runtime.address
-    for key, value in (SAID | (LOOPBACK if local else {})).items():
+    for key, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():
         os.environ.setdefault(key, value)
     if local and not _has_token():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this cluster alone, and in no file
@@ -81,8 +81,8 @@ def nodes() -> list[dict[str, Any]]:
     return found
 
 
-def beside() -> dict[str, Any]:
-    """Options of an actor that lives on this process's node, needs no CPU, and is started anew where it is killed."""
+def on_this_node() -> dict[str, Any]:
+    """Options of an actor that lives on this process's node, needs no CPU, and is started again where it is killed."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -98,7 +98,7 @@ def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
 def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
     """Raise InputError where no node has what a trial reserves, unless an autoscaler is to bring one.
 
-    GPUs that nobody reserves stay idle: that is said.
+    GPUs that nobody reserves stay idle, which is printed.
     """
     nodes = [node for node in nodes if node["Alive"]]
     gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes)
@@ -142,17 +142,17 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
     except OSError as error:
-        raise PodiumError(_sentence(address, error)) from None
+        raise PodiumError(_message(address, error)) from None
 
 
-def _sentence(address: str, error: Exception) -> str:
-    said = " ".join(str(error).split())[:300].rstrip(".")
+def _message(address: str, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:300].rstrip(".")
     if not address:
         return (
-            f"Ray could not start a cluster on this machine: {said}. A busy machine may be too slow for it: try again"
+            f"Ray could not start a cluster on this machine: {cause}. A busy machine may be too slow for it: try again"
         )
     return (
-        f"runtime.address: {address} does not work: {said}. See that `ray status` answers here and that this machine"
+        f"runtime.address: {address} does not work: {cause}. See that `ray status` answers here and that this machine"
         " has the cluster's token (~/.ray/auth_token, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
     )
 

@@ -140,6 +140,41 @@ def test_lost_worker_is_replaced_so_many_times(
     assert any("goes on from its last checkpoint" in line for line in recorder.lines) == (attempts > 1)
 
 
+def test_trial_of_a_worker_that_is_given_up_waits_for_another_one(scene: Scene) -> None:
+    def script(task: Task) -> Script:
+        if task.number == 1 and task.attempt < 3:
+            pool.capacity = 3 - task.attempt  # its place is replaced, then given up
+            yield Lost(task.number, task.attempt, "its worker could not load the images")
+        yield from finishes(task)
+
+    params = search_params(n_trials=4, max_failures=1)
+    study, recorder = scene.study(params), Recorder()
+    pool = ScriptedPool(2, script)
+    assert Driver(study, pool, params, RuntimeParams(), BASE, scene.folder, [recorder]).run()
+    assert states(study) == ["COMPLETE"] * 4
+    assert pool.submitted == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+    assert len(recorder.lines) == 2
+
+
+def test_trial_that_waits_for_a_worker_at_a_signal_goes_on_in_the_next_session(scene: Scene) -> None:
+    def script(task: Task) -> Script:
+        if task.number == 1:
+            pool.capacity = 1
+            yield Report(task.number, task.attempt, epoch(1))
+            yield Lost(task.number, task.attempt, "its worker could not load the images")
+        yield from finishes(task)
+
+    params = search_params(n_trials=2, space={"train.epochs": {"low": 5, "high": 9}})
+    study, recorder = scene.study(params), Recorder()
+    pool = ScriptedPool(2, script)
+    stopping = lambda: bool(recorder.lines)  # noqa: E731
+    assert not Driver(study, pool, params, RuntimeParams(), BASE, scene.folder, [recorder], stopping).run()
+    assert states(study) == ["RUNNING", "RUNNING"]
+    assert study.trials[1].user_attrs["history"] == [epoch(1)]
+    assert scene.run(finishes, params)[0]
+    assert states(scene.study(params)) == ["COMPLETE", "COMPLETE"]
+
+
 def test_lost_worker_leaves_the_finished_epochs_in_the_history(scene: Scene) -> None:
     def script(task: Task) -> Script:
         yield Report(task.number, task.attempt, epoch(task.attempt))
@@ -246,7 +281,7 @@ def test_signal_to_the_whole_group_does_not_wait_for_trials_already_saved(scene:
 
 
 def test_time_is_kept_while_a_long_trial_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.tuning.clock.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("podium.tuning.budget.SAVE_EVERY", 0.0)
     params = search_params(n_trials=1)
     kept: list[float] = []
 
@@ -281,7 +316,7 @@ def test_killed_driver_has_its_trials_go_on_under_their_numbers(scene: Scene) ->
 def test_trial_lost_for_good_after_another_session_has_the_epochs_of_both(
     scene: Scene, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.tuning.driver.LAST_WORDS", 10.0 if end == "signal" else 0.0)
+    monkeypatch.setattr("podium.tuning.driver.GRACE_PERIOD", 10.0 if end == "signal" else 0.0)
     params = search_params(n_trials=1)
 
     def first(task: Task) -> Script:

@@ -22,7 +22,7 @@ from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.journal import open_storage
-from podium.tuning.processes import ProcessPool, Setup
+from podium.tuning.pools.processes import ProcessPool, Setup
 from podium.tuning.study import open_study
 from tuning.scripted import Recorder, search_params
 

@@ -48,7 +48,10 @@ def tell(shown: Progress) -> None:
     ):
         shown.ended(trial(number, state, value))
     for number, epochs in ((4, 5), (5, 10)):
-        shown.running(trial(number, TrialState.COMPLETE, 0.0), [{"epoch": float(e)} for e in range(epochs)])
+        shown.running(
+            trial(number, TrialState.COMPLETE, 0.0),
+            [{"epoch": float(e), "val_accuracy": e / 20, "val_loss": 1.5} for e in range(epochs)],
+        )
 
 
 def test_line_without_a_terminal_tells_states_best_workers_and_time_left(
@@ -63,8 +66,8 @@ def test_line_without_a_terminal_tells_states_best_workers_and_time_left(
     last = captured.out.splitlines()[-1]
     # 5 are left, of which 0.75 are trained already, 10 s each, two at a time.
     assert last == (
-        "search: 5/10  3 complete, 1 pruned, 1 failed; best 0.7500 (trial 1); training 4 (5/20), 5 (10/20);"
-        " about 21 s left"
+        "search: 5/10  3 complete, 1 pruned, 1 failed; best 0.7500 (trial 1); trial 4: epoch 5/20, val accuracy 0.2;"
+        " trial 5: epoch 10/20, val accuracy 0.45; about 21 s left"
     )
     assert captured.err == ""
 
@@ -79,8 +82,21 @@ def test_lines_without_a_terminal_are_few_and_the_last_trial_is_told(capsys: pyt
 
 def test_low_loss_is_the_best(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    tell(watch("minimize"))
-    assert "best 0.5000 (trial 0)" in capsys.readouterr().out
+    shown = watch("minimize")
+    tell(shown)
+    shown.ended(trial(6, TrialState.COMPLETE, 0.6))
+    out = capsys.readouterr().out
+    assert "best 0.5000 (trial 0)" in out
+    assert "trial 4: epoch 5/20, val loss 1.5" in out
+
+
+def test_many_running_trials_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    shown = watch()
+    for number in range(9):
+        shown.running(trial(number, TrialState.COMPLETE, 0.0), [])
+    shown.ended(trial(0, TrialState.COMPLETE, 0.5))
+    assert "trial 6: epoch 0/20; and 2 more; about" in capsys.readouterr().out
 
 
 def test_terminal_shows_the_best_configuration_and_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +109,7 @@ def test_terminal_shows_the_best_configuration_and_each_worker(monkeypatch: pyte
     shown.close()
     text = terminal.getvalue()
     assert "best 0.7500 (trial 1): learning_rate 0.0123" in text
-    assert "training 4 (5/20), 5 (10/20)" in text
+    assert "trial 4: epoch 5/20, val accuracy 0.2; trial 5: epoch 10/20, val accuracy 0.45" in text
     assert "2 complete, 1 pruned, 1 failed; about 26 s left" in text
     assert "trial 3 failed: no" in text
 

@@ -44,7 +44,7 @@ def train(
     with cluster.opened(runtime, runtime.devices * runtime.threads), tempfile.TemporaryDirectory() as scratch:
         cuda = _uses_cuda(runtime)
         start = checkpoint.dumps(identity, run.state()) if run.epoch or run.step else None
-        desk: Any = ray.remote(Desk).options(**cluster.beside()).remote(start)
+        desk: Any = ray.remote(Desk).options(**cluster.on_this_node()).remote(start)
         seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
         job = Job(
             run.recipe.nested(),

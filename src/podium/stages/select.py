@@ -8,7 +8,7 @@ from podium.config.params import Params, load
 
 def main() -> None:
     """Run the stage as DVC does."""
-    from podium.tuning import processes
+    from podium.tuning.pools import processes
 
     params = load(paths.PARAMS)
     if params.runtime.engine == "processes":

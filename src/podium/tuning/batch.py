@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.tuning import study as studies
 from podium.tuning.driver import Driver
 from podium.tuning.inherit import is_own
-from podium.tuning.live import Live
+from podium.tuning.trial import RunningTrial
 
 
 def started(trials: Sequence[FrozenTrial]) -> list[int]:
@@ -56,20 +56,20 @@ class BatchDriver(Driver):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._batch: list[Live] = []
+        self._batch: list[RunningTrial] = []
         """Trials that were asked for and have no worker yet."""
         self._begun = False
-        """Whether this session has had a batch: what earlier ones ended on may be mended."""
+        """Whether this session has had a batch: what ended earlier ones may be fixed."""
 
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
-        if not self.live and not self._batch:
+        if not self.running and not self._batch:
             if self._begun:
                 super()._end_when_nothing_works()
             self._batch, self._begun = self._next_batch(unfinished), True
-        while len(self.live) < self.pool.capacity and self._batch:
+        while self._is_worker_free() and self._batch:
             self._submit(self._batch.pop(0))
 
-    def _next_batch(self, unfinished: list[FrozenTrial]) -> list[Live]:
+    def _next_batch(self, unfinished: list[FrozenTrial]) -> list[RunningTrial]:
         """What was left of a batch, or the next one: every trial of it is configured before the first is trained."""
         batch = [self._left_running(frozen) for frozen in unfinished]
         unfinished.clear()

@@ -1,13 +1,21 @@
-"""When a search has had enough: totals over every resume, so that no kill and no number of workers overshoots."""
+"""When a search has had enough, and the time that it has taken.
 
+Both are totals over every resume, so that no kill and no number of workers overshoots.
+"""
+
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
 from podium.tuning.inherit import is_own
+
+SAVE_EVERY = 10.0
+"""Seconds of the search's time that a kill in the middle of a long trial may lose."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +71,26 @@ def since_best(trials: Sequence[FrozenTrial], direction: StudyDirection) -> int:
         else:
             since += is_own(trial)
     return since if any_complete else 0
+
+
+class Clock:
+    """The time that a search has taken over all its sessions, stored in its study.
+
+    It runs from its making on, and begins where the last session's ended.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self.earlier: float = study.user_attrs.get("seconds", 0.0)
+        """Seconds of the sessions before this one."""
+        self._started = self._saved = time.monotonic()
+
+    def seconds(self) -> float:
+        """The search's time over all sessions."""
+        return self.earlier + time.monotonic() - self._started
+
+    def save(self, *, now: bool = True) -> None:
+        """Store the time in the study, now or where that was not done for a while."""
+        if now or time.monotonic() - self._saved >= SAVE_EVERY:
+            self._saved = time.monotonic()
+            self._study.set_user_attr("seconds", round(self.seconds(), 3))

@@ -1,12 +1,12 @@
 """The driver: it alone asks and tells the study. Workers only train, and every pool of workers looks the same to it.
 
 A trial's life: ask, hand to a worker, judge each reported epoch, tell. A trial that was running when the driver
-died is taken up again under its own number, from its checkpoint, before anything new is asked.
+died is resumed under its own number, from its checkpoint, before anything new is asked. One whose worker died or is
+broken is handed to the next free worker.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -15,19 +15,16 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
-from podium.training.seeds import derive
 from podium.tuning import study as studies
-from podium.tuning.budget import Budget
-from podium.tuning.clock import Clock
-from podium.tuning.live import Live, Watcher
+from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
-from podium.tuning.pool import Pool
-from podium.tuning.rungs import unjudged
-from podium.tuning.space import suggest
+from podium.tuning.optuna_private import unjudged
+from podium.tuning.pools import Pool
+from podium.tuning.trial import RunningTrial, Watcher, configure
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
-LAST_WORDS = 10.0
+GRACE_PERIOD = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
 
@@ -54,7 +51,10 @@ class Driver:
         self.checkpoints = checkpoints
         self.watchers = watchers
         self.stopping = stopping
-        self.live: dict[int, Live] = {}
+        self.running: dict[int, RunningTrial] = {}
+        """The trials that are with a worker."""
+        self._waiting: list[RunningTrial] = []
+        """Trials whose workers were lost and that need another one."""
         self.metric = "val_" + params.component("metric").label
         self._pausing = False
         self.clock = Clock(study)
@@ -68,9 +68,10 @@ class Driver:
         unfinished = sorted(left_running, key=lambda t: t.number)
         try:
             while not self.stopping():
-                self.clock.keep(now=False)
+                self.clock.save(now=False)
+                self._hand_on()
                 self._fill(unfinished)
-                if not self.live:
+                if not self.running:
                     return True
                 if self._handle_events():
                     self._end_when_nothing_works()
@@ -80,130 +81,123 @@ class Driver:
         self._pause()
         return False
 
+    def _hand_on(self) -> None:
+        """Give free workers the trials of lost ones, which may have to wait: a place that was given up has no other."""
+        while self._is_worker_free() and self._waiting:
+            self._submit(self._waiting.pop(0))
+
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
         """Give every free worker a trial: first those that were left running, then new ones."""
-        while len(self.live) < self.pool.capacity and unfinished:
+        while self._is_worker_free() and unfinished:
             self._submit(self._left_running(unfinished.pop(0)))
-        while len(self.live) < self.pool.capacity and not self._spent():
+        while self._is_worker_free() and not self._spent():
             self._submit(self._prepare(studies.ask(self.study, self.params)))
+
+    def _is_worker_free(self) -> bool:
+        return len(self.running) < self.pool.capacity
 
     def _spent(self) -> str:
         return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.clock.seconds())
 
-    def _submit(self, live: Live) -> None:
-        self.live[live.task.number] = live
-        self.pool.submit(live.task)
+    def _submit(self, running: RunningTrial) -> None:
+        self.running[running.number] = running
+        self.pool.submit(running.task)
 
-    def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> Live:
+    def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         """`trial` with its configuration, ready for a worker."""
         number = trial.number
-        recipe, seed = self._configuration(trial)
+        recipe, seed = configure(trial, self.params, self.base)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
-        task = Task(
-            number, 1, seed, recipe.nested(), str(path), every, limit, calibrate, self.params.metric.model_dump()
-        )
-        return Live(trial, task, reported)
+        metric = self.params.metric.model_dump()
+        task = Task(number, 1, seed, recipe.nested(), str(path), every, limit, calibrate, metric)
+        return RunningTrial(self.study, trial, task, reported)
 
-    def _configuration(self, trial: optuna.Trial) -> tuple[Recipe, int]:
-        """What a trial trains, on which seed: as recorded with it, or asked for now and recorded."""
-        recorded = trial.user_attrs
-        if "recipe" in recorded and "seed" in recorded:
-            return self.base.replace(recorded["recipe"]), int(recorded["seed"])
-        recipe = suggest(trial, self.params.space, self.base)
-        seed = derive(self.params.seed, "trial", trial.number)
-        trial.set_user_attr("seed", seed)
-        trial.set_user_attr("recipe", recipe.flat())
-        return recipe, seed
-
-    def _left_running(self, frozen: FrozenTrial) -> Live:
+    def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
         self._note(f"trial {frozen.number} was left running and goes on")
         trial = studies.take_up(self.study, self.params, frozen)
-        live = self._prepare(trial, frozenset(frozen.intermediate_values))
-        live.hear(frozen.user_attrs.get("history", []))
-        return live
+        running = self._prepare(trial, frozenset(frozen.intermediate_values))
+        running.log(frozen.user_attrs.get("history", []))
+        return running
 
     def _handle_events(self) -> bool:
         """Act on what workers sent. Returns whether a trial failed."""
         failed = False
         for event in self.pool.events(TICK):
-            live = self.live.get(event.number)
-            if live is None or live.task.attempt != event.attempt:
+            running = self.running.get(event.number)
+            if running is None or running.task.attempt != event.attempt:
                 continue  # from a worker that was given up
             if isinstance(event, Report):
-                self._judge(live, event)
+                self._judge(running, event)
             elif isinstance(event, Resumed):
-                live.hear(event.history)
+                running.log(event.history)
             elif isinstance(event, Ended):
-                self._end(live, event)
+                failed = self._end(running, event) or failed
             else:
-                self._restart(live, event)
-            ended = isinstance(event, Ended | Lost)
-            failed = failed or (ended and self._frozen(live).state == TrialState.FAIL)
+                failed = self._restart(running, event) or failed
         return failed
 
-    def _judge(self, live: Live, report: Report) -> None:
+    def _judge(self, running: RunningTrial, report: Report) -> None:
         """Record an epoch, and let the trial go on or prune it."""
-        epoch = int(report.epoch["epoch"])
-        live.hear([report.epoch])
-        if epoch not in live.reported:
-            live.trial.report(report.epoch[self.metric], epoch)
-        self.pool.answer(report, self._goes_on(live, epoch))
-        frozen, history = self._frozen(live), live.history
+        epoch = running.report(report.epoch, self.metric)
+        self.pool.answer(report, self._goes_on(running, epoch))
+        frozen, history = running.frozen, running.history
         for watcher in self.watchers:
             watcher.running(frozen, history)
 
-    def _goes_on(self, live: Live, epoch: int) -> bool:
-        if epoch >= live.task.recipe["train"]["epochs"] or epoch < max(live.reported, default=0):
+    def _goes_on(self, running: RunningTrial, epoch: int) -> bool:
+        if epoch >= running.task.recipe["train"]["epochs"] or epoch < max(running.reported, default=0):
             return True
         out_of_time = self.params.timeout is not None and self.clock.seconds() >= self.params.timeout
-        return not out_of_time and not self._is_pruned(live)
+        return not out_of_time and not self._is_pruned(running)
 
-    def _is_pruned(self, live: Live) -> bool:
-        study, trial = unjudged(self.study, self._frozen(live), live.reported)
+    def _is_pruned(self, running: RunningTrial) -> bool:
+        study, trial = unjudged(self.study, running.frozen, running.reported)
         return bool(study.pruner.prune(self._compared(study, trial.number), trial))
 
     def _compared(self, study: optuna.Study, number: int) -> optuna.Study:
         """What of `study` trial `number` is compared with."""
         return study
 
-    def _end(self, live: Live, ended: Ended) -> None:
+    def _end(self, running: RunningTrial, ended: Ended) -> bool:
+        """Record what became of a trial. Returns whether it failed."""
         for line in ended.notes:
             self._note(line)
-        live.hear(ended.history)
+        running.log(ended.history)
         if ended.how == "interrupted":
-            self._restart(live, Lost(ended.number, ended.attempt, "its worker was told to stop"))
-        elif ended.how == "failed":
-            if ended.diverged:
-                live.trial.set_user_attr("diverged", True)
-            self._fail(live, ended.reason, ended.trace)
-        elif ended.how == "stopped":
-            self._tell(live, TrialState.PRUNED)
+            return self._restart(running, Lost(ended.number, ended.attempt, "its worker was told to stop"))
+        if ended.how == "failed":
+            return self._fail(running, ended)
+        if ended.how == "stopped":
+            self._tell(running, TrialState.PRUNED)
         else:
             if ended.temperature is not None:
-                live.trial.set_user_attr("temperature", ended.temperature)
-            self._tell(live, TrialState.COMPLETE, live.history[-1][self.metric])
+                running.trial.set_user_attr("temperature", ended.temperature)
+            self._tell(running, TrialState.COMPLETE, running.history[-1][self.metric])
+        return False
 
-    def _restart(self, live: Live, lost: Lost) -> None:
-        """Hand the trial of a lost worker to another one, from its checkpoint; a bounded number of times."""
-        number = lost.number
+    def _restart(self, running: RunningTrial, lost: Lost) -> bool:
+        """Have the trial of a lost worker handed to another one, from its checkpoint; a bounded number of times.
+
+        It stays the same trial: neither the budget nor `search.max_failures` counts the attempts. Returns whether there
+        were too many, so that it failed.
+        """
         if self._pausing or self.stopping():
-            self._leave(live)
-            return
+            self._leave(running)
+            return False
         if lost.attempt > self.runtime.max_restarts:
-            self._fail(live, f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})")
-            return
-        self._note(f"trial {number}: {lost.reason}; it goes on from its last checkpoint")
-        task = replace(live.task, attempt=lost.attempt + 1)
-        self.live[number] = Live(live.trial, task, live.reported | frozenset(live.epochs), live.epochs)
-        self.pool.submit(task)
+            reason = f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})"
+            return self._fail(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
+        self._note(f"trial {lost.number}: {lost.reason}; it goes on from its last checkpoint")
+        del self.running[lost.number]
+        self._waiting.append(running.next_attempt())
+        return False
 
-    def _fail(self, live: Live, reason: str, trace: str = "") -> None:
-        live.trial.set_user_attr("reason", reason)
-        if trace:
-            live.trial.set_user_attr("traceback", trace)
-        self._note(f"trial {live.task.number} failed: {reason}")
-        self._tell(live, TrialState.FAIL)
+    def _fail(self, running: RunningTrial, ended: Ended) -> bool:
+        running.fail(ended)
+        self._note(f"trial {running.number} failed: {ended.reason}")
+        self._tell(running, TrialState.FAIL)
+        return True
 
     def _end_when_nothing_works(self) -> None:
         row = self.budget.failures(self.study.get_trials(deepcopy=False))
@@ -214,35 +208,27 @@ class Driver:
                 f" the first of them, trial {row[0].number}, because: {first}"
             )
 
-    def _tell(self, live: Live, state: TrialState, value: float | None = None) -> None:
-        live.trial.set_user_attr("history", live.history)
-        self.study.tell(live.trial, value, state=state)
-        self.clock.keep()
-        del self.live[live.task.number]
-        Path(live.task.checkpoint).unlink(missing_ok=True)
-        frozen = self._frozen(live)
+    def _tell(self, running: RunningTrial, state: TrialState, value: float | None = None) -> None:
+        frozen = running.tell(state, value)
+        self.clock.save()
+        del self.running[running.number]
         for watcher in self.watchers:
             watcher.ended(frozen)
 
     def _pause(self) -> None:
         """Have the running trials saved: each ends as interrupted, or as what it just became."""
         self._pausing = True
-        deadline = time.monotonic() + LAST_WORDS
-        while self.live and time.monotonic() < deadline:
-            self.pool.pause()  # again and again: a worker that is just starting does not hear it yet
+        deadline = time.monotonic() + GRACE_PERIOD
+        while self.running and time.monotonic() < deadline:
+            self.pool.pause()  # again and again: a worker that is just starting does not receive it yet
             self._handle_events()
-        for live in list(self.live.values()):
-            self._leave(live)
-        self.clock.keep()
+        for running in [*self.running.values(), *self._waiting]:
+            self._leave(running)
+        self.clock.save()
 
-    def _leave(self, live: Live) -> None:
-        """Let a trial stay RUNNING in the study, with what was heard of it: the next session takes it up."""
-        del self.live[live.task.number]
-        if live.epochs:
-            live.trial.set_user_attr("history", live.history)
-
-    def _frozen(self, live: Live) -> FrozenTrial:
-        return self.study._storage.get_trial(live.trial._trial_id)
+    def _leave(self, running: RunningTrial) -> None:
+        self.running.pop(running.number, None)
+        running.leave()
 
     def _note(self, line: str) -> None:
         for watcher in self.watchers:

@@ -1,4 +1,4 @@
-"""Optuna's journal, as Podium keeps it: a lock that nobody dead can hold, and as little work a write as can be.
+"""Optuna's journal, as Podium stores it: a lock that no dead process holds, and as little work per write as possible.
 
 A trial makes some twenty writes, and its worker waits for most of them.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
 
 from podium.locks import StandingLock
+from podium.tuning.optuna_private import ends_trial, line_offsets
 
 SYNC_SECONDS = 1.0
 """Seconds of reports that a power cut may take."""
@@ -43,7 +43,7 @@ class Journal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kernel_lock = StandingLock(path.with_suffix(".lock"))
-        with self._open():  # before Optuna makes it, so that a folder that can't be written is said to be one
+        with self._open():  # before Optuna makes it, so that a folder that can't be written is named in the error
             pass
         super().__init__(str(path))
         self._synced = 0.0
@@ -65,7 +65,7 @@ class Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """The logs from `log_number_from` on. Optuna asks at every look at a trial, and mostly there is nothing new."""
-        offset, size = self._log_number_offset.get(log_number_from), self._path.stat().st_size
+        offset, size = line_offsets(self).get(log_number_from), self._path.stat().st_size
         start, lines = self._written
         if offset is None or (size != offset and (offset != start or size != start + len(lines))):
             yield from super().read_logs(log_number_from)
@@ -75,14 +75,15 @@ class Journal(JournalFileBackend):
     def _own(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """What this process wrote last, without a look at the disk."""
         offset, lines = self._written
+        offsets = line_offsets(self)
         for number, line in enumerate(lines.splitlines(keepends=True), log_number_from + 1):
             offset += len(line)
-            self._log_number_offset[number] = offset
+            offsets[number] = offset
             yield json.loads(line)
 
     @contextmanager
     def _open(self) -> Iterator[int]:
-        """The file, to be written by nobody else within the block, and with its end mended."""
+        """The file, to be written by nobody else within the block, and with its end repaired."""
         self._kernel_lock.take()
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -97,8 +98,8 @@ class Journal(JournalFileBackend):
             self._kernel_lock.release()
 
     def _is_due(self, logs: list[dict[str, Any]]) -> bool:
-        told = any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs)
-        return told or time.monotonic() - self._synced >= SYNC_SECONDS
+        ended = any(ends_trial(log) for log in logs)
+        return ended or time.monotonic() - self._synced >= SYNC_SECONDS
 
 
 def _cut_torn_line(file: int) -> None:

@@ -17,30 +17,34 @@ from podium.tuning.inherit import is_own
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
 DRAW_EVERY = 0.2
-"""Seconds between pictures on a terminal: what is heard of workers in between costs next to nothing."""
+"""Seconds between updates on a terminal: an epoch that ends in between costs next to nothing."""
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """tqdm's own picture but for its time left, which takes every trial to be as long as the last ones."""
 RECENT = 30
-"""Trials whose durations foretell the next ones': pruning makes later ones shorter."""
+"""Trials from whose durations the next ones' are estimated: pruning makes later ones shorter."""
+SHOWN = 6
+"""Running trials that are shown by name."""
 
 
 class Progress:
-    """A watcher that shows counts by state, the best trial, what each worker does, and the time left."""
+    """A watcher that shows counts by state, the best trial, the running trials, and the time left."""
 
-    def __init__(self, study: optuna.Study, n_trials: int, title: str) -> None:
+    def __init__(self, study: optuna.Study, n_trials: int, title: str, metric: str = "") -> None:
         self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._states: Counter[TrialState] = Counter()
         self._best: FrozenTrial | None = None
-        self._running: dict[int, tuple[int, int]] = {}
+        self._metric = metric or ("accuracy" if self._sign == 1 else "loss")
+        self._running: dict[int, tuple[int, int, float | None]] = {}
+        """Epochs that have ended, epochs that are planned, and the last value of each running trial."""
         self._at_once = 1
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._live = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
         self._total = n_trials
-        self._drawn, self._said = 0.0, time.monotonic()
+        self._drawn, self._printed = 0.0, time.monotonic()
         self._title = title
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
-        hidden: dict[str, Any] = {"disable": not self._live, "dynamic_ncols": True}
+        hidden: dict[str, Any] = {"disable": not self._terminal, "dynamic_ncols": True}
         self._bar = tqdm(total=n_trials, initial=self._done, desc=title, bar_format=BAR, **hidden)
         self._below = [tqdm(bar_format="{desc}", position=k, leave=False, **hidden) for k in (1, 2)]
         self._draw()
@@ -48,9 +52,13 @@ class Progress:
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """An epoch has ended."""
         planned = trial.user_attrs.get("recipe", {}).get("train.epochs", 0)
-        self._running[trial.number] = (len(history), planned)
+        self._running[trial.number] = (
+            len(history),
+            planned,
+            history[-1].get("val_" + self._metric) if history else None,
+        )
         self._at_once = max(self._at_once, len(self._running))
-        if self._live and time.monotonic() - self._drawn >= DRAW_EVERY:
+        if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
 
     def ended(self, trial: FrozenTrial) -> None:
@@ -60,18 +68,18 @@ class Progress:
         if trial.duration is not None:
             self._recent.append(trial.duration.total_seconds())
         self._bar.update()
-        if self._live:
+        if self._terminal:
             self._draw()
             return
         now = time.monotonic()
-        if now - self._said >= LINE_EVERY or self._done == self._total:
-            self._said = now
+        if now - self._printed >= LINE_EVERY or self._done == self._total:
+            self._printed = now
             parts = [f"{self._done}/{self._total}  {self._counts()}", self._best_one(), self._workers(), self._left()]
             print(f"{self._title}: {'; '.join(part for part in parts if part)}", flush=True)
 
     def note(self, line: str) -> None:
-        """Say a line without breaking the picture."""
-        if self._live:
+        """Print a line without breaking the bar."""
+        if self._terminal:
             self._bar.write(line, file=sys.stderr)
         else:
             print(line, flush=True)
@@ -83,7 +91,7 @@ class Progress:
         self._bar.close()
 
     def _draw(self) -> None:
-        if not self._live:
+        if not self._terminal:
             return
         self._drawn = time.monotonic()
         self._bar.set_postfix_str("; ".join(part for part in (self._counts(), self._left()) if part))
@@ -114,23 +122,29 @@ class Progress:
         text = f"best {self._best.value:.4f} (trial {self._best.number})"
         if not with_settings:
             return text
-        return text + ": " + ", ".join(_said(name, value) for name, value in sorted(self._best.params.items()))
+        return text + ": " + ", ".join(_setting(name, value) for name, value in sorted(self._best.params.items()))
 
     def _workers(self) -> str:
         """Which trial is in which epoch, on each worker."""
-        parts = [f"{number} ({epoch}/{planned})" for number, (epoch, planned) in sorted(self._running.items())]
-        return f"training {', '.join(parts)}" if parts else ""
+        parts = [self._worker(number) for number in sorted(self._running)[:SHOWN]]
+        more = len(self._running) - len(parts)
+        return "; ".join(parts) + (f"; and {more} more" if more else "")
+
+    def _worker(self, number: int) -> str:
+        epoch, planned, value = self._running[number]
+        text = f"trial {number}: epoch {epoch}/{planned}"
+        return text if value is None else f"{text}, val {self._metric} {value:.4g}"
 
     def _left(self) -> str:
         """From the last trials' own durations and how many are trained at once; nothing before one has ended."""
         if not self._recent:
             return ""
-        under_way = sum(epoch / planned for epoch, planned in self._running.values() if planned)
+        under_way = sum(epoch / planned for epoch, planned, _ in self._running.values() if planned)
         seconds = fmean(self._recent) * max(self._total - self._done - under_way, 0.0) / self._at_once
         return f"about {_duration(seconds)} left" if seconds >= 1 else ""
 
 
-def _said(name: str, value: Any) -> str:
+def _setting(name: str, value: Any) -> str:
     return f"{name.split('.', 1)[1]} {f'{value:.3g}' if isinstance(value, float) else value}"
 
 

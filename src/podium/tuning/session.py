@@ -15,12 +15,12 @@ from podium.errors import InterruptedSearchError
 from podium.signals import stop_signals
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
-from podium.tuning import processes, storage
+from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
 from podium.tuning.inherit import inherit, is_own
-from podium.tuning.pool import Pool
+from podium.tuning.pools import Pool, processes
 from podium.tuning.progress import Progress
 
 
@@ -126,12 +126,12 @@ def _drive(
 def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
     """The workers that `runtime` asks for, no more than `at_most`."""
     if runtime.engine == "inline":
-        from podium.tuning.inline import open_inline
+        from podium.tuning.pools.inline import open_inline
 
         return open_inline(prepared, runtime)
     if runtime.engine == "ray":
         cluster.prepare(runtime)
-        from podium.tuning.ray_pool import RayPool
+        from podium.tuning.pools.ray_pool import RayPool
 
         return RayPool(prepared, runtime, at_most)
     setup = processes.Setup(str(prepared), runtime.device, runtime.threads)

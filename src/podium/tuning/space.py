@@ -12,6 +12,7 @@ from optuna.distributions import (
 
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, is_whole
+from podium.tuning.optuna_private import contains
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
@@ -69,14 +70,6 @@ def outside(name: str, value: Any, dimension: Dimension) -> str:
     if dimension.choices is not None:
         return f"{value} is not among the choices of {name}"
     return f"{name} {value!r} is outside of {dimension.low} to {dimension.high}"
-
-
-def contains(spread: BaseDistribution, value: Value) -> bool:
-    """Whether the distribution may give `value`."""
-    try:
-        return bool(spread._contains(spread.to_internal_repr(value)))
-    except (ValueError, TypeError):  # a choice that the distribution does not have
-        return False
 
 
 def _suggest(trial: optuna.Trial, name: str, spread: BaseDistribution) -> Any:

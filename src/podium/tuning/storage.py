@@ -1,4 +1,4 @@
-"""Where the studies are kept, decided here alone: a journal in mlruns/, or a PostgreSQL database that others read too.
+"""Where the studies are stored, decided here alone: a journal in mlruns/, or a PostgreSQL database that is shared.
 
 One search has one driver, also across machines. In the journal's case a file lock sees to that, in the database's case
 an advisory lock of PostgreSQL: it belongs to a connection and goes with it, however its holder ends.

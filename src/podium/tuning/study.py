@@ -17,6 +17,7 @@ from podium.closure import code_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.config.space import fixed, reachable
+from podium.tuning.optuna_private import resume
 from podium.tuning.sampling import build_pruner, build_sampler
 
 
@@ -65,12 +66,9 @@ def ask(study: optuna.Study, params: SearchParams) -> optuna.Trial:
 
 
 def take_up(study: optuna.Study, params: SearchParams, frozen: FrozenTrial) -> optuna.Trial:
-    """A trial that a lost driver left RUNNING, as an object that can be asked and told again.
-
-    Optuna's constructor for it is semi-public: this is the only place that uses it.
-    """
+    """A trial that a lost driver left RUNNING, as an object that can be asked and told again."""
     _prepare(study, params, frozen.number)
-    return optuna.Trial(study, frozen._trial_id)
+    return resume(study, frozen)
 
 
 def _prepare(study: optuna.Study, params: SearchParams, number: int) -> None:

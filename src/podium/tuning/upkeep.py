@@ -1,4 +1,4 @@
-"""Keeping mlruns/ true and small: every study against its image in MLflow, and checkpoints that nobody needs."""
+"""Upkeep of mlruns/: every study compared with its runs in MLflow, and checkpoints that nobody needs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,16 +32,16 @@ class Leftover:
 
 def studies(where: Path | str) -> list[optuna.Study]:
     """Every study at `where`, a journal or a database's URL; none where there is no journal."""
-    kept = _opened(where)
-    if kept is None:
+    opened = _opened(where)
+    if opened is None:
         return []
     with storage.reached(where):
-        names = sorted(optuna.get_all_study_names(kept))
-        return [optuna.load_study(study_name=name, storage=kept) for name in names]
+        names = sorted(optuna.get_all_study_names(opened))
+        return [optuna.load_study(study_name=name, storage=opened) for name in names]
 
 
 def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool) -> dict[str, list[Difference]]:
-    """The differences of every study and retraining from MLflow, by name; with `repair` they are mended.
+    """The differences of every study and retraining from MLflow, by name; with `repair` they are fixed.
 
     Raises RefusedError naming the holder while one of them is at work.
     """
@@ -69,27 +69,27 @@ def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = la
     """Checkpoints of trials that have ended or whose study is gone, and what a killed write left behind.
 
     Each comes while the lock of its search or retraining is held: delete it before the next is asked for. Those that
-    are at work are left out, and their names told to `busy`. A retraining's checkpoint goes with its end; one that is
-    there is of a retraining that has yet to go on.
+    are at work are left out, and `busy` is called with their names. A retraining removes its checkpoint when it ends;
+    one that is there is of a retraining that has yet to go on.
     """
     where = storage.place(runtime)
     folder = paths.mlruns() / "checkpoints"
-    kept: BaseStorage | None = None
+    opened: BaseStorage | None = None
     for name in sorted({_owner(path) for path in folder.glob("*")}):
         search = (folder / name).is_dir()
         with unless_held(storage.alone(where, name) if search else locked(paths.lock(name))) as free:
             if not free:
                 busy(name)
                 continue
-            kept = kept or _opened(where)
-            running = _running(kept, name) if search and kept else set()
+            opened = opened or _opened(where)
+            running = _running(opened, name) if search and opened else set()
             files = (folder / name).rglob("*") if search else (p for p in folder.glob("*") if _owner(p) == name)
             for path in sorted(path for path in files if path.is_file() and not _needed(path, running)):
                 yield Leftover(path, path.stat().st_size)
 
 
 def _owner(path: Path) -> str:
-    """The search of a folder of checkpoints, or the retraining of a file beside these."""
+    """The search of a folder of checkpoints, or the retraining of a file next to these."""
     return path.name if path.is_dir() else path.name.partition(".")[0]
 
 
@@ -98,10 +98,10 @@ def _opened(where: Path | str) -> BaseStorage | None:
     return None if isinstance(where, Path) and not where.is_file() else storage.open_at(where)
 
 
-def _running(kept: BaseStorage, study: str) -> set[int]:
+def _running(opened: BaseStorage, study: str) -> set[int]:
     """The trials of `study` that are to go on; none where it is gone."""
     try:
-        trials = optuna.load_study(study_name=study, storage=kept).get_trials(deepcopy=False)
+        trials = optuna.load_study(study_name=study, storage=opened).get_trials(deepcopy=False)
     except KeyError:
         return set()
     return {trial.number for trial in trials if trial.state == TrialState.RUNNING}

@@ -1,4 +1,7 @@
-"""The pool that trains in the driver's own process; importing it imports torch, which the driver else does without."""
+"""The pool that trains in the driver's own process; importing it imports torch, which the driver avoids otherwise.
+
+There is no other worker to hand a trial to: what fails here is the trial's failure.
+"""
 
 import queue
 import threading
@@ -14,7 +17,7 @@ from podium.tuning.work import Material, run_trial
 
 
 class InlinePool:
-    """One trial at a time, in a thread beside the driver: for debugging, and where processes can't be started."""
+    """One trial at a time, in a thread of the driver: for debugging, and where processes can't be started."""
 
     capacity = 1
 
@@ -69,7 +72,7 @@ class InlinePool:
 
 
 def open_inline(prepared: Path, runtime: RuntimeParams) -> InlinePool:
-    """One trial at a time, beside the driver."""
+    """One trial at a time, in the driver's process."""
 
     def load() -> Material:
         torch.set_num_threads(runtime.threads)

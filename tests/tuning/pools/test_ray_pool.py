@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tiny
-from podium.config.params import TrackingParams
+from podium.config.params import RuntimeParams, TrackingParams
 from podium.errors import InputError
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
@@ -29,7 +29,7 @@ from tuning.scripted import Recorder, epoch, search_params, states
 from tuning.sessions import Killer, curves, search
 
 if TYPE_CHECKING:
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
 pytestmark = pytest.mark.slow
 TRIALS = 40
@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_pool(two_nodes: TwoNodes, prepared: Path) -> "Callable[..., RayPool]":
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
     return lambda at_most, **fields: RayPool(prepared, two_nodes.runtime(**fields), at_most)
 
@@ -145,7 +145,7 @@ def test_killed_mailbox_changes_no_trial(open_pool: "Callable[..., RayPool]", tm
 def test_worker_that_was_thought_dead_changes_nothing(open_pool: "Callable[..., RayPool]", tmp_path: Path) -> None:
     import ray
 
-    from podium.tuning.mailbox import Saved
+    from podium.tuning.pools.ray_worker import Saved
 
     pool = open_pool(1, workers=1)
     path = tmp_path / "000000.ckpt"
@@ -180,6 +180,37 @@ def test_checkpoint_of_a_paused_trial_is_here_and_whole(open_pool: "Callable[...
     state = checkpoint.load(tmp_path / "000000.ckpt", task.identity)
     assert state is not None
     assert state["epoch"] >= 1
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
+    open_pool: "Callable[..., RayPool]", tmp_path: Path, always: bool
+) -> None:
+    import ray
+
+    pool = open_pool(4, workers=2)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
+    seen = tmp_path / "seen"
+
+    def train(task: Any, setup: Any, content: Any) -> Any:
+        """What a worker does on a node where torch finds no images: once, or always."""
+        from podium.tuning.pools import ray_worker
+
+        if ray.get_runtime_context().get_node_id() == nodes[0] and (always or not seen.exists()):
+            seen.touch()
+            ray_worker._materials.clear()
+            ray_worker._material = lambda setup: 1 / 0  # type: ignore[assignment, return-value]
+        return ray_worker.train(task, setup, content)
+
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
+    pool._train = ray.remote(**options)(train)
+    recorder = Recorder()
+    study = search(tmp_path, pool, 4, recorder, runtime=RuntimeParams(max_restarts=3, checkpoint_seconds=1e-9))
+    assert states(study) == ["COMPLETE"] * 4
+    lost = [line for line in recorder.lines if "could not load the images: ZeroDivisionError" in line]
+    assert 1 <= len(lost) <= (4 if always else 1)
+    assert all("its worker (process " in line for line in lost)
+    assert pool._avoided() == (nodes[:1] if always else [])
 
 
 def _until(condition: Callable[[], Any]) -> None:

@@ -9,7 +9,7 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
 
-WORKER = "podium.tuning.worker"
+WORKER = "podium.tuning.pools.worker"
 """The module that the fork server imports once for all workers."""
 
 RETRIES = (0.0, 0.2, 1.0)
 """Seconds before a fork server that refuses is asked again: one that was killed takes a moment to be gone."""
+BROKEN_IN_A_ROW = 2
+"""A place is given up where so many workers in a row were broken, none of which ended a trial: its device is too."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class _Worker:
     process: ForkServerProcess
     pipe: "Connection[Any, Any]"
     task: Task | None = None
+    broken: int = 0
+    """How many workers in a row were broken in this place."""
 
 
 def cores() -> int:
@@ -56,7 +60,10 @@ def warm_up() -> None:
 
 
 class ProcessPool:
-    """`capacity` worker processes; one that dies is replaced when its place is needed again."""
+    """`capacity` worker processes; one that dies or is broken is replaced.
+
+    A place whose workers are broken again and again is given up, and the capacity is one less; the last one never is.
+    """
 
     def __init__(self, capacity: int, setup: Setup) -> None:
         self.capacity = capacity
@@ -67,8 +74,8 @@ class ProcessPool:
         self._workers = [self._start() for _ in range(capacity)]
 
     def submit(self, task: Task) -> None:
-        """Hand `task` to a free worker."""
-        worker = next(w for w in self._workers if w.task is None)
+        """Hand `task` to a free worker, rather to one in whose place none was broken."""
+        worker = min((w for w in self._workers if w.task is None), key=lambda w: w.broken)
         worker.task = task
         if not self._send(worker, {"task": asdict(task)}):
             worker.task = None
@@ -83,7 +90,7 @@ class ProcessPool:
         return [event for event in events if event is not None]
 
     def answer(self, report: Report, go_on: bool) -> None:
-        """Tell the worker of `report`; one that died meanwhile shows up as lost."""
+        """Answer the worker of `report`; one that died meanwhile shows up as lost."""
         for worker in self._workers:
             if worker.task is not None and (worker.task.number, worker.task.attempt) == (report.number, report.attempt):
                 self._send(worker, {"go_on": go_on})
@@ -120,10 +127,15 @@ class ProcessPool:
         theirs.close()
         return _Worker(process, ours)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _stop(self, worker: _Worker) -> None:
         worker.pipe.close()
         worker.process.join(timeout=5)
-        self._workers[self._workers.index(worker)] = self._start()
+
+    def _replace(self, worker: _Worker) -> None:
+        self._stop(worker)
+        started = self._start()
+        started.broken = worker.broken
+        self._workers[self._workers.index(worker)] = started
 
     def _receive(self, worker: _Worker) -> Event | None:
         try:
@@ -132,13 +144,27 @@ class ProcessPool:
             return self._bury(worker)
         if "epoch" in message:
             return Report(**message)
-        if "how" not in message:
-            return Resumed(**message)
+        if "how" in message:
+            return self._end(worker, Ended(**message))
+        return Resumed(**message) if "history" in message else self._give_up(worker, Lost(**message))
+
+    def _end(self, worker: _Worker, ended: Ended) -> Ended:
         worker.task = None
-        ended = Ended(**message)
+        worker.broken = 0
         if ended.how == "interrupted" and not self._pausing:
             self._replace(worker)  # somebody else told it to stop: it would interrupt every further trial
         return ended
+
+    def _give_up(self, worker: _Worker, lost: Lost) -> Lost:
+        """Replace a worker that is broken, or do without its place."""
+        worker.broken += 1
+        if worker.broken < BROKEN_IN_A_ROW or len(self._workers) == 1:
+            self._replace(worker)
+            return lost
+        self._workers.remove(worker)
+        self._stop(worker)
+        self.capacity -= 1
+        return replace(lost, reason=f"{lost.reason} ({worker.broken} times in a row; {_workers(self.capacity)} left)")
 
     def _bury(self, worker: _Worker) -> Event | None:
         task = worker.task
@@ -158,9 +184,13 @@ class ProcessPool:
 
 
 def _work(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
-    from podium.tuning.worker import main  # imported by the fork server already; the driver does without torch
+    from podium.tuning.pools.worker import main  # imported by the fork server already; the driver does without torch
 
     main(pipe, setup)
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker" + ("s" if count != 1 else "")
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from podium.tuning.mailbox import Began, Mailbox, Message, Saved
 from podium.tuning.messages import Report
+from podium.tuning.pools.ray_worker import Began, Mailbox, Message, Saved
 from tuning.scripted import epoch
 
 REPORT = Report(7, 2, epoch(1))

@@ -4,7 +4,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
-from podium.tuning.inline import open_inline
+from podium.tuning.pools.inline import open_inline
 from tuning.scripted import states
 from tuning.sessions import Killer, search
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from podium.training import device
-from podium.tuning.messages import Ended, Report, Resumed, Task
+from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
+from podium.tuning.pools import cannot_load, unless_broken
 from podium.tuning.work import Material, run_trial
 
 DRIVER_GONE = 3
@@ -23,9 +24,12 @@ DRIVER_GONE = 3
 
 
 def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
-    """Train trials as they come through `pipe` until it closes."""
+    """Train trials as they come through `pipe` until it closes.
+
+    Where this worker is to blame for a trial's end, it says that it is lost: the pool closes the pipe then.
+    """
     pausing = threading.Event()
-    _obey_signals(pausing)
+    _handle_signals(pausing)
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
     material: Material | None = None
@@ -38,13 +42,14 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
         task = Task(**_receive(pipe)["task"])
         try:
             material = material or Material.load(Path(setup["prepared"]), device.pick(setup["device"]))
-            ended = run_trial(task, material, report, pausing.is_set, resumed=partial(_send, pipe))
-        except Exception as error:  # the images can't be loaded: the trial says so, and too many of them end the search
-            ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
-        _send(pipe, ended)
+        except Exception as error:
+            _send(pipe, cannot_load(task, error))
+            continue
+        ended = run_trial(task, material, report, pausing.is_set, resumed=partial(_send, pipe))
+        _send(pipe, unless_broken(ended))
 
 
-def _send(pipe: "Connection[Any, Any]", message: Report | Resumed | Ended) -> None:
+def _send(pipe: "Connection[Any, Any]", message: Report | Resumed | Ended | Lost) -> None:
     try:
         pipe.send_bytes(json.dumps(asdict(message)).encode())
     except (BrokenPipeError, ConnectionResetError):
@@ -59,7 +64,7 @@ def _receive(pipe: "Connection[Any, Any]") -> dict[str, Any]:
     return message
 
 
-def _obey_signals(pausing: threading.Event) -> None:
+def _handle_signals(pausing: threading.Event) -> None:
     """Ctrl-C reaches the whole group and is the driver's to handle; SIGTERM means: save and stop."""
 
     def pause(number: int, frame: FrameType | None) -> None:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from podium.tuning.messages import Event, Lost, Report, Resumed, Task
-from podium.tuning.processes import ProcessPool, Setup, _how_it_ended
-from tuning.scripted import states
+from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
+from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 
 
@@ -112,6 +113,41 @@ def test_idle_worker_that_died_is_replaced(prepared: Path, tmp_path: Path) -> No
     assert states(search(tmp_path, pool, 3)) == ["COMPLETE"] * 3
 
 
+class PartlyBroken(ProcessPool):
+    """A pool whose workers number `broken`, as they are started, find no images."""
+
+    def __init__(self, prepared: Path, capacity: int, broken: set[int]) -> None:
+        self._images = prepared
+        self._broken = broken
+        self.started = 0
+        super().__init__(capacity, Setup(str(prepared), "cpu", 1))
+
+    def _fork(self) -> Any:
+        images = self._images / "nowhere" if self.started in self._broken else self._images
+        self._setup = Setup(str(images), "cpu", 1)
+        self.started += 1
+        return super()._fork()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capacity", "broken", "started", "left"),
+    [(2, {0, 2}, 3, 1), (2, {0}, 3, 2), (1, {0, 1}, 3, 1)],
+    ids=["given up", "replaced", "the only one"],
+)
+def test_broken_worker_costs_no_trial(
+    prepared: Path, tmp_path: Path, capacity: int, broken: set[int], started: int, left: int
+) -> None:
+    pool = PartlyBroken(prepared, capacity, broken)
+    recorder = Recorder()
+    study = search(tmp_path, pool, 4, recorder)
+    assert states(study) == ["COMPLETE"] * 4
+    assert (pool.started, pool.capacity) == (started, left)
+    told = [line for line in recorder.lines if "could not load the images: InputError" in line]
+    assert len(told) == len(broken)
+    assert ["(2 times in a row; 1 worker left)" in line for line in told].count(True) == (capacity - left)
+
+
 @pytest.mark.slow
 def test_signal_has_every_trial_saved_and_the_next_session_goes_on(prepared: Path, tmp_path: Path) -> None:
     undisturbed = search(tmp_path / "a", _pool(prepared, 2), 4)
@@ -165,7 +201,7 @@ LONG_SEARCH = """
 import sys
 from pathlib import Path
 from tuning.sessions import search
-from podium.tuning.processes import ProcessPool, Setup
+from podium.tuning.pools.processes import ProcessPool, Setup
 pool = ProcessPool(2, Setup(sys.argv[1], "cpu", 1))
 print(*(worker.process.pid for worker in pool._workers), flush=True)
 search(Path(sys.argv[2]), pool, 100000)
@@ -189,7 +225,7 @@ def test_workers_of_a_killed_driver_end_themselves(prepared: Path, tmp_path: Pat
 
 
 def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": path},

@@ -8,8 +8,9 @@ answered with an end.
 import queue
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from podium import cluster
 from podium.config.params import RuntimeParams
 from podium.data.shared import is_shared, share
 from podium.training import checkpoint
-from podium.tuning.mailbox import CONCURRENT, Began, Mailbox, Message, Saved, Setup
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
-from podium.tuning.processes import cores
+from podium.tuning.pools.processes import BROKEN_IN_A_ROW, cores
+from podium.tuning.pools.ray_worker import CONCURRENT, Began, Mailbox, Message, Saved, Setup, train
 
 LOOK_EVERY = 1.0
 """Seconds for which the cluster's resources are taken to be what they were."""
@@ -36,7 +37,7 @@ class _Attempt:
     task: Task
     reference: Any
     began: Began | None = None
-    asked: int = 0
+    reported: int = 0
     """The last epoch that it reported."""
     answered: bool | None = None
     """What was answered to that; None: not yet."""
@@ -62,9 +63,14 @@ class RayPool:
         self._pausing = False
         self._closing = threading.Event()
         self._looked = float("-inf")
+        self._reserved = (runtime.trial_cpus, runtime.trial_gpus)
         self._slots = 0
+        self._nodes: set[str] = set()
+        """Nodes that have room for a trial."""
         self._gone: set[str] = set()
         """Nodes that Ray has given up."""
+        self._broken: Counter[str] = Counter()
+        """How many workers of a node were broken since a trial ended there."""
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
             stack.enter_context(cluster.opened(runtime, (runtime.workers or cores()) * runtime.trial_cpus))
@@ -73,10 +79,9 @@ class RayPool:
             images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""
             self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder)
             self._opened = stack.pop_all()
-        # max_calls: a worker with a GPU trains one trial after another too, instead of starting anew for each.
-        self._train = ray.remote(num_cpus=runtime.trial_cpus, num_gpus=runtime.trial_gpus, max_retries=0, max_calls=0)(
-            _train
-        )
+        # max_calls: a worker with a GPU trains one trial after another too, instead of being started for each.
+        options: dict[str, Any] = {"num_cpus": runtime.trial_cpus, "num_gpus": runtime.trial_gpus}
+        self._train = ray.remote(**options, max_retries=0, max_calls=0)(train)
         self._thread = threading.Thread(target=self._listen, name="podium-mailbox", daemon=True)
         self._thread.start()
 
@@ -92,7 +97,10 @@ class RayPool:
         """Hand `task` to Ray, with its checkpoint where the nodes share no folder."""
         path = Path(task.checkpoint)
         content = path.read_bytes() if not self._shared and path.is_file() else None
-        reference = self._train.remote(task, self._setup, content)
+        train = self._train
+        if avoided := self._avoided():
+            train = train.options(label_selector={"ray.io/node-id": f"!in({','.join(avoided)})"})
+        reference = train.remote(task, self._setup, content)
         self._attempts[task.number] = _Attempt(task, reference)
         reference.future().add_done_callback(lambda f: self._inbox.put(_Returned(task.number, task.attempt, f)))
 
@@ -107,7 +115,7 @@ class RayPool:
         return [event for event in events if event is not None] + self._lost_with_their_nodes()
 
     def answer(self, report: Report, go_on: bool) -> None:
-        """Tell the worker of `report`."""
+        """Answer the worker of `report`."""
         attempt = self._attempts.get(report.number)
         if attempt is not None and attempt.task.attempt == report.attempt:
             attempt.answered = go_on
@@ -123,7 +131,7 @@ class RayPool:
                 ray.cancel(attempt.reference, force=False)
 
     def close(self) -> None:
-        """End every task and leave the cluster; what was saved until now is kept."""
+        """End every task and leave the cluster; checkpoints saved until now stay."""
         self._closing.set()
         self._thread.join()
         while not self._inbox.empty():  # checkpoints
@@ -144,14 +152,16 @@ class RayPool:
         """See which nodes there are, unless that was just seen."""
         if time.monotonic() - self._looked >= LOOK_EVERY:
             nodes = cluster.nodes()
-            self._slots = cluster.slots(nodes, self._runtime.trial_cpus, self._runtime.trial_gpus)
+            self._nodes = {n["NodeID"] for n in nodes if cluster.slots([n], *self._reserved)}
+            avoided = self._avoided()
+            self._slots = cluster.slots((n for n in nodes if n["NodeID"] not in avoided), *self._reserved)
             self._gone = {node["NodeID"] for node in nodes if not node["Alive"]}
             self._looked = time.monotonic()
 
     def _lost_with_their_nodes(self) -> list[Event]:
         """Trials of nodes that Ray has given up.
 
-        Where a network or a machine went without a word, Ray itself waits for the connection to time out before it says
+        Where a network or a machine goes silently, Ray itself waits for the connection to time out before it says
         of a task that it is lost: it had not after 90 s.
         """
         self._look()
@@ -163,13 +173,26 @@ class RayPool:
         where = f" ({attempt.began.where})" if attempt.began else ""
         return Lost(attempt.task.number, attempt.task.attempt, f"its worker{where} is lost: {how}")
 
+    def _give_up(self, attempt: _Attempt, lost: Lost) -> Lost:
+        """A worker says of itself that it is broken, and exits."""
+        del self._attempts[lost.number]
+        if attempt.began is None:
+            return lost
+        self._broken[attempt.began.node] += 1
+        return replace(lost, reason=lost.reason.replace("its worker", f"its worker ({attempt.began.where})", 1))
+
+    def _avoided(self) -> list[str]:
+        """Nodes whose workers are broken again and again, as long as there are others."""
+        broken = sorted(node for node, count in self._broken.items() if count >= BROKEN_IN_A_ROW)
+        return broken if any(node not in broken for node in self._nodes) else []
+
     def _listen(self) -> None:
-        """Bring what arrives in the mailbox, until the pool closes and the mailbox is empty."""
+        """Receive what arrives in the mailbox, until the pool closes and the mailbox is empty."""
         while True:
             closing = self._closing.is_set()
             try:
                 messages: list[Message] = ray.get(self._mailbox.take.remote(0.0 if closing else POLL))
-            except ray.exceptions.RayError:  # the mailbox was killed: Ray starts it anew
+            except ray.exceptions.RayError:  # the mailbox was killed: Ray starts it again
                 messages = []
                 self._closing.wait(POLL)
             for message in messages:
@@ -190,16 +213,18 @@ class RayPool:
         elif isinstance(item, Resumed):
             return item
         elif isinstance(item, Report):
-            return self._hear(attempt, item)
+            return self._receive(attempt, item)
+        elif isinstance(item, Lost):
+            return self._give_up(attempt, item)
         else:
             return self._ended(attempt, item)
         return None
 
-    def _hear(self, attempt: _Attempt, report: Report) -> Report | None:
-        """`report`, unless it is one that a mailbox which was killed has brought before."""
+    def _receive(self, attempt: _Attempt, report: Report) -> Report | None:
+        """`report`, unless it has arrived before: a mailbox that is started again repeats what was not answered."""
         epoch = int(report.epoch["epoch"])
-        if epoch != attempt.asked:
-            attempt.asked, attempt.answered = epoch, None
+        if epoch != attempt.reported:
+            attempt.reported, attempt.answered = epoch, None
             return report
         if attempt.answered is not None:
             self.answer(report, attempt.answered)
@@ -210,25 +235,18 @@ class RayPool:
         error = returned.future.exception()
         if error is None:
             ended: Ended = returned.future.result()
+            if attempt.began is not None:
+                self._broken.pop(attempt.began.node, None)
             if ended.how != "interrupted":
                 del self._attempts[number]
             return ended
         if self._pausing and isinstance(error, ray.exceptions.TaskCancelledError):
             return Ended(number, tried, "interrupted")
-        if isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
-            del self._attempts[number]
-            return Ended(number, tried, "failed", reason=_first_line(error), trace=str(error))
         return self._lose(attempt, _how(error))
 
 
-def _train(task: Task, setup: Setup, content: bytes | None) -> Ended:
-    from podium.tuning.ray_worker import train  # here: the driver does without torch
-
-    return train(task, setup, content)
-
-
 def _open_mailbox() -> Any:
-    return ray.remote(Mailbox).options(max_concurrency=CONCURRENT, **cluster.beside()).remote()
+    return ray.remote(Mailbox).options(max_concurrency=CONCURRENT, **cluster.on_this_node()).remote()
 
 
 def _how(error: BaseException) -> str:

@@ -4,12 +4,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
-from podium.tuning.pool import Pool
+from podium.tuning.messages import Ended, Lost
+from podium.tuning.pools import Pool, unless_broken
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 
@@ -25,7 +27,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, object]:
     """What four trials come to."""
-    from podium.tuning.inline import open_inline
+    from podium.tuning.pools.inline import open_inline
 
     inline = RuntimeParams(engine="inline", device="cpu")
     return curves(search(tmp_path_factory.mktemp("undisturbed"), open_inline(prepared, inline), 4))
@@ -45,17 +47,34 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def open_pool(engine: str, prepared: Path, request: pytest.FixtureRequest) -> Open:
     if engine == "inline":
-        from podium.tuning.inline import open_inline
+        from podium.tuning.pools.inline import open_inline
 
         return lambda capacity: open_inline(prepared, RuntimeParams(engine="inline", device="cpu"))
     if engine == "processes":
-        from podium.tuning.processes import ProcessPool, Setup
+        from podium.tuning.pools.processes import ProcessPool, Setup
 
         return lambda capacity: ProcessPool(capacity, Setup(str(prepared), "cpu", 1))
     nodes = request.getfixturevalue("two_nodes")
-    from podium.tuning.ray_pool import RayPool
+    from podium.tuning.pools.ray_pool import RayPool
 
     return lambda capacity: RayPool(prepared, nodes.runtime(workers=capacity), capacity)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "blamed"),
+    [
+        ("failed", "AcceleratorError: CUDA error: device-side assert triggered", True),
+        ("failed", "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
+        ("failed", "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", False),
+        ("failed", "out of memory: CUDA error: out of memory", False),
+        ("failed", "ValueError: no", False),
+        ("finished", "", False),
+    ],
+)
+def test_worker_is_to_blame_for_its_device_alone(how: Any, reason: str, blamed: bool) -> None:
+    ended = Ended(3, 2, how, reason=reason)
+    lost = Lost(3, 2, f"its worker failed with a device error: {reason}")
+    assert unless_broken(ended) == (lost if blamed else ended)
 
 
 def kill_worker_of(pool: Pool, number: int) -> None:

@@ -1,0 +1,60 @@
+"""Workers: what the driver asks of every pool of them, and what a pool makes of a worker that is broken.
+
+The pools: `inline` (the driver's own process), `processes` (of this machine), `ray_pool` (tasks of a cluster). What
+runs on the far side of the last two is in `worker` and `ray_worker`.
+"""
+
+from typing import Protocol
+
+from podium.tuning.messages import Ended, Event, Lost, Report, Task
+
+DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
+"""What the messages of torch say where a CUDA context is unusable from then on."""
+MEMORY_ERRORS = ("out of memory", "ALLOC_FAILED")
+"""What they say where a trial wants more memory than there is, which is its own failure."""
+
+
+class Pool(Protocol):
+    """Workers that train trials. One machine, many processes or a cluster differ in nothing but this."""
+
+    @property
+    def capacity(self) -> int:
+        """Trials that can be trained at the same time."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Start `task` on a free worker."""
+        ...
+
+    def events(self, timeout: float) -> list[Event]:
+        """What has happened; waits up to `timeout` seconds for something to happen."""
+        ...
+
+    def answer(self, report: Report, go_on: bool) -> None:
+        """Tell the worker that sent `report` to go on, or to end its trial."""
+        ...
+
+    def pause(self) -> None:
+        """Have every running trial saved and ended as interrupted."""
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+def cannot_load(task: Task, error: Exception) -> Lost:
+    """The worker of `task` could not load the images: another one may."""
+    return Lost(task.number, task.attempt, f"its worker could not load the images: {type(error).__name__}: {error}")
+
+
+def unless_broken(ended: Ended) -> Ended | Lost:
+    """`ended`, or that the trial's worker is lost where it failed by a device that works no more in this process.
+
+    An error of a CUDA kernel is reported late and stays with the process: whatever it trains from then on fails too.
+    """
+    if ended.how != "failed" or any(words in ended.reason for words in MEMORY_ERRORS):
+        return ended
+    if not any(words in ended.reason for words in DEVICE_ERRORS):
+        return ended
+    return Lost(ended.number, ended.attempt, f"its worker failed with a device error: {ended.reason}")
