@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from podium import entry
+from podium import process
 from podium.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -133,4 +133,4 @@ def _is_docstring(node: Any) -> bool:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    process.run(main)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from podium.commands import profile as verb
+from podium.commands import profile as command
 from podium.errors import PodiumError
 from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
@@ -135,8 +135,8 @@ def test_verdict_names_what_bounds_the_training_and_what_to_change(changes: dict
     assert "To change it: " in said or "Only a smaller network" in said
 
 
-def test_show_without_a_trace_is_refused_before_tensorboard_waits_for_ever(tmp_path: Path) -> None:
+def test_show_without_a_trace_is_refused_before_tensorboard_waits_permanently(tmp_path: Path) -> None:
     from podium.errors import InputError
 
     with pytest.raises(InputError, match="holds no trace"):
-        verb.show(tmp_path, 6006)
+        command.show(tmp_path, 6006)

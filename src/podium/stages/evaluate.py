@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_sealed, write_json
 from podium.errors import InputError
@@ -133,4 +133,4 @@ def _table(metrics: Metrics, confidence: float) -> str:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

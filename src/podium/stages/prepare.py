@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import DoctorParams, PrepareParams, load
 from podium.data.audit import earlier
 from podium.data.audit.patient import Patient, examined, refuse
@@ -122,4 +122,4 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import TrackingParams, load
 from podium.report import pictures
 from podium.report.build import page_of, write
@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -1,4 +1,4 @@
-"""What every verb begins with: the project's parameters, and the store that they name."""
+"""What many commands begin with: the project's parameters, and the store that they name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The project: parameters, what lies in mlruns/, the tracking server, locks, git, DVC's remote."""
+"""Checks of the project (parameters, mlruns/, tracking server, locks, git, DVC's remote), and all checks in order."""
 
 import configparser
 import fcntl
@@ -7,8 +7,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from podium.config.params import TrackingParams, load
-from podium.environment.finding import Finding, fail, note, ok
+from podium import paths
+from podium.config.params import Params, TrackingParams, load
+from podium.doctor import machine
+from podium.doctor.machine import Finding, fail, note, ok
 from podium.errors import InputError, PodiumError
 from podium.registry.provenance import UNKNOWN, git_facts
 
@@ -16,33 +18,56 @@ PATIENCE = 5.0
 """Seconds in which a tracking server has to answer."""
 
 
+def check_environment() -> list[Finding]:
+    """Every finding about this machine and the project in the current folder, in order; nothing is changed."""
+    root, mlruns = paths.root(), paths.mlruns()
+    params = _params_or_defaults(paths.PARAMS)
+    return [
+        machine.python(),
+        machine.packages(Path("requirements.lock")),
+        machine.cuda(params.runtime.device),
+        machine.disk(root),
+        machine.ports(),
+        parameters(paths.PARAMS),
+        writable(mlruns),
+        old_store(mlruns),
+        foreign_database(root),
+        tracking(params.tracking),
+        locks(mlruns, root),
+        tree(root),
+        remote(root),
+    ]
+
+
 def parameters(path: Path) -> Finding:
     """Whether params.yaml can be read."""
     try:
         load(path)
     except InputError as error:
-        return fail("params.yaml", str(error), "mend it: docs/reference/params.md lists every parameter")
+        return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")
 
 
 def old_store(mlruns: Path) -> Finding:
-    """Whether an old file store of MLflow lies where ours is: it turns MLflow's default around."""
+    """Whether mlruns/ holds a file store of MLflow 2, which makes MLflow 3 refuse to write."""
     found = sorted(path.parent for path in mlruns.glob("*/meta.yaml") if path.parent.name.isdigit())
     if found:
         return fail(
             "mlruns layout",
-            f"{found[0]} is of MLflow's old file store, which MLflow 3 refuses to write to",
-            f"move the numbered folders out of {mlruns}, or bring them over: mlflow migrate-filestore --help",
+            f"{found[0]} belongs to MLflow's old file store, which MLflow 3 refuses to write to",
+            f"move the numbered folders out of {mlruns}, or convert them: mlflow migrate-filestore --help",
         )
-    return ok("mlruns layout", f"nothing foreign in {mlruns}")
+    return ok("mlruns layout", f"only Podium's files in {mlruns}")
 
 
 def foreign_database(root: Path) -> Finding:
     """Whether somebody started MLflow without saying where our database is."""
     path = root / "mlflow.db"
     if path.is_file():
-        return note("mlflow.db", f"{path} is not Podium's", "`mlflow ui` alone makes it: use `make ui`, and delete it")
-    return ok("mlflow.db", "none beside mlruns/")
+        return note(
+            "mlflow.db", f"{path} is not Podium's", "plain `mlflow ui` creates it: use `make ui`, and delete it"
+        )
+    return ok("mlflow.db", "none next to mlruns/")
 
 
 def writable(folder: Path) -> Finding:
@@ -54,12 +79,12 @@ def writable(folder: Path) -> Finding:
 
 
 def tracking(params: TrackingParams) -> Finding:
-    """Whether the store of tracking.uri answers. A local one that is not there yet is not made."""
+    """Whether the store of tracking.uri answers. A local one that does not exist yet is not created."""
     from podium.tracking.store import SQLITE, connect, resolve_uri, shown
 
     uri = resolve_uri(params.uri)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
-        return ok("tracking", f"{shown(uri)} will be made by the first run")
+        return ok("tracking", f"{shown(uri)} will be created by the first run")
     if uri.startswith(("http://", "https://")) and (why := _unreachable(uri)):
         return fail("tracking", f"{shown(uri)} does not answer: {why}", "start the server, or correct tracking.uri")
     try:
@@ -70,7 +95,7 @@ def tracking(params: TrackingParams) -> Finding:
 
 
 def locks(mlruns: Path, root: Path) -> Finding:
-    """Who works here, and what a killed git left behind."""
+    """Which searches are running here, and which locks a killed program left."""
     stale = root / ".git" / "index.lock"
     if stale.exists():
         return fail("locks", f"{stale} is there", f"if no git is running, it was killed: rm {stale}")
@@ -79,18 +104,18 @@ def locks(mlruns: Path, root: Path) -> Finding:
         return fail("locks", f"{leftover} is Optuna's own lock, left by a killed program", f"rm {leftover}")
     busy = [path.stem for path in sorted((mlruns / "locks").glob("*.lock")) if _is_held(path)]
     if busy:
-        return note("locks", f"at work now: {', '.join(busy)}", "a second `dvc repro` is refused until it has ended")
-    return ok("locks", "nobody is at work here")
+        return note("locks", f"running now: {', '.join(busy)}", "a second `dvc repro` is refused until it ends")
+    return ok("locks", "nothing is running here")
 
 
 def tree(root: Path) -> Finding:
-    """Whether a model registered now could be made again from a commit."""
+    """Whether a model registered now could be reproduced from a commit."""
     git = git_facts(root)
     if git.commit == UNKNOWN:
-        return note("git", "this is no git checkout", "git init, and commit: a version then says where it came from")
+        return note("git", "this is no git repository", "git init, and commit: a version then records its commit")
     if git.dirty == "true":
         return note(
-            "git", f"{git.commit[:12]} with uncommitted changes", "git commit: a version then says exactly that"
+            "git", f"{git.commit[:12]} with uncommitted changes", "git commit: a version then records exactly this code"
         )
     return ok("git", f"{git.commit[:12]}, clean")
 
@@ -102,15 +127,23 @@ def remote(root: Path) -> Finding:
     name = config.get("core", "remote", fallback="")
     if f"'remote \"{name}\"'" in config.sections() or f'remote "{name}"' in config.sections():
         return ok("DVC remote", f"{name}")
-    return note("DVC remote", "there is none", "dvc remote add --default storage /path/or/s3://bucket, then dvc push")
+    return note("DVC remote", "none is set", "dvc remote add --default storage /path/or/s3://bucket, then dvc push")
+
+
+def _params_or_defaults(path: Path) -> Params:
+    """The project's parameters; the defaults if they are wrong, which is a finding of its own."""
+    try:
+        return load(path)
+    except InputError:
+        return Params()
 
 
 def _unreachable(uri: str) -> str:
     try:
-        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=PATIENCE):  # noqa: S310 (http, looked at above)
+        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=PATIENCE):  # noqa: S310 (http, checked above)
             return ""
     except urllib.error.HTTPError:
-        return ""  # it answers, if not to this
+        return ""  # it responds, though not to this
     except OSError as error:
         return str(getattr(error, "reason", error))
 

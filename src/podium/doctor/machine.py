@@ -1,22 +1,59 @@
-"""The machine: Python, packages, CUDA, disk, ports."""
+"""Checks of the machine (Python, packages, CUDA, disk, ports), and what a finding is."""
 
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from packaging.requirements import Requirement
 
-from podium.environment.finding import Finding, fail, note, ok
-
 PYTHON = (3, 11)
 LITTLE, SCARCE = 1e9, 5e9
-"""Free bytes below which a run may not end, and below which it is worth a word."""
+"""Free bytes below which a run may not end, and below which the user is warned."""
 PORTS = {5000: "make ui", 5001: "mlflow models serve", 6006: "podium profile --show", 8080: "make dashboard"}
 SHOWN = 5
-"""Packages that are named."""
+"""Packages that are listed by name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check, and the remedy if it is not `ok`."""
+
+    subject: str
+    level: Literal["ok", "note", "fail"]
+    """note: worth knowing, nothing fails because of it."""
+    found: str
+    remedy: str = ""
+
+
+def ok(subject: str, found: str) -> Finding:
+    """As it should be."""
+    return Finding(subject, "ok", found)
+
+
+def note(subject: str, found: str, remedy: str) -> Finding:
+    """Worth knowing."""
+    return Finding(subject, "note", found, remedy)
+
+
+def fail(subject: str, found: str, remedy: str) -> Finding:
+    """Something would fail."""
+    return Finding(subject, "fail", found, remedy)
+
+
+def table(findings: list[Finding]) -> str:
+    """One line per finding, its remedy on the line below."""
+    width = max(len(f.subject) for f in findings)
+    lines = []
+    for f in findings:
+        lines.append(f"{f.level:<4}  {f.subject:<{width}}  {f.found}")
+        if f.remedy:
+            lines.append(f"{'':<4}  {'':<{width}}  -> {f.remedy}")
+    return "\n".join(lines)
 
 
 def python(found: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -55,7 +92,7 @@ def cuda(wanted: str) -> Finding:
         return ok("CUDA", f"torch {torch.__version__} sees {names}")
     why = _why_no_cuda()
     if wanted == "cuda":
-        return fail("CUDA", f"runtime.device is cuda, and {why}", "set runtime.device: auto, or mend what is said here")
+        return fail("CUDA", f"runtime.device is cuda, and {why}", "set runtime.device: auto, or fix what is said here")
     return ok("CUDA", f"none, so the CPU trains: {why}")
 
 

@@ -1,4 +1,4 @@
-"""Types of arguments that several verbs take."""
+"""Types of arguments that several commands take."""
 
 import argparse
 

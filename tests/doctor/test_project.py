@@ -1,4 +1,4 @@
-"""One test a trap of the project."""
+"""One test per check of the project."""
 
 import subprocess
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from podium.config.params import TrackingParams
-from podium.environment import project
-from podium.environment.finding import Finding
+from podium.doctor import project
+from podium.doctor.machine import Finding
 from podium.locks import locked
 
 
-def test_parameters_that_are_wrong_are_told_whole(tmp_path: Path) -> None:
+def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("search: {n_trials: 0}\n", encoding="utf-8")
     found = project.parameters(path)
@@ -35,7 +35,7 @@ def test_foreign_database_is_found(tmp_path: Path) -> None:
 
 def test_folder_that_can_not_be_written_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project.writable(tmp_path / "mlruns").level == "ok"
-    monkeypatch.setattr("podium.environment.project.os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr("podium.doctor.project.os.access", lambda path, mode: False)  # root may write anywhere
     assert project.writable(tmp_path / "mlruns").level == "fail"
 
 
@@ -64,17 +64,17 @@ def test_lock_that_a_killed_program_left_is_found(tmp_path: Path, name: str, lev
     assert project.locks(tmp_path / "mlruns", tmp_path).level == level
 
 
-def test_search_under_way_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:
+def test_search_under_way_is_reported_and_one_that_ended_is_not(tmp_path: Path) -> None:
     with locked(tmp_path / "locks/search-1.lock"):
         assert "search-1" in project.locks(tmp_path, tmp_path).found
     assert project.locks(tmp_path, tmp_path).level == "ok"
 
 
-def test_tree_with_changes_is_told(tmp_path: Path) -> None:
+def test_tree_with_changes_is_reported(tmp_path: Path) -> None:
     def level() -> Finding:
         return project.tree(tmp_path)
 
-    assert "no git checkout" in level().found
+    assert "no git repository" in level().found
     (tmp_path / "a").write_text("1")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "a"], [*identity, "commit", "-qm", "a"]):
@@ -84,7 +84,7 @@ def test_tree_with_changes_is_told(tmp_path: Path) -> None:
     assert level().level == "note"
 
 
-def test_remote_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_remote_that_is_missing_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
     assert project.remote(tmp_path).level == "note"

@@ -1,4 +1,4 @@
-"""One test a trap of the machine."""
+"""One test per check of the machine."""
 
 import socket
 from pathlib import Path
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from podium.environment import machine
+from podium.doctor import machine
 
 
 @pytest.mark.parametrize(("found", "level"), [((3, 10, 9), "fail"), ((3, 11, 0), "ok"), ((3, 14, 1), "ok")])
@@ -46,7 +46,7 @@ def test_cuda_that_is_asked_for_and_is_not_there_is_found(monkeypatch: pytest.Mo
 def test_disk_that_is_nearly_full_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, level: str
 ) -> None:
-    monkeypatch.setattr("podium.environment.machine.shutil.disk_usage", lambda root: SimpleNamespace(free=free))
+    monkeypatch.setattr("podium.doctor.machine.shutil.disk_usage", lambda root: SimpleNamespace(free=free))
     assert machine.disk(tmp_path).level == level
 
 
