@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.errors import PodiumError
+from podium.text import counted
 
 if TYPE_CHECKING:
     from podium.config.params import Params
@@ -48,7 +49,7 @@ def _check_environment(arguments: argparse.Namespace) -> None:
     print(table(findings))
     failing = [f.subject for f in findings if f.level == "fail"]
     if failing:
-        raise PodiumError(f"{len(failing)} {'check' if len(failing) == 1 else 'checks'} failed: {', '.join(failing)}")
+        raise PodiumError(f"{counted(len(failing), 'check')} failed: {', '.join(failing)}")
 
 
 def _audit_data(arguments: argparse.Namespace) -> None:

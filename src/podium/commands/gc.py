@@ -19,9 +19,9 @@ EXAMPLES = """\
   podium gc --dry-run    what would be deleted, and how many bytes
   podium gc              delete it
 
-Kept are the checkpoints of trials that can resume, everything that DVC, the registry and MLflow know, and what a running
-search, retraining or prepare uses. Images decoded with other settings than those of data/prepared and of params.yaml are
-deleted; they are decoded again when needed."""
+Kept are the checkpoints of trials that can resume, everything that DVC, the registry and MLflow know, and what a
+running search, retraining or prepare uses. Images that were decoded with other settings than those of data/prepared and
+of params.yaml are deleted; they are decoded again when needed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.dry_run:
             path.unlink(missing_ok=True)
         freed, count = freed + size, count + 1
-    print(
-        f"{freed:>12,}  bytes {'would be freed' if arguments.dry_run else 'freed'} in {count} {'file' if count == 1 else 'files'}"
-    )
+    print(f"{freed:>12,}  bytes {'would be freed' if arguments.dry_run else 'freed'} in {counted(count, 'file')}")
 
 
 def _busy(name: str) -> None:

@@ -58,8 +58,8 @@ def measured(arguments: argparse.Namespace) -> str:
     from podium import paths
     from podium.config.params import load
     from podium.data.dataset import DatasetInfo, open_split
-    from podium.profiling.measure import measure
     from podium.profiling.diagnosis import markdown
+    from podium.profiling.measure import measure
     from podium.training import device
     from podium.training.batches import Batches
     from podium.training.fit import Images

@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Relocate, and print from where. Raises RefusedError where two copies share the database."""
     from podium import paths
     from podium.config.params import load
+    from podium.text import counted
     from podium.tracking import relocation
     from podium.tracking.store import database
 
@@ -33,4 +34,4 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"nothing to do: the paths in {file} are right")
     else:
         move, count = done
-        print(f"{count} stored {'path' if count == 1 else 'paths'} changed from {move.stored} to {move.here}")
+        print(f"{counted(count, 'stored path')} changed from {move.stored} to {move.here}")

@@ -3,6 +3,7 @@
 import argparse
 
 from podium.errors import PodiumError
+from podium.text import counted
 
 NAME = "sync"
 HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, doubled or left RUNNING"
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if not differences:
-        print(f"MLflow shows exactly what the studies hold ({len(found)} {'study' if len(found) == 1 else 'studies'})")
+        print(f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})")
         return
     rows = [("study", "trial", "what", "study says", "MLflow says")]
     rows += [
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows))
     if len(differences) > SHOWN:
         print(f"and {len(differences) - SHOWN} more")
-    count = f"{len(differences)} {'difference' if len(differences) == 1 else 'differences'}"
+    count = counted(len(differences), "difference")
     if arguments.check:
         raise PodiumError(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
     print(f"{count} fixed")

@@ -14,8 +14,8 @@ from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
 from podium.models.weights import digests
+from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
-from podium.profiling.page import markdown
 from podium.retraining.place import described, own_device, said
 from podium.retraining.training import train
 from podium.tracking.retrain_run import RetrainRun

@@ -1,8 +1,8 @@
-"""Passwords within addresses are found and masked."""
+"""Passwords within addresses are found and masked, and counts have their noun."""
 
 import pytest
 
-from podium.passwords import holds_password, masked
+from podium.text import counted, holds_password, masked
 from podium.tracking.store import shown
 
 
@@ -39,3 +39,11 @@ def test_address_without_a_password_is_let_be(address: str) -> None:
     assert not holds_password(address)
     assert masked(address) == address
     assert shown(address) == address
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "expected"),
+    [(0, "trial", "0 trials"), (1, "trial", "1 trial"), (1000, "trial", "1,000 trials"), (2, "study", "2 studies")],
+)
+def test_count_has_its_noun_in_the_right_number(count: int, noun: str, expected: str) -> None:
+    assert counted(count, noun) == expected

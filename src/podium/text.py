@@ -1,4 +1,4 @@
-"""Passwords within addresses: found where none may be, and masked wherever an address is shown or kept."""
+"""Text that people read: counts with their noun, and addresses whose passwords are masked."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -8,6 +8,12 @@ NAMES = ("password", "passwd", "sslpassword")
 MASK = "***"
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
 IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
+
+
+def counted(count: int, noun: str) -> str:
+    """`count` with its noun: 1 trial, 1,000 trials, 2 studies."""
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def holds_password(address: str) -> bool:
