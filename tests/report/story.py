@@ -14,8 +14,8 @@ from optuna.trial import TrialState, create_trial
 
 from podium.config.params import Params, parse
 from podium.data.dataset import DatasetInfo, Split, write_json
-from podium.metrics.gallery import gallery
-from podium.metrics.metrics import measure
+from podium.metrics.classification import measure
+from podium.metrics.plots import gallery
 from podium.report.gather import Folders
 from podium.tuning.journal import open_storage
 from podium.tuning.outcome import write

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Find what is left over, and delete each file while no other process can use it."""
     from podium import paths
     from podium.config.params import load
+    from podium.text import counted
     from podium.tuning import upkeep
 
     params = load(paths.PARAMS)

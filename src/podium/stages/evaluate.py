@@ -11,9 +11,8 @@ from podium import paths, process
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_sealed, write_json
 from podium.errors import InputError
-from podium.metrics.gallery import gallery
-from podium.metrics.metrics import Metrics, measure
-from podium.metrics.plots import draw_calibration, draw_confusion
+from podium.metrics.classification import Metrics, measure
+from podium.metrics.plots import draw_calibration, draw_confusion, gallery
 from podium.tracking import evaluation_run
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel

@@ -1,4 +1,4 @@
-"""Which sealed images are kept as pictures."""
+"""Which test images are shown as pictures."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from podium.data.dataset import Split
-from podium.metrics.gallery import LARGEST, SHOWN, gallery
+from podium.metrics.plots import LARGEST, SHOWN, gallery
 
 CLASSES = ("a", "b")
 
@@ -18,9 +18,9 @@ def split(labels: list[int], side: int = 8, channels: int = 3) -> Split:
     return Split("test", images, np.array(labels), CLASSES, "")
 
 
-def test_gallery_shows_wrong_answers_and_close_ones_by_surprise() -> None:
-    chances = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.02, 0.98], [0.8, 0.2]])
-    found = gallery(split([0, 0, 1, 0, 0]), chances)
+def test_gallery_shows_wrong_predictions_and_close_ones_by_surprise() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.02, 0.98], [0.8, 0.2]])
+    found = gallery(split([0, 0, 1, 0, 0]), probabilities)
     assert [(e["kind"], e["index"]) for e in found] == [
         ("worst", 3),
         ("worst", 1),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.metrics.metrics import Metrics, measure
+from podium.metrics.classification import Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion
 
 Draw = Callable[[Path, Metrics], None]

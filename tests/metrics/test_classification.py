@@ -1,4 +1,4 @@
-"""Numbers that a reader can check by hand, and scikit-learn's beside them."""
+"""Numbers that a reader can check by hand, and scikit-learn's compared with them."""
 
 import math
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
 
 from podium.errors import InputError
-from podium.metrics.metrics import interval, measure
+from podium.metrics.classification import interval, measure
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITIES = np.array(
@@ -24,8 +24,8 @@ PROBABILITIES = np.array(
 CLASSES = ("ant", "bee", "cat")
 
 
-def one_hot(answers: list[int], classes: int) -> NDArray[np.float64]:
-    return np.eye(classes)[answers]
+def one_hot(predicted: list[int], classes: int) -> NDArray[np.float64]:
+    return np.eye(classes)[predicted]
 
 
 def test_measure_six_images_gives_the_values_computed_by_hand() -> None:

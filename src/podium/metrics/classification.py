@@ -1,4 +1,4 @@
-"""What a classifier's answers on labelled images are worth: plain numbers from labels and probabilities."""
+"""The metrics of classification: plain numbers from labels and predicted probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,27 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from podium.errors import InputError
+from podium.metrics.metric import Metric, as_decimal, as_percent
+
+ACCURACY = Metric("accuracy", maximize=True, format=as_percent)
+"""Share of the images whose most probable class is the right one."""
+LOSS = Metric("loss", maximize=False, format=as_decimal)
+"""Mean cross-entropy of the right class, in nats."""
+OBJECTIVES = {metric.name: metric for metric in (ACCURACY, LOSS)}
+"""What a search can optimize, by the name that search.metric has."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest; a share of nothing is 0."""
+    """One class against the rest; a ratio with an empty denominator is 0."""
 
     name: str
     support: int
     """Images of this class."""
     precision: float
-    """Share of the images called this class that are of it."""
+    """Share of the images predicted as this class that are of it."""
     recall: float
-    """Share of the images of this class that are called it."""
+    """Share of the images of this class that are predicted as it."""
     recall_low: float
     recall_high: float
     f1: float
@@ -29,15 +37,15 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The answers whose confidence lies in (lower, upper]."""
+    """The predictions whose confidence lies in (lower, upper]."""
 
     lower: float
     upper: float
     count: int
     confidence: float
-    """Mean confidence of the answers; nan where there are none."""
+    """Mean confidence of the predictions; nan if there are none."""
     accuracy: float
-    """Share of right answers; nan where there are none."""
+    """Share of right predictions; nan if there are none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,7 @@ class Metrics:
     accuracy_low: float
     accuracy_high: float
     macro_f1: float
-    """Mean F1 of the classes that occur among labels or answers, as scikit-learn's f1_score has it."""
+    """Mean F1 of the classes that occur among labels or predictions, as scikit-learn's f1_score has it."""
     ece: float
     """Expected calibration error."""
     nll: float
@@ -84,10 +92,10 @@ def measure(
     confidence: float = 0.95,
     bins: int = 15,
 ) -> Metrics:
-    """Everything about the answers `probabilities` (N, K) to images of the classes `labels` (N,), 0 to K - 1.
+    """Every metric of the predictions `probabilities` (N, K) for images of the classes `labels` (N,), 0 to K - 1.
 
-    The answer to an image is its most probable class, the first of equals. `confidence` is the level of the
-    intervals, `bins` the number of bins of the calibration error. Raises InputError where the arrays don't fit
+    The prediction for an image is its most probable class, the first of equals. `confidence` is the level of the
+    intervals, `bins` the number of bins of the calibration error. Raises InputError if the arrays don't fit
     together or a probability is not a finite number.
     """
     _check(labels, probabilities, len(classes))
@@ -110,9 +118,9 @@ def measure(
 
 
 def interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, JASA 1927); 0 to 1 where nothing was tried.
+    """Wilson's score interval of a proportion (E. B. Wilson, JASA 1927); 0 to 1 for no trials.
 
-    It keeps its level for small counts and shares near 1, where the usual normal one does not (Brown, Cai and
+    It keeps its level for small counts and proportions near 1, where the normal approximation does not (Brown, Cai and
     DasGupta, Statistical Science 2001).
     """
     if not trials:
@@ -122,7 +130,7 @@ def interval(successes: int, trials: int, confidence: float) -> tuple[float, flo
 
 
 def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
-    """Expected calibration error of answers given with `confidence` (N,), of which `right` (N,) are right."""
+    """Expected calibration error of predictions with `confidence` (N,), of which `right` (N,) are right."""
     return _expected_error(_calibration(confidence, right, bins))
 
 
