@@ -22,10 +22,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from finished import Finished
 from podium import paths
-from podium.report.build import build
+from podium.report.render import build
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
-from report import story
+from report import sample
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
@@ -48,9 +48,9 @@ def browser() -> Iterator[Browser]:
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run of 40 trials, moved to a folder of its own as an attachment would be."""
     root = tmp_path_factory.mktemp("browser")
-    story.write_search(root, 40)
-    story.write_rest(root)
-    return build(story.folders(root), root / "mail")
+    sample.write_search(root, 40)
+    sample.write_rest(root)
+    return build(sample.folders(root), root / "mail")
 
 
 @contextmanager

@@ -43,7 +43,13 @@ def test_address_without_a_password_is_let_be(address: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "noun", "expected"),
-    [(0, "trial", "0 trials"), (1, "trial", "1 trial"), (1000, "trial", "1,000 trials"), (2, "study", "2 studies")],
+    [
+        (0, "trial", "0 trials"),
+        (1, "trial", "1 trial"),
+        (1000, "trial", "1,000 trials"),
+        (2, "study", "2 studies"),
+        (3, "class", "3 classes"),
+    ],
 )
 def test_count_has_its_noun_in_the_right_number(count: int, noun: str, expected: str) -> None:
     assert counted(count, noun) == expected

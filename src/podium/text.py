@@ -11,8 +11,8 @@ IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re
 
 
 def counted(count: int, noun: str) -> str:
-    """`count` with its noun: 1 trial, 1,000 trials, 2 studies."""
-    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    """`count` with its noun: 1 trial, 1,000 trials, 2 studies, 3 classes."""
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return f"{count:,} {noun if count == 1 else plural}"
 
 

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Build the page if needed, print its path, and show it."""
     from podium import paths
-    from podium.report.build import NAME as PAGE
-    from podium.report.build import build
-    from podium.report.gather import Folders
+    from podium.report.render import NAME as PAGE
+    from podium.report.render import build
+    from podium.report.report_data import Folders
 
     path = paths.REPORT / PAGE
     if arguments.rebuild or not path.is_file():

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: confusion matrix, reliability diagram, and the images with the most surprising predictions.
+"""Pictures of an evaluation: confusion matrix, reliability diagram, and images with the most surprising predictions.
 
 The files are small, and the same for the same numbers.
 """

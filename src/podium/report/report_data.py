@@ -1,4 +1,4 @@
-"""Everything that the report tells, read from data/ (and the times of trials from the study, where it is here)."""
+"""Everything that the report shows, read from data/ (and the times of trials from the study, if it is here)."""
 
 import csv
 import json
@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from podium import paths
-from podium.report.earlier import earlier
-from podium.report.timing import Timing, read_timing
-from podium.report.trials import Search, read_search
+from podium.report.trials import Search, Timing, read_search, read_timing
 
+Json = dict[str, Any]
 Table = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the stages left what they made."""
+    """The folders of the stages' outputs."""
 
     prepared: Path
     search: Path
@@ -29,7 +28,7 @@ class Folders:
 
     @staticmethod
     def of_project() -> "Folders":
-        """Those of the project that this process stands in."""
+        """Those of the project in the current folder."""
         return Folders(
             prepared=paths.PREPARED,
             search=paths.SEARCH,
@@ -43,26 +42,26 @@ class Folders:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What `evaluate` left."""
+    """The output of `evaluate`."""
 
     metrics: dict[str, float]
     confidence: float | None
-    """Level of the intervals; None where an earlier Podium did not write it down."""
+    """Level of the intervals; None if an earlier Podium did not write it."""
     per_class: Table
     confusion: list[tuple[str, str]]
-    """Actual and predicted class of each sealed image."""
+    """Actual and predicted class of each test image."""
     calibration: Table
     gallery: list[dict[str, Any]]
 
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy; below 0 where the model is too modest."""
+        """Mean confidence minus accuracy; below 0 if the model is underconfident."""
         rows = [(int(r["count"]), float(r["confidence"]) - float(r["accuracy"])) for r in self.calibration]
         return sum(count * gap for count, gap in rows) / max(sum(count for count, _ in rows), 1)
 
 
 @dataclass(frozen=True)
-class Story:
-    """One run of the pipeline as far as it has come; a stage that has not run is None."""
+class ReportData:
+    """One run of the pipeline so far; a stage that has not run is None."""
 
     search: Search
     timing: Timing | None
@@ -75,40 +74,74 @@ class Story:
     model: dict[str, Any] | None
     """model.json of the retraining."""
     history: Table
-    """Of the retraining, epoch by epoch."""
+    """Of the retraining, one row per epoch."""
     profile: str
-    """profile.md; empty where there is none."""
+    """profile.md; empty if there is none."""
     evaluated: Evaluated | None
     registered: dict[str, Any] | None
     """version.json."""
-    earlier: dict[str, str]
-    """The stages that are None though their folders hold something, with what that is of, as `earlier` says."""
+    stale: dict[str, str]
+    """The stages that are None because their files belong to an earlier run, as `stale_stages` has them."""
 
 
-def gather(folders: Folders) -> Story:
-    """Read what there is of the present search. Raises InputError where not even the search has run."""
+def gather(folders: Folders) -> ReportData:
+    """Read what exists of the current search. Raises InputError if not even the search has run."""
     search = read_search(folders.search)
     selected, model = _json(folders.selected / "config.json"), _json(folders.retrained / "model.json")
     registered, evaluation = _json(folders.registered / "version.json"), _evaluation(folders.evaluated, model)
-    old = earlier((search.study, search.best["trial"]), selected, model, evaluation, registered)
-    trained = model is not None and "retrain" not in old
-    return Story(
+    stale = stale_stages((search.study, search.best["trial"]), selected, model, evaluation, registered)
+    trained = model is not None and "retrain" not in stale
+    return ReportData(
         search=search,
         timing=read_timing(folders.journal, search.study),
         dataset=_json(folders.prepared / "dataset.json"),
         audit=_json(folders.prepared / "audit.json"),
-        selected=None if "select" in old else selected,
+        selected=None if "select" in stale else selected,
         model=model if trained else None,
         history=_table(folders.retrained / "history.csv") if trained else [],
         profile=_text(folders.retrained / "profile.md") if trained else "",
-        evaluated=None if evaluation is None or "evaluate" in old else _evaluated(folders.evaluated, evaluation),
-        registered=None if "register" in old else registered,
-        earlier=old,
+        evaluated=None if evaluation is None or "evaluate" in stale else _evaluated(folders.evaluated, evaluation),
+        registered=None if "register" in stale else registered,
+        stale=stale,
     )
 
 
+def stale_stages(
+    search: tuple[str, int],
+    selected: Json | None,
+    model: Json | None,
+    evaluation: Json | None,
+    registered: Json | None,
+) -> dict[str, str]:
+    """The stages whose files belong to an earlier run, each with the earlier thing: search, selection or training.
+
+    `search`: the study and its best trial; the others are config.json, model.json, evaluation.json and version.json.
+    A study keeps its name when it gets more trials, so a selection belongs to a best trial too.
+    """
+    found: dict[str, str] = {}
+    study, best = search
+    if selected is not None and (selected["study"], selected["candidates"][0]["trial"]) != (study, best):
+        found["select"] = "search"
+    if model is not None:
+        if model["study"] != study or "select" in found:
+            found["retrain"] = "search"
+        elif selected is not None and model["trial"] != selected["trial"]:
+            found["retrain"] = "selection"
+    for stage, made in (("evaluate", evaluation), ("register", registered)):
+        if made is not None and (model is None or made.get("weights_digest") != model["weights_digest"]):
+            found[stage] = found.get("retrain", "training")
+        elif made is not None and "retrain" in found:
+            found[stage] = found["retrain"]
+    return found
+
+
+def stale_notice(what: str) -> str:
+    """What the page says of a stale stage."""
+    return f"of an earlier {what}: run `dvc repro`"
+
+
 def _evaluation(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | None:
-    """evaluation.json. An earlier Podium wrote none, and what it evaluated is taken for the model that is there."""
+    """evaluation.json. An earlier Podium wrote none; then the present model is taken for the one it evaluated."""
     if not (folder / "metrics.json").is_file():
         return None
     found: dict[str, Any] | None = _json(folder / "evaluation.json")
@@ -133,6 +166,6 @@ def _json(path: Path) -> Any:
 def _table(path: Path) -> Table:
     if not path.is_file():
         return []
-    # Not by str.splitlines: a class may be called by what that takes for the end of a line.
+    # Not by str.splitlines: a class name may hold a character that it takes for the end of a line.
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

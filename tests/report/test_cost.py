@@ -6,9 +6,9 @@ from statistics import fmean, stdev
 
 import pytest
 
-from podium.report.budget import best_of, outlook, pooled_spread, spent
-from podium.report.gather import gather
-from report import story
+from podium.report.cost import best_of, outlook, pooled_std, spent
+from podium.report.report_data import gather
+from report import sample
 
 
 @pytest.mark.parametrize("values", [[1.0], [3.0, 1.0], [0.2, 0.9, 0.9], [5.0, 1.0, 4.0, 2.0, 3.0]])
@@ -30,14 +30,14 @@ def test_best_of_half_of_many_is_finite_and_below_the_best() -> None:
         ([[1.0, 3.0], [5.0], [7.0, 9.0]], stdev([1, 3])),
     ],
 )
-def test_pooled_spread_is_that_within_groups(groups: list[list[float]], expected: float | None) -> None:
-    assert pooled_spread(groups) == (None if expected is None else pytest.approx(expected))
+def test_pooled_std_is_that_within_groups(groups: list[list[float]], expected: float | None) -> None:
+    assert pooled_std(groups) == (None if expected is None else pytest.approx(expected))
 
 
 def test_spent_counts_what_this_study_ran(tmp_path: Path) -> None:
-    study = story.write_search(tmp_path, 40)
-    told = gather(story.folders(tmp_path))
-    cost = spent(told.search, told.timing)
+    study = sample.write_search(tmp_path, 40)
+    data = gather(sample.folders(tmp_path))
+    cost = spent(data.search, data.timing)
     trials = study.get_trials()
     states = [t.state.name for t in trials]
     assert (cost.complete, cost.pruned, cost.failed) == tuple(map(states.count, ("COMPLETE", "PRUNED", "FAIL")))
@@ -50,25 +50,25 @@ def test_spent_counts_what_this_study_ran(tmp_path: Path) -> None:
 
 
 def test_spent_without_the_study_has_no_times(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 8)
+    sample.write_search(tmp_path, 8)
     (tmp_path / "optuna.journal").unlink()
-    told = gather(story.folders(tmp_path))
-    assert told.timing is None
-    assert spent(told.search, None).seconds is None
-    assert spent(told.search, None).epochs > 0
+    data = gather(sample.folders(tmp_path))
+    assert data.timing is None
+    assert spent(data.search, None).seconds is None
+    assert spent(data.search, None).epochs > 0
 
 
 @pytest.mark.parametrize(("values", "worth_it"), [([0.5, 0.5001], True), ([0.1, 0.9], False)])
-def test_outlook_weighs_the_gain_against_the_spread_of_seeds(
+def test_outlook_compares_the_gain_with_the_deviation_over_seeds(
     tmp_path: Path, values: list[float], worth_it: bool
 ) -> None:
-    story.write_search(tmp_path, 40)
-    found = outlook(gather(story.folders(tmp_path)).search, [{"values": values}])
+    sample.write_search(tmp_path, 40)
+    found = outlook(gather(sample.folders(tmp_path)).search, [{"values": values}])
     assert found.gain > 0.0005
     assert found.worth_it is worth_it
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_outlook_gain_is_never_negative(tmp_path: Path, metric: str) -> None:
-    story.write_search(tmp_path, 30, story.params(metric))
-    assert outlook(gather(story.folders(tmp_path)).search, []).gain > 0
+    sample.write_search(tmp_path, 30, sample.params(metric))
+    assert outlook(gather(sample.folders(tmp_path)).search, []).gain > 0

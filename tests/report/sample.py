@@ -16,7 +16,7 @@ from podium.config.params import Params, parse
 from podium.data.dataset import DatasetInfo, Split, write_json
 from podium.metrics.classification import measure
 from podium.metrics.plots import gallery
-from podium.report.gather import Folders
+from podium.report.report_data import Folders
 from podium.tuning.journal import open_storage
 from podium.tuning.outcome import write
 from podium.tuning.space import distribution
@@ -144,7 +144,7 @@ def _write_retrained(folder: Path, best: dict[str, Any], classes: list[str]) -> 
     about = {"seed": 0, "device": "cpu", "data_digest": "d" * 64, "study": best["study"], "trial": best["trial"]}
     about |= {"classes": classes, "confirmation_seeds": [5, 6], "run_id": "f" * 32, "weights_digest": WEIGHTS}
     write_json(folder / "model.json", about)
-    (folder / "history.csv").write_text("epoch,train_loss,learning_rate\n1,0.5,0.1\n2,0.25,0.05\n", encoding="utf-8")
+    (folder / "hisample.csv").write_text("epoch,train_loss,learning_rate\n1,0.5,0.1\n2,0.25,0.05\n", encoding="utf-8")
     (folder / "profile.md").write_text("# Profile\n\n<script>alert(1)</script>\n", encoding="utf-8")
 
 

@@ -1,14 +1,32 @@
-"""The two charts of a search that are worth a picture, as PNG files for MLflow's pages."""
+"""What MLflow's page of the search shows of the report: the summary in Markdown, and two pictures."""
 
 from itertools import accumulate
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from podium.metrics.metric import as_percent
+from podium.report.render import Page
 from podium.report.trials import Search
+from podium.tracking.parent_note import HELP
 
+LIMIT = 4500
+"""Characters of the note: a tag of MLflow holds 5,000."""
 BLUE, ORANGE, GREEN = "#2f6fdb", "#d98e2b", "#12956f"
 STYLES = (("PRUNED", "pruned", ORANGE), ("COMPLETE", "complete", BLUE))
+
+
+def note(page: Page) -> str:
+    """The summary of `page`, and how to compare trials."""
+    top = page.summary
+    lines = [f"## {page.title}: {top.headline} {top.caption}", ""]
+    if top.low is not None and top.high is not None:
+        lines[0] += f" ({top.interval} {as_percent(top.low)} to {as_percent(top.high)})"
+    for card in top.cards:
+        lines.append(f"- **{card.question}** {card.answer}. {' '.join(card.lines)}")
+    lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]
+    lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", HELP]
+    return "\n".join(lines)[:LIMIT]
 
 
 def draw(search: Search, folder: Path) -> list[Path]:
@@ -25,9 +43,9 @@ def _history(search: Search, path: Path) -> Path:
         values = [t.last_value or 0.0 for t in trials]
         axes.scatter([t.number for t in trials], values, s=14, color=color, label=name, alpha=0.7)
     complete = [(t.number, t.value) for t in search.of("COMPLETE") if t.value is not None]
-    best = list(accumulate((value for _, value in complete), max if search.sign > 0 else min))
+    best = list(accumulate((value for _, value in complete), max if search.metric.sign > 0 else min))
     axes.step([number for number, _ in complete], best, where="post", color=GREEN, linewidth=2, label="best so far")
-    axes.set(xlabel="trial", ylabel=f"validation {search.metric}", title="What was found when")
+    axes.set(xlabel="trial", ylabel=f"validation {search.metric.name}", title="Optimization history")
     return _save(figure, path)
 
 
@@ -42,7 +60,7 @@ def _curves(search: Search, path: Path) -> Path:
     for trial in search.ranked()[:1]:
         epochs, values = [e for e, _ in trial.curve], [v for _, v in trial.curve]
         axes.plot(epochs, values, color=GREEN, linewidth=2.2, label=f"trial {trial.number}")
-    axes.set(xlabel="epoch", ylabel=f"validation {search.metric}", title="Learning curves")
+    axes.set(xlabel="epoch", ylabel=f"validation {search.metric.name}", title="Learning curves")
     return _save(figure, path)
 
 

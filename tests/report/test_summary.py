@@ -1,26 +1,26 @@
-"""What the report proposes."""
+"""The sentences on top of the report, and what it proposes."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podium.report.advice import advice
-from podium.report.budget import Outlook, spent
-from podium.report.gather import gather
+from podium.report.cost import Outlook, spent
+from podium.report.report_data import gather
+from podium.report.summary import advice
 from podium.report.trials import Search
-from report import story
+from report import sample
 
-LUCK = Outlook(trials=40, gain=0.001, spread=0.01)
+NOISE = Outlook(trials=40, gain=0.001, std=0.01)
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
-    story.write_search(tmp_path, 60)
-    return gather(story.folders(tmp_path)).search
+    sample.write_search(tmp_path, 60)
+    return gather(sample.folders(tmp_path)).search
 
 
-def proposals(search: Search, outlook: Outlook = LUCK) -> str:
+def proposals(search: Search, outlook: Outlook = NOISE) -> str:
     return "\n".join(f"{a.do}: {a.why}" for a in advice(search, spent(search, None), outlook))
 
 
@@ -29,16 +29,16 @@ def test_best_trials_at_an_end_of_a_range_ask_for_a_wider_one(search: Search) ->
     narrow = search.space | {"train.learning_rate": {"low": 1e-4, "high": 4e-3, "log": True}}
     assert "Widen train.learning_rate" not in proposals(search)
     found = proposals(replace(search, space=narrow))
-    assert "Widen train.learning_rate: higher than high 0.004" in found
+    assert "Widen train.learning_rate: above high: 0.004" in found
     assert "of the best 5 trials" in found
 
 
 @pytest.mark.parametrize(
     ("outlook", "sentence"),
     [
-        (LUCK, "Do not buy more trials"),
+        (NOISE, "Do not add trials"),
         (Outlook(40, 0.02, 0.01), "Raise search.n_trials"),
-        (Outlook(40, 0.02, None), "Judge by the curve"),
+        (Outlook(40, 0.02, None), "See in the optimization history"),
     ],
 )
 def test_more_trials_are_proposed_where_they_stand_out(search: Search, outlook: Outlook, sentence: str) -> None:
@@ -55,4 +55,4 @@ def test_many_failures_and_no_pruning_are_named(search: Search) -> None:
     assert "Look at the failed trials" in proposals(search)
     calm = replace(search, trials=search.of("COMPLETE"))
     assert "Look at the failed trials" not in proposals(calm)
-    assert "Let a pruner stop" in proposals(calm)
+    assert "Use a pruner" in proposals(calm)

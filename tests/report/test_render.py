@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from podium.errors import InputError
-from podium.report.build import build
-from report import story
+from podium.report.render import build
+from report import sample
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -29,7 +29,7 @@ class Elements(HTMLParser):
 
 
 def page_of(root: Path) -> str:
-    return build(story.folders(root), root / "out").read_text(encoding="utf-8")
+    return build(sample.folders(root), root / "out").read_text(encoding="utf-8")
 
 
 def ours(page: str) -> str:
@@ -57,8 +57,8 @@ def figures(page: str) -> dict[str, Any]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run of 60 trials whose classes are called like trouble."""
     folder = tmp_path_factory.mktemp("report")
-    story.write_search(folder, 60)
-    story.write_rest(folder, (EVIL, "@best", "right & <i>wrong</i>"))
+    sample.write_search(folder, 60)
+    sample.write_rest(folder, (EVIL, "@best", "right & <i>wrong</i>"))
     return folder
 
 
@@ -72,15 +72,15 @@ def test_report_numbers_are_those_of_the_study_and_of_the_files(root: Path, page
 
     from podium.tuning.journal import open_storage
 
-    study = optuna.load_study(study_name=story.STUDY, storage=open_storage(root / "optuna.journal"))
-    told = facts(page)
+    study = optuna.load_study(study_name=sample.STUDY, storage=open_storage(root / "optuna.journal"))
+    shown = facts(page)
     last = [t.intermediate_values[t.last_step or 0] for t in study.trials]
-    assert told["trials"] == [
+    assert shown["trials"] == [
         [t.number, t.state.name, t.value, last[t.number], len(t.user_attrs["history"])] for t in study.trials
     ]
-    assert told["best"] == {"trial": study.best_trial.number, "value": study.best_value}
-    assert told["metrics"] == json.loads((root / "data/evaluated/metrics.json").read_text(encoding="utf-8"))
-    assert f'<p class="headline">{100 * told["metrics"]["accuracy"]:.2f} %</p>' in page
+    assert shown["best"] == {"trial": study.best_trial.number, "value": study.best_value}
+    assert shown["metrics"] == json.loads((root / "data/evaluated/metrics.json").read_text(encoding="utf-8"))
+    assert f'<p class="headline">{100 * shown["metrics"]["accuracy"]:.2f}%</p>' in page
     drawn = [v for trace in figures(page)["history"]["data"][:2] for v in trace["y"]]
     counted = [v for t, v in zip(study.trials, last, strict=True) if t.state.name != "FAIL"]
     assert sorted(drawn) == pytest.approx(sorted(counted), rel=1e-5)
@@ -90,7 +90,7 @@ def test_report_has_every_chart_and_section(page: str) -> None:
     keys = {"history", "curves", "parallel", "importance", "timeline", "confirmation", "confusion", "calibration"}
     assert keys | {"retraining", "recalls", "slice-train.learning_rate"} <= set(figures(page))
     ids = {attributes.get("id") for _, attributes in Elements(ours(page)).found}
-    assert {"verdict", "search", "confirmation", "test", "training", "data", "lineage"} <= ids
+    assert {"summary", "search", "confirmation", "test", "training", "data", "lineage"} <= ids
 
 
 def test_report_fetches_nothing(page: str) -> None:
@@ -114,7 +114,7 @@ def test_report_text_from_outside_is_escaped(page: str) -> None:
 
 
 def test_report_before_the_other_stages_says_what_to_run(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 12)
+    sample.write_search(tmp_path, 12)
     page = page_of(tmp_path)
     for stage in ("select", "retrain", "evaluate"):
         assert f"dvc repro {stage}" in page
@@ -158,15 +158,15 @@ OTHER = {"weights_digest": "b" * 64}
 def test_report_leaves_out_what_is_of_an_earlier_run_and_says_so(
     tmp_path: Path, changed: dict[str, dict[str, Any]], old: dict[str, str]
 ) -> None:
-    story.write_search(tmp_path, 12)
-    story.write_rest(tmp_path)
+    sample.write_search(tmp_path, 12)
+    sample.write_rest(tmp_path)
     for name, values in changed.items():
         change(tmp_path, name, **values)
     page = page_of(tmp_path)
-    told = facts(page)
-    assert told["earlier"] == old
+    shown = facts(page)
+    assert shown["earlier"] == old
     for stage, key in (("select", "selected"), ("evaluate", "metrics"), ("register", "registered")):
-        assert (told[key] is None) == (stage in old)
+        assert (shown[key] is None) == (stage in old)
     assert ("retraining" in figures(page)) == ("retrain" not in old)
     assert ("alert(1)" in ours(page)) == ("retrain" not in old)  # of the profile
     assert ("tiny-classifier version 3" in page) == ("register" not in old)
@@ -175,56 +175,56 @@ def test_report_leaves_out_what_is_of_an_earlier_run_and_says_so(
 
 
 def test_report_of_a_model_that_is_gone_leaves_out_its_evaluation(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 12)
-    story.write_rest(tmp_path)
+    sample.write_search(tmp_path, 12)
+    sample.write_rest(tmp_path)
     (tmp_path / "data/retrained/model.json").unlink()
     assert facts(page_of(tmp_path))["earlier"] == {"evaluate": "training", "register": "training"}
 
 
 def test_report_says_the_level_that_the_interval_was_computed_with(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 12)
-    story.write_rest(tmp_path)
-    assert "<span>90 % interval " in page_of(tmp_path)
+    sample.write_search(tmp_path, 12)
+    sample.write_rest(tmp_path)
+    assert "<span>90% confidence interval: " in page_of(tmp_path)
     (tmp_path / "data/evaluated/evaluation.json").unlink()  # as an earlier Podium left it
-    assert "<span>interval " in page_of(tmp_path)
+    assert "<span>interval: " in page_of(tmp_path)
 
 
 def test_report_of_classes_called_like_ends_of_lines_has_them_whole(tmp_path: Path) -> None:
     names = ("a\u2028b", "c\x85d", "e\x0bf")
-    story.write_search(tmp_path, 12)
-    story.write_rest(tmp_path, names)
+    sample.write_search(tmp_path, 12)
+    sample.write_rest(tmp_path, names)
     assert figures(page_of(tmp_path))["confusion"]["layout"]["xaxis"]["ticktext"] == ["a b", "c d", "e f"]
 
 
 def test_report_before_the_search_is_refused_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="best.json is missing: run `dvc repro search`"):
-        build(story.folders(tmp_path), tmp_path / "out")
+        build(sample.folders(tmp_path), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_report_of_few_trials_is_made(tmp_path: Path, count: int) -> None:
-    story.write_search(tmp_path, count)
-    story.write_rest(tmp_path)
+    sample.write_search(tmp_path, count)
+    sample.write_rest(tmp_path)
     assert len(facts(page_of(tmp_path))["trials"]) == count
 
 
 def test_report_of_a_search_for_low_loss_takes_the_lowest_for_the_best(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 30, story.params("loss"))
-    told = facts(page_of(tmp_path))
-    assert told["best"]["value"] == min(value for _, _, value, _, _ in told["trials"] if value is not None)
+    sample.write_search(tmp_path, 30, sample.params("loss"))
+    shown = facts(page_of(tmp_path))
+    assert shown["best"]["value"] == min(value for _, _, value, _, _ in shown["trials"] if value is not None)
     best = figures(page_of(tmp_path))["history"]["data"][-1]["y"]
     assert best == sorted(best, reverse=True)
 
 
 def test_report_without_a_space_is_made(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 5, story.params(space="{}"))
+    sample.write_search(tmp_path, 5, sample.params(space="{}"))
     assert "slice" not in " ".join(figures(page_of(tmp_path)))
 
 
 def test_report_of_hundred_classes_has_tables_in_place_of_matrices(tmp_path: Path) -> None:
-    story.write_search(tmp_path, 10)
-    story.write_rest(tmp_path, tuple(f"class {k}" for k in range(100)), 400)
+    sample.write_search(tmp_path, 10)
+    sample.write_rest(tmp_path, tuple(f"class {k}" for k in range(100)), 400)
     page = page_of(tmp_path)
     assert "confusion" not in figures(page)
     assert page.count("<td>class 99</td>") >= 1
@@ -233,11 +233,11 @@ def test_report_of_hundred_classes_has_tables_in_place_of_matrices(tmp_path: Pat
 @pytest.mark.slow
 def test_report_of_a_thousand_trials_is_small_and_quick(tmp_path: Path) -> None:
     space = (
-        story.SPACE
+        sample.SPACE
         + "\n    model.width: {low: 4, high: 64}\n    train.weight_decay: {low: 1.0e-6, high: 1.0e-2, log: true}"
     )
-    story.write_search(tmp_path, 1000, story.params(space=space))
-    story.write_rest(tmp_path, tuple("0123456789"), 2000)
+    sample.write_search(tmp_path, 1000, sample.params(space=space))
+    sample.write_rest(tmp_path, tuple("0123456789"), 2000)
     page_of(tmp_path)  # imports
     started = time.process_time()
     page = page_of(tmp_path)
