@@ -144,7 +144,7 @@ def _write_retrained(folder: Path, best: dict[str, Any], classes: list[str]) -> 
     about = {"seed": 0, "device": "cpu", "data_digest": "d" * 64, "study": best["study"], "trial": best["trial"]}
     about |= {"classes": classes, "confirmation_seeds": [5, 6], "run_id": "f" * 32, "weights_digest": WEIGHTS}
     write_json(folder / "model.json", about)
-    (folder / "hisample.csv").write_text("epoch,train_loss,learning_rate\n1,0.5,0.1\n2,0.25,0.05\n", encoding="utf-8")
+    (folder / "history.csv").write_text("epoch,train_loss,learning_rate\n1,0.5,0.1\n2,0.25,0.05\n", encoding="utf-8")
     (folder / "profile.md").write_text("# Profile\n\n<script>alert(1)</script>\n", encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """The page: its numbers are the stores', its text is escaped, and it is small and quick for a thousand trials."""
 
+import csv
 import json
 import re
 import time
@@ -215,6 +216,21 @@ def test_report_of_a_search_for_low_loss_takes_the_lowest_for_the_best(tmp_path:
     assert shown["best"]["value"] == min(value for _, _, value, _, _ in shown["trials"] if value is not None)
     best = figures(page_of(tmp_path))["history"]["data"][-1]["y"]
     assert best == sorted(best, reverse=True)
+
+
+def test_learning_curves_are_drawn_up_to_their_highest_point(tmp_path: Path) -> None:
+    """A trial may have been better in the middle than at its end, which its value is."""
+    sample.write_search(tmp_path, 30)
+    file = tmp_path / "data/search/curves.csv"
+    with file.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    rows[0]["val_accuracy"] = "0.9999"
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    low, high = figures(page_of(tmp_path))["curves"]["layout"]["yaxis"]["range"]
+    assert low < 0.9 < 0.9999 < high
 
 
 def test_report_without_a_space_is_made(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_report_agrees_with_mlflow_and_is_kept_there(finished: Finished) -> None
     assert (images.dataset.name, images.dataset.digest) == ("tiny", "0" * 32)
     assert "accuracy on 60 held-out test images" in parent.data.tags["mlflow.note.content"]
     pictures = {a.path for a in tracking.client.list_artifacts(parent.info.run_id, "figures")}
-    assert pictures == {"figures/curves.png", "figures/hisample.png"}
+    assert pictures == {"figures/curves.png", "figures/history.png"}
 
 
 def test_report_store_without_that_run_is_reported_and_the_page_is_written(

@@ -6,6 +6,7 @@ checkout has none), draw a trace for each of a thousand trials, and bring colour
 
 import html
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,13 +119,17 @@ class Scale:
         return [(f, f"{self.low + f * (self.high - self.low):.3g}") for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
-def zoomed(search: Search, chart: Chart) -> Chart:
-    """`chart` with its y axis limited to the better completed trials: the worst would compress the others."""
+def zoomed(search: Search, chart: Chart, shown: Iterable[float] = ()) -> Chart:
+    """`chart` with its y axis limited to the better completed trials: the worst would compress the others.
+
+    The best of the values `shown` is always within.
+    """
     values = sorted(search.metric.sign * t.value for t in search.of("COMPLETE") if t.value is not None)
     if len(values) < ENOUGH:
         return chart
     high, middle = values[-1], values[len(values) // 2]
     low = max(values[0], high - 4 * (high - middle))
+    high = max([high, *(search.metric.sign * value for value in shown)])
     pad = 0.08 * (high - low) or 0.01
     span = sorted((search.metric.sign * (low - pad), search.metric.sign * (high + pad)))
     return replace(chart, layout=chart.layout | {"yaxis": chart.layout.get("yaxis", {}) | {"range": span}})

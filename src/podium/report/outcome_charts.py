@@ -120,9 +120,10 @@ def recalls(evaluated: Evaluated) -> Chart | None:
         "thickness": 1.5,
     }
     layout = {
-        "xaxis": {"tickformat": ".0%"},
+        "xaxis": {"tickformat": ".0%", "title": "recall"},
         "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
         "showlegend": False,
+        "margin": {"t": 8},
     }
     note = "With its interval; the class of lowest recall on top."
     return Chart("recalls", "Recall per class", note, [trace], layout, 110 + 26 * len(rows))

@@ -58,7 +58,7 @@ def history(search: Search) -> Chart:
     note = "A pruned trial is shown at its last value; only completed trials count for the best."
     chart = zoomed(search, Chart("history", "Optimization history", note, data, layout))
     hidden = outside(chart, [t.last_value for t in search.of("PRUNED", "COMPLETE") if t.last_value is not None])
-    more = f" {counted(hidden, 'trial')} below this range: drag the axis to see more." if hidden else ""
+    more = f" {counted(hidden, 'trial')} outside this range: drag the axis to see more." if hidden else ""
     return replace(chart, note=note + more)
 
 
@@ -80,11 +80,12 @@ def curves(search: Search) -> Chart:
         data.append(lines(x, y, name, BEST, 3 - 0.7 * rank, **hover))
     layout = {"xaxis": {"title": "epoch"}, "yaxis": {"title": value_title(search)}}
     note = "The curve of a pruned trial ends where the pruner stopped it."
-    return zoomed(search, Chart("curves", "Learning curves", note, data, layout))
+    peaks = [value for trial in search.trials for _, value in trial.curve]
+    return zoomed(search, Chart("curves", "Learning curves", note, data, layout), peaks)
 
 
-def importance(search: Search) -> Chart:
-    """How much of the objective's variance each dimension explains."""
+def importance(search: Search, *, wide: bool) -> Chart:
+    """How much of the objective's variance each dimension explains; `wide` if no other chart stands next to it."""
     found = sorted(search.importances.items(), key=lambda item: item[1])
     bar = {
         "type": "bar",
@@ -106,7 +107,7 @@ def importance(search: Search) -> Chart:
     }
     note = f"Share of the variance between {counted(len(search.ranked()), 'completed trial')} (PED-ANOVA)."
     height = 90 + 30 * max(len(found), 3)
-    return Chart("importance", "Hyperparameter importance", note, [bar], layout, height, wide=False)
+    return Chart("importance", "Hyperparameter importance", note, [bar], layout, height, wide=wide)
 
 
 def interaction(found: Interactions) -> Chart:

@@ -75,9 +75,11 @@ def _search(data: ReportData) -> Section:
     if search.space and search.ranked():
         charts.append(search_charts.parallel(search))
         small = search_charts.slices(search)
+    found = interactions(search)
+    noticeable = found is not None and found.strongest >= NOTICEABLE
     if search.importances:
-        charts.append(search_charts.importance(search))
-    if (found := interactions(search)) and found.strongest >= NOTICEABLE:
+        charts.append(search_charts.importance(search, wide=not noticeable))
+    if found is not None and noticeable:
         charts.append(search_charts.interaction(found))
     tables = [("The best trials", _best(search))]
     if data.dataset is not None and search.ranked():
@@ -106,7 +108,7 @@ def _best(search: Search) -> Table:
 def _costs(measured: list[NetworkCost]) -> Table:
     rows = [
         [
-            ", ".join(f"{key} {formatted(value)}" for key, value in cost.network.items()),
+            ", ".join(f"{key} {formatted(value)}" for key, value in cost.network.items() if value != ""),
             f"{cost.parameters:,}",
             f"{cost.milliseconds:.2f}",
         ]
@@ -153,7 +155,7 @@ def _confirmation(data: ReportData) -> Section:
 
 
 def _recipe(recipe: dict[str, Any]) -> Table:
-    return Table([], [[name, formatted(value)] for name, value in recipe.items()], pairs=True)
+    return Table([], [[name, formatted(value) or "none"] for name, value in recipe.items()], pairs=True)
 
 
 def _test(data: ReportData) -> Section:
@@ -267,6 +269,8 @@ def formatted(value: Any) -> str:
     """A value as a table shows it."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list):
         return ", ".join(map(formatted, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

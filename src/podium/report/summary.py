@@ -73,7 +73,7 @@ def summarize(data: ReportData, spent: Spent, outlook: Outlook) -> Summary:
     m = evaluated.metrics
     return Summary(
         headline=ACCURACY.format(m["accuracy"]),
-        caption=f"accuracy on {counted(int(m['count']), 'held-out test image')}, never used for a choice",
+        caption=f"accuracy on {counted(int(m['count']), 'held-out test image')} (used for evaluation only)",
         low=m["accuracy_low"],
         high=m["accuracy_high"],
         value=m["accuracy"],
