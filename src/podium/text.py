@@ -4,7 +4,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 NAMES = ("password", "passwd", "sslpassword")
-"""Fields of an address's query that hold one, as database drivers call them."""
+"""Query fields of an address that hold a password, as database drivers call them."""
 MASK = "***"
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
 IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
@@ -23,7 +23,7 @@ def holds_password(address: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """`text` with MASK in place of each password that stands within an address."""
+    """`text` with MASK in place of each password in an address."""
     return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
 
 

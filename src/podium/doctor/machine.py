@@ -92,7 +92,7 @@ def cuda(wanted: str) -> Finding:
         return ok("CUDA", f"torch {torch.__version__} sees {names}")
     why = _why_no_cuda()
     if wanted == "cuda":
-        return fail("CUDA", f"runtime.device is cuda, and {why}", "set runtime.device: auto, or fix what is said here")
+        return fail("CUDA", f"runtime.device is cuda, and {why}", "set runtime.device: auto, or fix the cause")
     return ok("CUDA", f"none, so the CPU trains: {why}")
 
 
