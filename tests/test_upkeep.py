@@ -180,7 +180,7 @@ def test_gc_frees_images_that_were_decoded_to_another_size(
     paths.PREPARED.mkdir(parents=True)
     info.write(paths.PREPARED)
     assert _podium("gc") == 0
-    assert "500  bytes freed in 1 files" in capsys.readouterr().out
+    assert "500  bytes freed in 1 file" in capsys.readouterr().out
     assert (used.exists(), other.exists()) == (True, False)
 
 
