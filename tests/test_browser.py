@@ -22,10 +22,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from finished import Finished
 from podium import paths
-from podium.report.build import build
+from podium.report.render import build
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
-from report import story
+from report import sample
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
@@ -48,27 +48,28 @@ def browser() -> Iterator[Browser]:
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run of 40 trials, moved to a folder of its own as an attachment would be."""
     root = tmp_path_factory.mktemp("browser")
-    story.write_search(root, 40)
-    story.write_rest(root)
-    return build(story.folders(root), root / "mail")
+    sample.write_search(root, 40)
+    sample.write_rest(root)
+    return build(sample.folders(root), root / "mail")
 
 
 @contextmanager
 def opened(browser: Browser, path: Path, **context: object) -> Iterator[Page]:
     """The report, every chart drawn. Fails where the page says something on its console or asks for anything."""
-    told: list[str] = []
+    complaints: list[str] = []
     held = browser.new_context(offline=True, **context)  # type: ignore[arg-type]
     page = held.new_page()
     page.set_default_timeout(PATIENCE)
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
-        "request", lambda request: told.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+        "request",
+        lambda request: complaints.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
     page.goto(path.as_uri(), timeout=PATIENCE)
     page.evaluate("podiumReport.drawAll()")
     yield page
-    assert told == []
+    assert complaints == []
     held.close()
 
 
@@ -95,9 +96,9 @@ def test_report_answers_the_mouse(browser: Browser, page_file: Path) -> None:
         chart = page.locator('[data-chart="history"]')
         chart.scroll_into_view_if_needed()
         chart.locator(".points path").last.hover(force=True)
-        said = page.locator(".hoverlayer .hovertext").first.text_content()
-        assert said is not None
-        assert said.startswith("trial ")
+        text = page.locator(".hoverlayer .hovertext").first.text_content()
+        assert text is not None
+        assert text.startswith("trial ")
 
 
 def test_report_on_paper_has_every_chart(browser: Browser, page_file: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ except SystemExit:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the following arguments are required: VERB"),
+        ([], "the following arguments are required: COMMAND"),
         (["crown"], "invalid choice: 'crown'"),
         (["promote", "one"], "must be the number of a version, such as 7; got 'one'"),
         (["promote", "0"], "must be the number of a version, such as 7; got '0'"),
@@ -70,7 +70,7 @@ def test_arguments_that_make_no_sense_exit_2(
     assert sentence in capsys.readouterr().err
 
 
-def test_any_verb_outside_of_a_project_exits_2(
+def test_any_command_outside_of_a_project_exits_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

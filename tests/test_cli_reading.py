@@ -1,4 +1,4 @@
-"""The verbs that people read with, on a pipeline that has run: report, profile, doctor, completion."""
+"""The commands that people read with, on a pipeline that has run: report, profile, doctor, completion."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_profile_of_nonsense_exits_2(
 
 
 @pytest.mark.slow
-def test_doctor_tells_and_exits_1_where_something_would_fail(
+def test_doctor_reports_and_exits_1_where_something_would_fail(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("doctor") == 0
@@ -75,11 +75,11 @@ def test_doctor_tells_and_exits_1_where_something_would_fail(
     finally:
         (old / "meta.yaml").unlink()
         old.rmdir()
-    assert "1 would fail: mlruns layout" in capsys.readouterr().err
+    assert "1 check failed: mlruns layout" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
-def test_completion_is_printed_and_knows_the_verbs(shell: str) -> None:
+def test_completion_is_printed_and_knows_the_commands(shell: str) -> None:
     command = [sys.executable, "-m", "podium.cli", "--print-completion", shell]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "rollback" in done.stdout

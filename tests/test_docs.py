@@ -57,9 +57,9 @@ def test_command_that_is_shown_can_be_typed(page: str, line: str) -> None:
     check(line)
 
 
-def test_pages_show_every_verb() -> None:
+def test_pages_show_every_command() -> None:
     shown = {shlex.split(line, comments=True)[1] for _, line in commands() if line.startswith("podium ")}
-    assert {verb.NAME for verb in cli.VERBS} <= shown
+    assert {command.NAME for command in cli.commands()} <= shown
 
 
 @pytest.mark.parametrize("line", ["podium crown", "podium promote one", "make coffee", "dvc brew", "rm -rf data"])
@@ -82,7 +82,7 @@ def test_reference_of_parameters_is_up_to_date() -> None:
 
 
 def test_examples_in_help_can_be_typed() -> None:
-    for verb in cli.VERBS:
-        for line in re.findall(r"^  (podium .*?)(?:  |$)", verb.EXAMPLES, re.MULTILINE):
+    for command in cli.commands():
+        for line in re.findall(r"^  (podium .*?)(?:  |$)", command.EXAMPLES, re.MULTILINE):
             words = shlex.split(line.split(" > ")[0].split(" | ")[0])
             cli.command_parser().parse_args(words[1:])

@@ -16,8 +16,8 @@ SOURCE = ROOT / "src/podium"
 STAGES: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 RAW: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 NEUTRAL = {"tracking", "runtime"}
-VERBS = {"gate", "serve"}
-"""Sections that a verb of the command reads, after the stages."""
+OF_COMMANDS = {"gate", "serve"}
+"""Sections that a command of `podium` reads, after the stages."""
 DATA: dict[str, tuple[list[str], list[str]]] = {
     "prepare": (["${prepare.root}"], ["data/prepared", "data/sealed"]),
     "search": (["data/prepared", "data/weights"], ["data/search"]),
@@ -94,7 +94,7 @@ def test_registered_version_is_not_cached_so_that_the_run_cache_can_not_skip_a_r
 def test_every_section_is_listed_by_one_stage_or_read_by_a_verb_or_changes_no_result() -> None:
     listed = [section for stage in STAGES.values() for section in stage.get("params", [])]
 
-    assert sorted(listed) == sorted(set(_sections()) - NEUTRAL - VERBS)
+    assert sorted(listed) == sorted(set(_sections()) - NEUTRAL - OF_COMMANDS)
     assert STAGES["search"]["params"] == ["model", "train", "search"]
 
 

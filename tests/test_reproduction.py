@@ -47,7 +47,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     clone.folder.rename(tmp_path / "moved")
     moved = object.__new__(Clone)
     moved.folder = tmp_path / "moved"
-    assert "stored paths followed from" in moved.run("podium", "relocate")
+    assert "stored paths changed from" in moved.run("podium", "relocate")
     assert "nothing to do" in moved.run("podium", "relocate")
     assert "is the champion now" in moved.run("podium", "promote", "--force", "--reason", "a small model")
     shutil.rmtree(moved.folder / ".dvc/cache")

@@ -14,7 +14,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from podium import components, entry, own_code
+from podium import components, own_code, process
 from podium.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -221,4 +221,4 @@ def _is_docstring(node: Any) -> bool:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    process.run(main)

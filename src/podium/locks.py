@@ -1,4 +1,4 @@
-"""A lock between processes that a dead process can't keep: the kernel drops it with its holder."""
+"""A lock between processes: the kernel releases it when its holder ends, however it ends."""
 
 import fcntl
 import json
@@ -14,23 +14,23 @@ from typing import TextIO
 from podium.errors import PodiumError, RefusedError
 
 PATIENCE = 60.0
-"""Seconds to wait for a holder that is about to end: its `dvc repro` was killed."""
+"""Seconds to wait for a holder that is about to end because its `dvc repro` was killed."""
 
 
 class LockFileError(PodiumError, OSError):
-    """The lock file can't be written: a sentence for a person, and an OSError for a caller that has more to say."""
+    """The lock file can't be written; also an OSError, for a caller that knows more about the cause."""
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[None]:
     """Hold the lock file `path` within the block.
 
-    Raises RefusedError naming the holder where another process has it and `wait` is false, LockFileError where the
-    file can't be written. A stage whose `dvc repro` was killed is about to save and end: it is waited for.
+    Raises RefusedError naming the holder if another process has it and `wait` is false, LockFileError if the file
+    can't be written. A stage whose `dvc repro` was killed is about to save and end: it is waited for.
     """
     with _open(path) as file:
         if wait:
-            # Nobody is refused, so nobody asks who holds it.
+            # Nobody is refused, so the holder's name is not needed.
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
             _take(file, purpose or path.name)
@@ -40,7 +40,7 @@ def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[Non
 
 @contextmanager
 def unless_held(lock: AbstractContextManager[object]) -> Iterator[bool]:
-    """Hold `lock` within the block, and be True; where somebody else has it (RefusedError), be False and go on."""
+    """Hold `lock` within the block and yield True; if another process has it (RefusedError), yield False."""
     with ExitStack() as stack:
         try:
             stack.enter_context(lock)
@@ -52,9 +52,9 @@ def unless_held(lock: AbstractContextManager[object]) -> Iterator[bool]:
 
 
 class StandingLock:
-    """A lock file that stays open from one taking to the next, which then is a few system calls.
+    """A lock file that stays open between uses, so that taking it is a few system calls.
 
-    For one thread at a time: to the kernel all of a process's threads hold it.
+    For one thread at a time: the kernel lets all threads of a process share it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,17 +63,17 @@ class StandingLock:
         self._closing: weakref.finalize[..., StandingLock] | None = None
 
     def take(self) -> None:
-        """Wait for the lock. Raises LockFileError where the file can't be written."""
+        """Wait for the lock. Raises LockFileError if the file can't be written."""
         while True:
             file = self._file or self._reopen()
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(self._path, file):
                 return
             self.release()
-            self._file = None  # somebody deleted it, and others lock another one by now
+            self._file = None  # it was deleted, and others may lock a new one
 
     def release(self) -> None:
-        """Give it back."""
+        """Release it."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -86,15 +86,15 @@ class StandingLock:
 
 
 def _is_at(path: Path, file: TextIO) -> bool:
-    """Whether `file` is what `path` leads to."""
+    """Whether `file` is the file at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except OSError:  # it was deleted, or its folder is not there or no folder any more
+    except OSError:  # the file or its folder is gone
         return False
 
 
 def _sign(file: TextIO) -> None:
-    """Say in `file` who holds it."""
+    """Write the holder into `file`."""
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
     if "DVC_STAGE" in os.environ:
         who["dvc"] = os.getppid()
@@ -104,7 +104,7 @@ def _sign(file: TextIO) -> None:
 
 
 def _take(file: TextIO, purpose: str) -> None:
-    """Lock `file` now, or as soon as a holder has gone that nobody waits for any more."""
+    """Lock `file` now, or as soon as an orphaned holder has ended."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -138,7 +138,7 @@ def _open(path: Path) -> TextIO:
         return path.open("a+", encoding="utf-8")
     except OSError as error:
         raise LockFileError(
-            f"{path} can't be written: {error.strerror}. It keeps two processes from the same work"
+            f"{path} can't be written: {error.strerror}. It prevents two processes from doing the same work"
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""Where everything lies: the only path constants of the project.
+"""The only path constants of the project.
 
-Stages run in the project's root. Under `dvc exp run --temp` they run in a copy below `.dvc/tmp` while what was
-executed still belongs to the one real `mlruns/`: DVC names the real root in `DVC_ROOT`.
+Stages run in the project's root. Under `dvc exp run --temp` they run in a copy below `.dvc/tmp`, while runs still
+belong to the one real `mlruns/`: DVC names the real root in `DVC_ROOT`.
 """
 
 import os
@@ -29,12 +29,12 @@ def root() -> Path:
 
 
 def decoded() -> Path:
-    """Images that were decoded before: a cache that DVC does not know, since it deletes outputs before a stage runs."""
+    """The cache of decoded images. DVC does not track it, since it deletes outputs before a stage runs."""
     return root() / DATA / ".decoded"
 
 
 def mlruns() -> Path:
-    """The folder of what was executed: tracking database, artifacts, study, checkpoints."""
+    """The folder of everything that ran: tracking database, artifacts, studies, checkpoints."""
     return root() / "mlruns"
 
 

@@ -10,21 +10,20 @@ import torch
 from podium.training.augment import augment
 
 import tiny
-from podium.commands import profile as verb
+from podium.commands import profile as command
 from podium.errors import PodiumError
-from podium.profiling.measure import Profile, measure
-from podium.profiling.page import markdown
-from podium.profiling.phases import PHASES
-from podium.profiling.verdict import verdict
+from podium.profiling.diagnosis import diagnosis, markdown
+from podium.profiling.measure import PHASES, Profile, measure
+from podium.training.augment import augment
 from podium.training.batches import Batches
 
 EVEN = Profile(
     device="cpu",
     steps=4,
     batch=16,
-    steps_an_epoch=10,
+    steps_per_epoch=10,
     phases={"data": 0.001, "forward": 0.004, "backward": 0.004, "optimizer": 0.001, "other": 0.0},
-    beside={"checkpoint": 0.001, "logging": 0.001},
+    between={"checkpoint": 0.001, "logging": 0.001},
     operators=[],
     flops=10_000_000,
     peak=2e9,
@@ -57,7 +56,7 @@ def test_profile_of_a_training_has_every_phase_operators_and_a_trace(
     assert any(o.name.startswith("aten::") for o in found.operators)
     assert found.flops > 0
     assert found.peak > 0
-    assert sum(map(found.share, [*found.phases, *found.beside])) == pytest.approx(1)
+    assert sum(map(found.share, [*found.phases, *found.between])) == pytest.approx(1)
     assert len(list(tmp_path.glob("*.pt.trace.json"))) == 1
 
 
@@ -91,7 +90,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
     assert f"{steps} steps of " in markdown(found, "Profile", str(tmp_path))
 
 
-def test_profile_of_a_copy_that_diverges_is_a_sentence(
+def test_profile_of_a_copy_that_diverges_is_an_error_message(
     tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podium.training.loop.learning_rate", lambda *_: float("nan"))
@@ -109,8 +108,8 @@ def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypa
 
     monkeypatch.setattr("podium.training.loop.augment", slow)
     recipe = tiny.recipe(train__epochs=4)
-    # Without what is beside the steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
-    found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, beside={})
+    # Without the work between steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
+    found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, between={})
     assert found.phases["data"] >= 0.3
     page = markdown(found, "Profile", str(tmp_path))
     assert "**Data-bound: " in page
@@ -124,19 +123,19 @@ def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypa
         ({"peak": 1e12}, "Overhead-bound"),
         ({"phases": EVEN.phases | {"data": 0.02}}, "Data-bound"),
         ({"phases": EVEN.phases | {"optimizer": 0.02}}, "Optimizer-bound"),
-        ({"beside": {"checkpoint": 1.0, "logging": 0.1}}, "Checkpoint-bound"),
-        ({"beside": {"checkpoint": 0.1, "logging": 1.0}}, "Logging-bound"),
-        ({"beside": {"evaluation": 1.0}}, "Evaluation-bound"),
+        ({"between": {"checkpoint": 1.0, "logging": 0.1}}, "Checkpoint-bound"),
+        ({"between": {"checkpoint": 0.1, "logging": 1.0}}, "Logging-bound"),
+        ({"between": {"evaluation": 1.0}}, "Evaluation-bound"),
     ],
 )
-def test_verdict_names_what_bounds_the_training_and_what_to_change(changes: dict[str, Any], beginning: str) -> None:
-    said = verdict(replace(EVEN, **changes))
-    assert said.startswith(beginning)
-    assert "To change it: " in said or "Only a smaller network" in said
+def test_diagnosis_names_what_bounds_the_training_and_what_to_change(changes: dict[str, Any], beginning: str) -> None:
+    text = diagnosis(replace(EVEN, **changes))
+    assert text.startswith(beginning)
+    assert "To change it: " in text or "Only a smaller network" in text
 
 
-def test_show_without_a_trace_is_refused_before_tensorboard_waits_for_ever(tmp_path: Path) -> None:
+def test_show_without_a_trace_is_refused_before_tensorboard_waits_permanently(tmp_path: Path) -> None:
     from podium.errors import InputError
 
     with pytest.raises(InputError, match="holds no trace"):
-        verb.show(tmp_path, 6006)
+        command.show(tmp_path, 6006)

@@ -10,7 +10,7 @@ from finished import Finished
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.report.gather import Folders
+from podium.report.report_data import Folders
 from podium.stages.report import report
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
@@ -27,33 +27,33 @@ def facts(page: Path) -> dict[str, Any]:
 
 def test_report_agrees_with_mlflow_and_is_kept_there(finished: Finished) -> None:
     path = report(Folders.of_project(), finished.params.tracking, paths.REPORT)
-    told, tracking = facts(path), connect(finished.params.tracking)
-    runs = {int(run.data.tags["podium.trial"]): run for run in runs_of(tracking, told["study"])}
+    shown, tracking = facts(path), connect(finished.params.tracking)
+    runs = {int(run.data.tags["podium.trial"]): run for run in runs_of(tracking, shown["study"])}
     ended = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-    assert len(told["trials"]) == 14
-    for number, state, value, last, epochs in told["trials"]:
+    assert len(shown["trials"]) == 14
+    for number, state, value, last, epochs in shown["trials"]:
         run = runs[number]
         assert run.info.status == ended[state]
         assert run.data.metrics.get("objective") == value
         assert run.data.metrics["epochs"] == epochs
         assert run.data.metrics["val_accuracy"] == last
-    parent = tracking.client.get_run(told["parent_run_id"])
-    assert parent.data.metrics["best_objective"] == told["best"]["value"]
-    assert parent.data.metrics["trials_pruned"] == told["spent"]["pruned"]
-    assert parent.data.metrics["confirmed_mean"] == told["selected"]["mean"]
-    version = tracking.client.get_model_version_by_alias(told["registered"]["name"], "challenger")
-    assert float(version.tags["accuracy"]) == pytest.approx(told["metrics"]["accuracy"], abs=1e-6)
-    kept = tracking.client.download_artifacts(told["parent_run_id"], "report/index.html")
+    parent = tracking.client.get_run(shown["parent_run_id"])
+    assert parent.data.metrics["best_objective"] == shown["best"]["value"]
+    assert parent.data.metrics["trials_pruned"] == shown["spent"]["pruned"]
+    assert parent.data.metrics["confirmed_mean"] == shown["selected"]["mean"]
+    version = tracking.client.get_model_version_by_alias(shown["registered"]["name"], "challenger")
+    assert float(version.tags["accuracy"]) == pytest.approx(shown["metrics"]["accuracy"], abs=1e-6)
+    kept = tracking.client.download_artifacts(shown["parent_run_id"], "report/index.html")
     assert Path(kept).read_bytes() == path.read_bytes()
     assert parent.inputs is not None
     (images,) = parent.inputs.dataset_inputs
     assert (images.dataset.name, images.dataset.digest) == ("tiny", "0" * 32)
-    assert "accuracy on 60 sealed images" in parent.data.tags["mlflow.note.content"]
+    assert "accuracy on 60 held-out test images" in parent.data.tags["mlflow.note.content"]
     pictures = {a.path for a in tracking.client.list_artifacts(parent.info.run_id, "figures")}
     assert pictures == {"figures/curves.png", "figures/history.png"}
 
 
-def test_report_store_without_that_run_is_said_and_the_page_is_there(
+def test_report_store_without_that_run_is_reported_and_the_page_is_written(
     finished: Finished, tmp_path: Path, mlflow_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other.db").write_bytes(mlflow_template.read_bytes())

@@ -233,7 +233,7 @@ def test_search_on_a_full_disk_says_so_and_the_next_run_goes_on(
     full = Project(tmp_path / "full", mlflow_template, params)
     assert full.start("search", file_size=20_000).wait(120) == 1
     said = full.log("search")
-    assert "mlruns/optuna.journal: File too large. What was recorded before is whole; make room" in said
+    assert "mlruns/optuna.journal: File too large. What was recorded before is complete; free some space" in said
     assert "Traceback" not in said
     full.run("search")
     ours, theirs = (project.folder / paths.SEARCH / "trials.csv" for project in (full, undisturbed))

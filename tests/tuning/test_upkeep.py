@@ -48,12 +48,12 @@ def test_sync_check_changes_nothing_and_exits_with_1(here: TrackingParams, capsy
     assert _podium("sync", "--check") == 1
     said = capsys.readouterr()
     assert "search-1234  0      runs  1           0" in said.out
-    assert "4 differences; `podium sync` mends them" in said.err
+    assert "4 differences; `podium sync` fixes them" in said.err
     assert runs_of(connect(here), "search-1234") == []
     assert _podium("sync") == 0
-    assert "4 differences mended" in capsys.readouterr().out
+    assert "4 differences fixed" in capsys.readouterr().out
     assert _podium("sync", "--check") == 0
-    assert "MLflow shows exactly what the studies hold (1 studies)" in capsys.readouterr().out
+    assert "MLflow shows exactly what the studies hold (1 study)" in capsys.readouterr().out
 
 
 def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
@@ -148,7 +148,7 @@ def test_gc_leaves_what_a_search_or_a_retraining_at_work_may_be_writing(
         (folder / name).write_bytes(b"x")
     with locked(paths.lock(at_work)):
         assert _podium("gc") == 0
-    assert f"{at_work} is at work: what it uses stays" in capsys.readouterr().out
+    assert f"{at_work} is running: its files are kept" in capsys.readouterr().out
     assert {name for name in leftover if (folder / name).exists()} == stays
     assert _podium("gc") == 0
     assert not any((folder / name).exists() for name in leftover)
@@ -180,7 +180,7 @@ def test_gc_frees_images_that_were_decoded_to_another_size(
     paths.PREPARED.mkdir(parents=True)
     info.write(paths.PREPARED)
     assert _podium("gc") == 0
-    assert "500  bytes freed in 1 files" in capsys.readouterr().out
+    assert "500  bytes freed in 1 file" in capsys.readouterr().out
     assert (used.exists(), other.exists()) == (True, False)
 
 
@@ -219,7 +219,7 @@ def test_gc_leaves_decoded_images_that_are_in_use(stores: dict[int, Path], capsy
         assert _podium("gc") == 0
         (other,) = paths.decoded().glob("tmp*/pixels")
         assert other.exists()
-    assert capsys.readouterr().out.count("is at work: what it uses stays") == 2
+    assert capsys.readouterr().out.count("is running: its files are kept") == 2
     assert _left(stores) == {64, 32, 16}
     assert not other.exists()
     assert _podium("gc") == 0
@@ -231,7 +231,7 @@ def test_gc_leaves_all_decoded_images_where_the_source_cannot_be_read(
 ) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     assert _podium("gc") == 0
-    assert "images that were decoded stay: prepare.source: " in capsys.readouterr().out
+    assert "decoded images are kept: prepare.source: " in capsys.readouterr().out
     assert _left(stores) == {64, 32, 16}
 
 

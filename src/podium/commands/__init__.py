@@ -1,4 +1,6 @@
-"""The verbs of the command `podium`, a module each: NAME, HELP, EXAMPLES, add_arguments(parser), run(arguments).
+"""The commands of `podium`, one file each; `podium.cli` finds them by looking at the files of this folder.
 
-A verb imports what is heavy inside `run`, so that `podium --help` answers at once.
+A command declares what `podium.cli.Command` lists: NAME, HELP, ORDER, EXAMPLE, EXAMPLES, add_arguments(parser) and
+run(arguments). It imports what is heavy inside `run`, so that `podium --help` answers at once. A file whose name begins
+with an underscore is not a command: it holds what several of them share.
 """

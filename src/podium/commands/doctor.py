@@ -1,47 +1,87 @@
-"""`podium doctor [SUBJECT]`."""
+"""`podium doctor` and `podium doctor data`."""
 
 import argparse
-from types import ModuleType
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from podium.commands import doctor_data
 from podium.errors import PodiumError
+from podium.text import counted
+
+if TYPE_CHECKING:
+    from podium.config.params import Params
 
 NAME = "doctor"
-HELP = "what would fail on this machine and in this project, each with its remedy"
+HELP = "check this machine and this project: what would fail, each with its remedy"
+ORDER = 140
+EXAMPLE = "podium doctor", "what would fail on this machine and in this project"
 EXAMPLES = """\
   podium doctor                      versions, CUDA, disk, ports, params.yaml, mlruns/, tracking, locks, git, DVC
-  podium doctor data                 examine the images of params.yaml, write a report with thumbnails
-  podium doctor data --out report    somewhere else than mlruns/doctor
-  podium doctor data --log           into MLflow too, as a run of its own
+  podium doctor data                 audit the images of params.yaml, write a report with thumbnails
+  podium doctor data --out report    to another folder than mlruns/doctor
+  podium doctor data --log           to MLflow too, as a run of its own
 
-Exit code 1: something would fail. A `note` is worth knowing and fails nothing. Exit code 2 of `doctor data`: something
-that params.yaml says to refuse, or no usable image. Nothing in data/ is touched."""
+Exit code 1: something would fail. A `note` is worth knowing and fails nothing. Exit code 2 of `doctor data`: a finding
+that params.yaml says to refuse, or no usable image. Nothing in data/ is changed."""
 
-SUBJECTS: dict[str, ModuleType] = {"data": doctor_data}
-"""What else can be examined: each has HELP, add_arguments(parser) and run(arguments)."""
+AUDIT = "audit the images that params.yaml names: broken files, duplicates, leakage, balance, odd sizes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to examine, each with arguments of its own; without a subject machine and project."""
-    parser.set_defaults(examine=_machine_and_project)
+    """What to check; without a subject the machine and the project."""
+    parser.set_defaults(check=_check_environment)
     subjects = parser.add_subparsers(metavar="SUBJECT")
-    for name, module in SUBJECTS.items():
-        below = subjects.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(below)
-        below.set_defaults(examine=module.run)
+    data = subjects.add_parser("data", help=AUDIT, description=AUDIT)
+    data.add_argument("--out", metavar="FOLDER", type=Path, help="folder of the report (default: mlruns/doctor)")
+    data.add_argument("--log", action="store_true", help="log the report to MLflow as a run of its own")
+    data.set_defaults(check=_audit_data)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Examine it."""
-    arguments.examine(arguments)
+    """Check it and print what was found. Raises PodiumError where something would fail, InputError for bad images."""
+    arguments.check(arguments)
 
 
-def _machine_and_project(arguments: argparse.Namespace) -> None:
-    from podium.environment.finding import table
-    from podium.environment.run import checkup
+def _check_environment(arguments: argparse.Namespace) -> None:
+    from podium.doctor.machine import table
+    from podium.doctor.project import check_environment
 
-    findings = checkup()
+    findings = check_environment()
     print(table(findings))
     failing = [f.subject for f in findings if f.level == "fail"]
     if failing:
-        raise PodiumError(f"{len(failing)} would fail: {', '.join(failing)}")
+        raise PodiumError(f"{counted(len(failing), 'check')} failed: {', '.join(failing)}")
+
+
+def _audit_data(arguments: argparse.Namespace) -> None:
+    """Write the report of the images and print its summary."""
+    from podium import paths
+    from podium.config.params import load
+    from podium.data.audit.data_audit import audited, refuse
+
+    params = load(paths.PARAMS)
+    out: Path = arguments.out or paths.mlruns() / "doctor"
+    with audited(params.prepare, params.doctor, paths.decoded()) as data:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            data.report.write(out, data.pixels)
+        except OSError as error:
+            raise PodiumError(f"{out} can't be written: {error}") from None
+    print("\n".join(data.report.summary()))
+    print(f"full report: {out / 'audit.html'}")
+    if arguments.log:
+        _log_audit(params, out)
+    refuse(data.report)
+
+
+def _log_audit(params: "Params", out: Path) -> None:
+    from podium.registry import versions
+    from podium.tracking.record import KIND_TAG
+    from podium.tracking.store import connect
+
+    with versions.mlflow_errors("the MLflow store refuses the report"):
+        store = connect(params.tracking)
+        run = store.client.create_run(store.experiment_id, run_name="doctor", tags={KIND_TAG: "doctor"})
+        for path in sorted(out.glob("audit.*")):
+            store.client.log_artifact(run.info.run_id, str(path))
+        store.client.set_terminated(run.info.run_id)
+    print(f"logged to MLflow as run {run.info.run_id}")

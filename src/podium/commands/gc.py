@@ -12,25 +12,28 @@ if TYPE_CHECKING:
     from podium.data.decode import Preprocess
 
 NAME = "gc"
-HELP = "delete checkpoints that no trial will read again, and images decoded otherwise than they are now"
+HELP = "delete checkpoints that no trial will read again, and decoded images that are out of date"
+ORDER = 130
+EXAMPLE = "podium gc --dry-run", "checkpoints that nobody needs"
 EXAMPLES = """\
-  podium gc --dry-run    what would go, and how many bytes
+  podium gc --dry-run    what would be deleted, and how many bytes
   podium gc              delete it
 
-Checkpoints of trials that are to go on stay, and so does all that DVC, the registry and MLflow know, and what a search,
-a retraining or a prepare that is at work uses. What was decoded otherwise than data/prepared and than params.yaml now
-says goes; it is decoded again when that comes back."""
+Kept are the checkpoints of trials that can resume, everything that DVC, the registry and MLflow know, and what a
+running search, retraining or prepare uses. Images that were decoded with other settings than those of data/prepared and
+of params.yaml are deleted; they are decoded again when needed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether to look or to delete."""
+    """Whether to list or to delete."""
     parser.add_argument("--dry-run", action="store_true", help="delete nothing")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Find leftovers, and delete each while nobody else can use it."""
+    """Find what is left over, and delete each file while no other process can use it."""
     from podium import paths
     from podium.config.params import load
+    from podium.text import counted
     from podium.tuning import upkeep
 
     params = load(paths.PARAMS)
@@ -38,21 +41,21 @@ def run(arguments: argparse.Namespace) -> None:
     for path in chain((one.path for one in upkeep.leftovers(params.runtime, _busy)), _decoded(params)):
         try:
             size = path.stat().st_size
-        except FileNotFoundError:  # its owner was faster
+        except FileNotFoundError:  # its owner deleted it first
             continue
         print(f"{size:>12,}  {path.relative_to(paths.root())}")
         if not arguments.dry_run:
             path.unlink(missing_ok=True)
         freed, count = freed + size, count + 1
-    print(f"{freed:>12,}  bytes {'would be freed' if arguments.dry_run else 'freed'} in {count} files")
+    print(f"{freed:>12,}  bytes {'would be freed' if arguments.dry_run else 'freed'} in {counted(count, 'file')}")
 
 
 def _busy(name: str) -> None:
-    print(f"{name} is at work: what it uses stays")
+    print(f"{name} is running: its files are kept")
 
 
 def _decoded(params: "Params") -> "Iterator[Path]":
-    """Of images that were decoded; none where nobody knows how they will be wanted."""
+    """Outdated decoded images; none if the settings of the present ones can not be read."""
     from podium import paths
     from podium.data.image_store import outdated
     from podium.errors import InputError
@@ -60,14 +63,14 @@ def _decoded(params: "Params") -> "Iterator[Path]":
     try:
         wanted = _wanted(params)
     except InputError as error:
-        print(f"images that were decoded stay: {error}")
+        print(f"decoded images are kept: {error}")
         return
     if wanted:
         yield from outdated(paths.decoded(), wanted, _busy)
 
 
 def _wanted(params: "Params") -> "list[Preprocess]":
-    """How the prepared images were decoded, and how those of params.yaml will be; empty where nothing was prepared."""
+    """Decoding settings of data/prepared and of params.yaml; empty if nothing was prepared."""
     from podium import paths
     from podium.data import sources
     from podium.data.dataset import DatasetInfo
@@ -77,7 +80,7 @@ def _wanted(params: "Params") -> "list[Preprocess]":
     if not (paths.PREPARED / "dataset.json").is_file() or not (how := DatasetInfo.read(paths.PREPARED).preprocess):
         return []
     wanted = [Preprocess.from_dict(how)]
-    if params.prepare.path:  # nothing else is kept
+    if params.prepare.path:  # only files are cached
         source = sources.read(params.prepare, follow_links=params.doctor.outside == "keep")
         wanted.append(preprocess_of(source, params.prepare, params.doctor))
     return wanted

@@ -6,11 +6,13 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any
 
-from podium.commands.project import opened
+from podium.commands._project import opened
 from podium.errors import PodiumError
 
 NAME = "history"
 HELP = "every move of the alias champion: when, from, to, who, why"
+ORDER = 40
+EXAMPLE = "podium history", "who was champion when, and why"
 EXAMPLES = """\
   podium history
   podium history --at 2026-11-17          who was champion at the end of that day

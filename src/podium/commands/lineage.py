@@ -3,12 +3,14 @@
 import argparse
 import json
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import InputError
 
 NAME = "lineage"
 HELP = "where a version comes from: retraining, selection, trial, study, data, code, parameters, environment"
+ORDER = 70
+EXAMPLE = "podium lineage 7", "where version 7 comes from"
 EXAMPLES = """\
   podium lineage 7
   podium lineage 7 --json

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import PodiumError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "predict"
 HELP = "label and probability of image files, by the champion"
+ORDER = 50
+EXAMPLE = "podium predict scan.png", "ask the champion"
 EXAMPLES = """\
   podium predict scan.png
   podium predict scans/ --out answers.csv                 every image below the folder, a row each

@@ -3,9 +3,11 @@
 import argparse
 
 NAME = "preset"
-HELP = "write what the preset NAME sets into params.yaml; without NAME: which presets there are"
+HELP = "write the preset NAME into params.yaml; without NAME, list the presets"
+ORDER = 150
+EXAMPLE = "podium preset", "list the presets: params.yaml for other images"
 EXAMPLES = """\
-  podium preset                  which there are
+  podium preset                  list them
   podium preset fashion-mnist    params.yaml for Fashion-MNIST
   podium preset folder           params.yaml for a folder of photographs
 
@@ -28,4 +30,4 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{name:<16} {line}")
         return
     changed = presets.apply(arguments.name, paths.PRESETS, paths.PARAMS)
-    print(f"{paths.PARAMS} now is that of {arguments.name}; changed: {', '.join(changed) or 'nothing'}")
+    print(f"Preset {arguments.name!r} written. Changed: {', '.join(changed) or 'nothing'}")

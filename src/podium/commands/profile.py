@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 
 NAME = "profile"
 HELP = "where the time of a training goes: phases, operators, a verdict with what to change"
+ORDER = 110
+EXAMPLE = "podium profile", "where the time of a training goes"
 EXAMPLES = """\
   podium profile                                       `model` and `train` of params.yaml, on data/prepared
   podium profile --set train.batch_size=128            with another batch
-  podium profile --chosen --set train.shift=2          what the search chose, with one more thing
+  podium profile --chosen --set train.shift=2          what the search chose, with one more change
   podium profile --show                                the trace of the retraining in TensorBoard
   podium profile --show --trace data/profile/profile   the trace of the last `podium profile`
 
-Nothing is registered or logged: page and trace go to data/profile, which is not DVC's."""
+Nothing is registered or logged: page and trace go to data/profile, which DVC does not track."""
 
 PROFILE = Path("data/profile")
 
@@ -26,10 +28,10 @@ PROFILE = Path("data/profile")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The configuration, and where to."""
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="replace a field; repeatable")
-    parser.add_argument("--chosen", action="store_true", help="begin with what the search chose (data/selected)")
-    parser.add_argument("--steps", type=int, metavar="N", default=20, help="steps that are measured (default: 20)")
+    parser.add_argument("--chosen", action="store_true", help="start from what the search chose (data/selected)")
+    parser.add_argument("--steps", type=int, metavar="N", default=20, help="number of steps to measure (default: 20)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=PROFILE, help=f"default: {PROFILE}")
-    parser.add_argument("--show", action="store_true", help="open TensorBoard on a trace and measure nothing")
+    parser.add_argument("--show", action="store_true", help="open TensorBoard on a trace instead of measuring")
     parser.add_argument("--trace", type=Path, metavar="FOLDER", help="with --show: default data/retrained/profile")
     parser.add_argument("--port", type=int, metavar="N", default=6006, help="with --show (default: 6006)")
 
@@ -57,8 +59,8 @@ def measured(arguments: argparse.Namespace) -> str:
     from podium.config.params import load
     from podium.data.dataset import DatasetInfo, open_split
     from podium.models.networks import ImageSpec
+    from podium.profiling.diagnosis import markdown
     from podium.profiling.measure import measure
-    from podium.profiling.page import markdown
     from podium.training import device
     from podium.training.batches import Batches
 
@@ -77,14 +79,14 @@ def measured(arguments: argparse.Namespace) -> str:
 
 
 def show(trace: Path, port: int) -> None:
-    """TensorBoard on `trace`, until Ctrl-C. Raises InputError where there is no trace: its profiler page waits for one
-    for ever."""
+    """TensorBoard on `trace`, until Ctrl-C. Raises InputError if there is no trace: its profiler page would wait
+    for one permanently."""
     import subprocess
     import sys
 
     if not any(trace.rglob("*.pt.trace.json*")):
         raise InputError(
-            f"{trace} holds no trace (*.pt.trace.json), for which torch-tb-profiler would wait for ever:"
+            f"{trace} holds no trace (*.pt.trace.json), and torch-tb-profiler would wait for one permanently:"
             " run `dvc repro retrain` with retrain.profile_steps above 0, or `podium profile`"
         )
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(trace), "--host", "127.0.0.1"]

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 NAME = "promote"
 HELP = "make the challenger (or VERSION) the champion, if the gate sees evidence for it on the sealed images"
+ORDER = 20
+EXAMPLE = "podium promote", "make what was registered last the champion, if the gate sees evidence"
 EXAMPLES = """\
   podium promote              the challenger, that is what `dvc repro` registered last
   podium promote 7            version 7

@@ -2,12 +2,14 @@
 
 import argparse
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import PodiumError
 
 NAME = "reproduce"
 HELP = "make a version again from its commit, data and seeds, and compare it with what is registered"
+ORDER = 90
+EXAMPLE = "podium reproduce 7", "make it again, bit for bit"
 EXAMPLES = """\
   podium reproduce 7
   podium reproduce      the champion

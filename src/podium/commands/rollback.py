@@ -3,11 +3,13 @@
 import argparse
 import sys
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 
 NAME = "rollback"
 HELP = "make an earlier champion champion again"
+ORDER = 30
+EXAMPLE = 'podium rollback --reason "too slow"', "go back to the champion before"
 EXAMPLES = """\
   podium rollback --reason "confuses 1 and 7 on the new scanner"    the champion before the present one
   podium rollback --to 3 --reason "the last good one"               version 3, which was champion once

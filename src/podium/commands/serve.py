@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 NAME = "serve"
 HELP = "answer image files over HTTP, by the champion"
+ORDER = 60
+EXAMPLE = "podium serve", "the same over HTTP"
 EXAMPLES = """\
   podium serve                           the champion at 127.0.0.1:5001
   podium serve --version 7 --port 5002

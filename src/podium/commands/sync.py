@@ -3,26 +3,29 @@
 import argparse
 
 from podium.errors import PodiumError
+from podium.text import counted
 
 NAME = "sync"
-HELP = "make MLflow show exactly what the studies hold: one run a trial, nothing missing, doubled or left RUNNING"
+HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, doubled or left RUNNING"
+ORDER = 120
+EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold?"
 EXAMPLES = """\
-  podium sync            mend what differs, and say what it was
-  podium sync --check    only say what differs; exit code 1 where anything does
+  podium sync            fix what differs, and print it
+  podium sync --check    only print what differs; exit code 1 if anything does
 
-The search does the same by itself when it starts and ends."""
+The search does the same automatically when it starts and ends."""
 
 SHOWN = 40
 """Differences in the table; the rest are counted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether to look or to mend."""
-    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where anything differs")
+    """Whether to check or to fix."""
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if anything differs")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare every study with MLflow. Raises PodiumError with the table where --check finds a difference."""
+    """Compare every study with MLflow. Raises PodiumError after the table if --check finds a difference."""
     from podium import paths
     from podium.config.params import load
     from podium.tuning import upkeep
@@ -31,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if not differences:
-        print(f"MLflow shows exactly what the studies hold ({len(found)} studies)")
+        print(f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})")
         return
     rows = [("study", "trial", "what", "study says", "MLflow says")]
     rows += [
@@ -41,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows))
     if len(differences) > SHOWN:
         print(f"and {len(differences) - SHOWN} more")
+    count = counted(len(differences), "difference")
     if arguments.check:
-        raise PodiumError(f"{len(differences)} differences; `podium sync` mends them")
-    print(f"{len(differences)} differences mended")
+        raise PodiumError(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
+    print(f"{count} fixed")

@@ -3,6 +3,8 @@
 import argparse
 
 NAME = "train"
+ORDER = 5
+EXAMPLE = "podium train --set train.epochs=5", "one training without a search"
 HELP = "one training of `model` and `train`, without a search; validated, logged to MLflow"
 EXAMPLES = """\
   podium train                                            params.yaml as it is

@@ -2,12 +2,14 @@
 
 import argparse
 
-from podium.commands.arguments import version_number
-from podium.commands.project import opened
+from podium.commands._arguments import version_number
+from podium.commands._project import opened
 from podium.errors import PodiumError
 
 NAME = "verify"
 HELP = "does this folder still match a version, and is the version as it was registered?"
+ORDER = 80
+EXAMPLE = "podium verify 7", "does this folder still match version 7?"
 EXAMPLES = """\
   podium verify 7
   podium verify      the champion

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium.components import FROZEN
 from podium.config.fields import Name, Text
-from podium.passwords import holds_password
+from podium.text import holds_password
 
 
 def _without_password(uri: str) -> str:

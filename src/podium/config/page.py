@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from podium import entry
+from podium import process
 from podium.config.params import Params
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "params.md"
@@ -74,4 +74,4 @@ def _said(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    process.run(main)

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.passwords import masked
+from podium.text import masked
 
 PLACES = ("src", "presets", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements*.lock")
 """Where a new file is kept though nobody has told git of it."""

@@ -6,7 +6,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from podium.lineage import changes
-from podium.passwords import masked
+from podium.text import masked
 
 PATCH = "changes.patch"
 ENVIRONMENT = "environment.txt"

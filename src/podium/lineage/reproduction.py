@@ -24,9 +24,9 @@ from podium.data.decode import Preprocess, decode
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
-from podium.passwords import MASK, was_masked
 from podium.registry import versions
 from podium.registry.versions import Version
+from podium.text import MASK, was_masked
 from podium.tracking.store import Tracking
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel

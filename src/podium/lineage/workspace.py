@@ -10,9 +10,9 @@ from podium.config import params
 from podium.errors import InputError, PodiumError
 from podium.lineage import changes, origin
 from podium.lineage.ancestry import kept_files
-from podium.passwords import masked
 from podium.registry import provenance, versions
 from podium.registry.versions import Version
+from podium.text import masked
 from podium.tracking.store import Tracking
 
 NEUTRAL = ("tracking", "runtime", "gate", "serve")

@@ -1,1 +1,1 @@
-"""What answers on sealed images are worth: numbers, plots, and the worst of them as pictures."""
+"""What predictions are worth: the metrics, one file a family, and pictures of them."""

@@ -1,8 +1,14 @@
-"""Pictures of an evaluation, as small PNG files that are the same for the same numbers."""
+"""Pictures of an evaluation: confusion matrix, reliability diagram, and images with the most surprising predictions.
 
+The files are small, and the same for the same numbers.
+"""
+
+import base64
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,16 +16,25 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
-from podium.metrics.metrics import CalibrationBin, Metrics
+from podium.data.dataset import Split
+from podium.data.decode import encode_png
+from podium.metrics.classification import CalibrationBin, Metrics
 
 COUNTED = 25
-"""Up to so many classes a cell has room for its count."""
+"""Up to this many classes a cell has room for its count."""
 NAMED = 40
-"""Up to so many classes each has room for its name; above, every second, third, ... is named."""
+"""Up to this many classes each has room for its name; above, every second, third, ... is named."""
 LONGEST = 16
 """Characters of a class name that are shown."""
 BLUE, RED, GREY = "#90bde4", "#c53030", "#a0aec0"
+SHOWN = 12
+"""Images of each kind in the gallery."""
+LARGEST = 96
+"""Pixels of a thumbnail's longer side: two dozen of them stay below half a megabyte."""
+LEAST = np.finfo(np.float64).eps
+"""Lower bound of a probability, so that a surprise is finite."""
 
 
 def draw_confusion(path: Path, metrics: Metrics) -> None:
@@ -43,7 +58,7 @@ def draw_confusion(path: Path, metrics: Metrics) -> None:
 
 
 def draw_calibration(path: Path, metrics: Metrics) -> None:
-    """Write the reliability diagram to `path`: accuracy over confidence, and below it how many answers there are."""
+    """Write the reliability diagram to `path`: accuracy over confidence, and below it the number of predictions."""
     filled = [b for b in metrics.calibration if b.count]
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -54,6 +69,23 @@ def draw_calibration(path: Path, metrics: Metrics) -> None:
     below.yaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)  # inside it would hide a bin
     save_figure(figure, path)
+
+
+def gallery(split: Split, probabilities: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The wrong predictions (kind `worst`), then the right ones (kind `surprising`), each by surprise, highest first.
+
+    The surprise of an image is the negative logarithm of the probability (N, K) that its own class was given, in nats.
+    """
+    of_label = probabilities[np.arange(len(split.labels)), split.labels]
+    surprise = -np.log(np.clip(of_label, LEAST, 1))
+    order = np.argsort(-surprise, kind="stable")
+    right = probabilities.argmax(1) == split.labels
+    kinds = {"worst": order[~right[order]], "surprising": order[right[order]]}
+    return [
+        {"kind": kind} | _about(split, probabilities, int(row)) | {"surprise": round(float(surprise[row]), 4)}
+        for kind, rows in kinds.items()
+        for row in rows[:SHOWN]
+    ]
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
@@ -106,3 +138,27 @@ def save_figure(figure: Figure, path: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         # Without the version of matplotlib in it the file is the same for the same picture.
         figure.savefig(path, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+
+
+def _about(split: Split, probabilities: NDArray[np.float64], row: int) -> dict[str, Any]:
+    predicted = int(probabilities[row].argmax())
+    return {
+        "index": row,
+        "label": split.classes[split.labels[row]],
+        "predicted": split.classes[predicted],
+        "probability": round(float(probabilities[row, predicted]), 6),
+        "probability_of_label": round(float(probabilities[row, split.labels[row]]), 6),
+        "image": base64.b64encode(_thumbnail(np.asarray(split.images[row]))).decode(),
+    }
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> bytes:
+    """`image` (C, H, W) as PNG, made smaller if it is larger than LARGEST."""
+    whole = encode_png(image)
+    if max(image.shape[1:]) <= LARGEST:
+        return whole
+    with Image.open(io.BytesIO(whole)) as picture:
+        picture.thumbnail((LARGEST, LARGEST))
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+    return out.getvalue()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from podium.config.params import GateParams
 from podium.data.dataset import Split
 from podium.errors import InputError
-from podium.metrics import metrics
+from podium.metrics import classification
 from podium.promotion import paired
 from podium.promotion.asked import Answers, Model, ask, latencies
 from podium.promotion.verdict import Change, Check, Comparison, Side, Verdict
@@ -188,8 +188,8 @@ def _side(
     counts = np.bincount(sealed.labels, minlength=len(sealed.classes))
     right = np.bincount(sealed.labels[said.right], minlength=len(sealed.classes))
     recalls = {name: float(r / n) for name, r, n in zip(sealed.classes, right, counts, strict=True) if n}
-    low, high = metrics.interval(int(said.right.sum()), len(said.right), confidence)
-    error = metrics.calibration_error(said.probabilities, said.right, bins)
+    low, high = classification.interval(int(said.right.sum()), len(said.right), confidence)
+    error = classification.calibration_error(said.probabilities, said.right, bins)
     accuracy = float(said.right.mean())
     return Side(number, int(said.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
 

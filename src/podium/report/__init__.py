@@ -1,1 +1,1 @@
-"""The report: one page about a whole pipeline run, made of what the stages left in data/."""
+"""The report: one page about a pipeline run, made from what the stages left in data/."""

@@ -1,4 +1,4 @@
-"""Which dimensions of the space decide a result together."""
+"""Interactions: how much of a result two dimensions of the space decide only together."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from podium.report.scale import Scale
+from podium.report.chart import Scale
 from podium.report.trials import Search
 
 ENOUGH = 20
 """Completed trials below which a forest learns noise."""
 MOST = 6
-"""Dimensions that are looked at pairwise, the most important first: 15 pairs take a second."""
+"""Number of dimensions whose pairs are analysed, the most important first: 15 pairs take a second."""
 GRID = 6
 """Values along a dimension."""
 BACKGROUND = 64
 """Random points of the space over which the others are averaged."""
 ABSENT = -0.5
-"""Where a dimension that does not exist for a configuration lies, beside the others' 0 to 1."""
+"""Position of a dimension that a configuration does not have; the others are 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Interactions:
 
 
 def interactions(search: Search) -> Interactions | None:
-    """A functional analysis of variance of a random forest over the completed trials; None where they are too few.
+    """A functional analysis of variance of a random forest over the completed trials; None if they are too few.
 
     Hutter et al., An Efficient Approach for Assessing Hyperparameter Importance, ICML 2014; the marginals are averages
     of the forest over random points of the space, as in Friedman's partial dependence.
@@ -54,7 +54,7 @@ def interactions(search: Search) -> Interactions | None:
     scales = [Scale.of(name, search.space[name]) for name in search.space]
     columns = list(search.space)
     points = np.array([[_at(s, t.params) for s in scales] for t in complete])
-    # One thread: it is quick, and worker threads of a library in a stage that others share the machine with are not.
+    # One thread: it is quick, and leaves the other cores to whoever shares the machine.
     forest = RandomForestRegressor(64, min_samples_leaf=2, oob_score=True, random_state=0, n_jobs=1)
     forest.fit(points, values)
     return _decompose(forest, columns, names, len(complete))
@@ -63,11 +63,11 @@ def interactions(search: Search) -> Interactions | None:
 def _decompose(forest: RandomForestRegressor, columns: list[str], names: list[str], trials: int) -> Interactions:
     background = np.random.default_rng(0).random((BACKGROUND, len(columns)))
     whole = float(np.var(forest.predict(np.random.default_rng(1).random((GRID**4, len(columns)))))) or 1.0
-    place = [columns.index(name) for name in names]
+    chosen = [columns.index(name) for name in names]
     shares = np.zeros((len(names), len(names)))
-    alone = [_marginal(forest, background, [column]) for column in place]
+    alone = [_marginal(forest, background, [column]) for column in chosen]
     for a, b in combinations(range(len(names)), 2):
-        together = _marginal(forest, background, [place[a], place[b]]).reshape(GRID, GRID)
+        together = _marginal(forest, background, [chosen[a], chosen[b]]).reshape(GRID, GRID)
         left = together - alone[a][:, None] - alone[b][None, :] + together.mean()
         shares[a, b] = shares[b, a] = np.var(left)
     return Interactions(names, (shares / whole).round(4).tolist(), trials, float(forest.oob_score_))
@@ -87,4 +87,4 @@ def _marginal(
 
 
 def _at(scale: Scale, params: dict[str, Any]) -> float:
-    return scale.place(params[scale.name]) if scale.name in params else ABSENT
+    return scale.position(params[scale.name]) if scale.name in params else ABSENT

@@ -1,13 +1,14 @@
-"""Charts of what came out: the confirmation, the sealed images, the retraining."""
+"""Charts of the result: the confirmation, the test set, the retraining."""
 
 from collections import Counter
 from typing import Any
 
 from podium.report.chart import BEST, COMPLETE, FAILED, INK, MUTED, Chart, lines, plain, points, rounded
-from podium.report.gather import Evaluated, Table
+from podium.report.report_data import Evaluated, Table
+from podium.text import counted
 
 MATRIX = 30
-"""Up to so many classes the confusion matrix is legible."""
+"""Up to this many classes the confusion matrix is legible."""
 
 
 def confirmation(selected: dict[str, Any]) -> Chart:
@@ -38,9 +39,9 @@ def confirmation(selected: dict[str, Any]) -> Chart:
         "xaxis": {"title": f"validation {selected['metric']}"},
         "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
     }
-    note = "The best of many single runs is the best partly by luck; what counts is the mean on seeds it had not seen."
+    note = "The best of many single runs is the best partly by chance: the mean over fresh seeds decides."
     height = 150 + 44 * len(selected["candidates"])
-    return Chart("confirmation", "The same configurations again", note, data, layout, height)
+    return Chart("confirmation", "Search value and fresh seeds", note, data, layout, height)
 
 
 def confusion(evaluated: Evaluated) -> Chart | None:
@@ -56,7 +57,7 @@ def confusion(evaluated: Evaluated) -> Chart | None:
         "type": "heatmap",
         "x": list(range(len(names))),
         "y": list(range(len(names))),
-        "z": [[round(share**0.5, 4) for share in row] for row in shares],  # the root shows one error in a hundred
+        "z": [[round(share**0.5, 4) for share in row] for row in shares],  # one error in a hundred is visible
         "customdata": [
             [[plain(a), plain(p), n] for p, n in zip(classes, row, strict=True)]
             for a, row in zip(classes, table, strict=True)
@@ -67,17 +68,17 @@ def confusion(evaluated: Evaluated) -> Chart | None:
         "showscale": False,
         "text": [[str(n) if n else "" for n in row] for row in table],
         "texttemplate": "%{text}" if len(classes) <= 15 else "",
-        "hovertemplate": "%{customdata[0]} called %{customdata[1]}: %{customdata[2]} images<extra></extra>",
+        "hovertemplate": "actual %{customdata[0]}, predicted %{customdata[1]}: %{customdata[2]}<extra></extra>",
         "xgap": 1,
         "ygap": 1,
     }
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "automargin": True, "showgrid": False}
     layout = {
-        "xaxis": ticks | {"title": "answered", "constrain": "domain"},
+        "xaxis": ticks | {"title": "predicted", "constrain": "domain"},
         "yaxis": ticks | {"title": "actual", "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
     }
-    note = "Colour is the share of the actual class, a number is a count of images."
-    return Chart("confusion", "What is taken for what", note, [heat], layout, 460, wide=False)
+    note = "Rows are actual classes. Colour: share of the row; number: images."
+    return Chart("confusion", "Confusion matrix", note, [heat], layout, 460, wide=False)
 
 
 def calibration(evaluated: Evaluated) -> Chart:
@@ -86,27 +87,28 @@ def calibration(evaluated: Evaluated) -> Chart:
     counts = [int(row["count"]) for row in rows]
     most = max(counts, default=1)
     x, y = [float(row["confidence"]) for row in rows], [float(row["accuracy"]) for row in rows]
-    text = [f"{n} images: confidence {c:.3f}, accuracy {a:.3f}" for n, c, a in zip(counts, x, y, strict=True)]
+    bins = zip(counts, x, y, strict=True)
+    text = [f"{counted(n, 'image')}: confidence {c:.3f}, accuracy {a:.3f}" for n, c, a in bins]
     sizes = [7 + 23 * (n / most) ** 0.5 for n in counts]
     data = [
         lines([0, 1], [0, 1], "perfect", MUTED, 1, hoverinfo="skip"),
-        points(x, y, "answers by confidence", COMPLETE, text, size=[rounded(s, 3) for s in sizes], opacity=0.8),
+        points(x, y, "predictions by confidence", COMPLETE, text, size=[rounded(s, 3) for s in sizes], opacity=0.8),
     ]
     axis = {"range": [-0.04, 1.06], "tickformat": ".0%"}
     layout = {"xaxis": axis | {"title": "confidence"}, "yaxis": axis | {"title": "accuracy"}}
-    note = f"Below the line it promises too much. Expected calibration error {evaluated.metrics['ece']:.4f}."
-    return Chart("calibration", "Whether its confidence can be believed", note, data, layout, 460, wide=False)
+    note = f"Below the line the model is overconfident. Expected calibration error {evaluated.metrics['ece']:.4f}."
+    return Chart("calibration", "Calibration", note, data, layout, 460, wide=False)
 
 
 def recalls(evaluated: Evaluated) -> Chart | None:
-    """Recall of each class with its interval, lowest first; None where there are more than MATRIX."""
+    """Recall of each class with its interval, lowest first; None if there are more than MATRIX."""
     rows = sorted((r for r in evaluated.per_class if int(r["support"])), key=lambda r: float(r["recall"]))
     if len(rows) > MATRIX:
         return None
     x = [float(r["recall"]) for r in rows]
     text = [
         f"{plain(r['class'])}: {float(r['recall']):.4f} ({float(r['recall_low']):.4f} to {float(r['recall_high']):.4f})"
-        f" of {r['support']} images"
+        f" of {counted(int(r['support']), 'image')}"
         for r in rows
     ]
     trace = points(x, [plain(r["class"]) for r in rows], "recall", COMPLETE, text, size=10)
@@ -118,12 +120,13 @@ def recalls(evaluated: Evaluated) -> Chart | None:
         "thickness": 1.5,
     }
     layout = {
-        "xaxis": {"tickformat": ".0%"},
+        "xaxis": {"tickformat": ".0%", "title": "recall"},
         "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
         "showlegend": False,
+        "margin": {"t": 8},
     }
-    note = "Share of each class's images that are called by it, with its interval; the weakest class on top."
-    return Chart("recalls", "Class by class", note, [trace], layout, 110 + 26 * len(rows))
+    note = "With its interval; the class of lowest recall on top."
+    return Chart("recalls", "Recall per class", note, [trace], layout, 110 + 26 * len(rows))
 
 
 def retraining(history: Table) -> Chart:
@@ -144,7 +147,8 @@ def retraining(history: Table) -> Chart:
         "yaxis2": second,
         "margin": {"r": 64},
     }
-    return Chart("retraining", "The retraining", "On training and validation images together.", data, layout, 300)
+    note = "Trained on the training and validation images together."
+    return Chart("retraining", "Loss and learning rate", note, data, layout, 300)
 
 
 def _number(row: dict[str, str], name: str) -> float | None:

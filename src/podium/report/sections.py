@@ -1,97 +1,134 @@
-"""The report's sections below the verdict, each from what its stages left."""
+"""The report's sections below the summary, each from what its stages left."""
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from podium.data.audit.findings import KINDS
-from podium.report import earlier, outcome_charts, search_charts, space_charts
-from podium.report.budget import Spent
-from podium.report.cost import Cost, costs
-from podium.report.gather import Evaluated, Story
+from podium.report import outcome_charts, search_charts
+from podium.report.chart import Chart
+from podium.report.cost import NetworkCost, Spent, network_costs
 from podium.report.interactions import interactions
-from podium.report.page import Section, Table
+from podium.report.report_data import Evaluated, ReportData, stale_notice
+from podium.report.summary import duration
 from podium.report.trials import Search, Trial
-from podium.report.verdict import duration
 
 TOP = 10
 """Trials in the table of the best."""
 NOTICEABLE = 0.005
-"""Share below which no two dimensions are said to act together."""
+"""Share of the variance below which interactions are not shown."""
 ROWS = 200
 """Rows of any table: classes, failures."""
 
 
-def sections(story: Story, spent: Spent) -> list[Section]:
+@dataclass(frozen=True)
+class Table:
+    """Rows of text."""
+
+    head: list[str]
+    rows: list[list[str]]
+    numbers: int = 0
+    """So many of the last columns are numbers, aligned to the right."""
+    marked: int | None = None
+    """The index of a highlighted row."""
+    pairs: bool = False
+    """Two columns, shown as a list of name and value."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    key: str
+    title: str
+    charts: list[Chart]
+    tables: list[tuple[str, Table]]
+    """With a title each."""
+    text: str = ""
+    """Markdown; HTML in it is shown as text."""
+    small: list[Chart] | None = None
+    """Small charts in a grid."""
+    small_title: str = ""
+    pictures: list[tuple[str, list[dict[str, Any]]]] | None = None
+    """Titles and entries of gallery.json."""
+    missing: str = ""
+    """What to run, if there is nothing to show."""
+
+
+def sections(data: ReportData, spent: Spent) -> list[Section]:
     """In reading order."""
     return [
-        _search(story),
-        _confirmation(story),
-        _test(story),
-        _training(story),
-        _data(story),
-        _lineage(story, spent),
+        _search(data),
+        _confirmation(data),
+        _test(data),
+        _training(data),
+        _data(data),
+        _lineage(data, spent),
     ]
 
 
-def _search(story: Story) -> Section:
-    search = story.search
+def _search(data: ReportData) -> Section:
+    search = data.search
     charts = [search_charts.history(search), search_charts.curves(search)]
     small = []
     if search.space and search.ranked():
-        charts.append(space_charts.parallel(search))
-        small = space_charts.slices(search)
+        charts.append(search_charts.parallel(search))
+        small = search_charts.slices(search)
+    found = interactions(search)
+    noticeable = found is not None and found.strongest >= NOTICEABLE
     if search.importances:
-        charts.append(search_charts.importance(search))
-    if (found := interactions(search)) and found.strongest >= NOTICEABLE:
+        charts.append(search_charts.importance(search, wide=not noticeable))
+    if found is not None and noticeable:
         charts.append(search_charts.interaction(found))
     tables = [("The best trials", _best(search))]
-    if story.dataset is not None and search.ranked():
-        channels, height, width = story.dataset["shape"]
+    if data.dataset is not None and search.ranked():
+        channels, height, width = data.dataset["shape"]
         networks = [search.network(trial) for trial in search.ranked()]
-        measured = costs(networks, (channels, height, width), len(story.dataset["classes"]))
-        charts += space_charts.cost_charts(search, measured)
-        tables.append(("What the networks cost to use", _costs(measured)))
-    if story.timing is not None:
-        charts.append(search_charts.timeline(search, story.timing))
+        measured = network_costs(networks, (channels, height, width), len(data.dataset["classes"]))
+        charts += search_charts.cost_charts(search, measured)
+        tables.append(("Cost of the networks", _costs(measured)))
+    if data.timing is not None:
+        charts.append(search_charts.timeline(search, data.timing))
     if search.of("FAIL"):
-        tables.append(("Failed trials", _failures(story)))
-    title = "One dimension at a time: share of importance, the best tenth in green"
+        tables.append(("Failed trials", _failures(data)))
+    title = "Value by dimension, with its importance; the best tenth in green"
     return Section("search", "Search", charts, tables, small=small, small_title=title)
 
 
 def _best(search: Search) -> Table:
     names = sorted(search.space, key=lambda n: -search.importances.get(n, 0.0))
     rows = [
-        [str(t.number), f"{t.value:.4f}", *(said(t.params.get(name)) for name in names)] for t in search.ranked()[:TOP]
+        [str(t.number), f"{t.value:.4f}", *(formatted(t.params.get(name)) for name in names)]
+        for t in search.ranked()[:TOP]
     ]
-    return Table(["trial", search.metric, *(name.split(".", 1)[1] for name in names)], rows)
+    return Table(["trial", search.metric.name, *(name.split(".", 1)[1] for name in names)], rows)
 
 
-def _costs(measured: list[Cost]) -> Table:
+def _costs(measured: list[NetworkCost]) -> Table:
     rows = [
         [
-            ", ".join(f"{key} {said(value)}" for key, value in cost.network.items()),
+            ", ".join(f"{key} {formatted(value)}" for key, value in cost.network.items() if value != ""),
             f"{cost.parameters:,}",
             f"{cost.milliseconds:.2f}",
         ]
         for cost in measured[:TOP]
     ]
-    return Table(["network", "parameters", "ms an image (one CPU thread)"], rows, numbers=2)
+    return Table(["network", "parameters", "ms per image (one CPU thread)"], rows, numbers=2)
 
 
-def _failures(story: Story) -> Table:
-    """Reasons, the most frequent first; numbers in them do not tell two apart."""
-    spans = story.timing.spans if story.timing else {}
+def _failures(data: ReportData) -> Table:
+    """Reasons, the most frequent first; those that differ in numbers only are one."""
+    spans = data.timing.spans if data.timing else {}
     groups: dict[str, list[Trial]] = {}
-    for trial in story.search.of("FAIL"):
-        reason = spans[trial.number].reason if trial.number in spans else "said by the study, which is not here"
+    for trial in data.search.of("FAIL"):
+        reason = spans[trial.number].reason if trial.number in spans else "recorded in the study, which is not here"
         groups.setdefault(re.sub(r"\d+", "N", reason), []).append(trial)
     rows = [
         [spans[trials[0].number].reason if spans else reason, str(len(trials)), _numbers(trials)]
         for reason, trials in sorted(groups.items(), key=lambda item: -len(item[1]))[:TOP]
     ]
-    return Table(["why", "trials", "which"], rows)
+    return Table(["reason", "trials", "numbers"], rows)
 
 
 def _numbers(trials: list[Trial]) -> str:
@@ -99,12 +136,12 @@ def _numbers(trials: list[Trial]) -> str:
     return shown + (", ..." if len(trials) > TOP else "")
 
 
-def _confirmation(story: Story) -> Section:
-    chosen = story.selected
+def _confirmation(data: ReportData) -> Section:
+    chosen = data.selected
     if chosen is None:
-        return _missing(story, "select", "confirmation", "Confirmation", "Not confirmed yet")
+        return _missing(data, "select", "confirmation", "Confirmation", "Not confirmed yet")
     rows = [
-        [str(c["trial"]), f"{c['value']:.4f}", said(c["mean"]), said(c["std"]), str(len(c["values"])), str(c["failed"])]
+        [str(c["trial"]), *map(_decimal, (c["value"], c["mean"], c["std"])), str(len(c["values"])), str(c["failed"])]
         for c in chosen["candidates"]
     ]
     marked = [c["trial"] for c in chosen["candidates"]].index(chosen["trial"])
@@ -118,28 +155,28 @@ def _confirmation(story: Story) -> Section:
 
 
 def _recipe(recipe: dict[str, Any]) -> Table:
-    return Table([], [[name, said(value)] for name, value in recipe.items()], pairs=True)
+    return Table([], [[name, formatted(value) or "none"] for name, value in recipe.items()], pairs=True)
 
 
-def _test(story: Story) -> Section:
-    evaluated = story.evaluated
+def _test(data: ReportData) -> Section:
+    evaluated = data.evaluated
     if evaluated is None:
-        return _missing(story, "evaluate", "test", "Sealed images", "Not evaluated yet")
+        return _missing(data, "evaluate", "test", "Test set", "Not evaluated yet")
     charts = [
         outcome_charts.confusion(evaluated),
         outcome_charts.calibration(evaluated),
         outcome_charts.recalls(evaluated),
     ]
     names = {
-        "worst": "Wrong answers, the most surprising first",
-        "surprising": "Right answers that came closest to being wrong",
+        "worst": "Wrong predictions, the most surprising first",
+        "surprising": "Right predictions of lowest probability",
     }
     pictures = [(title, [e for e in evaluated.gallery if e["kind"] == kind]) for kind, title in names.items()]
     return Section(
         "test",
-        "Sealed images",
+        "Test set",
         [c for c in charts if c],
-        [("Classes", _classes(evaluated)), ("Most frequent mistakes", _mistakes(evaluated))],
+        [("Metrics per class", _classes(evaluated)), ("Most frequent errors", _mistakes(evaluated))],
         pictures=[(title, entries) for title, entries in pictures if entries],
     )
 
@@ -161,32 +198,32 @@ def _classes(evaluated: Evaluated) -> Table:
 def _mistakes(evaluated: Evaluated) -> Table:
     wrong = Counter(pair for pair in evaluated.confusion if pair[0] != pair[1])
     rows = [[actual, predicted, str(count)] for (actual, predicted), count in wrong.most_common(TOP)]
-    return Table(["actual", "answered", "images"], rows or [["none", "", "0"]], numbers=1)
+    return Table(["actual", "predicted", "images"], rows or [["none", "", "0"]], numbers=1)
 
 
-def _training(story: Story) -> Section:
-    if story.model is None:
-        return _missing(story, "retrain", "training", "Retraining", "Not trained again yet")
-    charts = [outcome_charts.retraining(story.history)] if story.history else []
-    return Section("training", "Retraining", charts, [], text=story.profile)
+def _training(data: ReportData) -> Section:
+    if data.model is None:
+        return _missing(data, "retrain", "training", "Retraining", "Not retrained yet")
+    charts = [outcome_charts.retraining(data.history)] if data.history else []
+    return Section("training", "Retraining", charts, [], text=data.profile)
 
 
-def _data(story: Story) -> Section:
-    audit = story.audit
+def _data(data: ReportData) -> Section:
+    audit = data.audit
     if audit is None:
-        return _missing(story, "prepare", "data", "Images", "data/prepared is not here")
+        return _missing(data, "prepare", "data", "Images", "data/prepared is not here")
     parts = ("train", "val", "test")
     rows = [[name, *(f"{row[part]:,}" for part in parts)] for name, row in audit["counts"].items()]
     total = [sum(row[part] for row in audit["counts"].values()) for part in parts]
-    head = ["class", "train", "validation", "test (sealed)"]
+    head = ["class", "train", "validation", "test"]
     table = Table(head, [["all", *(f"{n:,}" for n in total)], *rows[:ROWS]], numbers=3)
     found = [
         [KINDS[f["kind"]], f["policy"], f"{f['groups']:,}", f"{f['images']:,}", _examples(f["examples"])]
         for f in audit["findings"]
     ]
     if not found:
-        return Section("data", "Images", [], [("Counts", table)], text="The doctor found nothing to report.")
-    findings = Table(["finding", "policy", "groups", "files", "such as"], found)
+        return Section("data", "Images", [], [("Counts", table)], text="The audit found nothing to report.")
+    findings = Table(["finding", "policy", "groups", "files", "examples"], found)
     return Section("data", "Images", [], [("Findings", findings), ("Counts", table)])
 
 
@@ -195,39 +232,45 @@ def _examples(examples: list[dict[str, Any]]) -> str:
     return "; ".join(shown)
 
 
-def _lineage(story: Story, spent: Spent) -> Section:
-    search, model, version = story.search, story.model, story.registered
+def _lineage(data: ReportData, spent: Spent) -> Section:
+    search, model, version = data.search, data.model, data.registered
     rows = [["study", search.study], ["MLflow run of the search", search.parent_run_id or "not recorded"]]
-    if story.timing is not None:
-        rows.append(["began", story.timing.began])
+    if data.timing is not None:
+        rows.append(["started", data.timing.began])
     if spent.seconds is not None:
-        rows.append(["searched for", duration(spent.seconds)])
-    if story.dataset is not None:
-        rows += [["images", story.dataset["source"]], ["digest of the images", story.dataset["digest"]]]
+        rows.append(["duration of the search", duration(spent.seconds)])
+    if data.dataset is not None:
+        rows += [["data source", data.dataset["source"]], ["digest of the images", data.dataset["digest"]]]
     if model is not None:
-        rows += [[name.replace("_", " "), said(model[name])] for name in ("trial", "seed", "confirmation_seeds")]
+        rows += [[name.replace("_", " "), formatted(model[name])] for name in ("trial", "seed", "confirmation_seeds")]
         rows += [["trained on", model["device"]], ["MLflow run of the retraining", model["run_id"]]]
         rows.append(["digest of the weights", model["weights_digest"]])
     if version is not None:
         rows += [["registered as", f"{version['name']} version {version['version']}"]]
         rows += [["model", version["model_uri"]], ["digest of the registered files", version["model_digest"]]]
-    if "register" in story.earlier:
-        rows.append(["registered as", earlier.said(story.earlier["register"])])
-    return Section("lineage", "Lineage", [], [("", Table(["what", "which"], rows))])
+    if "register" in data.stale:
+        rows.append(["registered as", stale_notice(data.stale["register"])])
+    return Section("lineage", "Lineage", [], [("", Table(["item", "value"], rows))])
 
 
-def _missing(story: Story, stage: str, key: str, title: str, why: str) -> Section:
+def _missing(data: ReportData, stage: str, key: str, title: str, why: str) -> Section:
     """A section without content."""
     what = f"{why}: run `dvc repro {stage}`"
-    if stage in story.earlier:
-        what = f"What lies here is {earlier.said(story.earlier[stage])}"
+    if stage in data.stale:
+        what = f"The files here are {stale_notice(data.stale[stage])}"
     return Section(key, title, [], [], missing=f"{what}.")
 
 
-def said(value: Any) -> str:
-    """A value as a table has it."""
+def _decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def formatted(value: Any) -> str:
+    """A value as a table shows it."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list):
-        return ", ".join(map(said, value))
+        return ", ".join(map(formatted, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

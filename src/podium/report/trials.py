@@ -1,4 +1,7 @@
-"""The trials of a search, from data/search."""
+"""The trials of a search: what data/search says of them, and when they ran.
+
+Times are from the study itself, since data/ holds nothing in which two equal searches differ.
+"""
 
 import csv
 import json
@@ -7,10 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
 from podium.errors import InputError
+from podium.metrics.scores import Objective
+from podium.tuning.journal import open_storage
 
 COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "inherited_from")
-"""Of trials.csv; every other one is a searched field."""
+"""Of trials.csv; each other column is a searched field."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Trial:
     params: dict[str, Any]
     """The searched fields that exist for it."""
     own: bool
-    """Whether this study ran it; else it was taken over from an earlier one."""
+    """Whether this study ran it; else it was inherited from an earlier one."""
     curve: list[tuple[int, float]]
     """Epoch and validation metric."""
 
@@ -42,22 +50,17 @@ class Search:
 
     study: str
     parent_run_id: str
-    metric: str
-    """accuracy or loss."""
+    metric: Objective
+    """What the search optimizes."""
     best: dict[str, Any]
     """As best.json has it."""
     importances: dict[str, float]
     space: dict[str, dict[str, Any]]
     """Each dimension as params.yaml spells it out."""
     fixed: dict[str, Any]
-    """Every field of the recipe that a trial has unless its parameters say otherwise."""
+    """The value of each field of the recipe that a trial's parameters do not set."""
     trials: list[Trial] = field(repr=False)
     """By number."""
-
-    @property
-    def sign(self) -> int:
-        """1 where more is better, else -1."""
-        return -1 if self.metric == "loss" else 1
 
     def of(self, *states: str) -> list[Trial]:
         """The trials in one of `states`."""
@@ -65,7 +68,7 @@ class Search:
 
     def ranked(self) -> list[Trial]:
         """The completed trials, best value first."""
-        return sorted(self.of("COMPLETE"), key=lambda t: (-self.sign * (t.value or 0.0), t.number))
+        return sorted(self.of("COMPLETE"), key=lambda t: (-self.metric.sign * (t.value or 0.0), t.number))
 
     def network(self, trial: Trial) -> dict[str, Any]:
         """The `model` section of a trial's configuration."""
@@ -73,8 +76,47 @@ class Search:
         return {name.removeprefix("model."): value for name, value in fields.items() if name.startswith("model.")}
 
 
+@dataclass(frozen=True)
+class Span:
+    """One trial in time."""
+
+    start: float
+    """Seconds since the first trial began."""
+    end: float
+    epoch_seconds: float
+    """Mean of an epoch; 0 if none ended."""
+    reason: str
+    """Why it failed; empty for others."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A study in time."""
+
+    began: str
+    """Local date and time of the first trial."""
+    seconds: float
+    """Duration of the search, over all sessions."""
+    spans: dict[int, Span]
+    """By the trial's number."""
+
+    def lanes(self) -> dict[int, int]:
+        """A lane for each trial so that none overlap: the workers, as far as times can tell."""
+        free: list[float] = []
+        lane: dict[int, int] = {}
+        for number, span in sorted(self.spans.items(), key=lambda item: item[1].start):
+            row = next((k for k, end in enumerate(free) if end <= span.start), len(free))
+            free[row:] = [span.end, *free[row + 1 :]]
+            lane[number] = row
+        return lane
+
+    def busy(self) -> float:
+        """Seconds of all trials together."""
+        return sum(span.end - span.start for span in self.spans.values())
+
+
 def read_search(folder: Path) -> Search:
-    """What the stage `search` left in `folder`. Raises InputError where something is missing."""
+    """The output of the stage `search` in `folder`. Raises InputError if something is missing."""
     best, space = _json(folder / "best.json"), _json(folder / "space.json")
     curves = _curves(folder / "curves.csv", f"val_{best['metric']}")
     rows = _rows(folder / "trials.csv")
@@ -82,13 +124,32 @@ def read_search(folder: Path) -> Search:
     return Search(
         study=best["study"],
         parent_run_id=best["parent_run_id"],
-        metric=best["metric"],
+        metric=Objective.of(best),
         best=best,
         importances=_json(folder / "importances.json"),
         space=space["space"],
         fixed=space["fixed"],
         trials=trials,
     )
+
+
+def read_timing(journal: Path, name: str) -> Timing | None:
+    """The times of the study `name`; None if `journal` does not hold it, such as on another machine."""
+    if not journal.is_file():
+        return None
+    storage = open_storage(journal)
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    study = optuna.load_study(study_name=name, storage=storage)
+    ended = [
+        t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and "inherited_from" not in t.user_attrs
+    ]
+    moments = [t.datetime_start for t in ended if t.datetime_start is not None]
+    if not moments:
+        return None
+    first = min(moments)
+    spans = {t.number: span for t in ended if (span := _span(t, first.timestamp()))}
+    return Timing(f"{first:%Y-%m-%d %H:%M}", float(study.user_attrs.get("seconds", 0.0)), spans)
 
 
 def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, float]]) -> Trial:
@@ -109,7 +170,7 @@ def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, fl
 
 
 def _typed(text: str, example: Any) -> Any:
-    """A field's value again, of the type that `example` has."""
+    """A field's value, of the type that `example` has."""
     if isinstance(example, bool):
         return text == "True"
     return type(example)(text)
@@ -136,3 +197,13 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro search`") from None
+
+
+def _span(trial: FrozenTrial, first: float) -> Span | None:
+    start, end = trial.datetime_start, trial.datetime_complete
+    if start is None or end is None:
+        return None
+    history = trial.user_attrs.get("history", [])
+    mean = sum(epoch["seconds"] for epoch in history) / len(history) if history else 0.0
+    reason = str(trial.user_attrs.get("reason", "no reason was recorded")) if trial.state == TrialState.FAIL else ""
+    return Span(start.timestamp() - first, end.timestamp() - first, mean, reason)

@@ -16,8 +16,8 @@ from podium.errors import InputError, PodiumError
 from podium.locks import locked
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
+from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
-from podium.profiling.page import markdown
 from podium.retraining.place import described, own_device, said
 from podium.retraining.training import train
 from podium.tracking.retrain_run import RetrainRun

@@ -9,8 +9,8 @@ from tqdm import tqdm
 from podium import cluster
 from podium.config.params import Params
 from podium.errors import InterruptedSearchError, PodiumError
+from podium.process import stop_signals
 from podium.retraining.keeping import Keeper, Lines
-from podium.signals import stop_signals
 from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint
 from podium.training.batches import Batches

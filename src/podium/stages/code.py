@@ -4,7 +4,7 @@ DVC follows no imports, and dvc.yaml can't name files that it does not know: the
 digests. A file of `src/` that nothing reaches changes neither.
 """
 
-from podium import entry, own_code, paths
+from podium import own_code, paths, process
 from podium.closure import digests_of
 from podium.components import KINDS, find
 from podium.config.params import Params, load
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_test_set, write_json
 from podium.errors import InputError
-from podium.metrics.gallery import gallery
-from podium.metrics.metrics import Metrics, measure
-from podium.metrics.plots import draw_calibration, draw_confusion
+from podium.metrics.classification import Metrics, measure
+from podium.metrics.plots import draw_calibration, draw_confusion, gallery
 from podium.tracking import evaluation_run
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
@@ -133,4 +132,4 @@ def _table(metrics: Metrics, confidence: float) -> str:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import DoctorParams, PrepareParams, load
 from podium.data.audit.data_audit import AuditedData, audited, refuse, remember_search, search_record
 from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
@@ -121,4 +121,4 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

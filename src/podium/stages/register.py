@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import RegisterParams, TrackingParams, load
 from podium.data import decode
 from podium.data.dataset import DatasetInfo, write_json
@@ -225,4 +225,4 @@ def _decoder() -> str:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -1,29 +1,28 @@
-"""report: one page about everything that the stages before found out, in data/report and on the search's MLflow run."""
+"""report: one page about the results of all stages, in data/report and on the search's MLflow run."""
 
 import tempfile
 from pathlib import Path
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import TrackingParams, load
-from podium.report import pictures
-from podium.report.build import page_of, write
-from podium.report.gather import Folders, gather
-from podium.report.note import note
+from podium.report import mlflow_summary
+from podium.report.render import page_of, write
+from podium.report.report_data import Folders, gather
 from podium.tracking import parent_run
 
 
 def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
-    """Write the page to `out` and tell the search's parent run what it says; returns the page's path.
+    """Write the page to `out`, log it with a summary to the search's parent run, and return its path.
 
-    Raises PodiumError where the store is away: the page is written by then.
+    Raises PodiumError if the store is not reachable, after the page is written.
     """
-    story = gather(folders)
-    page = page_of(story)
+    data = gather(folders)
+    page = page_of(data)
     path = write(page, out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        drawn = pictures.draw(story.search, Path(folder))
-        parent_run.keep_report(tracking, story.search.parent_run_id, path, drawn, note(page))
+        drawn = mlflow_summary.draw(data.search, Path(folder))
+        parent_run.keep_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
     return path
 
 
@@ -33,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -1,6 +1,6 @@
 """retrain: the chosen configuration on train and validation, on the GPU where there is one."""
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import load
 from podium.profiling import silence
 
@@ -14,4 +14,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

@@ -1,6 +1,6 @@
 """search: the study over `search.space`, its trials mirrored to MLflow, its outcome in data/search."""
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import Params, load
 
 # Worker processes import this module anew as their main one: what only the driver needs is imported in main().
@@ -24,4 +24,4 @@ def run(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

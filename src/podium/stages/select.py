@@ -1,6 +1,6 @@
 """select: the best configurations of the search, run again on fresh seeds and chosen by mean."""
 
-from podium import entry, paths
+from podium import paths, process
 from podium.config.params import Params, load
 
 # Worker processes import this module anew as their main one: what only the driver needs is imported in run().
@@ -24,4 +24,4 @@ def run(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    entry.run_stage(main)
+    process.run_stage(main)

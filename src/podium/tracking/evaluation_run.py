@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.metrics.metrics import Metrics
+from podium.metrics.classification import Metrics
 from podium.tracking.store import connect, shown
 
 FOLDER = "evaluation"

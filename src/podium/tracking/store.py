@@ -25,7 +25,7 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.locks import locked
-from podium.passwords import MASK, masked
+from podium.text import MASK, masked
 from podium.tracking import relocation
 
 SQLITE = "sqlite:///"

@@ -56,7 +56,8 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
     # Written last: where it is, the rest is whole.
     facts: dict[str, Any] = {"study": study.study_name, "parent_run_id": parent_run_id}
     facts |= {"metric": params.search.component("metric").label, "seed": params.search.seed}
-    facts |= {"direction": params.search.component("metric").direction}
+    metric = params.search.component("metric")
+    facts |= {"direction": metric.direction, "percent": metric.PERCENT}
     write_json(out / "best.json", about(best) | facts | {"whole": whole})
     return best
 

@@ -12,7 +12,7 @@ from podium import cluster, paths
 from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError
-from podium.signals import stop_signals
+from podium.process import stop_signals
 from podium.tracking.mirror import Mirror
 from podium.tracking.parent import Parent
 from podium.tuning import storage

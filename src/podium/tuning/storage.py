@@ -23,7 +23,7 @@ from podium import paths
 from podium.config.params import RuntimeParams
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
-from podium.passwords import masked
+from podium.text import masked
 from podium.tuning.journal import open_storage
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """Metrics that a search follows, a file each: `search.metric` names them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import components, own_code
@@ -12,11 +14,42 @@ if TYPE_CHECKING:
 DIRECTIONS = ("maximize", "minimize")
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a search has followed, as its results say."""
+
+    name: str
+    maximize: bool
+    percent: bool
+    """Whether its values are fractions of images."""
+
+    @staticmethod
+    def of(best: Mapping[str, Any]) -> "Objective":
+        """That of best.json."""
+        return Objective(best["metric"], best["direction"] == "maximize", bool(best["percent"]))
+
+    @property
+    def sign(self) -> int:
+        """1 if a higher value is better, else -1: of `sign * value` the largest is the best."""
+        return 1 if self.maximize else -1
+
+    def format(self, value: float) -> str:
+        """A value as people read it."""
+        return as_percent(value) if self.percent else f"{value:.4f}"
+
+
+def as_percent(fraction: float) -> str:
+    """`fraction` as 99.63%."""
+    return f"{100 * fraction:.2f}%"
+
+
 class Metric(Component):
     """A metric of the validation images that `search.metric` names; every epoch has it as `val_<name>`."""
 
     DIRECTION: ClassVar[str] = "maximize"
     """maximize or minimize."""
+    PERCENT: ClassVar[bool] = False
+    """Whether its values are fractions of images, shown as 99.63%."""
     EACH_EPOCH: ClassVar[bool] = False
     """Whether every epoch has it anyway."""
 

@@ -12,6 +12,7 @@ class Accuracy(Metric):
     """The fraction of the images whose most probable class is theirs."""
 
     NAME: ClassVar[str] = "accuracy"
+    PERCENT: ClassVar[bool] = True
     EACH_EPOCH: ClassVar[bool] = True
 
     def compute(self, logits: "Tensor", labels: "Tensor") -> float:

@@ -12,6 +12,7 @@ class BalancedAccuracy(Metric):
     """The mean over the classes that occur of the fraction of each one's images that are predicted right."""
 
     NAME: ClassVar[str] = "balanced_accuracy"
+    PERCENT: ClassVar[bool] = True
 
     def compute(self, logits: "Tensor", labels: "Tensor") -> float:
         """0 to 1; as scikit-learn's balanced_accuracy_score."""

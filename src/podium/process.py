@@ -1,0 +1,80 @@
+"""How a process of Podium ends: an exit code and an error message for what a person can act on, a traceback for a bug,
+and Ctrl-C and SIGTERM as the request to save and stop.
+"""
+
+import errno
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from podium.errors import PodiumError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Errors of a disk that is full or can not be written: for a person to fix, not a bug."""
+POLL_SECONDS = 0.5
+"""Time between two checks whether DVC is still running."""
+
+
+def run(main: Callable[[], object]) -> None:
+    """Call `main`; exit 0 when it returns, or with the error's own code after printing its message to stderr."""
+    try:
+        main()
+        sys.stdout.flush()
+        gc.freeze()  # no last collection over what torch and mlflow made: leaving takes 0.3 s instead of 1.6 s
+    except PodiumError as error:
+        print(f"podium: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"podium: {_disk_message(error)}", file=sys.stderr)
+        sys.exit(PodiumError.exit_code)
+
+
+def run_stage(main: Callable[[], object]) -> None:
+    """The same for a stage: it ends with the `dvc repro` that started it, as on SIGTERM.
+
+    Otherwise a stage whose DVC was killed would run on unnoticed, and block or repeat the work of the next `dvc repro`.
+    """
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), name="podium-dvc", daemon=True).start()
+    run(main)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM within the block; a second one ends the process at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _disk_message(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{where}{error.strerror}. What was recorded before is complete; free some space or make it writable, then run"
+        " the same again: it resumes from there (`df -h` shows the space, `podium gc` frees some)"
+    )
+
+
+def _end_with(parent: int) -> None:
+    never = threading.Event()
+    while os.getppid() == parent:
+        never.wait(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

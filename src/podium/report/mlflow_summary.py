@@ -1,0 +1,73 @@
+"""What MLflow's page of the search shows of the report: the summary in Markdown, and two pictures."""
+
+from itertools import accumulate
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from podium.metrics.scores import as_percent
+from podium.report.render import Page
+from podium.report.trials import Search
+from podium.tracking.parent_note import HELP
+
+LIMIT = 4500
+"""Characters of the note: a tag of MLflow holds 5,000."""
+BLUE, ORANGE, GREEN = "#2f6fdb", "#d98e2b", "#12956f"
+STYLES = (("PRUNED", "pruned", ORANGE), ("COMPLETE", "complete", BLUE))
+
+
+def note(page: Page) -> str:
+    """The summary of `page`, and how to compare trials."""
+    top = page.summary
+    lines = [f"## {page.title}: {top.headline} {top.caption}", ""]
+    if top.low is not None and top.high is not None:
+        lines[0] += f" ({top.interval} {as_percent(top.low)} to {as_percent(top.high)})"
+    for card in top.cards:
+        lines.append(f"- **{card.question}** {card.answer}. {' '.join(card.lines)}")
+    lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]
+    lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", HELP]
+    return "\n".join(lines)[:LIMIT]
+
+
+def draw(search: Search, folder: Path) -> list[Path]:
+    """Write history.png and curves.png to `folder` and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_history(search, folder / "history.png"), _curves(search, folder / "curves.png")]
+
+
+def _history(search: Search, path: Path) -> Path:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for state, name, color in STYLES:
+        trials = [t for t in search.of(state) if t.last_value is not None]
+        values = [t.last_value or 0.0 for t in trials]
+        axes.scatter([t.number for t in trials], values, s=14, color=color, label=name, alpha=0.7)
+    complete = [(t.number, t.value) for t in search.of("COMPLETE") if t.value is not None]
+    best = list(accumulate((value for _, value in complete), max if search.metric.sign > 0 else min))
+    axes.step([number for number, _ in complete], best, where="post", color=GREEN, linewidth=2, label="best so far")
+    axes.set(xlabel="trial", ylabel=f"validation {search.metric.name}", title="Optimization history")
+    return _save(figure, path)
+
+
+def _curves(search: Search, path: Path) -> Path:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for state, name, color in STYLES:
+        for index, trial in enumerate(search.of(state)):
+            epochs, values = [e for e, _ in trial.curve], [v for _, v in trial.curve]
+            label = name if index == 0 else None
+            axes.plot(epochs, values, color=color, alpha=0.35, linewidth=0.8, label=label)
+    for trial in search.ranked()[:1]:
+        epochs, values = [e for e, _ in trial.curve], [v for _, v in trial.curve]
+        axes.plot(epochs, values, color=GREEN, linewidth=2.2, label=f"trial {trial.number}")
+    axes.set(xlabel="epoch", ylabel=f"validation {search.metric.name}", title="Learning curves")
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    for axes in figure.axes:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return path

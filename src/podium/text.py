@@ -1,0 +1,32 @@
+"""Text that people read: counts with their noun, and addresses whose passwords are masked."""
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+NAMES = ("password", "passwd", "sslpassword")
+"""Query fields of an address that hold a password, as database drivers call them."""
+MASK = "***"
+BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
+IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
+
+
+def counted(count: int, noun: str) -> str:
+    """`count` with its noun: 1 trial, 1,000 trials, 2 studies, 3 classes."""
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def holds_password(address: str) -> bool:
+    """Whether `address` is one like scheme://user:password@host or scheme://host/path?password=..."""
+    parts = urlsplit(address)
+    return bool(parts.password) or any(name.lower() in NAMES for name, _ in parse_qsl(parts.query))
+
+
+def masked(text: str) -> str:
+    """`text` with MASK in place of each password in an address."""
+    return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
+
+
+def was_masked(text: str) -> bool:
+    """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
+    return f":{MASK}@" in text or f"={MASK}" in text

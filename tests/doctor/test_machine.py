@@ -1,0 +1,60 @@
+"""One test per check of the machine."""
+
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from podium.doctor import machine
+
+
+@pytest.mark.parametrize(("found", "level"), [((3, 10, 9), "fail"), ((3, 11, 0), "ok"), ((3, 14, 1), "ok")])
+def test_python_that_is_too_old_is_found(found: tuple[int, ...], level: str) -> None:
+    assert machine.python(found).level == level
+
+
+@pytest.mark.parametrize(
+    ("lines", "level", "named"),
+    [
+        ("torch=={torch} \\\n    --hash=sha256:0", "ok", ""),
+        ("torch==0.1 \\\n    --hash=sha256:0", "note", "torch {torch} (lock: 0.1)"),
+        ("no-such-package==1.0", "fail", "no-such-package 1.0"),
+        ("no-such-package==1.0 ; sys_platform == 'win32'", "ok", ""),
+    ],
+)
+def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path, lines: str, level: str, named: str) -> None:
+    from importlib.metadata import version
+
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# a comment\n" + lines.format(torch=version("torch")) + "\n", encoding="utf-8")
+    found = machine.packages(lock)
+    assert found.level == level
+    assert named.format(torch=version("torch")) in found.found
+
+
+def test_cuda_that_is_asked_for_and_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine.cuda("auto").level == "ok"
+    found = machine.cuda("cuda")
+    assert found.level == "fail"
+    assert f"torch {torch.__version__}" in found.found
+
+
+@pytest.mark.parametrize(("free", "level"), [(1e8, "fail"), (3e9, "note"), (1e11, "ok")])
+def test_disk_that_is_nearly_full_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, level: str
+) -> None:
+    monkeypatch.setattr("podium.doctor.machine.shutil.disk_usage", lambda root: SimpleNamespace(free=free))
+    assert machine.disk(tmp_path).level == level
+
+
+def test_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        monkeypatch.setattr(machine, "PORTS", {port: "make ui"})
+        assert f"{port} (make ui)" in machine.ports().found
+    assert machine.ports().level == "ok"

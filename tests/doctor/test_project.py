@@ -1,0 +1,92 @@
+"""One test per check of the project."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from podium.config.params import TrackingParams
+from podium.doctor import project
+from podium.doctor.machine import Finding
+from podium.locks import locked
+
+
+def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("search: {n_trials: 0}\n", encoding="utf-8")
+    found = project.parameters(path)
+    assert (found.level, "search.n_trials" in found.found) == ("fail", True)
+    path.write_text("search: {n_trials: 1}\n", encoding="utf-8")
+    assert project.parameters(path).level == "ok"
+
+
+def test_old_file_store_is_found(tmp_path: Path) -> None:
+    assert project.old_store(tmp_path).level == "ok"
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/meta.yaml").touch()
+    assert project.old_store(tmp_path).level == "fail"
+
+
+def test_foreign_database_is_found(tmp_path: Path) -> None:
+    assert project.foreign_database(tmp_path).level == "ok"
+    (tmp_path / "mlflow.db").touch()
+    assert project.foreign_database(tmp_path).level == "note"
+
+
+def test_folder_that_can_not_be_written_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project.writable(tmp_path / "mlruns").level == "ok"
+    monkeypatch.setattr("podium.doctor.project.os.access", lambda path, mode: False)  # root may write anywhere
+    assert project.writable(tmp_path / "mlruns").level == "fail"
+
+
+def test_tracking_that_does_not_answer_is_found_and_nothing_is_made(store: TrackingParams, tmp_path: Path) -> None:
+    assert project.tracking(store).level == "ok"
+    assert project.tracking(TrackingParams(uri="http://127.0.0.1:9")).level == "fail"
+    absent = TrackingParams(uri=f"sqlite:///{tmp_path}/other/mlflow.db")
+    assert project.tracking(absent).level == "ok"
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "broken.db").write_text("no database")
+    assert project.tracking(TrackingParams(uri=f"sqlite:///{tmp_path}/broken.db")).level == "fail"
+
+
+@pytest.mark.parametrize("address", ["http://user:secret@127.0.0.1:9", "http://127.0.0.1:9?password=secret"])
+def test_password_of_a_tracking_server_is_not_shown(address: str) -> None:
+    unchecked = TrackingParams.model_construct(uri=address)  # params.yaml would be refused
+    found = project.tracking(unchecked)
+    assert "secret" not in f"{found.found} {found.remedy}"
+
+
+@pytest.mark.parametrize(("name", "level"), [("mlruns/optuna.journal.lock", "fail"), (".git/index.lock", "fail")])
+def test_lock_that_a_killed_program_left_is_found(tmp_path: Path, name: str, level: str) -> None:
+    assert project.locks(tmp_path / "mlruns", tmp_path).level == "ok"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert project.locks(tmp_path / "mlruns", tmp_path).level == level
+
+
+def test_search_under_way_is_reported_and_one_that_ended_is_not(tmp_path: Path) -> None:
+    with locked(tmp_path / "locks/search-1.lock"):
+        assert "search-1" in project.locks(tmp_path, tmp_path).found
+    assert project.locks(tmp_path, tmp_path).level == "ok"
+
+
+def test_tree_with_changes_is_reported(tmp_path: Path) -> None:
+    def level() -> Finding:
+        return project.tree(tmp_path)
+
+    assert "no git repository" in level().found
+    (tmp_path / "a").write_text("1")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "a"], [*identity, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert level().level == "ok"
+    (tmp_path / "a").write_text("2")
+    assert level().level == "note"
+
+
+def test_remote_that_is_missing_is_reported(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    assert project.remote(tmp_path).level == "note"
+    (tmp_path / ".dvc/config").write_text("[core]\n    remote = box\n['remote \"box\"']\n    url = /tmp/box\n")
+    assert project.remote(tmp_path).level == "ok"

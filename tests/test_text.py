@@ -1,0 +1,55 @@
+"""Passwords within addresses are found and masked, and counts have their noun."""
+
+import pytest
+
+from podium.text import counted, holds_password, masked
+from podium.tracking.store import shown
+
+
+@pytest.mark.parametrize(
+    ("address", "without"),
+    [
+        ("https://me:hunter2@host", "https://me:***@host"),
+        ("redis://:hunter2@host", "redis://:***@host"),
+        ("postgresql://me:hun@ter2@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=u&password=hunter2", "postgresql://host/db?user=u&password=***"),
+        ("postgresql://host/db?PASSWORD=hunter2", "postgresql://host/db?PASSWORD=***"),
+        ("mysql://host/db?passwd=hunter2&x=1", "mysql://host/db?passwd=***&x=1"),
+        ("postgresql://host/db?sslpassword=hunter2#x", "postgresql://host/db?sslpassword=***#x"),
+        ("postgresql://me:hunter2@host/db?password=hunter2", "postgresql://me:***@host/db?password=***"),
+    ],
+)
+def test_address_with_a_password_is_found_and_masked(address: str, without: str) -> None:
+    assert holds_password(address)
+    assert masked(f"x = '{address}'") == f"x = '{without}'"
+    assert shown(address) == without
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:///mlruns/mlflow.db",
+        "https://host:5000/a@b",
+        "postgresql://me@host/db?sslmode=require&passfile=/home/me/.pgpass",
+        "postgresql://host/db?password=",
+        '{"uri": "http://host:80", "mail": "a@b"}',
+    ],
+)
+def test_address_without_a_password_is_let_be(address: str) -> None:
+    assert not holds_password(address)
+    assert masked(address) == address
+    assert shown(address) == address
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "expected"),
+    [
+        (0, "trial", "0 trials"),
+        (1, "trial", "1 trial"),
+        (1000, "trial", "1,000 trials"),
+        (2, "study", "2 studies"),
+        (3, "class", "3 classes"),
+    ],
+)
+def test_count_has_its_noun_in_the_right_number(count: int, noun: str, expected: str) -> None:
+    assert counted(count, noun) == expected
