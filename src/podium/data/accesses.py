@@ -1,7 +1,7 @@
 """How often the sealed images were opened, by whom and for what: a line each in mlruns/sealed.jsonl, never taken back.
 
 Every look at a test set is a chance to choose by luck, so the gate says how many there were. A set is known by its
-digest: other images are counted anew. Folders that share a registry tell it (registry/sealed_openings.py).
+digest: other images are counted anew. Folders that share a registry tell it (registry/versions.py).
 """
 
 import getpass

@@ -10,10 +10,10 @@ from podium.config.params import GateParams
 from podium.data.dataset import DatasetInfo, open_sealed
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.promotion import audit, judgement, kept, ledger
-from podium.promotion.entries import Entry, Ledger, word
+from podium.promotion import gate, ledger, moves, verdict_files
+from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.verdict import Verdict
-from podium.registry import sealed_openings, versions
+from podium.registry import versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking
 
@@ -27,9 +27,9 @@ class Outcome:
     entry: Entry | None
     """What was written to the ledger; None: nothing had to move, or nothing should."""
     verdict: Verdict | None
-    """The gate's, where it was asked."""
+    """The gate's, if it judged."""
     notes: tuple[str, ...]
-    """What was found and set right on the way, a sentence each."""
+    """What was found and repaired on the way, a sentence each."""
 
 
 class NotPromotedError(RefusedError):
@@ -64,11 +64,11 @@ def promote(
 ) -> Outcome:
     """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it.
 
-    `force` is the reason to move against the gate's verdict; ledger and version keep it for ever. With `dry_run` only
-    the opening of the sealed images is recorded. Raises NotPromotedError where the gate refuses, InputError for a
-    version that does not exist. The verdict stays with the version either way.
+    `force` is the reason to move against the gate's verdict; ledger and version store it permanently. With `dry_run`
+    only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
+    for a version that does not exist. The verdict is stored with the version either way.
     """
-    force = ledger.checked_reason(force) if force else ""
+    force = moves.checked_reason(force) if force else ""
     with _alone(name):
         version = versions.find(tracking, name, versions.CHALLENGER if number is None else number)
         book, notes = _settled(tracking, name, dry_run)
@@ -78,40 +78,40 @@ def promote(
         forced = bool(force) and verdict.decision == "refuse"
         if dry_run:
             return Outcome(version, None, verdict, tuple(notes))
-        where = kept.keep(tracking, version, verdict, images.sealed / "test", force if forced else "")
+        where = verdict_files.store(tracking, version, verdict, images.sealed / "test", force if forced else "")
         if verdict.decision == "refuse" and not forced:
             raise NotPromotedError(_refusal(version, verdict, notes), verdict)
         why = f"forced: {force}" if forced else verdict.reason
         shown = verdict.short() | where
         entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
-        return Outcome(version, ledger.move(tracking.client, book, entry), verdict, tuple(notes))
+        return Outcome(version, moves.move(tracking.client, book, entry), verdict, tuple(notes))
 
 
 def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) -> Outcome:
-    """Make the champion before the present one, or version `to`, champion again, once it has loaded and answered.
+    """Make the champion before the present one, or version `to`, champion again, once it has passed its check.
 
     Raises RefusedError where there is none, `to` never was champion or it fails (then the nearest one that works is
     named); nothing has moved then.
     """
-    reason = ledger.checked_reason(reason)
+    reason = moves.checked_reason(reason)
     with _alone(name):
-        book, notes = ledger.settle(tracking.client, name)
+        book, notes = moves.settle(tracking.client, name)
         version = versions.find(tracking, name, _target(book, to))
         if version.number == book.champion:
             return Outcome(version, None, None, tuple(notes))
         try:
-            versions.load(tracking, version).check_answers()
+            versions.load(tracking, version).check_predictions()
         except PodiumError as error:
             raise RefusedError(f"rolled nothing back: {error}. {_offer(tracking, book, version)}") from error
         entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
-        entry = ledger.move(tracking.client, book, entry)
+        entry = moves.move(tracking.client, book, entry)
         return Outcome(version, entry, None, tuple(notes))
 
 
 def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list[str]]:
     if not dry_run:
-        return ledger.settle(tracking.client, name)
-    return audit.history(tracking, name)
+        return moves.settle(tracking.client, name)
+    return ledger.history(tracking, name)
 
 
 def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
@@ -131,13 +131,13 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
     split = open_sealed(images.sealed / "test", "gate", str(version))
     if data.sealed not in ("", split.digest):
         raise RefusedError(
-            f"{images.sealed} and {images.prepared} were not made together: `dvc repro prepare` makes both again"
+            f"{images.sealed} and {images.prepared} are not of one preparation: `dvc repro prepare` writes both again"
         )
-    return judgement.judge(
+    return gate.judge(
         params,
         split,
-        judgement.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
-        sealed_openings.tell(tracking, version.name, split.digest),
+        gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
+        versions.record_accesses(tracking, version.name, split.digest),
         bins=images.bins,
         notes=tuple(notes),
     )
@@ -164,7 +164,7 @@ def _target(book: Ledger, to: int | None) -> int:
     if to is not None:
         if to not in {entry.target for entry in book.entries if entry.action != "by hand"}:
             raise RefusedError(
-                f"{book.name} version {to} was never made champion by the gate: `podium promote {to}` asks it"
+                f"{book.name} version {to} was never made champion by the gate: `podium promote {to}` does it"
             )
         return to
     earlier = book.previous_champions()
@@ -179,11 +179,11 @@ def _offer(tracking: Tracking, book: Ledger, failed: Version) -> str:
         if number == failed.number:
             continue
         try:
-            versions.load(tracking, versions.find(tracking, book.name, number)).check_answers()
+            versions.load(tracking, versions.find(tracking, book.name, number)).check_predictions()
         except PodiumError:
             continue
-        return f'Version {number} was champion too and answers: `podium rollback --to {number} --reason "..."`'
-    return "No other earlier champion loads and answers"
+        return f'Version {number} was champion too and passes its check: `podium rollback --to {number} --reason "..."`'
+    return "No other earlier champion loads and passes its check"
 
 
 def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""An MLflow model of ours in memory, as a server has it: fetched, checked, loaded, and asked through image bytes."""
+"""A registered model in memory, as a server has it: fetched, checked, loaded; it predicts from image bytes."""
 
 import base64
 import json
@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry.export import PARITY_LIMIT, compare_digests, file_digests, largest_difference
-from podium.registry.reference import pixel_digest
+from podium.registry.export import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
 from podium.tracking.store import Tracking
 
 # isort: split
@@ -39,42 +38,42 @@ STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedModel:
     """A loaded model."""
 
     name: str
     """What messages call it."""
     model: PyFuncModel
     stored: list[dict[str, Any]]
-    """Image files in base64 with the label and probability that evaluation answered."""
+    """Image files in base64 with the label and probability of the evaluation."""
     size: int
     """Bytes of all its files."""
     classes: list[str]
     """In the order of the graph's outputs."""
 
-    def answer(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
 
         With `probabilities` a column of that name holds the probability of each class by its name.
         """
         frame = pd.DataFrame({"image": pd.Series(list(images), dtype=object)})
         try:
-            answers = self.model.predict(frame, params={"probabilities": probabilities})
+            predictions = self.model.predict(frame, params={"probabilities": probabilities})
         except MlflowException as error:
             raise InputError(error.message) from None
-        return cast(pd.DataFrame, answers)
+        return cast(pd.DataFrame, predictions)
 
-    def check_answers(self) -> None:
-        """Ask for the images stored in the model. Raises RefusedError where it does not answer as it once did."""
+    def check_predictions(self) -> None:
+        """Predict the images stored in the model. Raises RefusedError where a prediction is not the one stored."""
         files = [base64.b64decode(row["image"]) for row in self.stored]
         self._check_decoding(files)
-        got = self.answer(files)
+        got = self.predict(files)
         labels = [row["label"] for row in self.stored]
         wrong = sum(one != other for one, other in zip(got["label"], labels, strict=True))
         off = largest_difference(got["probability"].to_numpy(), np.array([row["probability"] for row in self.stored]))
         if wrong or not off <= PARITY_LIMIT:
             raise RefusedError(
-                f"{self.name} does not answer as it did when it was registered: of {len(labels)} stored images"
+                f"{self.name} does not predict what it did when it was registered: of {len(labels)} stored images"
                 f" {wrong} get another label, and a probability differs by {off:.2g}"
             )
 
@@ -89,7 +88,7 @@ class Served:
             )
 
 
-def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> Served:
+def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> LoadedModel:
     """Fetch the model at `uri`, check its files against the digests `files`, and load it.
 
     Raises RefusedError naming the files that differ, PodiumError where it can't be fetched or loaded.
@@ -100,7 +99,7 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None =
             stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
             classes = json.loads((inside / "model.json").read_text(encoding="utf-8"))["classes"]
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            return Served(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes)
+            return LoadedModel(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes)
         except Exception as error:  # a disk, a damaged file, an import: each has its own
             raise _not_loaded(name, error) from error
 
@@ -122,7 +121,7 @@ def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Non
             raise PodiumError(f"{name} can't be loaded: {GONE}")
         problems = compare_digests(files, found) if files is not None else ""
         if problems:
-            raise RefusedError(f"{name} is not as it was registered: {problems}")
+            raise RefusedError(f"{name} has other files than when it was registered: {problems}")
         yield folder
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from podium.passwords import masked
 
 PLACES = ("src", "presets", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements*.lock")
-"""Where a new file is kept though nobody has told git of it."""
+"""Where a new file is stored though it was not added to git."""
 LARGEST_FILE = 500_000
-"""Bytes of a changed or new file that is kept; the locked requirements have 340,000."""
+"""Bytes of a changed or new file that is stored; the locked requirements have 340,000."""
 LARGEST = 2_000_000
 """Bytes of all changes together; more is no code."""
 NAMED = 20
@@ -35,7 +35,7 @@ class _GitError(Exception):
 def uncommitted(root: Path) -> str:
     """What `root` holds beyond its commit as a patch without passwords; empty where it is clean or no checkout.
 
-    dvc.lock does not count: it is kept whole. What should be here and is not has a comment line that begins with
+    dvc.lock does not count: it is stored whole. What should be here and is not has a comment line that begins with
     LEFT_OUT, such as files of more than LARGEST_FILE bytes or all of them where git fails; new files elsewhere than in
     PLACES are named in a line that begins with NOT_KEPT.
     """

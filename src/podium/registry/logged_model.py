@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pandas.errors import Pandas4Warning
 
-from podium.registry import served
+from podium.registry import loading
 from podium.registry.export import content_digest, file_digests
 from podium.registry.provenance import package_versions
 from podium.tracking.store import Tracking
@@ -21,9 +21,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
-SERVING = Path(__file__).with_name("serving.py")
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "torch")
-"""What serving.py and decode.py import, and nothing else."""
+"""What served_model.py and decode.py import, and nothing else."""
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
@@ -56,15 +56,15 @@ class _BothFlavors:
 
 
 def identity(*parts: object) -> str:
-    """A digest of `parts` (JSON) and of what else decides how the model answers: the serving code, the packages."""
-    code = hashlib.sha256(SERVING.read_bytes()).hexdigest()
+    """A digest of `parts` (JSON) and of what else decides what the model predicts: the served code, the packages."""
+    code = hashlib.sha256(SERVED_MODEL.read_bytes()).hexdigest()
     return content_digest([*parts, code, package_versions(*REQUIREMENTS)])
 
 
 def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str) -> str:
-    """Log the files of `bundle` with serving.py as an MLflow model of the run `run_id`; returns its URI.
+    """Log the files of `bundle` with served_model.py as an MLflow model of the run `run_id`; returns its URI.
 
-    `example` is an image file, kept as the input example. A model of the same run with the identity `same` is used
+    `example` is an image file, stored as the input example. A model of the same run with the identity `same` is used
     again if its files are still those; what a killed attempt left of one is removed.
     """
     client = tracking.client
@@ -78,14 +78,14 @@ def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str
         run.info.experiment_id, "model", run_id, tags={IDENTITY: same}, params=run.data.params
     )
     versions = package_versions(*REQUIREMENTS)
-    with served.process_store(tracking), warnings.catch_warnings():
+    with loading.process_store(tracking), warnings.catch_warnings():
         warnings.simplefilter("ignore", Pandas4Warning)  # MLflow 3.17 compares an index with a range
         Model.log(  # what log_model calls; log_model itself would need the run to be running again
             artifact_path=None,
             flavor=_BothFlavors,
             run_id=run_id,
             model_id=made.model_id,
-            python_model=str(SERVING),
+            python_model=str(SERVED_MODEL),
             artifacts={"model": str(bundle)},
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [example]}),
@@ -100,8 +100,8 @@ def _logged(tracking: Tracking, run: Run, same: str) -> list[LoggedModel]:
 
 
 def _is_whole(tracking: Tracking, uri: str, bundle: Path) -> bool:
-    """Whether the logged model at `uri` still has the files of `bundle` and our serving.py."""
-    with served.fetched(tracking, uri) as folder:
-        code, files = folder / "serving.py", folder / "artifacts/model"
-        same_code = code.is_file() and code.read_bytes() == SERVING.read_bytes()
+    """Whether the logged model at `uri` still has the files of `bundle` and our served_model.py."""
+    with loading.fetched(tracking, uri) as folder:
+        code, files = folder / SERVED_MODEL.name, folder / "artifacts/model"
+        same_code = code.is_file() and code.read_bytes() == SERVED_MODEL.read_bytes()
         return same_code and file_digests(files) == file_digests(bundle)

@@ -20,7 +20,7 @@ SECONDS = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 
 
 def serve(folder: Path, params: ServeParams) -> None:
-    """Answer requests with the MLflow model in `folder` until a signal ends it."""
+    """Serve predictions of the MLflow model in `folder` until a signal ends it."""
     import uvicorn
 
     os.environ |= {
@@ -30,7 +30,7 @@ def serve(folder: Path, params: ServeParams) -> None:
         SECONDS: str(params.timeout_seconds),
     }
     uvicorn.run(
-        "podium.registry.server:create",
+        "podium.serving.server:create",
         factory=True,
         host=params.host,
         port=params.port,

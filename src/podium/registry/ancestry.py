@@ -9,8 +9,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from podium.errors import InputError, RefusedError
-from podium.lineage import changes, origin
-from podium.registry import versions
+from podium.registry import changes, provenance, versions
 from podium.registry.versions import Version
 from podium.tracking.record import KIND_TAG, STUDY_TAG, TRIAL_TAG
 from podium.tracking.store import Tracking
@@ -44,7 +43,7 @@ class Node:
 def tree(tracking: Tracking, version: Version) -> Node:
     """Everything that is known of how `version` was made."""
     tags = version.tags
-    kept = kept_files(tracking, version)
+    stored = stored_files(tracking, version)
     run = _run(tracking, version.run_id)
     selection = Node("selection", _selection(tracking, tags), [_trial(tracking, tags), _study(tracking, tags)])
     made = {"device": tags.get("device", ""), "threads": tags.get("threads", ""), "seed": tags.get("seed", "")}
@@ -59,10 +58,10 @@ def tree(tracking: Tracking, version: Version) -> Node:
         facts | {"weights": tags.get("weights_digest", "")[:12]},
         [
             Node("retraining", status | made, [selection]),
-            Node("data", {"digest": tags.get("data_digest", "")} | _dvc(kept)),
-            Node("code", _code(tags, kept)),
-            Node("parameters", {"file": _place(tags, kept, "params.yaml")}),
-            Node("environment", _environment(tags, kept)),
+            Node("data", {"digest": tags.get("data_digest", "")} | _dvc(stored)),
+            Node("code", _code(tags, stored)),
+            Node("parameters", {"file": _place(tags, stored, "params.yaml")}),
+            Node("environment", _environment(tags, stored)),
         ],
     )
 
@@ -79,10 +78,10 @@ def made_from(tracking: Tracking, name: str, data: str) -> list[Version]:
     return found
 
 
-def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
-    """What `podium.lineage.origin` kept with the version's run, by name; empty where nothing was or it is gone.
+def stored_files(tracking: Tracking, version: Version) -> dict[str, str]:
+    """What `provenance.write_sources` stored with the version's run, by name; empty if there is nothing.
 
-    Raises RefusedError where it is not what was kept: `podium reproduce` runs what is in it.
+    Raises RefusedError where it was changed since: `podium reproduce` runs what is in it.
     """
     place = version.tags.get(versions.LINEAGE)
     if not place:
@@ -92,7 +91,7 @@ def kept_files(tracking: Tracking, version: Version) -> dict[str, str]:
             files = Path(tracking.client.download_artifacts(version.run_id, place, folder))
             if version.tags.get(versions.LINEAGE_DIGEST) != versions.folder_digest(files):
                 raise RefusedError(
-                    f"what {version} was made from ({place} of its run) is not what was kept when it was registered"
+                    f"what {version} was made from ({place} of its run) was changed after it was registered"
                 )
             return {path.name: changes.to_text(path.read_bytes()) for path in sorted(files.iterdir())}
     except (MlflowException, OSError):
@@ -131,27 +130,27 @@ def _first(tracking: Tracking, where: str) -> Run | None:
     return found[0] if found else None
 
 
-def _dvc(kept: dict[str, str]) -> dict[str, str]:
-    """The digests by which DVC's cache has the images, from the kept dvc.lock."""
-    outputs = origin.outputs(kept.get("dvc.lock", ""))
+def _dvc(stored: dict[str, str]) -> dict[str, str]:
+    """The digests by which DVC's cache has the images, from the stored dvc.lock."""
+    outputs = provenance.lock_outputs(stored.get("dvc.lock", ""))
     return {f"{path} in DVC": outputs[path] for path in ("data/prepared", "data/sealed") if path in outputs}
 
 
-def _code(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
-    patch = kept.get(origin.PATCH, "")
+def _code(tags: dict[str, str], stored: dict[str, str]) -> dict[str, str]:
+    patch = stored.get(provenance.PATCH, "")
     files, missing = changes.by_file(patch), changes.left_out(patch)
     facts = {"commit": tags.get("git_commit", "unknown")}
     if files:
-        facts |= {"uncommitted changes": f"{len(files)} files ({tags.get('lineage')}/{origin.PATCH} of the run)"}
+        facts |= {"uncommitted changes": f"{len(files)} files ({tags.get('lineage')}/{provenance.PATCH} of the run)"}
     return facts | ({"but": "; ".join(missing)} if missing else {})
 
 
-def _environment(tags: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
-    lines = kept.get(origin.ENVIRONMENT, "").splitlines()
+def _environment(tags: dict[str, str], stored: dict[str, str]) -> dict[str, str]:
+    lines = stored.get(provenance.ENVIRONMENT, "").splitlines()
     facts = {name: tags.get(f"{name}_version", "unknown") for name in SHOWN}
     python = [line.removeprefix("python==") for line in lines if line.startswith("python==")]
     return {"python": python[0] if python else "unknown"} | facts | {"packages": str(len(lines) - 1) if lines else ""}
 
 
-def _place(tags: dict[str, str], kept: dict[str, str], name: str) -> str:
-    return f"{tags.get('lineage')}/{name} of the run" if name in kept else "not kept"
+def _place(tags: dict[str, str], stored: dict[str, str], name: str) -> str:
+    return f"{tags.get('lineage')}/{name} of the run" if name in stored else "not stored"

@@ -1,4 +1,4 @@
-"""A model asked for many image files: in batches, each bad file by itself, folders with all that is in them."""
+"""Predictions for many image files and folders: in batches, where a bad file does not stop the others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ from tqdm import tqdm
 
 from podium.data.decode import Preprocess
 from podium.errors import InputError
-from podium.registry.served import Served
+from podium.registry.loading import LoadedModel
 
 BATCH = 64
 """Files read at a time, so that memory stays bounded."""
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif"))
-"""Of the files in a folder that are asked about; a file that is named is, whatever it is called."""
+"""Files of a folder that are read; a file that is named is read whatever its suffix is."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model says of one file."""
+class Prediction:
+    """What the model predicts for one file."""
 
     file: Path
     label: str = ""
@@ -26,9 +26,9 @@ class Answer:
     model: str = ""
     """name/version"""
     probabilities: dict[str, float] = field(default_factory=dict)
-    """Of every class, where it was wanted."""
+    """Of every class, if requested."""
     error: str = ""
-    """Why there is no answer."""
+    """Why there is no prediction."""
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -50,25 +50,25 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def answers(model: Served, files: Sequence[Path], *, probabilities: bool = False) -> Iterator[Answer]:
-    """The answer for each of `files` in order, with a progress bar where it takes long."""
+def predict(model: LoadedModel, files: Sequence[Path], *, probabilities: bool = False) -> Iterator[Prediction]:
+    """The prediction for each of `files` in order, with a progress bar where it takes long."""
     bar = tqdm(total=len(files), desc="predict", unit=" images", delay=2, leave=False, disable=None)
     with bar:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            yield from _batch(model, batch, probabilities)
+            yield from _predict_batch(model, batch, probabilities)
             bar.update(len(batch))
 
 
-def _batch(model: Served, files: Sequence[Path], probabilities: bool) -> Iterator[Answer]:
+def _predict_batch(model: LoadedModel, files: Sequence[Path], probabilities: bool) -> Iterator[Prediction]:
     contents = [_read(file) for file in files]
     whole = [(file, data) for file, data in zip(files, contents, strict=True) if isinstance(data, bytes)]
     try:
-        found = iter(_ask(model, whole, probabilities))
+        found = iter(_predict_all(model, whole, probabilities))
     except InputError:  # one of them is bad: each by itself tells which
-        found = iter([_ask_one(model, file, data, probabilities) for file, data in whole])
+        found = iter([_predict_one(model, file, data, probabilities) for file, data in whole])
     for file, data in zip(files, contents, strict=True):
-        yield next(found) if isinstance(data, bytes) else Answer(file, error=str(data))
+        yield next(found) if isinstance(data, bytes) else Prediction(file, error=str(data))
 
 
 def _read(file: Path) -> bytes | InputError:
@@ -80,16 +80,16 @@ def _read(file: Path) -> bytes | InputError:
         return InputError(f"it can't be read: {error.strerror}")
 
 
-def _ask(model: Served, files: Sequence[tuple[Path, bytes]], probabilities: bool) -> list[Answer]:
-    rows = model.answer([data for _, data in files], probabilities=probabilities).to_dict("records")
+def _predict_all(model: LoadedModel, files: Sequence[tuple[Path, bytes]], probabilities: bool) -> list[Prediction]:
+    rows = model.predict([data for _, data in files], probabilities=probabilities).to_dict("records")
     return [
-        Answer(file, row["label"], row["probability"], row["model"], row.get("probabilities", {}))
+        Prediction(file, row["label"], row["probability"], row["model"], row.get("probabilities", {}))
         for (file, _), row in zip(files, rows, strict=True)
     ]
 
 
-def _ask_one(model: Served, file: Path, data: bytes, probabilities: bool) -> Answer:
+def _predict_one(model: LoadedModel, file: Path, data: bytes, probabilities: bool) -> Prediction:
     try:
-        return _ask(model, [(file, data)], probabilities)[0]
+        return _predict_all(model, [(file, data)], probabilities)[0]
     except InputError as error:
-        return Answer(file, error=str(error).removeprefix("image 1 of 1: "))
+        return Prediction(file, error=str(error).removeprefix("image 1 of 1: "))

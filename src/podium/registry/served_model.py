@@ -1,8 +1,8 @@
 """The registered model as it is served: image files or raw pixels in, label and probability out.
 
 MLflow copies this file into the model and runs it there ("models from code"), where there is no Podium. What it needs
-of ours lies beside it: the exported graph, the decoder of training, the names of the classes, and a manifest of
-digests that is checked before any of them is used.
+of ours is in the model's artifacts: the exported graph, the decoder of training, the names of the classes, and a
+manifest of digests that is checked before any of them is used.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ BATCH = 256
 NAMED = 5
 """Bad rows that an error names; it counts the rest."""
 META = "registered_model_meta"
-"""Where MLflow writes name and version of what it has fetched, beside MLmodel."""
+"""Where MLflow writes name and version of what it has fetched, in the folder of MLmodel."""
 
 
 class Classifier(PythonModel):
@@ -51,7 +51,7 @@ class Classifier(PythonModel):
         """One row of `label`, `probability` and `model` (name/version) for each row, in order and under its index.
 
         With the parameter `probabilities` there is a column of that name too: the probability of every class by its
-        name. Raises MlflowException (HTTP 400) naming every row that is no usable image; then no row is answered.
+        name. Raises MlflowException (HTTP 400) naming every row that is no usable image; then no row is predicted.
         """
         frame = pd.DataFrame(model_input)  # MLflow lets dictionaries and lists of records through
         images = self._decode_all(frame)
@@ -59,17 +59,17 @@ class Classifier(PythonModel):
         probabilities = np.concatenate(chunks) if chunks else np.empty((0, len(self.classes)), np.float32)
         best = probabilities.argmax(axis=1)
         top = probabilities[np.arange(len(best)), best].astype(np.float64)
-        answers: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
+        predictions: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
         if (params or {}).get("probabilities"):
             names = [str(name) for name in self.classes]
-            answers["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
-        return pd.DataFrame(answers, index=frame.index)
+            predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+        return pd.DataFrame(predictions, index=frame.index)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, C, H, W) to float32 (N, classes)."""
         with torch.inference_mode():
-            answer: NDArray[np.float32] = self.graph(torch.from_numpy(images)).numpy()
-        return answer
+            found: NDArray[np.float32] = self.graph(torch.from_numpy(images)).numpy()
+        return found
 
     def _decode_all(self, frame: pd.DataFrame) -> NDArray[np.uint8]:
         if len(frame) > self.max_images:
@@ -113,7 +113,7 @@ def _check(folder: Path) -> None:
     found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
     if wrong:
-        raise MlflowException(f"the model is not as it was made: {', '.join(wrong)} changed, missing or not listed")
+        raise MlflowException(f"the model was changed: {', '.join(wrong)} changed, missing or not listed")
 
 
 def _module(path: Path) -> types.ModuleType:
