@@ -24,9 +24,7 @@ Exit code 1: the ledger was edited, or the alias was moved outside of podium; th
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is shown, and the format."""
     parser.add_argument("--at", metavar="DATE", type=moment, help="who was champion then")
-    parser.add_argument(
-        "--check", action="store_true", help="check the stored verdicts too; say if nothing is wrong"
-    )
+    parser.add_argument("--check", action="store_true", help="check the stored verdicts too; say if nothing is wrong")
     parser.add_argument("--json", action="store_true", help="the whole entries, as a JSON list")
 
 

@@ -138,7 +138,7 @@ def check_manifest(folder: Path) -> dict[str, str]:
     listed: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     problems = compare_digests(listed, file_digests(folder))
     if problems:
-        raise RefusedError(f"the model in {folder} was changed: {problems}")
+        raise RefusedError(f"the files of the model in {folder} differ from its manifest: {problems}")
     return listed
 
 

@@ -121,7 +121,7 @@ def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Non
             raise PodiumError(f"{name} can't be loaded: {GONE}")
         problems = compare_digests(files, found) if files is not None else ""
         if problems:
-            raise RefusedError(f"{name} has other files than when it was registered: {problems}")
+            raise RefusedError(f"{name} is not what was registered: {problems}")
         yield folder
 
 

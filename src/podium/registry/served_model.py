@@ -113,7 +113,9 @@ def _check(folder: Path) -> None:
     found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
     if wrong:
-        raise MlflowException(f"the model was changed: {', '.join(wrong)} changed, missing or not listed")
+        raise MlflowException(
+            f"the model's files differ from its manifest: {', '.join(wrong)} changed, missing or not listed"
+        )
 
 
 def _module(path: Path) -> types.ModuleType:

@@ -13,10 +13,11 @@ from podium.data import accesses
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
-from podium.promotion import audit, ledger, promotion
-from podium.promotion.entries import Entry, digest
-from podium.promotion.ledger import HEAD
-from podium.registry import sealed_openings, versions
+from podium.promotion import ledger, moves, verdict_files
+from podium.promotion.champion import Images, NotPromotedError, Outcome, rollback
+from podium.promotion.champion import promote as promote_version
+from podium.promotion.ledger import HEAD, Entry, digest
+from podium.registry import versions
 from registered import NAME, Project
 
 pytestmark = pytest.mark.slow
@@ -26,9 +27,9 @@ LOOSE = GateParams(**registered.LOOSE)
 
 def promote(
     project: Project, number: int | None = None, params: GateParams = LOOSE, force: str = "", dry_run: bool = False
-) -> promotion.Outcome:
-    images = promotion.Images(project.path("sealed"), project.path("prepared"))
-    return promotion.promote(project.tracking, NAME, number, images, params, force=force, dry_run=dry_run)
+) -> Outcome:
+    images = Images(project.path("sealed"), project.path("prepared"))
+    return promote_version(project.tracking, NAME, number, images, params, force=force, dry_run=dry_run)
 
 
 def champion(project: Project) -> int | None:
@@ -99,7 +100,7 @@ def change_data(project: Project, **changes: str) -> None:
 
 def test_promote_of_a_model_trained_on_other_data_is_refused(project: Project) -> None:
     change_data(project, digest="e" * 64)
-    with pytest.raises(promotion.NotPromotedError) as refused:
+    with pytest.raises(NotPromotedError) as refused:
         promote(project)
     (failed,) = refused.value.verdict.failed
     assert failed.name == "data"
@@ -118,7 +119,7 @@ def test_champion_trained_on_other_data_is_a_note(project: Project) -> None:
 
 def test_sealed_images_of_another_preparation_are_refused(project: Project) -> None:
     change_data(project, sealed="e" * 64)
-    with pytest.raises(RefusedError, match="were not made together: `dvc repro prepare`"):
+    with pytest.raises(RefusedError, match="are not of one preparation: `dvc repro prepare`"):
         promote(project)
 
 
@@ -138,13 +139,13 @@ def test_challenger_is_compared_with_the_last_champion_that_the_gate_let_through
         client.set_registered_model_alias(NAME, "champion", hand)
     else:
         client.delete_registered_model_alias(NAME, "champion")
-    with pytest.raises(promotion.NotPromotedError) as refused:
+    with pytest.raises(NotPromotedError) as refused:
         promote(project, 1)
     verdict = refused.value.verdict
     assert verdict.champion is not None
     assert verdict.champion.version == 3
     assert "by hand: compared with version 3 instead" in verdict.notes[0]
-    assert promotion.rollback(project.tracking, NAME, "it was moved by hand").version.number == champion(project) == 3
+    assert rollback(project.tracking, NAME, "it was moved by hand").version.number == champion(project) == 3
 
 
 def test_version_that_was_champion_by_hand_only_is_nothing_to_roll_back_to(project: Project) -> None:
@@ -152,8 +153,8 @@ def test_version_that_was_champion_by_hand_only_is_nothing_to_roll_back_to(proje
     project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
     promote(project, 3)
     with pytest.raises(RefusedError, match="version 2 was never made champion by the gate"):
-        promotion.rollback(project.tracking, NAME, "why not", 2)
-    assert promotion.rollback(project.tracking, NAME, "the one before").version.number == 1
+        rollback(project.tracking, NAME, "why not", 2)
+    assert rollback(project.tracking, NAME, "the one before").version.number == 1
 
 
 def test_champion_whose_files_were_replaced_together_with_their_digests_is_found(project: Project) -> None:
@@ -161,9 +162,9 @@ def test_champion_whose_files_were_replaced_together_with_their_digests_is_found
     promote(project, 3)
     other = versions.find(project.tracking, NAME, 1).tags["files"]
     project.tracking.client.set_model_version_tag(NAME, "3", "files", other)
-    book, problems = audit.history(project.tracking, NAME)
+    book, problems = ledger.history(project.tracking, NAME)
     assert problems == []
-    assert audit.evidence(project.tracking, book) == [
+    assert verdict_files.check(project.tracking, book) == [
         f"{NAME} version 3 is not the model that became champion: its files were replaced"
     ]
 
@@ -183,34 +184,34 @@ def test_promote_after_an_interrupted_one_finishes_it_first(project: Project) ->
     promote(project, 3)
     client.set_registered_model_tag(NAME, HEAD, head)
     client.set_registered_model_alias(NAME, "champion", "1")
-    assert audit.history(project.tracking, NAME)[1] == [
+    assert ledger.history(project.tracking, NAME)[1] == [
         "the last move was interrupted; the next `podium promote` or `podium rollback` finishes it"
     ]
     done = promote(project, 3)
     assert (done.entry, champion(project)) == (None, 3)
     assert done.notes[0].startswith("finished the promote of version 3 that was interrupted")
-    assert audit.history(project.tracking, NAME)[1] == []
+    assert ledger.history(project.tracking, NAME)[1] == []
 
 
 def test_rollback_returns_to_the_champion_before_and_then_to_the_one_before_that(project: Project) -> None:
     for number in (2, 1, 3):
         promote(project, number)
-    assert promotion.rollback(project.tracking, NAME, " too slow ").version.number == 1
-    assert promotion.rollback(project.tracking, NAME, "worse").version.number == 2
+    assert rollback(project.tracking, NAME, " too slow ").version.number == 1
+    assert rollback(project.tracking, NAME, "worse").version.number == 2
     assert champion(project) == 2
-    book, problems = audit.history(project.tracking, NAME)
+    book, problems = ledger.history(project.tracking, NAME)
     assert [(e.action, e.source, e.target, e.why) for e in book.entries[3:]] == [
         ("rollback", 3, 1, "too slow"),
         ("rollback", 1, 2, "worse"),
     ]
     assert problems == []
     with pytest.raises(RefusedError, match="no earlier champion to go back to"):
-        promotion.rollback(project.tracking, NAME, "again")
+        rollback(project.tracking, NAME, "again")
 
 
 def test_rollback_without_a_reason_is_an_input_error(project: Project) -> None:
     with pytest.raises(InputError, match="--reason must have 1 to 1000 characters; got 0"):
-        promotion.rollback(project.tracking, NAME, "  ")
+        rollback(project.tracking, NAME, "  ")
 
 
 def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
@@ -234,7 +235,7 @@ def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
 @pytest.mark.parametrize(
     ("tags", "sentence"),
     [
-        (True, "is not as it was registered: artifacts/model/answers.json"),
+        (True, "is not what was registered: artifacts/model/answers.json"),
         (False, "has no digests of its files"),
     ],
 )
@@ -245,9 +246,9 @@ def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
     client = project.tracking.client
     for target in (number, 3):
         book = ledger.read(client, NAME)
-        ledger.move(client, book, Entry("promote", book.champion, target, "arranged"))
+        moves.move(client, book, Entry("promote", book.champion, target, "arranged"))
     with pytest.raises(RefusedError, match=f"rolled nothing back: {NAME} version {number} .*{sentence}"):
-        promotion.rollback(project.tracking, NAME, "too slow")
+        rollback(project.tracking, NAME, "too slow")
     assert champion(project) == 3
     assert len(ledger.read(client, NAME).entries) == 2
 
@@ -255,8 +256,8 @@ def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
 def test_promote_against_a_champion_that_does_not_load_is_refused(project: Project, tmp_path: Path) -> None:
     number = damaged(project, tmp_path, tags=True)
     client = project.tracking.client
-    ledger.move(client, ledger.read(client, NAME), Entry("promote", None, number, "arranged"))
-    with pytest.raises(RefusedError, match="champion .it can be asked.: .* is not as it was registered"):
+    moves.move(client, ledger.read(client, NAME), Entry("promote", None, number, "arranged"))
+    with pytest.raises(RefusedError, match="champion .it can be loaded.: .* is not what was registered"):
         promote(project, 3)
     assert champion(project) == number
     assert promote(project, 3, force="the champion is damaged").version.number == champion(project) == 3
@@ -266,21 +267,21 @@ def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Proje
     promote(project, 1)
     project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
     for _ in range(2):
-        book, problems = audit.history(project.tracking, NAME)
+        book, problems = ledger.history(project.tracking, NAME)
         assert len(book.entries) == 1
         assert problems == ["champion is version 2, and the ledger says version 1: moved outside of podium"]
     done = promote(project, 3)
     assert done.notes == ("champion was moved by hand from version 1 to version 2: recorded",)
-    assert [entry.action for entry in audit.history(project.tracking, NAME)[0].entries] == [
+    assert [entry.action for entry in ledger.history(project.tracking, NAME)[0].entries] == [
         "promote",
         "by hand",
         "promote",
     ]
 
 
-def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_for_ever(project: Project, tmp_path: Path) -> None:
+def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_permanently(project: Project, tmp_path: Path) -> None:
     promote(project, 3)
-    with pytest.raises(promotion.NotPromotedError) as refused:
+    with pytest.raises(NotPromotedError) as refused:
         promote(project, 1)
     assert [check.name for check in refused.value.verdict.failed] == ["accuracy"]
     done = promote(project, 1, force=" the scanner was replaced ")
@@ -302,7 +303,7 @@ def test_promote_by_force_of_what_the_gate_lets_through_is_not_forced(project: P
     assert "gate_forced" not in versions.find(project.tracking, NAME, 3).tags
 
 
-def test_dry_run_judges_counts_the_look_and_leaves_everything_as_it_was(project: Project) -> None:
+def test_dry_run_judges_counts_the_access_and_leaves_everything_as_it_was(project: Project) -> None:
     promote(project, 1)
     before = project.tracking.client.get_registered_model(NAME)
     tags = {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)}
@@ -310,15 +311,15 @@ def test_dry_run_judges_counts_the_look_and_leaves_everything_as_it_was(project:
         done = promote(project, number, dry_run=True)
         assert (done.entry, done.verdict and done.verdict.decision) == (None, decision)
     after = project.tracking.client.get_registered_model(NAME)
-    told = {key: text for key, text in after.tags.items() if key.startswith(sealed_openings.PREFIX)}
+    told = {key: text for key, text in after.tags.items() if key.startswith(versions.ACCESSES)}
     assert len(told) == 3
     assert (after.tags, after.aliases) == (before.tags | told, before.aliases)
     assert {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
     assert done.verdict is not None
-    assert done.verdict.openings == {"gate": 3}
+    assert done.verdict.accesses == {"gate": 3}
 
 
-def test_openings_of_every_folder_that_shares_the_registry_count(project: Project) -> None:
+def test_accesses_of_every_folder_that_shares_the_registry_count(project: Project) -> None:
     promote(project, 1, dry_run=True)
     mine = project.folder / "mlruns/sealed.jsonl"
     first = mine.read_text(encoding="utf-8")
@@ -326,31 +327,31 @@ def test_openings_of_every_folder_that_shares_the_registry_count(project: Projec
     mine.write_text(json.dumps(another) + "\n", encoding="utf-8")
     done = promote(project, 1, dry_run=True)
     assert done.verdict is not None
-    assert done.verdict.openings == {"evaluate": 1, "gate": 2}
+    assert done.verdict.accesses == {"evaluate": 1, "gate": 2}
     mine.write_text(first, encoding="utf-8")  # as that of a copy of the first folder
     done = promote(project, 1, dry_run=True)
     assert done.verdict is not None
-    assert done.verdict.openings == {"evaluate": 1, "gate": 3}
+    assert done.verdict.accesses == {"evaluate": 1, "gate": 3}
 
 
-def test_more_openings_than_one_tag_takes_are_all_told(project: Project) -> None:
-    for number in range(sealed_openings.MOST * 2 + 1):
+def test_more_accesses_than_one_tag_takes_are_all_recorded(project: Project) -> None:
+    for number in range(versions.ACCESSES_PER_TAG * 2 + 1):
         accesses.record("of these images", "gate", str(number))
-    expected = {"gate": sealed_openings.MOST * 2 + 1}
-    assert sealed_openings.tell(project.tracking, NAME, "of these images") == expected
+    expected = {"gate": versions.ACCESSES_PER_TAG * 2 + 1}
+    assert versions.record_accesses(project.tracking, NAME, "of these images") == expected
     Path("mlruns/sealed.jsonl").unlink()
-    assert sealed_openings.tell(project.tracking, NAME, "of these images") == expected
+    assert versions.record_accesses(project.tracking, NAME, "of these images") == expected
 
 
-def test_damaged_tag_of_openings_says_so(project: Project) -> None:
+def test_damaged_tag_of_accesses_says_so(project: Project) -> None:
     digest = "of these images"
-    key = f"{sealed_openings.PREFIX}{digest[:12]}.x"
+    key = f"{versions.ACCESSES}{digest[:12]}.x"
     project.tracking.client.set_registered_model_tag(NAME, key, "[1]")
     with pytest.raises(PodiumError, match=r"tag podium\.sealed\..* is damaged"):
-        sealed_openings.tell(project.tracking, NAME, digest)
+        versions.record_accesses(project.tracking, NAME, digest)
 
 
-def test_promote_keeps_a_picture_of_the_images_that_changed_sides(project: Project) -> None:
+def test_promote_keeps_a_picture_of_the_disagreements(project: Project) -> None:
     promote(project, 1)
     assert not has_picture(project, 1)
     promote(project, 3)
@@ -366,12 +367,12 @@ def has_picture(project: Project, number: int) -> bool:
 def test_verdict_that_was_edited_is_found(project: Project) -> None:
     promote(project, 1)
     promote(project, 3)
-    book, _ = audit.history(project.tracking, NAME)
-    assert audit.evidence(project.tracking, book) == []
+    book, _ = ledger.history(project.tracking, NAME)
+    assert verdict_files.check(project.tracking, book) == []
     version = versions.find(project.tracking, NAME, 3)
     file = version.tags["gate_verdict"]
     project.tracking.client.log_text(version.run_id, "{}", file)
-    assert audit.evidence(project.tracking, book) == [
+    assert verdict_files.check(project.tracking, book) == [
         f"the verdict of entry 2 of {NAME}'s ledger is not the one that was given: edited"
     ]
 
@@ -379,16 +380,16 @@ def test_verdict_that_was_edited_is_found(project: Project) -> None:
 def test_rollback_to_a_version_goes_there_and_only_to_former_champions(project: Project) -> None:
     for number in (2, 1, 3):
         promote(project, number)
-    assert promotion.rollback(project.tracking, NAME, "back", to=3).entry is None
-    assert promotion.rollback(project.tracking, NAME, "back", to=2).version.number == champion(project) == 2
-    assert promotion.rollback(project.tracking, NAME, "and forth", to=3).version.number == champion(project) == 3
+    assert rollback(project.tracking, NAME, "back", to=3).entry is None
+    assert rollback(project.tracking, NAME, "back", to=2).version.number == champion(project) == 2
+    assert rollback(project.tracking, NAME, "and forth", to=3).version.number == champion(project) == 3
 
 
 def test_rollback_to_a_version_that_never_was_champion_is_refused(project: Project) -> None:
     promote(project, 1)
     promote(project, 3)
-    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate: `podium promote 2` asks it"):
-        promotion.rollback(project.tracking, NAME, "back", to=2)
+    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate: `podium promote 2` does it"):
+        rollback(project.tracking, NAME, "back", to=2)
     assert champion(project) == 3
 
 
@@ -397,13 +398,13 @@ def test_rollback_to_a_version_that_fails_offers_the_one_before(project: Project
     client = project.tracking.client
     for target in (1, number, 3):
         book = ledger.read(client, NAME)
-        ledger.move(client, book, Entry("promote", book.champion, target, "arranged"))
+        moves.move(client, book, Entry("promote", book.champion, target, "arranged"))
     with pytest.raises(
-        RefusedError, match='Version 1 was champion too and answers: `podium rollback --to 1 --reason "..."`'
+        RefusedError, match='Version 1 was champion too and passes its check: `podium rollback --to 1 --reason "..."`'
     ):
-        promotion.rollback(project.tracking, NAME, "too slow")
+        rollback(project.tracking, NAME, "too slow")
     assert champion(project) == 3
-    assert promotion.rollback(project.tracking, NAME, "too slow", to=1).version.number == 1
+    assert rollback(project.tracking, NAME, "too slow", to=1).version.number == 1
 
 
 def test_champion_that_was_deleted_or_lost_its_digests_is_found(project: Project) -> None:
@@ -411,9 +412,9 @@ def test_champion_that_was_deleted_or_lost_its_digests_is_found(project: Project
     promote(project, 3)
     client = project.tracking.client
     client.delete_model_version_tag(NAME, "1", "files")
-    book, _ = audit.history(project.tracking, NAME)
-    (problem,) = audit.evidence(project.tracking, book)
+    book, _ = ledger.history(project.tracking, NAME)
+    (problem,) = verdict_files.check(project.tracking, book)
     assert "version 1 has no digests of its files" in problem
     client.delete_model_version(NAME, "1")
-    problems = audit.evidence(project.tracking, book)
+    problems = verdict_files.check(project.tracking, book)
     assert any("has no version 1" in problem for problem in problems)

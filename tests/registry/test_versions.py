@@ -13,7 +13,7 @@ import pytest
 import registered
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import versions
-from podium.registry.served import STORE_VARIABLES
+from podium.registry.loading import STORE_VARIABLES
 from registered import NAME, Project
 
 
@@ -69,7 +69,7 @@ def test_logged_model_belongs_to_the_run_and_holds_no_pickle(project: Project) -
     logged = project.tracking.client.get_logged_model(version.model_uri.removeprefix("models:/"))
     assert (str(logged.status), logged.experiment_id) == ("READY", run.info.experiment_id)
     files = {p.relative_to(model_folder(project, 3)).as_posix() for p in model_folder(project, 3).rglob("*")}
-    assert {"MLmodel", "serving.py", "artifacts/model/model.pt2", "artifacts/model/manifest.json"} <= files
+    assert {"MLmodel", "served_model.py", "artifacts/model/model.pt2", "artifacts/model/manifest.json"} <= files
     # `mlflow models serve` leaves __pycache__ in the store where it loads from it: not the model's, never loaded by us.
     assert not [name for name in files if name.endswith((".pkl", ".pt", ".pth"))]
 
@@ -114,8 +114,8 @@ def test_latest_is_the_highest_number_and_none_of_an_unknown_name(project: Proje
 
 def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
     model = versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
-    model.check_answers()
-    answers = model.answer(registered.reference_images(project.folder))
+    model.check_predictions()
+    answers = model.predict(registered.reference_images(project.folder))
     assert list(answers.columns) == ["label", "probability", "model"]
     assert set(answers["model"]) == {f"{NAME}/3"}
     assert len(answers) == 64
@@ -124,7 +124,7 @@ def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
 def test_loaded_model_asked_for_no_image_names_it(project: Project) -> None:
     model = versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
     with pytest.raises(InputError, match="image 2 of 2: it is empty"):
-        model.answer([registered.reference_images(project.folder)[0], b""])
+        model.predict([registered.reference_images(project.folder)[0], b""])
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere.db"])
@@ -144,7 +144,7 @@ def test_load_leaves_the_process_wide_store_and_the_files_as_they_were(
     [
         ("artifacts/model/model.pt2", None, "artifacts/model/model.pt2 is changed"),
         ("artifacts/model/decode.py", b"print('mine')", "artifacts/model/decode.py is changed"),
-        ("serving.py", b"print('mine')", "serving.py is changed"),
+        ("served_model.py", b"print('mine')", "served_model.py is changed"),
         ("MLmodel", None, "MLmodel is changed"),
         ("python_model.pkl", b"cos\nsystem\n", "python_model.pkl is not listed"),
     ],
@@ -157,7 +157,7 @@ def test_load_of_a_version_whose_files_changed_is_refused(
     path = copied / file
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(path.read_bytes()[:-1] + b"!" if content is None else content)
-    with pytest.raises(RefusedError, match=f"{NAME} version 4 is not as it was registered: .*{sentence}"):
+    with pytest.raises(RefusedError, match=f"{NAME} version 4 is not what was registered: .*{sentence}"):
         versions.load(project.tracking, version)
 
 
@@ -165,11 +165,11 @@ def test_load_does_not_run_a_planted_compiled_file(project: Project, tmp_path: P
     version = moved_to(project, tmp_path / "copy")
     planted = tmp_path / "planted.py"
     planted.write_text("raise SystemExit('planted code ran')", encoding="utf-8")
-    compiled = importlib.util.cache_from_source(str(tmp_path / "copy" / "serving.py"))
+    compiled = importlib.util.cache_from_source(str(tmp_path / "copy" / "served_model.py"))
     never_checked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     Path(compiled).parent.mkdir(exist_ok=True)
     py_compile.compile(str(planted), compiled, doraise=True, invalidation_mode=never_checked)
-    versions.load(project.tracking, version).check_answers()
+    versions.load(project.tracking, version).check_predictions()
 
 
 def test_load_of_a_version_whose_files_are_gone_says_so(project: Project, tmp_path: Path) -> None:

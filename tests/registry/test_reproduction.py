@@ -1,4 +1,4 @@
-"""A registered version made again from its commit, its changes, its data and its seeds; then the folder moves."""
+"""A registered version reproduced from its commit, its changes, its data and its seeds; then the folder moves."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from pipeline import SHRUNK, Clone
 from podium.config.params import TrackingParams
 from podium.errors import InputError
-from podium.lineage.reproduction import reproduce
+from podium.registry.reproduction import reproduce
 from podium.registry.versions import LINEAGE_DIGEST, Version, folder_digest
 from podium.tracking.store import connect
 
@@ -26,7 +26,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     clone.run("dvc", "repro")
     assert "this folder matches digits-classifier version 1" in clone.run("podium", "verify", "1")
     assert "uncommitted changes 2 files" in clone.run("podium", "lineage", "1")
-    assert "was made again: the same weights, bit for bit" in clone.run("podium", "reproduce", "1")
+    assert "was reproduced: the same weights, bit for bit" in clone.run("podium", "reproduce", "1")
 
     (clone.folder / "src/podium/new.txt").unlink()
     assert "uncommitted changes" in clone.run("podium", "verify", "1", code=1)
@@ -42,7 +42,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     client.set_model_version_tag(NAME, "1", LINEAGE_DIGEST, folder_digest(kept.parent))
     said = clone.run("podium", "reproduce", "1", code=1)
     assert "seed: 0 -> 7" in said
-    assert "was not made again: other weights" in said
+    assert "was not reproduced: other weights" in said
 
     clone.folder.rename(tmp_path / "moved")
     moved = object.__new__(Clone)
@@ -54,7 +54,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     assert "the data is not in DVC's cache: `dvc pull` fetches it" in moved.run("podium", "reproduce", code=1)
 
 
-def test_version_whose_run_kept_nothing_can_not_be_made_again(store: TrackingParams, tmp_path: Path) -> None:
+def test_version_whose_run_kept_nothing_can_not_be_reproduced(store: TrackingParams, tmp_path: Path) -> None:
     version = Version("tiny", 1, "0" * 32, "", {"git_commit": "c" * 40}, ())
-    with pytest.raises(InputError, match="tiny version 1 can't be made again: its run holds no params.yaml"):
+    with pytest.raises(InputError, match="tiny version 1 can't be reproduced: its run holds no params.yaml"):
         reproduce(connect(store), version, tmp_path)

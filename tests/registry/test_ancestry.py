@@ -8,9 +8,8 @@ import pytest
 
 from podium.data.dataset import write_json
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.lineage import ancestry, changes, origin, workspace
-from podium.lineage.reproduction import reproduce
-from podium.registry import versions
+from podium.registry import ancestry, changes, provenance, reproduction, versions
+from podium.registry.reproduction import reproduce
 from registered import NAME, Project, register
 
 pytestmark = pytest.mark.slow
@@ -68,7 +67,7 @@ def test_made_from_finds_the_versions_of_a_digest(project: Project) -> None:
 
 
 def differences(project: Project, version: versions.Version) -> dict[str, tuple[str, str]]:
-    found = workspace.differences(project.tracking, version, project.folder)
+    found = reproduction.workspace_differences(project.tracking, version, project.folder)
     return {difference.what: (difference.then, difference.now) for difference in found}
 
 
@@ -83,8 +82,8 @@ def test_workspace_that_changed_says_in_what(
     info = fresh.path("prepared") / "dataset.json"
     write_json(info, json.loads(info.read_text(encoding="utf-8")) | {"digest": "e" * 64})
     fresh.path("retrained").joinpath("model.json").unlink()
-    environment = origin.environment()
-    monkeypatch.setattr(origin, "environment", lambda: [*environment[:-1], "new==1"])
+    environment = provenance.environment()
+    monkeypatch.setattr(provenance, "environment", lambda: [*environment[:-1], "new==1"])
     found = differences(fresh, version)
     assert found.pop("new") == ("absent", "1")
     assert found.pop("train.epochs") == ("3", "4")
@@ -96,14 +95,14 @@ def test_workspace_that_changed_says_in_what(
 
 def test_version_whose_files_changed_does_not_match(fresh: Project, version: versions.Version) -> None:
     place = fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://")
-    (Path(place) / "serving.py").write_text("print('mine')\n", encoding="utf-8")
-    assert "serving.py is changed" in differences(fresh, version)["registered files"][1]
+    (Path(place) / "served_model.py").write_text("print('mine')\n", encoding="utf-8")
+    assert "served_model.py is changed" in differences(fresh, version)["registered files"][1]
 
 
 def test_version_whose_run_kept_nothing_says_so(fresh: Project, version: versions.Version) -> None:
     fresh.tracking.client.delete_model_version_tag(NAME, "1", "lineage")
     found = differences(fresh, versions.find(fresh.tracking, NAME, 1))
-    assert [what for what, (then, _) in found.items() if then == "not kept"] == [
+    assert [what for what, (then, _) in found.items() if then == "not stored"] == [
         "uncommitted changes",
         "parameters",
         "environment",
@@ -115,7 +114,7 @@ def test_origin_that_was_changed_is_refused(fresh: Project, version: versions.Ve
     patch = stored / version.tags["lineage"] / "params.yaml"
     patch.write_text("+ run something else\n", encoding="utf-8")
     with pytest.raises(RefusedError, match="is not what was kept when it was registered"):
-        ancestry.kept_files(fresh.tracking, version)
+        ancestry.stored_files(fresh.tracking, version)
 
 
 CODE = "where = 'postgresql://me:hunter2@host/db'\nhow = 1\n"
@@ -146,7 +145,7 @@ def keep(project: Project) -> versions.Version:
     place = f"lineage/{project.folder.name}"
     folder = project.folder / "mlruns/kept"
     folder.mkdir()
-    origin.write(folder, project.folder)
+    provenance.write_sources(folder, project.folder)
     client.log_artifacts(version.run_id, str(folder), place)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project.folder, text=True).strip()
     tags = {"lineage": place, versions.LINEAGE_DIGEST: versions.folder_digest(folder), "git_commit": head}
@@ -195,7 +194,7 @@ def test_version_of_which_changes_were_left_out_can_not_be_made_again(checkout: 
     (checkout.folder / "src/code.py").write_bytes(LARGE)
     version = keep(checkout)
     assert f"but {LARGE_SAID}" in "\n".join(ancestry.tree(checkout.tracking, version).lines())
-    with pytest.raises(InputError, match=r"can't be made again, for its run does not hold all of it: changes left out"):
+    with pytest.raises(InputError, match=r"can't be reproduced: its run does not hold all of it: changes left out"):
         reproduce(checkout.tracking, version, checkout.folder)
 
 

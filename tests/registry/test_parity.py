@@ -17,14 +17,14 @@ from podium.data.dataset import Split, open_sealed
 from podium.errors import RefusedError
 from podium.registry import versions
 from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
-from podium.registry.served import Served, digests
+from podium.registry.loading import LoadedModel, digests
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
 
 @pytest.fixture
-def model(project: Project) -> Served:
+def model(project: Project) -> LoadedModel:
     return versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
 
 
@@ -55,12 +55,12 @@ def as_arrays(sealed: Split) -> list[list[list[list[int]]]]:
 
 
 def test_loaded_model_answers_every_sealed_image_as_evaluation(
-    model: Served, sealed: Split, evaluated: NDArray[np.float64], record_property: Callable[[str, object], None]
+    model: LoadedModel, sealed: Split, evaluated: NDArray[np.float64], record_property: Callable[[str, object], None]
 ) -> None:
-    files = model.answer(as_files(sealed), probabilities=True)
+    files = model.predict(as_files(sealed), probabilities=True)
     arrays = model.model.predict(pd.DataFrame({"array": as_arrays(sealed)}), params={"probabilities": True})
     assert isinstance(arrays, pd.DataFrame)
-    single = pd.concat([model.answer([file], probabilities=True) for file in as_files(sealed)])
+    single = pd.concat([model.predict([file], probabilities=True) for file in as_files(sealed)])
     largest = max(compared(answers, sealed, evaluated) for answers in (files, arrays, single))
     record_property("largest difference", largest)
     assert largest <= PARITY_LIMIT
@@ -113,10 +113,10 @@ def test_changed_decoding_is_caught_by_the_stored_answers(project: Project, tmp_
     made = client.create_model_version(NAME, folder.as_uri(), tags=tags)
     version = versions.find(project.tracking, NAME, int(made.version))
     with pytest.raises(RefusedError, match="does not decode image files as it did when it was registered: [1-5] of 5"):
-        versions.load(project.tracking, version).check_answers()
+        versions.load(project.tracking, version).check_predictions()
 
 
-def test_stored_answers_are_of_files_as_they_come(model: Served) -> None:
+def test_stored_answers_are_of_files_as_they_come(model: LoadedModel) -> None:
     rows = json.loads(json.dumps(model.stored))
     assert len(rows) == 13
-    model.check_answers()
+    model.check_predictions()

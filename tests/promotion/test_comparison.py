@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, bootstrap, norm
 
-from podium.promotion.paired import interval, mcnemar, not_worse
+from podium.promotion.comparison import interval, mcnemar, not_worse
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 5), (5, 0), (9, 2), (40, 25), (300, 300)])

@@ -22,14 +22,14 @@ import serving_process
 from podium.data import decode as decode_file
 from podium.data.decode import Preprocess, decode
 from podium.errors import PodiumError
-from podium.registry import served, serving, versions
-from podium.registry.served import Served
+from podium.registry import loading, served_model, versions
+from podium.registry.loading import LoadedModel
 from registered import NAME, Project
 from serving_process import ask
 
 
 @pytest.fixture
-def model(project: Project) -> Served:
+def model(project: Project) -> LoadedModel:
     """Version 3, loaded."""
     return versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
 
@@ -42,7 +42,7 @@ def files(project: Project) -> list[bytes]:
 
 def test_serving_and_decode_import_nothing_that_their_environment_lacks() -> None:
     allowed = set(sys.stdlib_module_names) | {"mlflow", "numpy", "pandas", "torch", "PIL"}
-    for name in (serving.__file__, decode_file.__file__):
+    for name in (served_model.__file__, decode_file.__file__):
         tree = ast.parse(Path(name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -50,27 +50,27 @@ def test_serving_and_decode_import_nothing_that_their_environment_lacks() -> Non
             assert {found.split(".")[0] for found in names} <= allowed, name
 
 
-def test_predict_answers_as_evaluation_recorded(model: Served, files: list[bytes]) -> None:
+def test_predict_answers_as_evaluation_recorded(model: LoadedModel, files: list[bytes]) -> None:
     with np.load("data/evaluated/reference.npz", allow_pickle=False) as reference:
         probabilities = reference["probabilities"]
-    answers = model.answer(files)
+    answers = model.predict(files)
     assert answers["label"].tolist() == [("left", "right", "top")[k] for k in probabilities.argmax(1)]
     np.testing.assert_allclose(answers["probability"], probabilities.max(1), atol=1e-5)
 
 
-def test_predict_of_more_rows_than_a_batch_keeps_order_and_index(model: Served, files: list[bytes]) -> None:
-    count = serving.BATCH + 3
+def test_predict_of_more_rows_than_a_batch_keeps_order_and_index(model: LoadedModel, files: list[bytes]) -> None:
+    count = served_model.BATCH + 3
     rows = [files[n % len(files)] for n in range(count)]
     frame = pd.DataFrame({"image": rows}, index=range(1000, 1000 + count))
     got = model.model.predict(frame)
     assert isinstance(got, pd.DataFrame)
     assert got.index.tolist() == frame.index.tolist()
-    expected = model.answer(files)["label"].tolist()
+    expected = model.predict(files)["label"].tolist()
     assert got["label"].tolist() == [expected[n % len(files)] for n in range(count)]
 
 
-def test_predict_of_no_row_gives_no_row(model: Served) -> None:
-    got = model.answer([])
+def test_predict_of_no_row_gives_no_row(model: LoadedModel) -> None:
+    got = model.predict([])
     assert list(got.columns) == ["label", "probability", "model"]
     assert len(got) == 0
 
@@ -84,7 +84,7 @@ def test_predict_of_no_row_gives_no_row(model: Served) -> None:
     ],
 )
 def test_predict_with_bad_bytes_names_each_row_up_to_five(
-    model: Served, files: list[bytes], bad: dict[int, bytes], sentence: str
+    model: LoadedModel, files: list[bytes], bad: dict[int, bytes], sentence: str
 ) -> None:
     frame = pd.DataFrame({"image": [bad.get(n, files[n]) for n in range(9)]})
     with pytest.raises(MlflowException, match=sentence) as caught:
@@ -98,34 +98,34 @@ def test_load_outside_of_the_registry_still_checks_the_manifest(project: Project
         folder = tmp_path / file
         shutil.copytree(source, folder)
         (folder / "artifacts/model" / file).write_bytes(content)
-        with pytest.raises(MlflowException, match=f"the model is not as it was made: {file} changed"):
+        with pytest.raises(MlflowException, match=f"the model's files differ from its manifest: {file} changed"):
             mlflow.pyfunc.load_model(folder.as_uri())
-        with pytest.raises(PodiumError, match=f"can't be loaded: the model is not as it was made: {file}"):
-            served.load(project.tracking, folder.as_uri(), "it")
+        with pytest.raises(PodiumError, match=f"can't be loaded: the model's files differ from its manifest: {file}"):
+            loading.load(project.tracking, folder.as_uri(), "it")
 
 
 ARRAY = [[[10, 20, 30]] * 8] * 8
 
 
-def predict(model: Served, column: str, rows: list[Any], **params: bool) -> pd.DataFrame:
+def predict(model: LoadedModel, column: str, rows: list[Any], **params: bool) -> pd.DataFrame:
     answers = model.model.predict(pd.DataFrame({column: pd.Series(rows, dtype=object)}), params=params)
     assert isinstance(answers, pd.DataFrame)
     return answers
 
 
-def test_predict_of_pixels_is_predict_of_the_file_of_them(model: Served, files: list[bytes]) -> None:
+def test_predict_of_pixels_is_predict_of_the_file_of_them(model: LoadedModel, files: list[bytes]) -> None:
     arrays = [decode(file, Preprocess(3, 8, 8)).transpose(1, 2, 0) for file in files[:5]]
     for rows in (arrays, [array.tolist() for array in arrays]):
-        pd.testing.assert_frame_equal(predict(model, "array", rows), model.answer(files[:5]))
+        pd.testing.assert_frame_equal(predict(model, "array", rows), model.predict(files[:5]))
 
 
-def test_predict_of_other_sizes_and_modes_is_predict_of_the_file_of_them(model: Served) -> None:
+def test_predict_of_other_sizes_and_modes_is_predict_of_the_file_of_them(model: LoadedModel) -> None:
     draw = np.random.default_rng(0)
     for shape in ((20, 13), (20, 13, 1), (5, 30, 3), (9, 9, 4)):
         array = draw.integers(0, 256, shape, dtype=np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(array[:, :, 0] if shape[2:] == (1,) else array).save(buffer, "PNG")
-        pd.testing.assert_frame_equal(predict(model, "array", [array.tolist()]), model.answer([buffer.getvalue()]))
+        pd.testing.assert_frame_equal(predict(model, "array", [array.tolist()]), model.predict([buffer.getvalue()]))
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,20 @@ def test_predict_of_other_sizes_and_modes_is_predict_of_the_file_of_them(model: 
         (None, "got .."),
     ],
 )
-def test_predict_of_pixels_that_are_none_says_why(model: Served, array: Any, sentence: str) -> None:
+def test_predict_of_pixels_that_are_none_says_why(model: LoadedModel, array: Any, sentence: str) -> None:
     with pytest.raises(MlflowException, match=f"image 2 of 2: .*{sentence}"):
         predict(model, "array", [ARRAY, array])
 
 
-def test_predict_with_probabilities_gives_each_class_one(model: Served, files: list[bytes]) -> None:
-    answers = model.answer(files[:3], probabilities=True)
+def test_predict_with_probabilities_gives_each_class_one(model: LoadedModel, files: list[bytes]) -> None:
+    answers = model.predict(files[:3], probabilities=True)
     for row in answers.to_dict("records"):
         assert list(row["probabilities"]) == ["left", "right", "top"]
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert row["probabilities"][row["label"]] == pytest.approx(row["probability"])
 
 
-def test_predict_of_too_many_images_or_both_columns_is_refused(model: Served, files: list[bytes]) -> None:
+def test_predict_of_too_many_images_or_both_columns_is_refused(model: LoadedModel, files: list[bytes]) -> None:
     with pytest.raises(MlflowException, match="a request may hold at most 1,024 images; got 1,025"):
         predict(model, "image", [files[0]] * 1025)
     with pytest.raises(MlflowException, match="must have one of the columns image .* and array"):
@@ -163,7 +163,7 @@ def test_predict_of_too_many_images_or_both_columns_is_refused(model: Served, fi
 
 
 def test_native_flavour_loads_without_running_code_of_the_model(
-    project: Project, files: list[bytes], model: Served, monkeypatch: pytest.MonkeyPatch
+    project: Project, files: list[bytes], model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The second is the one that MLflow 3.17 reads: it then looks through the archive for anything pickled.
     for name in ("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"):
@@ -173,7 +173,7 @@ def test_native_flavour_loads_without_running_code_of_the_model(
     images = np.stack([decode(file, Preprocess(3, 8, 8)) for file in files])
     with torch.inference_mode():
         probabilities = graph(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(probabilities.max(1), model.answer(files)["probability"], atol=1e-6)
+    np.testing.assert_allclose(probabilities.max(1), model.predict(files)["probability"], atol=1e-6)
 
 
 @pytest.fixture
@@ -190,10 +190,10 @@ def text(data: bytes) -> str:
 
 @pytest.mark.slow
 def test_server_answers_as_predict_does_and_survives_bad_requests(
-    server: str, model: Served, files: list[bytes]
+    server: str, model: LoadedModel, files: list[bytes]
 ) -> None:
     good = {"dataframe_split": {"columns": ["image"], "data": [[text(data)] for data in files]}}
-    expected = model.answer(files).to_dict("records")
+    expected = model.predict(files).to_dict("records")
     assert ask(server, good) == (200, {"predictions": expected})
     one = {"dataframe_records": [{"image": text(files[3])}]}
     status, answer = ask(server, one)
@@ -221,13 +221,13 @@ def test_server_answers_as_predict_does_and_survives_bad_requests(
 
 @pytest.mark.slow
 def test_podium_serve_answers_and_refuses_what_is_too_large(
-    project: Project, model: Served, files: list[bytes]
+    project: Project, model: LoadedModel, files: list[bytes]
 ) -> None:
     text_of_params = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(text_of_params + "serve: {max_request_mb: 0.02}\n", encoding="utf-8")
     good = {"dataframe_split": {"columns": ["image"], "data": [[text(data)] for data in files[:8]]}}
     with serving_process.podium("--alias", "challenger") as server:
-        assert ask(server, good) == (200, {"predictions": model.answer(files[:8]).to_dict("records")})
+        assert ask(server, good) == (200, {"predictions": model.predict(files[:8]).to_dict("records")})
         for content in (b"x" * 20_001, b"x" * 400_000):
             status, answer = ask(server, content)
             assert status == 413

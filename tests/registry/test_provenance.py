@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from podium.registry import provenance
 from podium.registry.provenance import Git, git_facts, lock_digest, package_versions
 
 LOCK = """schema: '2.0'
@@ -96,3 +97,63 @@ def test_package_versions_of_what_is_not_installed_are_unknown() -> None:
     found = package_versions("numpy", "no-such-package")
     assert found["numpy"][0].isdigit()
     assert found["no-such-package"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("secret", "stored"),
+    [
+        ("postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=hunter2", "postgresql://host/db?user=me&password=***"),
+        ("postgresql://host/db?sslpassword=hunter2&user=me", "postgresql://host/db?sslpassword=***&user=me"),
+    ],
+)
+def test_write_sources_copies_the_files_without_passwords(tmp_path: Path, secret: str, stored: str) -> None:
+    project, folder = tmp_path / "project", tmp_path / "stored"
+    project.mkdir()
+    folder.mkdir()
+    (project / "params.yaml").write_text(f"tracking: {{uri: '{secret}'}}\n", encoding="utf-8")
+    (project / "dvc.lock").write_text("1\n", encoding="utf-8")
+    provenance.write_sources(folder, project)
+    assert {p.name for p in folder.iterdir()} == {"params.yaml", "dvc.lock", "changes.patch", "environment.txt"}
+    assert (folder / "params.yaml").read_text(encoding="utf-8") == f"tracking: {{uri: '{stored}'}}\n"
+
+
+def test_differences_of_environments_are_named() -> None:
+    stored = ["python==3.11.7", "numpy==2.2.0", "gone==1"]
+    assert provenance.environment_differences(stored, ["python==3.11.7", "numpy==2.3.0", "new==1"]) == [
+        "gone: 1 -> absent",
+        "new: absent -> 1",
+        "numpy: 2.2.0 -> 2.3.0",
+    ]
+    assert provenance.environment_differences(provenance.environment(), provenance.environment()) == []
+
+
+def test_what_a_package_carries_for_itself_is_not_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """setuptools puts such a folder on Python's path as soon as something imports it; `carried` stands for it."""
+    monkeypatch.setattr("sysconfig.get_path", lambda kind: str(tmp_path))
+    before = provenance.environment()
+    carried = tmp_path / "tool" / "_vendor"
+    (carried / "carried-1.dist-info").mkdir(parents=True)
+    (carried / "carried-1.dist-info" / "METADATA").write_text("Name: carried\nVersion: 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(carried))
+    assert provenance.environment() == before
+    monkeypatch.setattr("sysconfig.get_path", lambda kind: str(tmp_path / "elsewhere"))
+    assert "carried==1" in provenance.environment()
+
+
+def test_outputs_of_a_lock_are_its_paths_and_digests() -> None:
+    lock = """schema: '2.0'
+stages:
+  prepare:
+    outs:
+    - path: data/prepared
+      hash: md5
+      md5: ab12.dir
+      size: 5
+    - path: data/sealed
+      md5: cd34.dir
+"""
+    assert provenance.lock_outputs(lock) == {"data/prepared": "ab12.dir", "data/sealed": "cd34.dir"}
+    assert provenance.lock_outputs("") == {}

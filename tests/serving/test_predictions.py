@@ -1,4 +1,4 @@
-"""Many files at once: folders, bad ones among good ones, and answers as CSV."""
+"""Many files at once: folders, bad ones among good ones, and predictions as CSV."""
 
 import csv
 from pathlib import Path
@@ -8,9 +8,10 @@ import pytest
 import registered
 from podium import cli
 from podium.errors import InputError
-from podium.registry import answering, versions
-from podium.registry.answering import expand
-from podium.registry.served import Served
+from podium.registry import versions
+from podium.registry.loading import LoadedModel
+from podium.serving import predictions
+from podium.serving.predictions import expand
 from registered import Project
 
 
@@ -47,21 +48,21 @@ def test_expand_of_a_folder_without_images_is_an_input_error(tmp_path: Path) -> 
         expand([tmp_path])
 
 
-def test_answers_in_any_batches_are_in_order(project: Project, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Served = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
-    whole = list(answering.answers(model, expand([scans])))
-    monkeypatch.setattr(answering, "BATCH", 3)
-    for one, other in zip(whole, answering.answers(model, expand([scans])), strict=True):
+def test_predict_in_any_batches_is_in_order(project: Project, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: LoadedModel = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
+    whole = list(predictions.predict(model, expand([scans])))
+    monkeypatch.setattr(predictions, "BATCH", 3)
+    for one, other in zip(whole, predictions.predict(model, expand([scans])), strict=True):
         assert (one.file, one.label, one.error) == (other.file, other.label, other.error)
-    assert [answer.file.name for answer in whole if answer.error] == ["4.png"]
+    assert [one.file.name for one in whole if one.error] == ["4.png"]
 
 
 def test_file_larger_than_is_taken_is_not_read(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Served = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
+    model: LoadedModel = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
     with Path("huge.png").open("wb") as file:
         file.truncate(50_000_000)
-    (answer,) = answering.answers(model, [Path("huge.png")])
-    assert answer.error == "it has 50,000,000 bytes; at most 33,554,432 are taken"
+    (found,) = predictions.predict(model, [Path("huge.png")])
+    assert found.error == "it has 50,000,000 bytes; at most 33,554,432 are taken"
 
 
 @pytest.mark.parametrize("probabilities", [True, False])
@@ -70,12 +71,12 @@ def test_predict_folder_writes_a_row_a_file(
 ) -> None:
     extra = ["--probabilities"] if probabilities else []
     with pytest.raises(SystemExit) as end:
-        cli.main(["predict", "--version", "3", "scans", "--out", "answers.csv", *extra])
+        cli.main(["predict", "--version", "3", "scans", "--out", "predictions.csv", *extra])
     assert end.value.code == 1
     shown = capsys.readouterr()
-    assert "9 answers of tiny-classifier version 3 in answers.csv" in shown.out
-    assert "1 of 10 files could not be answered" in shown.err
-    with Path("answers.csv").open(encoding="utf-8", newline="") as file:
+    assert "9 predictions of tiny-classifier version 3 in predictions.csv" in shown.out
+    assert "1 of 10 files could not be predicted" in shown.err
+    with Path("predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
     bad = [row for row in rows if row["error"]]
@@ -89,7 +90,7 @@ def test_predict_folder_writes_a_row_a_file(
     ("arguments", "sentence"),
     [
         (["--probabilities"], "--probabilities needs --out"),
-        (["--out", "absent/answers.csv"], "absent/answers.csv can't be written: No such file or directory"),
+        (["--out", "absent/predictions.csv"], "absent/predictions.csv can't be written: No such file or directory"),
     ],
 )
 def test_predict_with_an_output_that_can_not_be_exits_2(

@@ -22,7 +22,7 @@ def trained(classes: list[str]) -> TrainedModel:
 
 def test_markdown_tells_figures_configuration_and_origin() -> None:
     text = card.markdown(trained(["left", "right"]), METRICS, TAGS)
-    assert text.startswith("**Accuracy 0.9700** (0.9500 to 0.9800) on 1,234 sealed images")
+    assert text.startswith("**Accuracy 0.9700** (0.9500 to 0.9800) on 1,234 images of the held-out test set")
     for words in ("makes them 3x8x8", "left, right", "trial 17 of study `podium-x`", "seeds 1, 2", "width 2"):
         assert words in text
     assert "commit `cccccccccccc`, with uncommitted changes" in text
@@ -38,7 +38,7 @@ def test_page_tells_data_classes_limits_and_choice() -> None:
     rows[0] |= {"recall_low": "0.7", "recall_high": "0.85", "f1": "0.85"}
     info = DatasetInfo("digits", ["left"], [3, 8, 8], {"train": {"left": 60}}, [0.3] * 3, [0.3] * 3, "d" * 64)
     chosen = {"metric": "accuracy", "value": 0.99, "values": [0.97, 0.98]}
-    text = card.page(trained(["left"]), Preprocess(3, 8, 8), card.Story(METRICS, rows, info, chosen), TAGS)
+    text = card.page(trained(["left"]), Preprocess(3, 8, 8), card.Evaluated(METRICS, rows, info, chosen), TAGS)
     for words in (
         "Source `digits`, images by split: train 60.",
         "| left | 30 | 0.9000 | 0.8000 | 0.7000 to 0.8500 |",

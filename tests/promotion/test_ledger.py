@@ -12,9 +12,8 @@ from mlflow import MlflowClient
 
 from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
-from podium.promotion import audit, claims, ledger
-from podium.promotion.entries import Action, Entry, Ledger, digest
-from podium.promotion.ledger import HEAD
+from podium.promotion import ledger, moves
+from podium.promotion.ledger import HEAD, Action, Entry, Ledger, digest
 from podium.tracking.store import connect
 
 NAME = "tiny"
@@ -32,7 +31,7 @@ def client(store: TrackingParams, tmp_path: Path) -> MlflowClient:
 
 def move(client: MlflowClient, target: int, action: Action = "promote") -> Entry:
     book = ledger.read(client, NAME)
-    return ledger.move(client, book, Entry(action, book.champion, target, f"because {target}"))
+    return moves.move(client, book, Entry(action, book.champion, target, f"because {target}"))
 
 
 def alias(client: MlflowClient) -> int | None:
@@ -131,13 +130,13 @@ def test_ledger_whose_end_was_cut_with_its_head_is_noticed_by_the_versions(
     for target in (1, 2, 3):
         move(client, target)
     book = ledger.read(client, NAME)
-    assert audit.history(connect(store), NAME)[1] == []
+    assert ledger.history(connect(store), NAME)[1] == []
     client.delete_registered_model_tag(NAME, "podium.ledger.000003")
     client.set_registered_model_tag(NAME, HEAD, f"2 {digest(book.texts[1])}")
     client.set_registered_model_alias(NAME, "champion", "2")
     shorter = ledger.read(client, NAME)
     assert (shorter.state(), shorter.problems()) == ("whole", [])
-    assert audit.history(connect(store), NAME)[1] == [
+    assert ledger.history(connect(store), NAME)[1] == [
         "entry 3 of tiny's ledger, by which version 3 became champion, was edited or cut away"
     ]
 
@@ -160,11 +159,11 @@ def interrupted(client: MlflowClient, writes: int) -> None:
 
 
 def settled(client: MlflowClient) -> tuple[Ledger, list[str]]:
-    found = ledger.settle(client, NAME)
+    found = moves.settle(client, NAME)
     assert found[0].state() == "whole"
     assert found[0].problems() == []
     assert alias(client) == found[0].recorded
-    assert ledger.settle(client, NAME) == (found[0], [])  # a second time there is nothing to do
+    assert moves.settle(client, NAME) == (found[0], [])  # a second time there is nothing to do
     return found
 
 
@@ -212,20 +211,20 @@ def test_move_on_a_ledger_that_has_grown_meanwhile_is_refused(client: MlflowClie
     old = ledger.read(client, NAME)
     move(client, 1)
     with pytest.raises(RefusedError, match="champion has just been moved to version 1 by .*: nothing was moved here"):
-        ledger.move(client, old, Entry("promote", None, 2, "late"))
+        moves.move(client, old, Entry("promote", None, 2, "late"))
     assert alias(client) == 1
 
 
 def test_move_with_an_entry_too_long_for_a_database_is_refused(client: MlflowClient) -> None:
     with pytest.raises(InputError, match="at most 4900 characters; got 5"):
-        ledger.move(client, ledger.read(client, NAME), Entry("promote", None, 1, "x" * 5000))
+        moves.move(client, ledger.read(client, NAME), Entry("promote", None, 1, "x" * 5000))
     assert alias(client) is None
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 1001])
 def test_reason_that_says_nothing_or_too_much_is_refused(reason: str) -> None:
     with pytest.raises(InputError, match="--reason must have 1 to 1000 characters; got"):
-        ledger.checked_reason(reason)
+        moves.checked_reason(reason)
 
 
 def test_longest_reason_with_every_other_field_at_its_longest_fits_a_database() -> None:
@@ -233,17 +232,17 @@ def test_longest_reason_with_every_other_field_at_its_longest_fits_a_database() 
     entry = Entry(
         "rollback", 10**6, 10**6, "w" * 1000, verdict, True, "b" * 1000, 10**6, "2" * 25, "u" * 100, "f" * 64, "e" * 64
     )
-    assert len(entry.text()) < ledger.LONGEST
+    assert len(entry.text()) < moves.LONGEST
 
 
 def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for day, target in ((1, 1), (5, 2), (9, 3)):
-        monkeypatch.setattr(ledger, "now", lambda day=day: f"2026-11-0{day}T12:00:00Z")
+        monkeypatch.setattr(moves, "now", lambda day=day: f"2026-11-0{day}T12:00:00Z")
         move(client, target)
     book = ledger.read(client, NAME)
-    asked = {day: audit.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
+    asked = {day: ledger.champion_at(book, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 4, 5, 20)}
     assert {day: entry.target for day, entry in asked.items() if entry} == {1: 1, 4: 1, 5: 2, 20: 3}
-    assert audit.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
+    assert ledger.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
 
 
 @pytest.mark.slow
@@ -256,7 +255,7 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
         def one(target: int, before: Ledger = before, barrier: threading.Barrier = barrier) -> str:
             barrier.wait()
             try:
-                return str(ledger.move(client, before, Entry("promote", before.champion, target, "race")).target)
+                return str(moves.move(client, before, Entry("promote", before.champion, target, "race")).target)
             except RefusedError as error:
                 return str(error)
 
@@ -267,15 +266,15 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
         assert winners == [str(after.champion)]
         assert (len(after.entries), after.state(), after.problems()) == (len(before.entries) + 1, "whole", [])
         assert all("nothing was moved here" in text for text in said if not text.isdigit())
-    assert not [key for key in client.get_registered_model(NAME).tags if key.startswith(claims.PREFIX)]
+    assert not [key for key in client.get_registered_model(NAME).tags if key.startswith(moves.CLAIM)]
 
 
 def test_move_while_another_claims_the_ledger_is_told_who(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.promotion.claims.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("podium.promotion.moves.time.sleep", lambda seconds: None)
     text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
-    client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
+    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text)
     with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):
         move(client, 1)
     assert alias(client) is None
@@ -283,7 +282,7 @@ def test_move_while_another_claims_the_ledger_is_told_who(
 
 @pytest.mark.parametrize("text", ["hello", '{"at": 1, "who": "eve@elsewhere"}'])
 def test_claim_that_a_crash_left_is_removed(client: MlflowClient, text: str) -> None:
-    client.set_registered_model_tag(NAME, f"{claims.PREFIX}x", text)
+    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text)
     move(client, 1)
     assert alias(client) == 1
-    assert f"{claims.PREFIX}x" not in client.get_registered_model(NAME).tags
+    assert f"{moves.CLAIM}x" not in client.get_registered_model(NAME).tags

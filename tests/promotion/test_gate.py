@@ -1,4 +1,4 @@
-"""The gate's rules with models whose answers are known by hand."""
+"""The gate's rules with models whose predictions are known by hand."""
 
 import json
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from podium.config.params import GateParams
 from podium.data.dataset import Split
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError
-from podium.promotion import asked, changed_sides, judgement
-from podium.promotion.asked import ask
-from podium.promotion.judgement import Candidates, judge
+from podium.promotion import gate
+from podium.promotion.gate import Candidates, judge, predict
+from podium.promotion.rules.accuracy_comparison import TESTS
 from podium.promotion.verdict import Verdict
+from podium.promotion.verdict_files import draw_disagreements
 
 CLASSES = ("even", "odd")
 SPEC = Preprocess(1, 4, 4)
@@ -39,7 +40,7 @@ class Known:
     sure: float = 1.0
     size: int = 2_000_000
 
-    def answer(self, images: Sequence[bytes]) -> pd.DataFrame:
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
         levels = [int(decode(data, SPEC)[0, 0, 0]) for data in images]
         labels = [CLASSES[self.answers[level]] for level in levels]
         return pd.DataFrame({"label": labels, "probability": self.sure})
@@ -77,7 +78,7 @@ def test_superior_asks_for_more_than_a_fair_coin_gives(gained: int, lost: int, d
     assert found.comparison is not None
     assert (found.comparison.gained, found.comparison.lost, found.decision) == (gained, lost, decision)
     assert found.challenger.right - 100 == -lost
-    assert len(found.changed) == gained + lost
+    assert len(found.disagreements) == gained + lost
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,13 @@ def test_calibration_that_got_worse_is_refused() -> None:
 def test_first_model_is_held_to_the_floors(change: dict[str, float], failed: list[str]) -> None:
     found = verdict(wrong(*range(0, 20, 2)), None, LOOSE.model_copy(update=change), size=2_000_000)
     assert [check.name for check in found.failed] == failed
-    assert (found.champion, found.comparison, found.changed) == (None, None, ())
-    assert found.reason.startswith("accuracy 0.9000 on 100 sealed images, and there is no champion to compare with")
+    assert (found.champion, found.comparison, found.disagreements) == (None, None, ())
+    assert found.reason.startswith(
+        "accuracy 0.9000 on 100 held-out test images, and there is no champion to compare with"
+    )
 
 
-def test_champion_that_can_not_be_asked_is_a_failed_check() -> None:
+def test_champion_that_can_not_be_loaded_is_a_failed_check() -> None:
     found = judge(LOOSE, split(LABELS), Candidates((2, Known(wrong())), None, "version 1 is damaged"), {})
     assert [(check.name, check.found) for check in found.failed] == [("champion", "version 1 is damaged")]
 
@@ -144,10 +147,10 @@ def test_challenger_with_foreign_classes_is_an_input_error() -> None:
     class Foreign:
         size: int = 1
 
-        def answer(self, images: Sequence[bytes]) -> pd.DataFrame:
+        def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
             return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
 
-    with pytest.raises(InputError, match="version 2 answers with classes that the sealed images do not have: cat"):
+    with pytest.raises(InputError, match="version 2 predicts classes that the held-out test set does not have: cat"):
         judge(LOOSE, split(LABELS), Candidates((2, Foreign()), None), {})
     champion = judge(LOOSE, split(LABELS), Candidates((2, Known(wrong())), (1, Foreign())), {}).champion
     assert champion is not None
@@ -165,36 +168,36 @@ def test_verdict_is_json_markdown_and_table_with_its_notes() -> None:
         "# Version 2: promote",
         "| champion | 1 | 90 of 100 |",
         "- trained on other data",
-        "![images that changed sides](a.png)",
+        "![images on which challenger and champion disagree](a.png)",
         "10 that only the challenger gets right, 1 that only the champion does",
         "| odd | 0.9800 | 0.9000 |",
-        "opening 3 of these sealed images (evaluate 1, gate 2)",
+        "test set accesses so far: 3 (evaluate 1, gate 2)",
     ):
         assert words in page
     assert len(found.table().splitlines()) == len(found.checks) + 2
 
 
-def test_answers_over_several_batches_keep_the_order() -> None:
+def test_predictions_over_several_batches_keep_the_order() -> None:
     labels = [n % 2 for n in range(256)]
     places = {3, 70, 255}
     model = Known([1 - label if n in places else label for n, label in enumerate(labels)])
     images = split(labels)
     twice = Split("test", np.concatenate([images.images] * 2), np.concatenate([images.labels] * 2), CLASSES, "s" * 64)
-    assert asked.BATCH < 512
-    (found,) = ask([model], twice)
+    assert gate.BATCH < 512
+    (found,) = predict([model], twice)
     assert set(np.flatnonzero(~found.right)) == places | {n + 256 for n in places}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("gained", "lost"), [(1, 0), (3, 12), (60, 60)])
-def test_picture_of_changed_sides_is_drawn_for_any_number(tmp_path: Path, gained: int, lost: int) -> None:
+def test_picture_of_disagreements_is_drawn_for_any_number(tmp_path: Path, gained: int, lost: int) -> None:
     labels = [n % 2 for n in range(250)]
     new = Known([1 - label if 100 <= n < 100 + lost else label for n, label in enumerate(labels)])
     old = Known([1 - label if n < gained else label for n, label in enumerate(labels)])
     images = split(labels)
     found = judge(LOOSE, images, Candidates((2, new), (1, old)), {})
     for name in ("one.png", "two.png"):
-        changed_sides.draw(tmp_path / name, found.changed, images.images)
+        draw_disagreements(tmp_path / name, found.disagreements, images.images)
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.width > 600
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
@@ -202,4 +205,4 @@ def test_picture_of_changed_sides_is_drawn_for_any_number(tmp_path: Path, gained
 
 def test_rule_is_named_in_words() -> None:
     assert verdict(wrong(), wrong()).rule.startswith("the challenger must be more accurate than the champion at a conf")
-    assert set(judgement.TEST) == {"superior", "non_inferior"}
+    assert set(TESTS) == {"superior", "non_inferior"}

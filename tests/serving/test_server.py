@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from podium.registry.server import BodyLimit
+from podium.serving.server import BodyLimit
 
 Message = MutableMapping[str, Any]
 

@@ -154,7 +154,7 @@ def test_manifest_of_a_damaged_folder_names_the_file(
     bundle: Path, damage: Callable[[Path], object], sentence: str
 ) -> None:
     damage(bundle)
-    with pytest.raises(RefusedError, match=f"is not as it was made: {sentence}"):
+    with pytest.raises(RefusedError, match=f"differ from its manifest: {sentence}"):
         check_manifest(bundle)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.lineage import changes
+from podium.registry import changes
 
 SECRET = "hunter2"
 
