@@ -113,7 +113,7 @@ def test_origin_that_was_changed_is_refused(fresh: Project, version: versions.Ve
     stored = Path(fresh.tracking.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
     patch = stored / version.tags["lineage"] / "params.yaml"
     patch.write_text("+ run something else\n", encoding="utf-8")
-    with pytest.raises(RefusedError, match="is not what was kept when it was registered"):
+    with pytest.raises(RefusedError, match="was changed after it was registered"):
         ancestry.stored_files(fresh.tracking, version)
 
 
@@ -201,7 +201,7 @@ def test_version_of_which_changes_were_left_out_can_not_be_made_again(checkout: 
 def test_version_whose_changes_stand_beside_a_password_says_why_they_do_not_apply(checkout: Project) -> None:
     (checkout.folder / "src/code.py").write_text(CODE.replace("1", "2"), encoding="utf-8")
     version = keep(checkout)
-    with pytest.raises(PodiumError, match=r"can't be applied \(no password of an address was kept: .*does not apply"):
+    with pytest.raises(PodiumError, match=r"can't be applied \(passwords within addresses were not stored: .*does not apply"):
         reproduce(checkout.tracking, version, checkout.folder)
 
 
