@@ -12,7 +12,7 @@ import argparse
 import os
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,19 @@ from tqdm import tqdm
 
 import project
 from podium.config.params import GateParams
-from podium.promotion import paired, promotion
-from podium.promotion.judgement import accuracy_check, compare
+from podium.promotion import champion
+from podium.promotion.comparison import compare
+from podium.promotion.rules import Evidence
+from podium.promotion.rules.accuracy_comparison import AccuracyComparison
+from podium.promotion.verdict import Side
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/gate.md"
 LEVEL = 0.95
 MARGIN = 0.01
-SUPERIOR = GateParams(rule="superior", confidence=LEVEL)
-NON_INFERIOR = GateParams(rule="non_inferior", confidence=LEVEL, margin=MARGIN)
+SUPERIOR = AccuracyComparison(rule="superior")
+NON_INFERIOR = AccuracyComparison(rule="non_inferior", margin=MARGIN)
+ANY = Side(1, 0, 0.0, 0.0, 0.0, 0.0, {}, 0.0, 0.0)
+"""The rule looks at the comparison alone."""
 RULES = ("bare >=", "superior", "non_inferior")
 
 
@@ -72,6 +77,12 @@ BETTER = (
 )
 
 
+def passes(rule: AccuracyComparison, evidence: Evidence) -> bool:
+    """Whether `rule` promotes."""
+    found = rule.judge(evidence)
+    return found is not None and found.passed
+
+
 def shares(setting: Setting, pairs: int) -> dict[str, float]:
     """The share of pairs that each rule promotes."""
     draw = np.random.default_rng(0)
@@ -79,11 +90,10 @@ def shares(setting: Setting, pairs: int) -> dict[str, float]:
     name = f"{setting.images} images, {setting.difference:+.3f}"
     for _ in tqdm(range(pairs), name, leave=False, disable=None):
         new, old = setting.draw(draw)
-        found = compare(NON_INFERIOR, new, old)
-        mcnemar = replace(found, p_value=paired.mcnemar(found.gained, found.lost))  # all that superior has of its own
+        evidence = Evidence(len(new), LEVEL, ANY, ANY, compare(new, old, LEVEL))
         promoted["bare >="] += int(new.sum() >= old.sum())
-        promoted["superior"] += accuracy_check(SUPERIOR, mcnemar).passed
-        promoted["non_inferior"] += accuracy_check(NON_INFERIOR, found).passed
+        promoted["superior"] += passes(SUPERIOR, evidence)
+        promoted["non_inferior"] += passes(NON_INFERIOR, evidence)
     return {rule: count / pairs for rule, count in promoted.items()}
 
 
@@ -105,11 +115,11 @@ def timed(count: int) -> list[str]:
         folder = Path(scratch)
         os.chdir(folder)
         store = project.make(folder, count)
-        images = promotion.Images(folder / "data/sealed", folder / "data/prepared")
+        images = champion.Images(folder / "data/sealed", folder / "data/prepared")
         loose = GateParams(min_accuracy=0, min_recall=0, max_calibration_error=1, max_recall_drop=1, max_latency_ms=1e6)
-        promotion.promote(store, project.NAME, 1, images, loose)
+        champion.promote(store, project.NAME, 1, images, loose)
         started, used = time.perf_counter(), time.process_time()
-        done = promotion.promote(store, project.NAME, 2, images, loose, dry_run=True)
+        done = champion.promote(store, project.NAME, 2, images, loose, dry_run=True)
         seconds, used = time.perf_counter() - started, time.process_time() - used
         os.chdir(OUT.parents[2])
     assert done.verdict is not None

@@ -29,7 +29,7 @@ import torch
 import project
 from podium.config.params import ServeParams
 from podium.registry import versions
-from podium.registry.served import Served
+from podium.registry.loading import LoadedModel
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/serving.md"
 THREADS = ServeParams().threads
@@ -162,12 +162,12 @@ def load(server: Server, files: list[bytes], minutes: float) -> tuple[dict[str, 
     return json.loads(line.removeprefix("RESULT ")), memory
 
 
-def measure(model: Served, files: list[bytes], minutes: float) -> list[str]:
+def measure(model: LoadedModel, files: list[bytes], minutes: float) -> list[str]:
     """The page's lines."""
     one, many = files[:1], files[:64]
     with serving(["podium", "serve", "--version", "2", "--port"]) as server:
-        single = medians({"process": lambda: model.answer(one), "server": asker(server, body(one))}, SINGLE)
-        batch = medians({"process": lambda: model.answer(many), "server": asker(server, body(many))}, BATCHES)
+        single = medians({"process": lambda: model.predict(one), "server": asker(server, body(one))}, SINGLE)
+        batch = medians({"process": lambda: model.predict(many), "server": asker(server, body(many))}, BATCHES)
         result, memory = load(server, files, minutes)
     tenth = max(1, len(memory) // 10)
     early, late = statistics.median(memory[tenth : 2 * tenth]), statistics.median(memory[-tenth:])

@@ -18,7 +18,7 @@ from torch.nn import functional
 import tiny
 from podium.config.params import RegisterParams, TrackingParams
 from podium.data.dataset import DatasetInfo, write_json, write_split
-from podium.promotion import asked
+from podium.promotion import gate
 from podium.tracking.store import Tracking, connect
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
@@ -143,7 +143,7 @@ def project(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The three versions in a store and folder of the test's own, with params.yaml; the test stands in the folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("TIMED", "ROUNDS", "WARM_UP"):
-        monkeypatch.setattr(asked, name, 2)
+        monkeypatch.setattr(gate, name, 2)
     shutil.copytree(three_versions / "data", tmp_path / "data")
     (tmp_path / "mlruns").mkdir()
     shutil.copy(three_versions / "mlruns/mlflow.db", tmp_path / "mlruns/mlflow.db")

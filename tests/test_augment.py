@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 import torch
+from podium.training.augment import augment, mix
 from torch import Tensor
 
 import tiny
 from podium.config.recipe import TrainParams
-from podium.training.augment import augment, mix
 
 
 def _images(count: int = 50) -> Tensor:

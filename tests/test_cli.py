@@ -160,7 +160,7 @@ def test_predict_past_bad_files_names_them_and_exits_1(
     lines = shown.err.splitlines()
     assert lines[0].startswith("podium: bad.png: it is no image that can be read")
     assert lines[1] == "podium: absent.png: it can't be read: No such file or directory"
-    assert lines[2] == "podium: 2 of 4 files could not be answered"
+    assert lines[2] == "podium: 2 of 4 files could not be predicted"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from podium.models.resnet import Block
 from torch import nn
 
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
 from podium.models.build import build_model, zoo_of
 from podium.models.layers import FlipAverage
-from podium.models.resnet import Block
 from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
 from podium.training.predict import predict_probabilities
 

@@ -33,7 +33,7 @@ def at(folder: Path) -> Project:
 
 
 def answers(project: Project) -> None:
-    versions.load(project.tracking, versions.find(project.tracking, NAME, 1)).check_answers()
+    versions.load(project.tracking, versions.find(project.tracking, NAME, 1)).check_predictions()
 
 
 @pytest.mark.parametrize("name", ["moved", "with a space, and ümlaut"])

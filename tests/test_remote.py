@@ -11,8 +11,8 @@ import registered
 import serving_process
 from podium.config.params import GateParams, TrackingParams
 from podium.errors import RefusedError
-from podium.promotion import audit, ledger, promotion
-from podium.promotion.entries import Entry
+from podium.promotion import champion, ledger, moves, verdict_files
+from podium.promotion.ledger import Entry
 from podium.tracking.store import connect
 from registered import NAME, Project, register, write_images, write_model
 
@@ -33,9 +33,9 @@ def remote(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_ledger_in_a_server_is_whole_after_moves_a_race_and_a_rollback(remote: Project) -> None:
-    images = promotion.Images(remote.path("sealed"), remote.path("prepared"))
+    images = champion.Images(remote.path("sealed"), remote.path("prepared"))
     for number in (1, 2):
-        promotion.promote(remote.tracking, NAME, number, images, GateParams(**registered.LOOSE))
+        champion.promote(remote.tracking, NAME, number, images, GateParams(**registered.LOOSE))
     before = ledger.read(remote.tracking.client, NAME)
     barrier = threading.Barrier(2)
 
@@ -43,18 +43,18 @@ def test_ledger_in_a_server_is_whole_after_moves_a_race_and_a_rollback(remote: P
         client = connect(remote.store).client
         barrier.wait()
         try:
-            return str(ledger.move(client, before, Entry("promote", 2, target, "race")).target)
+            return str(moves.move(client, before, Entry("promote", 2, target, "race")).target)
         except RefusedError as error:
             return str(error)
 
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(one, (1, 2)))
-    book, problems = audit.history(remote.tracking, NAME)
+    book, problems = ledger.history(remote.tracking, NAME)
     assert [text for text in said if text.isdigit()] == [str(book.champion)]
     assert (len(book.entries), problems) == (3, [])
-    assert audit.evidence(remote.tracking, book) == []
+    assert verdict_files.check(remote.tracking, book) == []
     other = 3 - (book.champion or 0)
-    done = promotion.rollback(remote.tracking, NAME, "too slow", to=other)
-    assert done.version.number == audit.history(remote.tracking, NAME)[0].champion == other
+    done = champion.rollback(remote.tracking, NAME, "too slow", to=other)
+    assert done.version.number == ledger.history(remote.tracking, NAME)[0].champion == other
     remote.tracking.client.set_registered_model_alias(NAME, "champion", str(3 - other))
-    assert "moved outside of podium" in audit.history(remote.tracking, NAME)[1][0]
+    assert "moved outside of podium" in ledger.history(remote.tracking, NAME)[1][0]

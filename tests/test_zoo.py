@@ -1,5 +1,4 @@
 import pytest
-
 from podium.config.zoo import TORCHVISION, check_name, check_weights
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from podium.models.zoo import Zoo, layers, load_weights
 from safetensors.torch import save_file
 from torch import Tensor
 
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.models.zoo import Zoo, layers, load_weights
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 

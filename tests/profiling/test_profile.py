@@ -14,7 +14,6 @@ from podium.commands import profile as command
 from podium.errors import PodiumError
 from podium.profiling.diagnosis import diagnosis, markdown
 from podium.profiling.measure import PHASES, Profile, measure
-from podium.training.augment import augment
 from podium.training.batches import Batches
 
 EVEN = Profile(

@@ -11,7 +11,7 @@ from mlflow.entities import LoggedModelStatus
 
 import registered
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry import logged, versions
+from podium.registry import logged_model, versions
 from podium.registry.export import load_graph
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
@@ -31,7 +31,7 @@ def test_register_writes_version_json_of_a_challenger_that_answers(fresh: Projec
     assert (written["name"], written["version"], written["run_id"]) == (NAME, 1, trained.run_id)
     assert written["model_uri"] == version.model_uri
     assert written["weights_digest"] == trained.weights_digest == version.tags["weights_digest"]
-    versions.load(fresh.tracking, version).check_answers()
+    versions.load(fresh.tracking, version).check_predictions()
 
 
 def test_register_twice_makes_one_version(fresh: Project) -> None:
@@ -74,12 +74,12 @@ def test_register_again_where_the_logged_files_changed_logs_anew(fresh: Project)
     registered.register(fresh)
     first = versions.find(fresh.tracking, NAME, 1)
     folder = Path(fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))
-    (folder / "serving.py").write_text("print('mine')\n", encoding="utf-8")
+    (folder / "served_model.py").write_text("print('mine')\n", encoding="utf-8")
     fresh.tracking.client.delete_model_version(NAME, "1")
     registered.register(fresh)
     version = versions.find(fresh.tracking, NAME, "challenger")
     assert version.model_uri != first.model_uri
-    versions.load(fresh.tracking, version).check_answers()
+    versions.load(fresh.tracking, version).check_predictions()
 
 
 def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) -> None:
@@ -87,7 +87,7 @@ def test_register_after_a_kill_while_logging_removes_the_half(fresh: Project) ->
     registered.register(fresh)
     first = versions.find(store, NAME, 1)
     run = store.client.get_run(first.run_id)
-    tags = {logged.IDENTITY: first.tags[logged.IDENTITY]}
+    tags = {logged_model.IDENTITY: first.tags[logged_model.IDENTITY]}
     store.client.delete_registered_model(NAME)
     store.client.delete_logged_model(first.model_uri.removeprefix("models:/"))
     store.client.create_logged_model(run.info.experiment_id, "model", first.run_id, tags=tags)

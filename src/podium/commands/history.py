@@ -17,7 +17,7 @@ EXAMPLES = """\
   podium history
   podium history --at 2026-11-17          who was champion at the end of that day
   podium history --at 2026-11-17T09:30    and at that minute; local time, or with an offset such as +00:00
-  podium history --check                  is the ledger whole, does it give the alias, are the verdicts those given?
+  podium history --check                  is the ledger complete, does it match the alias, are the verdicts unchanged?
   podium history --json | jq '.[-1]'
 
 Exit code 1: the ledger was edited, or the alias was moved outside of podium; the message says where."""
@@ -26,7 +26,7 @@ Exit code 1: the ledger was edited, or the alias was moved outside of podium; th
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is shown, and the format."""
     parser.add_argument("--at", metavar="DATE", type=moment, help="who was champion then")
-    parser.add_argument("--check", action="store_true", help="fetch and check the verdicts too; say that all is well")
+    parser.add_argument("--check", action="store_true", help="check the stored verdicts too; say if nothing is wrong")
     parser.add_argument("--json", action="store_true", help="the whole entries, as a JSON list")
 
 
@@ -42,14 +42,16 @@ def moment(text: str) -> datetime:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the moves. Raises PodiumError, after printing, where the ledger is not whole."""
+    """Print the moves. Raises PodiumError, after printing, where the ledger has a problem."""
     with opened() as (tracking, name):
-        from podium.promotion import audit
+        from podium.promotion import ledger
 
-        book, problems = audit.history(tracking, name)
+        book, problems = ledger.history(tracking, name)
         if arguments.check:
-            problems += audit.evidence(tracking, book)
-        last = audit.champion_at(book, arguments.at) if arguments.at else None
+            from podium.promotion import verdict_files
+
+            problems += verdict_files.check(tracking, book)
+        last = ledger.champion_at(book, arguments.at) if arguments.at else None
     entries = [json.loads(text) for text in book.texts]
     if arguments.at:
         entries = [entries[last.number - 1]] if last else []
@@ -65,9 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
         sys.stdout.flush()
         raise PodiumError("\n".join(problems))
     if arguments.check and not arguments.json:
-        print(
-            f"the ledger is whole: {len(book.entries)} moves lead to the alias as it is, and their verdicts are whole"
-        )
+        count = f"{len(book.entries)} move" + ("" if len(book.entries) == 1 else "s")
+        print(f"the ledger is complete: {count}, matching the alias; no verdict was changed")
 
 
 def _sentence(name: str, entries: list[dict[str, Any]], at: datetime) -> str:

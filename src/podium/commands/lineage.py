@@ -28,10 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the tree, or the versions."""
     if arguments.data is not None and arguments.version is not None:
-        raise InputError("VERSION and --data ask different things: give one of them")
+        raise InputError("VERSION and --data can't be given together")
     with opened() as (tracking, name):
-        from podium.lineage import ancestry
-        from podium.registry import versions
+        from podium.registry import ancestry, versions
 
         if arguments.data is not None:
             found = ancestry.made_from(tracking, name, arguments.data)

@@ -1,4 +1,4 @@
-"""`podium predict FILE... [--out ANSWERS.csv]`."""
+"""`podium predict FILE... [--out PREDICTIONS.csv]`."""
 
 import argparse
 import csv
@@ -12,7 +12,7 @@ from podium.commands._project import opened
 from podium.errors import PodiumError
 
 if TYPE_CHECKING:
-    from podium.registry.answering import Answer
+    from podium.serving.predictions import Prediction
 
 NAME = "predict"
 HELP = "label and probability of image files, by the champion"
@@ -20,16 +20,16 @@ ORDER = 50
 EXAMPLE = "podium predict scan.png", "ask the champion"
 EXAMPLES = """\
   podium predict scan.png
-  podium predict scans/ --out answers.csv                 every image below the folder, a row each
-  podium predict scans/ --out answers.csv --probabilities  with a column a class
+  podium predict scans/ --out predictions.csv                   every image below the folder, one row per image
+  podium predict scans/ --out predictions.csv --probabilities   with one column per class
   podium predict --version 7 scan.png
   podium predict --alias challenger scan.png
 
-Exit code 1: some files are no images that can be used; each is named, the others are answered."""
+Exit code 1: some files are no images that can be used; each is named, the others are predicted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The files, which model, and where the answers go."""
+    """The files, which model, and where the predictions go."""
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write file, label, probability, model and error there")
     parser.add_argument("--probabilities", action="store_true", help="of every class; needs --out")
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print or write a line for each file. Raises PodiumError at the end where some could not be answered."""
+    """Print or write a line for each file. Raises PodiumError at the end where some could not be predicted."""
     from podium.errors import InputError
-    from podium.registry.answering import answers, expand
+    from podium.serving.predictions import expand, predict
 
     if arguments.probabilities and not arguments.out:
         raise InputError("--probabilities needs --out: they are columns of a CSV file")
@@ -51,33 +51,34 @@ def run(arguments: argparse.Namespace) -> None:
 
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
         model = versions.load(tracking, version)
-    found = answers(model, files, probabilities=arguments.probabilities)
+    found = predict(model, files, probabilities=arguments.probabilities)
     classes = model.classes if arguments.probabilities else []
     width = max(len(str(file)) for file in files)
     bad = _write(found, arguments.out, classes) if arguments.out else _print(found, width)
     if arguments.out:
-        print(f"{len(files) - bad} answers of {version} in {arguments.out}")
+        count = f"{len(files) - bad} prediction" + ("" if len(files) - bad == 1 else "s")
+        print(f"{count} of {version} in {arguments.out}")
     if bad:
-        raise PodiumError(f"{bad} of {len(files)} files could not be answered")
+        raise PodiumError(f"{bad} of {len(files)} files could not be predicted")
 
 
-def _print(found: "Iterable[Answer]", width: int) -> int:
-    """Print each answer; returns how many files have none."""
+def _print(found: "Iterable[Prediction]", width: int) -> int:
+    """Print each prediction; returns how many files have none."""
     print(f"{'file':<{width}}  probability  label")
     bad = 0
-    for answer in found:
-        if answer.error:
+    for one in found:
+        if one.error:
             bad += 1
-            print(f"podium: {answer.file}: {answer.error}", file=sys.stderr)
+            print(f"podium: {one.file}: {one.error}", file=sys.stderr)
         else:
-            print(f"{answer.file!s:<{width}}  {answer.probability:<11.4f}  {answer.label}")
+            print(f"{one.file!s:<{width}}  {one.probability:<11.4f}  {one.label}")
     return bad
 
 
-def _write(found: "Iterable[Answer]", out: Path, classes: list[str]) -> int:
-    """Write each answer to `out`, which appears when it is whole, with a column for each of `classes`.
+def _write(found: "Iterable[Prediction]", out: Path, classes: list[str]) -> int:
+    """Write each prediction to `out`, which appears when it is complete, with a column for each of `classes`.
 
-    Returns how many files have no answer.
+    Returns how many files have no prediction.
     """
     from podium.errors import InputError
 
@@ -88,11 +89,11 @@ def _write(found: "Iterable[Answer]", out: Path, classes: list[str]) -> int:
             writer = csv.writer(file, lineterminator="\n")
             columns = [f"probability_{name}" for name in classes]
             writer.writerow(["file", "label", "probability", "model", "error", *columns])
-            for answer in found:
-                bad += bool(answer.error)
-                chance = "" if answer.probability is None else f"{answer.probability:.6f}"
-                each = [f"{answer.probabilities[name]:.6f}" if answer.label else "" for name in classes]
-                writer.writerow([answer.file, answer.label, chance, answer.model, answer.error, *each])
+            for one in found:
+                bad += bool(one.error)
+                probability = "" if one.probability is None else f"{one.probability:.6f}"
+                each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
+                writer.writerow([one.file, one.label, probability, one.model, one.error, *each])
         temporary.replace(out)
     except OSError as error:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None

@@ -9,21 +9,22 @@ from podium.commands._project import opened
 from podium.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
-    from podium.promotion.promotion import Outcome
+    from podium.promotion.champion import Outcome
 
 NAME = "promote"
-HELP = "make the challenger (or VERSION) the champion, if the gate sees evidence for it on the sealed images"
+HELP = "make the challenger (or VERSION) the champion, if the gate sees evidence for it on the held-out test set"
 ORDER = 20
 EXAMPLE = "podium promote", "make what was registered last the champion, if the gate sees evidence"
 EXAMPLES = """\
   podium promote              the challenger, that is what `dvc repro` registered last
   podium promote 7            version 7
-  podium promote --dry-run    what the gate would say; moves nothing, and counts as a look at the sealed images
+  podium promote --dry-run    what the gate would decide; moves nothing, and counts as a test set access
   podium promote --force --reason "the champion can't read the new scanner's files"
 
-Champion and challenger answer the same sealed images now, through the registered models; `gate` in params.yaml says
-what is asked of them. The verdict stays with the version in MLflow: JSON, a page, and a picture of the images that
-changed sides. A forced move says so in the ledger for ever. Exit code 1: refused, nothing moved."""
+Champion and challenger predict the same held-out test set now, through the registered models. It is sealed: only
+`evaluate` and this gate open it, and every access is counted. `gate` in params.yaml has the rules. The verdict is
+stored with the version in MLflow: JSON, a page, and a picture of the disagreements. A forced move is marked in the
+ledger permanently. Exit code 1: refused, nothing moved."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,30 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="judge and move nothing")
     how.add_argument("--force", action="store_true", help="move even if the gate refuses; needs --reason")
-    parser.add_argument("--reason", default="", help="why it is forced; kept in the ledger for ever")
+    parser.add_argument("--reason", default="", help="why it is forced; stored in the ledger permanently")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Promote, and say what the gate saw."""
+    """Promote, and print the verdict."""
     if arguments.force != bool(arguments.reason.strip()):
-        raise InputError("--force and --reason must be given together: the ledger keeps why a verdict was overruled")
+        raise InputError("--force and --reason must be given together: the ledger stores why a verdict was overruled")
     with opened() as (tracking, name):
         from podium import paths
         from podium.config.params import load
-        from podium.promotion import promotion
+        from podium.promotion import champion
 
         params = load(paths.PARAMS)
-        images = promotion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
-        asked = tracking, name, arguments.version, images, params.gate
+        images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
+        what = tracking, name, arguments.version, images, params.gate
         try:
-            done = promotion.promote(*asked, force=arguments.reason, dry_run=arguments.dry_run)
-        except promotion.NotPromotedError as refusal:
+            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run)
+        except champion.NotPromotedError as refusal:
             print(refusal.verdict.table(), flush=True)
             raise
-    _say(done, dry_run=arguments.dry_run)
+    _print(done, dry_run=arguments.dry_run)
 
 
-def _say(done: "Outcome", *, dry_run: bool) -> None:
+def _print(done: "Outcome", *, dry_run: bool) -> None:
     for note in (*done.notes, *(done.verdict.notes if done.verdict else ())):
         print(f"podium: {note}", file=sys.stderr)
     if done.verdict is None:

@@ -7,16 +7,16 @@ from podium.commands._project import opened
 from podium.errors import PodiumError
 
 NAME = "reproduce"
-HELP = "make a version again from its commit, data and seeds, and compare it with what is registered"
+HELP = "retrain a version from its commit, data and seeds, and compare it with the registered one"
 ORDER = 90
 EXAMPLE = "podium reproduce 7", "make it again, bit for bit"
 EXAMPLES = """\
   podium reproduce 7
   podium reproduce      the champion
 
-Its commit is checked out beside, with the changes that were not committed; its images come from DVC's cache; it is
-trained again with the same seeds. Exit code 1: the weights are not the same bit for bit (of a version trained on a GPU:
-the stored images get other answers); what else differs is printed."""
+Its commit is checked out in a temporary folder, with the changes that were not committed; its images come from DVC's
+cache; it is trained again with the same seeds. Exit code 1: the weights are not the same bit for bit (for a version
+trained on a GPU: the predictions of the stored images differ); what else differs is printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,22 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Reproduce, and say how it went. Raises PodiumError where it is not the same."""
+    """Reproduce, and print the result. Raises PodiumError where it is not the same."""
     with opened() as (tracking, name):
         from podium import paths
-        from podium.lineage import reproduction
-        from podium.registry import versions
+        from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
         found = reproduction.reproduce(tracking, version, paths.root())
     if found.exact:
-        print(f"{version} was made again: the same weights, bit for bit")
+        print(f"{version} was reproduced: the same weights, bit for bit")
         return
     print("\n".join(["what differs (then -> now):", *(f"  {line}" for line in found.differences or ["nothing known"])]))
-    answers = (
+    predictions = (
         f"{found.labels} of the stored images get another label, a probability differs by up to {found.largest:.2g}"
     )
     if found.within:
-        print(f"{version} was made again within {reproduction.TOLERANCE:g}: {answers}")
+        print(f"{version} was reproduced within {reproduction.TOLERANCE:g}: {predictions}")
         return
-    raise PodiumError(f"{version} was not made again: other weights; {answers}")
+    raise PodiumError(f"{version} was not reproduced: other weights; {predictions}")

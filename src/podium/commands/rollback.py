@@ -14,22 +14,22 @@ EXAMPLES = """\
   podium rollback --reason "confuses 1 and 7 on the new scanner"    the champion before the present one
   podium rollback --to 3 --reason "the last good one"               version 3, which was champion once
 
-The earlier champion is loaded, its files are checked, and it must still give the right answers to the images stored in
-it. Exit code 1: it does not (then the nearest one that does is named), or there is none; nothing moved."""
+The earlier champion is loaded, its files are checked, and it must still give the stored predictions for the images
+in it. Exit code 1: it does not (then the nearest one that does is named), or there is none; nothing moved."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and the reason."""
     parser.add_argument("--to", metavar="VERSION", type=version_number, help="default: the champion before")
-    parser.add_argument("--reason", required=True, help="why; kept in the ledger for ever")
+    parser.add_argument("--reason", required=True, help="why; stored in the ledger permanently")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Roll back, and say to what."""
+    """Roll back, and print to which version."""
     with opened() as (tracking, name):
-        from podium.promotion import promotion
+        from podium.promotion import champion
 
-        done = promotion.rollback(tracking, name, arguments.reason, arguments.to)
+        done = champion.rollback(tracking, name, arguments.reason, arguments.to)
     for note in done.notes:
         print(f"podium: {note}", file=sys.stderr)
     if done.entry is None:

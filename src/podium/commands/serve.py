@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from podium.config.params import ServeParams
 
 NAME = "serve"
-HELP = "answer image files over HTTP, by the champion"
+HELP = "predictions of image files over HTTP, by the champion"
 ORDER = 60
 EXAMPLE = "podium serve", "the same over HTTP"
 EXAMPLES = """\
@@ -24,11 +24,11 @@ EXAMPLES = """\
     -d "{\\"dataframe_records\\": [{\\"image\\": \\"$(base64 -w0 scan.png)\\"}]}"
 
 Several images a request are several records. "array" instead of "image" takes pixels: rows of 0 to 255, or of
-[red, green, blue]. With "params": {"probabilities": true} every class has its probability in the answer. An image that
-can't be used is answered 400 with a sentence. `serve` in params.yaml holds the limits; Ctrl-C ends it.
+[red, green, blue]. With "params": {"probabilities": true} the response has the probability of every class. An
+image that can't be used gets status 400 with an error message. `serve` in params.yaml holds the limits; Ctrl-C ends it.
 
-It is what `mlflow models serve -m models:/NAME@champion --env-manager local` does, of files that were checked, with a
-limit on the size and the number of requests."""
+It does what `mlflow models serve -m models:/NAME@champion --env-manager local` does, with files that were checked and
+with limits on the size and the number of requests."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve until a signal comes. Raises RefusedError where the model is not as it was registered."""
+    """Serve until a signal comes. Raises RefusedError where the model's files were changed."""
     params = _params(arguments)
     with opened() as (tracking, name):
-        from podium.registry import server, versions
+        from podium.registry import versions
+        from podium.serving import server
 
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
         with versions.checked(tracking, version) as folder:
             print(f"{version} at http://{params.host}:{params.port}/invocations", flush=True)
             if params.host not in ("127.0.0.1", "::1", "localhost"):
-                print(f"podium: everybody who reaches {params.host} may ask it", file=sys.stderr, flush=True)
+                print(f"podium: everybody who reaches {params.host} can use it", file=sys.stderr, flush=True)
             server.serve(folder, params)
 
 

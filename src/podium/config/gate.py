@@ -1,35 +1,55 @@
-"""The section `gate`: what `podium promote` asks of a challenger. No stage reads it."""
+"""The section `gate`: what `podium promote` asks of a challenger. No stage reads it.
 
-from typing import Annotated, Literal
+Its parameters are those of the rules in `promotion/rules`, flat, and what all rules share.
+"""
 
-from pydantic import BaseModel, Field
+import importlib
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError, create_model, model_validator
 
 from podium.components import FROZEN
-from podium.config.fields import Fraction, Unit
+
+RULES = importlib.import_module("podium.promotion.rules").find_rules()
+"""By name, for promotion is above config; what a rule imports at its top is not."""
 
 
-class GateParams(BaseModel):
-    """What a challenger has to show before it becomes champion."""
-
+class _Gate(BaseModel):
     model_config = FROZEN
 
-    rule: Literal["superior", "non_inferior"] = "superior"
-    """superior: more accurate than the champion; non_inferior: not less accurate by `margin` or more."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """One minus the share of promotions that chance alone may cause."""
-    margin: Fraction = 0.01
-    """non_inferior: the loss of accuracy that has to be excluded."""
-    max_recall_drop: Unit = 0.05
-    """No class may lose more of its recall than this, as measured."""
-    max_calibration_rise: Unit = 0.02
-    """The expected calibration error may rise by this much at most."""
-    max_latency_ms: Annotated[float, Field(gt=0)] = 100.0
-    """95th percentile of the time for one image file, in this process."""
-    max_size_mb: Annotated[float, Field(gt=0)] = 500.0
-    """All files of the registered model."""
-    min_accuracy: Unit = 0.8
-    """The first model, which has no champion to be compared with, must reach this accuracy."""
-    min_recall: Unit = 0.5
-    """The first model must reach this recall in every class."""
-    max_calibration_error: Unit = 0.1
-    """The first model's expected calibration error may be this large at most."""
+
+
+def _fields() -> dict[str, Any]:
+    """The parameters of every rule. Raises TypeError for a name that is declared twice."""
+    found: dict[str, Any] = {}
+    for rule in RULES:
+        for name, field in rule.model_fields.items():
+            if name in found or name in _Gate.model_fields:
+                raise TypeError(f"gate.{name} is declared twice, the second time by {rule.__module__}: rename it")
+            found[name] = (field.annotation, field)
+    return found
+
+
+_Declared: Any = create_model("_Declared", __base__=_Gate, **_fields())
+
+
+class GateParams(_Declared):
+    """What a challenger has to show before it becomes champion."""
+
+    @model_validator(mode="after")
+    def _rules_take_them(self) -> "GateParams":
+        try:
+            for rule in RULES:
+                rule.of(self)
+        except ValidationError as error:  # of a rule's own validator: the bounds of a field were checked already
+            raise ValueError(
+                "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+            ) from None
+        return self
+
+
+GateParams.__doc__ = f"{GateParams.__doc__} Rules, in order: " + " ".join(
+    f"{rule.name}: {rule.help()}" for rule in RULES
+)

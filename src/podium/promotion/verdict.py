@@ -3,18 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-PICTURE = "![images that changed sides]"
+PICTURE = "![images on which challenger and champion disagree]"
 CLASSES = 30
 """Rows of the table of classes in Markdown, those that lose most first; the JSON has them all."""
+STORED = {"accesses": "openings", "disagreements": "changed"}
+"""Fields whose keys in JSON are those of earlier verdicts."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models on the sealed images."""
+    """One of the two models on the held-out test set."""
 
     version: int
     right: int
-    """Images answered rightly."""
+    """Images predicted rightly."""
     accuracy: float
     low: float
     high: float
@@ -22,7 +24,7 @@ class Side:
     calibration_error: float
     """Expected calibration error."""
     recalls: dict[str, float]
-    """Of each class that has sealed images."""
+    """Of each class that has test images."""
     latency_ms: float
     """95th percentile for one image file, in the gate's process."""
     size_mb: float
@@ -42,15 +44,15 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A sealed image that exactly one of the two answers rightly."""
+class Disagreement:
+    """A test image that exactly one of the two predicts rightly."""
 
     index: int
-    """Row of the sealed split."""
+    """Row of the test split."""
     label: str
     challenger: str
     champion: str
-    """What each answered."""
+    """What each predicts."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Comparison:
     """Paired bootstrap interval of the difference."""
     level: float
     """Of that interval: each end by itself holds at the gate's confidence."""
-    p_value: float
-    """Of the rule's test: exact McNemar (superior) or Tango's score (non_inferior), one-sided."""
+    p_value: float | None = None
+    """One-sided, of the test of the rule that compares accuracies; None before it has judged."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,19 @@ class Verdict:
 
     decision: Literal["promote", "refuse"]
     reason: str
-    """The figures in words."""
+    """The figures in words, then the checks that failed."""
     rule: str
     images: int
     sealed_digest: str
-    """Of the images that both answered."""
-    openings: dict[str, int]
-    """How often these images were opened so far, this time included, by reader."""
+    """Of the images that both predicted."""
+    accesses: dict[str, int]
+    """Test set accesses so far, this one included, by reader."""
     challenger: Side
     champion: Side | None
-    """None: there was none, or it could not be asked (then a check says so)."""
+    """None: there was none, or it could not be loaded (then a check says so)."""
     comparison: Comparison | None
     checks: tuple[Check, ...]
-    changed: tuple[Change, ...]
+    disagreements: tuple[Disagreement, ...]
     notes: tuple[str, ...] = ()
     """What a person should know before relying on the figures."""
 
@@ -101,14 +103,14 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict, for JSON."""
-        return asdict(self)
+        return {STORED.get(name, name): value for name, value in asdict(self).items()}
 
     def short(self) -> dict[str, Any]:
-        """The figures that the ledger keeps."""
+        """The figures for the ledger."""
         figures = {
             "decision": self.decision,
             "images": self.images,
-            "openings": sum(self.openings.values()),
+            "openings": sum(self.accesses.values()),
             "challenger": self.challenger.accuracy,
             "champion": self.champion.accuracy if self.champion else None,
             "failed": [check.name for check in self.failed],
@@ -117,10 +119,10 @@ class Verdict:
             figures |= {name: getattr(self.comparison, name) for name in ("gained", "lost", "p_value")}
         return figures
 
-    def opened(self) -> str:
-        """How often the sealed images were opened, as a sentence."""
-        by = ", ".join(f"{reader} {count}" for reader, count in sorted(self.openings.items()))
-        return f"opening {sum(self.openings.values())} of these sealed images ({by})"
+    def accessed(self) -> str:
+        """How often the test set was used so far, for a sentence."""
+        by = ", ".join(f"{reader} {count}" for reader, count in sorted(self.accesses.items()))
+        return f"test set accesses so far: {sum(self.accesses.values())} ({by})"
 
     def table(self) -> str:
         """The checks for the console."""
@@ -128,10 +130,10 @@ class Verdict:
         rows += [("ok" if c.passed else "NO", c.name, c.rule, c.found) for c in self.checks]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = ["  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
-        return "\n".join([*lines, f"{self.images:,} images; {self.opened()}"])
+        return "\n".join([*lines, f"{self.images:,} images; {self.accessed()}"])
 
     def markdown(self, picture: str = "") -> str:
-        """The verdict for a person; `picture` is the file that shows the images that changed sides, if there is one."""
+        """The verdict for a person; `picture` is the file that shows the disagreements, if there is one."""
         lines = [f"# Version {self.challenger.version}: {self.decision}", "", f"{_capital(self.reason)}.", ""]
         lines += _sides([("challenger", self.challenger), ("champion", self.champion)], self.images)
         lines += ["", f"Rule: {self.rule}.", "", "| check | must be | is | |", "|---|---|---|---|"]
@@ -140,9 +142,12 @@ class Verdict:
         ]
         if self.champion:
             lines += _classes(self.challenger.recalls, self.champion.recalls)
-        if self.changed:
-            lines += _changed(self.changed, picture)
-        lines += ["", f"{self.images:,} sealed images, `{self.sealed_digest[:12]}`, answered now: {self.opened()}."]
+        if self.disagreements:
+            lines += _disagreements(self.disagreements, picture)
+        lines += [
+            "",
+            f"{self.images:,} held-out test images, `{self.sealed_digest[:12]}`, predicted now; {self.accessed()}.",
+        ]
         lines += [f"\n- {note}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
@@ -169,11 +174,9 @@ def _classes(new: dict[str, float], old: dict[str, float]) -> list[str]:
     return lines + ([f"\nand {len(drops) - CLASSES} more classes"] if len(drops) > CLASSES else [])
 
 
-def _changed(changed: tuple[Change, ...], picture: str) -> list[str]:
-    gained = sum(change.challenger == change.label for change in changed)
-    line = (
-        f"Changed sides: {gained} that only the challenger gets right, {len(changed) - gained} that only the champion"
-    )
+def _disagreements(found: tuple[Disagreement, ...], picture: str) -> list[str]:
+    gained = sum(one.challenger == one.label for one in found)
+    line = f"Disagreements: {gained} that only the challenger gets right, {len(found) - gained} that only the champion"
     return ["", f"{line} does.", *(["", f"{PICTURE}({picture})"] if picture else [])]
 
 

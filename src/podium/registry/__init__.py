@@ -1,1 +1,1 @@
-"""A trained model as a version: exported, packed, described, registered, found again, and served."""
+"""A trained model as a version: exported, packed, described, registered, found again and reproduced."""

@@ -1,4 +1,4 @@
-"""What a registered model says of itself: model.json and card.md inside it, and a shorter page in the registry."""
+"""The model card: model.json and card.md inside the registered model, and a shorter page in the registry."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,8 +23,8 @@ def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) ->
 
 
 @dataclass(frozen=True)
-class Story:
-    """What the card tells besides the model itself."""
+class Evaluated:
+    """What the card shows besides the model itself."""
 
     metrics: dict[str, float]
     """metrics.json of the evaluation."""
@@ -35,9 +35,9 @@ class Story:
     """config.json of the selection."""
 
 
-def page(trained: TrainedModel, spec: Preprocess, story: Story, tags: dict[str, str]) -> str:
+def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: dict[str, str]) -> str:
     """The card inside the model: data, figures with intervals, classes, limits, how it was chosen, where it is from."""
-    info, chosen, metrics = story.info, story.chosen, story.metrics
+    info, chosen, metrics = evaluated.info, evaluated.chosen, evaluated.metrics
     counts = ", ".join(f"{name} {sum(per_class.values()):,}" for name, per_class in info.counts.items())
     fresh = ", ".join(f"{value:.4f}" for value in chosen.get("values", [])) or "none"
     lines = [
@@ -46,10 +46,10 @@ def page(trained: TrainedModel, spec: Preprocess, story: Story, tags: dict[str, 
         "## Data",
         "",
         f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on train and val, measured on test,"
-        " which stayed sealed until then.",
+        " a held-out test set that stayed sealed until then.",
         f"Digest `{info.digest}`.",
         "",
-        "## Figures on the sealed images",
+        "## Figures on the held-out test set",
         "",
         f"Accuracy {metrics['accuracy']:.4f} ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}) of"
         f" {metrics['count']:,.0f} images, macro F1 {metrics['macro_f1']:.4f}, expected calibration error"
@@ -60,16 +60,16 @@ def page(trained: TrainedModel, spec: Preprocess, story: Story, tags: dict[str, 
         *(
             f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
             f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
-            for row in story.classes
+            for row in evaluated.classes
         ),
         "",
         *_calibration(trained.temperature),
         "## Limits",
         "",
         f"Takes one image file of at most {spec.max_bytes:,} bytes and {spec.max_pixels:,} pixels, and makes it"
-        f" {spec.channels}x{spec.height}x{spec.width}. It always answers one of the classes above: an image of anything"
-        " else gets one of them too. The figures hold for images like those of the source; other cameras, scanners or"
-        " times were not measured.",
+        f" {spec.channels}x{spec.height}x{spec.width}. It always predicts one of the classes above: an image of"
+        " anything else gets one of them too. The figures hold for images like those of the source; other cameras,"
+        " scanners or times were not measured.",
         "",
         "## How it was chosen",
         "",
@@ -89,19 +89,19 @@ def _calibration(temperature: float) -> list[str]:
         return []
     return [
         "Its probabilities are brought in line with how often it is right: logits divided by"
-        f" {temperature:.4g}, fitted by the copies that confirmed it on validation images, which they had not learnt.",
+        f" {temperature:.4g}, fitted on validation images by confirmation runs that were not trained on them.",
         "",
     ]
 
 
 def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, str]) -> str:
-    """The card in the registry: at most 4,000 characters, since a database keeps 5,000."""
+    """The card in the registry: at most 4,000 characters, since a database stores 5,000."""
     model, train = trained.recipe["model"], trained.recipe["train"]
     channels, height, width = trained.shape
     classes = ", ".join(trained.classes)
     lines = [
         f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
-        f" on {metrics['count']:,.0f} sealed images",
+        f" on {metrics['count']:,.0f} images of the held-out test set",
         "",
         "| measure | value |",
         "|---|---|",
@@ -109,7 +109,7 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
         f"| expected calibration error | {metrics['ece']:.4f} |",
         f"| negative log likelihood | {metrics['nll']:.4f} |",
         "",
-        f"Takes image files of any size, makes them {channels}x{height}x{width}, answers one of"
+        f"Takes image files of any size, makes them {channels}x{height}x{width}, predicts one of"
         f" {len(trained.classes)} classes: {classes if len(classes) <= 1000 else classes[:1000] + ' ...'}.",
         "",
         f"- configuration: trial {trained.trial} of study `{trained.study}`; {_settings(model)}, {_settings(train)}",

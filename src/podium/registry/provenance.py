@@ -1,10 +1,18 @@
-"""Where a model comes from: the commit, whether the tree was clean, the pipeline's lock, the versions of packages."""
+"""What a model is made from: commit, uncommitted changes, parameters, DVC's lock, installed packages.
+
+Register stores it with the run; verify and reproduce compare with it. Light: `podium doctor` imports it too.
+"""
 
 import hashlib
 import subprocess
+import sys
+import sysconfig
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
+
+from podium.registry import changes
+from podium.text import masked
 
 UNKNOWN = "unknown"
 
@@ -29,7 +37,7 @@ def git_facts(root: Path = Path()) -> Git:
 
 
 def lock_digest(path: Path) -> str:
-    """SHA-256 of dvc.lock without the stages `register` and `report`, which are written after register has asked.
+    """SHA-256 of dvc.lock without the stages `register` and `report`, which are written after register has read it.
 
     So the digest is the same when the pipeline is done. `unknown` where there is no dvc.lock.
     """
@@ -51,8 +59,8 @@ def package_versions(*names: str) -> dict[str, str]:
 
 def _version(name: str) -> str:
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return UNKNOWN
 
 
@@ -63,3 +71,57 @@ def _git(root: Path, *arguments: str) -> str | None:
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+PATCH = "changes.patch"
+ENVIRONMENT = "environment.txt"
+COPIED = ("params.yaml", "dvc.yaml", "dvc.lock")
+
+
+def write_sources(folder: Path, root: Path = Path()) -> list[str]:
+    """Write what reproduces a version of the project in `root` to `folder`, without passwords within addresses.
+
+    Returns what else was left out of the uncommitted changes, a sentence each.
+    """
+    for name in COPIED:
+        if (root / name).is_file():
+            text = (root / name).read_text(encoding="utf-8")
+            (folder / name).write_text(masked(text), encoding="utf-8")
+    patch = changes.uncommitted(root)
+    (folder / PATCH).write_bytes(changes.to_bytes(patch))
+    (folder / ENVIRONMENT).write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    return changes.left_out(patch)
+
+
+def environment() -> list[str]:
+    """Python and every installed package with its version, as lines `name==version`.
+
+    Copies that a package brings for itself do not count: setuptools, once imported, puts its own on Python's path.
+    """
+    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")]
+    path = [one for one in sys.path if not any(folder in Path(one).parents for folder in installed)]
+    found = {f"{d.name.lower().replace('_', '-')}=={d.version}" for d in metadata.distributions(path=path) if d.name}
+    return [f"python=={'.'.join(map(str, sys.version_info[:3]))}", *sorted(found)]
+
+
+def lock_outputs(lock: str) -> dict[str, str]:
+    """Each output in the text of a dvc.lock with its digest, such as {"data/prepared": "ab12....dir"}."""
+    found: dict[str, str] = {}
+    path = ""
+    for line in lock.splitlines():
+        key, _, value = line.strip().removeprefix("- ").partition(": ")
+        if key == "path":
+            path = value
+        elif key == "md5" and path:
+            found[path] = value
+            path = ""
+    return found
+
+
+def environment_differences(then: list[str], now: list[str]) -> list[str]:
+    """How two lists of `environment` differ, as lines `name: then -> now`."""
+    one, other = (
+        {name: number for name, _, number in (line.partition("==") for line in lines)} for lines in (then, now)
+    )
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return [f"{name}: {one.get(name, 'absent')} -> {other.get(name, 'absent')}" for name in names]

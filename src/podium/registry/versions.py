@@ -1,13 +1,21 @@
-"""The versions of a registered model: made of a logged model, found again by number or alias, fetched and checked."""
+"""A registered model: its versions, found by number or alias, fetched and checked; and accesses to its test set.
+
+A folder counts its own accesses to the held-out test set (data/accesses.py). When it registers a version or runs the
+gate, it adds those that the registry does not have yet as tags of the registered model, each under an id of its own: a
+folder that was moved or copied counts none twice. Tags are only ever added, so two folders at once lose nothing.
+"""
 
 import json
+import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from podium.data import accesses
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry import served
+from podium.registry import loading
 from podium.registry.export import content_digest, file_digests
 from podium.tracking.store import Tracking
 
@@ -19,9 +27,13 @@ from mlflow.exceptions import MlflowException
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 LINEAGE, LINEAGE_DIGEST = "lineage", "lineage_digest"
-"""Tags: where in the run's artifacts lies what makes the version again, and `folder_digest` of it."""
+"""Tags: where in the run's artifacts lies what reproduces the version, and `folder_digest` of it."""
 FILES = "files"
 """Tag: SHA-256 of every file of the model, MLflow's own files too."""
+ACCESSES = "podium.sealed."
+"""Tags of the registered model: accesses to the held-out test set."""
+ACCESSES_PER_TAG = 150
+"""MLflow limits a tag's value to 5,000 characters."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,10 @@ def create_version(
 ) -> Version:
     """Register the logged model `model_uri` as the next version of `name`, with `tags` and its files' digests."""
     client = tracking.client
-    with served.process_store(tracking):
+    with loading.process_store(tracking):
         _ensure_registered(tracking, name)
-        with served.fetched(tracking, model_uri) as folder:
-            files = served.digests(folder)
+        with loading.fetched(tracking, model_uri) as folder:
+            files = loading.digests(folder)
         tags = tags | {FILES: json.dumps(files), "model_digest": content_digest(files)}
         model_id = model_uri.rsplit("/", 1)[1]
         return _version(
@@ -75,17 +87,17 @@ def find(tracking: Tracking, name: str, which: int | str) -> Version:
     raise InputError(_what_there_is(tracking, name, which))
 
 
-def load(tracking: Tracking, version: Version) -> served.Served:
+def load(tracking: Tracking, version: Version) -> loading.LoadedModel:
     """The model as a server has it. Raises RefusedError where its files are not those that were registered.
 
     Raises PodiumError where it can't be fetched or loaded.
     """
-    return served.load(tracking, _uri(version), str(version), _files(version))
+    return loading.load(tracking, _uri(version), str(version), _files(version))
 
 
 def checked(tracking: Tracking, version: Version) -> AbstractContextManager[Path]:
     """A copy of the model's files for the time of a block. Raises as `load` does."""
-    return served.checked(tracking, _uri(version), str(version), _files(version))
+    return loading.checked(tracking, _uri(version), str(version), _files(version))
 
 
 def _uri(version: Version) -> str:
@@ -170,3 +182,33 @@ def _what_there_is(tracking: Tracking, name: str, which: int | str) -> str:
     wanted = f"version {which}" if isinstance(which, int) else f"version with the alias {which!r}"
     hint = "; `podium promote` makes a champion" if which == CHAMPION else ""
     return f"{name} has no {wanted}, only {', '.join(map(str, numbers))} ({held or 'no alias'}){hint}"
+
+
+def record_accesses(tracking: Tracking, name: str, digest: str) -> dict[str, int]:
+    """Add this folder's accesses to the test set `digest` to registered model `name`; all accesses by reader.
+
+    Raises PodiumError for a record that was damaged, here or there.
+    """
+    own = accesses.known(digest)
+    with mlflow_errors(f"{name}: the test set accesses can't be recorded"):
+        known = _recorded_accesses(tracking, name, digest)
+        new = [(access, reader) for access, reader in own.items() if access not in known]
+        for start in range(0, len(new), ACCESSES_PER_TAG):
+            text = json.dumps(dict(new[start : start + ACCESSES_PER_TAG]), separators=(",", ":"))
+            key = f"{ACCESSES}{digest[:12]}.{secrets.token_hex(4)}"
+            tracking.client.set_registered_model_tag(name, key, text)
+    return dict(Counter((known | own).values()))
+
+
+def _recorded_accesses(tracking: Tracking, name: str, digest: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, text in tracking.client.get_registered_model(name).tags.items():
+        if key.startswith(f"{ACCESSES}{digest[:12]}."):
+            try:
+                found |= {str(access): str(reader) for access, reader in json.loads(text).items()}
+            except (ValueError, AttributeError) as error:
+                raise PodiumError(
+                    f"tag {key} of registered model {name} is damaged ({error}); it counts test set accesses:"
+                    " restore it"
+                ) from None
+    return found

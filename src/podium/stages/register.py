@@ -20,8 +20,7 @@ from podium.config.params import RegisterParams, TrackingParams, load
 from podium.data import decode
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, RefusedError
-from podium.lineage import origin
-from podium.registry import card, export, logged, provenance, reference, sealed_openings, served, versions
+from podium.registry import card, export, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
 from podium.tracking.store import Tracking, connect
 from podium.training.trained import TrainedModel
@@ -69,22 +68,22 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess
     spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
-    same = logged.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
+    same = logged_model.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
     store = connect(tracking_params)
-    story = card.Story(
+    evaluated = card.Evaluated(
         evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
     )
     tags = _tags(trained, evaluation, same)
     with tempfile.TemporaryDirectory(prefix="podium-") as folder, versions.mlflow_errors(LOST):
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
-        (bundle / "card.md").write_text(card.page(trained, spec, story, tags), encoding="utf-8")
+        (bundle / "card.md").write_text(card.page(trained, spec, evaluated, tags), encoding="utf-8")
         export.write_manifest(bundle)
         version = versions.latest(store, params.name)
-        if version is None or version.tags.get(logged.IDENTITY) != same:
+        if version is None or version.tags.get(logged_model.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
-        sealed_openings.tell(store, params.name, story.info.sealed)
+        versions.record_accesses(store, params.name, evaluated.info.sealed)
     _write(out, version, trained)
     print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version
@@ -138,8 +137,8 @@ def write_bundle(
     parity = export.parity(model, bundle / export.GRAPH, evaluation.images, evaluation.probabilities)
     shutil.copyfile(decode.__file__, bundle / "decode.py")
     write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
-    answers = reference.right_answers(evaluation.images, evaluation.probabilities, trained.classes)
-    answers += reference.converted_answers(model, evaluation.images, spec, trained.classes)
+    answers = export.evaluated_predictions(evaluation.images, evaluation.probabilities, trained.classes)
+    answers += export.converted_predictions(model, evaluation.images, spec, trained.classes)
     write_json(bundle / "answers.json", answers)
     return parity.largest
 
@@ -155,9 +154,9 @@ def _register(
 ) -> Version:
     """Log the model, ask it through its bytes as a server would, and only then create the version."""
     files = [decode.encode_png(image) for image in evaluation.images]
-    uri = logged.log(store, trained.run_id, bundle, files[0], tags[logged.IDENTITY])
-    model = served.load(store, uri, "the logged model")
-    answers = model.answer(files)
+    uri = logged_model.log(store, trained.run_id, bundle, files[0], tags[logged_model.IDENTITY])
+    model = loading.load(store, uri, "the logged model")
+    answers = model.predict(files)
     best = evaluation.probabilities.argmax(axis=1)
     off = export.largest_difference(answers["probability"].to_numpy(), evaluation.probabilities.max(axis=1))
     wrong = int(np.count_nonzero(answers["label"].to_numpy() != np.array(trained.classes, dtype=object)[best]))
@@ -166,7 +165,7 @@ def _register(
             f"the model as it is served does not answer as evaluation recorded: {wrong} of {len(files)} labels and up"
             f" to {off:.2g} of probability differ; rounding explains {export.PARITY_LIMIT:g}. No version was made"
         )
-    model.check_answers()
+    model.check_predictions()
     tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}"} | _keep_origin(store, trained, tags)
     return versions.create_version(
         store, name, trained.run_id, uri, tags, card.markdown(trained, evaluation.metrics, tags)
@@ -175,9 +174,9 @@ def _register(
 
 def _keep_origin(store: Tracking, trained: TrainedModel, tags: dict[str, str]) -> dict[str, str]:
     """Put what makes the version again among its run's artifacts; returns the tags that say where, and its digest."""
-    place = f"lineage/{tags[logged.IDENTITY][:12]}"
+    place = f"lineage/{tags[logged_model.IDENTITY][:12]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        for missing in origin.write(Path(folder)):
+        for missing in provenance.write_sources(Path(folder)):
             print(f"podium: {missing}. `podium reproduce` will not make this version again", file=sys.stderr)
         store.client.log_artifacts(trained.run_id, folder, place)
         return {versions.LINEAGE: place, versions.LINEAGE_DIGEST: versions.folder_digest(Path(folder))}
@@ -187,7 +186,7 @@ def _tags(trained: TrainedModel, evaluation: Evaluation, same: str) -> dict[str,
     git = provenance.git_facts()
     packages = provenance.package_versions("torch", "mlflow", "optuna", "dvc")
     return {
-        logged.IDENTITY: same,
+        logged_model.IDENTITY: same,
         "git_commit": git.commit,
         "git_dirty": git.dirty,
         "data_digest": trained.data_digest,

@@ -1,0 +1,197 @@
+"""Who is champion: promotion through the gate, and the way back. Every move is in the ledger."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium import paths
+from podium.config.params import GateParams
+from podium.data.dataset import DatasetInfo, open_test_set
+from podium.errors import PodiumError, RefusedError
+from podium.locks import locked
+from podium.promotion import gate, ledger, moves, verdict_files
+from podium.promotion.ledger import Entry, Ledger, word
+from podium.promotion.verdict import Verdict
+from podium.registry import versions
+from podium.registry.versions import Version
+from podium.tracking.store import Tracking
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a promotion or a rollback did."""
+
+    version: Version
+    """The champion now; of a dry run, the challenger."""
+    entry: Entry | None
+    """What was written to the ledger; None: nothing had to move, or nothing should."""
+    verdict: Verdict | None
+    """The gate's, if it judged."""
+    notes: tuple[str, ...]
+    """What was found and repaired on the way, a sentence each."""
+
+
+class NotPromotedError(RefusedError):
+    """The gate refused; nothing moved."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the gate judges on."""
+
+    sealed: Path
+    """data/sealed"""
+    prepared: Path
+    """data/prepared"""
+    bins: int = 15
+    """Of the calibration error."""
+
+
+def promote(
+    tracking: Tracking,
+    name: str,
+    number: int | None,
+    images: Images,
+    params: GateParams | None = None,
+    *,
+    force: str = "",
+    dry_run: bool = False,
+) -> Outcome:
+    """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it.
+
+    `force` is the reason to move against the gate's verdict; ledger and version store it permanently. With `dry_run`
+    only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
+    for a version that does not exist. The verdict is stored with the version either way.
+    """
+    force = moves.checked_reason(force) if force else ""
+    with _alone(name):
+        version = versions.find(tracking, name, versions.CHALLENGER if number is None else number)
+        book, notes = _settled(tracking, name, dry_run)
+        if book.champion == version.number:
+            return Outcome(version, None, None, tuple(notes))
+        verdict = _judge(tracking, version, book, images, params or GateParams())
+        forced = bool(force) and verdict.decision == "refuse"
+        if dry_run:
+            return Outcome(version, None, verdict, tuple(notes))
+        where = verdict_files.store(tracking, version, verdict, images.sealed / "test", force if forced else "")
+        if verdict.decision == "refuse" and not forced:
+            raise NotPromotedError(_refusal(version, verdict, notes), verdict)
+        why = f"forced: {force}" if forced else verdict.reason
+        shown = verdict.short() | where
+        entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
+        return Outcome(version, moves.move(tracking.client, book, entry), verdict, tuple(notes))
+
+
+def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) -> Outcome:
+    """Make the champion before the present one, or version `to`, champion again, once it has passed its check.
+
+    Raises RefusedError where there is none, `to` never was champion or it fails (then the nearest one that works is
+    named); nothing has moved then.
+    """
+    reason = moves.checked_reason(reason)
+    with _alone(name):
+        book, notes = moves.settle(tracking.client, name)
+        version = versions.find(tracking, name, _target(book, to))
+        if version.number == book.champion:
+            return Outcome(version, None, None, tuple(notes))
+        try:
+            versions.load(tracking, version).check_predictions()
+        except PodiumError as error:
+            raise RefusedError(f"rolled nothing back: {error}. {_offer(tracking, book, version)}") from error
+        entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
+        entry = moves.move(tracking.client, book, entry)
+        return Outcome(version, entry, None, tuple(notes))
+
+
+def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list[str]]:
+    if not dry_run:
+        return moves.settle(tracking.client, name)
+    return ledger.history(tracking, name)
+
+
+def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
+    challenger = (version.number, versions.load(tracking, version))
+    champion, unreadable, notes = None, "", []
+    baseline = _baseline(book, version.number)
+    if baseline != book.champion:
+        notes.append(f"{word(book.champion)} is champion by hand: compared with version {baseline} instead")
+    data = DatasetInfo.read(images.prepared)
+    if baseline is not None:
+        try:
+            reigning = versions.find(tracking, version.name, baseline)
+            champion = (reigning.number, versions.load(tracking, reigning))
+            notes += _foreign(reigning, data)
+        except PodiumError as error:
+            unreadable = str(error)
+    split = open_test_set(images.sealed / "test", "gate", str(version))
+    if data.sealed not in ("", split.digest):
+        raise RefusedError(
+            f"{images.sealed} and {images.prepared} are not of one preparation: `dvc repro prepare` writes both again"
+        )
+    return gate.judge(
+        params,
+        split,
+        gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
+        versions.record_accesses(tracking, version.name, split.digest),
+        bins=images.bins,
+        notes=tuple(notes),
+    )
+
+
+def _baseline(book: Ledger, challenger: int) -> int | None:
+    """The version to compare with: the champion; where that was made by hand, the last that was not."""
+    approved = book.approved()
+    return book.champion if approved in (None, challenger) else approved
+
+
+def _foreign(side: Version, data: DatasetInfo) -> list[str]:
+    """A sentence where `side` was trained on other data than what is prepared."""
+    own = side.tags.get("data_digest", "unknown")
+    if own == data.digest:
+        return []
+    return [
+        f"version {side.number} was trained on other data (digest {own[:12]}) than what is prepared now"
+        f" ({data.digest[:12]}): some of these images may have been among its training images"
+    ]
+
+
+def _target(book: Ledger, to: int | None) -> int:
+    if to is not None:
+        if to not in {entry.target for entry in book.entries if entry.action != "by hand"}:
+            raise RefusedError(
+                f"{book.name} version {to} was never made champion by the gate: `podium promote {to}` does it"
+            )
+        return to
+    earlier = book.previous_champions()
+    if not earlier:
+        raise RefusedError(f"{book.name} has no earlier champion to go back to; look at `podium history`")
+    return earlier[0]
+
+
+def _offer(tracking: Tracking, book: Ledger, failed: Version) -> str:
+    """The nearest earlier champion that works, as a sentence."""
+    for number in book.previous_champions():
+        if number == failed.number:
+            continue
+        try:
+            versions.load(tracking, versions.find(tracking, book.name, number)).check_predictions()
+        except PodiumError:
+            continue
+        return f'Version {number} was champion too and passes its check: `podium rollback --to {number} --reason "..."`'
+    return "No other earlier champion loads and passes its check"
+
+
+def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:
+    return "\n".join([*notes, f"{version} was not promoted: {verdict.reason}", *verdict.notes])
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """No other move of the same champion from this project meanwhile."""
+    with locked(paths.mlruns() / f"promote-{name}.lock", purpose=f"a move of {name}'s champion"):
+        yield

@@ -1,0 +1,219 @@
+"""The promotion gate: challenger and champion predict the same held-out test set now, as they will be served.
+
+Both get the images as PNG bytes through the registered model, whole: so decoder, graph and class names are judged too,
+models of different shapes compare, and nothing rests on old numbers. The rules (promotion/rules) decide.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from podium.config.params import GateParams
+from podium.data.dataset import Split
+from podium.data.decode import encode_png
+from podium.errors import InputError
+from podium.metrics import classification
+from podium.promotion.comparison import compare
+from podium.promotion.rules import Evidence, Finding, find_rules
+from podium.promotion.verdict import Check, Disagreement, Side, Verdict
+
+BATCH = 256
+"""Images encoded at a time, so that a test set larger than memory can be judged."""
+TIMED = 40
+"""Predictions of a single image whose times give a percentile."""
+ROUNDS = 3
+"""Of them; the minimum of the rounds counts, since other work of the machine only makes a model slower."""
+WARM_UP = 10
+"""Predictions before them, which load what is loaded late."""
+
+
+class Model(Protocol):
+    """A model that predicts from image files, as `loading.LoadedModel` does."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        """A row with `label` and `probability` for each image file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model predicts for each test image."""
+
+    labels: NDArray[np.object_]
+    probabilities: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Who is judged: version numbers with the loaded models."""
+
+    challenger: tuple[int, Model]
+    champion: tuple[int, Model] | None
+    """None: there is none, or it can't be loaded."""
+    unreadable: str = ""
+    """Why the champion can't be loaded."""
+    foreign: str = ""
+    """On what other data the challenger was trained."""
+
+
+def judge(
+    params: GateParams,
+    test: Split,
+    candidates: Candidates,
+    accesses: dict[str, int],
+    *,
+    bins: int = 15,
+    notes: tuple[str, ...] = (),
+) -> Verdict:
+    """Predict every image of `test` with the models, and decide by `params`; `bins` are the calibration error's.
+
+    `accesses` to the test set are part of the verdict. Raises InputError where the challenger predicts classes that
+    `test` does not have.
+    """
+    models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
+    predicted = predict([model for _, model in models], test)
+    _check_classes(predicted[0], test, candidates.challenger[0])
+    times = latencies([model for _, model in models], test)
+    sides = [
+        _side(number, model, found, test, params.confidence, bins, took)
+        for (number, model), found, took in zip(models, predicted, times, strict=True)
+    ]
+    champion = sides[1] if len(sides) == 2 else None
+    comparison = compare(predicted[0].right, predicted[1].right, params.confidence) if champion else None
+    count, unreadable, foreign = len(test.labels), candidates.unreadable, candidates.foreign
+    evidence = Evidence(count, params.confidence, sides[0], champion, comparison, unreadable, foreign)
+    return _decide(
+        params,
+        evidence,
+        sealed_digest=test.digest,
+        accesses=accesses,
+        disagreements=_disagreements(predicted, test) if champion else (),
+        notes=notes,
+    )
+
+
+def _decide(
+    params: GateParams,
+    evidence: Evidence,
+    *,
+    sealed_digest: str,
+    accesses: dict[str, int],
+    disagreements: tuple[Disagreement, ...],
+    notes: tuple[str, ...],
+) -> Verdict:
+    """Run every rule over `evidence`."""
+    every = [(rule.name, rule.of(params).judge(evidence)) for rule in find_rules()]
+    found = [(name, finding) for name, finding in every if finding]
+    checks = [Check(name, finding.rule, finding.found, finding.passed) for name, finding in found]
+    tested = next((finding.significance for _, finding in found if finding.significance), None)
+    comparison = evidence.comparison
+    if comparison and tested:
+        comparison = replace(comparison, p_value=tested.p_value)
+    rule = "without a champion to compare with, absolute floors decide"
+    if tested:
+        rule = f"{tested.claim} at a confidence of {params.confidence:g} ({tested.test})"
+    return Verdict(
+        decision="promote" if checks and all(check.passed for check in checks) else "refuse",
+        reason=_reason(evidence, [finding for _, finding in found], checks),
+        rule=rule,
+        images=evidence.images,
+        sealed_digest=sealed_digest,
+        accesses=accesses,
+        challenger=evidence.challenger,
+        champion=evidence.champion,
+        comparison=comparison,
+        checks=tuple(checks),
+        disagreements=disagreements,
+        notes=notes,
+    )
+
+
+def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) -> str:
+    """The figures in words, then every check that failed."""
+    new, old, found = evidence.challenger, evidence.champion, evidence.comparison
+    reason = f"accuracy {new.accuracy:.4f}"
+    if old is None or found is None:
+        reason += f" on {evidence.images:,} held-out test images, and there is no champion to compare with"
+    else:
+        reason += (
+            f" against {old.accuracy:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
+            f" held-out test images; {found.gained} predictions became right, {found.lost} wrong"
+        )
+        reason += "".join(f", p {s.p_value:.2g} ({s.test})" for finding in findings if (s := finding.significance))
+    return "; ".join([reason, *(f"{c.name} ({c.rule}): {c.found}" for c in checks if not c.passed)])
+
+
+def predict(models: Sequence[Model], test: Split) -> list[Predictions]:
+    """The predictions of each of `models` for each image, given as PNG bytes; every image is encoded once."""
+    names = np.array(test.classes, dtype=object)[test.labels]
+    parts: list[list[pd.DataFrame]] = [[] for _ in models]
+    bar = tqdm(total=len(names), desc="gate", unit=" images", delay=2, leave=False, disable=None)
+    with bar:
+        for start in range(0, len(names), BATCH):
+            files = [encode_png(np.asarray(image)) for image in test.images[start : start + BATCH]]
+            for part, model in zip(parts, models, strict=True):
+                part.append(model.predict(files))
+            bar.update(len(files))
+    return [_predictions(pd.concat(part, ignore_index=True), names) for part in parts]
+
+
+def latencies(models: Sequence[Model], test: Split) -> list[float]:
+    """The 95th percentile of each model's time for one image file, in ms. They take turns: a busy moment hits all."""
+    count = len(test.labels)
+    files = [encode_png(np.asarray(test.images[n % count])) for n in range(TIMED)]
+    for model in models:
+        for file in files[:WARM_UP]:
+            model.predict([file])
+    rounds = [[_timed(model, file) for model in models] for _ in range(ROUNDS) for file in files]
+    took = np.array(rounds).reshape(ROUNDS, TIMED, len(models))
+    return [float(ms) for ms in np.percentile(took, 95, axis=1).min(axis=0)]
+
+
+def _timed(model: Model, file: bytes) -> float:
+    started = time.perf_counter()
+    model.predict([file])
+    return 1000 * (time.perf_counter() - started)
+
+
+def _predictions(frame: pd.DataFrame, names: NDArray[np.object_]) -> Predictions:
+    labels = frame["label"].to_numpy(dtype=object)
+    return Predictions(labels, frame["probability"].to_numpy(dtype=np.float64), labels == names)
+
+
+def _side(
+    number: int, model: Model, found: Predictions, test: Split, confidence: float, bins: int, latency: float
+) -> Side:
+    counts = np.bincount(test.labels, minlength=len(test.classes))
+    right = np.bincount(test.labels[found.right], minlength=len(test.classes))
+    recalls = {name: float(r / n) for name, r, n in zip(test.classes, right, counts, strict=True) if n}
+    low, high = classification.interval(int(found.right.sum()), len(found.right), confidence)
+    error = classification.calibration_error(found.probabilities, found.right, bins)
+    accuracy = float(found.right.mean())
+    return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
+
+
+def _check_classes(found: Predictions, test: Split, number: int) -> None:
+    foreign = sorted(set(found.labels) - set(test.classes))
+    if foreign:
+        raise InputError(
+            f"version {number} predicts classes that the held-out test set does not have: {', '.join(foreign[:5])};"
+            f" it has {', '.join(test.classes[:20])}. Was it trained on another data set?"
+        )
+
+
+def _disagreements(predicted: list[Predictions], test: Split) -> tuple[Disagreement, ...]:
+    new, old = predicted
+    return tuple(
+        Disagreement(int(n), test.classes[test.labels[n]], str(new.labels[n]), str(old.labels[n]))
+        for n in np.flatnonzero(new.right != old.right)
+    )

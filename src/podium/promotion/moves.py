@@ -1,0 +1,168 @@
+"""Moves of the alias `champion`: written to the ledger, finished after a crash, one at a time.
+
+A move is three writes: the entry, the alias, the head. What a crash leaves is told apart by the next command:
+
+| entry above the head | alias              | meaning                            | then                  |
+|----------------------|--------------------|------------------------------------|-----------------------|
+| no                   | the last entry's   | all is well                        | nothing               |
+| no                   | another            | moved by hand, outside the ledger  | an entry says so      |
+| yes                  | the entry's `from` | crashed before the alias           | alias and head follow |
+| yes                  | the entry's `to`   | crashed before the head            | the head follows      |
+| yes                  | another            | moved by hand after a crash        | an entry says so      |
+
+A registry knows no "write if nobody else has". So whoever moves first writes a claim of their own, a tag of the
+registered model, and then looks whether another one is there: of two, at least the later writer sees both. Those that
+see another withdraw and try again after a while of random length.
+"""
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from podium.data.accesses import now, who
+from podium.errors import InputError, RefusedError
+from podium.promotion.ledger import ALIAS, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, read, word
+
+LONGEST, LONGEST_REASON = 4900, 1000
+"""Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
+CLAIM = "podium.ledger-claim."
+STALE = 600
+"""Seconds after which a claim was left by a crash: a move takes one or two."""
+TRIES = 8
+
+
+def move(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
+    """Append `entry` to `ledger` as it was just read, then move the alias; returns the entry as written.
+
+    Raises RefusedError where somebody else moves or has moved it meanwhile, InputError for too long a reason.
+    """
+    with claimed(client, ledger.name):
+        written = _append(client, ledger, entry)
+        client.set_registered_model_alias(ledger.name, ALIAS, str(written.target))
+        _set_head(client, ledger.name, written)
+    return written
+
+
+def settle(client: MlflowClient, name: str) -> tuple[Ledger, list[str]]:
+    """Make alias and entries agree after a crash or a move by hand; returns the ledger and a sentence for each step."""
+    ledger = read(client, name)
+    notes = [f"warning: {problem}" for problem in ledger.breaks()]
+    if ledger.state() == "whole":
+        return ledger, notes
+    with claimed(client, name):
+        notes += _settle(client, read(client, name))
+    return read(client, name), notes
+
+
+def checked_reason(reason: str) -> str:
+    """`reason` without blanks around it. Raises InputError where nothing or too much is left."""
+    reason = reason.strip()
+    if not 1 <= len(reason) <= LONGEST_REASON:
+        raise InputError(f"--reason must have 1 to {LONGEST_REASON} characters; got {len(reason)}")
+    return reason
+
+
+@contextmanager
+def claimed(client: MlflowClient, name: str) -> Iterator[None]:
+    """Nobody else moves this champion within the block. Raises RefusedError where another goes on claiming it."""
+    key = f"{CLAIM}{secrets.token_hex(8)}"
+    others: list[str] = []
+    for _ in range(TRIES):
+        client.set_registered_model_tag(name, key, json.dumps({"at": time.time(), "who": who()}))
+        try:
+            others = _other_claims(client, name, key)
+            if not others:
+                yield
+                return
+        finally:
+            client.delete_registered_model_tag(name, key)
+        time.sleep(random.uniform(0.05, 1.0))  # noqa: S311 (not a secret: so that two do not meet again)
+    raise RefusedError(f"{others[0]} is moving {name}'s champion at this moment: nothing was moved here; run again")
+
+
+def _settle(client: MlflowClient, ledger: Ledger) -> list[str]:
+    state, name = ledger.state(), ledger.name
+    if state == "whole":  # what looked like a crash was a move under way
+        return []
+    if state == "by hand" or (state == "before alias" and not _exists(client, name, ledger.recorded)):
+        found = Entry("by hand", ledger.recorded, ledger.champion, "the alias was moved outside of podium")
+        _set_head(client, name, _append(client, ledger, found))
+        return [f"champion was moved by hand from {word(ledger.recorded)} to {word(ledger.champion)}: recorded"]
+    last = ledger.entries[-1]
+    if state == "before alias":
+        client.set_registered_model_alias(name, ALIAS, str(last.target))
+    _set_head(client, name, last)
+    if state == "before head":
+        return []
+    return [f"finished the {last.action} of version {last.target} that was interrupted ({last.at})"]
+
+
+def _append(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
+    written = replace(
+        entry,
+        broken="; ".join(ledger.breaks())[:1000],
+        number=len(ledger.entries) + 1,
+        at=now(),
+        who=who(),
+        previous=digest(ledger.texts[-1]) if ledger.texts else "",
+    )
+    text = written.text()
+    if len(text) > LONGEST:
+        raise InputError(f"an entry of the ledger must have at most {LONGEST} characters; got {len(text)}")
+    found = read(client, ledger.name)
+    if found.texts != ledger.texts or found.champion != ledger.champion:
+        raise _moved(ledger.name, found)
+    client.set_registered_model_tag(ledger.name, f"{PREFIX}{written.number:06d}", text)
+    return written
+
+
+def _moved(name: str, found: Ledger) -> RefusedError:
+    by = f" by {found.entries[-1].who} at {found.entries[-1].at}" if found.entries else ""
+    return RefusedError(
+        f"{name}'s champion has just been moved to {word(found.champion)}{by}: nothing was moved here; look at"
+        " `podium history` and run again"
+    )
+
+
+def _set_head(client: MlflowClient, name: str, entry: Entry) -> None:
+    """The move is done: said by the head, and on the version, so that a cut end is noticed."""
+    said = f"{entry.number} {digest(entry.text())}"
+    client.set_registered_model_tag(name, HEAD, said)
+    if entry.target is not None:
+        client.set_model_version_tag(name, str(entry.target), ENTRY, said)
+
+
+def _exists(client: MlflowClient, name: str, number: int | None) -> bool:
+    try:
+        client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def _other_claims(client: MlflowClient, name: str, own: str) -> list[str]:
+    """Who else claims the ledger; claims that a crash left are removed."""
+    found = []
+    for key, text in client.get_registered_model(name).tags.items():
+        if not key.startswith(CLAIM) or key == own:
+            continue
+        try:
+            claim = json.loads(text)
+            fresh = abs(time.time() - float(claim["at"])) < STALE
+        except (ValueError, KeyError, TypeError):
+            fresh, claim = False, {}
+        if fresh:
+            found.append(str(claim["who"]))
+        else:
+            with suppress(MlflowException):  # another has just removed it
+                client.delete_registered_model_tag(name, key)
+    return found

@@ -1,0 +1,106 @@
+"""The rules of the promotion gate, one file each. The gate runs every rule that it finds in this folder.
+
+A new rule is a new file here with a class derived from Rule: its docstring is its help, its fields are its parameters
+in the section `gate` of params.yaml, and `judge` says what must be, what is, and whether that passes. Nothing else
+lists rules. `config/gate.py` reads the fields, so a rule is imported by every command: torch, MLflow and SciPy only
+inside functions.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar, Self
+
+from pydantic import BaseModel
+
+from podium.components import FROZEN
+from podium.promotion.verdict import Comparison, Side
+
+ROUNDING = 1e-9
+"""1 - 0.96 is a little more than 0.04 in floating point."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gate measured, for the rules."""
+
+    images: int
+    """Of the held-out test set."""
+    confidence: float
+    """gate.confidence."""
+    challenger: Side
+    champion: Side | None = None
+    """None: there is none, or it can't be loaded (then `unreadable` says why)."""
+    comparison: Comparison | None = None
+    """Both on the same images, without a p-value; None without a champion."""
+    unreadable: str = ""
+    """Why the champion can't be loaded."""
+    foreign: str = ""
+    """On what other data the challenger was trained."""
+
+
+@dataclass(frozen=True)
+class Significance:
+    """A significance test behind a finding."""
+
+    p_value: float
+    claim: str
+    """What the test has to show, as the beginning of a sentence."""
+    test: str
+    """Name of the test."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule says of the evidence."""
+
+    rule: str
+    """What must be."""
+    found: str
+    """What is."""
+    passed: bool
+    significance: Significance | None = None
+
+
+class Rule(BaseModel, ABC):
+    """One condition of the gate with the values of its parameters."""
+
+    model_config = FROZEN
+
+    name: ClassVar[str]
+    """In verdicts. A rule for the first model may have the name of one that needs a champion."""
+    order: ClassVar[int]
+    """Rules run, and stand in verdicts, by this number; equal ones by the name of their files."""
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Finding | None:
+        """Compare `evidence` with the parameters; None where the rule does not apply."""
+
+    @classmethod
+    def of(cls, params: BaseModel) -> Self:
+        """The rule with its own fields of `params`, the section `gate`. Raises pydantic's ValidationError."""
+        return cls.model_validate({name: getattr(params, name) for name in cls.model_fields})
+
+    @classmethod
+    def help(cls) -> str:
+        """What the rule asks for, in one line."""
+        return " ".join((cls.__doc__ or "").split())
+
+
+@cache
+def find_rules() -> tuple[type[Rule], ...]:
+    """Every rule of this folder in its order. Raises TypeError for a file without one, so that none is missed."""
+    found: list[type[Rule]] = []
+    for file in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        module = importlib.import_module(f"{__name__}.{file}")
+        own = [one for one in vars(module).values() if _is_rule(one) and one.__module__ == module.__name__]
+        if not own:
+            raise TypeError(f"{module.__file__} holds no rule of the gate: a class derived from Rule")
+        found += own
+    return tuple(sorted(found, key=lambda rule: rule.order))  # stable: equal ones stay by file
+
+
+def _is_rule(one: object) -> bool:
+    return isinstance(one, type) and issubclass(one, Rule) and one is not Rule

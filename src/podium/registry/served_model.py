@@ -1,0 +1,128 @@
+"""The registered model as it is served: image files or raw pixels in, label and probability out.
+
+MLflow copies this file into the model and runs it there ("models from code"), where there is no Podium. What it needs
+of ours is in the model's artifacts: the exported graph, the decoder of training, the names of the classes, and a
+manifest of digests that is checked before any of them is used.
+"""
+
+import hashlib
+import json
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
+
+BATCH = 256
+"""Rows that pass the network at once: larger ones are no faster on a CPU, and memory stays bounded."""
+NAMED = 5
+"""Bad rows that an error names; it counts the rest."""
+META = "registered_model_meta"
+"""Where MLflow writes name and version of what it has fetched, in the folder of MLmodel."""
+
+
+class Classifier(PythonModel):
+    """`image` (bytes of an image file) or `array` (its pixels) to `label`, `probability` and `model`."""
+
+    def load_context(self, context: Any) -> None:
+        """Check every file against the manifest, then load them. Raises MlflowException where one was changed."""
+        folder = Path(context.artifacts["model"])
+        _check(folder)
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        decoder = _module(folder / "decode.py")
+        self.classes = np.array(about["classes"], dtype=object)
+        self.max_images: int = about["max_images"]
+        self.spec = decoder.Preprocess.from_dict(about["preprocess"])
+        self.decode: Callable[..., NDArray[np.uint8]] = decoder.decode
+        self.decode_array: Callable[..., NDArray[np.uint8]] = decoder.decode_array
+        self.bad_image: type[ValueError] = decoder.BadImage
+        self.name = _name(folder.parents[1] / META)
+        self.graph = torch.export.load(folder / "model.pt2").module()
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row of `label`, `probability` and `model` (name/version) for each row, in order and under its index.
+
+        With the parameter `probabilities` there is a column of that name too: the probability of every class by its
+        name. Raises MlflowException (HTTP 400) naming every row that is no usable image; then no row is predicted.
+        """
+        frame = pd.DataFrame(model_input)  # MLflow lets dictionaries and lists of records through
+        images = self._decode_all(frame)
+        chunks = [self.probabilities(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+        probabilities = np.concatenate(chunks) if chunks else np.empty((0, len(self.classes)), np.float32)
+        best = probabilities.argmax(axis=1)
+        top = probabilities[np.arange(len(best)), best].astype(np.float64)
+        predictions: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
+        if (params or {}).get("probabilities"):
+            names = [str(name) for name in self.classes]
+            predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+        return pd.DataFrame(predictions, index=frame.index)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, C, H, W) to float32 (N, classes)."""
+        with torch.inference_mode():
+            found: NDArray[np.float32] = self.graph(torch.from_numpy(images)).numpy()
+        return found
+
+    def _decode_all(self, frame: pd.DataFrame) -> NDArray[np.uint8]:
+        if len(frame) > self.max_images:
+            raise _refused(f"a request may hold at most {self.max_images:,} images; got {len(frame):,}")
+        columns = [name for name in ("image", "array") if name in frame]
+        if len(columns) != 1:
+            raise _refused("a request must have one of the columns image (an image file) and array (pixels)")
+        decode = self.decode if columns == ["image"] else self.decode_array
+        shape = (self.spec.channels, self.spec.height, self.spec.width)
+        images = np.empty((len(frame), *shape), np.uint8)
+        problems: list[str] = []
+        for number, data in enumerate(frame[columns[0]]):
+            try:
+                images[number] = decode(data, self.spec)
+            except self.bad_image as error:
+                problems.append(f"image {number + 1} of {len(frame)}: {error}")
+        if problems:
+            rest = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+            raise _refused("; ".join(problems[:NAMED] + rest))
+        return images
+
+
+def _refused(sentence: str) -> MlflowException:
+    return MlflowException(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _name(path: Path) -> str:
+    """name/version of the registered model; `unregistered` of a model that was loaded past the registry."""
+    if not path.is_file():
+        return "unregistered"
+    lines = dict(line.split(": ", 1) for line in path.read_text(encoding="utf-8").splitlines() if ": " in line)
+    name, version = (lines.get(key, "null").strip("'\" ") for key in ("model_name", "model_version"))
+    return "unregistered" if "null" in (name, version) else f"{name}/{version}"
+
+
+def _check(folder: Path) -> None:
+    """What `podium.registry.export.check_manifest` does, where there is no Podium."""
+    listed: dict[str, str] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    del files["manifest.json"]
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+    if wrong:
+        raise MlflowException(
+            f"the model's files differ from its manifest: {', '.join(wrong)} changed, missing or not listed"
+        )
+
+
+def _module(path: Path) -> types.ModuleType:
+    """The module in `path`, from its source: an import would also run a compiled file planted beside it."""
+    module = types.ModuleType(f"podium_{path.stem}")
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 (its digest is checked)
+    return module
+
+
+set_model(Classifier())

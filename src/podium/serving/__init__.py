@@ -1,0 +1,1 @@
+"""Predictions of a registered model: for many files, and over HTTP."""

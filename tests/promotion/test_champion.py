@@ -1,0 +1,420 @@
+"""Promotion, rollback and history with real registered models: version 1 fair, 2 poor, 3 the best."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import registered
+from podium.config.params import GateParams
+from podium.data import accesses
+from podium.data.dataset import DatasetInfo, write_json
+from podium.errors import InputError, PodiumError, RefusedError
+from podium.locks import locked
+from podium.promotion import ledger, moves, verdict_files
+from podium.promotion.champion import Images, NotPromotedError, Outcome, rollback
+from podium.promotion.champion import promote as promote_version
+from podium.promotion.ledger import HEAD, Entry, digest
+from podium.registry import versions
+from registered import NAME, Project
+
+pytestmark = pytest.mark.slow
+
+LOOSE = GateParams(**registered.LOOSE)
+
+
+def promote(
+    project: Project, number: int | None = None, params: GateParams = LOOSE, force: str = "", dry_run: bool = False
+) -> Outcome:
+    images = Images(project.path("sealed"), project.path("prepared"))
+    return promote_version(project.tracking, NAME, number, images, params, force=force, dry_run=dry_run)
+
+
+def champion(project: Project) -> int | None:
+    return versions.aliases(project.tracking, NAME).get("champion")
+
+
+def test_promote_without_a_champion_takes_the_challenger(project: Project) -> None:
+    done = promote(project)
+    assert (done.version.number, champion(project)) == (3, 3)
+    assert done.entry is not None
+    assert (done.entry.source, done.entry.target, done.entry.forced) == (None, 3, False)
+    assert "there is no champion to compare with" in done.entry.why
+
+
+def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Project, tmp_path: Path) -> None:
+    promote(project, 1)
+    done = promote(project)
+    assert champion(project) == 3
+    assert done.verdict is not None
+    assert done.verdict.champion is not None
+    assert done.verdict.challenger.accuracy > done.verdict.champion.accuracy
+    version = versions.find(project.tracking, NAME, 3)
+    assert version.tags["gate_decision"] == "promote"
+    file = version.tags["gate_verdict"]
+    text = Path(project.tracking.client.download_artifacts(version.run_id, file, str(tmp_path))).read_text("utf-8")
+    assert json.loads(text) == json.loads(json.dumps(done.verdict.to_dict()))
+    assert done.entry is not None
+    assert done.entry.verdict is not None
+    assert done.entry.verdict["digest"] == version.tags["gate_verdict_digest"] == digest(text)
+    stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
+    assert {file, file.replace(".json", ".md")} <= stored
+
+
+def test_promote_of_a_worse_version_is_refused_with_the_figures(project: Project) -> None:
+    promote(project, 1)
+    with pytest.raises(
+        RefusedError, match=r"version 2 was not promoted: accuracy 0\.\d+ against [01]\.\d+ of the champion"
+    ):
+        promote(project, 2)
+    assert champion(project) == 1
+    assert len(ledger.read(project.tracking.client, NAME).entries) == 1
+    assert versions.find(project.tracking, NAME, 2).tags["gate_decision"] == "refuse"
+
+
+def test_promote_of_the_champion_does_nothing(project: Project) -> None:
+    promote(project)
+    done = promote(project)
+    assert (done.entry, done.verdict) == (None, None)
+    assert len(ledger.read(project.tracking.client, NAME).entries) == 1
+
+
+def test_promote_of_a_version_that_does_not_exist_is_an_input_error(project: Project) -> None:
+    with pytest.raises(InputError, match="has no version 9"):
+        promote(project, 9)
+
+
+def test_promote_without_sealed_images_is_an_input_error(project: Project) -> None:
+    shutil.rmtree(project.path("sealed"))
+    with pytest.raises(InputError, match="holds no complete split"):
+        promote(project)
+    assert champion(project) is None
+
+
+def change_data(project: Project, **changes: str) -> None:
+    info = DatasetInfo.read(project.path("prepared"))
+    write_json(project.path("prepared") / "dataset.json", vars(info) | changes)
+
+
+def test_promote_of_a_model_trained_on_other_data_is_refused(project: Project) -> None:
+    change_data(project, digest="e" * 64)
+    with pytest.raises(NotPromotedError) as refused:
+        promote(project)
+    (failed,) = refused.value.verdict.failed
+    assert failed.name == "data"
+    assert "version 3 was trained on other data (digest dddddddddddd) than what is prepared now" in failed.found
+    assert promote(project, force="the same images, one class renamed").version.number == 3
+
+
+def test_champion_trained_on_other_data_is_a_note(project: Project) -> None:
+    promote(project, 1)
+    client = project.tracking.client
+    client.set_model_version_tag(NAME, "1", "data_digest", "e" * 64)
+    done = promote(project, 3)
+    assert done.verdict is not None
+    assert [note[:41] for note in done.verdict.notes] == ["version 1 was trained on other data (dige"]
+
+
+def test_sealed_images_of_another_preparation_are_refused(project: Project) -> None:
+    change_data(project, sealed="e" * 64)
+    with pytest.raises(RefusedError, match="are not of one preparation: `dvc repro prepare`"):
+        promote(project)
+
+
+def test_sealed_labels_that_were_changed_are_refused(project: Project) -> None:
+    path = project.path("sealed") / "test/labels.npy"
+    labels = np.load(path, allow_pickle=False)
+    np.save(path, (labels + 1) % 3, allow_pickle=False)
+    with pytest.raises(InputError, match="is damaged: images or labels are not those"):
+        promote(project)
+
+
+@pytest.mark.parametrize("hand", ["2", ""], ids=["moved", "deleted"])
+def test_challenger_is_compared_with_the_last_champion_that_the_gate_let_through(project: Project, hand: str) -> None:
+    promote(project, 3)
+    client = project.tracking.client
+    if hand:
+        client.set_registered_model_alias(NAME, "champion", hand)
+    else:
+        client.delete_registered_model_alias(NAME, "champion")
+    with pytest.raises(NotPromotedError) as refused:
+        promote(project, 1)
+    verdict = refused.value.verdict
+    assert verdict.champion is not None
+    assert verdict.champion.version == 3
+    assert "by hand: compared with version 3 instead" in verdict.notes[0]
+    assert rollback(project.tracking, NAME, "it was moved by hand").version.number == champion(project) == 3
+
+
+def test_version_that_was_champion_by_hand_only_is_nothing_to_roll_back_to(project: Project) -> None:
+    promote(project, 1)
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
+    promote(project, 3)
+    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate"):
+        rollback(project.tracking, NAME, "why not", 2)
+    assert rollback(project.tracking, NAME, "the one before").version.number == 1
+
+
+def test_champion_whose_files_were_replaced_together_with_their_digests_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    other = versions.find(project.tracking, NAME, 1).tags["files"]
+    project.tracking.client.set_model_version_tag(NAME, "3", "files", other)
+    book, problems = ledger.history(project.tracking, NAME)
+    assert problems == []
+    assert verdict_files.check(project.tracking, book) == [
+        f"{NAME} version 3 is not the model that became champion: its files were replaced"
+    ]
+
+
+def test_promote_while_another_is_under_way_is_refused(project: Project) -> None:
+    with (
+        locked(project.folder / "mlruns" / f"promote-{NAME}.lock"),
+        pytest.raises(RefusedError, match=f"a move of {NAME}'s champion is already under way"),
+    ):
+        promote(project)
+
+
+def test_promote_after_an_interrupted_one_finishes_it_first(project: Project) -> None:
+    client = project.tracking.client
+    promote(project, 1)
+    head = client.get_registered_model(NAME).tags[HEAD]
+    promote(project, 3)
+    client.set_registered_model_tag(NAME, HEAD, head)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert ledger.history(project.tracking, NAME)[1] == [
+        "the last move was interrupted; the next `podium promote` or `podium rollback` finishes it"
+    ]
+    done = promote(project, 3)
+    assert (done.entry, champion(project)) == (None, 3)
+    assert done.notes[0].startswith("finished the promote of version 3 that was interrupted")
+    assert ledger.history(project.tracking, NAME)[1] == []
+
+
+def test_rollback_returns_to_the_champion_before_and_then_to_the_one_before_that(project: Project) -> None:
+    for number in (2, 1, 3):
+        promote(project, number)
+    assert rollback(project.tracking, NAME, " too slow ").version.number == 1
+    assert rollback(project.tracking, NAME, "worse").version.number == 2
+    assert champion(project) == 2
+    book, problems = ledger.history(project.tracking, NAME)
+    assert [(e.action, e.source, e.target, e.why) for e in book.entries[3:]] == [
+        ("rollback", 3, 1, "too slow"),
+        ("rollback", 1, 2, "worse"),
+    ]
+    assert problems == []
+    with pytest.raises(RefusedError, match="no earlier champion to go back to"):
+        rollback(project.tracking, NAME, "again")
+
+
+def test_rollback_without_a_reason_is_an_input_error(project: Project) -> None:
+    with pytest.raises(InputError, match="--reason must have 1 to 1000 characters; got 0"):
+        rollback(project.tracking, NAME, "  ")
+
+
+def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
+    """A version that says it is version 1 and whose stored answers are wrong; with `tags`, one that also shows it."""
+    client = project.tracking.client
+    folder = tmp_path / "damaged"
+    shutil.copytree(client.get_model_version_download_uri(NAME, "1").removeprefix("file://"), folder)
+    answers = folder / "artifacts/model/answers.json"
+    rows = json.loads(answers.read_text(encoding="utf-8"))
+    write_json(answers, [row | {"probability": row["probability"] / 2} for row in rows])
+    manifest = folder / "artifacts/model/manifest.json"
+    from podium.registry.export import write_manifest
+
+    manifest.unlink()
+    write_manifest(manifest.parent)
+    kept = versions.find(project.tracking, NAME, 1).tags
+    made = client.create_model_version(NAME, folder.as_uri(), tags=kept if tags else {"data_digest": "d" * 64})
+    return int(made.version)
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        (True, "is not what was registered: artifacts/model/answers.json"),
+        (False, "has no digests of its files"),
+    ],
+)
+def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
+    project: Project, tmp_path: Path, tags: bool, sentence: str
+) -> None:
+    number = damaged(project, tmp_path, tags=tags)
+    client = project.tracking.client
+    for target in (number, 3):
+        book = ledger.read(client, NAME)
+        moves.move(client, book, Entry("promote", book.champion, target, "arranged"))
+    with pytest.raises(RefusedError, match=f"rolled nothing back: {NAME} version {number} .*{sentence}"):
+        rollback(project.tracking, NAME, "too slow")
+    assert champion(project) == 3
+    assert len(ledger.read(client, NAME).entries) == 2
+
+
+def test_promote_against_a_champion_that_does_not_load_is_refused(project: Project, tmp_path: Path) -> None:
+    number = damaged(project, tmp_path, tags=True)
+    client = project.tracking.client
+    moves.move(client, ledger.read(client, NAME), Entry("promote", None, number, "arranged"))
+    with pytest.raises(RefusedError, match="champion .it can be loaded.: .* is not what was registered"):
+        promote(project, 3)
+    assert champion(project) == number
+    assert promote(project, 3, force="the champion is damaged").version.number == champion(project) == 3
+
+
+def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Project) -> None:
+    promote(project, 1)
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
+    for _ in range(2):
+        book, problems = ledger.history(project.tracking, NAME)
+        assert len(book.entries) == 1
+        assert problems == ["champion is version 2, and the ledger says version 1: moved outside of podium"]
+    done = promote(project, 3)
+    assert done.notes == ("champion was moved by hand from version 1 to version 2: recorded",)
+    assert [entry.action for entry in ledger.history(project.tracking, NAME)[0].entries] == [
+        "promote",
+        "by hand",
+        "promote",
+    ]
+
+
+def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_permanently(project: Project, tmp_path: Path) -> None:
+    promote(project, 3)
+    with pytest.raises(NotPromotedError) as refused:
+        promote(project, 1)
+    assert [check.name for check in refused.value.verdict.failed] == ["accuracy"]
+    done = promote(project, 1, force=" the scanner was replaced ")
+    assert champion(project) == 1
+    assert done.entry is not None
+    assert (done.entry.forced, done.entry.why) == (True, "forced: the scanner was replaced")
+    tags = versions.find(project.tracking, NAME, 1).tags
+    assert tags["gate_forced"].endswith(": the scanner was replaced")
+    assert tags["gate_decision"] == "refuse"
+    promote(project, 3)
+    promote(project, 1, force="again")
+    assert versions.find(project.tracking, NAME, 1).tags["gate_forced"].endswith(": again")
+
+
+def test_promote_by_force_of_what_the_gate_lets_through_is_not_forced(project: Project) -> None:
+    done = promote(project, 3, force="to be sure")
+    assert done.entry is not None
+    assert not done.entry.forced
+    assert "gate_forced" not in versions.find(project.tracking, NAME, 3).tags
+
+
+def test_dry_run_judges_counts_the_access_and_leaves_everything_as_it_was(project: Project) -> None:
+    promote(project, 1)
+    before = project.tracking.client.get_registered_model(NAME)
+    tags = {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)}
+    for number, decision in ((3, "promote"), (2, "refuse")):
+        done = promote(project, number, dry_run=True)
+        assert (done.entry, done.verdict and done.verdict.decision) == (None, decision)
+    after = project.tracking.client.get_registered_model(NAME)
+    told = {key: text for key, text in after.tags.items() if key.startswith(versions.ACCESSES)}
+    assert len(told) == 3
+    assert (after.tags, after.aliases) == (before.tags | told, before.aliases)
+    assert {n: versions.find(project.tracking, NAME, n).tags for n in (1, 2, 3)} == tags
+    assert done.verdict is not None
+    assert done.verdict.accesses == {"gate": 3}
+
+
+def test_accesses_of_every_folder_that_shares_the_registry_count(project: Project) -> None:
+    promote(project, 1, dry_run=True)
+    mine = project.folder / "mlruns/sealed.jsonl"
+    first = mine.read_text(encoding="utf-8")
+    another = json.loads(first) | {"reader": "evaluate", "id": "of another folder"}
+    mine.write_text(json.dumps(another) + "\n", encoding="utf-8")
+    done = promote(project, 1, dry_run=True)
+    assert done.verdict is not None
+    assert done.verdict.accesses == {"evaluate": 1, "gate": 2}
+    mine.write_text(first, encoding="utf-8")  # as that of a copy of the first folder
+    done = promote(project, 1, dry_run=True)
+    assert done.verdict is not None
+    assert done.verdict.accesses == {"evaluate": 1, "gate": 3}
+
+
+def test_more_accesses_than_one_tag_takes_are_all_recorded(project: Project) -> None:
+    for number in range(versions.ACCESSES_PER_TAG * 2 + 1):
+        accesses.record("of these images", "gate", str(number))
+    expected = {"gate": versions.ACCESSES_PER_TAG * 2 + 1}
+    assert versions.record_accesses(project.tracking, NAME, "of these images") == expected
+    Path("mlruns/sealed.jsonl").unlink()
+    assert versions.record_accesses(project.tracking, NAME, "of these images") == expected
+
+
+def test_damaged_tag_of_accesses_says_so(project: Project) -> None:
+    digest = "of these images"
+    key = f"{versions.ACCESSES}{digest[:12]}.x"
+    project.tracking.client.set_registered_model_tag(NAME, key, "[1]")
+    with pytest.raises(PodiumError, match=r"tag podium\.sealed\..* is damaged"):
+        versions.record_accesses(project.tracking, NAME, digest)
+
+
+def test_promote_keeps_a_picture_of_the_disagreements(project: Project) -> None:
+    promote(project, 1)
+    assert not has_picture(project, 1)
+    promote(project, 3)
+    assert has_picture(project, 3)
+
+
+def has_picture(project: Project, number: int) -> bool:
+    version = versions.find(project.tracking, NAME, number)
+    stored = {a.path for a in project.tracking.client.list_artifacts(version.run_id, "gate")}
+    return version.tags["gate_verdict"].replace(".json", ".png") in stored
+
+
+def test_verdict_that_was_edited_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    book, _ = ledger.history(project.tracking, NAME)
+    assert verdict_files.check(project.tracking, book) == []
+    version = versions.find(project.tracking, NAME, 3)
+    file = version.tags["gate_verdict"]
+    project.tracking.client.log_text(version.run_id, "{}", file)
+    assert verdict_files.check(project.tracking, book) == [
+        f"the verdict of entry 2 of {NAME}'s ledger is not the one that was given: edited"
+    ]
+
+
+def test_rollback_to_a_version_goes_there_and_only_to_former_champions(project: Project) -> None:
+    for number in (2, 1, 3):
+        promote(project, number)
+    assert rollback(project.tracking, NAME, "back", to=3).entry is None
+    assert rollback(project.tracking, NAME, "back", to=2).version.number == champion(project) == 2
+    assert rollback(project.tracking, NAME, "and forth", to=3).version.number == champion(project) == 3
+
+
+def test_rollback_to_a_version_that_never_was_champion_is_refused(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    with pytest.raises(RefusedError, match="version 2 was never made champion by the gate: `podium promote 2` does it"):
+        rollback(project.tracking, NAME, "back", to=2)
+    assert champion(project) == 3
+
+
+def test_rollback_to_a_version_that_fails_offers_the_one_before(project: Project, tmp_path: Path) -> None:
+    number = damaged(project, tmp_path, tags=True)
+    client = project.tracking.client
+    for target in (1, number, 3):
+        book = ledger.read(client, NAME)
+        moves.move(client, book, Entry("promote", book.champion, target, "arranged"))
+    with pytest.raises(
+        RefusedError, match='Version 1 was champion too and passes its check: `podium rollback --to 1 --reason "..."`'
+    ):
+        rollback(project.tracking, NAME, "too slow")
+    assert champion(project) == 3
+    assert rollback(project.tracking, NAME, "too slow", to=1).version.number == 1
+
+
+def test_champion_that_was_deleted_or_lost_its_digests_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    client = project.tracking.client
+    client.delete_model_version_tag(NAME, "1", "files")
+    book, _ = ledger.history(project.tracking, NAME)
+    (problem,) = verdict_files.check(project.tracking, book)
+    assert "version 1 has no digests of its files" in problem
+    client.delete_model_version(NAME, "1")
+    problems = verdict_files.check(project.tracking, book)
+    assert any("has no version 1" in problem for problem in problems)

@@ -1,0 +1,208 @@
+"""The gate's rules with models whose predictions are known by hand."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from podium.config.params import GateParams
+from podium.data.dataset import Split
+from podium.data.decode import Preprocess, decode
+from podium.errors import InputError
+from podium.promotion import gate
+from podium.promotion.gate import Candidates, judge, predict
+from podium.promotion.rules.accuracy_comparison import TESTS
+from podium.promotion.verdict import Verdict
+from podium.promotion.verdict_files import draw_disagreements
+
+CLASSES = ("even", "odd")
+SPEC = Preprocess(1, 4, 4)
+LOOSE = GateParams(max_recall_drop=1.0, max_calibration_rise=1.0, max_latency_ms=1e6)
+
+
+def split(labels: Sequence[int]) -> Split:
+    """An image a label; its place in the split is its brightness."""
+    count = len(labels)
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, 4, 4)).copy()
+    return Split("test", images, np.array(labels, dtype=np.int64), CLASSES, "s" * 64)
+
+
+@dataclass
+class Known:
+    """Answers even or odd, by the images' brightness, as `answers` says, and always as surely."""
+
+    answers: Sequence[int]
+    sure: float = 1.0
+    size: int = 2_000_000
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        levels = [int(decode(data, SPEC)[0, 0, 0]) for data in images]
+        labels = [CLASSES[self.answers[level]] for level in levels]
+        return pd.DataFrame({"label": labels, "probability": self.sure})
+
+
+LABELS = [n % 2 for n in range(100)]
+
+
+def wrong(*places: int) -> list[int]:
+    """All answers right but those of `places`."""
+    return [1 - label if n in places else label for n, label in enumerate(LABELS)]
+
+
+def verdict(
+    challenger: list[int], champion: list[int] | None, params: GateParams = LOOSE, sure: float = 1.0, size: int = 0
+) -> Verdict:
+    candidates = Candidates((2, Known(challenger, sure, size)), (1, Known(champion)) if champion else None)
+    return judge(params, split(LABELS), candidates, {"evaluate": 1, "gate": 2})
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "decision"),
+    [
+        (0, 0, "refuse"),
+        (1, 0, "refuse"),
+        (4, 0, "refuse"),
+        (5, 0, "promote"),
+        (5, 1, "refuse"),
+        (9, 2, "promote"),
+        (2, 9, "refuse"),
+    ],
+)
+def test_superior_asks_for_more_than_a_fair_coin_gives(gained: int, lost: int, decision: str) -> None:
+    found = verdict(wrong(*range(gained, gained + lost)), wrong(*range(gained)))
+    assert found.comparison is not None
+    assert (found.comparison.gained, found.comparison.lost, found.decision) == (gained, lost, decision)
+    assert found.challenger.right - 100 == -lost
+    assert len(found.disagreements) == gained + lost
+
+
+@pytest.mark.parametrize(
+    ("margin", "lost", "decision"),
+    [(0.01, 0, "refuse"), (0.05, 0, "promote"), (0.05, 1, "promote"), (0.05, 3, "refuse"), (0.1, 3, "promote")],
+)
+def test_non_inferior_asks_that_a_loss_of_the_margin_is_excluded(margin: float, lost: int, decision: str) -> None:
+    params = LOOSE.model_copy(update={"rule": "non_inferior", "margin": margin})
+    assert verdict(wrong(*range(lost)), wrong(), params).decision == decision
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({}, []),
+        ({"max_recall_drop": 0.03}, ["recall"]),
+        ({"max_recall_drop": 0.04}, []),
+        ({"max_latency_ms": 1e-6}, ["latency"]),
+        ({"max_size_mb": 1.9}, ["size"]),
+    ],
+)
+def test_limits_refuse_a_challenger_that_is_more_accurate(change: dict[str, float], failed: list[str]) -> None:
+    params = LOOSE.model_copy(update=change)  # it loses 2 of the 50 even images, and gains 12 of the odd ones
+    found = verdict(wrong(0, 2), wrong(*range(1, 25, 2)), params, size=2_000_000)
+    assert [check.name for check in found.failed] == failed
+    assert found.decision == ("refuse" if failed else "promote")
+    for name in failed:
+        assert f"; {name} (" in found.reason
+
+
+def test_calibration_that_got_worse_is_refused() -> None:
+    params = LOOSE.model_copy(update={"max_calibration_rise": 0.02})
+    found = verdict(wrong(), wrong(*range(10)), params, sure=0.5)
+    assert [check.name for check in found.failed] == ["calibration"]
+    assert found.challenger.calibration_error == pytest.approx(0.5)
+    assert found.champion is not None
+    assert found.champion.calibration_error == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({}, []),
+        ({"min_accuracy": 0.95}, ["accuracy"]),
+        ({"min_recall": 0.85}, ["recall"]),
+        ({"max_calibration_error": 0.05}, ["calibration"]),
+        ({"max_size_mb": 1.0, "max_latency_ms": 1e-6}, ["latency", "size"]),
+    ],
+)
+def test_first_model_is_held_to_the_floors(change: dict[str, float], failed: list[str]) -> None:
+    found = verdict(wrong(*range(0, 20, 2)), None, LOOSE.model_copy(update=change), size=2_000_000)
+    assert [check.name for check in found.failed] == failed
+    assert (found.champion, found.comparison, found.disagreements) == (None, None, ())
+    assert found.reason.startswith(
+        "accuracy 0.9000 on 100 held-out test images, and there is no champion to compare with"
+    )
+
+
+def test_champion_that_can_not_be_loaded_is_a_failed_check() -> None:
+    found = judge(LOOSE, split(LABELS), Candidates((2, Known(wrong())), None, "version 1 is damaged"), {})
+    assert [(check.name, check.found) for check in found.failed] == [("champion", "version 1 is damaged")]
+
+
+def test_challenger_with_foreign_classes_is_an_input_error() -> None:
+    @dataclass
+    class Foreign:
+        size: int = 1
+
+        def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+            return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
+
+    with pytest.raises(InputError, match="version 2 predicts classes that the held-out test set does not have: cat"):
+        judge(LOOSE, split(LABELS), Candidates((2, Foreign()), None), {})
+    champion = judge(LOOSE, split(LABELS), Candidates((2, Known(wrong())), (1, Foreign())), {}).champion
+    assert champion is not None
+    assert champion.right == 0
+
+
+def test_verdict_is_json_markdown_and_table_with_its_notes() -> None:
+    candidates = Candidates((2, Known(wrong(1))), (1, Known(wrong(*range(2, 12)))))
+    found = judge(LOOSE, split(LABELS), candidates, {"evaluate": 1, "gate": 2}, notes=("trained on other data",))
+    content = json.loads(json.dumps(found.to_dict()))
+    assert content["comparison"]["gained"] == 10
+    assert content["changed"][0] == {"index": 1, "label": "odd", "challenger": "even", "champion": "odd"}
+    page = found.markdown("a.png")
+    for words in (
+        "# Version 2: promote",
+        "| champion | 1 | 90 of 100 |",
+        "- trained on other data",
+        "![images on which challenger and champion disagree](a.png)",
+        "10 that only the challenger gets right, 1 that only the champion does",
+        "| odd | 0.9800 | 0.9000 |",
+        "test set accesses so far: 3 (evaluate 1, gate 2)",
+    ):
+        assert words in page
+    assert len(found.table().splitlines()) == len(found.checks) + 2
+
+
+def test_predictions_over_several_batches_keep_the_order() -> None:
+    labels = [n % 2 for n in range(256)]
+    places = {3, 70, 255}
+    model = Known([1 - label if n in places else label for n, label in enumerate(labels)])
+    images = split(labels)
+    twice = Split("test", np.concatenate([images.images] * 2), np.concatenate([images.labels] * 2), CLASSES, "s" * 64)
+    assert gate.BATCH < 512
+    (found,) = predict([model], twice)
+    assert set(np.flatnonzero(~found.right)) == places | {n + 256 for n in places}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gained", "lost"), [(1, 0), (3, 12), (60, 60)])
+def test_picture_of_disagreements_is_drawn_for_any_number(tmp_path: Path, gained: int, lost: int) -> None:
+    labels = [n % 2 for n in range(250)]
+    new = Known([1 - label if 100 <= n < 100 + lost else label for n, label in enumerate(labels)])
+    old = Known([1 - label if n < gained else label for n, label in enumerate(labels)])
+    images = split(labels)
+    found = judge(LOOSE, images, Candidates((2, new), (1, old)), {})
+    for name in ("one.png", "two.png"):
+        draw_disagreements(tmp_path / name, found.disagreements, images.images)
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.width > 600
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_rule_is_named_in_words() -> None:
+    assert verdict(wrong(), wrong()).rule.startswith("the challenger must be more accurate than the champion at a conf")
+    assert set(TESTS) == {"superior", "non_inferior"}

@@ -1,0 +1,157 @@
+"""Rules of the gate: found in their folder, and a new one is a new file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import podium
+from podium.config.params import GateParams
+from podium.promotion.rules import Evidence, find_rules
+from podium.promotion.verdict import Side
+
+SOURCE = Path(podium.__file__).parent
+NEW_RULE = '''
+"""Enough images."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from podium.promotion.rules import Evidence, Finding, Rule
+
+
+class MinImages(Rule):
+    """The test set has enough images."""
+
+    name: ClassVar = "images"
+    order: ClassVar = 45
+
+    min_images: Annotated[int, Field(ge=1)] = 1
+    """The test set must have so many images."""
+
+    @field_validator("min_images")
+    @classmethod
+    def _even(cls, count: int) -> int:
+        if count > 1 and count % 2:
+            raise ValueError(f"min_images must be even; got {count}")
+        return count
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """Applies always."""
+        return Finding(f"at least {self.min_images}", str(evidence.images), evidence.images >= self.min_images)
+'''
+SCRIPT = """
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from podium.config.page import page
+from podium.config.params import load, parse
+from podium.data.dataset import Split
+from podium.errors import InputError
+from podium.promotion.gate import Candidates, judge
+
+
+class Model:
+    size = 1
+
+    def predict(self, images):
+        return pd.DataFrame({"label": ["a"] * len(images), "probability": 1.0})
+
+
+for text in ("gate: {min_images: 0}", "gate: {min_image: 2}", "gate: {min_images: 3}"):
+    try:
+        parse(text)
+    except InputError as error:
+        print(error)
+split = Split("test", np.zeros((5, 1, 4, 4), np.uint8), np.zeros(5, np.int64), ("a",), "s" * 64)
+verdict = judge(load(Path("params.yaml")).gate, split, Candidates((1, Model()), None), {"gate": 1})
+print(verdict.decision, verdict.reason)
+print(verdict.table())
+print(verdict.markdown())
+print(page())
+"""
+
+
+@pytest.mark.slow
+def test_new_rule_is_one_file_that_is_checked_judged_and_shown(tmp_path: Path) -> None:
+    shutil.copytree(SOURCE, tmp_path / "podium", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "podium/promotion/rules/min_images.py").write_text(NEW_RULE, encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("gate: {min_images: 6, max_latency_ms: 1.0e+6}\n", encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "gate.min_images: must be greater than or equal to 1; got 0",
+        "gate.min_image: is not a parameter; did you mean gate.min_images?",
+        "gate: min_images must be even; got 3",
+        "refuse accuracy 1.0000",
+        "; images (at least 6): 5",
+        "NO  images       at least 6",
+        "| images | at least 6 | 5 | **failed** |",
+        "images: The test set has enough images.",
+        "| `min_images` | `1` | whole number from 1 | The test set must have so many images. |",
+    ):
+        assert words in done.stdout
+
+
+@pytest.mark.slow
+def test_file_without_a_rule_and_parameter_declared_twice_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(SOURCE, tmp_path / "podium", ignore=shutil.ignore_patterns("__pycache__"))
+    rules = tmp_path / "podium/promotion/rules"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for text, message in (
+        ('"""Nothing."""\n', "extra.py holds no rule of the gate: a class derived from Rule"),
+        ((rules / "max_size.py").read_text(encoding="utf-8"), "gate.max_size_mb is declared twice"),
+    ):
+        (rules / "extra.py").write_text(text, encoding="utf-8")
+        command = [sys.executable, "-c", "import podium.config.params"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert message in done.stderr
+
+
+def test_parameters_of_the_section_are_those_of_the_rules_and_the_confidence() -> None:
+    declared = {name for rule in find_rules() for name in rule.model_fields}
+    assert set(GateParams.model_fields) == declared | {"confidence"}
+    assert all(field.description for field in GateParams.model_fields.values())
+
+
+def test_rules_run_in_their_order_and_have_a_help() -> None:
+    orders = [rule.order for rule in find_rules()]
+    assert orders == sorted(orders)
+    assert all(rule.name and rule.help() for rule in find_rules())
+
+
+def side(**values: float) -> Side:
+    figures: dict[str, float] = {"accuracy": 0.9, "low": 0.8, "high": 0.95, "calibration_error": 0.05}
+    figures |= {"latency_ms": 1.0, "size_mb": 1.0} | values
+    return Side(version=1, right=90, recalls={"a": 0.9}, **figures)
+
+
+@pytest.mark.parametrize(
+    ("champion", "unreadable", "names"),
+    [
+        (side(), "", ["recall", "calibration", "latency", "size"]),
+        (None, "", ["accuracy", "recall", "calibration", "latency", "size"]),
+        (None, "it is damaged", ["champion", "latency", "size"]),
+    ],
+)
+def test_rules_apply_by_whether_there_is_a_champion(champion: Side | None, unreadable: str, names: list[str]) -> None:
+    evidence = Evidence(100, 0.95, side(), champion, unreadable=unreadable)
+    found = [(rule.name, rule.of(GateParams()).judge(evidence)) for rule in find_rules()]
+    assert [name for name, finding in found if finding] == names
+
+
+@pytest.mark.slow
+def test_import_of_the_rules_is_light() -> None:
+    heavy = "{'torch', 'mlflow', 'scipy', 'numpy', 'pandas', 'sklearn', 'matplotlib'}"
+    code = f"import sys; import podium.config.gate; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

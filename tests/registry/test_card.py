@@ -1,0 +1,49 @@
+"""What a registered model says of itself."""
+
+import pytest
+
+import tiny
+from podium.data.dataset import DatasetInfo
+from podium.data.decode import Preprocess
+from podium.registry import card
+from podium.training.trained import TrainedModel
+
+METRICS = {"accuracy": 0.97, "accuracy_low": 0.95, "accuracy_high": 0.98, "macro_f1": 0.96, "ece": 0.01, "nll": 0.1}
+METRICS["count"] = 1234
+TAGS = {"git_commit": "c" * 40, "git_dirty": "true", "parity_max_difference": "3e-07"}
+
+
+def trained(classes: list[str]) -> TrainedModel:
+    recipe = tiny.recipe().model_dump()
+    return TrainedModel(
+        recipe, classes, [3, 8, 8], [0.3] * 3, [0.3] * 3, 5, "cpu", "d" * 64, "podium-x", 17, [1, 2], "r" * 32
+    )
+
+
+def test_markdown_tells_figures_configuration_and_origin() -> None:
+    text = card.markdown(trained(["left", "right"]), METRICS, TAGS)
+    assert text.startswith("**Accuracy 0.9700** (0.9500 to 0.9800) on 1,234 images of the held-out test set")
+    for words in ("makes them 3x8x8", "left, right", "trial 17 of study `podium-x`", "seeds 1, 2", "width 2"):
+        assert words in text
+    assert "commit `cccccccccccc`, with uncommitted changes" in text
+
+
+@pytest.mark.parametrize("count", [1, 10_000])
+def test_markdown_of_any_number_of_classes_fits_a_database(count: int) -> None:
+    assert len(card.markdown(trained([f"a class with a long name {n}" for n in range(count)]), METRICS, TAGS)) < 4000
+
+
+def test_page_tells_data_classes_limits_and_choice() -> None:
+    rows = [{"class": "left", "support": "30", "precision": "0.9", "recall": "0.8"}]
+    rows[0] |= {"recall_low": "0.7", "recall_high": "0.85", "f1": "0.85"}
+    info = DatasetInfo("digits", ["left"], [3, 8, 8], {"train": {"left": 60}}, [0.3] * 3, [0.3] * 3, "d" * 64)
+    chosen = {"metric": "accuracy", "value": 0.99, "values": [0.97, 0.98]}
+    text = card.page(trained(["left"]), Preprocess(3, 8, 8), card.Evaluated(METRICS, rows, info, chosen), TAGS)
+    for words in (
+        "Source `digits`, images by split: train 60.",
+        "| left | 30 | 0.9000 | 0.8000 | 0.7000 to 0.8500 |",
+        "at most 33,554,432 bytes",
+        "run again on fresh seeds: 0.9700, 0.9800",
+        "- git_commit: `cccc",
+    ):
+        assert words in text

@@ -1,0 +1,102 @@
+"""Many files at once: folders, bad ones among good ones, and predictions as CSV."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import registered
+from podium import cli
+from podium.errors import InputError
+from podium.registry import versions
+from podium.registry.loading import LoadedModel
+from podium.serving import predictions
+from podium.serving.predictions import expand
+from registered import Project
+
+
+@pytest.fixture
+def scans(project: Project) -> Path:
+    """A folder of ten images below each other, one of them damaged, and a text."""
+    folder = Path("scans")
+    (folder / "below").mkdir(parents=True)
+    for number, data in enumerate(registered.reference_images(project.folder)[:10]):
+        (folder / ("below" if number % 2 else "") / f"{number}.png").write_bytes(data if number != 4 else data[:60])
+    (folder / "notes.txt").write_text("hello", encoding="utf-8")
+    return folder
+
+
+def test_expand_takes_the_images_of_a_folder_and_named_files_as_they_are(scans: Path) -> None:
+    assert [p.as_posix() for p in expand([Path("params.yaml"), scans])][:3] == [
+        "params.yaml",
+        "scans/0.png",
+        "scans/2.png",
+    ]
+    assert len(expand([scans])) == 10
+
+
+def test_expand_leaves_out_a_link_that_leads_out_of_the_folder(scans: Path) -> None:
+    (scans / "out.png").symlink_to(Path("params.yaml").absolute())
+    (scans / "in.png").symlink_to((scans / "0.png").absolute())
+    names = [path.name for path in expand([scans])]
+    assert "in.png" in names
+    assert "out.png" not in names
+
+
+def test_expand_of_a_folder_without_images_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no image file"):
+        expand([tmp_path])
+
+
+def test_predict_in_any_batches_is_in_order(project: Project, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: LoadedModel = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
+    whole = list(predictions.predict(model, expand([scans])))
+    monkeypatch.setattr(predictions, "BATCH", 3)
+    for one, other in zip(whole, predictions.predict(model, expand([scans])), strict=True):
+        assert (one.file, one.label, one.error) == (other.file, other.label, other.error)
+    assert [one.file.name for one in whole if one.error] == ["4.png"]
+
+
+def test_file_larger_than_is_taken_is_not_read(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: LoadedModel = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
+    with Path("huge.png").open("wb") as file:
+        file.truncate(50_000_000)
+    (found,) = predictions.predict(model, [Path("huge.png")])
+    assert found.error == "it has 50,000,000 bytes; at most 33,554,432 are taken"
+
+
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_predict_folder_writes_a_row_a_file(
+    scans: Path, probabilities: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ["--probabilities"] if probabilities else []
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", "--version", "3", "scans", "--out", "predictions.csv", *extra])
+    assert end.value.code == 1
+    shown = capsys.readouterr()
+    assert "9 predictions of tiny-classifier version 3 in predictions.csv" in shown.out
+    assert "1 of 10 files could not be predicted" in shown.err
+    with Path("predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    bad = [row for row in rows if row["error"]]
+    assert [(row["file"], row["label"], row["probability"]) for row in bad] == [("scans/4.png", "", "")]
+    assert bad[0]["error"].startswith("it can't be decoded")
+    assert {row["model"] for row in rows if row["label"]} == {"tiny-classifier/3"}
+    assert ("probability_left" in rows[0]) == probabilities
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--probabilities"], "--probabilities needs --out"),
+        (["--out", "absent/predictions.csv"], "absent/predictions.csv can't be written: No such file or directory"),
+    ],
+)
+def test_predict_with_an_output_that_can_not_be_exits_2(
+    scans: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", "--version", "3", "scans", *arguments])
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
