@@ -14,8 +14,8 @@ from podium.data.store import kept, key_of, passing
 from podium.errors import RefusedError
 from podium.locks import locked
 from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.tracking.store import connect
-from podium.tracking.trial_logger import find_or_create, runs_of
+from podium.tracking.store import connect, find_or_create
+from podium.tracking.trial_logger import runs_of
 from podium.tuning.journal import open_storage
 from podium.tuning.upkeep import leftovers, studies, sync_all
 

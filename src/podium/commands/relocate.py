@@ -19,12 +19,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Relocate, and say from where. Raises RefusedError where two copies share the database."""
     from podium import paths
     from podium.config.params import load
-    from podium.tracking import relocation
-    from podium.tracking.store import database
+    from podium.tracking.store import database, relocate
 
     params = load(paths.PARAMS).tracking
     file = database(params.uri)
-    done = relocation.relocate(file, params.experiment) if file else None
+    done = relocate(file, params.experiment) if file else None
     if file is None:
         print("the store is a server: it holds no path of this folder")
     elif done is None:

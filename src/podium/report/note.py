@@ -1,7 +1,7 @@
 """The verdict in Markdown, for the page of the search's parent run in MLflow."""
 
 from podium.report.page import Page
-from podium.tracking.parent_note import HELP
+from podium.tracking.record import HELP
 
 LIMIT = 4500
 """Characters: a tag of MLflow holds 5,000."""

@@ -9,7 +9,7 @@ from podium.report import pictures
 from podium.report.build import page_of, write
 from podium.report.gather import Folders, gather
 from podium.report.note import note
-from podium.tracking import parent_run
+from podium.tracking import search_run
 
 
 def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
@@ -23,7 +23,7 @@ def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         drawn = pictures.draw(story.search, Path(folder))
-        parent_run.keep_report(tracking, story.search.parent_run_id, path, drawn, note(page))
+        search_run.log_report(tracking, story.search.parent_run_id, path, drawn, note(page))
     return path
 
 

@@ -1,11 +1,15 @@
-"""The retraining's run in MLflow: found again after a kill, each epoch logged once."""
+"""The retraining's run in MLflow: found again after a kill, each epoch logged once; its evaluation is logged there."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -13,14 +17,22 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
+from podium.errors import PodiumError
 from podium.tracking.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
-from podium.tracking.run_input import log_images
-from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import find_or_create, histories
+from podium.tracking.search_run import log_images
+from podium.tracking.store import Tracking, connect, find_or_create, making, shown
+from podium.tracking.trial_logger import histories
 from podium.training.history import Epoch
+
+if TYPE_CHECKING:
+    from podium.metrics.metrics import Metrics  # with scikit-learn, which the retraining does without
 
 WATCH_EVERY = 2.0
 """Seconds between looks at the machine."""
+FOLDER = "evaluation"
+"""Where the evaluation's files lie among the run's artifacts."""
+RECALLS = 100
+"""Up to so many classes the run gets each one's recall: more would bury the other metrics, and a file has them."""
 
 
 @dataclass
@@ -36,7 +48,8 @@ class RetrainRun:
     def open(params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe) -> "RetrainRun":
         """The run of the retraining called `name`, made where there is none."""
         tracking = connect(params)
-        run_id = find_or_create(tracking, "retrain", {RETRAIN_TAG: name, KIND_TAG: "retrain"})
+        with making(tracking):
+            run_id = find_or_create(tracking, "retrain", {RETRAIN_TAG: name, KIND_TAG: "retrain"})
         run = tracking.client.get_run(run_id)
         absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
         tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -93,3 +106,38 @@ class RetrainRun:
             batch = metrics[start : start + METRICS_A_CALL]
             self.tracking.client.log_batch(self.run_id, batch)
             self.logged |= {(m.key, m.step) for m in batch}
+
+
+def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", files: Iterable[Path]) -> None:
+    """Log `metrics` and `files` on the run `run_id`, whose status stays; logged again, it stays as it is.
+
+    Raises PodiumError where the store is away or has no such run.
+    """
+    tracking = connect(params)
+    try:
+        known = tracking.client.get_run(run_id).data.metrics
+        now = int(time.time() * 1000)
+        wanted = metrics.flat() | _recalls(metrics)
+        new = [Metric(name, value, now, 0) for name, value in wanted.items() if not _same(known.get(name), value)]
+        tracking.client.log_batch(run_id, new)
+        for path in files:
+            tracking.client.log_artifact(run_id, str(path), FOLDER)
+    except (MlflowException, OSError) as error:
+        raise PodiumError(
+            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
+            " when the store works; if it has lost the run, `dvc repro --force --single-item retrain` makes a new one"
+        ) from error
+
+
+def _same(known: float | None, value: float) -> bool:
+    return known is not None and math.isclose(known, value, rel_tol=1e-12)
+
+
+def _recalls(metrics: "Metrics") -> dict[str, float]:
+    """recall_<class> of each class that has images; a character that MLflow takes in no name is an underscore."""
+    names = [re.sub(r"[^\w. -]", "_", c.name)[:200] for c in metrics.per_class]
+    if len(names) > RECALLS:
+        return {}
+    often = Counter(names)
+    unique = [name if often[name] == 1 else f"{name}_{label}" for label, name in enumerate(names)]
+    return {f"recall_{name}": c.recall for name, c in zip(unique, metrics.per_class, strict=True) if c.support}

@@ -15,7 +15,7 @@ from podium.config.params import Params
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
 from podium.models.weights import digests
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Parent
 from podium.training.history import COLUMNS
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE

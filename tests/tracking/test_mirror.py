@@ -7,18 +7,17 @@ from typing import Any
 import optuna
 import pytest
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 import tiny
 import trials
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.tracking import mirror as mirrors
-from podium.tracking.mirror import Mirror
-from podium.tracking.parent import Parent
+from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.record import search_attributes
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
-from podium.tracking.trial_logger import TrialLogger, runs_of
-from podium.tracking.whole_run import WholeRuns
+from podium.tracking.trial_logger import TrialRuns, runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.journal import open_storage
 from podium.tuning.messages import Report, Task
@@ -100,7 +99,7 @@ def test_interrupted_search_leaves_nothing_running(study: optuna.Study, store: T
 
 def test_run_left_open_by_a_killed_search_does_not_stay_running(study: optuna.Study, store: TrackingParams) -> None:
     """The budget was lowered, so its trial will not go on."""
-    TrialLogger(connect(store)).log(study, study.trials[4], trials.history(4, 2))
+    TrialRuns(connect(store), None, search_attributes).log(study, study.trials[4], trials.history(4, 2))
     _open(study, store).close()
     assert {run.info.status for run in _runs(store, study)} == {"FINISHED", "KILLED", "FAILED"}
 
@@ -135,7 +134,7 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     mirror.close()
     assert mirror.error == ""
     assert len(lines) == 1
-    assert "they are kept and brought later" in lines[0]
+    assert "they are kept and logged later" in lines[0]
     assert differences(connect(store), study) == []
 
 
@@ -200,15 +199,15 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.
 def test_trials_of_which_one_is_refused_are_brought_one_by_one(
     study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bring, refused, lines = WholeRuns.bring, list[int](), list[str]()
+    write, refused, lines = DirectSqlite.write, list[int](), list[str]()
 
-    def refuse(self: WholeRuns, runs: list[Any]) -> list[str]:
+    def refuse(self: DirectSqlite, runs: list[Any]) -> list[str]:
         if len(runs) > 1:
             refused.append(len(runs))
-            raise MlflowException("a value of one of them")
-        return bring(self, runs)
+            return []
+        return write(self, runs)
 
-    monkeypatch.setattr(WholeRuns, "bring", refuse)
+    monkeypatch.setattr(DirectSqlite, "write", refuse)
     live = optuna.create_study(study_name="live")
     mirror = _open(live, store, lines)
     _until(lambda: mirror.parent_run_id is not None)
