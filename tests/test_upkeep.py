@@ -56,6 +56,24 @@ def test_sync_check_changes_nothing_and_exits_with_1(here: TrackingParams, capsy
     assert "MLflow shows exactly what the studies hold (1 studies)" in capsys.readouterr().out
 
 
+def test_sync_check_lists_the_runs_that_were_moved_aside(
+    here: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _podium("sync") == 0
+    tracking = connect(here)
+    (run,) = [run for run in runs_of(tracking, "search-1234") if run.data.tags["podium.trial"] == "3"]
+    tracking.client.log_metric(run.info.run_id, "val_loss", 9.0, step=1)
+    assert _podium("sync", "--check") == 1
+    assert "moved aside" not in capsys.readouterr().out
+    assert _podium("sync") == 0
+    assert f"run {run.info.run_id} of trial 3 is moved aside" in capsys.readouterr().out
+    assert _podium("sync", "--check") == 0
+    out = capsys.readouterr().out
+    assert "moved aside, since what they hold contradicts their study (1):" in out
+    assert f"search-1234 trial 3: run {run.info.run_id}, val_loss at step 1 is " in out
+    assert tracking.client.get_run(run.info.run_id).info.run_name == "trial-003 (superseded)"
+
+
 def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
     here: TrackingParams, capsys: pytest.CaptureFixture[str]
 ) -> None:

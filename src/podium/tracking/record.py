@@ -143,8 +143,10 @@ def record_of(
 def key_of(name: str) -> str:
     """`name`, or where MLflow does not take it as a key, what it takes, with a digest so that no two become one."""
     safe = re.sub(r"[^A-Za-z0-9_.\- :/]", "_", name)
-    if posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == ".":
-        safe = re.sub(r"[./]", "_", safe)
+    if (
+        posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == "."
+    ):  # MLflow: no path but a plain one
+        safe = re.sub(r"^\.+", "_", safe.replace("/", "_"))
     if safe == name and 0 < len(name) <= LONGEST_NAME:
         return name
     return f"{safe[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
