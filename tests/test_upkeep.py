@@ -13,8 +13,8 @@ from podium.data.decode import Preprocess
 from podium.data.store import kept, key_of, passing
 from podium.errors import RefusedError
 from podium.locks import locked
-from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.tracking.store import connect, find_or_create
+from podium.tracking.record import KIND_TAG, PROJECT_TAG, RETRAIN_TAG, STUDY_TAG
+from podium.tracking.store import connect, find_or_create, project_id
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.journal import open_storage
 from podium.tuning.upkeep import leftovers, studies, sync_all
@@ -79,10 +79,11 @@ def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
 ) -> None:
     tracking = connect(here)
     sync_all(here, repair=True)
+    retraining = {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain"}
     opened = [
         find_or_create(tracking, "search-1234", {STUDY_TAG: "search-1234", KIND_TAG: "search"}),
-        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain"}),
-        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-of-another-machine", KIND_TAG: "retrain"}),
+        find_or_create(tracking, "retrain", retraining | {PROJECT_TAG: project_id()}),
+        find_or_create(tracking, "retrain", retraining | {PROJECT_TAG: "another clone"}),
     ]
     for run_id in opened:
         tracking.client.update_run(run_id, status="RUNNING")
@@ -99,7 +100,12 @@ def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
 
 def test_sync_leaves_the_run_of_a_retraining_that_is_at_work_alone(here: TrackingParams) -> None:
     tracking = connect(here)
-    tags = {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain", STUDY_TAG: "search-1234"}  # it names its search
+    tags = {
+        RETRAIN_TAG: "retrain-12",
+        KIND_TAG: "retrain",
+        STUDY_TAG: "search-1234",
+        PROJECT_TAG: project_id(),
+    }  # it names its search
     run_id = find_or_create(tracking, "retrain", tags)
     tracking.client.update_run(run_id, status="RUNNING")
     with locked(paths.lock("retrain-12")):

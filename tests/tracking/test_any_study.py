@@ -3,8 +3,8 @@
 import logging
 import subprocess
 import sys
-import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
 from podium import TrialLogger, connect
@@ -223,12 +224,16 @@ ODD = ["it's", 'the "best"', "100 %", "a b  c", "back\\slash", "ümlaut ☃", "`
 ODD += ["%s", "..", "/a//b/", "a/b"]
 
 
+def _suggest(name: str, trial: optuna.Trial) -> float:
+    return trial.suggest_float(name, 0.0, 1.0)
+
+
 def test_any_name_of_a_study_or_parameter(tracking: Tracking, way: str) -> None:
     for name in ODD:
         study = _study(study_name=name)
         for _ in range(2):
             with TrialLogger(tracking) as logger:
-                study.optimize(lambda trial, name=name: trial.suggest_float(name, 0, 1), 1, callbacks=[logger])
+                study.optimize(partial(_suggest, name), 1, callbacks=[logger])
         runs = _runs(tracking, study)
         assert sorted(runs) == [0, 1]
         parent = tracking.client.get_run(runs[0].data.tags["mlflow.parentRunId"])
@@ -288,9 +293,12 @@ def test_states_and_intermediate_values_are_true(tracking: Tracking, way: str) -
 def test_eight_threads_have_one_parent(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
     search_runs = MlflowClient.search_runs
-    monkeypatch.setattr(
-        MlflowClient, "search_runs", lambda *a, **k: (looked.append(threading.get_ident()), search_runs(*a, **k))[1]
-    )
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        looked.append(arguments)
+        return search_runs(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
     study = _study()
     with TrialLogger(tracking) as logger:
         study.optimize(_objective, 24, n_jobs=8, callbacks=[logger])
@@ -321,8 +329,7 @@ def test_resumed_studys_parent_is_opened_again_and_ends_again(tracking: Tracking
 
 def test_study_of_a_storage_is_the_same_study_in_another_process(tracking: Tracking, tmp_path: Path) -> None:
     def session() -> optuna.Study:
-        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
-        storage = optuna.storages.JournalStorage(backend)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
         study = optuna.create_study(study_name="kept", storage=storage, load_if_exists=True)
         study.optimize(_objective, 2, callbacks=[TrialLogger(tracking)])
         return study

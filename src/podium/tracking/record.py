@@ -27,6 +27,8 @@ STUDY_TAG = "podium.study"
 ID_TAG = "podium.id"
 """The study's own id: names can be equal, ids are not."""
 RETRAIN_TAG = "podium.retrain"
+PROJECT_TAG = "podium.project"
+"""The id of the folder mlruns that a retraining belongs to: two clones with equal settings have two runs."""
 TRIAL_TAG = "podium.trial"
 KIND_TAG = "podium.kind"
 SUPERSEDED_TAG = "podium.superseded"
@@ -143,9 +145,7 @@ def record_of(
 def key_of(name: str) -> str:
     """`name`, or where MLflow does not take it as a key, what it takes, with a digest so that no two become one."""
     safe = re.sub(r"[^A-Za-z0-9_.\- :/]", "_", name)
-    if (
-        posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == "."
-    ):  # MLflow: no path but a plain one
+    if posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == ".":  # no plain relative path
         safe = re.sub(r"^\.+", "_", safe.replace("/", "_"))
     if safe == name and 0 < len(name) <= LONGEST_NAME:
         return name

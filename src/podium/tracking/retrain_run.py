@@ -18,9 +18,9 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
-from podium.tracking.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
+from podium.tracking.record import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
 from podium.tracking.search_run import log_images
-from podium.tracking.store import Tracking, connect, find_or_create, making, shown
+from podium.tracking.store import Tracking, connect, find_or_create, making, project_id, shown
 from podium.tracking.trial_logger import histories
 from podium.training.history import Epoch
 
@@ -48,8 +48,9 @@ class RetrainRun:
     def open(params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe) -> "RetrainRun":
         """The run of the retraining called `name`, made where there is none."""
         tracking = connect(params)
+        own = {RETRAIN_TAG: name, KIND_TAG: "retrain", PROJECT_TAG: project_id()}
         with making(tracking):
-            run_id = find_or_create(tracking, "retrain", {RETRAIN_TAG: name, KIND_TAG: "retrain"})
+            run_id = find_or_create(tracking, "retrain", own)
         run = tracking.client.get_run(run_id)
         absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
         tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])

@@ -104,11 +104,11 @@ def end_open_runs(tracking: Tracking, study: optuna.Study) -> None:
             tracking.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def abandoned(tracking: Tracking, kind: str, tag: str, value: str, *, repair: bool) -> list[Difference]:
-    """Runs of a `kind` whose `tag` is `value` that are RUNNING although nobody is at work on them; `repair` sets them
-    to KILLED. A retraining's run has its search's tag too: the kind says whose lock the caller has to hold.
+def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bool) -> list[Difference]:
+    """Runs of a `kind` with all of `tags` that are RUNNING although nobody is at work on them; `repair` sets them to
+    KILLED. A retraining's run has its search's tags too: the kind says whose lock the caller has to hold.
     """
-    runs = [run for run in search(tracking, {tag: value, KIND_TAG: kind}) if run.info.status == "RUNNING"]
+    runs = [run for run in search(tracking, tags | {KIND_TAG: kind}) if run.info.status == "RUNNING"]
     if repair:
         for run in runs:
             tracking.client.set_terminated(run.info.run_id, "KILLED")

@@ -12,9 +12,17 @@ from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked, unless_held
 from podium.tracking import sync
-from podium.tracking.record import ID_TAG, RETRAIN_TAG, SUPERSEDED_TAG, TRIAL_TAG, search_attributes, study_id
+from podium.tracking.record import (
+    ID_TAG,
+    PROJECT_TAG,
+    RETRAIN_TAG,
+    SUPERSEDED_TAG,
+    TRIAL_TAG,
+    search_attributes,
+    study_id,
+)
 from podium.tracking.search_run import run_of_search
-from podium.tracking.store import Tracking, connect
+from podium.tracking.store import Tracking, connect, project_id
 from podium.tracking.sync import Difference
 from podium.tracking.trial_logger import TrialRuns
 from podium.tuning import storage
@@ -52,17 +60,18 @@ def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair
     for study in studies(where):
         name = study.study_name
         with storage.alone(where, name):
-            found[name] = sync.abandoned(tracking, "search", ID_TAG, study_id(study) or "", repair=repair)
+            found[name] = sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=repair)
             if repair:
                 found[name] += sync.repair(tracking, study, _runs(tracking, study), thorough=True, message=print)
                 sync.end_open_runs(tracking, study)
                 # A parent that the repair has made:
-                sync.abandoned(tracking, "search", ID_TAG, study_id(study) or "", repair=True)
+                sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=True)
             else:
                 found[name] += sync.differences(tracking, study)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with locked(lock, purpose="the retraining"):
-            if lines := sync.abandoned(tracking, "retrain", RETRAIN_TAG, lock.stem, repair=repair):
+            tags = {RETRAIN_TAG: lock.stem, PROJECT_TAG: project_id()}
+            if lines := sync.abandoned(tracking, "retrain", tags, repair=repair):
                 found[lock.stem] = lines
     return found
 
