@@ -69,7 +69,7 @@ def podium(trials: int) -> list[float]:
     """One worker; what passes between two trials' ends, less the seconds that the worker trained in between."""
     from podium.config.params import RuntimeParams, SearchParams, TrackingParams
     from podium.config.recipe import Recipe
-    from podium.tracking.parent import Parent
+    from podium.tracking.mirror import Parent
     from podium.tuning import session
     from podium.tuning.pools import processes
 

@@ -15,8 +15,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams, SearchParams, TrackingParams
-from podium.tracking.mirror import Mirror
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of

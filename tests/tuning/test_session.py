@@ -10,7 +10,7 @@ from podium.config.params import Params, TrackingParams
 from podium.data.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Parent
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of

@@ -13,9 +13,9 @@ from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store, temporary_store
 from podium.errors import RefusedError
 from podium.locks import locked
-from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.tracking.store import connect
-from podium.tracking.trial_logger import find_or_create, runs_of
+from podium.tracking.record import KIND_TAG, PROJECT_TAG, RETRAIN_TAG, STUDY_TAG
+from podium.tracking.store import connect, find_or_create, project_id
+from podium.tracking.trial_logger import runs_of
 from podium.tuning.journal import open_storage
 from podium.tuning.upkeep import leftovers, studies, sync_all
 
@@ -56,15 +56,34 @@ def test_sync_check_changes_nothing_and_exits_with_1(here: TrackingParams, capsy
     assert "MLflow shows exactly what the studies hold (1 study)" in capsys.readouterr().out
 
 
+def test_sync_check_lists_the_runs_that_were_moved_aside(
+    here: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _podium("sync") == 0
+    tracking = connect(here)
+    (run,) = [run for run in runs_of(tracking, "search-1234") if run.data.tags["podium.trial"] == "3"]
+    tracking.client.log_metric(run.info.run_id, "val_loss", 9.0, step=1)
+    assert _podium("sync", "--check") == 1
+    assert "moved aside" not in capsys.readouterr().out
+    assert _podium("sync") == 0
+    assert f"run {run.info.run_id} of trial 3 is moved aside" in capsys.readouterr().out
+    assert _podium("sync", "--check") == 0
+    out = capsys.readouterr().out
+    assert "moved aside, since what they hold contradicts their study (1):" in out
+    assert f"search-1234 trial 3: run {run.info.run_id}, val_loss at step 1 is " in out
+    assert tracking.client.get_run(run.info.run_id).info.run_name == "trial-003 (superseded)"
+
+
 def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
     here: TrackingParams, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracking = connect(here)
     sync_all(here, repair=True)
+    retraining = {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain"}
     opened = [
         find_or_create(tracking, "search-1234", {STUDY_TAG: "search-1234", KIND_TAG: "search"}),
-        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain"}),
-        find_or_create(tracking, "retrain", {RETRAIN_TAG: "retrain-of-another-machine", KIND_TAG: "retrain"}),
+        find_or_create(tracking, "retrain", retraining | {PROJECT_TAG: project_id()}),
+        find_or_create(tracking, "retrain", retraining | {PROJECT_TAG: "another clone"}),
     ]
     for run_id in opened:
         tracking.client.update_run(run_id, status="RUNNING")
@@ -81,7 +100,12 @@ def test_run_of_a_killed_search_or_retraining_does_not_stay_running(
 
 def test_sync_leaves_the_run_of_a_retraining_that_is_at_work_alone(here: TrackingParams) -> None:
     tracking = connect(here)
-    tags = {RETRAIN_TAG: "retrain-12", KIND_TAG: "retrain", STUDY_TAG: "search-1234"}  # it names its search
+    tags = {
+        RETRAIN_TAG: "retrain-12",
+        KIND_TAG: "retrain",
+        STUDY_TAG: "search-1234",
+        PROJECT_TAG: project_id(),
+    }  # it names its search
     run_id = find_or_create(tracking, "retrain", tags)
     tracking.client.update_run(run_id, status="RUNNING")
     with locked(paths.lock("retrain-12")):

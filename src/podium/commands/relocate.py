@@ -22,12 +22,11 @@ def run(arguments: argparse.Namespace) -> None:
     from podium import paths
     from podium.config.params import load
     from podium.text import counted
-    from podium.tracking import relocation
-    from podium.tracking.store import database
+    from podium.tracking.store import database, relocate
 
     params = load(paths.PARAMS).tracking
     file = database(params.uri)
-    done = relocation.relocate(file, params.experiment) if file else None
+    done = relocate(file, params.experiment) if file else None
     if file is None:
         print("nothing to do: the store is a server and holds no path of this folder")
     elif done is None:

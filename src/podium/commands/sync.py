@@ -32,6 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)
+    if aside := list(upkeep.moved_aside(params.tracking, params.runtime)):
+        print(f"moved aside, since what they hold contradicts their study ({len(aside)}):", *aside, sep="\n  ")
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if not differences:
         print(f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})")

@@ -13,7 +13,7 @@ from podium.data.dataset import Split, open_test_set, write_json
 from podium.errors import InputError
 from podium.metrics.classification import Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, gallery
-from podium.tracking import evaluation_run
+from podium.tracking import retrain_run
 from podium.training.predict import predict_probabilities
 from podium.training.trained import TrainedModel
 
@@ -49,7 +49,7 @@ def evaluate(
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence))
-    evaluation_run.tell(tracking_params, about.run_id, metrics, [out / name for name in TOLD])
+    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in TOLD])
     return metrics.summary()
 
 

@@ -8,7 +8,7 @@ from podium.config.params import TrackingParams, load
 from podium.report import mlflow_summary
 from podium.report.render import page_of, write
 from podium.report.report_data import Folders, gather
-from podium.tracking import parent_run
+from podium.tracking import search_run
 
 
 def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
@@ -22,7 +22,7 @@ def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         drawn = mlflow_summary.draw(data.search, Path(folder))
-        parent_run.keep_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
+        search_run.log_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
     return path
 
 

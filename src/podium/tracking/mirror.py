@@ -1,7 +1,7 @@
-"""The mirror: a thread that brings the study's trials to MLflow, off the search's critical path.
+"""The mirror: a thread that logs the study's trials to MLflow, off the search's critical path.
 
 The study is the truth and MLflow its image. A tracking server that is away delays the image and fails nothing: what
-was missed is brought when it is back, at the next search, or by `podium sync`.
+was missed is logged when it is back, at the next search, or by `podium sync`.
 """
 
 import math
@@ -9,17 +9,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from podium.config.params import TrackingParams
-from podium.tracking.parent import Parent
 from podium.training.history import Epoch
 
 if TYPE_CHECKING:
-    from podium.tracking.mirroring import Session
+    from podium.tracking.search_run import SearchRun
 
 Item = tuple[FrozenTrial, list[Epoch] | None]
 """A trial as it stands, and the history of one that is running."""
@@ -33,16 +33,27 @@ PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
 
 
+@dataclass(frozen=True)
+class Parent:
+    """The MLflow run below which a study's trials lie."""
+
+    study: str
+    """The study whose parent run it is; a confirmation's trials lie below the search's."""
+    tags: dict[str, str]
+    owned: bool = True
+    """Whether this session opens and closes it."""
+
+
 class Mirror:
     """Watches a driver and keeps MLflow in step with its study."""
 
     def __init__(
-        self, study: optuna.Study, params: TrackingParams, parent: Parent, say: Callable[[str], None] = print
+        self, study: optuna.Study, params: TrackingParams, parent: Parent, log: Callable[[str], None] = print
     ) -> None:
         self._study = study
         self._params = params
         self._parent = parent
-        self._say = say
+        self._log = log
         self._queue: queue.Queue[Item | None] = queue.Queue()
         self._gather = min(GATHER, params.flush_seconds)
         self._flushed: dict[int, float] = {}
@@ -55,7 +66,7 @@ class Mirror:
         self._thread.start()
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
-        """Bring a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
+        """Log a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
         now = time.monotonic()
         last = self._flushed.setdefault(trial.number, now)
         if now - last >= self._params.flush_seconds:
@@ -63,7 +74,7 @@ class Mirror:
             self._queue.put((trial, list(history)))
 
     def ended(self, trial: FrozenTrial) -> None:
-        """Bring a trial that has ended."""
+        """Log a trial that has ended."""
         self._flushed.pop(trial.number, None)
         self._queue.put((trial, None))
 
@@ -71,38 +82,38 @@ class Mirror:
         """Notes are for people; the runs carry what matters of them."""
 
     def close(self, *, interrupted: bool = False) -> None:
-        """Bring what is left, close the parent run, and wait for it."""
+        """Log what is left, close the parent run, and wait for it."""
         self._interrupted = interrupted
         self._deadline = time.monotonic() + PATIENCE
         self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        backlog: dict[int, Item] = {}
-        from podium.tracking.mirroring import Session  # 1 s of a core, while the workers import torch on another one
+        from podium.tracking.search_run import SearchRun  # 1 s of a core, while the workers import torch on another one
 
-        session: Session | None = None
+        backlog: dict[int, Item] = {}
+        run: SearchRun | None = None
         closing, failures = False, 0
-        while not (closing and session and not backlog):
-            closing = self._collect(backlog, wait=session is not None and not backlog) or closing
+        while not (closing and run and not backlog):
+            closing = self._collect(backlog, wait=run is not None and not backlog) or closing
             try:
-                session = session or Session.open(self._study, self._params, self._parent)
-                self.parent_run_id = session.parent_run_id
-                for number in session.bring([trial for trial, history in backlog.values() if history is None]):
+                run = run or SearchRun.open(self._study, self._params, self._parent, self._log)
+                self.parent_run_id = run.run_id
+                for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):
                     del backlog[number]
                 for number in list(backlog):
-                    session.log(*backlog[number])
+                    run.log(*backlog[number])
                     del backlog[number]
                 failures, self.error = 0, ""
-            except Exception as error:  # whatever the store has against it: the trials are kept, and said to be
-                failures, session = failures + 1, None  # opening it again mends what went wrong, such as a deleted run
+            except Exception as error:  # whatever the store has against it: the trials are kept, and a message says so
+                failures, run = failures + 1, None  # opening it again repairs what went wrong, such as a deleted run
                 if not self._wait(error, failures, closing):
                     return
-        self._finish(session)
+        self._finish(run)
 
-    def _finish(self, session: "Session") -> None:
+    def _finish(self, run: "SearchRun") -> None:
         try:
-            session.finish(interrupted=self._interrupted)
+            run.finish(interrupted=self._interrupted)
         except Exception as error:
             self.error = _in_a_line(error)
 
@@ -127,7 +138,7 @@ class Mirror:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""
         self.error = _in_a_line(error)
         if failures == 1:
-            self._say(f"MLflow does not take the trials just now; they are kept and brought later. {self.error}")
+            self._log(f"MLflow does not take the trials just now; they are kept and logged later. {self.error}")
         if closing and self._deadline is not None and time.monotonic() > self._deadline:
             return False
         time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])

@@ -1,11 +1,15 @@
-"""The retraining's run in MLflow: found again after a kill, each epoch logged once."""
+"""The retraining's run in MLflow: found again after a kill, each epoch logged once; its evaluation is logged there."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -13,19 +17,27 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
-from podium.tracking.record import KIND_TAG, METRICS_A_CALL, RETRAIN_TAG
-from podium.tracking.run_input import log_images
-from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import find_or_create, histories
+from podium.errors import PodiumError
+from podium.tracking.record import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
+from podium.tracking.search_run import log_images
+from podium.tracking.store import Tracking, connect, find_or_create, making, project_id, shown
+from podium.tracking.trial_logger import histories
 from podium.training.history import Epoch
+
+if TYPE_CHECKING:
+    from podium.metrics.classification import Metrics  # with scikit-learn, which the retraining does without
 
 WATCH_EVERY = 2.0
 """Seconds between looks at the machine."""
+FOLDER = "evaluation"
+"""Where the evaluation's files lie among the run's artifacts."""
+RECALLS = 100
+"""Up to so many classes the run gets each one's recall: more would bury the other metrics, and a file has them."""
 
 
 @dataclass
 class RetrainRun:
-    """One run, called `retrain`."""
+    """One run, called `retrain`; that of a single training (`podium train`) is called `train`."""
 
     tracking: Tracking
     run_id: str
@@ -33,10 +45,14 @@ class RetrainRun:
     """Metrics that the run has, by name and step."""
 
     @staticmethod
-    def open(params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe) -> "RetrainRun":
+    def open(
+        params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe, title: str = "retrain"
+    ) -> "RetrainRun":
         """The run of the retraining called `name`, made where there is none."""
         tracking = connect(params)
-        run_id = find_or_create(tracking, "retrain", {RETRAIN_TAG: name, KIND_TAG: "retrain"})
+        own = {RETRAIN_TAG: name, KIND_TAG: title, PROJECT_TAG: project_id()}
+        with making(tracking):
+            run_id = find_or_create(tracking, title, own)
         run = tracking.client.get_run(run_id)
         absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
         tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -80,6 +96,11 @@ class RetrainRun:
             self.tracking.client.log_artifact(self.run_id, str(path), "retrain")
         self.tracking.client.set_terminated(self.run_id, "FINISHED")
 
+    def end(self, history: Sequence[Epoch]) -> None:
+        """Log the rest, and end the run of a single training."""
+        self._log(history)
+        self.tracking.client.set_terminated(self.run_id, "FINISHED")
+
     def _log(self, history: Sequence[Epoch]) -> None:
         run = self.tracking.client.get_run(self.run_id)
         at, metrics = run.info.start_time, []
@@ -93,3 +114,38 @@ class RetrainRun:
             batch = metrics[start : start + METRICS_A_CALL]
             self.tracking.client.log_batch(self.run_id, batch)
             self.logged |= {(m.key, m.step) for m in batch}
+
+
+def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", files: Iterable[Path]) -> None:
+    """Log `metrics` and `files` on the run `run_id`, whose status stays; logged again, it stays as it is.
+
+    Raises PodiumError where the store is away or has no such run.
+    """
+    tracking = connect(params)
+    try:
+        known = tracking.client.get_run(run_id).data.metrics
+        now = int(time.time() * 1000)
+        wanted = metrics.flat() | _recalls(metrics)
+        new = [Metric(name, value, now, 0) for name, value in wanted.items() if not _same(known.get(name), value)]
+        tracking.client.log_batch(run_id, new)
+        for path in files:
+            tracking.client.log_artifact(run_id, str(path), FOLDER)
+    except (MlflowException, OSError) as error:
+        raise PodiumError(
+            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
+            " when the store works; if it has lost the run, `dvc repro --force --single-item retrain` makes a new one"
+        ) from error
+
+
+def _same(known: float | None, value: float) -> bool:
+    return known is not None and math.isclose(known, value, rel_tol=1e-12)
+
+
+def _recalls(metrics: "Metrics") -> dict[str, float]:
+    """recall_<class> of each class that has images; a character that MLflow takes in no name is an underscore."""
+    names = [re.sub(r"[^\w. -]", "_", c.name)[:200] for c in metrics.per_class]
+    if len(names) > RECALLS:
+        return {}
+    often = Counter(names)
+    unique = [name if often[name] == 1 else f"{name}_{label}" for label, name in enumerate(names)]
+    return {f"recall_{name}": c.recall for name, c in zip(unique, metrics.per_class, strict=True) if c.support}

@@ -1,36 +1,47 @@
-"""The way into MLflow: one store, one experiment, made once."""
+"""The way into MLflow: one store, one experiment, made once; runs by their tags.
+
+A local store that was moved or copied follows: MLflow keeps absolute paths, and here they become those of the present
+folder. The root is where its database lies: artifacts lie beside it.
+"""
 
 import logging
-import os
+import re
 import sqlite3
 import sys
+import uuid
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-
-# Said before mlflow is imported: no telemetry, and no look at a package index while a model is logged.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
-# A server's client would print two lines of addresses for every trial.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# A server that is away is noticed in seconds: MLflow's seven retries take four minutes, and we retry ourselves.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
 from podium.config.params import TrackingParams
-from podium.errors import PodiumError
+from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked
-from podium.tracking import relocation
 
 SQLITE = "sqlite:///"
+LOCAL = SQLITE + "mlruns/mlflow.db"
+"""Where `open_store` finds its store where nothing is said."""
+PAGE = 1000
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of the experiment: MLflow's pages then begin with training runs and their charts, not with those for chat models."""
+COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+"""Where MLflow 3.17 stores paths."""
+ARTIFACTS = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -56,24 +67,28 @@ def database(uri: str) -> Path | None:
 
 
 def connect(params: TrackingParams) -> Tracking:
-    """Open the store of `params.uri`, made on first use, and its experiment.
+    """Open the store of `params.uri`, made on first use, and its experiment. Raises PodiumError where it is away."""
+    return open_store(params.uri, params.experiment)
 
-    A fresh SQLite store runs its migrations on first use and two processes doing so at once break it: hence the lock.
+
+def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
+    """Open the MLflow store at `uri`, by default that of the current folder's mlruns, and its `experiment`.
+
+    Both are made on first use. Raises PodiumError where that can't be.
     """
-    uri = resolve_uri(params.uri)
-    local = database(params.uri)
-    folder = local.parent if local else paths.mlruns()
+    uri = resolve_uri(uri or LOCAL)
+    local = database(uri)
     # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
-        with locked(folder / "mlflow.lock", wait=True):
-            if local and (followed := relocation.relocate(local, params.experiment)):
+        with _alone(local):  # two processes that run the migrations of a fresh store at once break it
+            if local and (followed := relocate(local, experiment)):
                 move, count = followed
                 print(
                     f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr
                 )
             client = MlflowClient(uri, registry_uri=uri)
-            return Tracking(client, uri, _experiment(client, params.experiment, folder if local else None))
+            return Tracking(client, uri, _experiment(client, experiment, local.parent if local else None))
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
@@ -81,10 +96,113 @@ def connect(params: TrackingParams) -> Tracking:
         ) from error
 
 
+def making(tracking: Tracking) -> AbstractContextManager[None]:
+    """A lock under which no other process of this machine looks for, and then makes, what is to be there once."""
+    return _alone(database(tracking.uri))
+
+
+def project_id() -> str:
+    """The random id of the project's folder mlruns, made once: it tells two clones on one server apart."""
+    path = paths.lock("").parent / "project.id"
+    with locked(paths.lock("project.id"), wait=True):
+        if not path.is_file():
+            path.write_text(uuid.uuid4().hex, encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+
+
+def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
+    """The id of the experiment's run that has all of `tags`; where there is none, a new one called `name`.
+
+    Of two that were made at once on two machines both take the older one.
+    """
+    if found := search(tracking, tags):
+        return str(found[0].info.run_id)
+    made = str(tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=name).info.run_id)
+    ids = [run.info.run_id for run in sorted(search(tracking, tags), key=lambda r: (r.info.start_time, r.info.run_id))]
+    if ids and ids[0] != made:
+        tracking.client.delete_run(made)  # nobody knows it yet
+        return str(ids[0])
+    return made
+
+
+def search(tracking: Tracking, tags: dict[str, str]) -> list[Run]:
+    """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first."""
+    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value)}
+    where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+    runs: list[Run] = []
+    token: Any = None
+    while True:
+        page = tracking.client.search_runs(
+            [tracking.experiment_id], where, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        runs += [run for run in page if all(run.data.tags.get(key) == value for key, value in tags.items())]
+        token = page.token
+        if not token:
+            return runs
+
+
 def shown(uri: str) -> str:
     """`uri` without the password that it may hold."""
     password = urlsplit(uri).password
     return masked(uri.replace(f":{password}@", f":{MASK}@") if password else uri)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A folder of the database that is stored, and where it is."""
+
+    stored: Path
+    here: Path
+
+
+def moved(database: Path, experiment: str) -> Move | None:
+    """The move that the paths in `database` have not followed yet; None: there was none.
+
+    It is seen by where the artifacts of `experiment` were to lie. Where they did not come along (here is no folder of
+    them), the stored paths are left as they are.
+    """
+    here = database.resolve().parent
+    if not database.is_file() or not (here / ARTIFACTS).is_dir():
+        return None
+    with closing(sqlite3.connect(database)) as connection:
+        if not _columns(connection):
+            return None
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        rows = connection.execute(query, (experiment,)).fetchall()
+    stored = [path for (location,) in rows if (path := _path(location)) and path.name == ARTIFACTS]
+    return Move(stored[0].parent, here) if stored and stored[0].parent != here else None
+
+
+def relocate(database: Path, experiment: str) -> tuple[Move, int] | None:
+    """Make every stored path follow the project, all or none; returns the move and how many were changed.
+
+    Raises RefusedError where the database is the one of a copy that is still at the stored place.
+    """
+    move = moved(database, experiment)
+    if move is None:
+        return None
+    other = move.stored / database.name
+    if other.is_file() and other.samefile(database):
+        raise RefusedError(
+            f"{database} is one and the same file as {other}: two copies of the project would share one database, and"
+            f" the paths in it can be those of one only. Give this copy its own: `cp --remove-destination {other}"
+            f" {database}`, or remove the other one"
+        )
+    with closing(sqlite3.connect(database)) as connection, connection:
+        count = 0
+        for table, column in _columns(connection):
+            for old, new in ((move.stored.as_uri(), move.here.as_uri()), (str(move.stored), str(move.here))):
+                count += connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
+                    (new, len(old) + 1, len(old) + 1, f"{old}/"),
+                ).rowcount
+    return move, count
+
+
+def _alone(local: Path | None) -> AbstractContextManager[None]:
+    """The lock of a local store; that of a server's clients lies in the project's mlruns."""
+    folder = local.parent if local else paths.mlruns()
+    return locked(folder / "mlflow.lock", wait=True)
 
 
 def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
@@ -99,3 +217,20 @@ def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Those of COLUMNS that this database has."""
+    found = []
+    for table, column in COLUMNS:
+        names = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        found += [(table, column)] if column in names else []
+    return found
+
+
+def _path(location: str | None) -> Path | None:
+    """The folder of an artifact location; None for one that is not on this machine."""
+    parts = urlsplit(location or "")
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else location or "")

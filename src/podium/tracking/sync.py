@@ -1,23 +1,46 @@
-"""Whether MLflow is a true image of a study, one run a trial; and making it one, without touching what is right."""
+"""Whether MLflow is a true image of a study, one run per trial; and making it one.
 
+What a person added to a run is no difference: metrics, parameters, tags, notes, artifacts, another name. A run that
+contradicts the study (another value of a parameter or metric, a second run of a trial) is never deleted or rewritten:
+it is moved aside, with its reason in the tag podium.superseded, and another one takes its place.
+"""
+
+import logging
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.tracking.record import KIND_TAG, TRIAL_TAG, Record, record_of
-from podium.tracking.store import Tracking
-from podium.tracking.trial_logger import TrialLogger, histories, runs_of
+from podium.tracking.record import (
+    ID_TAG,
+    KIND_TAG,
+    LIMIT,
+    LONGEST_NAME,
+    OWN_METRICS,
+    SUPERSEDED_TAG,
+    TRIAL_TAG,
+    Reader,
+    Record,
+    record_of,
+    search_attributes,
+    study_id,
+)
+from podium.tracking.store import Tracking, search
+from podium.tracking.trial_logger import TrialRuns, histories, log_absent_params, runs_of
 
 IDLE = ("KILLED", "RUNNING")
 """What the run of a trial may say that has not ended: interrupted, or running."""
 MEASURED = "seconds"
 """A metric that is another one when a killed trial's epochs after its last checkpoint are trained again."""
+SUPERSEDED = "superseded"
+"""The kind of a run that was moved aside: nothing that looks for trials finds it."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,113 +54,129 @@ class Difference:
     mlflow: str
 
 
-def differences(tracking: Tracking, study: optuna.Study, *, thorough: bool = True) -> list[Difference]:
+@dataclass(frozen=True)
+class _Found:
+    """A trial, what its run should be, and the runs that it has."""
+
+    number: int
+    trial: FrozenTrial | None
+    record: Record | None
+    runs: list[Run]
+
+
+def differences(
+    tracking: Tracking, study: optuna.Study, *, thorough: bool = True, read: Reader = search_attributes
+) -> list[Difference]:
     """Every difference between `study` and its runs.
 
     `thorough` reads each run's whole metric history; without it the values that the run shows are compared.
     """
-    runs = _by_trial(tracking, study)
-    trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
-    found: list[Difference] = []
-    for number, trial in trials.items():
-        found += _compare(tracking, study, trial, runs.get(number, []), thorough)
-    for number in sorted(set(runs) - set(trials)):
-        found.append(Difference(number, "trial", "absent", f"{len(runs[number])} runs"))
-    return found
+    return [d for found in _found(tracking, study, read) for d in _compare(tracking, found, thorough)]
 
 
-def repair(tracking: Tracking, study: optuna.Study, logger: TrialLogger, *, thorough: bool = False) -> list[Difference]:
-    """Make MLflow what the study says. Returns what was different."""
-    found = differences(tracking, study, thorough=thorough)
-    runs = _by_trial(tracking, study) if found else {}
-    trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
-    for number in sorted({d.trial for d in found if d.trial is not None}):
-        _repair_trial(tracking, study, logger, trials.get(number), runs.get(number, []))
-    return found
+def repair(
+    tracking: Tracking,
+    study: optuna.Study,
+    trials: TrialRuns,
+    *,
+    thorough: bool = False,
+    message: Callable[[str], None] = log.warning,
+) -> list[Difference]:
+    """Make MLflow what the study says. Returns what was different; each run that is moved aside gets a `message`."""
+    every: list[Difference] = []
+    for found in _found(tracking, study, trials.read):
+        if differs := _compare(tracking, found, thorough):
+            every += differs
+            _repair(tracking, study, trials, found, message)
+    return every
+
+
+def superseded(tracking: Tracking, study: optuna.Study) -> list[Run]:
+    """The runs of `study` that were moved aside."""
+    own = study_id(study)
+    return search(tracking, {ID_TAG: own, KIND_TAG: SUPERSEDED}) if own else []
 
 
 def end_open_runs(tracking: Tracking, study: optuna.Study) -> None:
     """Set the runs of trials that wait to go on to KILLED: nothing of a search that has ended stays RUNNING."""
-    for run in runs_of(tracking, study.study_name):
+    for run in runs_of(tracking, study):
         if run.info.status == "RUNNING":
             tracking.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def abandoned(tracking: Tracking, kind: str, tag: str, name: str, *, repair: bool) -> list[Difference]:
-    """Runs of a `kind` whose `tag` is `name` that are RUNNING although nobody is at work on them; `repair` sets them
-    to KILLED. A retraining's run has its search's tag too: the kind says whose lock the caller has to hold.
+def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bool) -> list[Difference]:
+    """Runs of a `kind` with all of `tags` that are RUNNING although nobody is at work on them; `repair` sets them to
+    KILLED. A retraining's run has its search's tags too: the kind says whose lock the caller has to hold.
     """
-    where = f"tags.`{tag}` = '{name}' and tags.`{KIND_TAG}` = '{kind}' and attributes.status = 'RUNNING'"
-    runs = tracking.client.search_runs([tracking.experiment_id], where)
+    runs = [run for run in search(tracking, tags | {KIND_TAG: kind}) if run.info.status == "RUNNING"]
     if repair:
         for run in runs:
             tracking.client.set_terminated(run.info.run_id, "KILLED")
     return [Difference(None, f"status of {run.info.run_name}", "nobody works on it", "RUNNING") for run in runs]
 
 
-def _repair_trial(
-    tracking: Tracking, study: optuna.Study, logger: TrialLogger, trial: FrozenTrial | None, runs: list[Run]
-) -> None:
-    """Keep the run that is right or can be completed, delete the others, and log what is missing."""
-    keep = None
-    if trial is not None:
-        record = record_of(study, trial)
-        fitting = [run for run in runs if not _contradicts(tracking, record, run)]
-        keep = max(fitting, key=lambda run: (run.info.status == record.status, len(run.data.metrics)), default=None)
-    for run in runs:
-        if keep is None or run.info.run_id != keep.info.run_id:
-            tracking.client.delete_run(run.info.run_id)
-    if trial is None:
-        return
-    logger.forget(study, trial.number, keep.info.run_id if keep else None)
-    if keep is not None:
-        _mend_facts(tracking, record, keep)
-    if trial.state.is_finished():
-        logger.log(study, trial)
-
-
-def _mend_facts(tracking: Tracking, record: Record, run: Run) -> None:
-    """Give `run` its name and parameters, and the run of a trial that waits to go on a status that says so."""
-    run_id = run.info.run_id
-    if run.info.run_name != record.name:
-        tracking.client.update_run(run_id, name=record.name)
-    absent = [param for param in record.entities() if param.key not in run.data.params]
-    if absent:
-        tracking.client.log_batch(run_id, params=absent)
-    if record.end is None and run.info.status not in IDLE:
-        tracking.client.update_run(run_id, status="KILLED")
-
-
-def _by_trial(tracking: Tracking, study: optuna.Study) -> dict[int, list[Run]]:
+def _found(tracking: Tracking, study: optuna.Study, read: Reader) -> Iterator[_Found]:
+    """Every trial that has begun, and every number that only runs have."""
     runs: dict[int, list[Run]] = defaultdict(list)
-    for run in runs_of(tracking, study.study_name):
+    for run in runs_of(tracking, study):
         runs[int(run.data.tags[TRIAL_TAG])].append(run)
-    return dict(runs)
+    trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
+    for number, trial in trials.items():
+        yield _Found(number, trial, record_of(study, trial, None, read), runs.get(number, []))
+    for number in sorted(set(runs) - set(trials)):
+        yield _Found(number, None, None, runs[number])
 
 
-def _compare(
-    tracking: Tracking, study: optuna.Study, trial: FrozenTrial, runs: list[Run], thorough: bool
-) -> list[Difference]:
-    ended = trial.state.is_finished()
-    if len(runs) != 1:
-        absent_is_right = not runs and not ended  # a short trial's run is made when it ends
-        return [] if absent_is_right else [Difference(trial.number, "runs", "1", str(len(runs)))]
-    run, record = runs[0], record_of(study, trial)
-    found = _compare_facts(trial.number, record, run, ended)
+def _repair(
+    tracking: Tracking, study: optuna.Study, trials: TrialRuns, found: _Found, message: Callable[[str], None]
+) -> None:
+    """Keep the run that is right or can be completed, move the others aside, and log what is missing."""
+    reasons = {run.info.run_id: _contradiction(tracking, found, run) for run in found.runs}
+    fitting = [run for run in found.runs if not reasons[run.info.run_id]]
+    status = found.record.status if found.record else ""
+    keep = max(fitting, key=lambda run: (run.info.status == status, len(run.data.metrics)), default=None)
+    for run in found.runs:
+        if run is not keep:
+            _move_aside(tracking, run, reasons[run.info.run_id] or "the trial has another run", message)
+    if found.trial is None or found.record is None:
+        return
+    trials.forget(study, found.number, keep.info.run_id if keep else None)
+    if keep is not None:
+        log_absent_params(tracking, found.record, keep)
+        if found.record.end is None and keep.info.status not in IDLE:
+            tracking.client.update_run(keep.info.run_id, status="KILLED")
+    if found.trial.state.is_finished():
+        trials.log(study, found.trial)
+
+
+def _move_aside(tracking: Tracking, run: Run, reason: str, message: Callable[[str], None]) -> None:
+    """Take `run` out of the study's trials: its name, kind and reason say so, all that it holds stays."""
+    run_id, name = run.info.run_id, f"{run.info.run_name} (superseded)"[:LONGEST_NAME]
+    tracking.client.set_tag(run_id, SUPERSEDED_TAG, reason[:LIMIT])
+    tracking.client.set_tag(run_id, KIND_TAG, SUPERSEDED)
+    tracking.client.update_run(run_id, status="KILLED" if run.info.status == "RUNNING" else None, name=name)
+    message(f"MLflow's run {run_id} of trial {run.data.tags[TRIAL_TAG]} is moved aside ({SUPERSEDED_TAG}): {reason}")
+
+
+def _compare(tracking: Tracking, found: _Found, thorough: bool) -> list[Difference]:
+    if found.trial is None or found.record is None:
+        return [Difference(found.number, "trial", "absent", f"{len(found.runs)} runs")]
+    ended = found.trial.state.is_finished()
+    if len(found.runs) != 1:
+        absent_is_right = not found.runs and not ended  # a short trial's run is made when it ends
+        return [] if absent_is_right else [Difference(found.number, "runs", "1", str(len(found.runs)))]
+    differs = _compare_facts(found.number, found.record, found.runs[0], ended)
     if ended:
-        found += _compare_metrics(tracking, trial.number, record, run, thorough)
-    return found
+        differs += _compare_metrics(tracking, found.number, found.record, found.runs[0], thorough)
+    return differs
 
 
 def _compare_facts(number: int, record: Record, run: Run, ended: bool) -> list[Difference]:
     found = []
     if run.info.status != record.status if ended else run.info.status not in IDLE:
         found.append(Difference(number, "status", record.status, run.info.status))
-    if run.info.run_name != record.name:
-        found.append(Difference(number, "name", record.name, str(run.info.run_name)))
-    for key in sorted(record.params.keys() | run.data.params.keys()):
-        theirs, ours = run.data.params.get(key, "absent"), record.params.get(key, "absent")
-        if theirs != ours:
+    for key, ours in sorted(record.params.items()):
+        if (theirs := run.data.params.get(key, "absent")) != ours:
             found.append(Difference(number, key, ours, theirs))
     for key, value in record.tags.items():
         if ended and run.data.tags.get(key) != value:
@@ -147,13 +186,15 @@ def _compare_facts(number: int, record: Record, run: Run, ended: bool) -> list[D
 
 def _compare_metrics(tracking: Tracking, number: int, record: Record, run: Run, thorough: bool) -> list[Difference]:
     wanted = {(m.key, m.step): m.value for m in record.metrics}
+    own = _own(record)
     if thorough:
-        return _compare_values(number, wanted, histories(tracking, run))
+        got = histories(tracking, run)
+        return _compare_values(number, wanted, {at: values for at, values in got.items() if at[0] in own})
     last: dict[str, tuple[int, float]] = {}
     for (key, step), value in wanted.items():
         if key not in last or step >= last[key][0]:
             last[key] = (step, value)
-    shown = {(key, 0): {value} for key, value in run.data.metrics.items()}
+    shown = {(key, 0): {value} for key, value in run.data.metrics.items() if key in own}
     return _compare_values(number, {(key, 0): value for key, (_, value) in last.items()}, shown)
 
 
@@ -182,11 +223,24 @@ def _same(ours: float, theirs: float) -> bool:
     return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 
-def _contradicts(tracking: Tracking, record: Record, run: Run) -> bool:
-    """Whether `run` says something that can't be mended by adding to it: another parameter, another value."""
-    if any(record.params.get(key) != value for key, value in run.data.params.items()):
-        return True
+def _own(record: Record) -> set[str]:
+    """The metrics that say what the study says; a person's have other names."""
+    return {metric.key for metric in record.metrics} | OWN_METRICS
+
+
+def _contradiction(tracking: Tracking, found: _Found, run: Run) -> str:
+    """What `run` says that can't be repaired by adding to it: another parameter, another value. Empty: nothing."""
+    record = found.record
+    if record is None:
+        return "the study has no such trial"
+    for key, ours in record.params.items():
+        if run.data.params.get(key, ours) != ours:
+            return f"{key} is {ours} in the study, {run.data.params[key]} here"
     if record.end is None:
-        return False  # a running trial's epochs are with its worker
-    wanted = {(m.key, m.step): m.value for m in record.metrics}
-    return any(_others(at, wanted.get(at), values) for at, values in histories(tracking, run).items())
+        return ""  # a running trial's epochs are with its worker
+    wanted, own = {(m.key, m.step): m.value for m in record.metrics}, _own(record)
+    for at, values in histories(tracking, run).items():
+        if at[0] in own and _others(at, wanted.get(at), values):
+            held = ", ".join(str(value) for value in sorted(values))
+            return f"{at[0]} at step {at[1]} is {wanted.get(at)} in the study, {held} here"
+    return ""

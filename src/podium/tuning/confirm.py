@@ -20,7 +20,7 @@ from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.weights import digests
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import session
 from podium.tuning.study import name_of
@@ -44,7 +44,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     if not params.select.calibrate or not alike:
         chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would say nothing
     out.mkdir(parents=True, exist_ok=True)
-    _log(params, best["study"], chosen)
+    _log(params, study, best["study"], chosen)
     write_json(out / "metrics.json", _figures(chosen, best))
     write_json(out / "config.json", chosen)
     print(_sentence(chosen))
@@ -168,13 +168,13 @@ def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) 
     return about | {"calibrate": True}
 
 
-def _log(params: Params, search_study: str, chosen: dict[str, Any]) -> None:
+def _log(params: Params, study: optuna.Study, search: str, chosen: dict[str, Any]) -> None:
     """What the confirmation found, on the search's parent run."""
-    from podium.tracking.mirroring import tell_parent  # here: the driver does without MLflow until it has run
+    from podium.tracking.search_run import log_to_search  # here: the driver does without MLflow until it has run
 
     values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "optimism": chosen["optimism"]}
     known = {key: value for key, value in values.items() if value is not None}
-    tell_parent(params.tracking, search_study, known, {"podium.selected_trial": str(chosen["trial"])})
+    log_to_search(params.tracking, study, search, known, {"podium.selected_trial": str(chosen["trial"])})
 
 
 def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Parent
 from podium.training.history import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session

@@ -13,8 +13,7 @@ from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError
 from podium.process import stop_signals
-from podium.tracking.mirror import Mirror
-from podium.tracking.parent import Parent
+from podium.tracking.mirror import Mirror, Parent
 from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver

@@ -12,10 +12,19 @@ from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked, unless_held
 from podium.tracking import sync
-from podium.tracking.record import KIND_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.tracking.store import Tracking, connect
+from podium.tracking.record import (
+    ID_TAG,
+    PROJECT_TAG,
+    RETRAIN_TAG,
+    SUPERSEDED_TAG,
+    TRIAL_TAG,
+    search_attributes,
+    study_id,
+)
+from podium.tracking.search_run import run_of_search
+from podium.tracking.store import Tracking, connect, project_id
 from podium.tracking.sync import Difference
-from podium.tracking.trial_logger import TrialLogger, find_or_create
+from podium.tracking.trial_logger import TrialRuns
 from podium.tuning import storage
 
 DEFAULT = RuntimeParams()
@@ -51,18 +60,29 @@ def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair
     for study in studies(where):
         name = study.study_name
         with storage.alone(where, name):
-            found[name] = sync.abandoned(tracking, "search", STUDY_TAG, name, repair=repair)
+            found[name] = sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=repair)
             if repair:
-                found[name] += sync.repair(tracking, study, _logger(tracking, study), thorough=True)
+                found[name] += sync.repair(tracking, study, _runs(tracking, study), thorough=True, message=print)
                 sync.end_open_runs(tracking, study)
-                sync.abandoned(tracking, "search", STUDY_TAG, name, repair=True)  # a parent that the repair has made
+                # A parent that the repair has made:
+                sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=True)
             else:
                 found[name] += sync.differences(tracking, study)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with locked(lock, purpose="the retraining"):
-            if lines := sync.abandoned(tracking, "retrain", RETRAIN_TAG, lock.stem, repair=repair):
+            tags = {RETRAIN_TAG: lock.stem, PROJECT_TAG: project_id()}
+            if lines := sync.abandoned(tracking, "retrain", tags, repair=repair):
                 found[lock.stem] = lines
     return found
+
+
+def moved_aside(params: TrackingParams, runtime: RuntimeParams = DEFAULT) -> Iterator[str]:
+    """A line for each run that contradicted its study and was moved aside, with its reason."""
+    tracking = connect(params)
+    for study in studies(storage.place(runtime)):
+        for run in sync.superseded(tracking, study):
+            tags = run.data.tags
+            yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
 
 
 def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = lambda name: None) -> Iterator[Leftover]:
@@ -113,8 +133,7 @@ def _needed(path: Path, running: set[int]) -> bool:
     return path.name.startswith("retrain-") or (path.stem.isdigit() and int(path.stem) in running)
 
 
-def _logger(tracking: Tracking, study: optuna.Study) -> TrialLogger:
+def _runs(tracking: Tracking, study: optuna.Study) -> TrialRuns:
     parent = study.user_attrs.get("identity", {}).get("search", study.study_name)
     parent = parent if isinstance(parent, str) else study.study_name
-    run_id = find_or_create(tracking, parent, {STUDY_TAG: parent, KIND_TAG: "search"})
-    return TrialLogger(tracking, run_id)
+    return TrialRuns(tracking, run_of_search(tracking, study, parent), search_attributes)

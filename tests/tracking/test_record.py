@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import trials
-from podium.tracking.record import LIMIT, Record, record_of
+from podium.tracking.record import LIMIT, Record, record_of, search_attributes
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def study() -> optuna.Study:
 
 
 def _record(study: optuna.Study, number: int) -> Record:
-    return record_of(study, study.trials[number])
+    return record_of(study, study.trials[number], None, search_attributes)
 
 
 def _metrics(record: Record, key: str) -> list[tuple[int, float]]:
@@ -50,7 +50,7 @@ def test_record_of_an_ended_trial_has_every_epoch_and_field(study: optuna.Study,
 
 
 def test_record_of_a_running_trial_has_the_history_that_it_is_given(study: optuna.Study) -> None:
-    record = record_of(study, study.trials[4], trials.history(4, 2))
+    record = record_of(study, study.trials[4], trials.history(4, 2), search_attributes)
     assert _metrics(record, "val_accuracy") == [(1, 0.05), (2, 0.06)]
     assert record.end is None
     assert not _metrics(record, "duration_seconds")

@@ -8,8 +8,9 @@ from mlflow.entities import Run
 
 import trials
 from podium.config.params import TrackingParams
-from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import TrialLogger, find_or_create, histories, runs_of
+from podium.tracking.record import search_attributes, study_id
+from podium.tracking.store import Tracking, connect, find_or_create
+from podium.tracking.trial_logger import TrialLogger, TrialRuns, histories, runs_of
 
 
 @pytest.fixture
@@ -102,16 +103,21 @@ def test_runs_last_as_long_as_their_trials(plain: Plain) -> None:
     assert run.info.end_time == int(trial.datetime_complete.timestamp() * 1000)
 
 
+def _runs(tracking: Tracking) -> TrialRuns:
+    """As Podium's own search logs."""
+    return TrialRuns(tracking, None, search_attributes)
+
+
 @pytest.mark.parametrize("again", ["the same logger", "another logger"])
 def test_logging_again_repeats_nothing(tracking: Tracking, again: str) -> None:
-    study, logger = trials.study_of_each_kind(), TrialLogger(tracking)
+    study, logger = trials.study_of_each_kind(), _runs(tracking)
     ended = [trial for trial in study.trials if trial.state.is_finished()]
     for trial in ended:
-        logger(study, trial)
+        logger.log(study, trial)
     before = _everything(tracking, study)
-    second = logger if again == "the same logger" else TrialLogger(tracking)
+    second = logger if again == "the same logger" else _runs(tracking)
     for trial in ended:
-        second(study, trial)
+        second.log(study, trial)
     assert _everything(tracking, study) == before
 
 
@@ -131,7 +137,7 @@ def _everything(tracking: Tracking, study: optuna.Study) -> list[Any]:
 
 
 def test_running_trial_is_logged_epoch_by_epoch_and_then_ended(tracking: Tracking) -> None:
-    study, logger = trials.study_of_each_kind(), TrialLogger(tracking)
+    study, logger = trials.study_of_each_kind(), _runs(tracking)
     trial = study.trials[4]
     run_id = logger.log(study, trial, trials.history(4, 1))
     assert logger.log(study, trial, trials.history(4, 2)) == run_id
@@ -150,9 +156,9 @@ def test_running_trial_is_logged_epoch_by_epoch_and_then_ended(tracking: Trackin
 
 def test_trial_of_a_killed_session_goes_on_in_its_run(tracking: Tracking) -> None:
     study = trials.study_of_each_kind()
-    run_id = TrialLogger(tracking).log(study, study.trials[4], trials.history(4, 1))
+    run_id = _runs(tracking).log(study, study.trials[4], trials.history(4, 1))
     tracking.client.set_terminated(run_id, "KILLED")
-    logger = TrialLogger(tracking)
+    logger = _runs(tracking)
     assert logger.log(study, study.trials[4], trials.history(4, 2)) == run_id
     assert tracking.client.get_run(run_id).info.status == "RUNNING"
     assert [m.step for m in tracking.client.get_metric_history(run_id, "val_loss")] == [1, 2]
@@ -160,9 +166,9 @@ def test_trial_of_a_killed_session_goes_on_in_its_run(tracking: Tracking) -> Non
 
 def test_run_that_died_before_its_parameters_gets_them(tracking: Tracking) -> None:
     study = trials.study_of_each_kind()
-    tags = {"podium.study": study.study_name, "podium.kind": "trial", "podium.trial": "0"}
+    tags = {"podium.id": study_id(study, make=True) or "", "podium.kind": "trial", "podium.trial": "0"}
     run_id = tracking.client.create_run(tracking.experiment_id, tags=tags, run_name="trial-000").info.run_id
-    assert TrialLogger(tracking).log(study, study.trials[0]) == run_id
+    assert _runs(tracking).log(study, study.trials[0]) == run_id
     run = tracking.client.get_run(run_id)
     assert run.data.params["train.epochs"] == "3"
     assert run.info.status == "FINISHED"
@@ -173,7 +179,7 @@ def test_history_longer_than_a_call_is_logged_whole(tracking: Tracking) -> None:
     trial = study.ask()
     trial.set_user_attr("history", trials.history(0, 450))
     study.tell(trial, 0.5)
-    run_id = TrialLogger(tracking).log(study, study.trials[0])
+    run_id = _runs(tracking).log(study, study.trials[0])
     read = tracking.client.get_metric_history
     keys = ("train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds")
     assert [len(read(run_id, key)) for key in keys] == [450] * 5
@@ -183,7 +189,7 @@ def test_numbers_above_999_keep_their_digits(tracking: Tracking) -> None:
     study = trials.study_of_each_kind()
     trial = study.trials[0]
     trial.number = 1234
-    assert tracking.client.get_run(TrialLogger(tracking).log(study, trial)).info.run_name == "trial-1234"
+    assert tracking.client.get_run(_runs(tracking).log(study, trial)).info.run_name == "trial-1234"
 
 
 def test_parent_is_found_again_and_not_made_twice(tracking: Tracking) -> None:
@@ -191,4 +197,4 @@ def test_parent_is_found_again_and_not_made_twice(tracking: Tracking) -> None:
     first = find_or_create(tracking, "s", tags)
     assert find_or_create(tracking, "s", tags) == first
     assert find_or_create(tracking, "s", tags | {"podium.study": "t"}) != first
-    assert TrialLogger(tracking, first).parent(optuna.create_study(study_name="u")) == first
+    assert TrialRuns(tracking, first, search_attributes).parent(optuna.create_study(study_name="u")) == first

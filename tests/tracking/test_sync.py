@@ -8,10 +8,10 @@ from mlflow.entities import Metric, Param, Run
 
 import trials
 from podium.config.params import TrackingParams
-from podium.tracking.record import record_of
+from podium.tracking.record import record_of, search_attributes
 from podium.tracking.store import Tracking, connect
-from podium.tracking.sync import Difference, differences, end_open_runs, repair
-from podium.tracking.trial_logger import TrialLogger, histories, runs_of
+from podium.tracking.sync import Difference, differences, end_open_runs, repair, superseded
+from podium.tracking.trial_logger import TrialRuns, histories, runs_of
 
 LATER = 10**13
 """Milliseconds since 1970: after whatever the tests log."""
@@ -23,8 +23,9 @@ class Mirrored:
     def __init__(self, tracking: Tracking) -> None:
         self.tracking = tracking
         self.client: MlflowClient = tracking.client
+        self.messages: list[str] = []
         self.study = trials.study_of_each_kind()
-        logger = TrialLogger(tracking)
+        logger = TrialRuns(tracking, None, search_attributes)
         self.parent = logger.parent(self.study)
         for trial in self.study.trials:
             if trial.state.is_finished():
@@ -40,7 +41,12 @@ class Mirrored:
 
     def make(self, number: int, *, status: str = "RUNNING", **keep: Any) -> str:
         """Another run for trial `number`, with only so many of its first `metrics` and `params`."""
-        record = record_of(self.study, self.study.trials[min(number, 4)], trials.history(4, 2) if number == 4 else None)
+        record = record_of(
+            self.study,
+            self.study.trials[min(number, 4)],
+            trials.history(4, 2) if number == 4 else None,
+            search_attributes,
+        )
         tags = record.tags | {"podium.trial": str(number), "mlflow.parentRunId": self.parent}
         start = keep.get("start", record.start)
         run_id = self.client.create_run(self.tracking.experiment_id, start, tags, f"trial-{number:03d}").info.run_id
@@ -59,7 +65,8 @@ class Mirrored:
         return differences(self.tracking, self.study)
 
     def repair(self, *, thorough: bool = True) -> list[Difference]:
-        return repair(self.tracking, self.study, TrialLogger(self.tracking, self.parent), thorough=thorough)
+        runs = TrialRuns(self.tracking, self.parent, search_attributes)
+        return repair(self.tracking, self.study, runs, thorough=thorough, message=self.messages.append)
 
     def everything(self) -> dict[str, Any]:
         """All that MLflow holds, by run."""
@@ -91,7 +98,7 @@ def test_true_image_has_no_difference_and_is_left_alone(mirrored: Mirrored) -> N
 def test_empty_store_is_filled(store: TrackingParams) -> None:
     study, tracking = trials.study_of_each_kind(), connect(store)
     assert [(d.trial, d.what, d.mlflow) for d in differences(tracking, study)] == [(n, "runs", "0") for n in range(4)]
-    repair(tracking, study, TrialLogger(tracking))
+    repair(tracking, study, TrialRuns(tracking, None, search_attributes))
     assert differences(tracking, study) == []
     assert len(runs_of(tracking, study.study_name)) == 4  # the running trial's run is made with its first epochs
 
@@ -110,19 +117,15 @@ DAMAGES: dict[str, tuple[int, Callable[[Mirrored], Any], str]] = {
     "complete trial KILLED": (0, lambda m: m.client.set_terminated(m.run(0), "KILLED"), "status"),
     "running trial FINISHED": (4, lambda m: m.client.set_terminated(m.run(4), "FINISHED"), "status"),
     "parameter changed": (0, lambda m: _with_param(m, 0, "train.epochs", "7"), "train.epochs"),
-    "parameter added": (0, lambda m: m.client.log_param(m.run(0), "extra", 1), "extra"),
     "running trial's parameter changed": (4, lambda m: _with_param(m, 4, "train.epochs", "77"), "train.epochs"),
     "running trial without parameters": (4, lambda m: m.replace(4, metrics=99), "train.epochs"),
     "running trial doubled": (4, lambda m: m.make(4), "runs"),
     "value changed": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 9.0, LATER, 2), "val_loss at step 2"),
     "last value changed": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 9.0, LATER, 3), "val_loss at step 3"),
     "epoch added": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 0.5, step=4), "val_loss at step 4"),
-    "metric added": (0, lambda m: m.client.log_metric(m.run(0), "mine", 0.5), "mine at step 0"),
     "pruned trial's objective": (1, lambda m: m.client.log_metric(m.run(1), "objective", 0.5), "objective at step 0"),
     "state's tag changed": (1, lambda m: m.client.set_tag(m.run(1), "podium.state", "FAIL"), "tag podium.state"),
     "seed's tag deleted": (1, lambda m: m.client.delete_tag(m.run(1), "podium.seed"), "tag podium.seed"),
-    "name changed": (0, lambda m: m.client.update_run(m.run(0), name="mine"), "name"),
-    "running trial's name changed": (4, lambda m: m.client.update_run(m.run(4), name="mine"), "name"),
     "run of a trial that is not there": (7, lambda m: m.make(7), "trial"),
     "run of a trial that waits": (5, lambda m: m.make(5), "trial"),
 }
@@ -137,8 +140,6 @@ KEPT = {
     "running trial FINISHED",
     "state's tag changed",
     "seed's tag deleted",
-    "name changed",
-    "running trial's name changed",
     "running trial without parameters",
     "run cut off after its making",
     "run cut off in its parameters",
@@ -162,6 +163,87 @@ TOGETHER = [
     "run of a trial that is not there",
 ]
 """A damage a trial: what a restored backup and a killed search leave together."""
+
+
+ADDITIONS: dict[str, Callable[[Mirrored, str], Any]] = {
+    "metric": lambda m, run_id: m.client.log_metric(run_id, "mine", 0.5),
+    "metric with steps": lambda m, run_id: m.client.log_batch(run_id, [Metric("mine", k, LATER, k) for k in range(3)]),
+    "parameter": lambda m, run_id: m.client.log_param(run_id, "extra", 1),
+    "tag": lambda m, run_id: m.client.set_tag(run_id, "reviewed", "yes"),
+    "note": lambda m, run_id: m.client.set_tag(run_id, "mlflow.note.content", "look at this one"),
+    "name": lambda m, run_id: m.client.update_run(run_id, name="the good one"),
+    "artifact": lambda m, run_id: m.client.log_text(run_id, "hello", "mine.txt"),
+}
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_what_a_person_added_is_no_difference_and_stays(mirrored: Mirrored, thorough: bool) -> None:
+    for add in ADDITIONS.values():
+        for number in (0, 1, 4):
+            add(mirrored, mirrored.run(number))
+    before = mirrored.everything()
+    assert mirrored.differences() == []
+    assert mirrored.repair(thorough=thorough) == []
+    assert mirrored.everything() == before
+
+
+def test_run_that_is_completed_keeps_what_a_person_added(mirrored: Mirrored) -> None:
+    run_id = mirrored.replace(0, metrics=7, params=5)
+    for add in ADDITIONS.values():
+        add(mirrored, run_id)
+    assert mirrored.repair() != []
+    assert mirrored.differences() == []
+    run = mirrored.client.get_run(mirrored.run(0))
+    assert (run.info.run_id, run.info.run_name) == (run_id, "the good one")
+    assert (run.data.metrics["mine"], run.data.params["extra"], run.data.tags["reviewed"]) == (2.0, "1", "yes")
+    assert run.data.tags["mlflow.note.content"] == "look at this one"
+    assert [file.path for file in mirrored.client.list_artifacts(run_id)] == ["mine.txt"]
+    assert superseded(mirrored.tracking, mirrored.study) == []
+
+
+def test_run_that_contradicts_is_moved_aside_whole_and_listed(mirrored: Mirrored) -> None:
+    run_id = mirrored.run(0)
+    for add in ADDITIONS.values():
+        add(mirrored, run_id)
+    mirrored.client.log_metric(run_id, "val_loss", 9.0, LATER, 2)
+    before = histories(mirrored.tracking, mirrored.client.get_run(run_id))
+    mirrored.repair()
+    assert mirrored.differences() == []
+    assert mirrored.run(0) != run_id
+    (aside,) = superseded(mirrored.tracking, mirrored.study)
+    assert (aside.info.run_id, aside.info.run_name) == (run_id, "the good one (superseded)")
+    assert aside.info.status == "FINISHED"
+    assert aside.data.tags["podium.superseded"] == "val_loss at step 2 is 0.25 in the study, 0.25, 9.0 here"
+    assert aside.data.tags["mlflow.note.content"] == "look at this one"
+    assert histories(mirrored.tracking, aside) == before
+    (message,) = mirrored.messages
+    assert run_id in message
+    assert "val_loss at step 2" in message
+
+
+def test_repair_deletes_no_run(mirrored: Mirrored) -> None:
+    made = [mirrored.make(1), mirrored.make(7), mirrored.make(5)]
+    mirrored.repair()
+    assert mirrored.differences() == []
+    assert {run.info.run_id for run in superseded(mirrored.tracking, mirrored.study)} == set(made)
+    assert {mirrored.client.get_run(run_id).info.lifecycle_stage for run_id in made} == {"active"}
+    assert {mirrored.client.get_run(run_id).info.status for run_id in made} == {"KILLED"}
+
+
+def test_two_clones_with_one_studys_name_leave_each_others_runs_alone(store: TrackingParams) -> None:
+    tracking = connect(store)
+    one, two = Mirrored(tracking), trials.study_of_each_kind()
+    before = one.everything()
+    assert {d.mlflow for d in differences(tracking, two)} == {"0"}
+    runs = TrialRuns(tracking, None, search_attributes)
+    assert repair(tracking, two, runs) != []
+    end_open_runs(tracking, two)
+    assert runs.parent(two) != one.parent
+    assert differences(tracking, two) == one.differences() == []
+    assert len(runs_of(tracking, two)) == 4
+    assert len(runs_of(tracking, one.study)) == 5
+    after = one.everything()
+    assert {run: after[run] for run in before} == before
 
 
 def test_damages_of_every_trial_are_mended_at_once(mirrored: Mirrored) -> None:
@@ -233,7 +315,7 @@ def test_open_runs_end_killed(mirrored: Mirrored) -> None:
 def test_runs_of_another_study_are_not_looked_at(mirrored: Mirrored) -> None:
     other = optuna.create_study(study_name="search-9999")
     assert differences(mirrored.tracking, other) == []
-    repair(mirrored.tracking, other, TrialLogger(mirrored.tracking))
+    repair(mirrored.tracking, other, TrialRuns(mirrored.tracking, None, search_attributes))
     assert mirrored.differences() == []
 
 
@@ -243,12 +325,12 @@ def test_value_that_is_not_finite_is_no_difference_for_ever(store: TrackingParam
     for step, value in enumerate([float("nan"), float("inf"), float("-inf")]):
         trial.report(value, step)
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    TrialLogger(tracking)(study, study.trials[0])
+    TrialRuns(tracking, None, search_attributes).log(study, study.trials[0])
     assert differences(tracking, study) == []
 
 
 def test_difference_says_what_both_sides_hold(mirrored: Mirrored) -> None:
     mirrored.client.set_terminated(mirrored.run(1), "FINISHED")
     assert mirrored.differences() == [Difference(1, "status", "KILLED", "FINISHED")]
-    mirrored.client.log_batch(mirrored.run(0), [Metric("mine", 0.5, 0, 0)])
-    assert Difference(0, "mine at step 0", "None", "0.5") in mirrored.differences()
+    mirrored.client.log_batch(mirrored.run(0), [Metric("val_loss", 0.5, 0, 9)])
+    assert Difference(0, "val_loss at step 9", "None", "0.5") in mirrored.differences()

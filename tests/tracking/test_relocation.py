@@ -10,8 +10,7 @@ import pytest
 from podium.config.params import TrackingParams
 from podium.errors import RefusedError
 from podium.registry import versions
-from podium.tracking.relocation import Move, moved, relocate
-from podium.tracking.store import connect
+from podium.tracking.store import Move, connect, moved, relocate
 from registered import NAME, Project, register, write_images, write_model
 
 pytestmark = pytest.mark.slow

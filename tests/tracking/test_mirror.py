@@ -7,18 +7,18 @@ from typing import Any
 import optuna
 import pytest
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 import tiny
 import trials
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.tracking import mirror as mirrors
-from podium.tracking.mirror import Mirror
-from podium.tracking.parent import Parent
+from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.record import search_attributes
+from podium.tracking.search_run import log_to_search
 from podium.tracking.store import connect
 from podium.tracking.sync import differences
-from podium.tracking.trial_logger import TrialLogger, runs_of
-from podium.tracking.whole_run import WholeRuns
+from podium.tracking.trial_logger import TrialRuns, runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.journal import open_storage
 from podium.tuning.messages import Report, Task
@@ -42,7 +42,7 @@ def _open(study: optuna.Study, store: TrackingParams, lines: list[str] | None = 
     return Mirror(study, store, Parent(study.study_name, {"podium.source": "tiny"}), said.append)
 
 
-def _bring(mirror: Mirror, study: optuna.Study) -> None:
+def _log(mirror: Mirror, study: optuna.Study) -> None:
     for trial in study.trials:
         if trial.state.is_finished():
             mirror.ended(trial)
@@ -66,7 +66,7 @@ def _parent(mirror: Mirror, store: TrackingParams) -> Run:
 
 def test_trials_are_in_mlflow_when_the_mirror_has_closed(study: optuna.Study, store: TrackingParams) -> None:
     mirror = _open(study, store)
-    _bring(mirror, study)
+    _log(mirror, study)
     mirror.close()
     assert mirror.error == ""
     assert differences(connect(store), study) == []
@@ -82,7 +82,7 @@ def test_trials_are_in_mlflow_when_the_mirror_has_closed(study: optuna.Study, st
     }
 
 
-def test_trials_that_an_earlier_session_missed_are_brought(study: optuna.Study, store: TrackingParams) -> None:
+def test_trials_that_an_earlier_session_missed_are_logged(study: optuna.Study, store: TrackingParams) -> None:
     mirror = _open(study, store)
     mirror.close()
     assert differences(connect(store), study) == []
@@ -100,7 +100,7 @@ def test_interrupted_search_leaves_nothing_running(study: optuna.Study, store: T
 
 def test_run_left_open_by_a_killed_search_does_not_stay_running(study: optuna.Study, store: TrackingParams) -> None:
     """The budget was lowered, so its trial will not go on."""
-    TrialLogger(connect(store)).log(study, study.trials[4], trials.history(4, 2))
+    TrialRuns(connect(store), None, search_attributes).log(study, study.trials[4], trials.history(4, 2))
     _open(study, store).close()
     assert {run.info.status for run in _runs(store, study)} == {"FINISHED", "KILLED", "FAILED"}
 
@@ -126,7 +126,7 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     shutil.move(folder, tmp_path / "away")
     folder.write_text("in the way")
     mirror = _open(study, store, lines)
-    _bring(mirror, study)
+    _log(mirror, study)
     _until(lambda: bool(lines))
     back = tmp_path / "back"
     back.symlink_to(tmp_path / "away")
@@ -135,7 +135,7 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     mirror.close()
     assert mirror.error == ""
     assert len(lines) == 1
-    assert "they are kept and brought later" in lines[0]
+    assert "they are kept and logged later" in lines[0]
     assert differences(connect(store), study) == []
 
 
@@ -145,7 +145,7 @@ def test_store_that_stays_away_fails_nothing_and_is_filled_the_next_time(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mirror = _open(study, store.model_copy(update={"uri": uri}))
-    _bring(mirror, study)
+    _log(mirror, study)
     mirror.close()
     assert mirror.error != ""
     assert mirror.parent_run_id is None
@@ -188,6 +188,47 @@ def test_parent_of_another_study_is_left_as_it_is(study: optuna.Study, store: Tr
     assert run.data.tags["mlflow.parentRunId"] == search.parent_run_id
 
 
+def test_two_clones_of_one_search_have_their_own_runs_and_confirmations(store: TrackingParams, tmp_path: Path) -> None:
+    parents = []
+    for clone in ("one", "two"):
+        storage = open_storage(tmp_path / clone / "optuna.journal")
+        study = trials.study_of_each_kind(storage)
+        search = _open(study, store)
+        search.close()
+        confirmation = optuna.create_study(study_name="confirm-1", storage=storage)
+        confirmation.add_trial(optuna.trial.create_trial(value=0.5))
+        mirror = Mirror(confirmation, store, Parent(study.study_name, {}, owned=False))
+        mirror.close()
+        log_to_search(store, confirmation, study.study_name, {"confirmed_mean": 0.25}, {"which": clone})
+        assert mirror.error == search.error == ""
+        assert mirror.parent_run_id == search.parent_run_id
+        (run,) = runs_of(connect(store), confirmation)
+        assert run.data.tags["mlflow.parentRunId"] == search.parent_run_id
+        assert len(runs_of(connect(store), study)) == 4
+        assert _parent(search, store).data.tags["which"] == clone
+        parents.append(search.parent_run_id)
+    assert len(set(parents)) == 2
+
+
+def test_confirmation_of_a_search_of_another_machine_finds_its_run_by_name(
+    study: optuna.Study, store: TrackingParams
+) -> None:
+    search = _open(study, store)
+    search.close()
+    log_to_search(store, optuna.create_study(study_name="confirm-1"), study.study_name, {"confirmed_mean": 0.5}, {})
+    assert _parent(search, store).data.metrics["confirmed_mean"] == 0.5
+
+
+def test_run_that_is_moved_aside_is_said(study: optuna.Study, store: TrackingParams) -> None:
+    _open(study, store).close()
+    (run, *_) = _runs(store, study)
+    connect(store).client.log_metric(run.info.run_id, "objective", 9.0, step=0)
+    lines: list[str] = []
+    _open(study, store, lines).close()
+    assert [run.info.run_id in line for line in lines] == [True]
+    assert differences(connect(store), study) == []
+
+
 @pytest.mark.slow
 def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.Study) -> None:
     started = time.monotonic()
@@ -197,25 +238,25 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(study: optuna.
     assert time.monotonic() - started < 60  # 8 minutes with the retries that MLflow makes by itself
 
 
-def test_trials_of_which_one_is_refused_are_brought_one_by_one(
+def test_trials_of_which_one_is_refused_are_logged_one_by_one(
     study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bring, refused, lines = WholeRuns.bring, list[int](), list[str]()
+    write, refused, lines = DirectSqlite.write, list[int](), list[str]()
 
-    def refuse(self: WholeRuns, runs: list[Any]) -> list[str]:
+    def refuse(self: DirectSqlite, runs: list[Any]) -> list[str]:
         if len(runs) > 1:
             refused.append(len(runs))
-            raise MlflowException("a value of one of them")
-        return bring(self, runs)
+            return []
+        return write(self, runs)
 
-    monkeypatch.setattr(WholeRuns, "bring", refuse)
+    monkeypatch.setattr(DirectSqlite, "write", refuse)
     live = optuna.create_study(study_name="live")
     mirror = _open(live, store, lines)
     _until(lambda: mirror.parent_run_id is not None)
     for trial in study.trials:
         if trial.state.is_finished():
             live.add_trial(trial)
-    _bring(mirror, live)
+    _log(mirror, live)
     mirror.close()
     assert refused != []
     assert lines == []

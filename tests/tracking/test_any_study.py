@@ -1,0 +1,510 @@
+"""`from podium import TrialLogger, connect` in anybody's study: whatever Optuna allows, and whatever happens to it."""
+
+import logging
+import subprocess
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import create_trial
+
+from podium import TrialLogger, connect
+from podium.config.params import TrackingParams
+from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.record import key_of
+from podium.tracking.store import Tracking
+from podium.tracking.trial_logger import histories, runs_of
+
+
+@pytest.fixture
+def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    """The store of the current folder, as `connect()` finds it."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made: Tracking = connect()
+    assert made.uri == store.uri
+    return made
+
+
+@pytest.fixture(params=["direct", "client"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which trials get into MLflow."""
+    if request.param == "client":
+        monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    return str(request.param)
+
+
+def _study(**options: Any) -> optuna.Study:
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), **options)
+
+
+def _objective(trial: optuna.Trial) -> float:
+    return trial.suggest_float("x", 0.0, 1.0)
+
+
+def _parents(tracking: Tracking) -> list[Run]:
+    runs = tracking.client.search_runs([tracking.experiment_id], "tags.`podium.kind` = 'search'")
+    return list(runs)
+
+
+def _runs(tracking: Tracking, study: optuna.Study) -> dict[int, Run]:
+    return {int(run.data.tags["podium.trial"]): run for run in runs_of(tracking, study)}
+
+
+def test_importing_podium_loads_neither_mlflow_nor_optuna() -> None:
+    code = "import podium, sys; print([m for m in ('mlflow', 'optuna', 'torch') if m in sys.modules], dir(podium))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] [")
+    assert "'TrialLogger'" in done.stdout
+    assert "'connect'" in done.stdout
+
+
+def test_name_that_podium_does_not_have_is_an_attribute_error() -> None:
+    import podium
+
+    with pytest.raises(AttributeError, match="module 'podium' has no attribute 'nothing'"):
+        _ = podium.nothing
+
+
+def test_logging_does_without_torch(tracking: Tracking) -> None:
+    code = (
+        "import sys, optuna; from podium import TrialLogger, connect\n"
+        "optuna.create_study().optimize(lambda t: t.suggest_float('x', 0, 1), 1, callbacks=[TrialLogger(connect())])\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("names", "logged"),
+    [
+        (None, ["objective_0", "objective_1"]),
+        (["accuracy", "ms per image"], ["accuracy", "ms per image"]),
+        (["100 %", "objective"], [key_of("100 %"), "objective_1"]),
+        (["epochs", "reported"], ["objective_0", "objective_1"]),
+    ],
+)
+def test_several_objectives_are_logged_by_number_or_name(
+    tracking: Tracking, names: list[str] | None, logged: list[str], way: str
+) -> None:
+    study = _study(directions=["maximize", "minimize"])
+    if names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is experimental
+            study.set_metric_names(names)
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda t: (t.suggest_float("x", 0, 1), t.suggest_int("n", 1, 9)), 5, callbacks=[logger])
+    for trial in study.trials:
+        run = _runs(tracking, study)[trial.number]
+        values = dict(zip(logged, trial.values, strict=True))
+        assert {key: run.data.metrics[key] for key in values} == values
+    (parent,) = _parents(tracking)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials_on_front"] == len(study.best_trials)
+    assert parent.data.metrics["trials_complete"] == 5
+    assert parent.data.tags["podium.directions"] == "maximize minimize"
+    assert "| trial |" in parent.data.tags["mlflow.note.content"]
+
+
+def test_constraints_are_metrics_and_the_best_is_a_feasible_one(tracking: Tracking, way: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        trial.set_constraint("size", x - 0.5)
+        return x
+
+    study = _study(direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is experimental
+        with TrialLogger(tracking) as logger:
+            study.optimize(objective, 8, callbacks=[logger])
+    runs = _runs(tracking, study)
+    for trial in study.trials:
+        metrics = runs[trial.number].data.metrics
+        assert metrics["constraint_size"] == trial.params["x"] - 0.5
+        assert metrics["feasible"] == float(trial.params["x"] <= 0.5)
+    (parent,) = _parents(tracking)
+    assert parent.data.metrics["best_trial"] == study.best_trial.number
+    assert parent.data.metrics["best_objective"] <= 0.5
+
+
+def test_study_without_a_feasible_trial_ends_too(tracking: Tracking) -> None:
+    study = _study()
+    study.add_trial(create_trial(value=1.0, system_attrs={"constraints": [1.0, -1.0]}))
+    with TrialLogger(tracking) as logger:
+        logger.log_all(study)
+    (parent,) = _parents(tracking)
+    assert "best_objective" not in parent.data.metrics
+    assert _runs(tracking, study)[0].data.metrics["constraint_0"] == 1.0
+
+
+def test_every_distribution_fixed_and_enqueued_trials(tracking: Tracking, way: str) -> None:
+    space = {
+        "uniform": FloatDistribution(0.0, 1.0),
+        "log": FloatDistribution(1e-5, 1.0, log=True),
+        "stepped": FloatDistribution(0.0, 1.0, step=0.25),
+        "int": IntDistribution(0, 9),
+        "int log": IntDistribution(1, 99, log=True),
+        "int stepped": IntDistribution(0, 10, step=5),
+        "kind": CategoricalDistribution([None, True, 3, 0.5, "a b", ""]),
+    }
+    study = _study()
+    study.enqueue_trial({"uniform": 0.125, "kind": None}, user_attrs={"why": "first"})
+
+    def objective(trial: optuna.Trial) -> float:
+        for name, distribution in space.items():
+            trial._suggest(name, distribution)
+        return 0.0
+
+    logger = TrialLogger(tracking)
+    study.optimize(objective, 4, callbacks=[logger])
+    runs = _runs(tracking, study)
+    for trial in study.trials:
+        assert runs[trial.number].data.params == {name: str(value) for name, value in trial.params.items()}
+        tags = runs[trial.number].data.tags
+        assert {n: tags[f"distribution.{n}"] for n in space} == {n: str(d) for n, d in space.items()}
+    assert runs[0].data.params["uniform"] == "0.125"
+    assert runs[0].data.tags["system.fixed_params"] == '{"uniform": 0.125, "kind": null}'
+    assert runs[0].data.tags["user.why"] == "first"
+
+
+def test_attributes_of_any_name_are_the_users_and_not_taken_for_podiums(tracking: Tracking, way: str) -> None:
+    mine = {
+        "history": [{"epoch": "x"}],
+        "recipe": {"a": 1},
+        "name": "mine",
+        "seed": "no number",
+        "reason": None,
+        "traceback": 3,
+        "inherited_from": {},
+        "podium.study": "other",
+        "mlflow.parentRunId": "other",
+        "50 % 'quoted' \"twice\"": "yes",
+        "": 1,
+        "../up//and": 2,
+        "long" * 100: "v" * 9000,
+    }
+    study = _study(study_name="mine")
+    for name, value in mine.items():
+        study.set_user_attr(name, value)
+
+    def objective(trial: optuna.Trial) -> float:
+        for name, value in mine.items():
+            trial.set_user_attr(name, value)
+        return trial.suggest_float("x", 0, 1)
+
+    with TrialLogger(tracking) as logger:
+        study.optimize(objective, 2, callbacks=[logger])
+    run = _runs(tracking, study)[1]
+    (parent,) = _parents(tracking)
+    assert run.info.run_name == "trial-001"
+    assert run.data.params == {"x": str(study.trials[1].params["x"])}
+    for tags in (run.data.tags, parent.data.tags):
+        assert tags["user.history"] == '[{"epoch": "x"}]'
+        assert tags["user.name"] == "mine"
+        assert tags["user.reason"] == "null"
+        assert tags["podium.study"] == "mine"
+        assert tags["user.podium.study"] == tags["user.mlflow.parentRunId"] == "other"
+        assert sum(key.startswith("user.") for key in tags) == len(mine)
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+ODD = ["it's", 'the "best"', "100 %", "a b  c", "back\\slash", "ümlaut ☃", "`tick`", "x" * 400, "'; DROP TABLE runs --"]
+ODD += ["%s", "..", "/a//b/", "a/b"]
+
+
+def _suggest(name: str, trial: optuna.Trial) -> float:
+    return trial.suggest_float(name, 0.0, 1.0)
+
+
+def test_any_name_of_a_study_or_parameter(tracking: Tracking, way: str) -> None:
+    for name in ODD:
+        study = _study(study_name=name)
+        for _ in range(2):
+            with TrialLogger(tracking) as logger:
+                study.optimize(partial(_suggest, name), 1, callbacks=[logger])
+        runs = _runs(tracking, study)
+        assert sorted(runs) == [0, 1]
+        parent = tracking.client.get_run(runs[0].data.tags["mlflow.parentRunId"])
+        assert parent.data.tags["podium.study"] == name
+        assert parent.info.run_name == name[:250]
+        assert {run.info.run_id for run in runs_of(tracking, name)} == {run.info.run_id for run in runs.values()}
+        for trial in study.trials:
+            assert list(runs[trial.number].data.params.values()) == [str(trial.params[name])]
+    assert len(_parents(tracking)) == len(ODD)
+
+
+def test_parameters_whose_names_mlflow_would_make_one_stay_two(tracking: Tracking) -> None:
+    study = _study()
+    study.optimize(
+        lambda t: t.suggest_float("a%", 0, 1) + t.suggest_float("a'", 0, 1), 1, callbacks=[TrialLogger(tracking)]
+    )
+    (run,) = runs_of(tracking, study)
+    assert sorted(run.data.params.values()) == sorted(str(value) for value in study.trials[0].params.values())
+    assert '"a%"' in run.data.tags["podium.renamed"]
+
+
+def test_hundreds_of_parameters_attributes_and_steps(tracking: Tracking, way: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for number in range(250):
+            trial.suggest_float(f"x{number}", 0, 1)
+            trial.set_user_attr(f"a{number}", number)
+        for step in range(2500):
+            trial.report(step, step)
+        return 0.0
+
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(objective, 1, callbacks=[logger])
+    (run,) = runs_of(tracking, study)
+    assert len(run.data.params) == 250
+    assert sum(key.startswith("user.") for key in run.data.tags) == 250
+    assert len(tracking.client.get_metric_history(run.info.run_id, "reported")) == 2500
+
+
+def test_states_and_intermediate_values_are_true(tracking: Tracking, way: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for step in range(3):
+            trial.report(trial.number + step / 10, step)
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        return float("nan") if trial.number == 2 else 1.0
+
+    study = _study()
+    study.optimize(objective, 3, callbacks=[TrialLogger(tracking)])
+    runs = _runs(tracking, study)
+    assert {number: run.info.status for number, run in runs.items()} == {0: "FINISHED", 1: "KILLED", 2: "FAILED"}
+    for number, run in runs.items():
+        reported = {step: value for (key, step), value in histories(tracking, run).items() if key == "reported"}
+        assert reported == {step: {number + step / 10} for step in range(3)}
+
+
+def test_eight_threads_have_one_parent(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    search_runs = MlflowClient.search_runs
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        looked.append(arguments)
+        return search_runs(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 24, n_jobs=8, callbacks=[logger])
+    assert len(looked) <= 3  # the parent, before and after it is made, and the trials
+    assert sorted(_runs(tracking, study)) == list(range(24))
+    assert len(_parents(tracking)) == 1
+
+
+def test_resumed_studys_parent_is_opened_again_and_ends_again(tracking: Tracking) -> None:
+    seen = []
+    study = _study(direction="minimize")
+    for value in (0.5, 0.25, 0.75):
+
+        def objective(trial: optuna.Trial, value: float = value) -> float:
+            trial.suggest_float("x", 0, 1)
+            seen.append([run.info.status for run in _parents(tracking)])
+            return value
+
+        with TrialLogger(tracking) as logger:
+            study.optimize(objective, 2, callbacks=[logger])
+    (parent,) = _parents(tracking)
+    assert seen == [[], ["RUNNING"], *[["FINISHED"], ["RUNNING"]] * 2]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials_complete"] == 6
+    assert parent.data.metrics["best_objective"] == 0.25  # lower than before: the last one counts, not the largest
+    assert "6 trials" in parent.data.tags["mlflow.note.content"]
+
+
+def test_study_of_a_storage_is_the_same_study_in_another_process(tracking: Tracking, tmp_path: Path) -> None:
+    def session() -> optuna.Study:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+        study = optuna.create_study(study_name="kept", storage=storage, load_if_exists=True)
+        study.optimize(_objective, 2, callbacks=[TrialLogger(tracking)])
+        return study
+
+    session()
+    assert sorted(_runs(tracking, session())) == [0, 1, 2, 3]
+    assert len(_parents(tracking)) == 1
+
+
+def test_two_studies_of_one_name_have_runs_of_their_own(tracking: Tracking) -> None:
+    studies = [_study(study_name="same") for _ in range(2)]
+    logger = TrialLogger(tracking)
+    for study in studies:
+        study.optimize(_objective, 3, callbacks=[logger])
+    logger.close()
+    one, two = (_runs(tracking, study) for study in studies)
+    assert sorted(one) == sorted(two) == [0, 1, 2]
+    assert not {run.info.run_id for run in one.values()} & {run.info.run_id for run in two.values()}
+    parents = _parents(tracking)
+    assert [run.info.status for run in parents] == ["FINISHED"] * 2
+    assert len({run.data.tags["podium.id"] for run in parents}) == 2
+
+
+def test_persons_note_on_the_parent_stays(tracking: Tracking) -> None:
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 1, callbacks=[logger])
+    (parent,) = _parents(tracking)
+    tracking.client.set_tag(parent.info.run_id, "mlflow.note.content", "mine")
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 1, callbacks=[logger])
+    (parent,) = _parents(tracking)
+    assert parent.data.tags["mlflow.note.content"] == "mine"
+    assert parent.data.metrics["trials_complete"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")]
+)
+def test_parent_says_how_the_block_ended(tracking: Tracking, error: type[BaseException], status: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 2:
+            raise error
+        return 0.0
+
+    study = _study()
+    with pytest.raises(error), TrialLogger(tracking) as logger:
+        study.optimize(objective, 5, callbacks=[logger])
+    (parent,) = _parents(tracking)
+    assert parent.info.status == status
+    assert parent.data.metrics["trials_complete"] == 2
+
+
+def test_parent_ends_when_the_logger_is_no_longer_used(tracking: Tracking) -> None:
+    study = _study()
+    logger = TrialLogger(tracking)
+    study.optimize(_objective, 2, callbacks=[logger])
+    assert [run.info.status for run in _parents(tracking)] == ["RUNNING"]
+    del logger
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+
+
+def test_parent_ends_with_the_program(tracking: Tracking) -> None:
+    code = (
+        "import optuna; from podium import TrialLogger, connect; logger = TrialLogger(connect())\n"
+        "optuna.create_study().optimize(lambda t: t.suggest_float('x', 0, 1), 2, callbacks=[logger])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    (parent,) = _parents(tracking)
+    assert (parent.info.status, parent.data.metrics["trials_complete"]) == ("FINISHED", 2)
+
+
+def test_active_run_of_the_user_is_the_parent_and_stays_the_users(tracking: Tracking) -> None:
+    mlflow.set_tracking_uri(tracking.uri)
+    other = tracking.client.create_experiment("mine")
+    study = _study()
+    try:
+        with mlflow.start_run(experiment_id=other) as active:
+            with TrialLogger(tracking) as logger:
+                study.optimize(_objective, 8, n_jobs=4, callbacks=[logger])
+            assert mlflow.active_run() is not None
+            assert tracking.client.get_run(active.info.run_id).info.status == "RUNNING"
+        runs = tracking.client.search_runs([other], "tags.`podium.kind` = 'trial'")
+        assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {active.info.run_id}
+        assert len(runs) == 8
+        mine = tracking.client.get_run(active.info.run_id)
+        assert mine.data.metrics == {}
+        assert not [key for key in mine.data.tags if key.startswith("podium")]
+        assert _parents(tracking) == []
+    finally:
+        mlflow.set_tracking_uri("")
+
+
+def test_active_run_of_another_store_is_none_of_ours(tracking: Tracking, mlflow_template: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_bytes(mlflow_template.read_bytes())
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    study = _study()
+    try:
+        with mlflow.start_run(), TrialLogger(tracking) as logger:
+            study.optimize(_objective, 1, callbacks=[logger])
+    finally:
+        mlflow.set_tracking_uri("")
+    assert len(_parents(tracking)) == 1
+
+
+def test_error_of_mlflow_ends_no_study_warns_once_and_nothing_is_lost(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*arguments: Any, **options: Any) -> Any:
+        raise MlflowException("the server is away")
+
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 2, callbacks=[logger])
+        with monkeypatch.context() as patch:
+            for name in ("create_run", "log_batch", "search_runs", "get_run"):
+                patch.setattr(MlflowClient, name, away)
+            patch.setattr(DirectSqlite, "write", lambda *arguments: [])
+            study.optimize(_objective, 5, callbacks=[logger])
+        assert len(study.trials) == 7
+    (record,) = [record for record in caplog.records if record.name == "podium.tracking.trial_logger"]
+    assert record.levelno == logging.WARNING
+    assert "the server is away" in record.getMessage()
+    assert sorted(_runs(tracking, study)) == list(range(7))
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+
+
+def test_trial_that_mlflow_refuses_keeps_no_other_out(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_run = MlflowClient.create_run
+
+    def refuse(self: MlflowClient, experiment_id: str, *arguments: Any, **options: Any) -> Run:
+        if "trial-001" in arguments:
+            raise MlflowException.invalid_parameter_value("not this one")
+        return create_run(self, experiment_id, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_run", refuse)
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 4, callbacks=[logger])
+    assert sorted(_runs(tracking, study)) == [0, 2, 3]
+    (message,) = [r.getMessage() for r in caplog.records if r.name == "podium.tracking.trial_logger"]
+    assert "refuses trial 1" in message
+
+
+def test_trials_of_a_time_without_a_logger_can_be_logged(tracking: Tracking) -> None:
+    study = _study()
+    study.optimize(_objective, 3)
+    study.ask()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 1, callbacks=[logger])
+        logger.log_all(study)
+        logger.log_all(study)
+    assert sorted(_runs(tracking, study)) == [0, 1, 2, 4]
+    assert len(runs_of(tracking, study)) == 4
+
+
+@pytest.mark.slow
+def test_four_processes_on_one_storage_have_one_parent(tracking: Tracking, tmp_path: Path) -> None:
+    code = (
+        "import optuna; from podium import TrialLogger, connect\n"
+        "from optuna.storages import JournalStorage; from optuna.storages.journal import JournalFileBackend\n"
+        f"storage = JournalStorage(JournalFileBackend({str(tmp_path / 'journal')!r}))\n"
+        "study = optuna.create_study(study_name='shared', storage=storage, load_if_exists=True)\n"
+        "with TrialLogger(connect()) as logger:\n"
+        "    study.optimize(lambda t: t.suggest_float('x', 0, 1), 5, callbacks=[logger])\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [process.wait(300) for process in processes] == [0] * 4
+    runs = runs_of(tracking, "shared")
+    assert sorted(int(run.data.tags["podium.trial"]) for run in runs) == list(range(20))
+    (parent,) = _parents(tracking)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials_complete"] == 20
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert {run.data.tags["podium.id"] for run in runs} == {parent.data.tags["podium.id"]}
