@@ -73,7 +73,7 @@ def configuration(number: int) -> Recipe:
     import optuna
 
     from podium.config.params import load as load_params
-    from podium.tuning.space import suggest
+    from podium.tuning.study import suggest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = load_params(ROOT / "params.yaml")

@@ -23,10 +23,10 @@ import tiny
 from measuring import parser, publish, shown, table
 from podium import cluster
 from podium.config.params import RuntimeParams, SearchParams
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.pools import Pool
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}

@@ -27,9 +27,7 @@ import curves
 from measuring import ROOT, axes, parser, publish, table
 from podium.config.params import SearchParams, load
 from podium.config.recipe import Recipe
-from podium.tuning.sampling import build_pruner
-from podium.tuning.space import distribution, exists, point, suggest
-from podium.tuning.study import ask
+from podium.tuning.study import ask, build_pruner, distribution, exists, point, suggest
 from promotion import Ladder, Paused
 
 Spent = tuple[int, float]

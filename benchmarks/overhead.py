@@ -35,7 +35,7 @@ from podium.config.params import load
 from podium.tuning import study as studies
 from podium.tuning.messages import Event, Report, Task
 from podium.tuning.pools.processes import ProcessPool, Setup, warm_up
-from podium.tuning.space import suggest
+from podium.tuning.study import suggest
 
 WHOLES = ("time", "processor time")
 PARTS = ("of it the driver's", "checkpoints")

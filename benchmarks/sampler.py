@@ -20,7 +20,7 @@ from scipy.stats import friedmanchisquare, rankdata, wilcoxon
 
 from measuring import axes, parser, publish, table
 from podium.config.params import SearchParams
-from podium.tuning.sampling import build_sampler
+from podium.tuning.study import build_sampler
 
 Build = Callable[[int, int], BaseSampler]
 """(seed, trial's number) to the sampler that proposes it."""

@@ -22,11 +22,11 @@ import optuna
 from measuring import parser, publish, table
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.training.seeds import derive
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.messages import Ended, Event, Report, Task
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 
 EPOCHS = 20

@@ -49,7 +49,7 @@ def finished(finished_once: Finished, monkeypatch: pytest.MonkeyPatch) -> Finish
 
 
 def _run(params: Params) -> None:
-    from podium.retraining.retrain import retrain
+    from podium.retraining.winner import retrain
     from podium.stages.evaluate import evaluate
     from podium.stages.register import Folders, register_stage
     from podium.tuning.confirm import confirm

@@ -20,7 +20,7 @@ from podium.config.params import RegisterParams, TrackingParams
 from podium.data.dataset import DatasetInfo, write_json, write_split
 from podium.promotion import gate
 from podium.tracking.store import Tracking, connect
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
 NAME = "tiny-classifier"

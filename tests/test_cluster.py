@@ -81,7 +81,7 @@ IMPORTS = """
 import sys
 import podium.tuning.session, podium.tuning.outcome, podium.tuning.confirm, podium.tuning.upkeep
 import podium.tuning.pools.processes, podium.tuning.pools.worker, podium.tuning.pools.inline
-import podium.retraining.retrain, podium.cli
+import podium.retraining.winner, podium.cli
 found = sorted({name.partition(".")[0] for name in sys.modules} & {"ray", "psycopg"})
 assert not found, found
 """

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import tiny
-from podium.training.compiling import compile_network
+from podium.training.device import compile_network
 from podium.training.loop import TrainingRun
 from podium.training.trained import digest_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from podium import cli
-from podium.config import page as params_page
+from podium.config import reference_page as params_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs/reference/params.md"]
@@ -78,7 +78,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_reference_of_parameters_is_up_to_date() -> None:
-    assert params_page.PAGE.read_text(encoding="utf-8") == params_page.page(), "python -m podium.config.page"
+    assert params_page.PAGE.read_text(encoding="utf-8") == params_page.page(), "python -m podium.config.reference_page"
 
 
 def test_examples_in_help_can_be_typed() -> None:

@@ -12,7 +12,7 @@ import tiny
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches, Mapped
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun, validate
 from podium.training.trained import digest_of
 

@@ -10,7 +10,7 @@ from podium.errors import InputError
 from podium.models.build import build_model, zoo_of
 from podium.models.layers import FlipAverage
 from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 
 SMALL = ModelParams(width=4, hidden=8)
 

@@ -6,14 +6,14 @@ from torch import nn
 
 import tiny
 from podium.models.build import build_model
-from podium.training import precision
+from podium.training import device
 
 SHAPE = tiny.IMAGES.shape
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    monkeypatch.setattr(precision, "_measured", {})
+    monkeypatch.setattr(device, "_measured", {})
     return build_model(tiny.recipe(model__dropout=0.5).model, SHAPE, 3, tiny.IMAGES.mean, tiny.IMAGES.std)
 
 
@@ -30,8 +30,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
 def test_bfloat16_on_a_cpu_is_asked_for_and_faster(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch, wanted: Any, half: float, expected: bool
 ) -> None:
-    monkeypatch.setattr(precision, "_probe", lambda model, shape: (0.002, half))
-    fast, note = precision.choose(wanted, model, SHAPE, 1000)
+    monkeypatch.setattr(device, "_probe", lambda model, shape: (0.002, half))
+    fast, note = device.choose_precision(wanted, model, SHAPE, 1000)
     assert fast is expected
     assert note.startswith("train.precision: bfloat16 is not faster") == (wanted == "bfloat16" and not expected)
 
@@ -45,16 +45,16 @@ def test_probe_takes_at_most_so_many_images_and_once_a_network(
         asked.append(shape)
         return 2.0, 1.0
 
-    monkeypatch.setattr(precision, "_probe", probe)
+    monkeypatch.setattr(device, "_probe", probe)
     for batch_size in (1000, 1000, 16):
-        assert precision.choose("bfloat16", model, SHAPE, batch_size) == (True, "")
-    assert asked == [(precision.PROBED, *SHAPE), (16, *SHAPE)]
+        assert device.choose_precision("bfloat16", model, SHAPE, batch_size) == (True, "")
+    assert asked == [(device.PROBED, *SHAPE), (16, *SHAPE)]
 
 
 def test_probe_leaves_network_and_random_numbers_as_they_were(model: nn.Module) -> None:
     drawn = torch.get_rng_state()
     before = [p.detach().clone() for p in model.parameters()]
-    precision.choose("bfloat16", model, SHAPE, 4)
+    device.choose_precision("bfloat16", model, SHAPE, 4)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))

@@ -12,7 +12,7 @@ from torch import nn
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
 from podium.models.build import build_model
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.data.dataset import write_json
 from podium.errors import InputError, InterruptedSearchError
-from podium.retraining.retrain import retrain
+from podium.retraining.winner import retrain
 from podium.training import checkpoint
 from podium.training.loop import TrainingRun
 from tuning.ray_cluster import TwoNodes
@@ -87,7 +87,7 @@ class Steps:
 def test_training_outlives_a_killed_rank_and_a_removed_node(
     two_nodes: TwoNodes, prepared: Path, alone: list[float]
 ) -> None:
-    from podium.retraining import several
+    from podium.retraining import distributed
 
     extra = two_nodes.add_node()
     runtime = two_nodes.runtime(devices=3, min_devices=2, max_restarts=10, checkpoint_seconds=0.5)
@@ -96,7 +96,7 @@ def test_training_outlives_a_killed_rank_and_a_removed_node(
         (8, lambda: two_nodes.cluster.remove_node(extra, allow_graceful=False)),
     )
     run = _run()
-    several.train(run, "retrain", prepared, runtime, lambda: False, steps)
+    distributed.train(run, "retrain", prepared, runtime, lambda: False, steps)
     assert steps.steps == []
     assert (run.epoch, run.step) == (30, 0)
     assert [epoch["epoch"] for epoch in run.history] == list(range(1, 31))
@@ -156,8 +156,8 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
 
 
 def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(two_nodes: TwoNodes, prepared: Path) -> None:
-    from podium.retraining import several
+    from podium.retraining import distributed
 
     runtime = two_nodes.runtime(devices=5, device="cuda")
     with pytest.raises(InputError, match=r"cuda was asked for on 5 devices or more, and the cluster has \d GPUs"):
-        several.train(_run(), "retrain", prepared, runtime, lambda: False, lambda run: None)
+        distributed.train(_run(), "retrain", prepared, runtime, lambda: False, lambda run: None)

@@ -13,8 +13,8 @@ from mlflow_server import Server
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.registry import versions
+from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.upkeep import studies
 from postgres import Postgres

@@ -6,8 +6,7 @@ import torch
 
 import tiny
 from podium.models.build import build_model
-from podium.training.predict import predict_probabilities
-from podium.training.temperature import BOUNDS, fit_temperature, temperature_of
+from podium.training.prediction import BOUNDS, fit_temperature, predict_probabilities, temperature_of
 from podium.training.trained import TrainedModel
 
 

@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import tiny
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 
 EPOCHS = 3
 STATES = {0: "COMPLETE", 1: "PRUNED", 2: "FAIL", 3: "COMPLETE", 4: "RUNNING", 5: "WAITING"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from podium.data.dataset import DatasetInfo
     from podium.models.networks import ImageSpec
     from podium.training.batches import Batches
-    from podium.training.history import Epoch
+    from podium.training.epochs import Epoch
 
 
 @dataclass(frozen=True)

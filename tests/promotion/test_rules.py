@@ -50,7 +50,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from podium.config.page import page
+from podium.config.reference_page import page
 from podium.config.params import load, parse
 from podium.data.dataset import Split
 from podium.errors import InputError
@@ -152,6 +152,6 @@ def test_rules_apply_by_whether_there_is_a_champion(champion: Side | None, unrea
 @pytest.mark.slow
 def test_import_of_the_rules_is_light() -> None:
     heavy = "{'torch', 'mlflow', 'scipy', 'numpy', 'pandas', 'sklearn', 'matplotlib'}"
-    code = f"import sys; import podium.config.gate; print({heavy} & set(sys.modules))"
+    code = f"import sys; import podium.config.gate_section; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -18,7 +18,7 @@ from podium.errors import RefusedError
 from podium.registry import versions
 from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
 from podium.registry.loading import LoadedModel, digests
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
 

@@ -17,9 +17,9 @@ from podium.data.dataset import DatasetInfo, Split, write_json
 from podium.metrics.classification import measure
 from podium.metrics.plots import gallery
 from podium.report.report_data import Folders
-from podium.tuning.journal import open_storage
 from podium.tuning.outcome import write
-from podium.tuning.space import distribution
+from podium.tuning.storage import open_storage
+from podium.tuning.study import distribution
 
 BEGAN = datetime(2026, 1, 2, 3, 4)
 SPACE = """

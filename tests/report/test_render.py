@@ -71,7 +71,7 @@ def page(root: Path) -> str:
 def test_report_numbers_are_those_of_the_study_and_of_the_files(root: Path, page: str) -> None:
     import optuna
 
-    from podium.tuning.journal import open_storage
+    from podium.tuning.storage import open_storage
 
     study = optuna.load_study(study_name=sample.STUDY, storage=open_storage(root / "optuna.journal"))
     shown = facts(page)

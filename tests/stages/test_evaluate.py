@@ -16,7 +16,7 @@ from podium.data.dataset import write_split
 from podium.errors import InputError, PodiumError
 from podium.stages.evaluate import evaluate
 from podium.tracking.store import connect
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
 CLASSES = ("dark", "bright/white")

@@ -24,7 +24,7 @@ from podium.data.dataset import open_split, write_json
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
 from podium.profiling.measure import measure
-from podium.retraining.retrain import retrain
+from podium.retraining.winner import retrain
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import histories
 from podium.training import checkpoint

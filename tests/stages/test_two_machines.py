@@ -20,8 +20,8 @@ import pytest
 import tiny
 from podium import paths
 from podium.config.params import TrackingParams
+from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until

@@ -15,13 +15,13 @@ from podium.tracking import mirror as mirrors
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
+from podium.tracking.repair import differences
 from podium.tracking.search_run import log_to_search
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import TrialRuns, runs_of
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.messages import Report, Task
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import Script, ScriptedPool, dies, epoch, search_params
 

@@ -9,8 +9,8 @@ from mlflow.entities import Metric, Param, Run
 import trials
 from podium.config.params import TrackingParams
 from podium.tracking.record import record_of, search_attributes
+from podium.tracking.repair import Difference, differences, end_open_runs, repair, superseded
 from podium.tracking.store import Tracking, connect
-from podium.tracking.sync import Difference, differences, end_open_runs, repair, superseded
 from podium.tracking.trial_logger import TrialRuns, histories, runs_of
 
 LATER = 10**13

@@ -11,8 +11,8 @@ import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.training.seeds import derive
 from podium.tuning.driver import Driver
-from podium.tuning.journal import Journal, open_storage
 from podium.tuning.messages import Ended, Report, Task
+from podium.tuning.storage import Journal, open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import Script, ScriptedPool, epoch, search_params
 

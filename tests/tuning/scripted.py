@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 
 from podium.config.params import SearchParams
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
 
 PATIENCE = 50

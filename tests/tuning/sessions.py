@@ -8,10 +8,10 @@ import optuna
 
 import tiny
 from podium.config.params import RuntimeParams
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.pools import Pool
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import Recorder, search_params
 

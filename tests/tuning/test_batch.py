@@ -11,9 +11,9 @@ from podium.errors import PodiumError
 from podium.training.seeds import derive
 from podium.tuning.batch import BatchDriver, first_of_batch
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.messages import Ended, Report, Task
 from podium.tuning.pools.processes import ProcessPool, Setup
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import Recorder, Script, ScriptedPool, epoch, fails, finishes, search_params, states
 from tuning.sessions import curves

@@ -14,8 +14,8 @@ from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
 from podium.training.seeds import derive
 from podium.tuning.confirm import choose, confirm, distinct
-from podium.tuning.journal import open_storage
 from podium.tuning.outcome import search
+from podium.tuning.storage import open_storage
 from tuning.scripted import states
 
 A, B, C = ({"train.epochs": epochs} for epochs in (1, 2, 3))
@@ -271,7 +271,7 @@ def test_confirmation_has_no_time_limit_of_the_searchs(searched: Params, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "again"),
-    [("podium.training.temperature", True), ("podium.training.loop", True), ("podium.report.page", False)],
+    [("podium.training.prediction", True), ("podium.training.loop", True), ("podium.report.page", False)],
 )
 def test_changed_code_of_training_or_of_the_temperature_confirms_again(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, again: bool

@@ -10,8 +10,8 @@ import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import (
     Recorder,

@@ -12,7 +12,7 @@ from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.driver import Driver
 from podium.tuning.inherit import SOURCE, Inheritance, inherit, is_own
-from podium.tuning.journal import open_storage
+from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
 from tuning.scripted import Recorder, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
 

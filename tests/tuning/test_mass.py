@@ -16,12 +16,12 @@ import pytest
 import tiny
 from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.pools.processes import ProcessPool, Setup
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import Recorder, search_params
 

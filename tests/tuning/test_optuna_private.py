@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from podium.tuning import optuna_private
-from podium.tuning.journal import Journal, open_storage
 from podium.tuning.optuna_private import contains
 from podium.tuning.outcome import write_trials
+from podium.tuning.storage import Journal, open_storage
 from podium.tuning.study import open_study, take_up
 from tuning.killing import KilledError, Workers, kill_before, parameters, search, table
 

@@ -11,12 +11,12 @@ from podium.data.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.tracking.mirror import Parent
+from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.tuning import session
-from podium.tuning.journal import open_storage
 from podium.tuning.outcome import plan_of
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import states
 

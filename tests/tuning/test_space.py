@@ -12,7 +12,7 @@ from podium.config.params import Params, parse
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension
 from podium.models.build import build_model
-from podium.tuning.space import distribution, exists, ordered, point, suggest
+from podium.tuning.study import distribution, exists, ordered, point, suggest
 
 BASE = Recipe()
 LEARNING_RATE = {"low": 1e-5, "high": 1e-1, "log": True}

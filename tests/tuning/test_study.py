@@ -9,10 +9,8 @@ from optuna.trial import TrialState
 import tiny
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
-from podium.tuning.journal import open_storage
-from podium.tuning.sampling import build_pruner, build_sampler
-from podium.tuning.space import suggest
-from podium.tuning.study import ask, identity, name_of, open_study, take_up
+from podium.tuning.storage import open_storage
+from podium.tuning.study import ask, build_pruner, build_sampler, identity, name_of, open_study, suggest, take_up
 from tuning.scripted import search_params
 
 SPACE = {

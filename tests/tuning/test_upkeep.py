@@ -16,7 +16,7 @@ from podium.locks import locked
 from podium.tracking.record import KIND_TAG, PROJECT_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.tracking.store import connect, find_or_create, project_id
 from podium.tracking.trial_logger import runs_of
-from podium.tuning.journal import open_storage
+from podium.tuning.storage import open_storage
 from podium.tuning.upkeep import leftovers, studies, sync_all
 
 

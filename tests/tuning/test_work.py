@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from podium.training import checkpoint
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.messages import Report, Resumed, Task
 from podium.tuning.work import Material, run_trial
 

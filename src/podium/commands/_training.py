@@ -14,10 +14,10 @@ from podium.config.params import Params
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InterruptedSearchError, PodiumError
-from podium.models.weights import digests
+from podium.models.build import digests
 from podium.process import stop_signals
-from podium.retraining.keeping import Lines
-from podium.retraining.retrain import retrain
+from podium.retraining.resumable import Lines
+from podium.retraining.winner import retrain
 from podium.stages.evaluate import evaluate
 from podium.stages.register import Folders, register_stage
 from podium.tracking.retrain_run import RetrainRun

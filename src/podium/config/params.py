@@ -12,15 +12,19 @@ from ruamel.yaml.error import YAMLError
 
 from podium.components import FROZEN
 from podium.config import problems
-from podium.config.doctor import DoctorParams
-from podium.config.gate import GateParams
-from podium.config.neutral import RuntimeParams, TrackingParams
-from podium.config.outcome import EvaluateParams, RegisterParams, RetrainParams
-from podium.config.prepare import PrepareParams
+from podium.config.data_sections import DoctorParams, PrepareParams
+from podium.config.gate_section import GateParams
 from podium.config.recipe import ModelParams, Recipe, TrainParams
-from podium.config.search import SearchParams, SelectParams
+from podium.config.run_sections import (
+    EvaluateParams,
+    RegisterParams,
+    RetrainParams,
+    RuntimeParams,
+    ServeParams,
+    TrackingParams,
+)
+from podium.config.search_section import SearchParams, SelectParams
 from podium.config.section import Section
-from podium.config.serve import ServeParams
 from podium.config.space import Dimension, overrides_problems, space_problems
 from podium.errors import InputError
 

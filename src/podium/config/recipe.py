@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from podium import components
 from podium.components import FROZEN, Choice, choice
-from podium.config.fields import Unit
+from podium.config.problems import Unit
 from podium.config.section import Section, with_parameters
 
 if TYPE_CHECKING:

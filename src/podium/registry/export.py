@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from podium.data.dataset import write_json
 from podium.data.decode import LEAST, THUMB, Preprocess, decode_file, encode_png
 from podium.errors import InputError, RefusedError
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 
 GRAPH = "model.pt2"
 """The name by which MLflow's own PyTorch flavour finds it too."""

@@ -30,7 +30,7 @@ from podium.registry.ancestry import stored_files
 from podium.registry.versions import Version
 from podium.text import MASK, masked, was_masked
 from podium.tracking.store import Tracking
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
 NEEDED = ("data/prepared", "data/selected")

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import InputError
 from podium.metrics.scores import Objective
-from podium.tuning.journal import open_storage
+from podium.tuning.storage import open_storage
 
 COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "inherited_from")
 """Of trials.csv; each other column is a searched field."""

@@ -14,7 +14,7 @@ from podium.errors import InputError
 from podium.metrics.classification import Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, gallery
 from podium.tracking import retrain_run
-from podium.training.predict import predict_probabilities
+from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
 REFERENCE = 64

@@ -8,7 +8,7 @@ from podium.profiling import silence
 def main() -> None:
     """Run the stage as DVC does."""
     silence()
-    from podium.retraining.retrain import retrain
+    from podium.retraining.winner import retrain
 
     retrain(load(paths.PARAMS), paths.PREPARED, paths.SELECTED, paths.RETRAINED)
 

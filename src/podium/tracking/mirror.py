@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from podium.config.params import TrackingParams
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
     from podium.tracking.search_run import SearchRun

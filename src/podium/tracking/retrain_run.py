@@ -22,7 +22,7 @@ from podium.tracking.record import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAI
 from podium.tracking.search_run import log_images
 from podium.tracking.store import Tracking, connect, find_or_create, making, project_id, shown
 from podium.tracking.trial_logger import histories
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
     from podium.metrics.classification import Metrics  # with scikit-learn, which the retraining does without

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.tracking import sync
+from podium.tracking import repair
 from podium.tracking.mirror import Parent
 from podium.tracking.record import KIND_TAG, STUDY_ID, STUDY_TAG, search_attributes
 from podium.tracking.store import Tracking, connect, find_or_create, making, shown
@@ -52,7 +52,7 @@ class SearchRun:
                 log_images(tracking, run_id, parent.tags["podium.source"], parent.tags["podium.data_digest"])
             tracking.client.update_run(run_id, status="RUNNING")
         trials = TrialRuns(tracking, run_id, search_attributes)
-        sync.repair(tracking, study, trials, message=message)
+        repair.repair(tracking, study, trials, message=message)
         return SearchRun(study, tracking, trials, run_id, parent.owned, message)
 
     def log(self, trial: FrozenTrial, history: Sequence[Mapping[str, float]] | None) -> None:
@@ -68,9 +68,9 @@ class SearchRun:
 
         Not only an interrupted search leaves such trials: where its budget was lowered, those of the last one stay.
         """
-        sync.repair(self.tracking, self.study, self.trials, message=self.message)
+        repair.repair(self.tracking, self.study, self.trials, message=self.message)
         if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            sync.end_open_runs(self.tracking, self.study)
+            repair.end_open_runs(self.tracking, self.study)
         if not self.owned:
             return
         for path in sorted(paths.PREPARED.glob("audit.*")):  # `prepare` itself does without MLflow

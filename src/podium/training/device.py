@@ -1,10 +1,14 @@
-"""Where training runs, said plainly."""
+"""What a training runs on: the device, its memory, the precision, and torch.compile, which says so where it fails."""
 
+import copy
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from podium.errors import InputError
 
@@ -42,3 +46,81 @@ def memory(device: torch.device) -> int:
     except OSError:
         return machine
     return min(machine, int(limit)) if limit.isdecimal() else machine
+
+
+PROBED = 64
+"""Images a step of the probe at most: it takes a fraction of a second."""
+ROUNDS = 3
+"""Steps timed of each kind, in turns; the fastest counts."""
+
+_measured: dict[tuple[str, tuple[int, ...], int], tuple[float, float]] = {}
+"""What this process has probed: a search trains the same network many times."""
+
+
+def choose_precision(
+    wanted: Literal["auto", "float32", "bfloat16"], model: nn.Module, shape: tuple[int, int, int], batch_size: int
+) -> tuple[bool, str]:
+    """Whether to train `model` on images of `shape` (C, H, W) in bfloat16, and a sentence where that is not what
+    was wanted and not yet said. Random numbers are left as they were.
+    """
+    device = next(model.parameters()).device
+    if wanted == "float32":
+        return False, ""
+    if device.type == "cuda":
+        return True, ""  # what tensor cores are for
+    if wanted == "auto":
+        return False, ""
+    probed = (min(batch_size, PROBED), *shape)
+    key = (str(model), probed, torch.get_num_threads())
+    known = key in _measured
+    if not known:
+        _measured[key] = _probe(model, probed)
+    single, half = _measured[key]
+    if half < single or known:  # what was said once need not be said for every trial
+        return half < single, ""
+    return False, (
+        f"train.precision: bfloat16 is not faster here ({half * 1000:.1f} ms a step of {probed[0]} images,"
+        f" float32 {single * 1000:.1f} ms): float32 is used"
+    )
+
+
+def _probe(model: nn.Module, shape: tuple[int, int, int, int]) -> tuple[float, float]:
+    """CPU seconds of a step of `shape` in float32 and in bfloat16."""
+    model = copy.deepcopy(model)
+    best = [float("inf"), float("inf")]
+    with torch.random.fork_rng(devices=[]):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        for turn in range(2 * (ROUNDS + 1)):
+            started = time.process_time()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(turn % 2)):
+                loss = F.cross_entropy(model(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if turn >= 2:  # the first of each kind pays for what no later one pays for
+                best[turn % 2] = min(best[turn % 2], time.process_time() - started)
+    return best[0], best[1]
+
+
+COMPILED_IMAGES = 64
+"""Images of the step that finds out whether it works."""
+
+
+def compile_network(model: nn.Module, shape: tuple[int, int, int], batch_size: int, fast: bool) -> list[str]:
+    """Compile `model` in place, once a copy of it was compiled and took a step on images of `shape` (C, H, W).
+
+    Where that fails `model` stays as it is, and the returned sentence says why. `fast`: under bfloat16 autocast, as
+    the training is.
+    """
+    trial = copy.deepcopy(model).train()
+    device = next(model.parameters()).device
+    images = torch.zeros((min(batch_size, COMPILED_IMAGES), *shape), dtype=torch.uint8, device=device)
+    try:
+        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            torch.compile(trial)(images).float().sum().backward()
+    except Exception as error:  # a missing compiler, an operator that it does not know, its own bugs
+        why = " ".join(str(error).split())[:300]
+        return [
+            f"retrain.compile: torch.compile does not work here ({type(error).__name__}: {why}); trained without it"
+        ]
+    model.compile()
+    return []

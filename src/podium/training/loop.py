@@ -15,10 +15,10 @@ from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
 from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
-from podium.training import precision
 from podium.training.augmentations import Draw
 from podium.training.batches import Batches, bounds
-from podium.training.history import Epoch
+from podium.training.device import choose_precision
+from podium.training.epochs import Epoch
 from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
 from podium.training.seeds import derive
 
@@ -48,7 +48,7 @@ class TrainingRun:
         self.model: nn.Module = initial_model(recipe.model, images, frozen=frozen).to(device)
         if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
             self.model = self.model.to(memory_format=torch.channels_last)
-        self.fast, note = precision.choose(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
+        self.fast, note = choose_precision(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = build_optimizer(self.model, recipe.train)

@@ -25,7 +25,7 @@ from podium.models.build import normalisation
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun, validate
 from podium.training.seeds import derive
 

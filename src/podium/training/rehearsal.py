@@ -13,7 +13,7 @@ from typing import Any
 
 from podium import components, own_code
 from podium.config.recipe import Recipe
-from podium.config.search import SearchParams
+from podium.config.search_section import SearchParams
 from podium.config.space import Dimension, is_argument, reachable
 from podium.errors import InputError
 from podium.models.networks import ImageSpec

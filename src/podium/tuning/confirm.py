@@ -19,7 +19,7 @@ from podium.config.recipe import Recipe
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
-from podium.models.weights import digests
+from podium.models.build import digests
 from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import session
@@ -133,7 +133,7 @@ def _plan(
         "seeds": select.seeds,
         "data": info.digest,
         "code": code_of([pair for entry in candidates for pair in reachable(_recipe(entry), {})]),
-        "temperature": code_digest("podium.training.temperature"),
+        "temperature": code_digest("podium.training.prediction"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
     trials: list[tuple[dict[str, Any], dict[str, Any]]] = []

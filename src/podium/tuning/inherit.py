@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, reachable
-from podium.tuning.space import distribution, point
+from podium.tuning.study import distribution, point
 
 SOURCE = "inherited_from"
 """Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""

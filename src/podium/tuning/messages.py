@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.config.params import Params
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
+from podium.models.build import digests
 from podium.models.networks import ImageSpec
-from podium.models.weights import digests
 from podium.tracking.mirror import Parent
-from podium.training.history import COLUMNS, columns_of
+from podium.training.epochs import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE
-from podium.tuning.space import point
-from podium.tuning.study import identity, name_of
+from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
 """Completed trials in ranking.json: as many as `select.top_k` may ask for."""

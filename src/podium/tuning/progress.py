@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.inherit import is_own
 
 LINE_EVERY = 15.0

@@ -1,4 +1,4 @@
-"""The study: what makes it this one and no other, and what it asks next.
+"""The study: its search space, what makes it this one and no other, and what it asks next.
 
 A study's name is a digest of everything that decides its results. So raising the budget continues it, an edited
 space or a changed image starts another one, and undoing the edit finds the first again.
@@ -6,9 +6,18 @@ space or a changed image starts another one, and undoing the edit finds the firs
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,9 +25,134 @@ from podium import components
 from podium.closure import code_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
-from podium.config.space import fixed, reachable
-from podium.tuning.optuna_private import resume
-from podium.tuning.sampling import build_pruner, build_sampler
+from podium.config.space import Dimension, Value, fixed, is_whole, reachable
+from podium.training.seeds import derive
+from podium.tuning.optuna_private import contains, resume
+
+
+def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
+    """Ask `trial` for a value of every dimension that exists, and return `base` with those values in place."""
+    values: dict[str, Any] = {}
+    known = base.flat()
+    for name in ordered(space):
+        if all((known | values).get(other) in wanted for other, wanted in space[name].when.items()):
+            values[name] = _suggest(trial, name, distribution(name, space[name]))
+    return base.replace(values)
+
+
+def ordered(space: dict[str, Dimension]) -> list[str]:
+    """The dimensions' names, those that depend on others last: the order in which values are asked for."""
+    return sorted(space, key=lambda name: (bool(space[name].when), name))
+
+
+def exists(dimension: Dimension, recipe: Recipe) -> bool:
+    """Whether `dimension` exists for the fields of `recipe`."""
+    fields = recipe.flat()
+    return all(fields.get(other) in values for other, values in dimension.when.items())
+
+
+def distribution(name: str, dimension: Dimension) -> BaseDistribution:
+    """The Optuna distribution of `dimension` for the field `name`: whole numbers where the field is one."""
+    if dimension.choices is not None:
+        return CategoricalDistribution(dimension.choices)
+    low, high, step = dimension.low, dimension.high, dimension.step
+    if is_whole(name, dimension):
+        return IntDistribution(int(low or 0), int(high or 0), log=dimension.log, step=int(step or 1))
+    return FloatDistribution(float(low or 0), float(high or 0), log=dimension.log, step=step)
+
+
+def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str, Value] | str:
+    """The values of `space` at which it gives `recipe`; where it can't, a sentence that says why.
+
+    Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
+    """
+    fields = recipe.flat()
+    values: dict[str, Value] = {}
+    for name, value in fields.items():
+        if name in space and exists(space[name], recipe):
+            if not contains(distribution(name, space[name]), value):
+                return outside(name, value, space[name])
+            values[name] = value
+    now = base.replace(values).flat()
+    for name, value in fields.items():
+        if name not in values and now.get(name) != value and (value or name in now):
+            return f"{name} is {now.get(name)!r} now and was {value!r}"
+    return values
+
+
+def outside(name: str, value: Any, dimension: Dimension) -> str:
+    """That `value` of the field `name` is not in its dimension."""
+    if dimension.choices is not None:
+        return f"{value} is not among the choices of {name}"
+    return f"{name} {value!r} is outside of {dimension.low} to {dimension.high}"
+
+
+def _suggest(trial: optuna.Trial, name: str, spread: BaseDistribution) -> Any:
+    if isinstance(spread, CategoricalDistribution):
+        return trial.suggest_categorical(name, spread.choices)
+    if isinstance(spread, IntDistribution):
+        return trial.suggest_int(name, spread.low, spread.high, step=spread.step, log=spread.log)
+    if isinstance(spread, FloatDistribution):
+        return trial.suggest_float(name, spread.low, spread.high, step=spread.step, log=spread.log)
+    raise TypeError(f"{name}: {spread} is no distribution of the search")
+
+
+class NamedDraws(BaseSampler):
+    """A sampler with a seed of its own for each parameter that is drawn alone.
+
+    A trial that was killed between two of its draws is asked for the missing ones only: they must not follow from
+    how many came before.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler], *name: str | int) -> None:
+        self._build = build
+        self._name = name
+        self._together = build(derive(*name))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The dimensions that are drawn together."""
+        space: dict[str, BaseDistribution] = self._together.infer_relative_search_space(study, trial)
+        return space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Their values."""
+        values: dict[str, Any] = self._together.sample_relative(study, trial, search_space)
+        return values
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of one that is drawn alone."""
+        alone = self._build(derive(*self._name, param_name))
+        return alone.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """What some samplers do before the first draw, such as choosing a point of a grid."""
+        self._together.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """What some samplers do when a trial has ended, such as recording constraints."""
+        self._together.after_trial(study, trial, state, values)
+
+
+def build_sampler(params: SearchParams, number: int) -> BaseSampler:
+    """The sampler for trial `number`: its seed follows from the study's seed and that number alone.
+
+    So a search that was killed asks the same again.
+    """
+    return NamedDraws(params.component("sampler").build, params.seed, "ask", number)
+
+
+def build_pruner(params: SearchParams) -> BasePruner:
+    """The pruner that `params` names."""
+    dimension = params.space.get("train.epochs")
+    longest = None if dimension is None else max(int(value) for value in dimension.values())
+    pruner: BasePruner = params.component("pruner").build(longest)
+    return pruner
 
 
 def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.training.seeds import derive
 from podium.tuning import optuna_private
 from podium.tuning.messages import Ended, Task
-from podium.tuning.space import suggest
+from podium.tuning.study import suggest
 
 
 class Watcher(Protocol):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked, unless_held
-from podium.tracking import sync
+from podium.tracking import repair as mirror
 from podium.tracking.record import (
     ID_TAG,
     PROJECT_TAG,
@@ -21,9 +21,9 @@ from podium.tracking.record import (
     search_attributes,
     study_id,
 )
+from podium.tracking.repair import Difference
 from podium.tracking.search_run import run_of_search
 from podium.tracking.store import Tracking, connect, project_id
-from podium.tracking.sync import Difference
 from podium.tracking.trial_logger import TrialRuns
 from podium.tuning import storage
 
@@ -60,18 +60,18 @@ def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair
     for study in studies(where):
         name = study.study_name
         with storage.alone(where, name):
-            found[name] = sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=repair)
+            found[name] = mirror.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=repair)
             if repair:
-                found[name] += sync.repair(tracking, study, _runs(tracking, study), thorough=True, message=print)
-                sync.end_open_runs(tracking, study)
+                found[name] += mirror.repair(tracking, study, _runs(tracking, study), thorough=True, message=print)
+                mirror.end_open_runs(tracking, study)
                 # A parent that the repair has made:
-                sync.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=True)
+                mirror.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=True)
             else:
-                found[name] += sync.differences(tracking, study)
+                found[name] += mirror.differences(tracking, study)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with locked(lock, purpose="the retraining"):
             tags = {RETRAIN_TAG: lock.stem, PROJECT_TAG: project_id()}
-            if lines := sync.abandoned(tracking, "retrain", tags, repair=repair):
+            if lines := mirror.abandoned(tracking, "retrain", tags, repair=repair):
                 found[lock.stem] = lines
     return found
 
@@ -80,7 +80,7 @@ def moved_aside(params: TrackingParams, runtime: RuntimeParams = DEFAULT) -> Ite
     """A line for each run that contradicted its study and was moved aside, with its reason."""
     tracking = connect(params)
     for study in studies(storage.place(runtime)):
-        for run in sync.superseded(tracking, study):
+        for run in mirror.superseded(tracking, study):
             tags = run.data.tags
             yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
 

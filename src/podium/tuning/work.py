@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from podium.config.recipe import Recipe
-from podium.config.search import SearchParams
+from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, Split, open_split
 from podium.models.networks import ImageSpec
 from podium.training import checkpoint
 from podium.training.batches import Batches
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.prediction import temperature_of
 from podium.training.program import training
-from podium.training.temperature import temperature_of
 from podium.tuning.messages import Ended, Report, Resumed, Task
 
 

@@ -14,14 +14,14 @@ import tiny
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.errors import InputError
 from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.sync import differences
 from podium.tracking.trial_logger import runs_of
 from podium.training import checkpoint
-from podium.training.history import Epoch
+from podium.training.epochs import Epoch
 from podium.tuning.driver import Driver
-from podium.tuning.journal import open_storage
 from podium.tuning.messages import Report, Task
+from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.ray_cluster import TwoNodes
 from tuning.scripted import Recorder, epoch, search_params, states

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from podium.config.fields import Fraction
+from podium.config.problems import Fraction
 from podium.promotion.rules import Evidence, Finding, Rule, Significance
 
 TESTS = {"superior": "exact McNemar", "non_inferior": "Tango's score test and the paired bootstrap"}

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from podium.config.fields import Unit
+from podium.config.problems import Unit
 from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, Field, model_validator
 
 from podium.components import FROZEN, Choice, choice
-from podium.config.fields import Seed
+from podium.config.problems import Seed
 from podium.config.section import Section, with_parameters
 from podium.config.space import Dimension, Value
 

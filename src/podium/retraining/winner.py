@@ -14,16 +14,15 @@ from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
+from podium.models.build import digests
 from podium.models.networks import ImageSpec
-from podium.models.weights import digests
 from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
-from podium.retraining.place import described, own_device, said
-from podium.retraining.training import train
+from podium.retraining.resumable import described, own_device, said, train
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.batches import Batches
-from podium.training.compiling import compile_network
-from podium.training.history import write_history
+from podium.training.device import compile_network
+from podium.training.epochs import write_history
 from podium.training.loop import TrainingRun
 from podium.training.program import training
 from podium.training.trained import TrainedModel

@@ -1,6 +1,6 @@
 """docs/reference/params.md: every parameter with its default, its bounds and its meaning, from the models themselves.
 
-`python -m podium.config.page` writes it; a test compares.
+`python -m podium.config.reference_page` writes it; a test compares.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ HEAD = """\
 # Parameters
 
 Everything that `params.yaml` may hold. What a file leaves out has the default; a key that is not here is refused. This
-page is made from `src/podium/config` and `src/podium/config/recipe.py` by `python -m podium.config.page`.
+page is made from `src/podium/config` and `src/podium/config/recipe.py` by `python -m podium.config.reference_page`.
 """
 
 

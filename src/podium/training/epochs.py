@@ -1,4 +1,4 @@
-"""The history of a training run, epoch by epoch."""
+"""The figures of a training run, epoch by epoch."""
 
 import csv
 from collections.abc import Iterable, Sequence

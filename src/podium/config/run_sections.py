@@ -1,4 +1,4 @@
-"""The sections that change no result: `tracking` and `runtime`."""
+"""The sections of what comes after the search, and of what changes no result (tracking, runtime, serve)."""
 
 import re
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium.components import FROZEN
-from podium.config.fields import Name, Text
+from podium.config.problems import Fraction, Name, Seed, Text
 from podium.text import holds_password
 
 
@@ -96,3 +96,57 @@ class RuntimeParams(BaseModel):
         if self.min_devices > self.devices:
             raise ValueError(f"min_devices must be at most devices; got {self.min_devices} and {self.devices}")
         return self
+
+
+class RetrainParams(BaseModel):
+    """The winner, trained again on train and validation."""
+
+    model_config = FROZEN
+
+    seed: Seed = 0
+    """Seed of the final training run."""
+    compile: bool = False
+    """torch.compile: a minute once, then faster steps; where it fails, that is said and it goes on without."""
+    profile_steps: Annotated[int, Field(ge=0, le=1000)] = 6
+    """Steps that torch.profiler records (0: no profile)."""
+
+
+class EvaluateParams(BaseModel):
+    """The one look at the sealed test set."""
+
+    model_config = FROZEN
+
+    confidence: Fraction = 0.95
+    """Level of the intervals."""
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
+    """Bins of the expected calibration error."""
+
+
+class RegisterParams(BaseModel):
+    """The registered model."""
+
+    model_config = FROZEN
+
+    name: Name = "digits-classifier"
+    """Name in the registry."""
+
+
+class ServeParams(BaseModel):
+    """How `podium serve` answers; what an image may be is fixed in the model."""
+
+    model_config = FROZEN
+
+    host: Text = "127.0.0.1"
+    """Address to listen at; anybody who reaches it may ask, so another than 127.0.0.1 needs a proxy with a login."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5001
+    """Port to listen at."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes, each with the model in memory."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Intra-op threads of a worker."""
+    max_request_mb: Annotated[float, Field(gt=0)] = 64.0
+    """A longer request is refused before it is read to its end."""
+    max_concurrent: Annotated[int, Field(ge=1)] = 64
+    """Connections of a worker at a time; a further one is told to come back (503)."""
+    timeout_seconds: Annotated[int, Field(ge=1)] = 30
+    """A request that takes longer is given up (504)."""

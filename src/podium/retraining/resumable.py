@@ -1,0 +1,174 @@
+"""The retraining itself: from its checkpoint where there is one, to its end or to a signal."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from podium import cluster
+from podium.config.params import Params, RuntimeParams
+from podium.config.recipe import Recipe
+from podium.errors import InterruptedSearchError, PodiumError
+from podium.process import stop_signals
+from podium.tracking.retrain_run import RetrainRun
+from podium.training import checkpoint, device
+from podium.training.batches import Batches
+from podium.training.loop import DivergedError, TrainingRun
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Lines:
+    """A line now and then where there is no terminal for a bar."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str, *, last: bool) -> None:
+        """Print `text` if it is time, or the last."""
+        if not sys.stderr.isatty() and (last or time.monotonic() - self._said >= LINE_EVERY):
+            self._said = time.monotonic()
+            print(text, flush=True)
+
+
+@dataclass
+class Keeper:
+    """Saves the run every few seconds and at every epoch, and ends it when a signal came."""
+
+    path: Path
+    identity: str
+    every: float
+    received: list[int]
+    on_save: Callable[[TrainingRun], None]
+
+    def __post_init__(self) -> None:
+        self._saved = time.monotonic()
+        self.saving = self.logging = 0.0
+        """Seconds in all."""
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Save where it is time. Raises InterruptedSearchError, the run saved, where a signal came."""
+        if self.received:
+            self.save(run)
+            raise InterruptedSearchError(
+                f"stopped in epoch {run.epoch + 1} of {run.recipe.train.epochs}, saved; `dvc repro` goes on from here",
+                self.received[0],
+            )
+        if time.monotonic() - self._saved >= self.every:
+            self.save(run)
+
+    def save(self, run: TrainingRun) -> None:
+        """Save now."""
+        started = time.monotonic()
+        checkpoint.save(self.path, self.identity, run.state())
+        self._saved = time.monotonic()
+        self.on_save(run)
+        self.saving += self._saved - started
+        self.logging += time.monotonic() - self._saved
+
+
+def own_device(runtime: RuntimeParams) -> torch.device:
+    """The device of this process; where others train, they need a GPU and this one does not."""
+    return device.pick("auto" if runtime.devices > 1 and runtime.device == "cuda" else runtime.device)
+
+
+def described(where: torch.device, runtime: RuntimeParams) -> str:
+    """What the run's tag says of where it is trained."""
+    return device.describe(where) if runtime.devices == 1 else f"{runtime.devices} devices (Ray Train)"
+
+
+def said(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> str:
+    """Where it is trained, for the console: said plainly, and why not on CUDA."""
+    if runtime.devices > 1:
+        least = f"{runtime.min_devices} to " if runtime.min_devices else ""
+        return f"{least}{runtime.devices} devices of {runtime.address or 'this machine'} (Ray Train)"
+    if where.type == "cpu":
+        threads = torch.get_num_threads()
+        count = f"{threads} thread" + ("s" if threads > 1 else "")
+        return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
+    precision = "float32" if recipe.train.precision == "float32" else "bf16 autocast"
+    return f"{device.describe(where)} ({precision}, channels_last)"
+
+
+def train(
+    run: TrainingRun, data: Batches, prepared: Path, path: Path, name: str, params: Params, tracked: RetrainRun
+) -> dict[str, float]:
+    """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps.
+
+    The caller holds the lock of `name`: nobody else writes the checkpoint.
+    """
+    try:
+        state = checkpoint.load(path, name)
+    except checkpoint.TornCheckpointError as error:
+        print(f"retrain starts again: {error}")
+        state = None
+    if state is not None:
+        run.restore(state)
+        print(f"retrain goes on from epoch {run.epoch}, step {run.step}")
+    epochs, first = run.recipe.train.epochs, run.epoch
+    line = Lines()
+    with (
+        stop_signals() as received,
+        tqdm(total=epochs, initial=run.epoch, desc="retrain", unit="epoch", disable=None) as bar,
+    ):
+        keeper = Keeper(
+            path, name, params.runtime.checkpoint_seconds, received, lambda run: tracked.update(run.history)
+        )
+
+        def on_epoch(run: TrainingRun) -> None:
+            last = run.history[-1]
+            keeper.save(run)
+            said = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            bar.set_postfix_str(said)
+            bar.update(run.epoch - bar.n)
+            line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
+
+        try:
+            if params.runtime.devices > 1 and run.epoch < epochs:
+                _train_on_ranks(run, name, prepared, params, keeper, on_epoch)
+            else:
+                run.train(data, None, keeper.after_step, on_epoch)
+        except InterruptedSearchError:
+            tracked.leave(run.history, "KILLED")
+            raise
+        except DivergedError as error:
+            tracked.leave(run.history, "FAILED")
+            raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
+        except Exception:
+            tracked.leave(run.history, "FAILED")
+            raise
+    trained = max(epochs - first, 1)
+    return {"checkpoint": keeper.saving / trained, "logging": keeper.logging / trained}
+
+
+def _train_on_ranks(
+    run: TrainingRun,
+    name: str,
+    prepared: Path,
+    params: Params,
+    keeper: Keeper,
+    on_epoch: Callable[[TrainingRun], None],
+) -> None:
+    """Train on several devices; this process keeps what the ranks send, and `run` is where they are."""
+    cluster.prepare(params.runtime)
+    from podium.retraining import distributed
+
+    seen = run.epoch
+
+    def on_news(run: TrainingRun) -> None:
+        nonlocal seen
+        if run.epoch > seen:  # by many, where epochs are short
+            seen = run.epoch
+            on_epoch(run)
+        else:
+            keeper.save(run)
+
+    distributed.train(run, name, prepared, params.runtime, lambda: bool(keeper.received), on_news)
+    if run.epoch < run.recipe.train.epochs:
+        keeper.after_step(run)  # a signal came: says so
