@@ -201,7 +201,9 @@ def test_version_of_which_changes_were_left_out_can_not_be_made_again(checkout: 
 def test_version_whose_changes_stand_beside_a_password_says_why_they_do_not_apply(checkout: Project) -> None:
     (checkout.folder / "src/code.py").write_text(CODE.replace("1", "2"), encoding="utf-8")
     version = keep(checkout)
-    with pytest.raises(PodiumError, match=r"can't be applied \(passwords within addresses were not stored: .*does not apply"):
+    with pytest.raises(
+        PodiumError, match=r"can't be applied \(passwords within addresses were not stored: .*does not apply"
+    ):
         reproduce(checkout.tracking, version, checkout.folder)
 
 
