@@ -199,7 +199,7 @@ def test_evaluate_run_that_mlflow_has_lost_keeps_the_files_and_says_what_to_do(
     project: Path, store: TrackingParams
 ) -> None:
     write_model(project / "retrained", "f" * 32)
-    with pytest.raises(PodiumError, match=r"run f{32} .*can't be told(.|\n)*--single-item retrain"):
+    with pytest.raises(PodiumError, match=r"run f{32} .*can't be given the evaluation(.|\n)*--single-item retrain"):
         call(project, store)
     assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES
 

@@ -28,7 +28,7 @@ from podium.text import MASK, masked
 
 SQLITE = "sqlite:///"
 LOCAL = SQLITE + "mlruns/mlflow.db"
-"""Where `open_store` finds its store where nothing is said."""
+"""Where `open_store` finds its store where no uri is given."""
 PAGE = 1000
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of the experiment: MLflow's pages then begin with training runs and their charts, not with those for chat models."""
