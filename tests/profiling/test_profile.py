@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from podium.training.augment import augment
 
 import tiny
 from podium.commands import profile as verb
@@ -16,7 +15,9 @@ from podium.profiling.measure import Profile, measure
 from podium.profiling.page import markdown
 from podium.profiling.phases import PHASES
 from podium.profiling.verdict import verdict
+from podium.training.augmentations.shift import Shift
 from podium.training.batches import Batches
+from podium.training.schedules.one_cycle import OneCycle
 
 EVEN = Profile(
     device="cpu",
@@ -83,7 +84,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
     steps: int,
 ) -> None:
     monkeypatch.setattr("podium.profiling.measure.MOST_EPOCHS", most)
-    recipe = tiny.recipe(train__epochs=epochs, train__batch_size=batch, train__share=share)
+    recipe = tiny.recipe(train__epochs=epochs, train__batch_size=batch, train__data_fraction=share)
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), asked, tmp_path)
     assert found.steps == steps
     calls = {o.name: o.calls for o in found.operators}
@@ -94,7 +95,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
 def test_profile_of_a_copy_that_diverges_is_a_sentence(
     tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.loop.learning_rate", lambda *_: float("nan"))
+    monkeypatch.setattr(OneCycle, "factor", lambda *_: float("nan"))
     with pytest.raises(
         PodiumError, match="the copy of the training that was to be profiled diverged: train_loss became"
     ):
@@ -103,12 +104,14 @@ def test_profile_of_a_copy_that_diverges_is_a_sentence(
 
 @pytest.mark.slow
 def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Shift.apply
+
     def slow(*arguments: Any) -> Any:
         time.sleep(0.3)
-        return augment(*arguments)
+        return apply(*arguments)
 
-    monkeypatch.setattr("podium.training.loop.augment", slow)
-    recipe = tiny.recipe(train__epochs=4)
+    monkeypatch.setattr(Shift, "apply", slow)
+    recipe = tiny.recipe(train__epochs=4, train__shift=1)
     # Without what is beside the steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, beside={})
     assert found.phases["data"] >= 0.3

@@ -86,12 +86,12 @@ def test_one_fresh_run_has_no_spread() -> None:
 
 
 @pytest.mark.parametrize(("metric", "first", "expected"), [("accuracy", 0.9, 0.2), ("loss", 0.5, 0.2)])
-def test_inflation_is_by_how_much_the_searchs_best_was_too_good(metric: str, first: float, expected: float) -> None:
-    assert _choose({0: [0.7, 0.7]}, metric, first)["inflation"] == pytest.approx(expected)
+def test_optimism_is_by_how_much_the_searchs_best_was_too_good(metric: str, first: float, expected: float) -> None:
+    assert _choose({0: [0.7, 0.7]}, metric, first)["optimism"] == pytest.approx(expected)
 
 
-def test_inflation_of_a_best_that_cannot_be_run_again_is_not_known() -> None:
-    assert _choose({0: [None], 1: [0.5]})["inflation"] is None
+def test_optimism_of_a_best_that_cannot_be_run_again_is_not_known() -> None:
+    assert _choose({0: [None], 1: [0.5]})["optimism"] is None
 
 
 def test_temperature_is_the_geometric_mean_of_the_chosens_fresh_runs() -> None:
@@ -162,7 +162,7 @@ def test_confirmation_is_on_the_searchs_parent_run(searched: Params, tmp_path: P
     best = json.loads((tmp_path / "search" / "best.json").read_text(encoding="utf-8"))
     parent = tracking.client.get_run(best["parent_run_id"])
     assert parent.data.metrics["confirmed_mean"] == chosen["mean"]
-    assert parent.data.metrics["inflation"] == chosen["inflation"]
+    assert parent.data.metrics["optimism"] == chosen["optimism"]
     assert parent.data.tags["podium.selected_trial"] == str(chosen["trial"])
     assert parent.info.status == "FINISHED"
     assert len(runs_of(tracking, chosen["study"])) == 3
@@ -192,10 +192,11 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     text = tiny.params_yaml(
         store,
         """n_trials: 2
-        fraction: {train.epochs: 2, train.data_fraction: 0.5}
+        overrides: {train.epochs: 2, train.data_fraction: 0.5}
         space: {train.learning_rate: {low: 0.001, high: 0.01}}""",
     )
-    text = text.replace("train: {epochs: 3", "train: {epochs: 5").replace("seeds: 2}", f"seeds: 1, whole: {whole}}}")
+    text = text.replace("train: {epochs: 3", "train: {epochs: 5")
+    text = text.replace("seeds: 2}", f"seeds: 1, full_fidelity: {whole}}}")
     params = parse(text)
     study = search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
     chosen = _confirm(params, tmp_path)
@@ -203,7 +204,7 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     assert {t.user_attrs["recipe"]["train.data_fraction"] for t in study.trials} == {0.5}
     assert (chosen["recipe"]["train.epochs"], chosen["recipe"]["train.data_fraction"]) == (5, 1.0)
     assert chosen["recipe"]["train.learning_rate"] == study.trials[chosen["trial"]].params["train.learning_rate"]
-    assert (chosen["inflation"] is None) == (whole == "true")
+    assert (chosen["optimism"] is None) == (whole == "true")
     assert (chosen["temperature"] == 1.0) == (whole == "false")
     assert ("select.calibrate: the probabilities stay as they are" in capsys.readouterr().out) == (whole == "false")
     assert {t.user_attrs["recipe"]["train.epochs"] for t in _confirmed(tmp_path).trials} == {epochs}

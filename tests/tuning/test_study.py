@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 import tiny
+from podium import closure
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.journal import open_storage
@@ -24,8 +25,8 @@ SPACE = {
 }
 
 
-def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d", code: str = "c") -> str:
-    return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data, code))
+def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d") -> str:
+    return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data))
 
 
 @pytest.mark.parametrize(
@@ -74,18 +75,25 @@ def test_name_changes_with_what_decides_the_trials(changes: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("base", "data", "code"),
+    ("base", "data"),
     [
-        (tiny.recipe(train__warmup=0.3), "d", "c"),
-        (tiny.recipe(train__learning_rate=0.01), "d", "c"),  # searched, but the first trial has it
-        (tiny.recipe(train__momentum=0.5), "d", "c"),
-        (None, "other", "c"),
-        (None, "d", "other"),
+        (tiny.recipe(train__warmup=0.3), "d"),
+        (tiny.recipe(train__learning_rate=0.01), "d"),  # searched, but the first trial has it
+        (tiny.recipe(train__momentum=0.5), "d"),
+        (tiny.recipe(train__loss="focal"), "d"),
+        (None, "other"),
     ],
-    ids=["fixed", "first", "conditional", "data", "code"],
+    ids=["fixed", "first", "conditional", "component", "data"],
 )
-def test_name_changes_with_recipe_data_and_code(base: Recipe | None, data: str, code: str) -> None:
-    assert _name({}, base, data, code) != _name({})
+def test_name_changes_with_recipe_and_data(base: Recipe | None, data: str) -> None:
+    assert _name({}, base, data) != _name({})
+
+
+def test_name_changes_with_the_code_that_its_trainings_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _name({})
+    digest = closure.code_digest
+    monkeypatch.setattr(closure, "code_digest", lambda name: "other" if name == closure.LOOP else digest(name))
+    assert _name({}) != before
 
 
 def test_name_stays_when_a_searched_field_changes_and_the_defaults_are_not_tried() -> None:

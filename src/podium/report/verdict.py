@@ -87,8 +87,9 @@ def _chosen(story: Story) -> Card:
         lines.append(f"Next: trial {runner['trial']} with {_mean(runner)}.")
     if chosen["trial"] != search.best["trial"]:
         lines.append(f"The search's own best was trial {search.best['trial']} with {search.best['value']:.4f}.")
-    if chosen["inflation"] is not None:
-        lines.append(f"That best value was {chosen['inflation']:+.4f} above what its configuration gives again.")
+    if chosen["optimism"] is not None:
+        how = "higher" if chosen["optimism"] >= 0 else "lower"
+        lines.append(f"That best value was {abs(chosen['optimism']):.3f} {how} than the same settings on new seeds.")
     return Card("What won, and why", f"Trial {chosen['trial']}: best mean on fresh seeds", lines)
 
 
