@@ -101,7 +101,7 @@ def test_params_with_a_problem_are_refused_with_path_rule_and_value(text: str, p
             "train.learning_rate.chocies: is not a parameter; did you mean choices",
         ),
         ("train.learning_rate: {choices: [[1]]}", "train.learning_rate.choices.0: must be text, a finite number, true"),
-        ("train.optimizer: {choices: [adam]}", "train.optimizer: must be adamw, muon, sgd, timm:<name> or a class of"),
+        ("train.optimizer: {choices: [adam]}", "train.optimizer: must be adamw, muon, sgd, timm:<name>, a class of"),
         ("train.batch_size: {choices: [16, 0]}", "train.batch_size: must be greater than or equal to 1; got 0"),
         ("train.flip: {choices: [0, 1]}", "train.flip: must be a valid boolean; got 0"),
     ],

@@ -74,7 +74,7 @@ def test_replaced_recipe_is_a_new_one_with_those_fields() -> None:
         (
             "train.optimizer",
             "adam",
-            r"must be adamw, muon, sgd, timm:<name> or a class of torch\.optim .*; got 'adam'; did you mean Adam\?",
+            r"must be adamw, muon, sgd, timm:<name>, a class of torch\.optim .*; got 'adam'; did you mean Adam\?",
         ),
         ("train.learning_rate", float("nan"), "finite number"),
         ("train.flip", 1, "valid boolean"),

@@ -17,7 +17,7 @@ from podium.training.optimization import build_optimizer
     ],
     ids=["adamw", "sgd", "plain sgd"],
 )
-def test_optimizer_is_the_one_named(fields: dict[str, Any], kind: type, expected: dict[str, Any]) -> None:
+def test_optimizer_is_the_one_named(fields: dict[str, Any], kind: Any, expected: dict[str, Any]) -> None:
     params = TrainParams.model_validate({"learning_rate": 0.25, "weight_decay": 0.125} | fields)
     optimizer: Any = build_optimizer(nn.Linear(2, 2), params)
     assert type(optimizer) is kind
