@@ -77,10 +77,18 @@ def test_name_is_one_of_ours_or_somebody_elses(kind: str, name: str, component: 
         ("optimizer", "adam", "did you mean Adam?"),
         ("optimizer", "nadam", "did you mean NAdam?"),
         ("optimizer", "sdg", "did you mean sgd?"),
-        ("optimizer", "Optimizer", "must be adamw, muon, sgd, timm:<name>, a class of torch.optim such as ASGD or your own as mod"),
+        (
+            "optimizer",
+            "Optimizer",
+            "must be adamw, muon, sgd, timm:<name>, a class of torch.optim such as ASGD or your own as mod",
+        ),
         ("schedule", "cosin", "did you mean cosine?"),
         ("schedule", "steplr", "did you mean StepLR?"),
-        ("schedule", "ReduceLROnPlateau", "must be constant, cosine, one_cycle, timm:<name>, a class of torch.optim.lr"),
+        (
+            "schedule",
+            "ReduceLROnPlateau",
+            "must be constant, cosine, one_cycle, timm:<name>, a class of torch.optim.lr",
+        ),
         ("augmentation", "mixp", "did you mean mixup?"),
         ("augmentation", "gaussianblur", "did you mean GaussianBlur?"),
         ("augmentation", "Transform", ", a class of torchvision.transforms.v2 such as "),
@@ -122,7 +130,7 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
     found = components.declared(kind)
     assert len({one.__module__ for one in found.values()}) == len(found)
     for name, component in found.items():
-        assert component.NAME == name
+        assert name == component.NAME
         assert component.__doc__
         for field, info in component.model_fields.items():
             assert field == "chosen" or info.description, f"{name}.{field}"
@@ -133,11 +141,23 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
     [
         ("train: {momentum: 1.5}", "train.momentum: must be less than 1; got 1.5"),  # although adamw does not read it
         ("train: {optimizer: 3}", "train.optimizer: must be a name, or a mapping of name and arguments; got 3"),
-        ("train: {optimizer: {nam: sgd}}", "train.optimizer: must be a name, or a mapping of name and arguments; got {'"),
-        ("train: {loss: {name: focal, arguments: 3}}", "train.loss: arguments must be a mapping of names to values; got"),
+        (
+            "train: {optimizer: {nam: sgd}}",
+            "train.optimizer: must be a name, or a mapping of name and arguments; got {'",
+        ),
+        (
+            "train: {loss: {name: focal, arguments: 3}}",
+            "train.loss: arguments must be a mapping of names to values; got",
+        ),
         ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train: focal has no argument 'gama'"),
-        ("train: {augment: cutput}", "train.augment.0: must be cutmix, cutout, flip, mixup, shift, a class of torchvis"),
-        ("search: {pruner: hyperband, deterministic: true}", "search: deterministic does not go with a pruner that looks"),
+        (
+            "train: {augment: cutput}",
+            "train.augment.0: must be cutmix, cutout, flip, mixup, shift, a class of torchvis",
+        ),
+        (
+            "search: {pruner: hyperband, deterministic: true}",
+            "search: deterministic does not go with a pruner that looks",
+        ),
     ],
 )
 def test_component_with_a_problem_is_refused_in_params(text: str, problem: str) -> None:
@@ -485,7 +505,9 @@ def test_every_kind_has_a_file_in_this_test() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_added_file_is_used_and_nothing_else_had_to_change(searched: tuple[dict[str, Any], set[str]], kind: str) -> None:
+def test_added_file_is_used_and_nothing_else_had_to_change(
+    searched: tuple[dict[str, Any], set[str]], kind: str
+) -> None:
     found, used = searched
     assert kind in used
     assert found["states"] == ["COMPLETE", "COMPLETE"]
@@ -497,9 +519,12 @@ def test_added_parameters_are_searched_recorded_and_on_the_reference_page(
 ) -> None:
     found, _ = searched
     first, second = found["recipes"]
-    assert (first["model.units"], first["train.smoothing"], first["train.stair"]) == (8, 0.8, 2)
-    assert first["train.invert"] is True
-    assert second["model.units"] in range(4, 9)
+    for recipe in (first, second):
+        assert recipe["model.units"] in range(4, 9)
+        assert 0.5 <= recipe["train.smoothing"] <= 0.9
+        assert recipe["train.margin"] in (0.5, 1.0)
+        assert (recipe["train.stair"], recipe["train.invert"]) == (2, True)
+    assert first["train.smoothing"] != second["train.smoothing"]
     assert "val_worst_recall" in found["metrics"]
     assert {"network mlp", "loss margin", "optimizer rms", "augmentation invert"} <= set(found["identity"]["code"])
     assert found["identity"]["search"]["offset"] == 3

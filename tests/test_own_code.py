@@ -202,7 +202,9 @@ def test_refusal_within_the_code_stays_as_it_is() -> None:
 
 
 def test_blame_names_the_innermost_line_of_own_code(own: OwnCode) -> None:
-    module = own.write("import json\n\n\ndef inner(text):\n    return json.loads(text)\n\n\ndef outer(text):\n    inner(text)\n")
+    module = own.write(
+        "import json\n\n\ndef inner(text):\n    return json.loads(text)\n\n\ndef outer(text):\n    inner(text)\n"
+    )
     outer = own_code.load(f"{module}:outer", "train.loss")
     with pytest.raises(ValueError, match="Expecting value") as caught:
         outer("nothing")

@@ -175,10 +175,12 @@ def test_params_can_not_be_changed_after_loading() -> None:
 
 
 def test_shipped_params_are_the_defaults_but_for_the_space() -> None:
-    shipped = load(ROOT / "params.yaml").model_dump()
+    shipped, defaults = load(ROOT / "params.yaml"), Params()
 
-    assert shipped["search"].pop("space")
-    assert shipped == _without_space(Params().model_dump())
+    assert shipped.search.space
+    assert shipped.recipe().flat() == _off() | defaults.recipe().flat()
+    assert shipped.search.flat("") == defaults.search.flat("") | {"space": shipped.search.space}
+    assert _without_components(shipped) == _without_components(defaults)
 
 
 def test_recipe_of_the_params_is_model_and_train() -> None:
@@ -188,6 +190,11 @@ def test_recipe_of_the_params_is_model_and_train() -> None:
     assert params.recipe().flat()["train.epochs"] == 2
 
 
-def _without_space(fields: dict[str, Any]) -> dict[str, Any]:
-    fields["search"].pop("space")
-    return fields
+def _off() -> dict[str, Any]:
+    """Augmentations that params.yaml shows as off."""
+    return {"train.shift": 0, "train.flip": False, "train.cutout": 0, "train.mixup": 0.0, "train.cutmix": 0.0}
+
+
+def _without_components(params: Params) -> dict[str, Any]:
+    """The sections that name no component."""
+    return {name: fields for name, fields in params.model_dump().items() if name not in ("model", "train", "search")}

@@ -39,6 +39,25 @@ def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
     return sorted(file.relative_to(source.parent) for file in found)
 
 
+MAKES = {
+    "podium.models.build": ("network",),
+    "podium.training.loop": ("network", "loss", "optimizer", "schedule", "augmentation", "metric"),
+    "podium.tuning.sampling": ("sampler", "pruner", "metric"),
+}
+"""Which modules make components by their names: no import shows it."""
+
+
+def stage_closure(module: str, source: Path = SOURCE) -> list[Path]:
+    """What a stage's results depend on: its import closure, and the components that it may be told to make."""
+    found = set(import_closure(module, source))
+    for maker, kinds in MAKES.items():
+        if _files(maker, source) and Path(source.name, *maker.split(".")).with_suffix(".py") in found:
+            for package in (components.KINDS[kind].package for kind in kinds):
+                for file in source.joinpath(*package.split(".")).glob("*.py"):
+                    found |= set(import_closure(f"{package}.{file.stem}", source))
+    return sorted(found)
+
+
 def code_digest(module: str, source: Path = SOURCE) -> str:
     """SHA-256 over the meaning of `module`'s import closure: names of files and syntax, no comment, docstring or line.
 
@@ -110,7 +129,7 @@ def with_code(pipeline: str) -> str:
     missing: list[str] = []
     for line in pipeline.splitlines():
         if stage := re.fullmatch(r" +cmd: python -m (podium\.stages\.\w+)", line):
-            missing = [f"      - {path.as_posix()}" for path in import_closure(stage[1])]
+            missing = [f"      - {path.as_posix()}" for path in stage_closure(stage[1])]
         if line.startswith("      - src/"):
             lines += missing
             missing = []

@@ -236,7 +236,9 @@ def test_loop_that_does_not_load_begins_at_the_beginning(own: OwnCode, material:
     assert seen == [1, 2, 3]
 
 
-@pytest.mark.parametrize("value", ["float('nan')", "float('inf')", "numpy.float32('nan')", "torch.tensor(float('nan'))"])
+@pytest.mark.parametrize(
+    "value", ["float('nan')", "float('inf')", "numpy.float32('nan')", "torch.tensor(float('nan'))"]
+)
 def test_metric_that_is_not_finite_fails_the_trial_as_diverged(
     own: OwnCode, material: Material, tmp_path: Path, value: str
 ) -> None:
@@ -364,5 +366,7 @@ def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, material: Mater
     torch.testing.assert_close(model(images), run.result.eval()(images) / 2)
     torch.testing.assert_close(model.train()(images[:1]), model(images)[:1])
     (tmp_path / "trained" / GRAPH).write_bytes(b"other")
-    with pytest.raises(InputError, match=rf"{GRAPH} is missing or not the one that was written: run `dvc repro retrain`"):
+    with pytest.raises(
+        InputError, match=rf"{GRAPH} is missing or not the one that was written: run `dvc repro retrain`"
+    ):
         TrainedModel.load(tmp_path / "trained")

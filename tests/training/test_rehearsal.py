@@ -168,7 +168,10 @@ LOSSES = {
     ),
     "a float": ("def loss(logits, targets):\n    return 0.5\n", "must give a scalar .*; it gave float"),
     "nan": ("def loss(logits, targets):\n    return logits.sum() * float('nan')\n", "gives nan for logits of an unt"),
-    "fails": ("def loss(logits, targets):\n    return logits[:, 99].sum()\n", "fails: src/.*, line 2, in loss: IndexErr"),
+    "fails": (
+        "def loss(logits, targets):\n    return logits[:, 99].sum()\n",
+        "fails: src/.*, line 2, in loss: IndexErr",
+    ),
     "no gradient": (
         "def loss(logits, targets):\n    return logits.detach().sum()\n",
         "fails: RuntimeError: element 0 of tensors does not require grad",
@@ -296,9 +299,18 @@ def test_bad_code_of_the_search_is_refused_with_what_is_wrong(
 @pytest.mark.parametrize(
     ("dimension", "problem"),
     [
-        ({"model.arguments.hiden": {"low": 4, "high": 8}}, "hiden: {net} has no argument 'hiden'; it has num_classes, "),
-        ({"model.arguments.hidden": {"low": 4.0, "high": 8.0}}, "hidden: hidden is whole: write low and high without a"),
-        ({"model.arguments.dropout": {"low": 0, "high": 1}}, "dropout: dropout is a float: write low and high with a p"),
+        (
+            {"model.arguments.hiden": {"low": 4, "high": 8}},
+            "hiden: {net} has no argument 'hiden'; it has num_classes, ",
+        ),
+        (
+            {"model.arguments.hidden": {"low": 4.0, "high": 8.0}},
+            "hidden: hidden is whole: write low and high without a",
+        ),
+        (
+            {"model.arguments.dropout": {"low": 0, "high": 1}},
+            "dropout: dropout is a float: write low and high with a p",
+        ),
     ],
     ids=["not there", "whole", "float"],
 )

@@ -103,7 +103,7 @@ def test_trials_that_read_a_changed_field_whose_dimension_they_do_not_have_are_l
     assert [trial.params["train.optimizer"] for trial in study.trials] == [name for name in used if name != "muon"]
     assert done.dropped == {"train.momentum is 0.5 now and was 0.9": used.count("muon")}
     recipes = [trial.user_attrs["recipe"] for trial in study.trials]
-    assert {r["train.momentum"] for r in recipes if r["train.optimizer"] == "adamw"} == {0.5}  # unread: as it is now
+    assert not any("train.momentum" in r for r in recipes if r["train.optimizer"] == "adamw")  # unread
 
 
 def test_kept_trials_have_their_values_curves_and_origin(storage: Storage) -> None:

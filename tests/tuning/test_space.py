@@ -90,6 +90,8 @@ def test_suggest_asks_for_what_exists_and_leaves_the_rest(optimizer: str, asked:
         ({"model.depth": 3}, {"train.optimizer": "sgd", "train.learning_rate": 0.05, "train.momentum": 0.9}),
         ({"train.learning_rate": 0.5}, "train.learning_rate 0.5 is outside of 1e-05 to 0.1"),
         ({"train.momentum": 0.95}, "train.momentum 0.95 is outside of 0.0 to 0.9"),
+        ({"train.loss": "focal"}, "train.loss is 'cross_entropy' now and was 'focal'"),
+        ({"train.cutout": 2}, "train.cutout is None now and was 2"),
         ({"train.epochs": 7}, "train.epochs is 20 now and was 7"),
     ],
 )
@@ -97,6 +99,14 @@ def test_point_is_where_the_space_gives_the_recipe(changes: dict[str, Any], expe
     base = BASE.replace({"train.optimizer": "sgd", "train.learning_rate": 0.05, "train.epochs": 20})
     space = _space(train__momentum=MOMENTUM, train__learning_rate=LEARNING_RATE, train__optimizer=OPTIMIZER)
     assert point(space, base.replace(changes), base) == expected
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [([0, 1], {"train.shift": 0}), ([1, 2], "0 is not among the choices of train.shift")],
+)
+def test_augmentation_that_the_recipe_says_nothing_of_is_off(choices: list[int], expected: Any) -> None:
+    assert point(_space(train__shift={"choices": choices}), BASE, BASE) == expected
 
 
 def test_point_outside_the_choices_says_so() -> None:
@@ -152,11 +162,13 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "model.hidden": 512,
         "model.dropout": 0.0,
         "model.weights": "",
+        "model.normalize": "data",
         "model.flip_average": False,
         "train.epochs": 10,
         "train.data_fraction": 1.0,
         "train.data_fraction_epochs": 0,
         "train.batch_size": 128,
+        "train.loss": "cross_entropy",
         "train.optimizer": "sgd",
         "train.learning_rate": 0.01,
         "train.backbone_rate": 1.0,
@@ -165,11 +177,6 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "train.schedule": "constant",
         "train.label_smoothing": 0.0,
         "train.balance": "none",
-        "train.shift": 0,
-        "train.flip": False,
-        "train.cutout": 0,
-        "train.mixup": 0.0,
-        "train.cutmix": 0.0,
         "train.ema": 0.0,
         "train.precision": "auto",
     }

@@ -10,8 +10,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from podium import components
 from podium.config.recipe import Recipe
-from podium.config.space import Dimension, Value, is_whole
+from podium.config.space import Dimension, Value, is_whole, type_of
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
@@ -50,7 +51,7 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
 
     Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
     """
-    fields = recipe.flat()
+    fields = _switched_off(space, recipe) | recipe.flat()
     values: dict[str, Value] = {}
     for name, value in fields.items():
         if name in space and exists(space[name], recipe):
@@ -62,6 +63,12 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
         if name not in values and now.get(name) != value and (value or name in now):
             return f"{name} is {now.get(name)!r} now and was {value!r}"
     return values
+
+
+def _switched_off(space: dict[str, Dimension], recipe: Recipe) -> dict[str, Value]:
+    """The augmentations of the space that `recipe` says nothing of: they are off."""
+    switches = (f"train.{name}" for name in components.declared("augmentation"))
+    return {name: type_of(name)() for name in switches if name in space and name not in recipe.flat()}
 
 
 def outside(name: str, value: Any, dimension: Dimension) -> str:

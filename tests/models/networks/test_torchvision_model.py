@@ -22,7 +22,7 @@ def test_name_of_a_network_is_accepted(name: str) -> None:
         ("resnet18", "cnn, resnet, timm:<name>, torchvision:<name>", "; did you mean torchvision:resnet18"),
         ("torchvision:resnet81", "torchvision:<model>", "; did you mean torchvision:resnet18"),
         ("rsnet", "cnn, resnet, timm:<name>, torchvision:<name>", "; did you mean resnet"),
-        ("torchvision:§", "torchvision:<model>", ", as torchvision.models.list_models"),
+        ("§", "cnn, resnet, timm:<name>, torchvision:<name> or your own as module:object", " "),
     ],
 )
 def test_other_name_is_refused_with_the_nearest_one(name: str, choices: str, hint: str) -> None:
