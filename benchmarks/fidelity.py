@@ -25,6 +25,7 @@ from optuna.trial import TrialState
 
 import curves
 from measuring import ROOT, axes, parser, publish, table
+from podium.components import Choice
 from podium.config.params import SearchParams, load
 from podium.config.recipe import Recipe
 from podium.tuning.study import ask, build_pruner, distribution, exists, point, suggest
@@ -112,16 +113,16 @@ Strategy = Callable[[int, int], Iterator[Spent]]
 
 def strategies(world: World) -> dict[str, Strategy]:
     """Every search that is compared."""
-    plain = world.params.model_copy(update={"defaults_first": False, "pruner": "none"})
+    plain = world.params.model_copy(update={"defaults_first": False, "pruner": Choice(name="none")})
     made: dict[str, Strategy] = {
-        "random": partial(pruned, world, plain.model_copy(update={"sampler": "random"})),
+        "random": partial(pruned, world, plain.model_copy(update={"sampler": Choice(name="random")})),
         "tpe": partial(pruned, world, plain),
         "one epoch": partial(one_epoch, world, plain),
     }
     for pruner in ("median", "halving", "hyperband"):
-        made[f"tpe + {pruner}"] = partial(pruned, world, plain.model_copy(update={"pruner": pruner}))
+        made[f"tpe + {pruner}"] = partial(pruned, world, plain.model_copy(update={"pruner": Choice(name=pruner)}))
     for sampler in ("random", "tpe"):
-        searched = plain.model_copy(update={"sampler": sampler})
+        searched = plain.model_copy(update={"sampler": Choice(name=sampler)})
         made[f"{sampler} + asha"] = partial(promoted, world, searched, False)
     made["tpe + pasha"] = partial(promoted, world, plain, True)
     made["shipped"] = partial(pruned, world, world.params)
@@ -180,7 +181,8 @@ def one_epoch(world: World, params: SearchParams, seed: int, trials: int) -> Ite
 def promoted(world: World, params: SearchParams, progressive: bool, seed: int, trials: int) -> Iterator[Spent]:
     """Real promotion: what stops at a rung goes on from there as soon as its rung promotes it."""
     params = params.model_copy(update={"seed": seed})
-    ladder = Ladder(max(1, params.pruner_warmup), params.pruner_factor, progressive)
+    rungs = params.made("pruner", Choice(name="halving"))
+    ladder = Ladder(max(1, rungs.pruner_warmup), rungs.pruner_factor, progressive)
     paused: list[Paused] = []
     spent = 0
     while True:

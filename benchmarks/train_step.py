@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from podium.config.zoo import OWN
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import Project, parser, publish, shown, spread, table
+from podium import components
 from podium.config.recipe import Recipe
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
@@ -49,13 +49,18 @@ def main() -> None:
         peaks = {name: peak(kind) for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
         cases = [
             measure(material, model, size, precision, rounds, seconds, clock)
-            for model, size, precision in itertools.product(OWN, SIZES, peaks)
+            for model, size, precision in itertools.product(own_networks(), SIZES, peaks)
         ]
     rows = [row(case, peaks) for case in cases]
     head = ["network", "batch", "precision", "limit images/s", "Podium / limit", "Lightning / limit",
             "DataLoader / limit", "GFLOP/s", "of peak"]  # fmt: skip
     content = {"threads": arguments.threads, "clock": arguments.clock, "peak_gflops": peaks, "cases": cases}
     publish("train_step", table(head, rows), content, draw(cases), quick=arguments.quick)
+
+
+def own_networks() -> list[str]:
+    """Podium's own networks, without those of libraries."""
+    return [name for name in components.declared("network") if not name.endswith(":")]
 
 
 def measure(
@@ -109,7 +114,7 @@ def share(contender: Contender, seconds: float) -> int:
 def step(run: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
     """What no training of this network can do without."""
     with torch.autocast("cpu", torch.bfloat16, enabled=run.fast):
-        loss = F.cross_entropy(run.model(images), labels, label_smoothing=run.recipe.train.label_smoothing)
+        loss = F.cross_entropy(run.model(images), labels, label_smoothing=run.recipe.flat()["train.label_smoothing"])
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
@@ -195,7 +200,7 @@ def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | Non
     run = open_run(recipe, material, fast)
     optimizer = build_optimizer(run.model, recipe.train)
     assert isinstance(optimizer, torch.optim.Optimizer)
-    module = Module(run.model, optimizer, recipe.train.label_smoothing)
+    module = Module(run.model, optimizer, recipe.flat()["train.label_smoothing"])
 
     def train(count: int) -> int:
         steps = max(1, count // recipe.train.batch_size)

@@ -5,6 +5,7 @@ import pytest
 from finished import finished, finished_once
 from mlflow_server import server
 from mlflow_store import mlflow_template, store
+from own import own
 from postgres import postgres, postgres_server
 from registered import fresh, project, three_versions
 from tuning.ray_cluster import two_nodes
@@ -14,6 +15,7 @@ __all__ = [
     "finished_once",
     "fresh",
     "mlflow_template",
+    "own",
     "postgres",
     "postgres_server",
     "project",

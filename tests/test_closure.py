@@ -47,10 +47,10 @@ def test_closure_of_an_unknown_module_is_refused(source: Path) -> None:
         import_closure("app.mian", source)
 
 
-def test_closure_of_fit_holds_what_decides_a_result_and_neither_search_nor_tracking() -> None:
+def test_closure_of_the_loop_holds_what_decides_a_result_and_neither_search_nor_tracking() -> None:
     names = {path.as_posix().removeprefix("src/podium/") for path in import_closure("podium.training.loop")}
 
-    own = {f"training/{name}.py" for name in ("fit", "optim", "batches", "seeds")}
+    own = {f"training/{name}.py" for name in ("loop", "optimization", "batches", "seeds")}
     assert own | {"models/build.py", "config/recipe.py"} <= names
     assert "config/params.py" not in names
     assert not any(name.startswith(("tuning/", "stages/", "tracking/")) for name in names)

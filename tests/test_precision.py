@@ -14,7 +14,7 @@ SHAPE = tiny.IMAGES.shape
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     monkeypatch.setattr(device, "_measured", {})
-    return build_model(tiny.recipe(model__dropout=0.5).model, SHAPE, 3, tiny.IMAGES.mean, tiny.IMAGES.std)
+    return build_model(tiny.recipe(model__dropout=0.5).model, tiny.IMAGES)
 
 
 @pytest.mark.parametrize(

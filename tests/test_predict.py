@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
 from podium.models.build import build_model
@@ -18,7 +19,7 @@ from podium.training.prediction import predict_probabilities
 @pytest.fixture
 def model() -> nn.Sequential:
     torch.manual_seed(0)
-    return build_model(ModelParams(width=4, hidden=8, dropout=0.5), (3, 8, 8), 4, [0.5] * 3, [0.3] * 3)
+    return build_model(ModelParams(width=4, hidden=8, dropout=0.5), tiny.spec((3, 8, 8), 4))
 
 
 @pytest.fixture

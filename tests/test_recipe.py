@@ -1,15 +1,59 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 
 
-def test_flat_recipe_has_every_field_by_its_dotted_name() -> None:
+def test_flat_recipe_has_every_value_that_counts_by_its_dotted_name() -> None:
     flat = Recipe(train=TrainParams(batch_size=16)).flat()
 
-    names = {f"model.{n}" for n in ModelParams.model_fields} | {f"train.{n}" for n in TrainParams.model_fields}
-    assert set(flat) == names
+    places = {"model.arguments", "train.augment", "train.program"}  # empty ones are no values
+    own = {f"model.{n}" for n in ModelParams.OWN} | {f"train.{n}" for n in TrainParams.OWN}
+    of_components = {"model.width", "model.hidden", "model.dropout", "train.label_smoothing", "train.weight_decay"}
+    assert set(flat) == (own - places) | of_components | {"train.warmup"}
     assert flat["train.batch_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "gone"),
+    [
+        ({"model.name": "resnet"}, "model.depth", "model.hidden"),
+        ({"train.optimizer": "sgd"}, "train.momentum", "train.decay"),
+        ({"train.loss": "focal"}, "train.focal_gamma", "train.label_smoothing"),
+        ({"train.schedule": "constant"}, "train.schedule", "train.warmup"),
+        ({"train.optimizer": "NAdam"}, "train.optimizer", "train.weight_decay"),
+        ({"train.optimizer": "NAdam", "train.optimizer.arguments.eps": 0.1}, "train.optimizer.arguments.eps", ""),
+        ({"train.shift": 2}, "train.shift", "train.flip"),
+        ({"train.shift": 0}, "train.shift", "train.flip"),  # shown as off
+    ],
+)
+def test_flat_recipe_has_the_parameters_of_what_it_names_and_no_others(
+    changes: dict[str, Any], there: str, gone: str
+) -> None:
+    flat = Recipe().replace(changes).flat()
+
+    assert there in flat
+    assert gone not in flat
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.name": "resnet", "model.depth": 3},
+        {"train.optimizer": "NAdam", "train.optimizer.arguments.eps": 0.1},
+        {"train.augment": "GaussianBlur, cutout", "train.augment.GaussianBlur.arguments.kernel_size": 3},
+        {"train.shift": 2, "train.flip": True},
+        {"train.loss": "focal", "train.focal_gamma": 1.0},
+    ],
+    ids=str,
+)
+def test_recipe_is_the_one_that_its_flat_values_give(changes: dict[str, Any]) -> None:
+    recipe = Recipe().replace(changes)
+
+    assert Recipe().replace(recipe.flat()).flat() == recipe.flat()
+    assert Recipe.model_validate(recipe.nested()).flat() == recipe.flat()
 
 
 def test_replaced_recipe_is_a_new_one_with_those_fields() -> None:
@@ -17,7 +61,7 @@ def test_replaced_recipe_is_a_new_one_with_those_fields() -> None:
 
     new = old.replace({"train.learning_rate": 0.5, "model.width": 8})
 
-    assert (new.train.learning_rate, new.model.width) == (0.5, 8)
+    assert (new.train.learning_rate, new.flat()["model.width"]) == (0.5, 8)
     assert new.flat() == old.flat() | {"train.learning_rate": 0.5, "model.width": 8}
     assert old == Recipe()
 
@@ -27,7 +71,11 @@ def test_replaced_recipe_is_a_new_one_with_those_fields() -> None:
     [
         ("train.batch_size", 0, "greater than or equal to 1"),
         ("train.batch_size", 16.0, "valid integer"),
-        ("train.optimizer", "adam", "'sgd', 'adamw' or 'muon'"),
+        (
+            "train.optimizer",
+            "adam",
+            r"must be adamw, muon, sgd, timm:<name>, a class of torch\.optim .*; got 'adam'; did you mean Adam\?",
+        ),
         ("train.learning_rate", float("nan"), "finite number"),
         ("train.flip", 1, "valid boolean"),
         ("train.warm_up", 0.1, "Extra inputs"),

@@ -20,6 +20,12 @@ SMALL = {"model.width": 2, "model.hidden": 8, "train.epochs": 3, "train.batch_si
 """A network and a training of some milliseconds."""
 
 
+def spec(shape: tuple[int, ...], classes: int = 3, mean: float = 0.5, std: float = 0.3) -> ImageSpec:
+    """Images of `shape` (C, H, W), every channel with the same mean and standard deviation."""
+    channels, height, width = shape
+    return ImageSpec((channels, height, width), classes, (mean,) * channels, (std,) * channels)
+
+
 def pixels(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """`count` images (count, 3, 8, 8), noise with the half that the class names bright, and their labels."""
     draw = np.random.default_rng(seed)

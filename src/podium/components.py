@@ -210,7 +210,7 @@ def _hint(kind: str, name: str) -> str:
     for component in declared(kind).values():
         names += getattr(component, "known_names", list)()
     tail = [n for n in names if n.rpartition(":")[2] == name]
-    lower = {n.lower(): n for n in names}
+    lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
     close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from podium.metrics.classification import OBJECTIVES
+from podium import components
+from podium.components import Choice
+from podium.metrics.scores import Objective
 
 
 @pytest.mark.parametrize(
@@ -12,7 +14,8 @@ from podium.metrics.classification import OBJECTIVES
 def test_metric_has_a_direction_and_a_format(
     name: str, direction: str, better: float, worse: float, shown: str
 ) -> None:
-    metric = OBJECTIVES[name]
-    assert (metric.name, metric.direction) == (name, direction)
+    component = components.make("metric", Choice(name=name), {})
+    assert (component.label, component.direction) == (name, direction)
+    metric = Objective.of({"metric": name, "direction": component.direction, "percent": component.PERCENT})
     assert metric.sign * better > metric.sign * worse
     assert metric.format(better) == shown

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from podium.training.augment import augment
 
 import tiny
 from podium.commands import profile as command
 from podium.errors import PodiumError
 from podium.profiling.diagnosis import diagnosis, markdown
 from podium.profiling.measure import PHASES, Profile, measure
+from podium.training.augmentations.shift import Shift
 from podium.training.batches import Batches
+from podium.training.schedules.one_cycle import OneCycle
 
 EVEN = Profile(
     device="cpu",
@@ -81,7 +82,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
     steps: int,
 ) -> None:
     monkeypatch.setattr("podium.profiling.measure.MOST_EPOCHS", most)
-    recipe = tiny.recipe(train__epochs=epochs, train__batch_size=batch, train__share=share)
+    recipe = tiny.recipe(train__epochs=epochs, train__batch_size=batch, train__data_fraction=share)
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), asked, tmp_path)
     assert found.steps == steps
     calls = {o.name: o.calls for o in found.operators}
@@ -92,7 +93,7 @@ def test_profile_of_a_training_of_few_steps_is_of_the_steps_that_it_says(
 def test_profile_of_a_copy_that_diverges_is_an_error_message(
     tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.loop.learning_rate", lambda *_: float("nan"))
+    monkeypatch.setattr(OneCycle, "factor", lambda *_: float("nan"))
     with pytest.raises(
         PodiumError, match="the copy of the training that was to be profiled diverged: train_loss became"
     ):
@@ -101,12 +102,14 @@ def test_profile_of_a_copy_that_diverges_is_an_error_message(
 
 @pytest.mark.slow
 def test_sleep_in_the_data_path_is_named(tmp_path: Path, data: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Shift.apply
+
     def slow(*arguments: Any) -> Any:
         time.sleep(0.3)
-        return augment(*arguments)
+        return apply(*arguments)
 
-    monkeypatch.setattr("podium.training.loop.augment", slow)
-    recipe = tiny.recipe(train__epochs=4)
+    monkeypatch.setattr(Shift, "apply", slow)
+    recipe = tiny.recipe(train__epochs=4, train__shift=1)
     # Without the work between steps: a checkpoint waits for the disk, and on a crowded machine longer than we sleep.
     found = measure(recipe, tiny.IMAGES, data, torch.device("cpu"), 3, tmp_path, between={})
     assert found.phases["data"] >= 0.3

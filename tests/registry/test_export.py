@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError, RefusedError
 from podium.models.build import build_model
@@ -22,7 +23,7 @@ EXAMPLE = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
 
 def network(dropout: float = 0.0, mean: float = 0.5) -> nn.Sequential:
     torch.manual_seed(0)
-    return build_model(ModelParams(width=4, hidden=8, dropout=dropout), (3, 8, 8), 4, [mean] * 3, [0.3] * 3)
+    return build_model(ModelParams(width=4, hidden=8, dropout=dropout), tiny.spec((3, 8, 8), 4, mean))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ FAMILIES += ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b
 def test_graph_of_each_kind_of_torchvision_network_answers_as_it_does(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     shape = (3, 64, 64)
-    model = build_model(ModelParams(name=f"torchvision:{name}"), shape, 5, [0.5] * 3, [0.3] * 3).eval()
+    model = build_model(ModelParams(name=f"torchvision:{name}"), tiny.spec(shape, 5)).eval()
     export_graph(model, torch.zeros((2, *shape), dtype=torch.uint8), tmp_path / "graph.pt2")
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     run = load_graph(tmp_path / "graph.pt2")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny
 from podium.config.recipe import ModelParams
 from podium.data.decode import Preprocess, decode
 from podium.models.build import build_model
@@ -29,7 +30,7 @@ def test_converted_predictions_are_of_files_that_have_to_be_resized_and_converte
     images = np.random.default_rng(0).integers(0, 256, (3, channels, 8, 8), dtype=np.uint8)
     spec = Preprocess(channels, 8, 8)
     torch.manual_seed(0)
-    model = build_model(ModelParams(width=2, hidden=8), (channels, 8, 8), 2, [0.5] * channels, [0.3] * channels)
+    model = build_model(ModelParams(width=2, hidden=8), tiny.spec((channels, 8, 8), 2))
     rows = export.converted_predictions(model, images, spec, ["no", "yes"])
     files = [base64.b64decode(row["image"]) for row in rows]
     pictures = [Image.open(io.BytesIO(file)) for file in files]
@@ -54,6 +55,6 @@ def test_jpeg_among_the_converted_predictions_is_one_that_is_decoded_at_a_part_o
     spec: Preprocess, size: tuple[int, int]
 ) -> None:
     images = np.zeros((1, 1, spec.height, spec.width), np.uint8)
-    model = build_model(ModelParams(width=2, hidden=8), images.shape[1:], 2, [0.5], [0.3])
+    model = build_model(ModelParams(width=2, hidden=8), tiny.spec(images.shape[1:], 2))
     rows = export.converted_predictions(model, images, spec, ["no", "yes"])
     assert Image.open(io.BytesIO(base64.b64decode(rows[-1]["image"]))).size == size

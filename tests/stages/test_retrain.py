@@ -80,7 +80,8 @@ def test_retraining_leaves_weights_history_and_profile(here: Params) -> None:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
     assert len(list((paths.RETRAINED / "profile").glob("*.pt.trace.json"))) == 1
     assert "2 steps of 16 images on cpu" in (paths.RETRAINED / "profile.md").read_text(encoding="utf-8")
-    assert not any((paths.mlruns() / "checkpoints").iterdir())
+    (kept,) = (paths.mlruns() / "checkpoints").iterdir()
+    assert kept.suffix == ".finished"  # for a stage that is repeated though nothing has changed
 
 
 def test_retraining_of_a_single_step_has_its_profile(here: Params, tmp_path: Path) -> None:
@@ -249,9 +250,9 @@ def test_retraining_that_waited_for_an_orphan_goes_on_from_what_it_left(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", lambda *args, **kwargs: None)  # the checkpoint stays, as after a kill
         whole = _retrain(here)
-    (path,) = (paths.mlruns() / "checkpoints").iterdir()
-    content = path.read_bytes()
-    path.unlink()
+    (finished,) = (paths.mlruns() / "checkpoints").iterdir()
+    content, path = finished.read_bytes(), finished.with_suffix(".ckpt")
+    finished.unlink()
     orphan = ExitStack()
     file = orphan.enter_context(paths.lock(path.stem).open("w"))
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -284,7 +285,8 @@ def test_second_retraining_at_the_same_time_is_refused_and_touches_nothing(here:
 
 def test_diverged_retraining_is_a_failed_run_and_an_error(here: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "podium.training.loop.learning_rate", lambda params, step, total: 0.1 if step < 8 else float("nan")
+        "podium.training.schedules.one_cycle.OneCycle.factor",
+        lambda schedule, step, *_: 0.1 if step < 8 else float("nan"),
     )
     with pytest.raises(PodiumError, match=r"the retraining diverged: train_loss became nan .* another retrain.seed"):
         _retrain(here)

@@ -67,7 +67,8 @@ def test_record_has_name_parameters_and_tags(study: optuna.Study) -> None:
     assert record.name == "trial-003"
     assert record.params["train.epochs"] == "6"
     assert record.params["model.name"] == "cnn"
-    assert record.params["train.flip"] == "False"
+    assert record.params["train.optimizer"] == "adamw"
+    assert "train.momentum" not in record.params  # nobody reads it
     assert record.tags == {
         "podium.study": "search-1234",
         "podium.trial": "3",

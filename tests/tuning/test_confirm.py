@@ -49,9 +49,16 @@ def _study(values: dict[int, list[float | None]], temperatures: dict[int, list[f
     return study
 
 
+DIRECTIONS = {"accuracy": "maximize", "loss": "minimize"}
+
+
 def _choose(values: dict[int, list[float | None]], metric: str = "accuracy", first: float = 0.9) -> dict[str, Any]:
     candidates = [{"trial": 40 + rank, "recipe": A, "value": first - rank / 10} for rank in values]
-    return choose(_study(values), candidates, {"study": "search-1", "metric": metric, "recipe": A, "whole": {}})
+    return choose(
+        _study(values),
+        candidates,
+        {"study": "search-1", "metric": metric, "direction": DIRECTIONS[metric], "recipe": A, "whole": {}},
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +104,7 @@ def test_optimism_of_a_best_that_cannot_be_run_again_is_not_known() -> None:
 def test_temperature_is_the_geometric_mean_of_the_chosens_fresh_runs() -> None:
     study = _study({0: [0.8, 0.8], 1: [0.9, 0.9, None]}, {0: [9.0, 9.0], 1: [0.5, 0.32, 7.0]})
     candidates = [{"trial": rank, "recipe": A, "value": 0.9} for rank in range(2)]
-    best = {"study": "search-1", "metric": "accuracy", "recipe": A, "whole": {}}
+    best = {"study": "search-1", "metric": "accuracy", "direction": "maximize", "recipe": A, "whole": {}}
     assert choose(study, candidates, best)["temperature"] == pytest.approx(0.4)
 
 
@@ -112,7 +119,11 @@ def test_run_that_was_tried_again_counts_as_it_ended_last() -> None:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         study.add_trial(create_trial(state=state, value=value, user_attrs={"rank": 0, "seed": seed}))
     candidates = [{"trial": rank, "recipe": A, "value": 0.9} for rank in range(2)]
-    chosen = choose(study, candidates, {"study": "search-1", "metric": "accuracy", "recipe": A, "whole": {}})
+    chosen = choose(
+        study,
+        candidates,
+        {"study": "search-1", "metric": "accuracy", "direction": "maximize", "recipe": A, "whole": {}},
+    )
     assert (chosen["values"], chosen["seeds"]) == ([0.9, 0.7], [0, 1])
     assert [entry["failed"] for entry in chosen["candidates"]] == [1, 0]
 
@@ -192,10 +203,11 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
     text = tiny.params_yaml(
         store,
         """n_trials: 2
-        fraction: {train.epochs: 2, train.data_fraction: 0.5}
+        overrides: {train.epochs: 2, train.data_fraction: 0.5}
         space: {train.learning_rate: {low: 0.001, high: 0.01}}""",
     )
-    text = text.replace("train: {epochs: 3", "train: {epochs: 5").replace("seeds: 2}", f"seeds: 1, whole: {whole}}}")
+    text = text.replace("train: {epochs: 3", "train: {epochs: 5")
+    text = text.replace("seeds: 2}", f"seeds: 1, full_fidelity: {whole}}}")
     params = parse(text)
     study = search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
     chosen = _confirm(params, tmp_path)
@@ -254,7 +266,7 @@ def test_run_that_diverged_is_not_tried_again(
     searched: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("podium.training.loop.learning_rate", lambda params, step, total: float("nan"))
+        patch.setattr("podium.training.schedules.one_cycle.OneCycle.factor", lambda *_: float("nan"))
         with pytest.raises(PodiumError, match=r"became nan in epoch 1.* Every try ends so: raise select.top_k"):
             _confirm(searched, tmp_path)
     with pytest.raises(PodiumError, match="became nan in epoch 1"):

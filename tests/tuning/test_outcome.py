@@ -14,7 +14,7 @@ import tiny
 import trials
 from podium.config.params import Params, TrackingParams
 from podium.data.dataset import DatasetInfo
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.tuning.outcome import _best, about, importances, plan_of, ranked, write_trials
 
 SPACE: dict[str, BaseDistribution] = {
@@ -166,10 +166,17 @@ def test_plan_tries_the_defaults_first() -> None:
     assert attributes == {}
 
 
-def test_plan_whose_defaults_are_no_point_of_the_space_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_whose_defaults_are_no_point_of_the_space_is_refused() -> None:
     params = _params().model_copy(update={"train": _params().train.model_copy(update={"epochs": 9})})
-    assert plan_of(params, _info()).enqueued == []
-    assert "no point of the space (train.epochs 9 is outside the space); left out" in capsys.readouterr().out
+    with pytest.raises(
+        InputError, match=r"^search\.defaults_first: train\.epochs 9 is outside of 2 to 4: your own set"
+    ):
+        plan_of(params, _info())
+
+
+def test_plan_has_the_defaults_with_what_they_leave_switched_off() -> None:
+    params = _params("space: {train.cutout: {choices: [0, 4]}, train.flip: {choices: [true, false]}}")
+    assert plan_of(params, _info()).enqueued == [({"train.cutout": 0, "train.flip": False}, {})]
 
 
 def test_plan_without_defaults_first_enqueues_nothing() -> None:

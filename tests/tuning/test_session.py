@@ -6,6 +6,7 @@ import pytest
 
 import tiny
 from podium import paths
+from podium.components import Choice
 from podium.config.params import Params, TrackingParams
 from podium.data.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
@@ -39,7 +40,9 @@ def _plan(params: Params, **changes: Any) -> session.Plan:
         for rank in range(2)
         for seed in range(2)
     ]
-    search = params.search.model_copy(update={"n_trials": 4, "space": {}, "sampler": "random", "pruner": "none"})
+    search = params.search.model_copy(
+        update={"n_trials": 4, "space": {}, "sampler": Choice(name="random"), "pruner": Choice(name="none")}
+    )
     parent = Parent("search-1", {}, owned=False)
     fields: dict[str, Any] = {
         "name": "confirm-1",

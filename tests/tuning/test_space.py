@@ -88,8 +88,10 @@ def test_suggest_asks_for_what_exists_and_leaves_the_rest(optimizer: str, asked:
         ({"train.optimizer": "muon"}, {"train.optimizer": "muon", "train.learning_rate": 0.05}),
         ({"train.optimizer": "muon", "train.momentum": 0.1}, "train.momentum is 0.9 now and was 0.1"),
         ({"model.depth": 3}, {"train.optimizer": "sgd", "train.learning_rate": 0.05, "train.momentum": 0.9}),
-        ({"train.learning_rate": 0.5}, "train.learning_rate 0.5 is outside the space"),
-        ({"train.momentum": 0.95}, "train.momentum 0.95 is outside the space"),
+        ({"train.learning_rate": 0.5}, "train.learning_rate 0.5 is outside of 1e-05 to 0.1"),
+        ({"train.momentum": 0.95}, "train.momentum 0.95 is outside of 0.0 to 0.9"),
+        ({"train.loss": "focal"}, "train.loss is 'cross_entropy' now and was 'focal'"),
+        ({"train.cutout": 2}, "train.cutout is None now and was 2"),
         ({"train.epochs": 7}, "train.epochs is 20 now and was 7"),
     ],
 )
@@ -99,9 +101,19 @@ def test_point_is_where_the_space_gives_the_recipe(changes: dict[str, Any], expe
     assert point(space, base.replace(changes), base) == expected
 
 
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [([0, 1], {"train.shift": 0}), ([1, 2], "0 is not among the choices of train.shift")],
+)
+def test_augmentation_that_the_recipe_says_nothing_of_is_off(choices: list[int], expected: Any) -> None:
+    assert point(_space(train__shift={"choices": choices}), BASE, BASE) == expected
+
+
 def test_point_outside_the_choices_says_so() -> None:
     space = _space(train__batch_size={"choices": [16, 32]})
-    assert point(space, BASE.replace({"train.batch_size": 64}), BASE) == "train.batch_size 64 is outside the space"
+    assert (
+        point(space, BASE.replace({"train.batch_size": 64}), BASE) == "64 is not among the choices of train.batch_size"
+    )
 
 
 def test_recipe_of_a_point_is_the_recipe(tmp_path: Path) -> None:
@@ -147,36 +159,31 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
     assert recipe.flat() == {
         "model.name": "cnn",
         "model.width": 32,
-        "model.depth": BASE.model.depth,
         "model.hidden": 512,
         "model.dropout": 0.0,
         "model.weights": "",
+        "model.normalize": "data",
         "model.flip_average": False,
         "train.epochs": 10,
         "train.data_fraction": 1.0,
         "train.data_fraction_epochs": 0,
         "train.batch_size": 128,
+        "train.loss": "cross_entropy",
         "train.optimizer": "sgd",
         "train.learning_rate": 0.01,
         "train.backbone_rate": 1.0,
         "train.momentum": 0.0,
         "train.weight_decay": 0.0,
         "train.schedule": "constant",
-        "train.warmup": BASE.train.warmup,
         "train.label_smoothing": 0.0,
         "train.balance": "none",
-        "train.shift": 0,
-        "train.flip": False,
-        "train.cutout": 0,
-        "train.mixup": 0.0,
-        "train.cutmix": 0.0,
         "train.ema": 0.0,
         "train.precision": "auto",
     }
 
 
 def test_blog_posts_network_is_the_default(blog_post: Params) -> None:
-    model = build_model(blog_post.model, (3, 8, 8), 10, tiny.IMAGES.mean, tiny.IMAGES.std)
+    model = build_model(blog_post.model, tiny.spec((3, 8, 8), 10))
     sizes = [
         (m.in_channels, m.out_channels, m.kernel_size) if isinstance(m, nn.Conv2d) else (m.in_features, m.out_features)
         for m in model

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 import tiny
+from podium import closure
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.storage import open_storage
@@ -22,8 +23,8 @@ SPACE = {
 }
 
 
-def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d", code: str = "c") -> str:
-    return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data, code))
+def _name(changes: dict[str, Any], base: Recipe | None = None, data: str = "d") -> str:
+    return name_of("search", identity(search_params(**{"space": SPACE} | changes), base or tiny.recipe(), data))
 
 
 @pytest.mark.parametrize(
@@ -50,11 +51,11 @@ def test_name_stays_when_only_the_length_of_the_search_changes(changes: dict[str
         {"seed": 1},
         {"metric": "loss"},
         {"sampler": "tpe"},
-        {"startup_trials": 11},
+        {"sampler": "tpe", "startup_trials": 11},
         {"pruner": "halving"},
-        {"pruner_startup": 6},
-        {"pruner_warmup": 3},
-        {"pruner_factor": 4},
+        {"pruner": "median", "pruner_startup": 6},
+        {"pruner": "median", "pruner_warmup": 3},
+        {"pruner": "halving", "pruner_factor": 4},
         {"deterministic": True},
         {"deterministic": True, "batch": 5},
         {"defaults_first": False},
@@ -68,22 +69,35 @@ def test_name_stays_when_only_the_length_of_the_search_changes(changes: dict[str
     ids=str,
 )
 def test_name_changes_with_what_decides_the_trials(changes: dict[str, Any]) -> None:
-    assert _name(changes) != _name({})
+    named = {name: value for name, value in changes.items() if name in ("sampler", "pruner")}
+    assert _name(changes) != _name(named if len(named) < len(changes) else {})
+
+
+@pytest.mark.parametrize("changes", [{"startup_trials": 11}, {"pruner_warmup": 3}, {"pruner_factor": 4}], ids=str)
+def test_name_stays_when_a_parameter_changes_that_nobody_reads(changes: dict[str, Any]) -> None:
+    assert _name(changes) == _name({})  # random, none
 
 
 @pytest.mark.parametrize(
-    ("base", "data", "code"),
+    ("base", "data"),
     [
-        (tiny.recipe(train__warmup=0.3), "d", "c"),
-        (tiny.recipe(train__learning_rate=0.01), "d", "c"),  # searched, but the first trial has it
-        (tiny.recipe(train__momentum=0.5), "d", "c"),
-        (None, "other", "c"),
-        (None, "d", "other"),
+        (tiny.recipe(train__warmup=0.3), "d"),
+        (tiny.recipe(train__learning_rate=0.01), "d"),  # searched, but the first trial has it
+        (tiny.recipe(train__momentum=0.5), "d"),
+        (tiny.recipe(train__loss="focal"), "d"),
+        (None, "other"),
     ],
-    ids=["fixed", "first", "conditional", "data", "code"],
+    ids=["fixed", "first", "conditional", "component", "data"],
 )
-def test_name_changes_with_recipe_data_and_code(base: Recipe | None, data: str, code: str) -> None:
-    assert _name({}, base, data, code) != _name({})
+def test_name_changes_with_recipe_and_data(base: Recipe | None, data: str) -> None:
+    assert _name({}, base, data) != _name({})
+
+
+def test_name_changes_with_the_code_that_its_trainings_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _name({})
+    digest = closure.code_digest
+    monkeypatch.setattr(closure, "code_digest", lambda name: "other" if name == closure.LOOP else digest(name))
+    assert _name({}) != before
 
 
 def test_name_stays_when_a_searched_field_changes_and_the_defaults_are_not_tried() -> None:

@@ -138,7 +138,8 @@ def test_diverged_trial_fails_with_the_reason_and_what_it_had(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "podium.training.loop.learning_rate", lambda params, step, total: 0.1 if step < 4 else float("nan")
+        "podium.training.schedules.one_cycle.OneCycle.factor",
+        lambda schedule, step, *_: 0.1 if step < 4 else float("nan"),
     )
     ended = run_trial(_task(tmp_path), material, _yes)
     assert ended.how == "failed"

@@ -12,7 +12,7 @@ from podium.config.params import parse
 from podium.config.problems import did_you_mean, syntax
 from podium.errors import InputError
 
-WHOLE = ("space", "fraction", "arguments")
+WHOLE = ("space", "overrides", "arguments")
 """Mappings that a preset replaces; others it merges, key by key."""
 
 

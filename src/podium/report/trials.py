@@ -154,7 +154,7 @@ def read_timing(journal: Path, name: str) -> Timing | None:
 
 def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, float]]) -> Trial:
     params = {
-        name: _typed(text, space["fixed"][name]) for name, text in row.items() if name not in COLUMNS and text != ""
+        name: _typed(text, space["fixed"].get(name)) for name, text in row.items() if name not in COLUMNS and text != ""
     }
     return Trial(
         number=int(row["number"]),
@@ -170,10 +170,24 @@ def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, fl
 
 
 def _typed(text: str, example: Any) -> Any:
-    """A field's value, of the type that `example` has."""
+    """A field's value, of the type that `example` has; without one, of that which the text looks like."""
+    if example is None:
+        return _guessed(text)
     if isinstance(example, bool):
         return text == "True"
     return type(example)(text)
+
+
+def _guessed(text: str) -> Any:
+    """A number where `text` is one, True or False, or the text."""
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _curves(path: Path, column: str) -> dict[int, list[tuple[int, float]]]:

@@ -79,7 +79,10 @@ def _keep(path: Path) -> None:
 
 def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device) -> TrainingRun:
     if recipe.train.program is not None and params.runtime.devices > 1:
-        raise InputError("runtime.devices: an own training loop (train.program) runs on one device; set it to 1")
+        raise InputError(
+            "runtime.devices: an own training loop (train.program) runs on one device; set it to 1; got"
+            f" {params.runtime.devices}"
+        )
     run = training(recipe, images, params.retrain.seed, where)
     if params.retrain.compile and params.runtime.devices > 1:
         run.notes.append(

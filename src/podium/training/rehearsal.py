@@ -176,7 +176,7 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     except Exception as error:
         raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
     if not bool(torch.isfinite(value)):
-        raise InputError(f"train.loss: {name} gives {float(value)} for logits of an untrained network")
+        raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network")
     if logits.grad is None:
         raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing")
 

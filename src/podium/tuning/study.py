@@ -25,7 +25,7 @@ from podium import components
 from podium.closure import code_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
-from podium.config.space import Dimension, Value, fixed, is_whole, reachable
+from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
 
@@ -66,7 +66,7 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
 
     Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
     """
-    fields = recipe.flat()
+    fields = _switched_off(space, recipe) | recipe.flat()
     values: dict[str, Value] = {}
     for name, value in fields.items():
         if name in space and exists(space[name], recipe):
@@ -78,6 +78,12 @@ def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str
         if name not in values and now.get(name) != value and (value or name in now):
             return f"{name} is {now.get(name)!r} now and was {value!r}"
     return values
+
+
+def _switched_off(space: dict[str, Dimension], recipe: Recipe) -> dict[str, Value]:
+    """The augmentations of the space that `recipe` does not mention: they are off."""
+    switches = (f"train.{name}" for name in components.declared("augmentation"))
+    return {name: type_of(name)() for name in switches if name in space and name not in recipe.flat()}
 
 
 def outside(name: str, value: Any, dimension: Dimension) -> str:

@@ -35,7 +35,7 @@ class Timm(Network):
             raise InputError(f"model.name: timm has no model {name!r}; {hint}")
         options = self._options(name, images)
 
-        def make() -> nn.Module:
+        def make() -> "nn.Module":
             network: nn.Module = timm.create_model(name, pretrained=False, num_classes=images.classes, **options)
             return network
 

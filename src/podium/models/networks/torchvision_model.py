@@ -60,7 +60,7 @@ class Torchvision(Network):
         elif name.startswith("vit_"):
             options |= {"image_size": images.shape[1]}
 
-        def make() -> nn.Module:
+        def make() -> "nn.Module":
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 network: nn.Module = torchvision.models.get_model(

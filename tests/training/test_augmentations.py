@@ -1,21 +1,27 @@
+import random
 from typing import Any
 
 import pytest
 import torch
-from podium.training.augment import augment, mix
 from torch import Tensor
 
 import tiny
 from podium.config.recipe import TrainParams
+from podium.training.augmentations import Draw
+from podium.training.loop import TrainingRun
 
 
 def _images(count: int = 50) -> Tensor:
     return torch.from_numpy(tiny.pixels(count, 3)[0])
 
 
-def _augment(images: Tensor, seed: int = 0, **fields: Any) -> Tensor:
-    params = TrainParams.model_validate(fields)
-    return augment(images, params, torch.Generator().manual_seed(seed))
+def _augment(images: Tensor, seed: int = 0, mean: Tensor | None = None, **fields: Any) -> Tensor:
+    """What the augmentations that `fields` of the section `train` turn on make of `images`, one after the other."""
+    colour = torch.zeros((1, images.shape[1], 1, 1), dtype=torch.uint8) if mean is None else mean
+    draw = Draw(torch.Generator().manual_seed(seed), seed, colour)
+    for one in TrainParams.model_validate(fields).augmentations():
+        images = one.apply(images, draw)
+    return images
 
 
 def _moved(image: Tensor, down: int, right: int) -> Tensor:
@@ -96,7 +102,7 @@ def test_augmentation_follows_from_its_generator_and_leaves_the_images_alone() -
 def test_cutout_is_a_square_of_the_mean_colour_around_a_pixel(side: int) -> None:
     images = _images(60)
     mean = torch.tensor([250, 251, 252], dtype=torch.uint8).view(1, 3, 1, 1)  # no pixel of theirs is as bright
-    cut = augment(images, TrainParams(cutout=side), torch.Generator().manual_seed(0), mean)
+    cut = _augment(images, mean=mean, cutout=side)
     tallest = 0
     for before, after in zip(images, cut, strict=True):
         changed = (after == mean[0]).all(0)
@@ -110,7 +116,9 @@ def test_cutout_is_a_square_of_the_mean_colour_around_a_pixel(side: int) -> None
 
 
 def _mixed(images: Tensor, seed: int = 0, **fields: Any) -> tuple[Tensor, float]:
-    return mix(images, TrainParams.model_validate(fields), seed)
+    (one,) = TrainParams.model_validate(fields).augmentations()
+    blended: tuple[Tensor, float] = one.blend(images, random.Random(seed))  # noqa: S311 (no secret)
+    return blended
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -136,8 +144,14 @@ def test_cutmix_is_a_box_of_the_one_before_whose_area_is_its_share(seed: int) ->
 
 
 def test_mixup_and_cutmix_together_are_one_of_them_a_step() -> None:
-    kinds = [_mixed(_images(4), seed, mixup=1.0, cutmix=1.0)[0].dtype for seed in range(100)]
+    run = TrainingRun(tiny.recipe(train__mixup=1.0, train__cutmix=1.0), tiny.IMAGES, 0, torch.device("cpu"))
+    kinds: list[torch.dtype] = []
+    run.model.register_forward_pre_hook(lambda model, inputs: kinds.append(inputs[0].dtype))
+    for step in range(100):
+        run.step = step
+        run.train_step(_images(4), torch.arange(4) % 3, 0.001)
     assert 30 <= kinds.count(torch.float32) <= 70
+    assert set(kinds) == {torch.float32, torch.uint8}
 
 
 def test_mix_follows_from_its_seed() -> None:
@@ -145,3 +159,22 @@ def test_mix_follows_from_its_seed() -> None:
     first, again, other = (_mixed(images, seed, mixup=1.0) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0])
     assert first[1] == again[1] != other[1]
+
+
+def test_augmentations_are_in_the_order_of_their_kind_then_in_that_of_the_list() -> None:
+    params = TrainParams.model_validate({"cutout": 2, "shift": 1, "augment": ["flip", "GaussianBlur"]})
+    names = [one.NAME or one.chosen.name for one in params.augmentations()]
+    assert names == ["shift", "cutout", "flip", "GaussianBlur"]
+
+
+def test_transform_of_torchvision_is_drawn_for_each_image_and_follows_from_the_step() -> None:
+    images = _images(40)
+    crop = {"name": "RandomCrop", "arguments": {"size": 8, "padding": 4}}
+    first, again, other = (_augment(images, seed, augment=[crop]) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    moved = {tuple((image != before).flatten().tolist()) for image, before in zip(first, images, strict=True)}
+    assert len(moved) > 20  # not one draw for the batch
+    before = torch.get_rng_state()
+    _augment(images, 3, augment=[crop])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -5,25 +5,26 @@ from typing import Any
 
 import pytest
 import torch
-from podium.models.zoo import Zoo, layers, load_weights
 from safetensors.torch import save_file
 from torch import Tensor
 
+import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
+from podium.models.backbone import Backbone, load_weights
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 
 
-def _zoo(classes: int = 3, seed: int = 0) -> Zoo:
+def _backbone(classes: int = 3, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
-    (zoo,) = layers(ModelParams(name=NAME), (3, 32, 32), classes)
-    assert isinstance(zoo, Zoo)
-    return zoo
+    backbone = ModelParams(name=NAME).network().build(tiny.spec((3, 32, 32), classes))
+    assert isinstance(backbone, Backbone)
+    return backbone
 
 
 def _weights(classes: int) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in _zoo(classes, seed=1).network.state_dict().items()}
+    return {name: value.clone() for name, value in _backbone(classes, seed=1).network.state_dict().items()}
 
 
 def _write(path: Path, state: Any) -> Path:
@@ -37,16 +38,16 @@ def _write(path: Path, state: Any) -> Path:
 @pytest.mark.parametrize("file", ["w.pt", "w.pth", "w.safetensors"])
 @pytest.mark.parametrize("classes", [3, 5])
 def test_weights_of_a_file_are_taken_but_a_head_for_other_classes(tmp_path: Path, file: str, classes: int) -> None:
-    zoo, weights = _zoo(), _weights(classes)
-    before = {name: value.clone() for name, value in zoo.network.state_dict().items()}
-    load_weights(zoo, _write(tmp_path / file, weights))
-    for name, value in zoo.network.state_dict().items():
+    backbone, weights = _backbone(), _weights(classes)
+    before = {name: value.clone() for name, value in backbone.network.state_dict().items()}
+    load_weights(backbone, _write(tmp_path / file, weights))
+    for name, value in backbone.network.state_dict().items():
         fresh = classes != 3 and name.startswith("fc.")
         assert torch.equal(value, before[name] if fresh else weights[name]), name
 
 
 def test_side_classifiers_in_a_file_are_left_out(tmp_path: Path) -> None:
-    load_weights(_zoo(), _write(tmp_path / "w.pt", _weights(3) | {"aux1.fc.weight": torch.zeros(2)}))
+    load_weights(_backbone(), _write(tmp_path / "w.pt", _weights(3) | {"aux1.fc.weight": torch.zeros(2)}))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_side_classifiers_in_a_file_are_left_out(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path, change: dict[str, Tensor | None], problem: str) -> None:
     state = {name: value for name, value in (_weights(3) | change).items() if value is not None}
     with pytest.raises(InputError, match=rf"model\.weights: .*w\.pt is not of this network: {problem}"):
-        load_weights(_zoo(), _write(tmp_path / "w.pt", state))
+        load_weights(_backbone(), _write(tmp_path / "w.pt", state))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +81,16 @@ def test_file_that_can_not_be_read_is_refused(tmp_path: Path, file: str, content
     if content is not None:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=problem):
-        load_weights(_zoo(), tmp_path / file)
+        load_weights(_backbone(), tmp_path / file)
 
 
 @pytest.mark.parametrize("state", [[torch.zeros(1)], {"a": 1}], ids=["a list", "a number"])
 def test_file_without_a_state_dict_is_refused(tmp_path: Path, state: Any) -> None:
     with pytest.raises(InputError, match="must hold a state dict, tensors by name; got"):
-        load_weights(_zoo(), _write(tmp_path / "w.pt", state))
+        load_weights(_backbone(), _write(tmp_path / "w.pt", state))
 
 
 def test_pickled_network_is_refused(tmp_path: Path) -> None:
-    torch.save(_zoo(), tmp_path / "w.pt")
+    torch.save(_backbone(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="can't be read"):
-        load_weights(_zoo(), tmp_path / "w.pt")
+        load_weights(_backbone(), tmp_path / "w.pt")

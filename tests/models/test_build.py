@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from podium.models.resnet import Block
 from torch import nn
 
+import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.models.build import build_model, zoo_of
-from podium.models.layers import FlipAverage
+from podium.models.build import backbone_of, build_model
+from podium.models.layers import FlipAverage, ResidualBlock
+from podium.models.networks import ImageSpec
 from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
 from podium.training.prediction import predict_probabilities
 
@@ -16,7 +17,7 @@ SMALL = ModelParams(width=4, hidden=8)
 
 
 def _build(shape: tuple[int, int, int], params: ModelParams = SMALL, classes: int = 10) -> nn.Sequential:
-    return build_model(params, shape, classes, [0.5] * shape[0], [0.25] * shape[0])
+    return build_model(params, tiny.spec(shape, classes, std=0.25))
 
 
 def test_cnn_for_digits_is_the_classic_one_with_1024_features() -> None:
@@ -52,16 +53,16 @@ def test_first_layer_gives_mean_zero_and_deviation_one() -> None:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
     scaled = images.double() / 255
-    mean, std = (getattr(scaled, name)(dim=(0, 2, 3)).tolist() for name in ("mean", "std"))
+    mean, std = (tuple(getattr(scaled, name)(dim=(0, 2, 3)).tolist()) for name in ("mean", "std"))
 
-    normal = build_model(SMALL, (3, 8, 8), 10, mean, std)[0](images)
+    normal = build_model(SMALL, ImageSpec((3, 8, 8), 10, mean, std))[0](images)
 
     assert normal.mean(dim=(0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-5)
     assert normal.std(dim=(0, 2, 3)) == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 def test_model_of_images_with_a_constant_channel_stays_finite() -> None:
-    model = build_model(SMALL, (3, 8, 8), 10, [0.0, 0.5, 1.0], [0.0, 0.25, 0.0])
+    model = build_model(SMALL, ImageSpec((3, 8, 8), 10, (0.0, 0.5, 1.0), (0.0, 0.25, 0.0)))
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
 
     assert torch.isfinite(model(images)).all()
@@ -75,8 +76,8 @@ def test_dropout_is_there_only_where_it_was_asked_for() -> None:
 RESNET = ModelParams(name="resnet", width=4)
 
 
-def _blocks(model: nn.Sequential) -> list[Block]:
-    return [block for block in model if isinstance(block, Block)]
+def _blocks(model: nn.Sequential) -> list[ResidualBlock]:
+    return [block for block in model if isinstance(block, ResidualBlock)]
 
 
 @pytest.mark.parametrize(
@@ -161,11 +162,11 @@ def test_exported_network_answers_like_the_network_for_any_batch(
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "vit_b_32"])
 def test_torchvision_network_has_a_head_for_our_classes(name: str) -> None:
-    zoo = zoo_of(_build((3, 32, 32), ModelParams(name=f"torchvision:{name}"), classes=7))
+    backbone = backbone_of(_build((3, 32, 32), ModelParams(name=f"torchvision:{name}"), classes=7))
 
-    assert zoo is not None
-    assert zoo.head.get_parameter("weight").shape[0] == 7
-    assert not any(key.startswith("head") for key in zoo.state_dict())
+    assert backbone is not None
+    assert backbone.head.get_parameter("weight").shape[0] == 7
+    assert not any(key.startswith("head") for key in backbone.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,18 @@ RESUMED = {
         "train__precision": "bfloat16",
         "model__flip_average": True,
     },
-    "mixup and cutmix, a share": {"train__mixup": 0.5, "train__cutmix": 1.0, "train__share": 0.9, "train__ema": 0.5},
-    "a share first": {"train__share": 0.9, "train__share_epochs": 1, "train__ema": 0.9, "train__schedule": "cosine"},
+    "mixup and cutmix, a share": {
+        "train__mixup": 0.5,
+        "train__cutmix": 1.0,
+        "train__data_fraction": 0.9,
+        "train__ema": 0.5,
+    },
+    "a share first": {
+        "train__data_fraction": 0.9,
+        "train__data_fraction_epochs": 1,
+        "train__ema": 0.9,
+        "train__schedule": "cosine",
+    },
     "balanced sampling": {"train__balance": "sampling", "train__cutmix": 1.0},
     "muon, channels last": {"train__optimizer": "muon", "model__name": "resnet"},
     "balanced loss": {"train__balance": "loss"},
@@ -275,7 +285,7 @@ def test_average_is_what_is_validated_and_kept(data: tuple[Batches, Batches]) ->
 
 
 def test_share_of_the_images_is_another_one_each_epoch(data: tuple[Batches, Batches]) -> None:
-    run = _run(tiny.recipe(train__share=0.34, train__epochs=2, train__batch_size=7))
+    run = _run(tiny.recipe(train__data_fraction=0.34, train__epochs=2, train__batch_size=7))
     seen: list[torch.Tensor] = []
     step = run.train_step
 
@@ -295,7 +305,7 @@ def test_share_of_the_images_is_another_one_each_epoch(data: tuple[Batches, Batc
 def test_share_holds_for_the_first_epochs_and_the_rate_ends_low(
     data: tuple[Batches, Batches], share_epochs: int, expected: list[int]
 ) -> None:
-    share = {"train__share": 0.34, "train__share_epochs": share_epochs}
+    share = {"train__data_fraction": 0.34, "train__data_fraction_epochs": share_epochs}
     run = _run(tiny.recipe(**share, train__batch_size=7, train__schedule="one_cycle", train__warmup=0.0))
     seen = [0, 0, 0]
     step = run.train_step

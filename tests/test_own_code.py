@@ -1,0 +1,216 @@
+"""People's own code by name: what is wrong with it is said with the file and the line of that code."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from own import OwnCode
+from podium import own_code
+from podium.errors import InputError
+
+MODULE = """
+import math
+
+
+class Net:
+    class Inner:
+        depth = 3
+
+    def __init__(self, hidden: int, rate=0.5, *, name: "str" = "a"):
+        self.hidden = hidden
+
+
+def fails(value):
+    numbers = [1]
+    return numbers[value]
+
+
+def takes_all(first, **others):
+    return others
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my_net:Net", True),
+        ("my.deep_net:Net.Inner", True),
+        ("_my:_net", True),
+        ("my_net", False),
+        ("my_net:", False),
+        (":Net", False),
+        ("my-net:Net", False),
+        ("src/my_net.py:Net", False),
+        ("my_net:Net()", False),
+        ("1net:Net", False),
+        ("my..net:Net", False),
+        ("my_net:Net:more", False),
+    ],
+)
+def test_name_is_a_module_and_an_object(text: str, expected: bool) -> None:
+    assert own_code.is_name(text) == expected
+
+
+def test_object_of_the_projects_own_source_is_loaded(own: OwnCode) -> None:
+    module = own.write(MODULE)
+    assert own_code.load(f"{module}:Net", "model.name").__module__ == module
+    assert own_code.load(f"{module}:Net.Inner.depth", "model.name") == 3
+
+
+def test_object_of_an_installed_package_is_loaded(own: OwnCode) -> None:
+    assert own_code.load("collections:OrderedDict.fromkeys", "train.loss")
+
+
+def test_module_in_a_package_of_its_own_is_loaded(own: OwnCode) -> None:
+    package = own.source / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "net.py").write_text("DEPTH = 4\n", encoding="utf-8")
+    own.modules += ["own_package", "own_package.net"]
+    assert own_code.load("own_package.net:DEPTH", "model.name") == 4
+
+
+def test_missing_module_is_refused_with_the_folder_and_the_nearest_name(own: OwnCode) -> None:
+    module = own.write(MODULE, "own_transformer")
+    with pytest.raises(InputError) as caught:
+        own_code.load("own_transfomer:Net", "model.name")
+    assert str(caught.value) == (
+        f"model.name: own_transfomer:Net: there is no module 'own_transfomer' in {own.source} or among the installed"
+        f" packages; did you mean {module}?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("import no_such_package_at_all\n", "line 1, in <module>: ModuleNotFoundError: No module named 'no_such"),
+        ("x = 1\n\ny = 1 / 0\n", "line 3, in <module>: ZeroDivisionError: division by zero"),
+        ("def f(:\n    pass\n", "line 1: SyntaxError: invalid syntax"),
+        ("\nimport sys\nsys.exit(3)\n", "line 2, in <module>: SystemExit: 3"),
+        ("def g():\n    raise ValueError\n\n\ng()\n", "line 2, in g: ValueError"),
+    ],
+    ids=["import", "error", "syntax", "exit", "deeper"],
+)
+def test_module_that_does_not_import_is_refused_with_file_and_line(own: OwnCode, text: str, problem: str) -> None:
+    module = own.write(text)
+    with pytest.raises(InputError) as caught:
+        own_code.load(f"{module}:Net", "train.loss")
+    assert str(caught.value).startswith(f"train.loss: {module}:Net does not import: src/{module}.py, {problem}")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("Nett", "has no 'Nett'; did you mean Net?"),
+        ("Net.Iner", "has no 'Net.Iner'; did you mean Inner?"),
+        ("zzz", "has no 'zzz'; it has Net, fails, math, takes_all"),
+    ],
+)
+def test_object_that_is_not_there_is_refused_with_the_nearest_name(own: OwnCode, path: str, problem: str) -> None:
+    module = own.write(MODULE)
+    with pytest.raises(InputError, match=rf"^model\.name: {module}:{path}: {module} {re.escape(problem)}$"):
+        own_code.load(f"{module}:{path}", "model.name")
+
+
+def test_arguments_are_those_by_name_with_their_types_and_defaults(own: OwnCode) -> None:
+    net = own_code.load(f"{own.write(MODULE)}:Net", "model.name")
+    known, takes_any = own_code.arguments_of(net)
+    assert {name: (one.type, one.required) for name, one in known.items()} == {
+        "hidden": (int, True),
+        "rate": (float, False),
+        "name": (str, False),
+    }
+    assert not takes_any
+
+
+def test_arguments_of_built_in_code_are_not_known() -> None:
+    assert own_code.arguments_of(dict) == ({}, True)
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "offered", "problem"),
+    [
+        (lambda hidden: None, {"hidden": 3}, set(), ""),
+        (lambda hidden: None, {}, {"hidden", "seed"}, ""),
+        (lambda hidden=3: None, {}, set(), ""),
+        (lambda **others: None, {"anything": 3}, set(), ""),
+        (lambda hidden: None, {}, set(), "model.arguments: own:f needs hidden, which has no default: give it there"),
+        (
+            lambda hidden=1: None,
+            {"hiden": 3},
+            set(),
+            "model.arguments.hiden: own:f has no such argument; did you mean hidden?",
+        ),
+        (
+            lambda hidden=1, depth=2: None,
+            {"zzz": 3},
+            set(),
+            "model.arguments.zzz: own:f has no such argument; it takes hidden, depth",
+        ),
+        (lambda: None, {"zzz": 3}, set(), "model.arguments.zzz: own:f has no such argument; it takes none"),
+        (
+            lambda hidden: None,
+            {"hiden": 3},
+            set(),
+            "model.arguments.hiden: own:f has no such argument; did you mean hidden?\n"
+            "  model.arguments: own:f needs hidden, which has no default: give it there",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_all_at_once(
+    function: Callable[..., Any], given: dict[str, Any], offered: set[str], problem: str
+) -> None:
+    if not problem:
+        own_code.check_arguments(function, "own:f", "model.name", given, offered)
+        return
+    with pytest.raises(InputError) as caught:
+        own_code.check_arguments(function, "own:f", "model.name", given, offered)
+    assert str(caught.value) == problem
+
+
+def test_arguments_of_other_places_are_named_below_their_place() -> None:
+    with pytest.raises(InputError, match=r"^train\.loss\.arguments\.gama: own:f has no such argument; did you mean ga"):
+        own_code.check_arguments(lambda gamma: None, "own:f", "train.loss", {"gama": 1}, {"gamma"})
+
+
+def test_call_gives_what_is_named_and_lets_what_is_given_win() -> None:
+    def called(one: int, two: int = 2, three: int = 3) -> tuple[int, int, int]:
+        return one, two, three
+
+    assert own_code.call(called, "own:f", "train.loss", {"three": 30}, {"one": 1, "three": 9, "more": 7}) == (1, 2, 30)
+
+
+def test_error_within_the_code_names_its_file_line_and_function(own: OwnCode) -> None:
+    module = own.write(MODULE)
+    function = own_code.load(f"{module}:fails", "train.loss")
+    with pytest.raises(InputError) as caught:
+        own_code.call(function, f"{module}:fails", "train.loss", {"value": 5}, {})
+    assert str(caught.value) == (
+        f"train.loss: {module}:fails failed: src/{module}.py, line 14, in fails: IndexError: list index out of range"
+    )
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_refusal_within_the_code_stays_as_it_is() -> None:
+    def refuses() -> None:
+        raise InputError("model.name: no")
+
+    with pytest.raises(InputError, match=r"^model\.name: no$"):
+        own_code.call(refuses, "own:f", "model.name", {}, {})
+
+
+def test_blame_names_the_innermost_line_of_own_code(own: OwnCode) -> None:
+    module = own.write(
+        "import json\n\n\ndef inner(text):\n    return json.loads(text)\n\n\ndef outer(text):\n    inner(text)\n"
+    )
+    outer = own_code.load(f"{module}:outer", "train.loss")
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        outer("nothing")
+    assert own_code.blame(caught.value).startswith(f"src/{module}.py, line 5, in inner: JSONDecodeError: Expecting")
+
+
+def test_blame_cuts_a_long_text() -> None:
+    said = own_code.blame(ValueError("x" * 1000))
+    assert said == f"ValueError: {'x' * own_code.SHOWN} ..."

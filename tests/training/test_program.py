@@ -1,0 +1,372 @@
+"""Own training loops: what they are given, what they report and save, and what each mistake is called."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from own import OwnCode
+from podium.components import Choice
+from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
+from podium.errors import InputError
+from podium.metrics.scores import Metric
+from podium.training.epochs import Epoch
+from podium.training.loop import DivergedError, TrainingRun
+from podium.training.program import ProgramRun, training
+from podium.training.trained import GRAPH, TrainedModel, digest_of
+from podium.tuning.messages import Ended, Report, Task
+from podium.tuning.work import Material, run_trial
+
+CPU = torch.device("cpu")
+EPOCHS = 3
+LOOP = """
+import torch
+
+
+def program(config, train_set, val_set, network, device, seed, run, momentum: float = 0.9):
+    model = network().to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config["train.learning_rate"], momentum=momentum)
+    first = 1
+    if saved := run.load():
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["epoch"] + 1
+    for epoch in range(first, config["train.epochs"] + 1):
+        model.train()
+        for images, labels in train_set.batches(16, epoch):
+            loss = torch.nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        run.report(epoch, train_loss=float(loss.detach()), val_accuracy=accuracy(model, val_set))
+        run.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch})
+    return model
+
+
+def accuracy(model, data):
+    model.eval()
+    with torch.no_grad():
+        right = [model(images).argmax(1) == labels for images, labels in data.batches(64)]
+    return float(torch.cat(right).float().mean())
+"""
+SHORT = """
+import numpy
+import torch
+
+
+def program(network, run, val_set):
+    {body}
+    return network()
+"""
+"""A loop that does one thing."""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return tiny.material(tiny.prepare(tmp_path_factory.mktemp("prepared")))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _recipe(module: str, **changes: Any) -> Recipe:
+    loop = {"train__program": f"{module}:program", "train__epochs": EPOCHS, "train__learning_rate": 0.05}
+    return tiny.recipe(**loop | changes)
+
+
+def _run(recipe: Recipe, metric: Metric | None = None) -> ProgramRun:
+    run = training(recipe, tiny.IMAGES, 0, CPU, metric)
+    assert isinstance(run, ProgramRun)
+    return run
+
+
+def _task(recipe: Recipe, folder: Path, **fields: Any) -> Task:
+    often = {"checkpoint_seconds": 1e-9, "timeout": None, "calibrate": False}
+    return Task(3, 1, 0, recipe.nested(), str(folder / "3.pt"), **often | fields)
+
+
+def _timeless(history: list[Epoch]) -> list[Epoch]:
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in history]
+
+
+def _short(own: OwnCode, body: str) -> Recipe:
+    return _recipe(own.write(SHORT.format(body="\n    ".join(body.splitlines()))))
+
+
+def test_recipe_without_a_program_has_podiums_loop() -> None:
+    assert isinstance(training(tiny.recipe(), tiny.IMAGES, 0, CPU), TrainingRun)
+
+
+def test_own_loop_trains_and_its_reports_are_the_history(own: OwnCode, material: Material) -> None:
+    run = _run(_recipe(own.write(LOOP), train__epochs=8))
+    seen: list[int] = []
+    history = run.train(material.train, material.val, on_epoch=lambda run: seen.append(run.epoch))
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [set(epoch) for epoch in history] == [{"epoch", "train_loss", "val_accuracy", "seconds"}] * 8
+    assert history[-1]["val_accuracy"] > 0.6
+    assert run.notes == []
+    logits = run.result(material.val.images[torch.arange(20)])
+    assert float((logits.argmax(1) == material.val.labels).float().mean()) == history[-1]["val_accuracy"]
+
+
+def test_own_loop_without_validation_images_runs_on_the_training_images(own: OwnCode, material: Material) -> None:
+    assert len(_run(_recipe(own.write(LOOP))).train(material.train, None)) == EPOCHS
+
+
+def test_own_loops_arguments_are_settings(own: OwnCode, material: Material) -> None:
+    module = own.write(LOOP)
+    histories = [
+        _timeless(_run(_recipe(module, **changes)).train(material.train, material.val))
+        for changes in ({}, {"train__program.arguments.momentum": 0.9}, {"train__program.arguments.momentum": 0.0})
+    ]
+    assert histories[0] == histories[1] != histories[2]
+
+
+def test_own_loop_is_given_normalised_images_as_a_set_and_as_batches(own: OwnCode, material: Material) -> None:
+    body = """
+assert len(val_set) == 20
+image, label = val_set[3]
+assert (image.shape, image.dtype) == ((3, 8, 8), torch.float32)
+batches = list(val_set.batches(8))
+assert [len(labels) for _, labels in batches] == [8, 8, 4]
+assert torch.equal(batches[0][0][3], image)
+assert int(batches[0][1][3]) == label == int(val_set.labels[3])
+orders = [torch.cat([labels for _, labels in val_set.batches(8, epoch)]).tolist() for epoch in (1, 1, 2)]
+assert orders[0] == orders[1] != orders[2]
+assert sorted(orders[0]) == sorted(val_set.labels.tolist())
+assert sum(1 for _ in torch.utils.data.DataLoader(val_set, 4, shuffle=True)) == 5
+run.report(1, val_accuracy=0.0)"""
+    _run(_short(own, body.strip())).train(material.train, material.val)
+
+
+def test_row_that_is_not_there_is_an_index_error(own: OwnCode, material: Material) -> None:
+    with pytest.raises(InputError, match=r"IndexError: row 20 of 20"):
+        _run(_short(own, "val_set[20]")).train(material.train, material.val)
+
+
+def _reporting(stop_after: int, seen: list[int]) -> Callable[[Report], bool]:
+    def report(message: Report) -> bool:
+        seen.append(int(message.epoch["epoch"]))
+        return len(seen) < stop_after
+
+    return report
+
+
+CATCHING = LOOP.replace(
+    "        run.report(epoch, train",
+    "        try:\n            run.report(epoch, val_accuracy=0.5)\n        except Exception:\n            pass\n"
+    "        continue\n        run.report(epoch, train",
+)
+
+
+@pytest.mark.parametrize("text", [LOOP, CATCHING], ids=["plain", "catches every Exception"])
+def test_own_loop_is_stopped_by_the_search(own: OwnCode, material: Material, tmp_path: Path, text: str) -> None:
+    seen: list[int] = []
+    task = _task(_recipe(own.write(text)), tmp_path)
+    ended = run_trial(task, material, _reporting(2, seen))
+    assert seen == [1, 2]
+    assert ended.how == "stopped"
+    assert [epoch["epoch"] for epoch in ended.history] == [1, 2]
+
+
+def test_own_loop_that_catches_everything_is_stopped_all_the_same(
+    own: OwnCode, material: Material, tmp_path: Path
+) -> None:
+    text = CATCHING.replace("except Exception:", "except BaseException:")
+    ended = run_trial(_task(_recipe(own.write(text)), tmp_path), material, _reporting(2, []))
+    assert ended.how == "stopped"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+def test_own_loop_that_was_interrupted_goes_on_bit_for_bit(
+    own: OwnCode, material: Material, tmp_path: Path, at: int
+) -> None:
+    recipe = _recipe(own.write(LOOP))
+    undisturbed = _run(recipe)
+    expected = _timeless(undisturbed.train(material.train, material.val))
+    calls = 0
+
+    def pausing() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == at
+
+    task = _task(recipe, tmp_path)
+    assert run_trial(task, material, lambda report: True, pausing).how == "interrupted"
+    torch.rand(5)  # another process draws other numbers
+    ended = run_trial(task, material, lambda report: True)
+    assert ended.how == "finished"
+    assert _timeless(ended.history) == expected
+
+
+def test_own_loop_restored_has_the_weights_that_it_would_have_had(own: OwnCode, material: Material) -> None:
+    recipe = _recipe(own.write(LOOP))
+    undisturbed, saved = _run(recipe), list[bytes]()
+
+    def store(run: Any) -> None:
+        buffer = io.BytesIO()
+        torch.save(run.state(), buffer)
+        saved.append(buffer.getvalue())
+
+    undisturbed.train(material.train, material.val, on_step=store)
+    assert len(saved) == 2 * EPOCHS  # a report and a save each epoch
+    for state in saved:
+        resumed = _run(recipe)
+        resumed.restore(torch.load(io.BytesIO(state), weights_only=True))
+        resumed.train(material.train, material.val)
+        assert digest_of(resumed.result.state_dict()) == digest_of(undisturbed.result.state_dict())
+
+
+def test_loop_that_does_not_load_begins_at_the_beginning(own: OwnCode, material: Material, tmp_path: Path) -> None:
+    recipe = _recipe(own.write(LOOP.replace("saved := run.load()", "saved := None")))
+    task, calls = _task(recipe, tmp_path), iter([False, False, False, True])
+    assert run_trial(task, material, lambda report: True, lambda: next(calls)).how == "interrupted"
+    seen: list[int] = []
+    assert run_trial(task, material, _reporting(99, seen)).how == "finished"
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "value", ["float('nan')", "float('inf')", "numpy.float32('nan')", "torch.tensor(float('nan'))"]
+)
+def test_metric_that_is_not_finite_fails_the_trial_as_diverged(
+    own: OwnCode, material: Material, tmp_path: Path, value: str
+) -> None:
+    recipe = _short(own, f"run.report(1, val_accuracy=0.5)\nrun.report(2, val_accuracy=0.5, train_loss={value})")
+    ended = run_trial(_task(recipe, tmp_path), material, lambda report: True)
+    assert (ended.how, ended.diverged) == ("failed", True)
+    assert ended.reason in ("train_loss became nan in epoch 2", "train_loss became inf in epoch 2")
+    with pytest.raises(DivergedError, match="in epoch 2"):
+        _run(recipe).train(material.train, material.val)
+
+
+MISTAKES = {
+    "order": (
+        "run.report(2, val_accuracy=0.5)",
+        "run.report: epochs follow one another; expected 1, got 2",
+    ),
+    "twice": (
+        "run.report(1, val_accuracy=0.5)\nrun.report(1, val_accuracy=0.5)",
+        "run.report: epochs follow one another; expected 2, got 1",
+    ),
+    "missing metric": (
+        "run.report(1, accuracy=0.5)",
+        "run.report: val_accuracy must be among the metrics, for search.metric is accuracy; got accuracy",
+    ),
+    "no metric": ("run.report(1)", "run.report: val_accuracy must be among the metrics, for .*; got none"),
+    "no number": ("run.report(1, val_accuracy='good')", "run.report: val_accuracy must be a number; got 'good'"),
+    "state": (
+        "run.report(1, val_accuracy=0.5)\nrun.save({'epoch': 1, 'deep': [1, {'array': numpy.ones(2)}]})",
+        r"run.save: takes tensors, numbers, .*; the state\['deep'\]\[1\]\['array'\] is ndarray",
+    ),
+    "state's key": (
+        "run.save({(1, numpy.int64(2)): 3})",
+        r"run.save: takes .*; a key of the state\[1\] is int64",
+    ),
+    "nothing returned": (
+        "run.report(1, val_accuracy=0.5)\nreturn",
+        "train.program: .*:program must return a torch.nn.Module; it returned NoneType",
+    ),
+    "no module": (
+        "run.report(1, val_accuracy=0.5)\nreturn {'model': network()}",
+        "train.program: .*:program must return a torch.nn.Module; it returned dict",
+    ),
+    "no report": ("", "train.program: .*:program returned without a report; call run.report after each epoch"),
+    "other logits": (
+        "run.report(1, val_accuracy=0.5)\nreturn torch.nn.Flatten()",
+        r"train.program: .*:program must give logits, .*, here \(2, 3\); it gave \(2, 192\) of torch.float32",
+    ),
+    "error": (
+        "raise KeyError('lr')",
+        r"train.program: (.*):program failed: src/\1.py, line 6, in program: KeyError: 'lr'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "problem"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake_of_an_own_loop_is_called_by_its_name(
+    own: OwnCode, material: Material, tmp_path: Path, body: str, problem: str
+) -> None:
+    recipe = _short(own, body or "pass")
+    with pytest.raises(InputError, match=f"^{problem}$"):
+        _run(recipe).train(material.train, material.val)
+    ended: Ended = run_trial(_task(recipe, tmp_path), material, lambda report: True)
+    assert (ended.how, ended.diverged) == ("failed", False)
+
+
+def test_result_before_the_end_is_refused(own: OwnCode) -> None:
+    with pytest.raises(InputError, match="has returned no module yet"):
+        _ = _run(_recipe(own.write(LOOP))).result
+
+
+def test_other_metric_of_the_search_has_to_be_reported(own: OwnCode, material: Material) -> None:
+    metric = SearchParams(metric=Choice(name="balanced_accuracy")).component("metric")
+    with pytest.raises(InputError, match="val_balanced_accuracy must be among the metrics, for search.metric is bal"):
+        _run(_short(own, "run.report(1, val_accuracy=0.5)"), metric).train(material.train, material.val)
+
+
+def test_reported_metric_that_the_returned_module_does_not_have_is_noted(own: OwnCode, material: Material) -> None:
+    recipe = _short(own, "run.report(1, val_accuracy=0.99)")
+    run = _run(recipe)
+    run.train(material.train, material.val)
+    (note,) = run.notes
+    assert "reported val_accuracy 0.9900 last; the module that it returned has 0." in note
+
+
+def test_saved_state_is_a_copy(own: OwnCode, material: Material) -> None:
+    body = """
+state = {"weights": torch.zeros(2), "list": [torch.zeros(2)], "pair": (1, "a")}
+run.report(1, val_accuracy=0.5)
+run.save(state)
+state["weights"] += 1
+state["list"][0] += 1
+loaded = run.load()
+assert loaded["weights"].tolist() == loaded["list"][0].tolist() == [0, 0]
+assert loaded["pair"] == (1, "a")
+loaded["weights"] += 1
+assert run.load()["weights"].tolist() == [0, 0]"""
+    _run(_short(own, body.strip())).train(material.train, material.val)
+
+
+def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, material: Material, tmp_path: Path) -> None:
+    recipe = _recipe(own.write(LOOP))
+    run = _run(recipe)
+    run.train(material.train, material.val)
+    about = TrainedModel(
+        recipe=recipe.nested(),
+        classes=list(tiny.CLASSES),
+        shape=[3, tiny.SIZE, tiny.SIZE],
+        mean=list(tiny.IMAGES.mean),
+        std=list(tiny.IMAGES.std),
+        seed=0,
+        device="cpu",
+        data_digest="",
+        study="",
+        trial=0,
+        confirmation_seeds=[],
+        run_id="",
+        temperature=2.0,
+    )
+    written = about.save(tmp_path / "trained", run.result)
+    own.source.rename(own.source.with_name("gone"))  # the person's code is needed no more
+    found, model = TrainedModel.load(tmp_path / "trained")
+    images = material.val.images[torch.arange(5)]
+    assert found == written
+    assert found.graph
+    torch.testing.assert_close(model(images), run.result.eval()(images) / 2)
+    torch.testing.assert_close(model.train()(images[:1]), model(images)[:1])
+    (tmp_path / "trained" / GRAPH).write_bytes(b"other")
+    with pytest.raises(
+        InputError, match=rf"{GRAPH} is missing or not the one that was written: run `dvc repro retrain`"
+    ):
+        TrainedModel.load(tmp_path / "trained")

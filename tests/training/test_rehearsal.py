@@ -1,0 +1,367 @@
+"""Own code that is bad in one way each: what is wrong is said before the search, with the line or the parameter."""
+
+import re
+from typing import Any
+
+import pytest
+
+import tiny
+from own import OwnCode
+from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
+from podium.errors import InputError
+from podium.training import rehearsal
+
+GOOD_NETWORK = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes: int, in_channels: int, image_size, hidden: int = 8, dropout: float = 0.0):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(in_channels * image_size**2, hidden), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+"""
+
+
+def _problems(recipe: dict[str, Any], search: dict[str, Any] | None = None) -> list[str]:
+    """What is wrong with the components that the dotted values of `recipe` and `search` name."""
+    params = SearchParams.model_validate(search or {})
+    return rehearsal.problems_of(Recipe().replace(recipe), params, tiny.IMAGES)
+
+
+def test_good_code_of_every_kind_has_no_problem(own: OwnCode) -> None:
+    module = own.write(
+        GOOD_NETWORK
+        + """
+
+import optuna
+
+
+def loss(logits, targets, gamma: float = 1.0):
+    return gamma * nn.functional.cross_entropy(logits, targets)
+
+
+class Optimizer(torch.optim.SGD):
+    pass
+
+
+def rate(step, total):
+    return 1 - step / total
+
+
+def brighter(images):
+    return images.clamp(max=200) + 50
+
+
+def metric(logits, labels):
+    return (logits.argmax(1) == labels).float().mean()
+
+
+metric.direction = "maximize"
+
+
+class Sampler(optuna.samplers.RandomSampler):
+    pass
+
+
+class Pruner(optuna.pruners.NopPruner):
+    pass
+
+
+def program(train_set, val_set, run, hidden: int = 3):
+    raise RuntimeError("not called")
+"""
+    )
+    names = {"model.name": "Net", "train.loss": "loss", "train.optimizer": "Optimizer", "train.schedule": "rate"}
+    recipe: dict[str, Any] = {place: f"{module}:{name}" for place, name in names.items()}
+    recipe |= {"train.augment": f"{module}:brighter, GaussianBlur", "train.program": f"{module}:program"}
+    recipe |= {"train.augment.GaussianBlur.arguments.kernel_size": 3}
+    search = {"metric": f"{module}:metric", "sampler": f"{module}:Sampler", "pruner": f"{module}:Pruner"}
+    space = {
+        "model.arguments.hidden": {"low": 4, "high": 16},
+        "model.arguments.dropout": {"low": 0.0, "high": 0.5},
+        "train.loss.arguments.gamma": {"low": 0.5, "high": 2.0},
+    }
+    assert _problems(recipe, search | {"space": space}) == []
+
+
+NETWORKS = {
+    "does not import": (
+        "import no_such_thing\n",
+        "{net} does not import: {file}, line 1, in <module>: ModuleNotFoundError: No module named 'no_such_thing'",
+    ),
+    "is not there": ("class Nett:\n    pass\n", "{net}: {module} has no 'Net'; did you mean Nett?"),
+    "wants something else": (
+        "class Net:\n    def __init__(self, vocabulary):\n        pass\n",
+        "model.arguments: {net} needs vocabulary, which has no default: give it there",
+    ),
+    "is no module": (
+        "def Net(num_classes):\n    return [num_classes]\n",
+        "{net} must be a class or function that gives a torch.nn.Module; it gave list",
+    ),
+    "fails in its constructor": (
+        GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        self.depth = [][1]"),
+        "{net} failed: {file}, line 8, in __init__: IndexError: list index out of range",
+    ),
+    "fails in forward": (
+        GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(images.flatten(1))"),
+        "{net} fails on 4 images: {file}, line 14, in forward: RuntimeError: ",
+    ),
+    "wrong shape": (
+        GOOD_NETWORK.replace("nn.Linear(hidden, num_classes)", "nn.Linear(hidden, num_classes + 1)"),
+        "{net} must give logits, floats of shape (images, classes), here (4, 3); it gave (4, 4) of torch.float32",
+    ),
+    "no tensor": (
+        GOOD_NETWORK.replace("return self.head(self.body(images))", "return [1]"),
+        "{net} must give logits, floats of shape (images, classes), here (4, 3); it gave list",
+    ),
+    "not finite": (
+        GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(self.body(images)) / 0"),
+        "{net} gives logits that are not finite numbers, before any training",
+    ),
+    "keeps state": (
+        GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        self.calls = 0").replace(
+            "return self.head(", "self.calls += 1\n        return self.calls * self.head("
+        ),
+        "{net} gives other logits for the same images when it is called again in eval mode",
+    ),
+    "draws numbers": (
+        GOOD_NETWORK.replace("self.body(images))", "self.body(images) + torch.rand(1))"),
+        "{net} gives other logits for the same images when it is called again in eval mode",
+    ),
+    "can't be exported": (
+        GOOD_NETWORK.replace(
+            "return self.head(self.body(images))",
+            "if images.sum() > 0:\n            return self.head(self.body(images))\n"
+            "        return self.head(self.body(-images))",
+        ),
+        "{net} can't be exported, so it could not be registered: {file}, line 14, in forward: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), NETWORKS.values(), ids=NETWORKS)
+def test_bad_network_is_refused_with_what_is_wrong(own: OwnCode, text: str, problem: str) -> None:
+    module = own.write(text)
+    net = f"{module}:Net"
+    (line, *more) = _problems({"model.name": net})
+    expected = problem.format(net=net, module=module, file=f"src/{module}.py")
+    assert line.startswith(expected if expected.startswith("model.arguments") else f"model.name: {expected}")
+    assert more == []
+
+
+LOSSES = {
+    "no scalar": (
+        "def loss(logits, targets):\n    return logits.mean(1)\n",
+        "must give a scalar (a tensor without dimensions); it gave shape (4,) of torch.float32",
+    ),
+    "whole number": (
+        "def loss(logits, targets):\n    return targets.sum()\n",
+        "must give a scalar (a tensor without dimensions); it gave shape () of torch.int64",
+    ),
+    "a float": ("def loss(logits, targets):\n    return 0.5\n", "must give a scalar .*; it gave float"),
+    "nan": ("def loss(logits, targets):\n    return logits.sum() * float('nan')\n", "gives nan for logits of an unt"),
+    "fails": (
+        "def loss(logits, targets):\n    return logits[:, 99].sum()\n",
+        "fails: src/.*, line 2, in loss: IndexErr",
+    ),
+    "no gradient": (
+        "def loss(logits, targets):\n    return logits.detach().sum()\n",
+        "fails: RuntimeError: element 0 of tensors does not require grad",
+    ),
+    "of something else": (
+        "import torch\n\nW = torch.ones(1, requires_grad=True)\n\n\ndef loss(logits, targets):\n    return W.sum()\n",
+        "gives a value that does not depend on the logits: it teaches nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), LOSSES.values(), ids=LOSSES)
+def test_bad_loss_is_refused_with_what_is_wrong(own: OwnCode, text: str, problem: str) -> None:
+    name = f"{own.write(text)}:loss"
+    (line,) = _problems({"train.loss": name})
+    pattern = problem if ".*" in problem else re.escape(problem)
+    assert re.match(rf"train\.loss: {name} {pattern}", line), line
+
+
+def test_loss_that_can_not_weight_classes_is_refused_where_they_are_weighted(own: OwnCode) -> None:
+    module = own.write("def loss(logits, targets):\n    return logits.sum()\n")
+    name = f"{module}:loss"
+    (line,) = _problems({"train.loss": name, "train.balance": "loss"})
+    assert line.startswith(f"train.balance: loss needs a loss that weights classes; {name} has no argument `weight`")
+
+
+OTHERS = {
+    "optimizer": (
+        "class Own:\n    def __init__(self, params, lr):\n        self.param_groups = params\n",
+        {"train.optimizer": "{m}:Own"},
+        "train.optimizer: {m}:Own fails: AttributeError: 'Own' object has no attribute 'step'",
+    ),
+    "optimizer's argument": (
+        "",
+        {"train.optimizer": "NAdam", "train.optimizer.arguments.betaz": 3},
+        "train.optimizer.arguments.betaz: NAdam has no such argument; did you mean betas?",
+    ),
+    "timm's optimizer": ("", {"train.optimizer": "timm:no_such"}, "train.optimizer: timm has no optimizer 'no_such'"),
+    "schedule": (
+        "def rate(step):\n    return -1\n",
+        {"train.schedule": "{m}:rate"},
+        "train.schedule: {m}:rate must give a number of at least 0; it gave -1",
+    ),
+    "schedule fails": (
+        "def rate(step):\n    return 1 / step\n",
+        {"train.schedule": "{m}:rate"},
+        "train.schedule: {m}:rate failed: src/{m}.py, line 2, in rate: ZeroDivisionError: division by zero",
+    ),
+    "torch's schedule": (
+        "",
+        {"train.schedule": "StepLR"},
+        "train.schedule.arguments: StepLR needs step_size, which has no default: give it there",
+    ),
+    "augmentation": (
+        "def crop(images):\n    return images[:, :, 1:]\n",
+        {"train.augment": "{m}:crop"},
+        "train.augment: {m}:crop must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 7, 8)",
+    ),
+    "augmentation fails": (
+        "def crop(images):\n    return images @ 3\n",
+        {"train.augment": "{m}:crop"},
+        "train.augment: {m}:crop fails: src/{m}.py, line 2, in crop: TypeError: ",
+    ),
+    "program": (
+        "def program(train_set, tokens):\n    pass\n",
+        {"train.program": "{m}:program"},
+        "train.program.arguments: {m}:program needs tokens, which has no default: give it there",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "recipe", "problem"), OTHERS.values(), ids=OTHERS)
+def test_other_bad_code_is_refused_with_what_is_wrong(
+    own: OwnCode, text: str, recipe: dict[str, Any], problem: str
+) -> None:
+    module = own.write(text)
+    values = {place: value.format(m=module) if isinstance(value, str) else value for place, value in recipe.items()}
+    (line,) = _problems(values)
+    assert line.startswith(problem.format(m=module))
+
+
+SEARCH = {
+    "metric without a direction": (
+        "def metric(logits, labels):\n    return 0.5\n",
+        {"metric": "{m}:metric"},
+        "search.metric: {m}:metric must say which way is better, by an attribute",
+    ),
+    "metric that is no number": (
+        "def metric(logits, labels):\n    return 'good'\n\n\nmetric.direction = 'maximize'\n",
+        {"metric": "{m}:metric"},
+        "search.metric: {m}:metric must give a number; it gave 'good'",
+    ),
+    "metric that fails": (
+        "def metric(logits, labels):\n    return logits[9, 9]\n\n\nmetric.direction = 'maximize'\n",
+        {"metric": "{m}:metric"},
+        "search.metric: {m}:metric fails: src/{m}.py, line 2, in metric: IndexError: ",
+    ),
+    "metric that is nan": (
+        "def metric(logits, labels):\n    return float('nan')\n\n\nmetric.direction = 'maximize'\n",
+        {"metric": "{m}:metric"},
+        "search.metric: {m}:metric gives NaN for logits of an untrained network",
+    ),
+    "sampler": (
+        "def sampler():\n    return 3\n",
+        {"sampler": "{m}:sampler"},
+        "search.sampler: {m}:sampler must give an optuna.samplers.BaseSampler; it gave int",
+    ),
+    "pruner": (
+        "",
+        {"pruner": "PatientPruner"},
+        "search.pruner.arguments: PatientPruner needs ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "search", "problem"), SEARCH.values(), ids=SEARCH)
+def test_bad_code_of_the_search_is_refused_with_what_is_wrong(
+    own: OwnCode, text: str, search: dict[str, str], problem: str
+) -> None:
+    module = own.write(text)
+    line, *_ = _problems({}, {place: name.format(m=module) for place, name in search.items()})
+    assert line.startswith(problem.format(m=module))
+
+
+@pytest.mark.parametrize(
+    ("dimension", "problem"),
+    [
+        (
+            {"model.arguments.hiden": {"low": 4, "high": 8}},
+            "hiden: {net} has no argument 'hiden'; it has num_classes, ",
+        ),
+        (
+            {"model.arguments.hidden": {"low": 4.0, "high": 8.0}},
+            "hidden: hidden is whole: write low and high without a",
+        ),
+        (
+            {"model.arguments.dropout": {"low": 0, "high": 1}},
+            "dropout: dropout is a float: write low and high with a p",
+        ),
+    ],
+    ids=["not there", "whole", "float"],
+)
+def test_dimension_that_does_not_fit_the_argument_is_refused(
+    own: OwnCode, dimension: dict[str, Any], problem: str
+) -> None:
+    net = f"{own.write(GOOD_NETWORK)}:Net"
+    (line,) = _problems({"model.name": net}, {"space": dimension})
+    assert line.startswith(f"search.space.model.arguments.{problem.format(net=net)}")
+
+
+def test_network_is_tried_at_both_ends_of_its_arguments(own: OwnCode) -> None:
+    module = own.write(GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        assert hidden < 100"))
+    space = {"model.arguments.hidden": {"low": 4, "high": 100}}
+    (line,) = _problems({"model.name": f"{module}:Net"}, {"space": space})
+    assert line.startswith(f"model.name: {module}:Net failed: src/{module}.py, line 8, in __init__: AssertionError")
+
+
+def test_everything_that_the_space_reaches_is_tried_and_all_is_said_at_once(own: OwnCode) -> None:
+    module = own.write(GOOD_NETWORK)
+    space = {
+        "model.name": {"choices": ["cnn", f"{module}:Net", f"{module}:Other"]},
+        "train.loss": {"choices": ["focal", f"{module}:loss"]},
+    }
+    assert [line.partition(" ")[0] for line in _problems({}, {"space": space})] == ["train.loss:", "model.name:"]
+
+
+def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a process was started"))
+    rehearsal.rehearse(Recipe(), SearchParams(), tiny.IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (GOOD_NETWORK, ""),
+        (
+            GOOD_NETWORK.replace("return self", "print('noise')\n        raise KeyError('x')\n        return self"),
+            "before the search, your own code was tried:\n  model.name: {m}:Net fails on 4 images: src/{m}.py, line 15",
+        ),
+        ("import os\n\nos._exit(3)\n", "your own code ended the process in which it was tried (exit 3): "),
+    ],
+    ids=["good", "bad", "exits"],
+)
+def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem: str) -> None:
+    module = own.write(text)
+    recipe = Recipe().replace({"model.name": f"{module}:Net"})
+    if not problem:
+        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
+        return
+    with pytest.raises(InputError) as caught:
+        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
+    assert str(caught.value).startswith(problem.format(m=module))
