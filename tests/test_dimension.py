@@ -52,7 +52,7 @@ def test_dimension_of_a_right_form_is_accepted(fields: dict[str, object]) -> Non
         (
             "train.optimizer",
             Dimension(low=0, high=1),
-            "train.optimizer: must be a name, or a mapping of name and arguments; got 0",
+            "train.optimizer: must be choices of names; got low and high",
         ),
         ("train.batch_size", Dimension(low=1.5, high=9), "train.batch_size: must be a valid integer; got 1.5"),
         ("train.batch_size", Dimension(low=1, high=9, step=0.5), "train.batch_size: step must be a whole number"),

@@ -138,7 +138,7 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
             return len(self) > 0
 
     with monkeypatch.context() as patch:
-        patch.setattr("podium.retraining.training.stop_signals", Stopping)
+        patch.setattr("podium.retraining.resumable.stop_signals", Stopping)
         with pytest.raises(InterruptedSearchError, match=r"of 400, saved; `dvc repro` goes on from here"):
             retrain(params, paths.PREPARED, paths.SELECTED, paths.RETRAINED)
     (path,) = (paths.mlruns() / "checkpoints").glob("*.ckpt")

@@ -99,7 +99,7 @@ def test_retraining_that_can_not_be_profiled_says_so_and_stands(
     def diverged(*args: Any) -> None:
         raise PodiumError("it diverged")
 
-    monkeypatch.setattr("podium.retraining.retrain.measure", diverged)
+    monkeypatch.setattr("podium.retraining.winner.measure", diverged)
     whole = _retrain(here)
     assert "retrain: no profile: it diverged" in capsys.readouterr().out
     assert _run_of(here.tracking).data.tags["podium.weights_digest"] == whole.weights_digest
@@ -110,11 +110,11 @@ def test_model_is_kept_where_the_profiler_breaks(here: Params, monkeypatch: pyte
     def broken(*args: Any) -> None:
         raise RuntimeError("kineto")
 
-    monkeypatch.setattr("podium.retraining.retrain.measure", broken)
+    monkeypatch.setattr("podium.retraining.winner.measure", broken)
     with pytest.raises(RuntimeError, match="kineto"):
         _retrain(here)
     kept, _ = TrainedModel.load(paths.RETRAINED)
-    monkeypatch.setattr("podium.retraining.retrain.measure", measure)
+    monkeypatch.setattr("podium.retraining.winner.measure", measure)
     assert _retrain(here) == kept
 
 
@@ -193,7 +193,7 @@ def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any) -> None:
         run.train(Batches.of([open_split(prepared / name) for name in ("train", "val")], CPU), None, on_epoch=on_news)
 
-    monkeypatch.setattr("podium.retraining.several.train", train)
+    monkeypatch.setattr("podium.retraining.distributed.train", train)
 
 
 @pytest.mark.usefixtures("_ranks")
@@ -218,7 +218,7 @@ def test_process_that_does_not_train_itself_leaves_the_images_in_their_maps(
         held.append(data.images)
         return measure(recipe, images, data, *others)
 
-    monkeypatch.setattr("podium.retraining.retrain.measure", remember)
+    monkeypatch.setattr("podium.retraining.winner.measure", remember)
     _retrain(_changed(here, "runtime", devices=devices))
     assert [type(images) for images in held] == [kind]
     assert "2 steps of 16 images on cpu" in (paths.RETRAINED / "profile.md").read_text(encoding="utf-8")

@@ -371,8 +371,8 @@ def test_balanced_sampling_shows_each_class_about_as_often(data: tuple[Batches, 
 def test_precision_that_the_probe_refuses_is_said_and_float32(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.001, 0.002))
-    monkeypatch.setattr("podium.training.precision._measured", {})
+    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.device._measured", {})
     run = _run(tiny.recipe(train__precision="bfloat16"))
     assert not run.fast
     (note,) = run.notes
@@ -384,11 +384,11 @@ def test_precision_that_the_probe_refuses_is_said_and_float32(
 def test_restored_run_keeps_the_precision_that_it_began_with(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.precision._measured", {})
-    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.002, 0.001))
+    monkeypatch.setattr("podium.training.device._measured", {})
+    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.002, 0.001))
     began = _run(tiny.recipe(train__precision="bfloat16"))
-    monkeypatch.setattr("podium.training.precision._measured", {})
-    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.device._measured", {})
+    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.001, 0.002))
     resumed = _run(tiny.recipe(train__precision="bfloat16"))
     assert (began.fast, resumed.fast) == (True, False)
     resumed.restore(_read(_stored(began)))

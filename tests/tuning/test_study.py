@@ -177,7 +177,7 @@ def test_journal_that_two_write_in_turn_is_the_same_to_both(tmp_path: Path) -> N
 def test_journal_is_brought_to_the_disk_when_a_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params, journal = search_params(), tmp_path / "j"
     synced: list[int] = []
-    monkeypatch.setattr("podium.tuning.journal.SYNC_SECONDS", 1e9)
+    monkeypatch.setattr("podium.tuning.storage.SYNC_SECONDS", 1e9)
     study = open_study(open_storage(journal), "s", params, {})
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(journal.stat().st_size))
     trial = ask(study, params)

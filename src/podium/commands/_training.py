@@ -14,7 +14,7 @@ from podium.config.params import Params
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InterruptedSearchError, PodiumError
-from podium.models.build import digests
+from podium.models.weights import digests
 from podium.process import stop_signals
 from podium.retraining.resumable import Lines
 from podium.retraining.winner import retrain
@@ -52,7 +52,7 @@ def train_logged(params: Params, seed: int) -> str:
 
         def on_step(run: Any) -> None:
             if received:
-                raise InterruptedSearchError("stopped; a single training is not resumed", received[0])
+                raise InterruptedSearchError("stopped; a single training is not resumed: run `podium train` again", received[0])
 
         try:
             trained = train(params, data, seed, on_epoch, on_step)

@@ -9,8 +9,8 @@ from podium.config.problems import Seed
 from podium.config.section import Section, with_parameters
 from podium.config.space import Dimension, Value
 
-NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures", "space", "overrides"}
-"""Fields that say how long to search, not what a trial's result is (what the last two decide is named apart)."""
+NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures"}
+"""Fields that say how long to search, not what a trial's result is."""
 
 
 @with_parameters
@@ -18,6 +18,7 @@ class SearchParams(Section):
     """The study: how many trials, of what, judged how."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner", "metric")
+    NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides")
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Trials in all, over every resume; raising it continues the same study."""

@@ -29,6 +29,8 @@ class Section(BaseModel):
     """The kinds of components whose parameters stand in this section."""
     OWN: ClassVar[tuple[str, ...]] = ()
     """The fields that are the section's own, and no component's."""
+    NOT_FLAT: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are mappings of dotted names, and no values."""
 
     def chosen(self) -> list[tuple[str, Choice]]:
         """The components that the section names: (kind, choice)."""
@@ -56,7 +58,7 @@ class Section(BaseModel):
     def flat(self, prefix: str) -> dict[str, Any]:
         """Every value that counts by its dotted name below `prefix`."""
         values: dict[str, Any] = {}
-        for name in self.OWN:
+        for name in (name for name in self.OWN if name not in self.NOT_FLAT):
             values |= _flat_field(name, getattr(self, name))
         for kind, choice in self.chosen():
             component = self.made(kind, choice)

@@ -3,39 +3,15 @@
 Normalisation is its first layer, so training and serving can't differ.
 """
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import nn
 
-from podium import components, paths
-from podium.config.recipe import ModelParams, Recipe
-from podium.config.space import Dimension
-from podium.errors import InputError
+from podium import paths
+from podium.config.recipe import ModelParams
 from podium.models.backbone import Backbone, load_weights
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
-
-
-def digests(base: Recipe, space: dict[str, Dimension], folder: Path = paths.WEIGHTS) -> dict[str, str]:
-    """SHA-256 of each file of `folder` that a trial of `space` around `base` may start from, by name.
-
-    Raises InputError where one is missing: before hours of search, not in them.
-    """
-    networks = [components.find("network", str(name)) for name in _values("model.name", base, space)]
-    taken = any(network is None or network.TAKES_WEIGHTS for network in networks)
-    files = _values("model.weights", base, space) if taken else set()
-    missing = [file for file in files if file and not (folder / file).is_file()]
-    if missing:
-        raise InputError(f"model.weights: {', '.join(sorted(missing))} must lie in {folder}, and does not")
-    return {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in sorted(files) if file}
-
-
-def _values(field: str, base: Recipe, space: dict[str, Dimension]) -> set[str]:
-    values = space[field].values() if field in space else [base.flat()[field]]
-    return {str(value) for value in values}
-
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -14,8 +14,8 @@ from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
-from podium.models.build import digests
 from podium.models.networks import ImageSpec
+from podium.models.weights import digests
 from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
 from podium.retraining.resumable import described, own_device, said, train

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.config.params import Params
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
-from podium.models.build import digests
 from podium.models.networks import ImageSpec
+from podium.models.weights import digests
 from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
