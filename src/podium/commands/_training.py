@@ -52,7 +52,8 @@ def train_logged(params: Params, seed: int) -> str:
 
         def on_step(run: Any) -> None:
             if received:
-                raise InterruptedSearchError("stopped; a single training is not resumed: run `podium train` again", received[0])
+                text = "stopped; a single training is not resumed: run `podium train` again"
+                raise InterruptedSearchError(text, received[0])
 
         try:
             trained = train(params, data, seed, on_epoch, on_step)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from podium import components
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Unit
-from podium.config.section import Section, with_parameters
+from podium.config.section import Section, parameters_of, with_parameters
 
 if TYPE_CHECKING:
     from podium.models.networks import Network
@@ -144,6 +144,15 @@ class Recipe(BaseModel):
     def nested(self) -> dict[str, dict[str, Any]]:
         """Everything that is set, section by section, as plain values: `model_validate` makes it this recipe again."""
         return {"model": self.model.plain(), "train": self.train.plain()}
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """What the training reads, section by section, as plain values: equal for recipes that train alike."""
+        found = {}
+        for name, section in (("model", self.model), ("train", self.train)):
+            own = {field: value for field, value in section.plain().items() if field in section.OWN}
+            read = {field.partition(".")[2]: value for field, value in section.flat(name).items()}
+            found[name] = own | {field: v for field, v in sorted(read.items()) if field in parameters_of(type(section))}
+        return found
 
     def replace(self, values: Mapping[str, Any]) -> "Recipe":
         """This recipe with the values of the dotted names replaced, checked against their bounds."""

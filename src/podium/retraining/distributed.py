@@ -172,7 +172,7 @@ def train(
         desk: Any = ray.remote(Desk).options(**cluster.on_this_node()).remote(start)
         seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
         job = Job(
-            run.recipe.nested(),
+            run.recipe.resolved(),
             run.seed,
             identity,
             share(prepared, runtime),

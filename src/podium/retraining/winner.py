@@ -138,7 +138,7 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[st
 
 def _about(run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: str, device: str) -> TrainedModel:
     return TrainedModel(
-        recipe=run.recipe.nested(),
+        recipe=run.recipe.resolved(),
         classes=info.classes,
         shape=info.shape,
         mean=info.mean,

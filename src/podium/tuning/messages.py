@@ -1,5 +1,6 @@
 """What driver and workers say to each other: plain dataclasses of plain values; every pool carries the same ones."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ class Task:
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to."""
-        return f"trial {self.number} seed {self.seed} {self.recipe}"
+        return f"trial {self.number} seed {self.seed} {json.dumps(self.recipe, sort_keys=True)}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ import torch
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, Split, open_split
+from podium.errors import InputError
 from podium.models.networks import ImageSpec
+from podium.own_code import blame
 from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
@@ -67,12 +70,12 @@ def run_trial(
     own failure and comes back as such.
     """
     notes: list[str] = []
-    history: list[Epoch] = []
+    run: TrainingRun | None = None
+    how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
         run = _open(task, material, notes)
-        history = run.history
-        if history:
-            resumed(Resumed(task.number, task.attempt, list(history)))
+        if run.history:
+            resumed(Resumed(task.number, task.attempt, list(run.history)))
         keeper = _Keeper(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
@@ -82,17 +85,26 @@ def run_trial(
 
         run.train(material.train, material.val, keeper.after_step, on_epoch)
         temperature = temperature_of(run.result, material.val, run.fast) if task.calibrate else None
-        return Ended(task.number, task.attempt, "finished", run.history, notes=notes, temperature=temperature)
+        notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
+        return how("finished", run.history, temperature=temperature)
     except StopTrial:
-        return Ended(task.number, task.attempt, "stopped", history, notes=notes)
+        return how("stopped", _history(run))
     except PauseTrial:
-        return Ended(task.number, task.attempt, "interrupted", history, notes=notes)
+        return how("interrupted", _history(run))
     except (DivergedError, TimeoutError) as error:
-        diverged = isinstance(error, DivergedError)
-        return Ended(task.number, task.attempt, "failed", history, str(error), notes=notes, diverged=diverged)
+        return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
     except Exception as error:
-        reason = _out_of_memory(error) or f"{type(error).__name__}: {error}"
-        return Ended(task.number, task.attempt, "failed", history, reason, traceback.format_exc(), notes)
+        reason = _out_of_memory(error) or _reason(error)
+        return how("failed", _history(run), reason, traceback.format_exc())
+
+
+def _history(run: TrainingRun | None) -> list[Epoch]:
+    return [] if run is None else run.history
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong: a sentence of ours, or the line of people's own code where it arose."""
+    return str(error) if isinstance(error, InputError) else blame(error)
 
 
 def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
