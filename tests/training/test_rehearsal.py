@@ -350,7 +350,8 @@ def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
         (GOOD_NETWORK, ""),
         (
             GOOD_NETWORK.replace("return self", "print('noise')\n        raise KeyError('x')\n        return self"),
-            "before the search, your own code was tried:\n  model.name: {m}:Net fails on 4 images: src/{m}.py, line 15,",
+            "before the search, your own code was tried:\n"
+            "  model.name: {m}:Net fails on 4 images: src/{m}.py, line 15, in forward: KeyError: 'x'",
         ),
         ("import os\n\nos._exit(3)\n", "your own code ended the process in which it was tried (exit 3): "),
     ],

@@ -106,6 +106,8 @@ class Dimension(BaseModel):
         if self.choices is None and (kind is bool or get_origin(kind) is Literal):
             known = [True, False] if kind is bool else list(get_args(kind))
             return [f"must be choices out of {known}; got low and high"]
+        if self.choices is None and kind in (str, components.Choice):
+            return ["must be choices, each a name; got low and high"]
         if isinstance(self.step, float) and kind is int:
             return [f"step must be a whole number, as the field is; got {self.step}"]
         return [line for value in self.values() for line in field_problems(name, value)]
