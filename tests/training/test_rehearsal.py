@@ -80,7 +80,7 @@ def program(train_set, val_set, run, hidden: int = 3):
 """
     )
     names = {"model.name": "Net", "train.loss": "loss", "train.optimizer": "Optimizer", "train.schedule": "rate"}
-    recipe = {place: f"{module}:{name}" for place, name in names.items()}
+    recipe: dict[str, Any] = {place: f"{module}:{name}" for place, name in names.items()}
     recipe |= {"train.augment": f"{module}:brighter, GaussianBlur", "train.program": f"{module}:program"}
     recipe |= {"train.augment.GaussianBlur.arguments.kernel_size": 3}
     search = {"metric": f"{module}:metric", "sampler": f"{module}:Sampler", "pruner": f"{module}:Pruner"}
