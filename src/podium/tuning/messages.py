@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from podium.config.recipe import Recipe
 from podium.training.history import Epoch
 
 
@@ -26,8 +27,9 @@ class Task:
 
     @property
     def identity(self) -> str:
-        """What a checkpoint must belong to."""
-        return f"trial {self.number} seed {self.seed} {self.recipe}"
+        """What a checkpoint must belong to: the values that count, however much of them was spelled out."""
+        values = sorted(Recipe.model_validate(self.recipe).flat().items())
+        return f"trial {self.number} seed {self.seed} {values}"
 
 
 @dataclass(frozen=True)
