@@ -195,6 +195,10 @@ def _off() -> dict[str, Any]:
     return {"train.shift": 0, "train.flip": False, "train.cutout": 0, "train.mixup": 0.0, "train.cutmix": 0.0}
 
 
+def _without_space(params: Params) -> dict[str, Any]:
+    return {name: value for name, value in params.search.flat("").items() if not name.startswith("space.")}
+
+
 def _without_components(params: Params) -> dict[str, Any]:
     """The sections that name no component."""
     return {name: fields for name, fields in params.model_dump().items() if name not in ("model", "train", "search")}

@@ -40,6 +40,16 @@ def test_preset_keeps_what_it_does_not_name(params: Path) -> None:
     assert load(params).evaluate == Params().evaluate
 
 
+def test_preset_replaces_the_overrides_as_it_replaces_the_space(params: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("# mine\nsearch: {overrides: {train.cutmix: 0.5}}\n", encoding="utf-8")
+    text = params.read_text(encoding="utf-8").replace("overrides: {}", "overrides: {train.ema: 0.9}")
+    params.write_text(text, encoding="utf-8")
+
+    presets.apply("mine", tmp_path, params)
+
+    assert load(params).search.overrides == {"train.cutmix": 0.5}
+
+
 def test_preset_applied_twice_changes_nothing_more(params: Path) -> None:
     presets.apply("folder", PRESETS, params)
     once = params.read_bytes()

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from own import OwnCode
 from podium.config.recipe import TrainParams
-from podium.training.optimization import build_optimizer
+from podium.errors import InputError
+from podium.training.optimization import build_optimizer, set_rate
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,120 @@ def test_muon_steps_alike_in_either_memory_format() -> None:
 
 def test_muon_for_a_head_alone_is_adamw() -> None:
     assert type(build_optimizer(nn.Linear(2, 2), MUON)) is torch.optim.AdamW
+
+
+def _normed() -> nn.Sequential:
+    """Matrices and vectors."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+def _trained(model: nn.Module, optimizer: Any, steps: int = 4) -> list[torch.Tensor]:
+    """The weights after some steps."""
+    inputs = torch.arange(12.0).view(4, 3) / 10
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(inputs).square().sum().backward()
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+OWN = """
+import torch
+
+
+class Slow(torch.optim.SGD):
+    def __init__(self, params, lr, slower: float = 2.0, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr / slower, weight_decay=weight_decay)
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind", "arguments"),
+    [
+        ("NAdam", torch.optim.NAdam, {}),
+        ({"name": "NAdam", "arguments": {"eps": 1e-3, "betas": [0.5, 0.9]}}, torch.optim.NAdam, {"eps": 1e-3}),
+        ({"name": "RMSprop", "arguments": {"alpha": 0.5}}, torch.optim.RMSprop, {"alpha": 0.5}),
+        ("SGD", torch.optim.SGD, {}),
+    ],
+    ids=["NAdam", "NAdam with arguments", "RMSprop", "SGD"],
+)
+def test_optimizer_of_torch_takes_the_steps_that_it_takes_by_hand(
+    choice: Any, kind: Any, arguments: dict[str, Any]
+) -> None:
+    if arguments and kind is torch.optim.NAdam:
+        arguments = arguments | {"betas": (0.5, 0.9)}
+    ours, theirs = _normed(), _normed()
+    params = TrainParams.model_validate({"optimizer": choice, "learning_rate": 0.05})
+    optimizer: Any = build_optimizer(ours, params)
+    assert type(optimizer) is kind
+    expected = _trained(theirs, kind(theirs.parameters(), lr=0.05, **arguments))
+    for one, other in zip(_trained(ours, optimizer), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["NAdam", "AdamW", "timm:lamb", "own"])
+def test_weight_decay_of_an_argument_is_left_off_vectors(own: OwnCode, name: str) -> None:
+    full = f"{own.write(OWN)}:Slow" if name == "own" else name
+    choice = {"name": full, "arguments": {"weight_decay": 0.25}}
+    optimizer: Any = build_optimizer(_normed(), TrainParams.model_validate({"optimizer": choice}))
+    found = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert found == {(4, 3): 0.25, (2, 4): 0.25, (4,): 0.0, (2,): 0.0}
+
+
+def test_podiums_weight_decay_is_not_read_by_an_optimizer_of_torch() -> None:
+    params = TrainParams.model_validate({"optimizer": "NAdam", "weight_decay": 0.5})
+    optimizer: Any = build_optimizer(_normed(), params)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0}
+
+
+def test_lamb_of_timm_takes_the_steps_that_it_takes_by_hand() -> None:
+    from timm.optim import create_optimizer_v2
+
+    ours, theirs = _normed(), _normed()
+    choice = {"name": "timm:lamb", "arguments": {"betas": [0.8, 0.9]}}
+    optimizer = build_optimizer(ours, TrainParams.model_validate({"optimizer": choice, "learning_rate": 0.05}))
+    by_hand = create_optimizer_v2(theirs.parameters(), opt="lamb", lr=0.05, weight_decay=0.0, betas=(0.8, 0.9))
+    for one, other in zip(_trained(ours, optimizer), _trained(theirs, by_hand), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("choice", "problem"),
+    [
+        ("timm:lam", "train.optimizer: timm has no optimizer 'lam'; it has "),
+        ({"name": "timm:lamb", "arguments": {"zzz": 1}}, "train.optimizer: timm:lamb does not take {'zzz': 1}: "),
+        (
+            {"name": "NAdam", "arguments": {"beta": 1}},
+            "train.optimizer.arguments.beta: NAdam has no such argument; did",
+        ),
+        ({"name": "NAdam", "arguments": {"eps": -1}}, "train.optimizer: NAdam failed: ValueError: Invalid epsilon"),
+    ],
+    ids=["name", "timm's argument", "torch's argument", "value"],
+)
+def test_optimizer_that_is_not_there_or_takes_other_arguments_is_refused(choice: Any, problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_optimizer(_normed(), TrainParams.model_validate({"optimizer": choice}))
+    assert str(caught.value).startswith(problem)
+
+
+def test_own_optimizer_gets_groups_rate_and_arguments_and_its_rate_is_set(own: OwnCode) -> None:
+    choice = {"name": f"{own.write(OWN)}:Slow", "arguments": {"slower": 4.0}}
+    optimizer: Any = build_optimizer(_normed(), TrainParams.model_validate({"optimizer": choice, "learning_rate": 1.0}))
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+    set_rate(optimizer, 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
+
+
+@pytest.mark.parametrize("name", ["NAdam", "timm:lamb", "own"])
+def test_optimizer_that_is_somebody_elses_goes_on_from_its_state(own: OwnCode, name: str) -> None:
+    full = f"{own.write(OWN)}:Slow" if name == "own" else name
+    params = TrainParams.model_validate({"optimizer": full, "learning_rate": 0.05})
+    models = [_normed(), _normed()]
+    optimizers: list[Any] = [build_optimizer(model, params) for model in models]
+    expected = _trained(models[0], optimizers[0], 4)
+    _trained(models[1], optimizers[1], 2)
+    fresh: Any = build_optimizer(models[1], params)
+    fresh.load_state_dict(optimizers[1].state_dict())
+    for one, other in zip(_trained(models[1], fresh, 2), expected, strict=True):
+        assert torch.equal(one, other)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 
 from podium import components
-from podium.components import FROZEN, Choice
+from podium.components import FROZEN
 from podium.config.problems import did_you_mean, rule
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.section import ARGUMENTS, Section, parameters_of
@@ -103,11 +103,11 @@ class Dimension(BaseModel):
         if is_argument(name):
             return self._argument_problems()
         kind = type_of(name)
-        if self.choices is None and kind is Choice:
-            return ["must be choices of names; got low and high"]
         if self.choices is None and (kind is bool or get_origin(kind) is Literal):
             known = [True, False] if kind is bool else list(get_args(kind))
             return [f"must be choices out of {known}; got low and high"]
+        if self.choices is None and kind in (str, components.Choice):
+            return ["must be choices, each a name; got low and high"]
         if isinstance(self.step, float) and kind is int:
             return [f"step must be a whole number, as the field is; got {self.step}"]
         return [line for value in self.values() for line in field_problems(name, value)]

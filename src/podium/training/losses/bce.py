@@ -23,7 +23,7 @@ class BinaryCrossEntropy(Loss):
         """Logits (B, classes) and targets (B,) to the batch's mean, by the classes' weights where there are some."""
         import torch.nn.functional as F
 
-        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        def loss(logits: "Tensor", targets: "Tensor") -> "Tensor":
             classes = logits.shape[1]
             wanted = F.one_hot(targets, classes).float()
             wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / classes

@@ -23,7 +23,7 @@ class Focal(Loss):
         """Logits (B, classes) and targets (B,) to the batch's mean, by the classes' weights where there are some."""
         import torch
 
-        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        def loss(logits: "Tensor", targets: "Tensor") -> "Tensor":
             log_p = logits.float().log_softmax(1).gather(1, targets[:, None]).squeeze(1)
             each = -((1 - log_p.exp()) ** self.focal_gamma) * log_p
             count = torch.ones_like(each) if weights is None else weights[targets]
