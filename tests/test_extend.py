@@ -53,9 +53,17 @@ def merged(clone: Clone, settings: dict[str, Any]) -> None:
     yaml.dump(raw, path)
 
 
-def version_that_answers(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+ALL_STAGES = """
+import importlib
+for stage in ("prepare", "search", "select", "retrain", "evaluate", "register"):
+    importlib.import_module(f"podium.stages.{stage}").main()
+"""
+"""The stages one after the other in one process: a third of the time that `dvc repro` takes for so little training."""
+
+
+def version_that_answers(clone: Clone, monkeypatch: pytest.MonkeyPatch, *command: str) -> None:
     """Run the pipeline, serve the version and ask it."""
-    clone.run("dvc", "repro", "--quiet")
+    clone.run(*(command or ("python", "-c", ALL_STAGES)))
     assert clone.json("registered/version.json")["version"] == 1
     monkeypatch.chdir(clone.folder)
     monkeypatch.setenv("PYTHONPATH", str(clone.folder / "src"))
@@ -80,7 +88,7 @@ def test_walk_through_ends_in_a_version_that_answers(
 
     version_that_answers(clone, monkeypatch)
 
-    assert "podium: " not in clone.run("podium", "lineage", "1")
+    assert "uncommitted changes" in clone.run("podium", "lineage", "1")
 
 
 def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(
@@ -96,7 +104,13 @@ def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(
     merged(clone, settings)
     clone.set({"search.n_trials": 1, "search.space.train.epochs": {"low": 1, "high": 2}, "train.epochs": 1})
 
-    version_that_answers(clone, monkeypatch)
+    version_that_answers(clone, monkeypatch, "dvc", "repro", "--quiet")
+
+    (clone.folder / "src/unrelated.py").write_text("VALUE = 1\n", encoding="utf-8")
+    assert "Running stage 'search'" not in clone.run("dvc", "repro")
+    net = clone.folder / "src/blog_net.py"
+    net.write_text(net.read_text(encoding="utf-8").replace("1024, 512", "1024, 256").replace("512, 10", "256, 10"))
+    assert "Running stage 'search'" in clone.run("dvc", "repro", "search")
 
 
 def test_walk_throughs_fit_a_screen() -> None:

@@ -25,7 +25,7 @@ from podium.config.run_sections import (
 )
 from podium.config.search_section import SearchParams, SelectParams
 from podium.config.section import Section
-from podium.config.space import Dimension, overrides_problems, space_problems
+from podium.config.space import Dimension, argument_problems, overrides_problems, space_problems
 from podium.errors import InputError
 
 MAPPINGS = ("space", "overrides")
@@ -106,6 +106,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     space = search.get("space")
     found += [f"search.space.{line}" for line in space_problems(space)]
     found += [f"search.overrides.{line}" for line in overrides_problems(search.get("overrides"), space)]
+    if params is not None and not found:
+        found += [f"search.space.{line}" for line in argument_problems(params.recipe(), params.search.space)]
     if found or params is None:
         count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
         raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))

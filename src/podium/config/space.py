@@ -200,6 +200,31 @@ def reachable(base: Recipe, space: dict[str, Dimension]) -> list[tuple[str, str]
     return sorted({*found, *(("augmentation", name) for name in switches)})
 
 
+def argument_problems(base: Recipe, space: dict[str, Dimension]) -> list[str]:
+    """Dimensions of arguments that a configuration of `space` around `base` would give to what does not take them."""
+    lines: list[str] = []
+    for name, dimension in space.items():
+        if is_argument(name):
+            place = "model.name" if name.startswith("model.") else name.partition(f".{ARGUMENTS}.")[0]
+            settings = {other: values[0] for other, values in dimension.when.items()}
+            named = space[place].values() if place in space and place not in settings else [None]
+            for one in named:
+                lines += _refused(base, settings | ({place: one} if one is not None else {}), name, dimension)
+    return lines
+
+
+def _refused(base: Recipe, settings: dict[str, Any], name: str, dimension: Dimension) -> list[str]:
+    value = dimension.values()[0]
+    try:
+        read = base.replace(settings | {name: value}).flat()
+    except ValidationError as error:
+        why = rule(str(error.errors()[0]["msg"]))
+        return [f"{name}: {why}; limit the dimension with `when`, or leave it out"]
+    if read.get(name) == value:
+        return []
+    return [f"{name}: params.yaml names nothing there that takes this argument; name it, or leave the dimension out"]
+
+
 def fixed(base: Recipe, space: dict[str, Dimension]) -> dict[str, Any]:
     """The values that decide the trials of `space` around `base` and are no dimension, or not always one.
 

@@ -10,11 +10,16 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.components import KINDS, find, load
 from podium.config.params import Params
+from podium.config.recipe import Recipe
+from podium.config.section import ARGUMENTS
+from podium.config.space import Dimension, is_argument
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
+from podium.own_code import arguments_of
 from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
@@ -63,7 +68,7 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
-    base = params.recipe().replace(params.search.overrides)
+    base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
     name = name_of("search", facts)
@@ -80,6 +85,21 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
     return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued, inherits=True)
+
+
+def with_defaults(base: Recipe, space: dict[str, Dimension]) -> Recipe:
+    """`base` with the defaults of people's own arguments that are searched and not given: those are tried first."""
+    values: dict[str, Any] = {}
+    for name in (name for name in space if is_argument(name) and name not in base.flat()):
+        slot, _, argument = name.partition(f".{ARGUMENTS}.")
+        for kind, choice in [*base.model.chosen(), *base.train.chosen()]:
+            place = "model" if kind == "network" else KINDS[kind].parameter
+            here = slot in (place, f"{place}.{choice.label}")
+            if here and find(kind, choice.name) is None:
+                known, _ = arguments_of(load(kind, choice.name))
+                if argument in known and not known[argument].required:
+                    values[name] = known[argument].default
+    return base.replace(values)
 
 
 def write_trials(path: Path, study: optuna.Study) -> None:
