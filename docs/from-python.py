@@ -1,4 +1,4 @@
-"""Podium's functions from Python: the ones that the stages call. Run it in the project's root after `dvc repro prepare`."""
+"""Podium from Python: the functions that the stages call. Run it in the project's root after `dvc repro prepare`."""
 
 from podium import build_network, load_params, prepared_data, train
 

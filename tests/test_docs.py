@@ -3,14 +3,21 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from podium import cli
+from podium.config import params
 from podium.config import reference_page as params_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs/reference/params.md"]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / "docs/benchmarks/README.md", ROOT / "docs/reference/params.md"),
+]
 OTHERS = {".", "curl", "docker", "export", "git", "-d", "mkdir", "tensorboard", "mlflow"}
 """Programs that are not ours: they are known, and what is said to them is theirs to check."""
 
@@ -75,6 +82,54 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_pages_lead_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            text = ((page.parent / target) if target else page).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            known = [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
+            assert anchor in known, f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_that_are_shown_are_valid(page: Path) -> None:
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        assert YAML(typ="safe", pure=True).load(block)
+        params.parse(block)
+
+
+def test_parameters_that_are_named_exist() -> None:
+    sections = set(params.Params.model_fields) | {"register"}
+    for page in PAGES:
+        for name in re.findall(r"`([a-z]+\.[a-z_]+)`", page.read_text(encoding="utf-8")):
+            section, field = name.split(".")
+            if section in sections and field not in ("py", "yaml"):
+                assert name in {*params.known_fields(), "train.poly_epsilon", "model.arguments"}, f"{page.name}: {name}"
+
+
+def test_component_of_the_how_to_is_one() -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    page = (ROOT / "docs/how-to.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {"__name__": "poly"}
+    exec(re.findall(r"```python\n# src/podium/(.*?)```", page, re.DOTALL)[0].partition("\n")[2], found)  # noqa: S102
+    logits, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+
+    plain = found["Poly"](poly_epsilon=0.0).build(None)(logits, targets)
+
+    assert plain == cross_entropy(logits, targets)
+    assert found["Poly"]().build(None)(logits, targets) > plain
+
+
+def test_page_of_figures_lists_the_scripts_that_there_are() -> None:
+    page = (ROOT / "docs/benchmarks/README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+\.py)` \|", page, re.MULTILINE)
+    assert listed
+    assert all((ROOT / "benchmarks" / name).is_file() for name in listed)
 
 
 def test_reference_of_parameters_is_up_to_date() -> None:

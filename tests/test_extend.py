@@ -1,4 +1,4 @@
-"""Every walk-through of docs/extend.md and docs/from-a-script.md, from a fresh clone to a version that answers."""
+"""Every walk-through of README.md and docs, from a fresh clone to a version that answers."""
 
 import base64
 import re
@@ -40,6 +40,7 @@ def sections(page: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
 
 EXTEND = sections("docs/extend.md")
 SCRIPT = sections("docs/from-a-script.md")
+README = sections("README.md")
 
 
 def merged(clone: Clone, settings: dict[str, Any]) -> None:
@@ -89,6 +90,18 @@ def test_walk_through_ends_in_a_version_that_answers(
     version_that_answers(clone, monkeypatch)
 
     assert "uncommitted changes" in clone.run("podium", "lineage", "1")
+
+
+def test_network_of_the_readme_ends_in_a_version_that_answers(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules, settings = README["Your own code"]
+    clone = Clone(tmp_path / "clone", SMALL, mlflow_template)
+    for path, code in modules.items():
+        (clone.folder / path).write_text(code, encoding="utf-8")
+    merged(clone, settings)
+
+    version_that_answers(clone, monkeypatch)
 
 
 def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(

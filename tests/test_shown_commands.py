@@ -14,6 +14,7 @@ from pipeline import ROOT, SHRUNK, Clone, until
 
 SERVERS = {
     "make ui": 5000,
+    "mlflow ui": 5000,
     "make dashboard": 8080,
     "podium serve": 5001,
     "mlflow models serve": 5001,
@@ -22,7 +23,14 @@ SERVERS = {
 """Commands that answer at a port until they are stopped."""
 NOT_HERE = ("docker ",)
 """What needs more than a project of this kind can ask of the machine that tests it."""
-PAGES = ("docs/how-to.md", "docs/serving.md", "docs/cluster.md", "README.md", "docs/tutorial.md")
+PAGES = (
+    "docs/how-to.md",
+    "docs/trial-logger.md",
+    "docs/serving.md",
+    "docs/cluster.md",
+    "README.md",
+    "docs/tutorial.md",
+)
 """In an order in which each finds what it speaks of: the last two put photographs in the place of the digits."""
 ANSWERS_NO = ("podium verify", "podium doctor", "podium promote")
 """What may truly be answered with exit code 1: things have changed since, and a challenger need not be better."""

@@ -14,7 +14,7 @@ export PATH=$here/.venv/bin:$PATH MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEB
 
 enter() { cd "$1" && export PYTHONPATH=$1/src; }
 say() { printf '\n%s\n' "$*" | tee -a "$out"; }
-# Run a command and write it down with what it says; a line for the exit code where it is not 0.
+# Run a command and write it down with its output; a line for the exit code where it is not 0.
 run() {
   local code
   printf '\n```\n$ %s\n' "$*" | tee -a "$out"
@@ -34,7 +34,7 @@ train() {
 
 git clone --quiet "$here" "$work/project"
 enter "$work/project"
-printf '# A story\n\nWritten by `docs/story/run.sh`: every line below a `$` was printed by the command.\n' >"$out"
+printf '# A story\n\nWritten by `docs/story/run.sh` on %s: every line below a `$` was printed by the command.\n' "$(date +%F)" >"$out"
 
 say "## A first model"
 say "A deliberately poor setting: three epochs. There is no champion to compare with, so floors decide."
@@ -54,7 +54,7 @@ run podium promote
 run podium history --check
 
 say "## Against the verdict"
-say "The worse one, because somebody needs it today: it moves, and the ledger says so for ever. Then the better one again."
+say "The worse one, because somebody needs it today: it moves, and the ledger marks it permanently. Then the better one again."
 run 'podium promote 2 --force --reason "the only one that was tried on the new scanner"'
 run podium promote 3
 
@@ -70,12 +70,12 @@ key = 'podium.ledger.000001'
 text = client.get_registered_model('digits-classifier').tags[key]
 client.set_registered_model_tag('digits-classifier', key, text.replace('accuracy 0', 'accuracy 1'))\""
 run podium history --check
-say "The version that was really better goes back into its place; the ledger keeps what was found."
+say "The version that is really better becomes champion again; the ledger keeps what was found."
 run podium promote 3
 run podium history
 
 say "## A corrupted version is refused at rollback"
-say "A byte of the network of version 2, the champion before, changes on the disk."
+say "A byte of the network of version 2, the champion before, changes on disk."
 run "python - <<'END'
 from pathlib import Path
 from mlflow import MlflowClient
