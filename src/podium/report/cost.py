@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from podium.config.recipe import ModelParams
+from podium.config.recipe import Recipe
 from podium.models.build import build_model
 from podium.models.networks import ImageSpec
 from podium.report.trials import Search, Timing, Trial
@@ -152,7 +152,7 @@ def _busy(timing: Timing) -> float | None:
 
 
 def _cost(network: dict[str, Any], shape: tuple[int, int, int], classes: int) -> NetworkCost:
-    params = ModelParams.model_validate(network)
+    params = Recipe().replace({f"model.{name}": value for name, value in network.items()}).model
     model = build_model(params, ImageSpec(shape, classes, (0.5,) * shape[0], (0.25,) * shape[0])).eval()
     return NetworkCost(network, sum(p.numel() for p in model.parameters()), _latency(model, shape))
 

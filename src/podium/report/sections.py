@@ -82,7 +82,7 @@ def _search(data: ReportData) -> Section:
     if found is not None and noticeable:
         charts.append(search_charts.interaction(found))
     tables = [("The best trials", _best(search))]
-    if data.dataset is not None and search.ranked():
+    if data.dataset is not None and search.ranked() and "train.program" not in search.fixed:  # it may have its own
         channels, height, width = data.dataset["shape"]
         networks = [search.network(trial) for trial in search.ranked()]
         measured = network_costs(networks, (channels, height, width), len(data.dataset["classes"]))
