@@ -415,7 +415,7 @@ import torch
 from podium.closure import code_of
 from podium.config import reference_page, params
 from podium.tuning.driver import Driver
-from podium.tuning.inline import InlinePool
+from podium.tuning.pools.inline import InlinePool
 from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
 from podium.tuning.work import Material

@@ -127,7 +127,7 @@ def test_sealed_labels_that_were_changed_are_refused(project: Project) -> None:
     path = project.path("sealed") / "test/labels.npy"
     labels = np.load(path, allow_pickle=False)
     np.save(path, (labels + 1) % 3, allow_pickle=False)
-    with pytest.raises(InputError, match="is damaged: images or labels are not those"):
+    with pytest.raises(InputError, match="is damaged: images or labels do not have the digest"):
         promote(project)
 
 
