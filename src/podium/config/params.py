@@ -25,7 +25,7 @@ from podium.config.run_sections import (
 )
 from podium.config.search_section import SearchParams, SelectParams
 from podium.config.section import Section
-from podium.config.space import Dimension, overrides_problems, space_problems
+from podium.config.space import Dimension, overrides_problems, repeated_augmentations, space_problems
 from podium.errors import InputError
 
 MAPPINGS = ("space", "overrides")
@@ -106,6 +106,9 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     space = search.get("space")
     found += [f"search.space.{line}" for line in space_problems(space)]
     found += [f"search.overrides.{line}" for line in overrides_problems(search.get("overrides"), space)]
+    if params is not None:
+        twice = repeated_augmentations(params.train, params.search.space, params.search.overrides)
+        found += [f"search.{line}" for line in twice]
     if found or params is None:
         count = f"{len(found)} problem" + ("s" if len(found) > 1 else "")
         raise InputError(f"{name} has {count}:\n" + "\n".join(f"  {line}" for line in found))

@@ -7,13 +7,13 @@ dimension may replace any of these values. What a component alone reads is decla
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from podium import components
 from podium.components import FROZEN, Choice, choice
-from podium.config.problems import Unit
+from podium.config.problems import Unit, shown
 from podium.config.section import Section, parameters_of, with_parameters
 
 if TYPE_CHECKING:
@@ -118,6 +118,18 @@ class TrainParams(Section):
     def augmentations(self) -> list[Any]:
         """The augmentations that are on, in the order in which they are applied."""
         return [self.made(kind, one) for kind, one in self.chosen() if kind == "augmentation"]
+
+    @model_validator(mode="after")
+    def _no_augmentation_is_applied_twice(self) -> Self:
+        on = self._turned_on()
+        for name in (one.name for one in self.augment if one.name in on):
+            value = self.value(name)
+            neutral = type(value)()  # False, 0 or 0.0
+            raise ValueError(
+                f"{name} would be applied twice: train.{name}: {shown(value)} turns it on, and train.augment lists it;"
+                f" remove it from train.augment, or set train.{name} to {shown(neutral)}"
+            )
+        return self
 
     def _turned_on(self) -> list[str]:
         """Augmentations that have a parameter of their own name: it turns them on."""

@@ -38,8 +38,11 @@ class Section(BaseModel):
 
     def made(self, kind: str, choice: Choice) -> Any:
         """The component that `choice` names, with its parameters. Raises ValueError where one is out of bounds."""
+        values = self.set_values()
+        if not self._turns_on(kind, choice):
+            values.pop(choice.name, None)
         try:
-            return components.make(kind, choice, self.set_values())
+            return components.make(kind, choice, values)
         except ValidationError as error:
             raise ValueError("; ".join(_of_component(choice.name, dict(e)) for e in error.errors())) from None
 
@@ -62,11 +65,16 @@ class Section(BaseModel):
             values |= _flat_field(name, getattr(self, name))
         for kind, choice in self.chosen():
             component = self.made(kind, choice)
-            values |= {n: getattr(component, n) for n in type(component).model_fields if n != "chosen"}
+            hidden = {"chosen"} if self._turns_on(kind, choice) else {"chosen", choice.name}
+            values |= {n: getattr(component, n) for n in type(component).model_fields if n not in hidden}
         if "augmentation" in self.KINDS:  # one that is off by its own parameter is shown as off
             switches = components.declared("augmentation")
             values |= {n: v for n, v in self.set_values().items() if n in switches and n not in values}
         return {f"{prefix}.{name}" if prefix else name: value for name, value in values.items()}
+
+    def _turns_on(self, kind: str, choice: Choice) -> bool:
+        """Whether the parameter of its own name counts: not for an augmentation that is on since it is listed."""
+        return kind != "augmentation" or bool(self.value(choice.name))
 
     @model_validator(mode="after")
     def _components_are_whole(self) -> Self:

@@ -152,6 +152,19 @@ def overrides_problems(overrides: object, space: object) -> list[str]:
     return lines
 
 
+def repeated_augmentations(train: TrainParams, space: dict[str, Dimension], overrides: dict[str, Value]) -> list[str]:
+    """Augmentations that `train.augment` lists and that a trial's own parameter turns on too."""
+    lines = []
+    for one in train.augment:
+        name = f"train.{one.name}"
+        remedy = f"would be applied twice: train.augment lists {one.name}; remove it there"
+        if name in space and any(space[name].values()):
+            lines.append(f"space.{name}: {remedy}, or do not search {name}")
+        if overrides.get(name):
+            lines.append(f"overrides.{name}: {remedy}, or here")
+    return lines
+
+
 def field_problems(name: str, value: Value) -> list[str]:
     """What the field `name` has against `value`, by the field's own bounds; empty: nothing."""
     if is_argument(name):

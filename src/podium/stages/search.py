@@ -8,9 +8,12 @@ from podium.config.params import Params, load
 
 def main() -> None:
     """Run the stage as DVC does."""
+    from podium.config.experiment import changes
     from podium.tuning.pools import processes
 
     params = load(paths.PARAMS)
+    for line in changes(paths.PARAMS, params):
+        print(line)
     if params.runtime.engine == "processes":
         processes.warm_up()
     run(params)
