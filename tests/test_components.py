@@ -517,7 +517,7 @@ from podium.tuning.driver import Driver
 from podium.tuning.pools.inline import InlinePool
 from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
-from podium.tuning.work import Material
+from podium.tuning.work import TrialData
 
 
 class Silent:
@@ -528,10 +528,10 @@ class Silent:
 
 torch.set_num_threads(1)
 found = params.load(Path("params.yaml"))
-material = Material.load(Path("prepared"), torch.device("cpu"))
+trial_data = TrialData.load(Path("prepared"), torch.device("cpu"))
 facts = identity(found.search, found.recipe(), "data")
 study = open_study(open_storage(Path("optuna.journal")), name_of("search", facts), found.search, facts)
-pool = InlinePool(lambda: material)
+pool = InlinePool(lambda: trial_data)
 Driver(study, pool, found.search, found.runtime, found.recipe(), Path("checkpoints"), [Silent()]).run()
 pool.close()
 print(json.dumps({

@@ -97,7 +97,7 @@ def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
 
 
 def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
-    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to bring one.
+    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to add one.
 
     GPUs that nobody reserves stay idle, which is printed.
     """
@@ -110,7 +110,7 @@ def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> 
     has = "; ".join(f"{n['NodeManagerHostname']}: {_amounts(n['Resources'])}" for n in nodes) or "no node"
     raise InputError(
         f"no node of the cluster has what a trial reserves (runtime.trial_cpus {runtime.trial_cpus:g},"
-        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler bring more"
+        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler add more"
         " nodes with runtime.queued: 1"
     )
 

@@ -59,8 +59,8 @@ def test_killed_driver_goes_on_where_it_was(
     until(lambda: _has_checkpoint(project), process)
     end_group(process)
     project.run("search")
-    assert "was left running and goes on" in project.log("search")
-    assert "goes on from epoch" in project.log("search")
+    assert "was left running and resumes" in project.log("search")
+    assert "resumes from epoch" in project.log("search")
     _assert_whole(project, monkeypatch)
 
 
@@ -116,7 +116,7 @@ def test_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_dri
     assert addresses <= {"127.0.0.1", "::1"}, addresses
     assert end_group(process, signal.SIGTERM) == 143
     until(lambda: not any(_lives(pid) for pid in members))
-    assert "more saved in the middle; `dvc repro` goes on from here" in project.log("search")
+    assert "more saved in the middle; `dvc repro` resumes from here" in project.log("search")
     assert _patiently(project, lambda process: process.poll() == 0).poll() == 0, project.log("search")
     _assert_whole(project, monkeypatch)
 

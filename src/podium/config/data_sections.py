@@ -12,7 +12,7 @@ from podium.components import FROZEN
 from podium.config.problems import Fraction, Text
 
 Unusable = Literal["refuse", "skip"]
-"""What can't be decoded can't be kept."""
+"""What can't be decoded can't be used."""
 Usable = Literal["refuse", "skip", "keep"]
 Whole = Literal["refuse", "keep"]
 """Of the set as a whole: nothing that could be left out."""

@@ -52,8 +52,8 @@ def syntax(error: YAMLError) -> str:
     """Where and why a text is not YAML, in a line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
-    said = " ".join(part for part in (error.context, error.problem) if part)
-    return f"{said} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    problem = " ".join(part for part in (error.context, error.problem) if part)
+    return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
 
 def rule(message: str) -> str:

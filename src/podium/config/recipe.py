@@ -43,7 +43,7 @@ def _list_of(value: object) -> object:
 
 @with_parameters
 class ModelParams(Section):
-    """The network. A field that `name` does not mention is not read by it."""
+    """The network. Parameters of another network than `name` are inactive."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("network",)
 

@@ -59,7 +59,7 @@ class SearchParams(Section):
         return self.made(kind, dict(self.chosen())[kind])
 
     def identity(self) -> dict[str, Any]:
-        """What of this section decides the trials' results; parameters that nobody reads are left out."""
+        """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
         return {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
 

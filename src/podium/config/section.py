@@ -1,7 +1,7 @@
 """A section of params.yaml that names components: its own fields, and the parameters of all that it may name.
 
 A component's parameter that is not set has the component's own default; one of a component that is not named is checked
-and read by nobody. So the values of a section are told apart: `flat` has those that count.
+and read by nobody. `flat` has the values that are read.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Section(BaseModel):
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
     def flat(self, prefix: str) -> dict[str, Any]:
-        """Every value that counts by its dotted name below `prefix`."""
+        """Every value that is read, by its dotted name below `prefix`."""
         values: dict[str, Any] = {}
         for name in (name for name in self.OWN if name not in self.NOT_FLAT):
             values |= _flat_field(name, getattr(self, name))

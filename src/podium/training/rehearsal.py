@@ -303,7 +303,7 @@ def _try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) ->
             raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
         if value != value:
             raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
-        component.direction  # noqa: B018 (it says what is wrong)
+        component.direction  # noqa: B018 (it raises what is wrong)
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:
