@@ -18,7 +18,7 @@ $(shell rm -rf $(VENV))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-cluster install-dev install-bench repro test test-fast check stages format bench ui \
+.PHONY: help install install-cluster install-dev install-bench repro test test-fast check stages reference format bench ui \
 	dashboard lock bench-lock clean
 
 help: ## this list
@@ -47,6 +47,9 @@ check: install-dev ## format, lint, types, and the direction of imports
 
 stages: install ## bring the code lists of dvc.yaml up to date with the imports
 	python -m podium.closure
+
+reference: install ## docs/reference/params.md and the comments of params.yaml, from the parameters' declarations
+	python -m podium.config.reference_page
 
 format: install-dev ## write the format and the lint fixes
 	ruff format .

@@ -57,12 +57,12 @@ def record(count: int) -> None:
     """Train the configurations below `count` that the table does not have."""
     import torch
 
-    from podium.tuning.work import Material
+    from podium.tuning.work import TrialData
 
     torch.set_num_threads(1)
     done = {curve.number for curve in load()} if TABLE.is_file() else set()
     with tempfile.TemporaryDirectory() as folder:
-        material = Material.load(_prepare(Path(folder)), torch.device("cpu"))
+        material = TrialData.load(_prepare(Path(folder)), torch.device("cpu"))
         for number in (n for n in range(-1, count) if n not in done):
             _append(_train(number, material))
             print(f"{number + 1} of {count}", flush=True)

@@ -108,7 +108,7 @@ def _tune(prepared: Path, trials: int) -> Clock:
         from podium.training.loop import TrainingRun
 
         torch.set_num_threads(1)
-        material = tiny.material(prepared)
+        material = tiny.trial_data(prepared)
         recipe = tiny.recipe(train__epochs=1, train__learning_rate=config["learning_rate"])
         run = TrainingRun(recipe, material.images, 0, material.device)
         run.train(material.train, material.val)

@@ -24,7 +24,7 @@ from podium.config.recipe import Recipe
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.optimization import build_optimizer
-from podium.tuning.work import Material
+from podium.tuning.work import TrialData
 
 Contender = Callable[[int], int]
 """Trains at least so many images, and returns how many."""
@@ -45,7 +45,7 @@ def main() -> None:
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
-        material = Material.load(project.prepared, torch.device("cpu"))
+        material = TrialData.load(project.prepared, torch.device("cpu"))
         peaks = {name: peak(kind) for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
         cases = [
             measure(material, model, size, precision, rounds, seconds, clock)
@@ -64,7 +64,7 @@ def own_networks() -> list[str]:
 
 
 def measure(
-    material: Material,
+    material: TrialData,
     model: str,
     size: int,
     precision: str,
@@ -120,13 +120,13 @@ def step(run: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
     run.optimizer.zero_grad(set_to_none=True)
 
 
-def open_run(recipe: Recipe, material: Material, fast: bool) -> TrainingRun:
+def open_run(recipe: Recipe, material: TrialData, fast: bool) -> TrainingRun:
     run = TrainingRun(recipe, material.images, 0, material.device)
     run.fast = fast
     return run
 
 
-def limit(recipe: Recipe, material: Material, fast: bool) -> Contender:
+def limit(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
     """The bare step on one batch."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     images, labels = material.train.images[:size].clone(), material.train.labels[:size].clone()
@@ -145,7 +145,7 @@ class EnoughError(Exception):
     """The turn is over."""
 
 
-def podium(recipe: Recipe, material: Material, fast: bool) -> Contender:
+def podium(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
     """Podium's own loop over whole batches of the data set, with the search's own hook after each step."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     whole = len(material.train) // size * size
@@ -170,7 +170,7 @@ def podium(recipe: Recipe, material: Material, fast: bool) -> Contender:
     return train
 
 
-def dataloader(recipe: Recipe, material: Material, fast: bool) -> Contender:
+def dataloader(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
     """The loop of the tutorials: float images in a TensorDataset, a DataLoader that shuffles."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     loader = DataLoader(dataset(material), batch_size=size, shuffle=True, drop_last=True)
@@ -188,7 +188,7 @@ def dataloader(recipe: Recipe, material: Material, fast: bool) -> Contender:
     return train
 
 
-def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | None:
+def lightning(recipe: Recipe, material: TrialData, fast: bool) -> Contender | None:
     """Lightning's Trainer over the same DataLoader, with all that it logs and shows switched off."""
     try:
         import pytorch_lightning as pl
@@ -214,11 +214,11 @@ def lightning(recipe: Recipe, material: Material, fast: bool) -> Contender | Non
     return train
 
 
-def dataset(material: Material) -> TensorDataset:
+def dataset(material: TrialData) -> TensorDataset:
     return TensorDataset(material.train.images[:].float(), material.train.labels)
 
 
-def flop(recipe: Recipe, material: Material) -> float:
+def flop(recipe: Recipe, material: TrialData) -> float:
     """Floating-point operations of a step."""
     run, size = open_run(recipe, material, False), recipe.train.batch_size
     with FlopCounterMode(display=False) as counter:

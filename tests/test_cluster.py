@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from own import OwnCode
 from podium import cluster
 from podium.config.params import RuntimeParams, parse
 from podium.errors import InputError, PodiumError
@@ -75,6 +77,19 @@ def test_parameters_that_can_not_be_are_refused(lines: str, problem: str) -> Non
 @pytest.mark.parametrize("address", ["", "auto", "10.0.0.1:6379", "head.example:6379"])
 def test_addresses_of_clusters_are_taken(address: str) -> None:
     assert parse(f"runtime: {{address: '{address}'}}").runtime.address == address
+
+
+def test_workers_get_podium_and_every_module_and_package_of_the_projects_src(own: OwnCode) -> None:
+    own.write("WIDTH = 3", "my_net")
+    for name in ("my_package/__init__.py", "my_package/deep/part.py", "bare/part.py", "podium/old.py"):
+        (own.source / name).parent.mkdir(parents=True, exist_ok=True)
+        (own.source / name).touch()
+    for name in ("__pycache__/my_net.py", "podium.egg-info/x.py", "images/a.png", "notes.txt", "not-a-module.py"):
+        (own.source / name).parent.mkdir(parents=True, exist_ok=True)
+        (own.source / name).touch()
+    podium, *others = cluster.shipped_modules()
+    assert podium == str(Path(cluster.__file__).parent)
+    assert others == [str(own.source / name) for name in ("bare", "my_net.py", "my_package")]
 
 
 IMPORTS = """

@@ -43,7 +43,7 @@ def test_compiled_network_is_the_same_module_with_the_same_weights(monkeypatch: 
 
 @pytest.mark.slow
 def test_real_compiler_trains_as_without_it_or_says_why_not(tmp_path: Path) -> None:
-    data = tiny.material(tiny.prepare(tmp_path)).train
+    data = tiny.trial_data(tiny.prepare(tmp_path)).train
     histories = []
     for compiled in (False, True):
         run = TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))

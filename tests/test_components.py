@@ -391,7 +391,106 @@ FILES = {
                 return min(float(right[labels == one].float().mean()) for one in labels.unique())
         ''',
     ),
+    "source": (
+        "data/sources/again.py",
+        '''
+        """The digits by another name."""
+
+        from typing import ClassVar
+
+        from podium.data.sources import ImageSource, read
+
+
+        class Again(ImageSource):
+            """Real handwriting."""
+
+            NAME: ClassVar[str] = "again"
+
+            def read(self, params, *, follow_links):
+                """scikit-learn's."""
+                NOTE
+                return read(params.model_copy(update={"source": "digits"}))
+        ''',
+    ),
+    "gate rule": (
+        "promotion/rules/min_images.py",
+        '''
+        """Enough images."""
+
+        from typing import ClassVar
+
+        from pydantic import Field
+
+        from podium.promotion.rules import Finding, Rule
+
+
+        class MinImages(Rule):
+            """The test set has enough images."""
+
+            name: ClassVar = "images"
+            order: ClassVar = 45
+
+            min_images: int = Field(default=1, ge=1)
+            """The test set must have so many images."""
+
+            def judge(self, evidence):
+                """Applies always."""
+                NOTE
+                return Finding(f"at least {self.min_images}", str(evidence.images), evidence.images >= self.min_images)
+        ''',
+    ),
+    "command": (
+        "commands/hello.py",
+        '''
+        """`podium hello NAME`."""
+
+        NAME = "hello"
+        HELP = "greet"
+        ORDER = 500
+        EXAMPLE = "podium hello you", "greet you"
+        EXAMPLES = "  podium hello you    greet you"
+
+
+        def add_arguments(parser):
+            """Whom."""
+            parser.add_argument("name")
+
+
+        def run(arguments):
+            """Greet."""
+            NOTE
+            print("hello", arguments.name)
+        ''',
+    ),
 }
+OTHERS = {
+    "source": (
+        """
+from pathlib import Path
+from podium.config.params import load
+from podium.data.sources import read
+
+print(len(read(load(Path("params.yaml")).prepare).items))
+""",
+        "prepare: {source: again}",
+        "1797",
+    ),
+    "gate rule": (
+        """
+from pathlib import Path
+from types import SimpleNamespace
+from podium.config.params import load
+from podium.promotion.rules import find_rules
+
+gate = load(Path("params.yaml")).gate
+print(*(rule.of(gate).judge(SimpleNamespace(images=5)).passed for rule in find_rules() if rule.name == "images"))
+""",
+        "gate: {min_images: 6}",
+        "False",
+    ),
+    "command": ("from podium import cli; cli.main(['hello', 'you'])", "", "hello you"),
+}
+"""What uses each kind that no search goes through: code, params.yaml, and what it prints last."""
 USED = """
 model: {name: mlp, units: 8}
 train: {loss: margin, margin: 0.5, optimizer: rms, smoothing: 0.8, schedule: stairs, stair: 2, invert: true, epochs: 2,
@@ -418,7 +517,7 @@ from podium.tuning.driver import Driver
 from podium.tuning.pools.inline import InlinePool
 from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
-from podium.tuning.work import Material
+from podium.tuning.work import TrialData
 
 
 class Silent:
@@ -429,10 +528,10 @@ class Silent:
 
 torch.set_num_threads(1)
 found = params.load(Path("params.yaml"))
-material = Material.load(Path("prepared"), torch.device("cpu"))
+trial_data = TrialData.load(Path("prepared"), torch.device("cpu"))
 facts = identity(found.search, found.recipe(), "data")
 study = open_study(open_storage(Path("optuna.journal")), name_of("search", facts), found.search, facts)
-pool = InlinePool(lambda: material)
+pool = InlinePool(lambda: trial_data)
 Driver(study, pool, found.search, found.runtime, found.recipe(), Path("checkpoints"), [Silent()]).run()
 pool.close()
 print(json.dumps({
@@ -493,14 +592,24 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     """What a search with a new component of every kind gave, and which of the new files it went through."""
     copy = Copy(tmp_path_factory.mktemp("added"))
     tiny.prepare(copy.folder / "prepared")
-    for kind in FILES:
+    for kind in KINDS:
         copy.add(kind)
     found = json.loads(copy.run(SEARCH, USED))
     return found, set((copy.folder / "used.txt").read_text(encoding="utf-8").split())
 
 
 def test_every_kind_has_a_file_in_this_test() -> None:
-    assert set(FILES) == set(KINDS) == set(components.KINDS) - {"program", "source"}
+    assert set(components.KINDS) - {"program"} | {"gate rule", "command"} == set(FILES) == {*KINDS, *OTHERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+def test_added_file_of_a_kind_that_no_search_goes_through_is_used_too(kind: str, tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    copy.add(kind)
+    code, params, last = OTHERS[kind]
+    assert copy.run(code, params) == last
+    assert (tmp_path / "used.txt").read_text(encoding="utf-8") == f"{kind}\n"
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_preset_keeps_what_it_does_not_name(params: Path) -> None:
     presets.apply("folder", PRESETS, params)
 
     text = params.read_text(encoding="utf-8")
-    assert "# in all, over every resume; raise it to go on" in text
+    assert "# Trials in total, over every resume; raising it continues the same study" in text
     assert load(params).search.n_trials == 7
     assert load(params).evaluate == Params().evaluate
 

@@ -139,7 +139,7 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
 
     with monkeypatch.context() as patch:
         patch.setattr("podium.retraining.resumable.stop_signals", Stopping)
-        with pytest.raises(InterruptedSearchError, match=r"of 400, saved; `dvc repro` goes on from here"):
+        with pytest.raises(InterruptedSearchError, match=r"of 400, saved; `dvc repro` resumes from here"):
             retrain(params, paths.PREPARED, paths.SELECTED, paths.RETRAINED)
     (path,) = (paths.mlruns() / "checkpoints").glob("*.ckpt")
     state = checkpoint.load(path, path.stem)

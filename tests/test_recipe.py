@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from podium.config.params import parse
 from podium.config.recipe import ModelParams, Recipe, TrainParams
+from podium.errors import InputError
 
 
 def test_flat_recipe_has_every_value_that_counts_by_its_dotted_name() -> None:
@@ -89,3 +91,47 @@ def test_replaced_recipe_is_checked_against_the_fields_bounds(name: str, value: 
 def test_recipe_that_exists_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Recipe().train.epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("train", "remedy"),
+    [
+        (
+            "{flip: true, augment: [GaussianBlur, flip]}",
+            "train: flip would be applied twice: train.flip: true turns it on, and train.augment lists it;"
+            " remove it from train.augment, or set train.flip to false",
+        ),
+        (
+            "{mixup: 0.3, augment: [{name: mixup}]}",
+            "train: mixup would be applied twice: train.mixup: 0.3 turns it on, and train.augment lists it;"
+            " remove it from train.augment, or set train.mixup to 0.0",
+        ),
+    ],
+)
+def test_augmentation_that_is_on_already_and_listed_too_is_refused_with_the_remedy(train: str, remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(f"train: {train}")
+    assert str(caught.value).splitlines()[1:] == [f"  {remedy}"]
+
+
+def test_listed_augmentation_that_a_trial_would_turn_on_too_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        parse("{train: {augment: [flip]}, search: {space: {train.flip: {choices: [true, false]}}}}")
+    assert "search.space.train.flip: would be applied twice: train.augment lists flip" in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        parse("{train: {augment: [shift]}, search: {overrides: {train.shift: 2}}}")
+    assert "search.overrides.train.shift: would be applied twice: train.augment lists shift" in str(caught.value)
+
+
+def test_own_augmentation_may_be_listed_twice() -> None:
+    train = parse('train: {augment: ["my_noise:noise", "my_noise:noise"]}').train
+    assert [one.chosen.name for one in train.augmentations()] == ["my_noise:noise"] * 2
+
+
+@pytest.mark.parametrize("train", ["{augment: [shift]}", "{shift: 0, augment: [shift]}"])
+def test_listed_augmentation_is_on_whatever_its_own_parameter_says_and_once_in_a_trials_record(train: str) -> None:
+    recipe = parse(f"train: {train}").recipe()
+    assert [one.shift for one in recipe.train.augmentations()] == [1]
+    again = Recipe().replace(recipe.flat())
+    assert [one.shift for one in again.train.augmentations()] == [1]
+    assert again.flat() == recipe.flat()

@@ -51,9 +51,9 @@ def test_temperature_changes_how_sure_a_network_is_and_none_of_its_answers() -> 
 
 
 def test_temperature_of_a_network_is_that_of_its_logits_on_the_images(tmp_path: Path) -> None:
-    material = tiny.material(tiny.prepare(tmp_path))
+    trial_data = tiny.trial_data(tiny.prepare(tmp_path))
     network = build_model(tiny.recipe().model, tiny.IMAGES).eval()
     images, labels = tiny.pixels(20, 2)  # the validation images of tiny.prepare
     with torch.inference_mode():
         logits = network(torch.from_numpy(images)).double()
-    assert temperature_of(network, material.val, False) == fit_temperature(logits, torch.from_numpy(labels))
+    assert temperature_of(network, trial_data.val, False) == fit_temperature(logits, torch.from_numpy(labels))

@@ -11,7 +11,7 @@ from podium.config.params import Params, TrackingParams, parse
 from podium.config.recipe import Recipe
 from podium.data.dataset import DatasetInfo, write_split
 from podium.models.networks import ImageSpec
-from podium.tuning.work import Material
+from podium.tuning.work import TrialData
 
 CLASSES = ("left", "right", "top")
 SIZE = 8
@@ -49,9 +49,9 @@ def prepare(folder: Path, train: int = 60, val: int = 20) -> Path:
     return folder
 
 
-def material(folder: Path) -> Material:
+def trial_data(folder: Path) -> TrialData:
     """The images of a folder that `prepare` made, on the CPU."""
-    return Material.load(folder, torch.device("cpu"))
+    return TrialData.load(folder, torch.device("cpu"))
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -1,7 +1,7 @@
 """Which files of the project a module is made of, and a digest of what they mean.
 
 dvc.yaml lists the first (DVC does not follow imports), and a study is named after the second: a changed comment does
-not start another study, a changed number does. `python -m podium.closure` brings the lists in dvc.yaml up to date.
+not start another study, a changed number does. `python -m podium.closure` updates the lists in dvc.yaml.
 """
 
 import ast
@@ -146,13 +146,13 @@ def _wrapped(names: list[str]) -> str:
 
 
 def main() -> None:
-    """Bring the lists of code in dvc.yaml up to date."""
+    """Update the lists of code in dvc.yaml."""
     path = SOURCE.parent / "dvc.yaml"
     before = path.read_text(encoding="utf-8")
     after = with_code(before)
     if after != before:
         path.write_text(after, encoding="utf-8")
-    print(f"{path}: {'up to date' if after == before else 'brought up to date'}")
+    print(f"{path}: {'up to date' if after == before else 'updated'}")
 
 
 def _files(module: str, source: Path) -> set[Path]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from podium import own_code
 from podium.errors import InputError, PodiumError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
 
 
 def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
-    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to bring one.
+    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to add one.
 
     GPUs that nobody reserves stay idle, which is printed.
     """
@@ -109,7 +110,7 @@ def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> 
     has = "; ".join(f"{n['NodeManagerHostname']}: {_amounts(n['Resources'])}" for n in nodes) or "no node"
     raise InputError(
         f"no node of the cluster has what a trial reserves (runtime.trial_cpus {runtime.trial_cpus:g},"
-        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler bring more"
+        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler add more"
         " nodes with runtime.queued: 1"
     )
 
@@ -181,8 +182,22 @@ def _cluster(address: str) -> dict[str, Any]:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         # The workers' code is the driver's, whatever is installed there: a study is named after a digest of it.
-        "runtime_env": {"py_modules": [str(Path(__file__).parent)]},
+        "runtime_env": {"py_modules": shipped_modules()},
     }
+
+
+def shipped_modules() -> list[str]:
+    """The paths of the code that every worker of a cluster gets: Podium, then the modules and packages of `src/`."""
+    podium = Path(__file__).resolve().parent
+    own = sorted(path for path in own_code.source_folder().glob("*") if _is_module(path) and path.name != podium.name)
+    return [str(path) for path in (podium, *own)]
+
+
+def _is_module(path: Path) -> bool:
+    """Whether `path` is a module or a package, with or without an `__init__.py`."""
+    if path.is_dir():
+        return path.name.isidentifier() and path.name != "__pycache__" and any(path.rglob("*.py"))
+    return path.suffix == ".py" and path.stem.isidentifier()
 
 
 def _fits(resources: Mapping[str, float], cpus: float, gpus: float) -> int:

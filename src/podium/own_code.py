@@ -1,6 +1,6 @@
 """People's own code by name: `module:object` from the project's `src/` or an installed package.
 
-What is wrong with it is said in a sentence with the file and the line of that code, as an InputError.
+What is wrong with it is an InputError whose message has the file and the line of that code.
 """
 
 import difflib

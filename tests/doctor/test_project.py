@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from podium.config.params import TrackingParams
+import tiny
+from own import OwnCode
+from podium.config.params import TrackingParams, parse
 from podium.doctor import project
-from podium.doctor.machine import Finding
+from podium.doctor.machine import Finding, ok
 from podium.locks import locked
 
 
@@ -90,3 +92,56 @@ def test_remote_that_is_missing_is_reported(tmp_path: Path) -> None:
     assert project.remote(tmp_path).level == "note"
     (tmp_path / ".dvc/config").write_text("[core]\n    remote = box\n['remote \"box\"']\n    url = /tmp/box\n")
     assert project.remote(tmp_path).level == "ok"
+
+
+OWN = """
+import torch
+
+
+class Net(torch.nn.Linear):
+    def __init__(self, num_classes: int, hidden: int = 8) -> None:
+        super().__init__(8, num_classes)
+
+
+def loss(logits, targets, gamma: float = 1.0):
+    return torch.nn.functional.cross_entropy(logits, targets) * gamma
+
+
+def rows(most: int):
+    yield from ()
+"""
+
+
+@pytest.mark.slow
+def test_own_code_is_loaded_without_images_and_tried_with_them(own: OwnCode, tmp_path: Path) -> None:
+    module = own.write(OWN)
+    prepared = tmp_path / "prepared"
+    params = parse(f"model: {{name: '{module}:Net'}}\ntrain: {{loss: '{module}:loss'}}")
+    assert project.own_code(parse(""), prepared) == ok("own code", "params.yaml names none")
+    found = project.own_code(params, prepared)
+    assert (found.level, found.found[:40]) == ("ok", f"{module}:loss, {module}:Net: loaded; `dvc "[:40])
+    tiny.prepare(prepared)
+    found = project.own_code(params, prepared)
+    assert found.level == "fail"
+    assert f"model.name: {module}:Net must give logits" in found.found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("model: {name: '{m}:Net', arguments: {hiden: 3}}", "model.arguments.hiden: {m}:Net has no such argument"),
+        ("model: {name: '{m}:Nett'}", "model.name: {m}:Nett: {m} has no 'Nett'; did you mean Net?"),
+        (
+            "train: {loss: {name: '{m}:loss', arguments: {alpha: 1}}}",
+            "train.loss.arguments.alpha: {m}:loss has no such",
+        ),
+        ("search: {sampler: '{m}:loss'}", "search.sampler.arguments: {m}:loss needs logits"),
+        ("prepare: {source: '{m}:rows'}", "prepare.arguments: {m}:rows needs most, which has no default"),
+    ],
+)
+def test_own_code_that_does_not_fit_is_one_finding(own: OwnCode, tmp_path: Path, text: str, problem: str) -> None:
+    module = own.write(OWN)
+    found = project.own_code(parse(text.replace("{m}", module)), tmp_path / "prepared")
+    assert (found.subject, found.level) == ("own code", "fail")
+    assert problem.replace("{m}", module) in found.found

@@ -163,8 +163,8 @@ def test_evaluate_prints_the_result_and_the_weakest_classes(
 ) -> None:
     call(project, store)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "sealed test set: 80 images, 2 classes"
-    assert lines[1].startswith("  accuracy  0.9375  (95 % interval 0.86")
+    assert lines[0] == "held-out test set: 80 images, 2 classes"
+    assert lines[1].startswith("  accuracy  0.9375  (95% interval 0.86")
     assert [line.split()[0] for line in lines[-2:]] == ["bright/white", "dark"]
 
 

@@ -269,7 +269,7 @@ def test_retraining_that_waited_for_an_orphan_goes_on_from_what_it_left(
     monkeypatch.setattr("podium.locks.time", SimpleNamespace(monotonic=time.monotonic, ctime=time.ctime, sleep=ends))
     capsys.readouterr()
     assert _retrain(here) == whole
-    assert "retrain goes on from epoch 4, step 0" in capsys.readouterr().out
+    assert "retrain resumes from epoch 4, step 0" in capsys.readouterr().out
     assert not path.exists()
 
 
@@ -349,7 +349,7 @@ def test_killed_retraining_gives_the_undisturbed_weights(
         time.sleep(draw.uniform(0, 1))
         end_group(process)
     project.run("retrain")
-    assert project.log("retrain").count("retrain goes on from epoch") >= 1
+    assert project.log("retrain").count("retrain resumes from epoch") >= 1
     _assert_equal(project, undisturbed, monkeypatch)
 
 
@@ -366,10 +366,10 @@ def test_signal_leaves_a_killed_run_that_is_finished_later(
     process = project.start("retrain")
     until(lambda: any((project.folder / "mlruns" / "checkpoints").glob("*.ckpt")), process)
     assert end_group(process, number) == code
-    assert "of 60, saved; `dvc repro` goes on from here" in project.log("retrain")
+    assert "of 60, saved; `dvc repro` resumes from here" in project.log("retrain")
     assert _run_of(LOCAL).info.status == "KILLED"
     project.run("retrain")
-    assert "retrain goes on from epoch" in project.log("retrain")
+    assert "retrain resumes from epoch" in project.log("retrain")
     _assert_equal(project, undisturbed, monkeypatch)
 
 

@@ -177,7 +177,7 @@ def test_signal_saves_the_trials_and_the_next_run_goes_on(
     assert process.wait(60) == code
     assert time.monotonic() - started < 30
     assert "trials, " in project.log("search")
-    assert "more saved in the middle; `dvc repro` goes on from here" in project.log("search")
+    assert "more saved in the middle; `dvc repro` resumes from here" in project.log("search")
     monkeypatch.setenv("DVC_ROOT", str(project.folder))
     (study,) = studies(project.folder / "mlruns" / "optuna.journal")
     assert "RUNNING" in {trial.state.name for trial in study.trials}
@@ -186,7 +186,7 @@ def test_signal_saves_the_trials_and_the_next_run_goes_on(
     assert "RUNNING" not in {run.info.status for run in runs_of(tracking, study.study_name)}
     project.run("search")
     assert len(_trials(project.folder)) == 6
-    assert "goes on from epoch" in project.log("search")
+    assert "resumes from epoch" in project.log("search")
     _assert_mirrored(project.folder, monkeypatch)
 
 

@@ -59,8 +59,46 @@ def test_killed_driver_goes_on_where_it_was(
     until(lambda: _has_checkpoint(project), process)
     end_group(process)
     project.run("search")
-    assert "was left running and goes on" in project.log("search")
-    assert "goes on from epoch" in project.log("search")
+    assert "was left running and resumes" in project.log("search")
+    assert "resumes from epoch" in project.log("search")
+    _assert_whole(project, monkeypatch)
+
+
+OWN = """
+from pathlib import Path
+
+from own_layers.head import head
+
+with Path({marks!r}).open("a") as file:
+    file.write(__file__ + "\\n")
+
+
+def net(num_classes: int, in_channels: int):
+    return head(in_channels, num_classes)
+"""
+HEAD = """
+from torch import nn
+
+
+def head(channels: int, classes: int):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, classes))
+"""
+
+
+def test_workers_of_a_cluster_get_the_projects_own_modules(
+    two_nodes: TwoNodes, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = f"engine: ray\ndevice: cpu\naddress: {two_nodes.address}\ntrial_gpus: 0.5\nworkers: 1"
+    search = "n_trials: 5\nspace: {train.learning_rate: {low: 1.0e-3, high: 0.1, log: true}}"
+    params = tiny.params_yaml(LOCAL, search, runtime).replace("{width: 2, hidden: 8}", "{name: 'own_net:net'}")
+    project = Project(tmp_path / "project", mlflow_template, params)
+    source, marks = project.folder / "src", tmp_path / "imported.txt"
+    (source / "own_layers").mkdir(parents=True)
+    (source / "own_layers" / "head.py").write_text(HEAD, encoding="utf-8")
+    (source / "own_net.py").write_text(OWN.format(marks=str(marks)), encoding="utf-8")
+    project.run("search")
+    imported = set(marks.read_text(encoding="utf-8").splitlines())
+    assert any(not Path(path).is_relative_to(source) for path in imported), "a worker takes the copy that Ray brought"
     _assert_whole(project, monkeypatch)
 
 
@@ -78,7 +116,7 @@ def test_cluster_of_this_machine_listens_on_loopback_alone_and_ends_with_its_dri
     assert addresses <= {"127.0.0.1", "::1"}, addresses
     assert end_group(process, signal.SIGTERM) == 143
     until(lambda: not any(_lives(pid) for pid in members))
-    assert "more saved in the middle; `dvc repro` goes on from here" in project.log("search")
+    assert "more saved in the middle; `dvc repro` resumes from here" in project.log("search")
     assert _patiently(project, lambda process: process.poll() == 0).poll() == 0, project.log("search")
     _assert_whole(project, monkeypatch)
 

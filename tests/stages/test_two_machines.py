@@ -112,7 +112,7 @@ def test_pulled_cable_costs_no_trial(
     monkeypatch.setenv("DVC_ROOT", str(project.folder))
     (study,) = studies(project.folder / "mlruns" / "optuna.journal")
     assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
-    assert "goes on from epoch" in project.log("search")
+    assert "resumes from epoch" in project.log("search")
     tracking = connect(LOCAL)
     assert differences(tracking, study) == []
     assert len(runs_of(tracking, study.study_name)) == TRIALS

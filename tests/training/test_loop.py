@@ -22,8 +22,8 @@ LEARNS = {"model__width": 4, "model__hidden": 32, "train__learning_rate": 0.01, 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, Batches]:
-    material = tiny.material(tiny.prepare(tmp_path_factory.mktemp("prepared")))
-    return material.train, material.val
+    trial_data = tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared")))
+    return trial_data.train, trial_data.val
 
 
 @pytest.fixture(autouse=True)
@@ -325,7 +325,7 @@ def test_images_that_do_not_fit_train_to_the_same_bits(
     data: tuple[Batches, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podium.training.batches.fits", lambda size, device, sharers: False)
-    mapped = tiny.material(tiny.prepare(tmp_path))
+    mapped = tiny.trial_data(tiny.prepare(tmp_path))
     assert isinstance(mapped.train.images, Mapped)
     runs = [_run(tiny.recipe(train__shift=1)) for _ in range(2)]
     histories = [_timeless(runs[0].train(*data)), _timeless(runs[1].train(mapped.train, mapped.val))]

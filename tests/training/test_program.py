@@ -20,7 +20,7 @@ from podium.training.loop import DivergedError, TrainingRun
 from podium.training.program import ProgramRun, training
 from podium.training.trained import GRAPH, TrainedModel, digest_of
 from podium.tuning.messages import Ended, Report, Task
-from podium.tuning.work import Material, run_trial
+from podium.tuning.work import TrialData, run_trial
 
 CPU = torch.device("cpu")
 EPOCHS = 3
@@ -67,8 +67,8 @@ def program(network, run, val_set):
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return tiny.material(tiny.prepare(tmp_path_factory.mktemp("prepared")))
+def trial_data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
+    return tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared")))
 
 
 @pytest.fixture(autouse=True)
@@ -107,32 +107,32 @@ def test_recipe_without_a_program_has_podiums_loop() -> None:
     assert isinstance(training(tiny.recipe(), tiny.IMAGES, 0, CPU), TrainingRun)
 
 
-def test_own_loop_trains_and_its_reports_are_the_history(own: OwnCode, material: Material) -> None:
+def test_own_loop_trains_and_its_reports_are_the_history(own: OwnCode, trial_data: TrialData) -> None:
     run = _run(_recipe(own.write(LOOP), train__epochs=8))
     seen: list[int] = []
-    history = run.train(material.train, material.val, on_epoch=lambda run: seen.append(run.epoch))
+    history = run.train(trial_data.train, trial_data.val, on_epoch=lambda run: seen.append(run.epoch))
     assert seen == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [set(epoch) for epoch in history] == [{"epoch", "train_loss", "val_accuracy", "seconds"}] * 8
     assert history[-1]["val_accuracy"] > 0.6
     assert run.notes == []
-    logits = run.result(material.val.images[torch.arange(20)])
-    assert float((logits.argmax(1) == material.val.labels).float().mean()) == history[-1]["val_accuracy"]
+    logits = run.result(trial_data.val.images[torch.arange(20)])
+    assert float((logits.argmax(1) == trial_data.val.labels).float().mean()) == history[-1]["val_accuracy"]
 
 
-def test_own_loop_without_validation_images_runs_on_the_training_images(own: OwnCode, material: Material) -> None:
-    assert len(_run(_recipe(own.write(LOOP))).train(material.train, None)) == EPOCHS
+def test_own_loop_without_validation_images_runs_on_the_training_images(own: OwnCode, trial_data: TrialData) -> None:
+    assert len(_run(_recipe(own.write(LOOP))).train(trial_data.train, None)) == EPOCHS
 
 
-def test_own_loops_arguments_are_settings(own: OwnCode, material: Material) -> None:
+def test_own_loops_arguments_are_settings(own: OwnCode, trial_data: TrialData) -> None:
     module = own.write(LOOP)
     histories = [
-        _timeless(_run(_recipe(module, **changes)).train(material.train, material.val))
+        _timeless(_run(_recipe(module, **changes)).train(trial_data.train, trial_data.val))
         for changes in ({}, {"train__program.arguments.momentum": 0.9}, {"train__program.arguments.momentum": 0.0})
     ]
     assert histories[0] == histories[1] != histories[2]
 
 
-def test_own_loop_is_given_normalised_images_as_a_set_and_as_batches(own: OwnCode, material: Material) -> None:
+def test_own_loop_is_given_normalised_images_as_a_set_and_as_batches(own: OwnCode, trial_data: TrialData) -> None:
     body = """
 assert len(val_set) == 20
 image, label = val_set[3]
@@ -146,12 +146,12 @@ assert orders[0] == orders[1] != orders[2]
 assert sorted(orders[0]) == sorted(val_set.labels.tolist())
 assert sum(1 for _ in torch.utils.data.DataLoader(val_set, 4, shuffle=True)) == 5
 run.report(1, val_accuracy=0.0)"""
-    _run(_short(own, body.strip())).train(material.train, material.val)
+    _run(_short(own, body.strip())).train(trial_data.train, trial_data.val)
 
 
-def test_row_that_is_not_there_is_an_index_error(own: OwnCode, material: Material) -> None:
+def test_row_that_is_not_there_is_an_index_error(own: OwnCode, trial_data: TrialData) -> None:
     with pytest.raises(InputError, match=r"IndexError: row 20 of 20"):
-        _run(_short(own, "val_set[20]")).train(material.train, material.val)
+        _run(_short(own, "val_set[20]")).train(trial_data.train, trial_data.val)
 
 
 def _reporting(stop_after: int, seen: list[int]) -> Callable[[Report], bool]:
@@ -170,30 +170,30 @@ CATCHING = LOOP.replace(
 
 
 @pytest.mark.parametrize("text", [LOOP, CATCHING], ids=["plain", "catches every Exception"])
-def test_own_loop_is_stopped_by_the_search(own: OwnCode, material: Material, tmp_path: Path, text: str) -> None:
+def test_own_loop_is_stopped_by_the_search(own: OwnCode, trial_data: TrialData, tmp_path: Path, text: str) -> None:
     seen: list[int] = []
     task = _task(_recipe(own.write(text)), tmp_path)
-    ended = run_trial(task, material, _reporting(2, seen))
+    ended = run_trial(task, trial_data, _reporting(2, seen))
     assert seen == [1, 2]
     assert ended.how == "stopped"
     assert [epoch["epoch"] for epoch in ended.history] == [1, 2]
 
 
 def test_own_loop_that_catches_everything_is_stopped_all_the_same(
-    own: OwnCode, material: Material, tmp_path: Path
+    own: OwnCode, trial_data: TrialData, tmp_path: Path
 ) -> None:
     text = CATCHING.replace("except Exception:", "except BaseException:")
-    ended = run_trial(_task(_recipe(own.write(text)), tmp_path), material, _reporting(2, []))
+    ended = run_trial(_task(_recipe(own.write(text)), tmp_path), trial_data, _reporting(2, []))
     assert ended.how == "stopped"
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 def test_own_loop_that_was_interrupted_goes_on_bit_for_bit(
-    own: OwnCode, material: Material, tmp_path: Path, at: int
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, at: int
 ) -> None:
     recipe = _recipe(own.write(LOOP))
     undisturbed = _run(recipe)
-    expected = _timeless(undisturbed.train(material.train, material.val))
+    expected = _timeless(undisturbed.train(trial_data.train, trial_data.val))
     calls = 0
 
     def pausing() -> bool:
@@ -202,14 +202,14 @@ def test_own_loop_that_was_interrupted_goes_on_bit_for_bit(
         return calls == at
 
     task = _task(recipe, tmp_path)
-    assert run_trial(task, material, lambda report: True, pausing).how == "interrupted"
+    assert run_trial(task, trial_data, lambda report: True, pausing).how == "interrupted"
     torch.rand(5)  # another process draws other numbers
-    ended = run_trial(task, material, lambda report: True)
+    ended = run_trial(task, trial_data, lambda report: True)
     assert ended.how == "finished"
     assert _timeless(ended.history) == expected
 
 
-def test_own_loop_restored_has_the_weights_that_it_would_have_had(own: OwnCode, material: Material) -> None:
+def test_own_loop_restored_has_the_weights_that_it_would_have_had(own: OwnCode, trial_data: TrialData) -> None:
     recipe = _recipe(own.write(LOOP))
     undisturbed, saved = _run(recipe), list[bytes]()
 
@@ -218,21 +218,21 @@ def test_own_loop_restored_has_the_weights_that_it_would_have_had(own: OwnCode, 
         torch.save(run.state(), buffer)
         saved.append(buffer.getvalue())
 
-    undisturbed.train(material.train, material.val, on_step=store)
+    undisturbed.train(trial_data.train, trial_data.val, on_step=store)
     assert len(saved) == 2 * EPOCHS  # a report and a save each epoch
     for state in saved:
         resumed = _run(recipe)
         resumed.restore(torch.load(io.BytesIO(state), weights_only=True))
-        resumed.train(material.train, material.val)
+        resumed.train(trial_data.train, trial_data.val)
         assert digest_of(resumed.result.state_dict()) == digest_of(undisturbed.result.state_dict())
 
 
-def test_loop_that_does_not_load_begins_at_the_beginning(own: OwnCode, material: Material, tmp_path: Path) -> None:
+def test_loop_that_does_not_load_begins_at_the_beginning(own: OwnCode, trial_data: TrialData, tmp_path: Path) -> None:
     recipe = _recipe(own.write(LOOP.replace("saved := run.load()", "saved := None")))
     task, calls = _task(recipe, tmp_path), iter([False, False, False, True])
-    assert run_trial(task, material, lambda report: True, lambda: next(calls)).how == "interrupted"
+    assert run_trial(task, trial_data, lambda report: True, lambda: next(calls)).how == "interrupted"
     seen: list[int] = []
-    assert run_trial(task, material, _reporting(99, seen)).how == "finished"
+    assert run_trial(task, trial_data, _reporting(99, seen)).how == "finished"
     assert seen == [1, 2, 3]
 
 
@@ -240,14 +240,14 @@ def test_loop_that_does_not_load_begins_at_the_beginning(own: OwnCode, material:
     "value", ["float('nan')", "float('inf')", "numpy.float32('nan')", "torch.tensor(float('nan'))"]
 )
 def test_metric_that_is_not_finite_fails_the_trial_as_diverged(
-    own: OwnCode, material: Material, tmp_path: Path, value: str
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, value: str
 ) -> None:
     recipe = _short(own, f"run.report(1, val_accuracy=0.5)\nrun.report(2, val_accuracy=0.5, train_loss={value})")
-    ended = run_trial(_task(recipe, tmp_path), material, lambda report: True)
+    ended = run_trial(_task(recipe, tmp_path), trial_data, lambda report: True)
     assert (ended.how, ended.diverged) == ("failed", True)
     assert ended.reason in ("train_loss became nan in epoch 2", "train_loss became inf in epoch 2")
     with pytest.raises(DivergedError, match="in epoch 2"):
-        _run(recipe).train(material.train, material.val)
+        _run(recipe).train(trial_data.train, trial_data.val)
 
 
 MISTAKES = {
@@ -295,12 +295,12 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("body", "problem"), MISTAKES.values(), ids=MISTAKES)
 def test_mistake_of_an_own_loop_is_called_by_its_name(
-    own: OwnCode, material: Material, tmp_path: Path, body: str, problem: str
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, body: str, problem: str
 ) -> None:
     recipe = _short(own, body or "pass")
     with pytest.raises(InputError, match=f"^{problem}$"):
-        _run(recipe).train(material.train, material.val)
-    ended: Ended = run_trial(_task(recipe, tmp_path), material, lambda report: True)
+        _run(recipe).train(trial_data.train, trial_data.val)
+    ended: Ended = run_trial(_task(recipe, tmp_path), trial_data, lambda report: True)
     assert (ended.how, ended.diverged) == ("failed", False)
 
 
@@ -309,21 +309,21 @@ def test_result_before_the_end_is_refused(own: OwnCode) -> None:
         _ = _run(_recipe(own.write(LOOP))).result
 
 
-def test_other_metric_of_the_search_has_to_be_reported(own: OwnCode, material: Material) -> None:
+def test_other_metric_of_the_search_has_to_be_reported(own: OwnCode, trial_data: TrialData) -> None:
     metric = SearchParams(metric=Choice(name="balanced_accuracy")).component("metric")
     with pytest.raises(InputError, match="val_balanced_accuracy must be among the metrics, for search.metric is bal"):
-        _run(_short(own, "run.report(1, val_accuracy=0.5)"), metric).train(material.train, material.val)
+        _run(_short(own, "run.report(1, val_accuracy=0.5)"), metric).train(trial_data.train, trial_data.val)
 
 
-def test_reported_metric_that_the_returned_module_does_not_have_is_noted(own: OwnCode, material: Material) -> None:
+def test_reported_metric_that_the_returned_module_does_not_have_is_noted(own: OwnCode, trial_data: TrialData) -> None:
     recipe = _short(own, "run.report(1, val_accuracy=0.99)")
     run = _run(recipe)
-    run.train(material.train, material.val)
+    run.train(trial_data.train, trial_data.val)
     (note,) = run.notes
     assert "reported val_accuracy 0.9900 last; the module that it returned has 0." in note
 
 
-def test_saved_state_is_a_copy(own: OwnCode, material: Material) -> None:
+def test_saved_state_is_a_copy(own: OwnCode, trial_data: TrialData) -> None:
     body = """
 state = {"weights": torch.zeros(2), "list": [torch.zeros(2)], "pair": (1, "a")}
 run.report(1, val_accuracy=0.5)
@@ -335,13 +335,13 @@ assert loaded["weights"].tolist() == loaded["list"][0].tolist() == [0, 0]
 assert loaded["pair"] == (1, "a")
 loaded["weights"] += 1
 assert run.load()["weights"].tolist() == [0, 0]"""
-    _run(_short(own, body.strip())).train(material.train, material.val)
+    _run(_short(own, body.strip())).train(trial_data.train, trial_data.val)
 
 
-def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, material: Material, tmp_path: Path) -> None:
+def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, trial_data: TrialData, tmp_path: Path) -> None:
     recipe = _recipe(own.write(LOOP))
     run = _run(recipe)
-    run.train(material.train, material.val)
+    run.train(trial_data.train, trial_data.val)
     about = TrainedModel(
         recipe=recipe.nested(),
         classes=list(tiny.CLASSES),
@@ -360,7 +360,7 @@ def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, material: Mater
     written = about.save(tmp_path / "trained", run.result)
     own.source.rename(own.source.with_name("gone"))  # the person's code is needed no more
     found, model = TrainedModel.load(tmp_path / "trained")
-    images = material.val.images[torch.arange(5)]
+    images = trial_data.val.images[torch.arange(5)]
     assert found == written
     assert found.graph
     torch.testing.assert_close(model(images), run.result.eval()(images) / 2)

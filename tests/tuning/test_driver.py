@@ -137,7 +137,7 @@ def test_lost_worker_is_replaced_so_many_times(
     assert trial.state.name == state
     assert pool.submitted == [(0, attempt) for attempt in range(1, attempts + 1)]
     assert ("SIGKILL" in trial.user_attrs.get("reason", "")) == (state == "FAIL")
-    assert any("goes on from its last checkpoint" in line for line in recorder.lines) == (attempts > 1)
+    assert any("resumes from its last checkpoint" in line for line in recorder.lines) == (attempts > 1)
 
 
 def test_trial_of_a_worker_that_is_given_up_waits_for_another_one(scene: Scene) -> None:
@@ -309,7 +309,7 @@ def test_killed_driver_has_its_trials_go_on_under_their_numbers(scene: Scene) ->
     _, pool, recorder = scene.run(finishes, params)
     assert pool.submitted == [(1, 1), (2, 1)]
     assert states(scene.study(params)) == ["COMPLETE"] * 3
-    assert recorder.lines == ["trial 1 was left running and goes on"]
+    assert recorder.lines == ["trial 1 was left running and resumes"]
 
 
 @pytest.mark.parametrize("end", ["signal", "signal, not heard", "kill"])

@@ -82,8 +82,8 @@ def test_trials_that_the_edited_space_contains_are_kept(
     assert set(sizes) == {16, 32}
     study, done = storage.inherited(space, base)
     assert _sizes(study) == [size for size in sizes if kept(size)]
-    assert done.kept == len(study.trials)
-    assert done.kept + done.dropped.total() == len(sizes)
+    assert done.reused == len(study.trials)
+    assert done.reused + done.dropped.total() == len(sizes)
     assert not any(is_own(trial) for trial in study.trials)
 
 
@@ -125,7 +125,7 @@ def test_failed_trials_are_left_out_and_said(storage: Storage) -> None:
     study, done = storage.inherited({**SPACE, "train.shift": {"choices": [0, 1]}})
     assert len(study.trials) == 2
     assert done.sentence() == (
-        "the study begins with 2 trials of earlier ones that are still valid; left out: 2 because it is FAIL"
+        "the study begins with 2 trials of earlier ones, still valid; left out: 2 because it is FAIL"
     )
 
 
@@ -148,7 +148,7 @@ def test_inheriting_again_adds_nothing(storage: Storage) -> None:
     storage.searched(finishes, 3)
     wider = {**SPACE, "train.shift": {"choices": [0, 1]}}
     study, _ = storage.inherited(wider)
-    assert storage.inherited(wider)[1].kept == 0
+    assert storage.inherited(wider)[1].reused == 0
     assert len(study.trials) == 3
 
 
@@ -180,7 +180,7 @@ def test_edit_that_is_undone_finds_the_old_study(storage: Storage) -> None:
     storage.inherited({**SPACE, "train.shift": {"choices": [0, 1]}})
     again, done = storage.inherited(SPACE)
     assert again.study_name == old.study_name
-    assert done.kept == 0
+    assert done.reused == 0
     assert len(again.trials) == 3
 
 

@@ -14,7 +14,7 @@ from podium.tuning import optuna_private
 from podium.tuning.optuna_private import contains
 from podium.tuning.outcome import write_trials
 from podium.tuning.storage import Journal, open_storage
-from podium.tuning.study import open_study, take_up
+from podium.tuning.study import open_study, resume_trial
 from tuning.killing import KilledError, Workers, kill_before, parameters, search, table
 
 WRITES = (12, 55, 62)
@@ -113,7 +113,7 @@ def test_enqueued_parameters_of_a_resumed_trial_are_kept(
     study.ask()
     if change in CHANGES:
         CHANGES[change](monkeypatch)
-    trial = take_up(study, params, study.trials[0])
+    trial = resume_trial(study, params, study.trials[0])
     assert trial.number == 0
     assert trial.user_attrs == {"planned": 0}
     assert trial.suggest_float("rate", 0.1, 0.9) == 0.25

@@ -11,7 +11,7 @@ from podium import closure
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.storage import open_storage
-from podium.tuning.study import ask, build_pruner, build_sampler, identity, name_of, open_study, suggest, take_up
+from podium.tuning.study import ask, build_pruner, build_sampler, identity, name_of, open_study, resume_trial, suggest
 from tuning.scripted import search_params
 
 SPACE = {
@@ -202,7 +202,7 @@ def test_trial_taken_up_gets_the_parameters_it_would_have_had(
     again = open_study(open_storage(tmp_path / "b"), "s", params, {})  # as another process finds it
     (left,) = again.get_trials(states=(TrialState.RUNNING,))
     assert len(left.params) == min(drawn, len(expected))
-    trial = take_up(again, params, left)
+    trial = resume_trial(again, params, left)
     assert trial.number == earlier
     assert _draw(trial, params) == expected
 

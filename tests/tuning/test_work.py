@@ -9,12 +9,12 @@ import tiny
 from podium.training import checkpoint
 from podium.training.epochs import Epoch
 from podium.tuning.messages import Report, Resumed, Task
-from podium.tuning.work import Material, run_trial
+from podium.tuning.work import TrialData, run_trial
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return tiny.material(tiny.prepare(tmp_path_factory.mktemp("prepared")))
+def trial_data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
+    return tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared")))
 
 
 def _task(folder: Path, *, seconds: float = 1e9, timeout: float | None = None, number: int = 3, **recipe: Any) -> Task:
@@ -42,48 +42,48 @@ def _after(steps: int) -> Callable[[], bool]:
     return pausing
 
 
-def test_trial_reports_each_epoch_and_ends_finished(material: Material, tmp_path: Path) -> None:
+def test_trial_reports_each_epoch_and_ends_finished(trial_data: TrialData, tmp_path: Path) -> None:
     reports: list[Report] = []
 
     def report(report: Report) -> bool:
         reports.append(report)
         return True
 
-    ended = run_trial(_task(tmp_path), material, report)
+    ended = run_trial(_task(tmp_path), trial_data, report)
     assert ended.how == "finished"
     assert [r.epoch for r in reports] == ended.history
     assert {(r.number, r.attempt) for r in reports} == {(3, 1)} == {(ended.number, ended.attempt)}
     assert list(tmp_path.iterdir()) == []  # too short to be worth a checkpoint
 
 
-def test_trial_told_to_stop_ends_stopped_with_its_history(material: Material, tmp_path: Path) -> None:
-    ended = run_trial(_task(tmp_path), material, lambda report: report.epoch["epoch"] < 2)
+def test_trial_told_to_stop_ends_stopped_with_its_history(trial_data: TrialData, tmp_path: Path) -> None:
+    ended = run_trial(_task(tmp_path), trial_data, lambda report: report.epoch["epoch"] < 2)
     assert ended.how == "stopped"
     assert [epoch["epoch"] for epoch in ended.history] == [1, 2]
 
 
 @pytest.mark.parametrize("steps", range(11))
-def test_paused_trial_goes_on_as_if_it_had_not_been(material: Material, tmp_path: Path, steps: int) -> None:
+def test_paused_trial_goes_on_as_if_it_had_not_been(trial_data: TrialData, tmp_path: Path, steps: int) -> None:
     recipe: dict[str, Any] = {"train__shift": 1, "model__dropout": 0.2}
-    undisturbed = run_trial(_task(tmp_path, **recipe), material, _yes)
+    undisturbed = run_trial(_task(tmp_path, **recipe), trial_data, _yes)
     task = _task(tmp_path, **recipe)
-    paused = run_trial(task, material, _yes, _after(steps))
+    paused = run_trial(task, trial_data, _yes, _after(steps))
     assert paused.how == "interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["3.ckpt"]
     resumed: list[Resumed] = []
-    again = run_trial(task, material, _yes, resumed=resumed.append)
+    again = run_trial(task, trial_data, _yes, resumed=resumed.append)
     assert again.how == "finished"
     assert [r.history for r in resumed] == ([again.history[: steps // 4]] if steps >= 4 else [])
     assert _timeless(again.history) == _timeless(undisturbed.history)
-    assert again.notes == [f"trial 3 goes on from epoch {steps // 4}, step {steps % 4 + 1}"]
+    assert again.notes == [f"trial 3 resumes from epoch {steps // 4}, step {steps % 4 + 1}"]
 
 
 def test_long_epochs_are_saved_at_their_end_and_in_between(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[tuple[int, int]] = []
     monkeypatch.setattr(checkpoint, "save", lambda path, name, state: saved.append((state["epoch"], state["step"])))
-    run_trial(_task(tmp_path, seconds=1e-9, train__epochs=2), material, _yes)
+    run_trial(_task(tmp_path, seconds=1e-9, train__epochs=2), trial_data, _yes)
     assert saved == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]
 
 
@@ -96,52 +96,52 @@ def test_long_epochs_are_saved_at_their_end_and_in_between(
     ids=["torn", "another's"],
 )
 def test_damaged_checkpoint_starts_the_trial_again_and_says_so(
-    material: Material, tmp_path: Path, damage: Callable[[Path], Any], line: str
+    trial_data: TrialData, tmp_path: Path, damage: Callable[[Path], Any], line: str
 ) -> None:
-    undisturbed = run_trial(_task(tmp_path), material, _yes)
-    run_trial(_task(tmp_path), material, _yes, _after(5))
+    undisturbed = run_trial(_task(tmp_path), trial_data, _yes)
+    run_trial(_task(tmp_path), trial_data, _yes, _after(5))
     damage(tmp_path / "3.ckpt")
-    ended = run_trial(_task(tmp_path), material, _yes)
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
     assert _timeless(ended.history) == _timeless(undisturbed.history)
     assert len(ended.notes) == 1
     assert ended.notes[0].startswith(line)
 
 
 @pytest.mark.parametrize("change", [{"number": 4}, {"train__epochs": 5}], ids=["number", "recipe"])
-def test_checkpoint_belongs_to_one_trial(material: Material, tmp_path: Path, change: dict[str, Any]) -> None:
-    run_trial(_task(tmp_path), material, _yes, _after(5))
+def test_checkpoint_belongs_to_one_trial(trial_data: TrialData, tmp_path: Path, change: dict[str, Any]) -> None:
+    run_trial(_task(tmp_path), trial_data, _yes, _after(5))
     (tmp_path / "3.ckpt").rename(tmp_path / f"{change.get('number', 3)}.ckpt")
-    ended = run_trial(_task(tmp_path, **change), material, _yes)
+    ended = run_trial(_task(tmp_path, **change), trial_data, _yes)
     assert "belongs to another run" in ended.notes[0]
 
 
-def test_timeout_fails_the_trial_and_names_itself(material: Material, tmp_path: Path) -> None:
-    ended = run_trial(_task(tmp_path, timeout=1e-9), material, _yes)
+def test_timeout_fails_the_trial_and_names_itself(trial_data: TrialData, tmp_path: Path) -> None:
+    ended = run_trial(_task(tmp_path, timeout=1e-9), trial_data, _yes)
     assert ended.how == "failed"
     assert ended.reason == "search.trial_timeout: 1e-09 s passed in epoch 1"
     assert not ended.diverged
 
 
-def test_timeout_counts_what_the_trial_took_before(material: Material, tmp_path: Path) -> None:
-    run_trial(_task(tmp_path), material, _yes, _after(6))
+def test_timeout_counts_what_the_trial_took_before(trial_data: TrialData, tmp_path: Path) -> None:
+    run_trial(_task(tmp_path), trial_data, _yes, _after(6))
     path, identity = tmp_path / "3.ckpt", _task(tmp_path).identity
     state = checkpoint.load(path, identity)
     assert state is not None
     state["history"][0]["seconds"] = 1000.0
     checkpoint.save(path, identity, state)
-    ended = run_trial(_task(tmp_path, timeout=900.0), material, _yes)
+    ended = run_trial(_task(tmp_path, timeout=900.0), trial_data, _yes)
     assert ended.reason == "search.trial_timeout: 900 s passed in epoch 2"
     assert [epoch["epoch"] for epoch in ended.history] == [1]
 
 
 def test_diverged_trial_fails_with_the_reason_and_what_it_had(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "podium.training.schedules.one_cycle.OneCycle.factor",
         lambda schedule, step, *_: 0.1 if step < 4 else float("nan"),
     )
-    ended = run_trial(_task(tmp_path), material, _yes)
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
     assert ended.how == "failed"
     assert ended.reason.startswith("train_loss became nan in epoch 2")
     assert ended.diverged
@@ -163,29 +163,29 @@ def test_diverged_trial_fails_with_the_reason_and_what_it_had(
     ids=["an error", "memory", "CUDA's memory", "torch's memory"],
 )
 def test_error_in_a_trial_is_its_own_failure_with_a_traceback(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     def step(*args: Any) -> None:
         raise error
 
     monkeypatch.setattr("podium.training.loop.TrainingRun.train_step", step)
-    ended = run_trial(_task(tmp_path), material, _yes)
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
     assert (ended.how, ended.reason.rpartition("in step: ")[2]) == ("failed", reason)
     assert ended.trace.startswith("Traceback")
     assert type(error).__name__ in ended.trace
 
 
 def test_disk_that_takes_no_checkpoint_costs_the_trial_nothing_else(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    undisturbed = run_trial(_task(tmp_path), material, _yes)
+    undisturbed = run_trial(_task(tmp_path), trial_data, _yes)
     monkeypatch.setattr("podium.training.checkpoint.save", full)
-    ended = run_trial(_task(tmp_path, seconds=1e-9), material, _yes)
+    ended = run_trial(_task(tmp_path, seconds=1e-9), trial_data, _yes)
     assert ended.how == "finished"
     assert _timeless(ended.history) == _timeless(undisturbed.history)
     (note,) = ended.notes
-    assert note.startswith("trial 3 goes on unsaved: ")
+    assert note.startswith("trial 3 continues without checkpoints: ")
     assert note.endswith(": No space left on device")

@@ -12,7 +12,7 @@ from podium.components import FROZEN
 from podium.config.problems import Fraction, Text
 
 Unusable = Literal["refuse", "skip"]
-"""What can't be decoded can't be kept."""
+"""What can't be decoded can't be used."""
 Usable = Literal["refuse", "skip", "keep"]
 Whole = Literal["refuse", "keep"]
 """Of the set as a whole: nothing that could be left out."""
@@ -24,7 +24,7 @@ class DoctorParams(BaseModel):
     model_config = FROZEN
 
     unreadable: Unusable = "skip"
-    """Files that may not be read, links to nowhere, and what is no file."""
+    """Files that may not be read, broken links, and what is no file."""
     empty: Unusable = "skip"
     """Files of 0 bytes."""
     not_image: Unusable = "skip"
@@ -36,17 +36,18 @@ class DoctorParams(BaseModel):
     huge: Unusable = "skip"
     """Files above max_megabytes or max_megapixels; they are never decoded."""
     changed: Unusable = "refuse"
-    """Files that change or go while they are read: somebody is still copying."""
+    """Files that change or disappear while they are read: somebody is still copying."""
     outside: Usable = "skip"
     """Links and paths that leave the source's folder."""
     stray: Unusable = "skip"
-    """Files that lie beside the class folders."""
+    """Files next to the class folders."""
     tiny: Usable = "skip"
     """Images with a side below min_side."""
     odd_size: Usable = "keep"
-    """Images whose longer side is more than max_aspect times the shorter, or whose area is far from the median."""
+    """Images whose longer side is above max_aspect times the shorter, or with an unusual area. The area is compared
+    with the median."""
     odd_mode: Usable = "keep"
-    """Images stored otherwise than nearly all others (palette, CMYK, 16 bits, transparent), and animations."""
+    """Animations, and images stored unlike nearly all others: palette, CMYK, 16 bits, transparent."""
     duplicates: Usable = "keep"
     """Equal images of one class; skip leaves one. They always share a split."""
     conflicts: Usable = "keep"
@@ -54,28 +55,28 @@ class DoctorParams(BaseModel):
     leaks: Usable = "keep"
     """Equal images in several of the source's own splits; skip keeps those of test, then of val."""
     near_duplicates: Usable = "keep"
-    """The same for images that were re-encoded, resized or cropped a little."""
+    """As duplicates, for images that were re-encoded, resized or cropped a little."""
     near_conflicts: Usable = "keep"
-    """The same; a near-duplicate may rightly have another label, so look before you skip."""
+    """As conflicts, for near-duplicates. A near-duplicate may rightly have another label, so look before you skip."""
     near_leaks: Usable = "keep"
-    """The same."""
+    """As leaks, for near-duplicates."""
     similar_classes: Whole = "refuse"
     """Class names that differ by case or by the way accents are written."""
     imbalance: Whole = "keep"
-    """The largest class has more than max_ratio times the images of the smallest."""
+    """The largest class has more than max_ratio times as many images as the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"
-    """Near-duplicates: crops too (slow for many images), copies only, none; auto: crops up to 20,000 images, and a set
-    that was divided with crops before is refused beyond that."""
+    """Near-duplicates: crops too (slow), copies only, off; auto: crops up to 20,000 images. A set that was split
+    with crops before is refused beyond that."""
     min_side: Annotated[int, Field(ge=1)] = 8
     """Pixels; below it an image is tiny."""
     max_megapixels: Annotated[float, Field(gt=0)] = 64.0
-    """Above it an image is huge: a decompression bomb until shown otherwise."""
+    """An image above it is huge: it may be a decompression bomb."""
     max_megabytes: Annotated[float, Field(gt=0)] = 32.0
-    """Above it a file is huge."""
+    """A file above it is huge."""
     max_aspect: Annotated[float, Field(gt=1)] = 4.0
-    """Above it a size is odd."""
+    """A size above this ratio of the longer to the shorter side is odd."""
     max_ratio: Annotated[float, Field(gt=1)] = 10.0
-    """Above it the classes are out of balance."""
+    """Classes above this ratio of the largest to the smallest are imbalanced."""
 
 
 MAX_SIDE = 4096
@@ -110,30 +111,30 @@ class PrepareParams(BaseModel):
     model_config = FROZEN
 
     source: Annotated[str, AfterValidator(_source)] = "digits"
-    """digits (inside scikit-learn), torchvision:<class>, folder:<path>, csv:<path>, or your own function as
-    module:function (docs/extend.md)."""
+    """digits, torchvision:<class>, folder:<path>, csv:<path> or your own module:function. The digits are inside
+    scikit-learn; docs/extend.md shows an own function."""
     root: Text = "data/raw"
-    """Folder that DVC watches: the source's files lie in it or below it."""
+    """Folder that DVC watches: the source's files are in it or below it."""
     arguments: dict[str, str | int | float | bool] = {}
-    """Keyword arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your own function."""
+    """Arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your function."""
     download: bool = False
-    """Let torchvision fetch the files where they are missing."""
+    """Let torchvision download missing files."""
     size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = None
-    """Side, or height and width, of the images in pixels; null: the source's own, where all have one size."""
+    """Side, or [height, width], in pixels; null: that of the source, if all images have one size."""
     channels: Literal[1, 3] | None = None
     """1 (grey) or 3 (RGB); null: the source's own."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
-    """Where the ratio of the sides differs: stretch, crop to the middle, or pad with the background."""
+    """What to do if the ratio of the sides differs: stretch, crop to the middle, or pad. The background colour pads."""
     background: Annotated[str, AfterValidator(_colour)] = "white"
-    """Colour below transparent pixels and beside padded images: a name or #rrggbb."""
+    """Colour below transparent pixels and around padded images: a name or #rrggbb."""
     val_fraction: Fraction = 0.15
-    """Share of the images for validation: what the search maximises on; where the source has no such split."""
+    """Fraction of the images for validation, if the source has no such split. The search is judged on them."""
     test_fraction: Fraction = 0.15
-    """Share sealed until evaluation, where the source has no test split of its own."""
+    """Fraction of the images in the held-out test set, if the source has none."""
     salt: str = "podium"
-    """Another salt gives another split; the same salt keeps every image where it is when images are added."""
+    """Another salt gives another split; with the same one, every image stays when others are added."""
     min_per_class: Annotated[int, Field(ge=1)] = 5
-    """A class with fewer images than this in the training split, or none in another split, is refused."""
+    """A class with fewer training images, or none in another split, is refused."""
 
     @property
     def path(self) -> str:

@@ -18,7 +18,7 @@ class _Gate(BaseModel):
     model_config = FROZEN
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """One minus the share of promotions that chance alone may cause."""
+    """One minus the fraction of promotions that chance alone may cause."""
 
 
 def _fields() -> dict[str, Any]:

@@ -25,7 +25,13 @@ from podium.config.run_sections import (
 )
 from podium.config.search_section import SearchParams, SelectParams
 from podium.config.section import Section
-from podium.config.space import Dimension, argument_problems, overrides_problems, space_problems
+from podium.config.space import (
+    Dimension,
+    argument_problems,
+    overrides_problems,
+    repeated_augmentations,
+    space_problems,
+)
 from podium.errors import InputError
 
 MAPPINGS = ("space", "overrides")
@@ -106,6 +112,9 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     space = search.get("space")
     found += [f"search.space.{line}" for line in space_problems(space)]
     found += [f"search.overrides.{line}" for line in overrides_problems(search.get("overrides"), space)]
+    if params is not None:
+        twice = repeated_augmentations(params.train, params.search.space, params.search.overrides)
+        found += [f"search.{line}" for line in twice]
     if params is not None and not found:
         found += [f"search.space.{line}" for line in argument_problems(params.recipe(), params.search.space)]
     if found or params is None:

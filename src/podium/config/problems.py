@@ -1,6 +1,7 @@
 """Types of values that several sections have, and problems in sentences: dotted path, rule, value, what was meant."""
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -51,14 +52,19 @@ def syntax(error: YAMLError) -> str:
     """Where and why a text is not YAML, in a line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
-    said = " ".join(part for part in (error.context, error.problem) if part)
-    return f"{said} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    problem = " ".join(part for part in (error.context, error.problem) if part)
+    return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
 
 def rule(message: str) -> str:
     """A rule of pydantic's as `must be greater than 0`."""
     text = OPENING.sub(r"must \1 ", message.removeprefix("Value error, "))
     return text.replace("a valid dictionary", "a mapping of parameters")
+
+
+def shown(value: object) -> str:
+    """A value as params.yaml has it: null, true, text as it is; lists and mappings in their short form."""
+    return value if isinstance(value, str) and value else json.dumps(value, default=str)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

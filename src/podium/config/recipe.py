@@ -7,13 +7,13 @@ dimension may replace any of these values. What a component alone reads is decla
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from podium import components
 from podium.components import FROZEN, Choice, choice
-from podium.config.problems import Unit
+from podium.config.problems import Unit, shown
 from podium.config.section import Section, parameters_of, with_parameters
 
 if TYPE_CHECKING:
@@ -43,21 +43,23 @@ def _list_of(value: object) -> object:
 
 @with_parameters
 class ModelParams(Section):
-    """The network. A field that `name` does not mention is not read by it."""
+    """The network. Parameters of another network than `name` are inactive."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("network",)
 
     name: Annotated[str, BeforeValidator(_network)] = "cnn"
     """cnn, resnet, torchvision:<model>, timm:<model>, or your own class as module:Class from src/."""
     arguments: dict[str, components.Argument] = Field(default={})
-    """Arguments of a network that is not one of Podium's: each may be searched, as model.arguments.<name>."""
+    """Arguments of a network that is not Podium's; each can be searched: model.arguments.<name>."""
     weights: Annotated[str, AfterValidator(_weights)] = ""
-    """torchvision, timm, your own: file in data/weights to start from (.pt, .pth, .safetensors); empty: random."""
+    """timm, torchvision, your own: file in data/weights to start from; empty: random weights. A .pt, .pth or
+    .safetensors file."""
     normalize: Literal["data", "imagenet", "none"] = "data"
-    """Images reach the network as floats: with the training images' mean 0 and standard deviation 1 in each channel,
-    with those of ImageNet, or (none) from 0 to 1."""
+    """How pixels are scaled: data (mean 0, standard deviation 1), imagenet, or none (0 to 1). data: by the training
+    images' mean and standard deviation in each channel; imagenet: by those of ImageNet."""
     flip_average: bool = False
-    """Predictions are the mean over an image and its mirror image: in validation, evaluation and serving alike."""
+    """Predict the mean over an image and its mirror image; inference takes twice as long. In validation, evaluation
+    and serving alike."""
 
     def network(self) -> "Network":
         """The network that `name` stands for, with its parameters."""
@@ -78,29 +80,29 @@ class TrainParams(Section):
     epochs: int = Field(default=20, ge=1, le=10_000)
     """Passes over the training images."""
     data_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Fraction of the training images that an epoch takes, other ones each time; made for `search.overrides`."""
+    """Fraction of the training images in an epoch, others each time; for search.overrides."""
     data_fraction_epochs: int = Field(default=0, ge=0, le=10_000)
-    """First epochs that `data_fraction` holds for, such as those before the first rung (0: all of them)."""
+    """First epochs that data_fraction applies to, such as those before the first rung; 0: all."""
     batch_size: int = Field(default=32, ge=1, le=65_536)
-    """Images a step."""
+    """Images per step."""
     loss: Annotated[Choice, choice("loss")] = Choice(name="cross_entropy")
     """cross_entropy, focal, bce, or your own function or class: logits and targets to a scalar."""
     optimizer: Annotated[Choice, choice("optimizer")] = Choice(name="adamw")
-    """sgd, adamw, muon, a class of torch.optim by name, timm:<name>, or your own."""
+    """sgd, adamw, muon, a class of torch.optim, timm:<name>, or your own."""
     learning_rate: float = Field(default=0.003, gt=0, le=10)
     """Peak learning rate."""
     backbone_rate: Unit = 1.0
-    """torchvision, timm: learning rate of all but the head, as a fraction of learning_rate (0: frozen)."""
+    """timm, torchvision: learning rate of all but the head, relative to learning_rate; 0: frozen."""
     schedule: Annotated[Choice, choice("schedule")] = Choice(name="one_cycle")
-    """constant, cosine, one_cycle, a class of torch.optim.lr_scheduler by name, timm:<name>, or your own."""
+    """constant, cosine, one_cycle, a class of torch.optim.lr_scheduler, timm:<name>, or your own."""
     balance: Literal["none", "loss", "sampling"] = "none"
-    """Classes of different sizes count alike: by weights in the loss, or by drawing rare ones more often."""
+    """Make all classes count alike: by weights in the loss, or by sampling rare ones more often."""
     augment: Annotated[list[Annotated[Choice, choice("augmentation")]], BeforeValidator(_list_of)] = Field(default=[])
-    """More augmentations, in order: ours, classes of torchvision.transforms.v2 by name, or your own."""
+    """More augmentations, in order: ours, classes of torchvision.transforms.v2, or your own."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay per step of the weights' moving average, which is then what is validated and saved (0: off)."""
+    """Decay per step of the moving average of the weights, which is validated and saved; 0: off."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on CUDA, float32 on the CPU. bfloat16 on a CPU: where it has it and a short probe is faster."""
+    """auto: bfloat16 on CUDA, float32 on the CPU. bfloat16 on a CPU: only if it has it and a short probe is faster."""
     program: Annotated[Choice | None, choice("program")] = None
     """Your own training loop as module:function, in place of Podium's (docs/extend.md)."""
 
@@ -118,6 +120,18 @@ class TrainParams(Section):
     def augmentations(self) -> list[Any]:
         """The augmentations that are on, in the order in which they are applied."""
         return [self.made(kind, one) for kind, one in self.chosen() if kind == "augmentation"]
+
+    @model_validator(mode="after")
+    def _no_augmentation_is_applied_twice(self) -> Self:
+        on = self._turned_on()
+        for name in (one.name for one in self.augment if one.name in on):
+            value = self.value(name)
+            neutral = type(value)()  # False, 0 or 0.0
+            raise ValueError(
+                f"{name} would be applied twice: train.{name}: {shown(value)} turns it on, and train.augment lists it;"
+                f" remove it from train.augment, or set train.{name} to {shown(neutral)}"
+            )
+        return self
 
     def _turned_on(self) -> list[str]:
         """Augmentations that have a parameter of their own name: it turns them on."""

@@ -45,8 +45,8 @@ class TrackingParams(BaseModel):
     experiment: Name = "podium"
     """MLflow experiment."""
     flush_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """A running trial's finished epochs reach MLflow at least this often; one that has ended does so within this time,
-    and within five seconds, together with others."""
+    """Seconds after which a running trial's epochs reach MLflow at the latest. A trial that has ended does so
+    within this time, and within five seconds, together with others."""
 
 
 class RuntimeParams(BaseModel):
@@ -55,37 +55,37 @@ class RuntimeParams(BaseModel):
     model_config = FROZEN
 
     engine: Literal["processes", "inline", "ray"] = "processes"
-    """processes: workers of their own; inline: everything in the stage's process (one worker); ray: tasks of a Ray
-    cluster, for which the extra `ray` has to be installed."""
+    """processes: worker processes; inline: one worker in the stage's process; ray: a Ray cluster. ray needs the
+    extra `ray`."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Trials at the same time (0: one a core; on Ray as many as fit on the nodes that are there)."""
+    """Trials at the same time; 0: one per core, on Ray as many as fit on the nodes."""
     storage: Annotated[str, AfterValidator(_storage)] = ""
-    """Where the studies are kept: empty for mlruns/optuna.journal, or the URL of a PostgreSQL database that other
-    machines can read too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
+    """Studies: empty for mlruns/optuna.journal, or postgresql://user@host/database. Other machines can read the
+    latter too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Intra-op threads of a training on the CPU; more pay for large images on idle cores only."""
+    """Intra-op threads of a training on the CPU; more help only with large images and idle cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one, else the CPU."""
+    """auto: CUDA if available, else the CPU."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """A running trial is checkpointed this often."""
+    """Seconds between the checkpoints of a running trial."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
-    """A trial whose worker died goes on from its checkpoint this often, then fails."""
+    """Times that a trial whose worker died resumes from its checkpoint before it fails."""
     address: Annotated[str, AfterValidator(_address)] = ""
-    """Ray: empty for a cluster of this machine alone, `auto`, or host:port of the head of a cluster."""
+    """ray: empty for a cluster of this machine alone, `auto`, or host:port of a cluster's head."""
     shared_folder: bool = False
-    """Ray: every node sees the project's folder under the same path, so that images and checkpoints are read and
-    written there; otherwise both go through Ray's object store."""
+    """ray: every node sees the project's folder under the same path. Images and checkpoints are then read and
+    written there; otherwise both are sent through Ray's object store."""
     trial_cpus: Annotated[float, Field(gt=0)] = 1.0
-    """Ray: CPUs that a trial reserves; fractions share one."""
+    """ray: CPUs that a trial reserves; a fraction shares one."""
     trial_gpus: Annotated[float, Field(ge=0)] = 0.0
-    """Ray: GPUs that a trial reserves; a fraction below 1 shares one, above 1 it has to be whole."""
+    """ray: GPUs that a trial reserves; a fraction below 1 shares one, above 1 it must be whole."""
     queued: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Ray: trials that wait in Ray's queue beyond those that fit, so that an autoscaler sees what is wanted."""
+    """ray: trials that wait beyond those that fit, so that an autoscaler sees the demand."""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Devices that the retraining is divided among, each with a share of every batch: 1 in the stage's own process,
-    more through Ray Train at `address`."""
+    """Devices of the retraining, each with a part of every batch. 1: in the stage's own process; more: through Ray
+    Train at `address`."""
     min_devices: Annotated[int, Field(ge=0, le=1024)] = 0
-    """The retraining goes on with so few of them where nodes are lost (0: it waits for all)."""
+    """The retraining continues with this many devices if nodes are lost; 0: it waits for all."""
 
     @model_validator(mode="after")
     def _agree(self) -> "RuntimeParams":
@@ -106,7 +106,8 @@ class RetrainParams(BaseModel):
     seed: Seed = 0
     """Seed of the final training run."""
     compile: bool = False
-    """torch.compile: a minute once, then faster steps; where it fails, that is said and it goes on without."""
+    """torch.compile: a minute once, then faster steps; if it fails, training continues without it. A message says
+    so."""
     profile_steps: Annotated[int, Field(ge=0, le=1000)] = 6
     """Steps that torch.profiler records (0: no profile)."""
 
@@ -137,16 +138,16 @@ class ServeParams(BaseModel):
     model_config = FROZEN
 
     host: Text = "127.0.0.1"
-    """Address to listen at; anybody who reaches it may ask, so another than 127.0.0.1 needs a proxy with a login."""
+    """Address to listen on; there is no login: others than 127.0.0.1 need a proxy that has one."""
     port: Annotated[int, Field(ge=1, le=65535)] = 5001
-    """Port to listen at."""
+    """Port to listen on."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes, each with the model in memory."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Intra-op threads of a worker."""
     max_request_mb: Annotated[float, Field(gt=0)] = 64.0
-    """A longer request is refused before it is read to its end."""
+    """Larger requests are refused before they are read to their end."""
     max_concurrent: Annotated[int, Field(ge=1)] = 64
-    """Connections of a worker at a time; a further one is told to come back (503)."""
+    """Connections per worker; a further one gets the answer 503."""
     timeout_seconds: Annotated[int, Field(ge=1)] = 30
-    """A request that takes longer is given up (504)."""
+    """A request that takes longer is cancelled (504)."""

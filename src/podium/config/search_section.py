@@ -21,34 +21,34 @@ class SearchParams(Section):
     NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides")
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    """Trials in all, over every resume; raising it continues the same study."""
+    """Trials in total, over every resume; raising it continues the same study."""
     timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of search in all, over every resume; null: no limit."""
+    """Seconds of search in total, over every resume; null: no limit."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
-    """What is optimised on the validation images: accuracy, loss, balanced_accuracy, or your own function."""
+    """Optimised on the validation images: accuracy, loss, balanced_accuracy, or your own function."""
     seed: Seed = 0
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
-    """The first trial is the configuration of `model` and `train`; it must lie within the space."""
+    """Trial 0 has the settings of model and train, which must lie within the space."""
     sampler: Annotated[Choice, choice("sampler")] = Choice(name="tpe")
-    """tpe, random, a class of optuna.samplers by name, or your own."""
+    """tpe, random, a class of optuna.samplers, or your own."""
     pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
-    """Which trials are stopped early: median, halving, hyperband, none, a class of optuna.pruners, or your own."""
+    """Stops trials early: median, halving, hyperband, none, a class of optuna.pruners, or your own."""
     deterministic: bool = False
-    """The same trials whatever the number of workers: they are asked for in batches, and pruned by earlier batches."""
+    """The same trials for any number of workers: proposed in batches, pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
-    """deterministic: trials of a batch; more workers than that stay idle."""
+    """deterministic: trials per batch; more workers than that stay idle."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
     overrides: dict[str, Value] = Field(default={})
-    """Fields that every trial has instead of its own, such as train.epochs: 3, so that a search over many images costs
-    a fraction; the confirmation and the retraining have `model` and `train`'s again."""
+    """Values that every trial has instead: cheaper trials. Such as {train.epochs: 3}; the confirmation and the
+    retraining use `model` and `train`'s again."""
     space: dict[str, Dimension] = Field(default={})
-    """A dimension is keyed by the field that it replaces, such as train.learning_rate."""
+    """Dimensions by the field that they replace: a range, or choices. Such as train.learning_rate."""
 
     def chosen(self) -> list[tuple[str, Choice]]:
         """The sampler, the pruner and the metric."""
@@ -59,7 +59,7 @@ class SearchParams(Section):
         return self.made(kind, dict(self.chosen())[kind])
 
     def identity(self) -> dict[str, Any]:
-        """What of this section decides the trials' results; parameters that nobody reads are left out."""
+        """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
         return {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
 
@@ -78,11 +78,11 @@ class SelectParams(BaseModel):
     model_config = FROZEN
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 3
-    """Configurations that are run again."""
+    """Configurations that are trained again."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Fresh seeds for each of them."""
     full_fidelity: bool = True
-    """Whether they train as the retraining will; false: with `search.overrides`, as the trials did."""
+    """Train with the settings of the retraining; false: with search.overrides, as the trials did."""
     calibrate: bool = True
-    """Whether the model's probabilities are brought in line with how often its confirmed copies were right; only where
-    those trained as the retraining will: not with full_fidelity: false and some search.overrides."""
+    """Fit a temperature to the confirmed runs' predictions, so that the model is calibrated. Only if those trained
+    as the retraining will: not with full_fidelity: false and some search.overrides."""

@@ -1,7 +1,7 @@
 """A section of params.yaml that names components: its own fields, and the parameters of all that it may name.
 
 A component's parameter that is not set has the component's own default; one of a component that is not named is checked
-and read by nobody. So the values of a section are told apart: `flat` has those that count.
+and read by nobody. `flat` has the values that are read.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,11 @@ class Section(BaseModel):
 
     def made(self, kind: str, choice: Choice) -> Any:
         """The component that `choice` names, with its parameters. Raises ValueError where one is out of bounds."""
+        values = self.set_values()
+        if not self._turns_on(kind, choice):
+            values.pop(choice.name, None)
         try:
-            return components.make(kind, choice, self.set_values())
+            return components.make(kind, choice, values)
         except ValidationError as error:
             raise ValueError("; ".join(_of_component(choice.name, dict(e)) for e in error.errors())) from None
 
@@ -56,17 +59,22 @@ class Section(BaseModel):
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
     def flat(self, prefix: str) -> dict[str, Any]:
-        """Every value that counts by its dotted name below `prefix`."""
+        """Every value that is read, by its dotted name below `prefix`."""
         values: dict[str, Any] = {}
         for name in (name for name in self.OWN if name not in self.NOT_FLAT):
             values |= _flat_field(name, getattr(self, name))
         for kind, choice in self.chosen():
             component = self.made(kind, choice)
-            values |= {n: getattr(component, n) for n in type(component).model_fields if n != "chosen"}
+            hidden = {"chosen"} if self._turns_on(kind, choice) else {"chosen", choice.name}
+            values |= {n: getattr(component, n) for n in type(component).model_fields if n not in hidden}
         if "augmentation" in self.KINDS:  # one that is off by its own parameter is shown as off
             switches = components.declared("augmentation")
             values |= {n: v for n, v in self.set_values().items() if n in switches and n not in values}
         return {f"{prefix}.{name}" if prefix else name: value for name, value in values.items()}
+
+    def _turns_on(self, kind: str, choice: Choice) -> bool:
+        """Whether the parameter of its own name counts: not for an augmentation that is on since it is listed."""
+        return kind != "augmentation" or bool(self.value(choice.name))
 
     @model_validator(mode="after")
     def _components_are_whole(self) -> Self:

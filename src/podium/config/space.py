@@ -113,7 +113,7 @@ class Dimension(BaseModel):
         return [line for value in self.values() for line in field_problems(name, value)]
 
     def _argument_problems(self) -> list[str]:
-        """Of an argument of somebody else's: whether it is a whole number is told by how its ends are written."""
+        """Of an argument of somebody else's: whether it is a whole number follows from how low and high are written."""
         numbers = [value for value in (self.low, self.high, self.step) if value is not None]
         if len({type(value) for value in numbers}) > 1:
             return [f"low, high and step must be all whole numbers or all with a point; got {numbers}"]
@@ -135,7 +135,7 @@ def space_problems(space: object) -> list[str]:
     for name, fields in named.items():
         try:
             dimensions[name] = Dimension.model_validate(fields)
-        except ValidationError:  # its form is wrong, which is said where the whole is read
+        except ValidationError:  # its form is wrong, which is reported when the whole file is read
             lines += _name_problems(name)
     return lines + [line for name, d in dimensions.items() for line in d.problems(name, dimensions)]
 
@@ -149,6 +149,19 @@ def overrides_problems(overrides: object, space: object) -> list[str]:
         if not wrong and isinstance(space, dict) and name in space:
             wrong = [f"{name}: is a dimension of search.space too; leave it out of one of them"]
         lines += wrong
+    return lines
+
+
+def repeated_augmentations(train: TrainParams, space: dict[str, Dimension], overrides: dict[str, Value]) -> list[str]:
+    """Augmentations that `train.augment` lists and that a trial's own parameter turns on too."""
+    lines = []
+    for one in train.augment:
+        name = f"train.{one.name}"
+        remedy = f"would be applied twice: train.augment lists {one.name}; remove it there"
+        if name in space and any(space[name].values()):
+            lines.append(f"space.{name}: {remedy}, or do not search {name}")
+        if overrides.get(name):
+            lines.append(f"overrides.{name}: {remedy}, or here")
     return lines
 
 

@@ -1,7 +1,7 @@
 """Test set accesses: who read the held-out test set, when and for what, one line each in mlruns/sealed.jsonl.
 
-Every look at a test set is a chance to choose by luck, so the promotion gate says how many there were, and no line is
-ever removed. A test set is known by its digest: other images are counted from zero. Folders that share a registry
+Every look at a test set is a chance to choose by luck, so the promotion gate reports their number, and no line is ever
+removed. A test set is known by its digest: other images are counted from zero. Folders that share a registry
 report their accesses to it.
 """
 

@@ -28,7 +28,7 @@ LEAST = 2 * THUMB
 """Sides that are left of a JPEG which is decoded at a part of its size, whatever is wanted of it: enough for a thumb.
 The same with a thumb (training) and without (serving), so that both have the same pixels."""
 CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
-"""What Pillow's readers say of a file that ends too early."""
+"""What the messages of Pillow's readers contain for a file that ends too early."""
 
 
 class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
@@ -55,7 +55,7 @@ class Preprocess:
     resize: str = "stretch"
     """stretch (the ratio of the sides changes), crop (to the middle) or pad (with the background)."""
     background: str = "white"
-    """What lies below transparent pixels and beside padded images: a colour's name or #rrggbb."""
+    """What lies below transparent pixels and around padded images: a colour's name or #rrggbb."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):

@@ -1,6 +1,6 @@
 """The store of decoded images: pixels and thumbs by row, and an index by the SHA-256 of the image file.
 
-It is kept from run to run and only saves time: without it every file is decoded again, to the same bits. Another
+It stays from run to run and only saves time: without it every file is decoded again, to the same bits. Another
 decoder, another Pillow or another size is another store, so nothing in one is ever out of date. Rows are written before
 the index names them: what a killed run left behind the last of them is overwritten.
 

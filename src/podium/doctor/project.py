@@ -29,6 +29,7 @@ def check_environment() -> list[Finding]:
         machine.disk(root),
         machine.ports(),
         parameters(paths.PARAMS),
+        own_code(params, paths.PREPARED),
         writable(mlruns),
         old_store(mlruns),
         foreign_database(root),
@@ -46,6 +47,35 @@ def parameters(path: Path) -> Finding:
     except InputError as error:
         return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")
+
+
+def own_code(params: Params, prepared: Path) -> Finding:
+    """Whether code that is not Podium's works: called with the prepared images' shape, or else loaded only."""
+    from podium import own_code
+    from podium.components import find
+    from podium.data.dataset import DatasetInfo
+    from podium.models.networks import ImageSpec
+    from podium.training.rehearsal import foreign, rehearse
+
+    base, source, problems = params.recipe().replace(params.search.overrides), params.prepare.source, []
+    named = foreign(base, params.search) + ([source] if find("source", source) is None else [])
+    if not named:
+        return ok("own code", "params.yaml names none")
+    images = ImageSpec.of(DatasetInfo.read(prepared)) if prepared.is_dir() else None
+    try:
+        rehearse(base, params.search, images)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        if source in named:
+            function = own_code.load(source, "prepare.source")
+            own_code.check_arguments(function, source, "prepare", params.prepare.arguments, set())
+    except InputError as error:
+        problems.append(str(error))
+    if problems:
+        return fail("own code", "\n  ".join(problems), "fix it: docs/extend.md shows what each kind is called with")
+    how = "tried" if images else "loaded; `dvc repro prepare` first, and it is tried with images"
+    return ok("own code", f"{', '.join(dict.fromkeys(named))}: {how}")
 
 
 def old_store(mlruns: Path) -> Finding:

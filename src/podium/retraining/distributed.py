@@ -1,8 +1,8 @@
 """The retraining on several devices: Ray Train's TorchTrainer around the same training run, on as many ranks.
 
 Ray Train places the ranks, connects them and starts them again when one is lost with its process or node, on fewer of
-them where no more are left (between `runtime.min_devices` and `runtime.devices`). Every rank then goes on from the last
-checkpoint, which rank 0 leaves with an actor beside this process at each epoch's end and every few seconds.
+them where no more are left (between `runtime.min_devices` and `runtime.devices`). Every rank then resumes from the last
+checkpoint, which rank 0 leaves with an actor next to this process at each epoch's end and every few seconds.
 """
 
 import os
@@ -31,8 +31,8 @@ from podium.training.loop import DivergedError, TrainingRun
 from podium.training.ranks import SharedRun, agree
 
 
-class Desk:
-    """Where rank 0 leaves checkpoints, for the driver and for ranks that come later: an actor beside the driver."""
+class CheckpointActor:
+    """Where rank 0 leaves checkpoints, for the driver and for ranks that come later: an actor next to the driver."""
 
     def __init__(self, content: bytes | None) -> None:
         self._content = content
@@ -49,7 +49,7 @@ class Desk:
         return self._content
 
     def diverged(self, reason: str) -> None:
-        """Say that the loss is no number any more."""
+        """Record that the loss is no number any more."""
         self._diverged = reason
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ class Job:
     seed: int
     identity: str
     images: Any
-    desk: Any
+    actor: Any
     checkpoint_seconds: float
     threads: int
     cuda: bool
@@ -87,7 +87,7 @@ class Job:
 
 
 def rank(config: dict[str, Any]) -> None:
-    """One rank, from the last checkpoint to the end of training or until it is told to stop."""
+    """One rank, from the last checkpoint to the end of training or until it has to stop."""
     from ray.train.torch import get_device
 
     job: Job = config["job"]
@@ -101,24 +101,24 @@ def rank(config: dict[str, Any]) -> None:
         data = Batches.of([train, val], where, sharers=dist.get_world_size())
     images = ImageSpec.of(info)
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
-    content = ray.get(job.desk.newest.remote())
+    content = ray.get(job.actor.newest.remote())
     if content is not None:
         run.restore(checkpoint.loads(content, job.identity))
-    keeper = _RankKeeper(job)
+    checkpointer = _RankCheckpointer(job)
     try:
-        run.train(data, None, keeper.after_step, keeper.save)
+        run.train(data, None, checkpointer.after_step, checkpointer.save)
     except _StopRank:
         return
     except DivergedError as error:
-        ray.get(job.desk.diverged.remote(str(error)))
+        ray.get(job.actor.diverged.remote(str(error)))
 
 
 class _StopRank(Exception):  # noqa: N818 (not an error: the driver is going away)
-    """The run is saved and goes on another time."""
+    """The run is saved and can be resumed."""
 
 
-class _RankKeeper:
-    """Leaves checkpoints with the desk: rank 0 decides when, and all ranks do it together."""
+class _RankCheckpointer:
+    """Sends checkpoints to the actor: rank 0 decides when, and all ranks do it together."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -133,7 +133,7 @@ class _RankKeeper:
             return
         stop = save = False
         if self._rank == 0:
-            stop = bool(ray.get(self._job.desk.stopping.remote()))
+            stop = bool(ray.get(self._job.actor.stopping.remote()))
             save = stop or time.monotonic() - self._saved >= self._job.checkpoint_seconds
         stop, save = agree(run.device, stop, save)
         if save:
@@ -145,12 +145,12 @@ class _RankKeeper:
         """Leave a checkpoint; every rank takes part in making it."""
         state = run.state()
         if self._rank == 0:
-            ray.get(self._job.desk.put.remote(checkpoint.dumps(self._job.identity, state)))
+            ray.get(self._job.actor.put.remote(checkpoint.dumps(self._job.identity, state)))
         self._saved = time.monotonic()
 
 
 POLL = 0.5
-"""Seconds that a question to the desk waits."""
+"""Seconds that a question to the actor waits."""
 
 
 def train(
@@ -169,14 +169,14 @@ def train(
     with cluster.opened(runtime, runtime.devices * runtime.threads), tempfile.TemporaryDirectory() as scratch:
         cuda = _uses_cuda(runtime)
         start = checkpoint.dumps(identity, run.state()) if run.epoch or run.step else None
-        desk: Any = ray.remote(Desk).options(**cluster.on_this_node()).remote(start)
+        actor: Any = ray.remote(CheckpointActor).options(**cluster.on_this_node()).remote(start)
         seconds, folder = runtime.checkpoint_seconds, str(Path.cwd()) if is_shared(runtime) else ""
         job = Job(
             run.recipe.resolved(),
             run.seed,
             identity,
             share(prepared, runtime),
-            desk,
+            actor,
             seconds,
             runtime.threads,
             cuda,
@@ -186,20 +186,20 @@ def train(
         done = _in_a_thread(trainer.fit)
         while not done.done():
             if stopping():
-                ray.get(desk.stop.remote())
-            _hear(run, identity, desk, on_news)
+                ray.get(actor.stop.remote())
+            _receive(run, identity, actor, on_news)
             time.sleep(POLL)
-        _hear(run, identity, desk, on_news)
+        _receive(run, identity, actor, on_news)
         error = done.exception()
     if error is not None:
         raise PodiumError(
             f"the retraining on {runtime.devices} devices failed (runtime.max_restarts {runtime.max_restarts}):"
-            f" {_last_line(error)}; what is saved stays saved, run again to go on"
+            f" {_last_line(error)}; what was saved stays saved; run again to resume"
         ) from None
 
 
-def _hear(run: TrainingRun, identity: str, desk: Any, on_news: Callable[[TrainingRun], None]) -> None:
-    content, diverged = ray.get(desk.news.remote())
+def _receive(run: TrainingRun, identity: str, actor: Any, on_news: Callable[[TrainingRun], None]) -> None:
+    content, diverged = ray.get(actor.news.remote())
     if content is not None:
         run.restore(checkpoint.loads(content, identity))
         on_news(run)

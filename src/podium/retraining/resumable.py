@@ -15,6 +15,7 @@ from podium.config.params import Params, RuntimeParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError, PodiumError
 from podium.process import stop_signals
+from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint, device
 from podium.training.batches import Batches
@@ -28,17 +29,17 @@ class Lines:
     """A line now and then where there is no terminal for a bar."""
 
     def __init__(self) -> None:
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
 
     def __call__(self, text: str, *, last: bool) -> None:
         """Print `text` if it is time, or the last."""
-        if not sys.stderr.isatty() and (last or time.monotonic() - self._said >= LINE_EVERY):
-            self._said = time.monotonic()
+        if not sys.stderr.isatty() and (last or time.monotonic() - self._printed >= LINE_EVERY):
+            self._printed = time.monotonic()
             print(text, flush=True)
 
 
 @dataclass
-class Keeper:
+class Checkpointer:
     """Saves the run every few seconds and at every epoch, and ends it when a signal came."""
 
     path: Path
@@ -57,7 +58,7 @@ class Keeper:
         if self.received:
             self.save(run)
             raise InterruptedSearchError(
-                f"stopped in epoch {run.epoch + 1} of {run.recipe.train.epochs}, saved; `dvc repro` goes on from here",
+                f"stopped in epoch {run.epoch + 1} of {run.recipe.train.epochs}, saved; `dvc repro` resumes from here",
                 self.received[0],
             )
         if time.monotonic() - self._saved >= self.every:
@@ -79,18 +80,17 @@ def own_device(runtime: RuntimeParams) -> torch.device:
 
 
 def described(where: torch.device, runtime: RuntimeParams) -> str:
-    """What the run's tag says of where it is trained."""
+    """Where it is trained, as the run's tag has it."""
     return device.describe(where) if runtime.devices == 1 else f"{runtime.devices} devices (Ray Train)"
 
 
-def said(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> str:
-    """Where it is trained, for the console: said plainly, and why not on CUDA."""
+def device_line(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> str:
+    """Where it is trained, for the console, and why not on CUDA."""
     if runtime.devices > 1:
         least = f"{runtime.min_devices} to " if runtime.min_devices else ""
         return f"{least}{runtime.devices} devices of {runtime.address or 'this machine'} (Ray Train)"
     if where.type == "cpu":
-        threads = torch.get_num_threads()
-        count = f"{threads} thread" + ("s" if threads > 1 else "")
+        count = counted(torch.get_num_threads(), "thread")
         return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
     precision = "float32" if recipe.train.precision == "float32" else "bf16 autocast"
     return f"{device.describe(where)} ({precision}, channels_last)"
@@ -99,7 +99,7 @@ def said(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> str:
 def train(
     run: TrainingRun, data: Batches, prepared: Path, path: Path, name: str, params: Params, tracked: RetrainRun
 ) -> dict[str, float]:
-    """Train `run` to its end, from its checkpoint where there is one; seconds an epoch of what is done beside steps.
+    """Train `run` to its end, from its checkpoint where there is one; returns the overhead, seconds per epoch.
 
     The caller holds the lock of `name`: nobody else writes the checkpoint.
     """
@@ -110,30 +110,30 @@ def train(
         state = None
     if state is not None:
         run.restore(state)
-        print(f"retrain goes on from epoch {run.epoch}, step {run.step}")
+        print(f"retrain resumes from epoch {run.epoch}, step {run.step}")
     epochs, first = run.recipe.train.epochs, run.epoch
     line = Lines()
     with (
         stop_signals() as received,
         tqdm(total=epochs, initial=run.epoch, desc="retrain", unit="epoch", disable=None) as bar,
     ):
-        keeper = Keeper(
+        checkpointer = Checkpointer(
             path, name, params.runtime.checkpoint_seconds, received, lambda run: tracked.update(run.history)
         )
 
         def on_epoch(run: TrainingRun) -> None:
             last = run.history[-1]
-            keeper.save(run)
-            said = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
-            bar.set_postfix_str(said)
+            checkpointer.save(run)
+            text = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            bar.set_postfix_str(text)
             bar.update(run.epoch - bar.n)
-            line(f"retrain: epoch {run.epoch}/{epochs}, {said}", last=run.epoch == epochs)
+            line(f"retrain: epoch {run.epoch}/{epochs}, {text}", last=run.epoch == epochs)
 
         try:
             if params.runtime.devices > 1 and run.epoch < epochs:
-                _train_on_ranks(run, name, prepared, params, keeper, on_epoch)
+                _train_on_ranks(run, name, prepared, params, checkpointer, on_epoch)
             else:
-                run.train(data, None, keeper.after_step, on_epoch)
+                run.train(data, None, checkpointer.after_step, on_epoch)
         except InterruptedSearchError:
             tracked.leave(run.history, "KILLED")
             raise
@@ -144,7 +144,7 @@ def train(
             tracked.leave(run.history, "FAILED")
             raise
     trained = max(epochs - first, 1)
-    return {"checkpoint": keeper.saving / trained, "logging": keeper.logging / trained}
+    return {"checkpoint": checkpointer.saving / trained, "logging": checkpointer.logging / trained}
 
 
 def _train_on_ranks(
@@ -152,10 +152,10 @@ def _train_on_ranks(
     name: str,
     prepared: Path,
     params: Params,
-    keeper: Keeper,
+    checkpointer: Checkpointer,
     on_epoch: Callable[[TrainingRun], None],
 ) -> None:
-    """Train on several devices; this process keeps what the ranks send, and `run` is where they are."""
+    """Train on several devices; this process saves what the ranks send, and `run` follows them."""
     cluster.prepare(params.runtime)
     from podium.retraining import distributed
 
@@ -167,8 +167,8 @@ def _train_on_ranks(
             seen = run.epoch
             on_epoch(run)
         else:
-            keeper.save(run)
+            checkpointer.save(run)
 
-    distributed.train(run, name, prepared, params.runtime, lambda: bool(keeper.received), on_news)
+    distributed.train(run, name, prepared, params.runtime, lambda: bool(checkpointer.received), on_news)
     if run.epoch < run.recipe.train.epochs:
-        keeper.after_step(run)  # a signal came: says so
+        checkpointer.after_step(run)  # a signal came: raises

@@ -18,7 +18,7 @@ from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
-from podium.retraining.resumable import described, own_device, said, train
+from podium.retraining.resumable import described, device_line, own_device, train
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.batches import Batches
 from podium.training.device import compile_network
@@ -30,7 +30,7 @@ from podium.tuning.study import name_of
 
 FINISHED = ".finished"
 """What the name of a finished retraining's last checkpoint ends with; `podium gc` frees them."""
-KEPT = 3
+MAX_FINISHED = 3
 """Finished retrainings whose last checkpoints stay."""
 
 
@@ -40,12 +40,12 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     recipe = Recipe().replace(chosen["recipe"])
     where = own_device(params.runtime)
     torch.set_num_threads(params.runtime.threads)
-    place = said(where, recipe, params.runtime)
+    place = device_line(where, recipe, params.runtime)
     print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
     info = DatasetInfo.read(prepared)
     facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)
-    with locked(paths.lock(name), purpose="the retraining"):  # one that waits goes on from what the holder leaves
+    with locked(paths.lock(name), purpose="the retraining"):  # one that waits resumes from what the holder leaves
         splits = [open_split(prepared / "train"), open_split(prepared / "val")]
         # Where others train, this process counts the images and profiles a few batches: memory is the ranks'.
         data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
@@ -58,22 +58,22 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
             if (finished := path.with_suffix(FINISHED)).is_file():
                 print("retrain: nothing that decides it has changed; it is taken from its last checkpoint")
                 finished.replace(path)
-            beside = train(run, data, prepared, path, name, params, tracked)
+            overhead = train(run, data, prepared, path, name, params, tracked)
         out.mkdir(parents=True, exist_ok=True)
         write_history(out / "history.csv", run.history)
         whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
         if params.retrain.profile_steps and recipe.train.program is None:  # after the model is safe
-            _profile(run, images, data, params.retrain.profile_steps, out, beside)
+            _profile(run, images, data, params.retrain.profile_steps, out, overhead)
         tracked.finish(run.history, whole.weights_digest, out)
-        _keep(path)
+        _retain(path)
         return whole
 
 
-def _keep(path: Path) -> None:
+def _retain(path: Path) -> None:
     """Leave the last checkpoint for a stage that is repeated though nothing that decides it changed; and few others."""
     path.replace(path.with_suffix(FINISHED))
     every = sorted(path.parent.glob(f"*{FINISHED}"), key=lambda one: one.stat().st_mtime)
-    for old in every[:-KEPT]:
+    for old in every[:-MAX_FINISHED]:
         old.unlink(missing_ok=True)
 
 
@@ -96,12 +96,12 @@ def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device)
 
 
 def _profile(
-    run: TrainingRun, images: ImageSpec, data: Batches, steps: int, out: Path, beside: dict[str, float]
+    run: TrainingRun, images: ImageSpec, data: Batches, steps: int, out: Path, overhead: dict[str, float]
 ) -> None:
-    """Page and trace of a copy of `run`. Where it can't be measured, that is said and the retraining stands."""
+    """Page and trace of a copy of `run`. Where it can't be measured, a message says so and the retraining stands."""
     trace = out / "profile"
     try:
-        profile = measure(run.recipe, images, data, run.device, steps, trace, beside)
+        profile = measure(run.recipe, images, data, run.device, steps, trace, overhead)
     except PodiumError as error:
         print(f"retrain: no profile: {error}")
         return
@@ -111,7 +111,7 @@ def _profile(
 def _facts(
     chosen: dict[str, Any], recipe: Recipe, info: DatasetInfo, params: RetrainParams, where: torch.device
 ) -> dict[str, Any]:
-    """All that decides the result: what has them all goes on with the same checkpoint and run."""
+    """All that decides the result: what has them all resumes with the same checkpoint and run."""
     facts = {
         "recipe": recipe.flat(),
         "seed": params.seed,

@@ -1,4 +1,4 @@
-"""evaluate: the one look at the sealed test images. Writes data/evaluated and tells the retraining's MLflow run."""
+"""evaluate: the one access to the held-out test set. Writes data/evaluated, logs to the retraining's MLflow run."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -13,13 +13,21 @@ from podium.data.dataset import Split, open_test_set, write_json
 from podium.errors import InputError
 from podium.metrics.classification import Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, gallery
+from podium.text import counted
 from podium.tracking import retrain_run
 from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
 REFERENCE = 64
-"""Images kept with their answers, so that register compares models without opening the sealed set."""
-TOLD = ("confusion.png", "calibration.png", "per_class.csv", "confusion.csv", "calibration.csv", "predictions.csv")
+"""Images stored with their predictions, so that register compares models without a test set access."""
+LOGGED_FILES = (
+    "confusion.png",
+    "calibration.png",
+    "per_class.csv",
+    "confusion.csv",
+    "calibration.csv",
+    "predictions.csv",
+)
 """The files that become artifacts of the run."""
 
 
@@ -28,8 +36,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Measure the model of `retrained` on `sealed`/test, write everything to `out`, and return metrics.json.
 
-    The files are whole before MLflow hears of them, and a second run tells it nothing twice. Raises InputError where
-    the model is not one for these images, PodiumError where MLflow can't be told.
+    The files are complete before they are logged to MLflow, and a second run logs nothing twice. Raises InputError
+    where the model is not one for these images, PodiumError where nothing can be logged to MLflow.
     """
     about, model = TrainedModel.load(retrained)
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
@@ -40,7 +48,7 @@ def evaluate(
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
-    _write_answers(out, split, probabilities)
+    _write_predictions(out, split, probabilities)
     _write_tables(out, metrics)
     write_json(out / "gallery.json", gallery(split, probabilities))
     draw_confusion(out / "confusion.png", metrics)
@@ -49,7 +57,7 @@ def evaluate(
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence))
-    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in TOLD])
+    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in LOGGED_FILES])
     return metrics.summary()
 
 
@@ -66,17 +74,17 @@ def _check(about: TrainedModel, split: Split, retrained: Path) -> None:
     ):
         if images != model:
             raise InputError(
-                f"{retrained / 'model.json'}: its {what} must be those of the sealed images; got {model} for"
+                f"{retrained / 'model.json'}: its {what} must be those of the test images; got {model} for"
                 f" {images}: run `dvc repro retrain`"
             )
 
 
-def _write_answers(out: Path, split: Split, probabilities: NDArray[np.float64]) -> None:
-    """What the model said of each image, in the order of the sealed split."""
-    labels, answers = split.labels, probabilities.argmax(1)
-    actual, predicted = ([split.classes[k] for k in which] for which in (labels, answers))
-    chances = [f"{p:.6f}" for p in probabilities.max(1)]
-    rows = zip(range(len(labels)), actual, predicted, chances, strict=True)
+def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float64]) -> None:
+    """The prediction for each image, in the order of the test split."""
+    labels, predictions = split.labels, probabilities.argmax(1)
+    actual, predicted = ([split.classes[k] for k in which] for which in (labels, predictions))
+    confidences = [f"{p:.6f}" for p in probabilities.max(1)]
+    rows = zip(range(len(labels)), actual, predicted, confidences, strict=True)
     _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability"), rows)
     _write_csv(out / "confusion.csv", ("actual", "predicted"), zip(actual, predicted, strict=True))
     exact = probabilities.astype(np.float32)  # the softmax is float32: nothing is lost
@@ -114,9 +122,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 def _table(metrics: Metrics, confidence: float) -> str:
     """The result for a person."""
-    bounds = f"{100 * confidence:.4g} % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
+    bounds = f"{100 * confidence:.4g}% interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
     lines = [
-        f"sealed test set: {metrics.count:,} images, {len(metrics.per_class)} classes",
+        f"held-out test set: {counted(metrics.count, 'image')}, {counted(len(metrics.per_class), 'class')}",
         f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
         f"  macro F1  {metrics.macro_f1:.4f}",
         f"  ECE       {metrics.ece:.4f}",

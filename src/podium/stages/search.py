@@ -3,14 +3,17 @@
 from podium import paths, process
 from podium.config.params import Params, load
 
-# Worker processes import this module anew as their main one: what only the driver needs is imported in main().
+# Worker processes import this module again as their main one: what only the driver needs is imported in main().
 
 
 def main() -> None:
     """Run the stage as DVC does."""
+    from podium.config.experiment import changes
     from podium.tuning.pools import processes
 
     params = load(paths.PARAMS)
+    for line in changes(paths.PARAMS, params):
+        print(line)
     if params.runtime.engine == "processes":
         processes.warm_up()
     run(params)

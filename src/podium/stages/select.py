@@ -3,7 +3,7 @@
 from podium import paths, process
 from podium.config.params import Params, load
 
-# Worker processes import this module anew as their main one: what only the driver needs is imported in run().
+# Worker processes import this module again as their main one: what only the driver needs is imported in run().
 
 
 def main() -> None:

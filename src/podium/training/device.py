@@ -1,4 +1,4 @@
-"""What a training runs on: the device, its memory, the precision, and torch.compile, which says so where it fails."""
+"""What a training runs on: the device, its memory, the precision, and torch.compile, with a message if it fails."""
 
 import copy
 import os
@@ -61,7 +61,7 @@ def choose_precision(
     wanted: Literal["auto", "float32", "bfloat16"], model: nn.Module, shape: tuple[int, int, int], batch_size: int
 ) -> tuple[bool, str]:
     """Whether to train `model` on images of `shape` (C, H, W) in bfloat16, and a sentence where that is not what
-    was wanted and not yet said. Random numbers are left as they were.
+    was wanted and this was not logged before. Random numbers are left as they were.
     """
     device = next(model.parameters()).device
     if wanted == "float32":
@@ -76,7 +76,7 @@ def choose_precision(
     if not known:
         _measured[key] = _probe(model, probed)
     single, half = _measured[key]
-    if half < single or known:  # what was said once need not be said for every trial
+    if half < single or known:  # logged once, not for every trial
         return half < single, ""
     return False, (
         f"train.precision: bfloat16 is not faster here ({half * 1000:.1f} ms a step of {probed[0]} images,"
@@ -108,7 +108,7 @@ COMPILED_IMAGES = 64
 def compile_network(model: nn.Module, shape: tuple[int, int, int], batch_size: int, fast: bool) -> list[str]:
     """Compile `model` in place, once a copy of it was compiled and took a step on images of `shape` (C, H, W).
 
-    Where that fails `model` stays as it is, and the returned sentence says why. `fast`: under bfloat16 autocast, as
+    Where that fails `model` stays as it is, and the returned message says why. `fast`: under bfloat16 autocast, as
     the training is.
     """
     trial = copy.deepcopy(model).train()

@@ -1,4 +1,4 @@
-"""One training run. It knows neither Optuna nor MLflow, and goes on bit for bit from any step at which it was saved."""
+"""One training run. It knows neither Optuna nor MLflow, and resumes bit for bit from any step at which it was saved."""
 
 import math
 import random
@@ -36,7 +36,7 @@ class TrainingRun:
     def __init__(
         self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
     ) -> None:
-        """`metric`: what every epoch is to have beside accuracy and loss."""
+        """`metric`: what every epoch has besides accuracy and loss."""
         torch.manual_seed(seed)
         # The moments of units that have died come to almost nothing, which a CPU computes many times slower than 0.
         torch.set_flush_denormal(True)
@@ -71,7 +71,7 @@ class TrainingRun:
 
     @property
     def result(self) -> nn.Module:
-        """The network that is validated and kept: the one in training, or the moving average of its weights."""
+        """The network that is validated and saved: the one in training, or the moving average of its weights."""
         return self.model if self.average is None else self.average.model
 
     def train(
@@ -237,7 +237,7 @@ def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None 
     device = data.labels.device
     loss = torch.zeros((), dtype=torch.float64, device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
-    kept: list[Tensor] = []
+    all_logits: list[Tensor] = []
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=fast),
@@ -247,8 +247,8 @@ def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None 
             logits = model(images).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
-            kept += [logits] if metric is not None and not metric.EACH_EPOCH else []
+            all_logits += [logits] if metric is not None and not metric.EACH_EPOCH else []
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
-    if kept and metric is not None:
-        done[f"val_{metric.label}"] = metric.compute(torch.cat(kept), data.labels)
+    if all_logits and metric is not None:
+        done[f"val_{metric.label}"] = metric.compute(torch.cat(all_logits), data.labels)
     return done

@@ -1,4 +1,4 @@
-"""What a step of the training loop needs beside the model: weights in groups, their rates, averages, class weights."""
+"""What a step of the training loop needs besides the model: weights in groups, their rates, averages, class weights."""
 
 import copy
 from typing import Any

@@ -32,7 +32,7 @@ from podium.training.seeds import derive
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 PLAIN = (bool, int, float, str, bytes, type(None))
 TOLERANCE = 1e-3
-"""By how much a reported metric may differ from that of the returned module before it is said."""
+"""By how much a reported metric may differ from that of the returned module before a note is logged."""
 Saved = TypeVar("Saved")
 
 
@@ -195,7 +195,7 @@ class ProgramRun:
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
         """See Handle."""
-        if not self._loaded:  # it begins anew, whatever was saved
+        if not self._loaded:  # it starts again, whatever was saved
             self.history, self._loaded = [], True
         if epoch != self.epoch + 1:
             raise InputError(f"run.report: epochs follow one another; expected {self.epoch + 1}, got {epoch}")
@@ -259,10 +259,10 @@ class ProgramRun:
         """Note where the returned module is not the one that was reported last."""
         measured = validate(self.result, val, self.fast, self.metric)
         for key, value in measured.items():
-            told = self.history[-1].get(key)
-            if told is not None and key != "val_loss" and abs(told - value) > TOLERANCE:
+            reported = self.history[-1].get(key)
+            if reported is not None and key != "val_loss" and abs(reported - value) > TOLERANCE:
                 self.notes.append(
-                    f"{self.program.chosen.name} reported {key} {told:.4f} last; the module that it returned has"
+                    f"{self.program.chosen.name} reported {key} {reported:.4f} last; the module that it returned has"
                     f" {value:.4f} on the same images"
                 )
 

@@ -3,11 +3,12 @@
 The batch of a step is the same one that a single process would take: its images, its order, its augmentation, drawn by
 every rank alike. Each rank trains on its share of the rows, and the sum of the gradients is that of the whole batch. So
 `train.batch_size` is what all ranks take together, the learning rate stays as it is, each image is seen once an epoch
-whatever the number of ranks, and a run may go on with another number of them.
+whatever the number of ranks, and a run may resume with another number of them.
 
 What differs from one process: the order in which floating point numbers are summed; dropout, of which every rank has
 its own random numbers; and batch normalisation, whose statistics are those of the whole batch on CUDA (SyncBatchNorm)
-and of a rank's share on the CPU, where torch has no synchronised one; the running ones that are kept are then rank 0's.
+and of a rank's share on the CPU, where torch has no synchronised one; the running statistics that are saved
+are then those of rank 0.
 """
 
 from typing import Any
@@ -37,7 +38,7 @@ class SharedRun(TrainingRun):
         self._own_numbers()
 
     def state(self) -> dict[str, Any]:
-        """The state of the whole run, on every rank: what a run in one process could go on with."""
+        """The state of the whole run, on every rank: what a run in one process could resume from."""
         total = self.loss_sum.clone()
         dist.all_reduce(total)
         return super().state() | {"loss_sum": total / self.world}
@@ -85,6 +86,6 @@ class SharedRun(TrainingRun):
 
 def agree(device: torch.device, *flags: bool) -> tuple[bool, ...]:
     """Rank 0's `flags`, on every rank; every rank has to call it."""
-    told = torch.tensor(flags, dtype=torch.uint8, device=device)
-    dist.broadcast(told, src=0)
-    return tuple(bool(flag) for flag in told.tolist())
+    answer = torch.tensor(flags, dtype=torch.uint8, device=device)
+    dist.broadcast(answer, src=0)
+    return tuple(bool(flag) for flag in answer.tolist())

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from podium import components, own_code
+from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import Dimension, is_argument, reachable
@@ -22,6 +23,15 @@ PATIENCE = 600.0
 """Seconds after which code that is tried once counts as hanging."""
 BATCH = 4
 MARK = "podium-rehearsal "
+NEED_IMAGES = {
+    "network": ("num_classes", "in_channels", "image_size"),
+    "loss": ("weight",),
+    "augmentation": (),
+    "metric": (),
+}
+"""Kinds that are tried with images or logits, each with the arguments that Podium gives by name."""
+NO_IMAGES = ImageSpec((1, 1, 1), 1, (0.0,), (1.0,))
+"""For kinds that do not look at them."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +41,23 @@ class Job:
     recipe: dict[str, Any]
     search: dict[str, Any]
     """Sampler, pruner, metric and space, as params.yaml has them."""
-    images: dict[str, Any]
+    images: dict[str, Any] | None
 
 
-def rehearse(base: Recipe, search: SearchParams, images: ImageSpec) -> None:
-    """Try what `base` and `search` name that is not Podium's own. Raises InputError naming every problem."""
+def foreign(base: Recipe, search: SearchParams) -> list[str]:
+    """What `base` and `search` name that is not Podium's own."""
     named = [*reachable(base, search.space), *((kind, choice.name) for kind, choice in search.chosen())]
-    if not any(_is_foreign(kind, name) for kind, name in named):
+    return [name for kind, name in named if _is_foreign(kind, name)]
+
+
+def rehearse(base: Recipe, search: SearchParams, images: ImageSpec | None) -> None:
+    """Try what `base` and `search` name that is not Podium's own. Raises InputError naming every problem.
+
+    Without `images`: what would be called with images is only loaded, and its arguments are checked.
+    """
+    if not foreign(base, search):
         return
-    job = Job(base.nested(), _searched(search), asdict(images))
+    job = Job(base.nested(), _searched(search), asdict(images) if images else None)
     command = [sys.executable, "-m", "podium.training.rehearsal"]
     try:
         done = subprocess.run(
@@ -56,16 +74,37 @@ def rehearse(base: Recipe, search: SearchParams, images: ImageSpec) -> None:
         raise InputError("before the search, your own code was tried:\n  " + "\n  ".join(problems))
 
 
-def problems_of(base: Recipe, search: SearchParams, images: ImageSpec) -> list[str]:
+def problems_of(base: Recipe, search: SearchParams, images: ImageSpec | None) -> list[str]:
     """What is wrong with what `base` and `search` name that is not Podium's own, each as a sentence."""
     found: list[str] = []
     for kind, name in reachable(base, search.space):
         if _is_foreign(kind, name):
-            found += _said(lambda kind=kind, name=name: TRIED[kind](_named(base, kind, name), search, images))  # type: ignore[misc]
+            found += _problems(lambda kind=kind, name=name: _try(kind, _named(base, kind, name), search, images))  # type: ignore[misc]
     for kind, choice in search.chosen():
         if _is_foreign(kind, choice.name):
-            found += _said(lambda kind=kind: _try_of_search(kind, search, images))  # type: ignore[misc]
+            found += _problems(lambda kind=kind: _try_of_search(kind, search, images))  # type: ignore[misc]
     return list(dict.fromkeys(found))
+
+
+def _try(kind: str, recipe: Recipe, search: SearchParams, images: ImageSpec | None) -> None:
+    """Try the components of `kind` that `recipe` names."""
+    if images is not None or kind not in NEED_IMAGES:
+        TRIED[kind](recipe, search, images or NO_IMAGES)
+        return
+    for one, choice in [*recipe.model.chosen(), *recipe.train.chosen()]:
+        if one == kind:
+            _check_fits(kind, choice)
+
+
+def _check_fits(kind: str, choice: Choice) -> None:
+    """Raise InputError where `choice`, which is called with images, does not load or its arguments do not fit."""
+    if components.find(kind, choice.name) is not None:
+        return
+    function = components.load(kind, choice.name)
+    names = list(own_code.arguments_of(function)[0])
+    positional = 0 if isinstance(function, type) else {"loss": 2, "metric": 2, "augmentation": 1}.get(kind, 0)
+    given = {*names[:positional], *NEED_IMAGES[kind]}
+    own_code.check_arguments(function, choice.name, components.KINDS[kind].parameter, choice.arguments, given)
 
 
 def _is_foreign(kind: str, name: str) -> bool:
@@ -78,7 +117,7 @@ def _searched(search: SearchParams) -> dict[str, Any]:
     return {name: plain[name] for name in ("sampler", "pruner", "metric", "space") if name in plain}
 
 
-def _said(attempt: Callable[[], None]) -> list[str]:
+def _problems(attempt: Callable[[], None]) -> list[str]:
     try:
         attempt()
     except InputError as error:
@@ -242,26 +281,29 @@ def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
         recipe.train.component("program").check()
 
 
-def _try_of_search(kind: str, search: SearchParams, images: ImageSpec) -> None:
+def _try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) -> None:
     import torch
 
     component = search.component(kind)
-    if kind == "sampler":
+    if images is None and kind in NEED_IMAGES:
+        _check_fits(kind, dict(search.chosen())[kind])
+    elif kind == "sampler":
         component.build(0)
     elif kind == "pruner":
         component.build(None)
     else:
-        labels = torch.arange(BATCH) % images.classes
+        classes = (images or NO_IMAGES).classes
+        labels = torch.arange(BATCH) % classes
         name = search.metric.name
         try:
-            value = component.compute(torch.randn((BATCH, images.classes)), labels)
+            value = component.compute(torch.randn((BATCH, classes)), labels)
         except InputError:
             raise
         except Exception as error:
             raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
         if value != value:
             raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
-        component.direction  # noqa: B018 (it says what is wrong)
+        component.direction  # noqa: B018 (it raises what is wrong)
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:
@@ -303,8 +345,8 @@ TRIED: dict[str, Callable[[Recipe, SearchParams, ImageSpec], None]] = {
 def main() -> None:
     """Read a job, try it, print the problems."""
     job = Job(**json.loads(sys.stdin.read()))
-    images = job.images | {"shape": tuple(job.images["shape"])}
-    found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), ImageSpec(**images))
+    images = ImageSpec(**(job.images | {"shape": tuple(job.images["shape"])})) if job.images else None
+    found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), images)
     print(MARK + json.dumps(found), flush=True)
 
 

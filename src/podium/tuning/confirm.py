@@ -42,7 +42,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     chosen = choose(study, candidates, best)
     alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
     if not params.select.calibrate or not alike:
-        chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would say nothing
+        chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would mean nothing
     out.mkdir(parents=True, exist_ok=True)
     _log(params, study, best["study"], chosen)
     write_json(out / "metrics.json", _figures(chosen, best))
@@ -95,7 +95,7 @@ def _newest(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _why_none(study: optuna.Study) -> str:
-    """What is said where no run completed."""
+    """The message if no run completed."""
     runs = _newest(study)
     reasons = "; ".join(sorted({t.user_attrs.get("reason", "no reason was recorded") for t in runs}))
     remedy = "Mend that and run `dvc repro`: what failed is then tried again"
@@ -150,7 +150,7 @@ def _plan(
             "timeout": None,
             "plateau": None,
             "trial_timeout": None,  # it is a trial's; and the clock is not to decide what is chosen
-            "max_failures": len(trials) + 1,  # never: the runs are few, and `choose` says why none completed
+            "max_failures": len(trials) + 1,  # never: the runs are few, and `choose` reports why none completed
         }
     )
     parent = Parent(best["study"], {}, owned=False)

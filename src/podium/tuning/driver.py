@@ -1,4 +1,4 @@
-"""The driver: it alone asks and tells the study. Workers only train, and every pool of workers looks the same to it.
+"""The driver: it alone calls ask and tell of the study. Workers only train, and all pools look the same to it.
 
 A trial's life: ask, hand to a worker, judge each reported epoch, tell. A trial that was running when the driver
 died is resumed under its own number, from its checkpoint, before anything new is asked. One whose worker died or is
@@ -114,8 +114,8 @@ class Driver:
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
-        self._note(f"trial {frozen.number} was left running and goes on")
-        trial = studies.take_up(self.study, self.params, frozen)
+        self._note(f"trial {frozen.number} was left running and resumes")
+        trial = studies.resume_trial(self.study, self.params, frozen)
         running = self._prepare(trial, frozenset(frozen.intermediate_values))
         running.log(frozen.user_attrs.get("history", []))
         return running
@@ -138,7 +138,7 @@ class Driver:
         return failed
 
     def _judge(self, running: RunningTrial, report: Report) -> None:
-        """Record an epoch, and let the trial go on or prune it."""
+        """Record an epoch, and let the trial continue or prune it."""
         epoch = running.report(report.epoch, self.metric)
         self.pool.answer(report, self._goes_on(running, epoch))
         frozen, history = running.frozen, running.history
@@ -165,7 +165,7 @@ class Driver:
             self._note(line)
         running.log(ended.history)
         if ended.how == "interrupted":
-            return self._restart(running, Lost(ended.number, ended.attempt, "its worker was told to stop"))
+            return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
         if ended.how == "failed":
             return self._fail(running, ended)
         if ended.how == "stopped":
@@ -188,7 +188,7 @@ class Driver:
         if lost.attempt > self.runtime.max_restarts:
             reason = f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})"
             return self._fail(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
-        self._note(f"trial {lost.number}: {lost.reason}; it goes on from its last checkpoint")
+        self._note(f"trial {lost.number}: {lost.reason}; it resumes from its last checkpoint")
         del self.running[lost.number]
         self._waiting.append(running.next_attempt())
         return False

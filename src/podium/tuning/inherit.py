@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, reachable
+from podium.text import counted
 from podium.tuning.study import distribution, point
 
 SOURCE = "inherited_from"
@@ -29,17 +30,18 @@ SAME = ("data", "metric", "weights")
 class Inheritance:
     """What was taken over and what was not."""
 
-    kept: int = 0
+    reused: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """How many trials were left out, by reason."""
 
     def sentence(self) -> str:
         """The outcome for a person; empty where there was nothing to take over."""
-        if not self.kept and not self.dropped:
+        if not self.reused and not self.dropped:
             return ""
         reasons = "; ".join(f"{count} because {why}" for why, count in self.dropped.most_common())
         lost = f"; left out: {reasons}" if reasons else ""
-        return f"the study begins with {self.kept} trials of earlier ones that are still valid{lost}"
+        trials = counted(self.reused, "trial")
+        return f"the study begins with {trials} of earlier ones, still valid{lost}"
 
 
 def is_own(trial: FrozenTrial) -> bool:
@@ -61,7 +63,7 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
         source = optuna.load_study(study_name=summary.study_name, storage=storage)
         for trial in source.get_trials(deepcopy=False):
             _take(study, source, trial, space, base, present, done)
-    study.set_user_attr("inherited", {"kept": done.kept, "dropped": dict(done.dropped)})
+    study.set_user_attr("inherited", {"kept": done.reused, "dropped": dict(done.dropped)})
     return done
 
 
@@ -109,4 +111,4 @@ def _take(
         copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
         copied.system_attrs = {}
         study.add_trial(copied)
-    done.kept += 1
+    done.reused += 1

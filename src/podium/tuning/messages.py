@@ -1,4 +1,4 @@
-"""What driver and workers say to each other: plain dataclasses of plain values; every pool carries the same ones."""
+"""The messages between driver and workers: plain dataclasses of plain values; every pool carries the same ones."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from podium.training.epochs import Epoch
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to train, or to go on with."""
+    """One trial to train, or to resume."""
 
     number: int
     attempt: int
@@ -33,7 +33,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Report:
-    """An epoch of a trial has ended; the worker waits to hear whether to go on."""
+    """An epoch of a trial has ended; the worker waits for the answer whether to continue."""
 
     number: int
     attempt: int
@@ -42,7 +42,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A trial goes on from its checkpoint, with the epochs that it had finished: this driver may not know of them."""
+    """A trial resumes from its checkpoint, with the epochs that it had finished: this driver may not know of them."""
 
     number: int
     attempt: int
@@ -51,7 +51,7 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial has ended. interrupted: it was saved and will go on another time; stopped: the driver said so."""
+    """A trial has ended. interrupted: it was saved and can be resumed; stopped: by the driver."""
 
     number: int
     attempt: int

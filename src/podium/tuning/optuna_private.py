@@ -37,7 +37,7 @@ def frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
 
 
 def resume(study: optuna.Study, left: FrozenTrial) -> optuna.Trial:
-    """A trial that a lost driver left RUNNING, as an object that can be asked, reported and told again.
+    """A trial that a lost driver left RUNNING, as an object that suggests and reports again.
 
     Optuna has no public way to one; the fallback does without its constructor. What is lost then: with hyperband, the
     parameters that the trial had not drawn yet follow from all trials instead of those of its bracket.
@@ -97,9 +97,9 @@ def unjudged(
 
     They are so already where that epoch is not among those `judged` before.
 
-    Successive halving marks a rung as completed, in the storage, before it says whether the trial goes on; asked again,
-    it takes a trial that has the mark for one that it let go on (pruners/_successive_halving.py; hyperband is made of
-    the same). So a trial would never be pruned whose driver or worker was killed between the two. That is what is lost
+    Successive halving marks a rung as completed, in the storage, before it answers whether the trial continues; asked
+    again, it takes a trial that has the mark for one that it let continue (pruners/_successive_halving.py; hyperband is
+    made of the same). So a trial would never be pruned whose driver or worker was killed between the two. That is what is lost
     where the marks can't be hidden.
     """
     marks = {key for key in trial.system_attrs if key.startswith(MARK)}
@@ -115,7 +115,7 @@ def unjudged(
         return _seen(study, _View(study._storage, change)), _without(trial, new)
 
     return _private_or_public(
-        "a trial that was to be pruned when its driver was killed may go on", hidden, lambda: (study, trial)
+        "a trial that was to be pruned when its driver was killed may continue", hidden, lambda: (study, trial)
     )
 
 

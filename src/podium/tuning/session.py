@@ -51,9 +51,9 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     where = storage.place(runtime)
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
-        kept = storage.open_at(where)
-        study = studies.open_study(kept, plan.name, plan.params, plan.facts)
-        if plan.inherits and (sentence := inherit(study, kept, plan.params.space, plan.base).sentence()):
+        opened = storage.open_at(where)
+        study = studies.open_study(opened, plan.name, plan.params, plan.facts)
+        if plan.inherits and (sentence := inherit(study, opened, plan.params.space, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title)
@@ -73,7 +73,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
                 progress.close()
                 mirror.close(interrupted=interrupted)
     if mirror.error:
-        print(f"MLflow is not in step with the search; `podium sync` brings it there. {mirror.error}")
+        print(f"MLflow is not in step with the search; `podium sync` repairs that. {mirror.error}")
     if received:
         raise InterruptedSearchError(_farewell(study, plan), received[0])
     return study, mirror.parent_run_id or ""
@@ -143,5 +143,5 @@ def _farewell(study: optuna.Study, plan: Plan) -> str:
     running = sum(t.state == TrialState.RUNNING for t in trials)
     return (
         f"stopped after {ended} of {plan.params.n_trials} trials, {running} more saved in the middle;"
-        " `dvc repro` goes on from here"
+        " `dvc repro` resumes from here"
     )

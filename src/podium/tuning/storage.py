@@ -45,7 +45,7 @@ def open_storage(path: Path) -> JournalStorage:
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, brought to the disk at each trial's end and otherwise once a second.
+    """Optuna's journal file, flushed to the disk at each trial's end and otherwise once a second.
 
     Optuna waits for the disk at each write, 1 to 10 ms each. What a killed process wrote is there all the same; a power
     cut may take a second of reports, never a trial that ended. A write that the disk refuses names the file.

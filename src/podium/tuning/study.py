@@ -62,7 +62,7 @@ def distribution(name: str, dimension: Dimension) -> BaseDistribution:
 
 
 def point(space: dict[str, Dimension], recipe: Recipe, base: Recipe) -> dict[str, Value] | str:
-    """The values of `space` at which it gives `recipe`; where it can't, a sentence that says why.
+    """The values of `space` at which it gives `recipe`; where it can't, a message that says why.
 
     Where a dimension does not exist, its field is that of `base`. Fields that the training leaves unread may differ.
     """
@@ -205,8 +205,8 @@ def ask(study: optuna.Study, params: SearchParams) -> optuna.Trial:
     return study.ask()
 
 
-def take_up(study: optuna.Study, params: SearchParams, frozen: FrozenTrial) -> optuna.Trial:
-    """A trial that a lost driver left RUNNING, as an object that can be asked and told again."""
+def resume_trial(study: optuna.Study, params: SearchParams, frozen: FrozenTrial) -> optuna.Trial:
+    """A trial that a lost driver left RUNNING, as an object that suggests and reports again."""
     _prepare(study, params, frozen.number)
     return resume(study, frozen)
 

@@ -90,7 +90,7 @@ def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = la
 
     Each comes while the lock of its search or retraining is held: delete it before the next is asked for. Those that
     are at work are left out, and `busy` is called with their names. A retraining removes its checkpoint when it ends;
-    one that is there is of a retraining that has yet to go on.
+    one that is there is of a retraining that has yet to resume.
     """
     where = storage.place(runtime)
     folder = paths.mlruns() / "checkpoints"
@@ -119,7 +119,7 @@ def _opened(where: Path | str) -> BaseStorage | None:
 
 
 def _running(opened: BaseStorage, study: str) -> set[int]:
-    """The trials of `study` that are to go on; none where it is gone."""
+    """The trials of `study` that are to be resumed; none where it is gone."""
     try:
         trials = optuna.load_study(study_name=study, storage=opened).get_trials(deepcopy=False)
     except KeyError:

@@ -1,4 +1,4 @@
-"""A worker's part of the search: train a trial, report each epoch, stop when told. No Optuna, no MLflow here."""
+"""A worker's part of the search: train a trial, report each epoch, stop on request. No Optuna, no MLflow here."""
 
 import time
 import traceback
@@ -29,11 +29,11 @@ class StopTrial(BaseException):
 
 
 class PauseTrial(BaseException):
-    """The trial is saved and goes on another time."""
+    """The trial is saved and can be resumed."""
 
 
 @dataclass(frozen=True)
-class Material:
+class TrialData:
     """What every trial of a search shares: the images, held once."""
 
     train: Batches
@@ -42,21 +42,21 @@ class Material:
     device: torch.device
 
     @staticmethod
-    def load(prepared: Path, device: torch.device) -> "Material":
+    def load(prepared: Path, device: torch.device) -> "TrialData":
         """The training and validation images of data/prepared, on `device`."""
         info = DatasetInfo.read(prepared)
-        return Material.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device)
+        return TrialData.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device)
 
     @staticmethod
-    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "Material":
+    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "TrialData":
         """The images of splits that are open already, on `device`."""
         images = ImageSpec.of(info)
-        return Material(Batches.of([train], device), Batches.of([val], device), images, device)
+        return TrialData(Batches.of([train], device), Batches.of([val], device), images, device)
 
 
 def run_trial(
     task: Task,
-    material: Material,
+    trial_data: TrialData,
     report: Callable[[Report], bool],
     pausing: Callable[[], bool] = lambda: False,
     saved: Callable[[], None] = lambda: None,
@@ -64,27 +64,27 @@ def run_trial(
 ) -> Ended:
     """Train `task` from its checkpoint or from the start.
 
-    `report` is called with each epoch's end and returns whether to go on. Where `pausing` turns true the trial is
+    `report` is called with each epoch's end and returns whether to continue. Where `pausing` turns true the trial is
     saved at its next step. `saved` is called whenever the checkpoint has been written, `resumed` where one was found:
-    a worker that dies before its next epoch ends has told of the earlier ones. Whatever goes wrong in a trial is its
+    a worker that dies before its next epoch ends has reported the earlier ones. Whatever goes wrong in a trial is its
     own failure and comes back as such.
     """
     notes: list[str] = []
     run: TrainingRun | None = None
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
-        run = _open(task, material, notes)
+        run = _open(task, trial_data, notes)
         if run.history:
             resumed(Resumed(task.number, task.attempt, list(run.history)))
-        keeper = _Keeper(task, pausing, saved, run, notes)
+        checkpointer = _Checkpointer(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
             if not report(Report(task.number, task.attempt, run.history[-1])):
                 raise StopTrial
-            keeper.after_epoch(run)
+            checkpointer.after_epoch(run)
 
-        run.train(material.train, material.val, keeper.after_step, on_epoch)
-        temperature = temperature_of(run.result, material.val, run.fast) if task.calibrate else None
+        run.train(trial_data.train, trial_data.val, checkpointer.after_step, on_epoch)
+        temperature = temperature_of(run.result, trial_data.val, run.fast) if task.calibrate else None
         notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
         return how("finished", run.history, temperature=temperature)
     except StopTrial:
@@ -107,10 +107,10 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, InputError) else blame(error)
 
 
-def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
+def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
     recipe = Recipe.model_validate(task.recipe)
     metric = SearchParams.model_validate({"metric": task.metric}).component("metric")
-    run = training(recipe, material.images, task.seed, material.device, metric)
+    run = training(recipe, trial_data.images, task.seed, trial_data.device, metric)
     notes += [f"trial {task.number}: {note}" for note in run.notes]
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)
@@ -119,11 +119,11 @@ def _open(task: Task, material: Material, notes: list[str]) -> TrainingRun:
         state = None
     if state is not None:
         run.restore(state)
-        notes.append(f"trial {task.number} goes on from epoch {run.epoch}, step {run.step}")
+        notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     return run
 
 
-class _Keeper:
+class _Checkpointer:
     """Saves a trial every few seconds, and at once when the search is about to pause.
 
     A disk that takes nothing costs a trial its checkpoints, not its life: the configuration is not to blame.
@@ -165,7 +165,7 @@ class _Keeper:
             checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
             self.on_save()
         except OSError as error:
-            note = f"trial {self.task.number} goes on unsaved: {self.task.checkpoint}: {error.strerror}"
+            note = f"trial {self.task.number} continues without checkpoints: {self.task.checkpoint}: {error.strerror}"
             if note not in self.notes:
                 self.notes.append(note)
         self.saved = time.monotonic()

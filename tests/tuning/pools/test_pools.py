@@ -110,8 +110,8 @@ def test_search_that_is_paused_goes_on_bit_for_bit(
     recorder = Recorder()
     resumed = search(tmp_path, open_pool(2), 4, recorder)
     assert curves(resumed) == undisturbed
-    assert recorder.lines[0] == "trial 0 was left running and goes on"
-    assert any(line.startswith("trial 0 goes on from epoch ") for line in recorder.lines)
+    assert recorder.lines[0] == "trial 0 was left running and resumes"
+    assert any(line.startswith("trial 0 resumes from epoch ") for line in recorder.lines)
 
 
 def test_error_in_the_driver_ends_the_workers_in_the_middle_of_a_trial(open_pool: Open, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_trial_of_a_killed_worker_goes_on_and_the_others_are_not_disturbed(
     assert killer.done
     assert curves(study) == undisturbed
     assert "killed" in killer.lines[0]
-    assert killer.lines[0].endswith("it goes on from its last checkpoint")
-    assert killer.lines[1].startswith("trial 0 goes on from epoch ")
+    assert killer.lines[0].endswith("it resumes from its last checkpoint")
+    assert killer.lines[1].startswith("trial 0 resumes from epoch ")
     assert len(killer.lines) == 2
 
 

@@ -69,9 +69,9 @@ def test_killed_workers_trial_goes_on_and_the_others_are_not_disturbed(
     study = search(tmp_path / "b", pool, 4, killer)
     assert killer.done
     assert curves(study) == curves(undisturbed)
-    said = "was told to stop" if kill == signal.SIGTERM else f"was killed by {kill.name}"
+    said = "was stopped" if kill == signal.SIGTERM else f"was killed by {kill.name}"
     assert said in killer.lines[0]
-    assert killer.lines[1].startswith("trial 0 goes on from epoch ")
+    assert killer.lines[1].startswith("trial 0 resumes from epoch ")
     assert len(killer.lines) == 2
 
 
@@ -173,7 +173,7 @@ def test_killed_fork_server_does_not_end_the_search(prepared: Path, tmp_path: Pa
 
     killer = Killer(0, 2, both)
     assert states(search(tmp_path, pool, 2, killer)) == ["COMPLETE"] * 2
-    assert "goes on from its last checkpoint" in killer.lines[0]
+    assert "resumes from its last checkpoint" in killer.lines[0]
 
 
 @pytest.mark.slow

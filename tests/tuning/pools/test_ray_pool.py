@@ -57,7 +57,7 @@ class Script(Recorder):
 
     def note(self, line: str) -> None:
         super().note(line)
-        if "goes on from epoch" in line:
+        if "resumes from epoch" in line:
             self.resumed.append(time.monotonic())
 
     def running(self, trial: Any, history: list[Epoch]) -> None:
@@ -99,7 +99,7 @@ def test_search_outlives_a_killed_worker_and_a_removed_node(
     assert sorted(number for number, _ in script.told) == list(range(TRIALS))  # none lost, none doubled
     assert all(len(t.user_attrs["history"]) == t.params["train.epochs"] for t in study.trials)
     assert any("killed, crashed, or its node is gone" in line for line in script.lines)
-    assert any("goes on from epoch" in line for line in script.lines)
+    assert any("resumes from epoch" in line for line in script.lines)
     for what, when in moments:  # a trial's notes come with its end: so much later it had been placed, resumed and ended
         print(what, "lost; seconds until a trial that went on had ended:", [f"{t - when:.1f}" for t in script.resumed])
     assert mirror.error == ""
@@ -197,8 +197,8 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
 
         if ray.get_runtime_context().get_node_id() == nodes[0] and (always or not seen.exists()):
             seen.touch()
-            ray_worker._materials.clear()
-            ray_worker._material = lambda setup: 1 / 0  # type: ignore[assignment, return-value]
+            ray_worker._loaded.clear()
+            ray_worker._trial_data = lambda setup: 1 / 0  # type: ignore[assignment, return-value]
         return ray_worker.train(task, setup, content)
 
     options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}

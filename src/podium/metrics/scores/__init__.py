@@ -1,4 +1,4 @@
-"""Metrics that a search follows, a file each: `search.metric` names them."""
+"""Metrics that a search optimises, a file each: `search.metric` names them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DIRECTIONS = ("maximize", "minimize")
 
 @dataclass(frozen=True)
 class Objective:
-    """What a search has followed, as its results say."""
+    """What a search has optimised, as its results have it."""
 
     name: str
     maximize: bool
@@ -83,7 +83,7 @@ class OwnMetric(Metric):
 
     @property
     def direction(self) -> str:
-        """What the function's attribute says. Raises InputError where it says nothing."""
+        """The function's attribute. Raises InputError where it has none."""
         found = getattr(components.load("metric", self.chosen.name), "direction", None)
         if found not in DIRECTIONS:
             raise InputError(

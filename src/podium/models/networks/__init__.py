@@ -30,7 +30,7 @@ class ImageSpec:
 
     @staticmethod
     def of(info: "DatasetInfo") -> "ImageSpec":
-        """What dataset.json says of them."""
+        """Those of dataset.json."""
         channels, height, width = info.shape
         return ImageSpec((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
 

@@ -23,11 +23,11 @@ class Cnn(Network):
     CHANNELS_LAST: ClassVar[bool] = False
 
     width: int = Field(default=32, ge=1, le=1024)
-    """Channels of the first convolution; the second has twice as many."""
+    """Channels of the first convolution. The second has twice as many."""
     hidden: int = Field(default=512, ge=1, le=8192)
     """Units of the hidden fully connected layer."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the last layer's inputs set to zero in training."""
+    """Fraction of the last layer's inputs set to zero in training."""
 
     def build(self, images: ImageSpec) -> "nn.Module":
         """Two 3x3 convolutions and two fully connected layers, the size of which follows from the images'.

@@ -26,11 +26,11 @@ class Resnet(Network):
     NAME: ClassVar[str] = "resnet"
 
     width: int = Field(default=32, ge=1, le=1024)
-    """Channels of the first of the three stages; each next one has twice as many."""
+    """Channels of the first of the three stages. Each next one has twice as many."""
     depth: int = Field(default=1, ge=1, le=32)
     """Residual blocks in each of the three stages."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the last layer's inputs set to zero in training."""
+    """Fraction of the last layer's inputs set to zero in training."""
 
     def build(self, images: ImageSpec) -> "nn.Module":
         """A stem, three stages of `depth` blocks of `width`, twice and four times as many channels, a linear layer."""

@@ -17,7 +17,7 @@ class AccuracyComparison(Rule):
     order: ClassVar = 10
 
     rule: Literal["superior", "non_inferior"] = "superior"
-    """superior: more accurate than the champion; non_inferior: not less accurate by `margin` or more."""
+    """superior: more accurate than the champion; non_inferior: less accurate by less than margin."""
     margin: Fraction = 0.01
     """non_inferior: the loss of accuracy that has to be excluded."""
 

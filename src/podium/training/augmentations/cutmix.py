@@ -19,7 +19,8 @@ class Cutmix(Augmentation):
     BLENDS: ClassVar[bool] = True
 
     cutmix: float = Field(default=1.0, ge=0, le=10)
-    """A box of each image comes from another one: alpha as for mixup (0: off). With both, one of them each step."""
+    """Paste a box of another image into each: alpha, as for mixup; 0: off. With both, one of them is drawn in each
+    step."""
 
     def blend(self, images: "Tensor", draw: random.Random) -> "tuple[Tensor, float]":
         """A box of the other image in each."""

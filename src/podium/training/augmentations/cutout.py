@@ -17,7 +17,7 @@ class Cutout(Augmentation):
     ORDER: ClassVar[int] = 30
 
     cutout: int = Field(default=8, ge=0, le=1024)
-    """Side of a square of each image, in pixels, that becomes the mean colour (0: off)."""
+    """Side in pixels of a square in each image that gets the mean colour; 0: off."""
 
     def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
         """A square around a random pixel of each image, as far as it is inside."""

@@ -15,7 +15,7 @@ class Flip(Augmentation):
     ORDER: ClassVar[int] = 20
 
     flip: bool = True
-    """Mirror half of the images left to right; only for classes that a mirror does not change."""
+    """Mirror half of the images left to right; only if a mirrored image is of the same class."""
 
     def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
         """Each image or its mirror image."""

@@ -19,7 +19,7 @@ class Mixup(Augmentation):
     BLENDS: ClassVar[bool] = True
 
     mixup: float = Field(default=0.2, ge=0, le=10)
-    """Pairs of images are blended: alpha of the Beta distribution of their fractions (0: off)."""
+    """Blend pairs of images: alpha of the Beta distribution of the mixing fraction; 0: off."""
 
     def blend(self, images: "Tensor", draw: random.Random) -> "tuple[Tensor, float]":
         """Pixels blended, float32 on the same scale of 0 to 255."""

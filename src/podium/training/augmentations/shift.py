@@ -17,7 +17,7 @@ class Shift(Augmentation):
     ORDER: ClassVar[int] = 10
 
     shift: int = Field(default=1, ge=0, le=64)
-    """Random crop: pixels that each image is moved by at most, its edges repeated outward (0: off)."""
+    """Random crop: each image is shifted by up to this many pixels; 0: off. Its edges are repeated outward."""
 
     def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
         """A crop of each image."""

@@ -17,7 +17,7 @@ class Focal(Loss):
     NAME: ClassVar[str] = "focal"
 
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
-    """How little images count that are right already (0: cross-entropy)."""
+    """Reduces the weight of images that are classified well already; 0: cross-entropy."""
 
     def build(self, weights: "Tensor | None") -> "Callable[[Tensor, Tensor], Tensor]":
         """Logits (B, classes) and targets (B,) to the batch's mean, by the classes' weights where there are some."""

@@ -29,7 +29,7 @@ class Decaying(Optimizer):
     """One of ours, which all have a weight decay."""
 
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights; biases and other vectors are left out."""
+    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights. Biases and other vectors are left out."""
 
     def decayed(self, groups: list[Group]) -> list[Group]:
         """`groups` as torch takes them."""

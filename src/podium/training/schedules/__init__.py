@@ -1,6 +1,6 @@
 """Learning rate schedules, a file each: `train.schedule` names them.
 
-The rate follows from the position alone, so a training that goes on from a checkpoint needs nothing of it.
+The rate follows from the position alone, so a training that resumes from a checkpoint needs no state of it.
 """
 
 from functools import cached_property
@@ -34,7 +34,7 @@ class OwnSchedule(Schedule):
     chosen: Choice
 
     def factor(self, step: int, total: int, epoch: int, epochs: int) -> float:
-        """What the function says, or what the class came to at this position."""
+        """What the function returns, or the value of the class at this position."""
         if not isinstance(self._function, type):
             at = {"step": step, "total": total, "epoch": epoch, "epochs": epochs}
             value = own_code.call(self._function, self.chosen.name, "train.schedule", self.chosen.arguments, at)

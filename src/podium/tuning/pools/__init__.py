@@ -9,9 +9,9 @@ from typing import Protocol
 from podium.tuning.messages import Ended, Event, Lost, Report, Task
 
 DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
-"""What the messages of torch say where a CUDA context is unusable from then on."""
+"""What the messages of torch contain if a CUDA context is unusable from then on."""
 MEMORY_ERRORS = ("out of memory", "ALLOC_FAILED")
-"""What they say where a trial wants more memory than there is, which is its own failure."""
+"""What they contain if a trial wants more memory than there is, which is its own failure."""
 
 
 class Pool(Protocol):
@@ -31,7 +31,7 @@ class Pool(Protocol):
         ...
 
     def answer(self, report: Report, go_on: bool) -> None:
-        """Tell the worker that sent `report` to go on, or to end its trial."""
+        """Answer the worker that sent `report`: continue, or end the trial."""
         ...
 
     def pause(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from podium.config.params import RuntimeParams
 from podium.training import device
 from podium.tuning.messages import Ended, Event, Report, Task
-from podium.tuning.work import Material, run_trial
+from podium.tuning.work import TrialData, run_trial
 
 
 class InlinePool:
@@ -21,9 +21,9 @@ class InlinePool:
 
     capacity = 1
 
-    def __init__(self, load: Callable[[], Material]) -> None:
+    def __init__(self, load: Callable[[], TrialData]) -> None:
         self._load = load
-        self._material: Material | None = None
+        self._trial_data: TrialData | None = None
         self._tasks: queue.Queue[Task | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
@@ -43,7 +43,7 @@ class InlinePool:
             return []
 
     def answer(self, report: Report, go_on: bool) -> None:
-        """Let the waiting trial go on, or end it."""
+        """Let the waiting trial continue, or end it."""
         self._answers.put(go_on)
 
     def pause(self) -> None:
@@ -60,8 +60,8 @@ class InlinePool:
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                self._material = self._material or self._load()
-                ended = run_trial(task, self._material, self._report, self._pausing.is_set, resumed=self._events.put)
+                self._trial_data = self._trial_data or self._load()
+                ended = run_trial(task, self._trial_data, self._report, self._pausing.is_set, resumed=self._events.put)
             except Exception as error:  # the images can't be loaded
                 ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
             self._events.put(ended)
@@ -74,8 +74,8 @@ class InlinePool:
 def open_inline(prepared: Path, runtime: RuntimeParams) -> InlinePool:
     """One trial at a time, in the driver's process."""
 
-    def load() -> Material:
+    def load() -> TrialData:
         torch.set_num_threads(runtime.threads)
-        return Material.load(prepared, device.pick(runtime.device))
+        return TrialData.load(prepared, device.pick(runtime.device))
 
     return InlinePool(load)

@@ -152,7 +152,7 @@ class ProcessPool:
         worker.task = None
         worker.broken = 0
         if ended.how == "interrupted" and not self._pausing:
-            self._replace(worker)  # somebody else told it to stop: it would interrupt every further trial
+            self._replace(worker)  # somebody else stopped it: it would interrupt every further trial
         return ended
 
     def _give_up(self, worker: _Worker, lost: Lost) -> Lost:

@@ -161,7 +161,7 @@ class RayPool:
     def _lost_with_their_nodes(self) -> list[Event]:
         """Trials of nodes that Ray has given up.
 
-        Where a network or a machine goes silently, Ray itself waits for the connection to time out before it says
+        Where a network or a machine goes silently, Ray itself waits for the connection to time out before it reports
         of a task that it is lost: it had not after 90 s.
         """
         self._look()
@@ -174,7 +174,7 @@ class RayPool:
         return Lost(attempt.task.number, attempt.task.attempt, f"its worker{where} is lost: {how}")
 
     def _give_up(self, attempt: _Attempt, lost: Lost) -> Lost:
-        """A worker says of itself that it is broken, and exits."""
+        """A worker reports that it is broken, and exits."""
         del self._attempts[lost.number]
         if attempt.began is None:
             return lost

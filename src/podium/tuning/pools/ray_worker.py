@@ -24,14 +24,14 @@ from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.pools import cannot_load, unless_broken
 
 if TYPE_CHECKING:
-    from podium.tuning.work import Material
+    from podium.tuning.work import TrialData
 
 CONCURRENT = 100_000
 """Calls that may wait at the same time: two a trial."""
 BROKEN = 4
 """Exit code of a worker that is of no more use."""
 
-_materials: "dict[str, Material]" = {}
+_loaded: "dict[str, TrialData]" = {}
 """The images of the search at hand: a process trains one trial after another."""
 _pauses: dict[str, threading.Event] = {}
 """Whether a search pauses, by its mailbox."""
@@ -97,7 +97,7 @@ class Mailbox:
         self._arrived.set()
 
     async def report(self, report: Report) -> bool:
-        """Leave a report; returns whether to go on, once the driver has answered."""
+        """Leave a report; returns whether to continue, once the driver has answered."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[report.number, report.attempt] = future
         await self.leave(report)
@@ -130,7 +130,7 @@ class Mailbox:
 def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     """Train one trial, from the checkpoint `content` if there is one, and return how it ended.
 
-    Where the worker is to blame, it says that it is lost and exits: Ray starts another one for the next task.
+    Where the worker is to blame, it reports that it is lost and exits: Ray starts another one for the next task.
     """
     import torch
 
@@ -141,21 +141,23 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     setup.mailbox.leave.remote(Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node))
     pausing = _pausing(setup.mailbox)
     try:
-        material = _material(setup)
+        trial_data = _trial_data(setup)
     except Exception as error:
         _exit(setup, cannot_load(task, error))
-    ended = unless_broken(_train(task, material, setup, content, pausing.is_set))
+    ended = unless_broken(_train(task, trial_data, setup, content, pausing.is_set))
     if isinstance(ended, Lost):
         _exit(setup, ended)
     return ended
 
 
-def _train(task: Task, material: "Material", setup: Setup, content: bytes | None, pausing: Callable[[], bool]) -> Ended:
+def _train(
+    task: Task, trial_data: "TrialData", setup: Setup, content: bytes | None, pausing: Callable[[], bool]
+) -> Ended:
     from podium.tuning.work import run_trial
 
     leave = setup.mailbox.leave.remote
     if setup.shared:
-        return run_trial(task, material, _reporter(setup), pausing, resumed=leave)
+        return run_trial(task, trial_data, _reporter(setup), pausing, resumed=leave)
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         path = Path(folder) / "trial.ckpt"
         if content is not None:
@@ -165,7 +167,7 @@ def _train(task: Task, material: "Material", setup: Setup, content: bytes | None
             ray.get(leave(Saved(task.number, task.attempt, path.read_bytes())))
 
         here = replace(task, checkpoint=str(path))
-        return run_trial(here, material, _reporter(setup), pausing, saved, leave)
+        return run_trial(here, trial_data, _reporter(setup), pausing, saved, leave)
 
 
 def _exit(setup: Setup, lost: Lost) -> NoReturn:
@@ -188,14 +190,14 @@ def _pausing(mailbox: Any) -> threading.Event:
     return _pauses[name]
 
 
-def _material(setup: Setup) -> "Material":
+def _trial_data(setup: Setup) -> "TrialData":
     from podium.data.shared import read_only_arrays, received
     from podium.training import device
-    from podium.tuning.work import Material
+    from podium.tuning.work import TrialData
 
     name = str(setup.images)
-    if name not in _materials:
-        _materials.clear()  # those of an earlier search
+    if name not in _loaded:
+        _loaded.clear()  # those of an earlier search
         with read_only_arrays():
-            _materials[name] = Material.of(*received(setup.images), device.pick(setup.device))
-    return _materials[name]
+            _loaded[name] = TrialData.of(*received(setup.images), device.pick(setup.device))
+    return _loaded[name]

@@ -17,7 +17,7 @@ import torch
 from podium.training import device
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.pools import cannot_load, unless_broken
-from podium.tuning.work import Material, run_trial
+from podium.tuning.work import TrialData, run_trial
 
 DRIVER_GONE = 3
 """Exit code of a worker whose driver died."""
@@ -26,13 +26,13 @@ DRIVER_GONE = 3
 def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     """Train trials as they come through `pipe` until it closes.
 
-    Where this worker is to blame for a trial's end, it says that it is lost: the pool closes the pipe then.
+    Where this worker is to blame for a trial's end, it reports that it is lost: the pool closes the pipe then.
     """
     pausing = threading.Event()
     _handle_signals(pausing)
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
-    material: Material | None = None
+    trial_data: TrialData | None = None
 
     def report(epoch: Report) -> bool:
         _send(pipe, epoch)
@@ -41,11 +41,11 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     while True:
         task = Task(**_receive(pipe)["task"])
         try:
-            material = material or Material.load(Path(setup["prepared"]), device.pick(setup["device"]))
+            trial_data = trial_data or TrialData.load(Path(setup["prepared"]), device.pick(setup["device"]))
         except Exception as error:
             _send(pipe, cannot_load(task, error))
             continue
-        ended = run_trial(task, material, report, pausing.is_set, resumed=partial(_send, pipe))
+        ended = run_trial(task, trial_data, report, pausing.is_set, resumed=partial(_send, pipe))
         _send(pipe, unless_broken(ended))
 
 

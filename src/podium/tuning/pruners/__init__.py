@@ -27,14 +27,14 @@ class Warm(Pruner):
     """One that leaves the first epochs alone."""
 
     pruner_warmup: Annotated[int, Field(ge=0)] = 2
-    """Epochs that every trial may run: median prunes after them, halving and hyperband have their first rung there."""
+    """Epochs that every trial trains before it may be pruned. halving and hyperband have their first rung there."""
 
 
 class Rungs(Warm):
     """One that compares at rungs."""
 
     pruner_factor: Annotated[int, Field(ge=2, le=10)] = 3
-    """One in this many goes on at each rung."""
+    """One in this many trials continues at each rung."""
 
 
 class OwnPruner(Pruner):
