@@ -60,7 +60,7 @@ class DoctorParams(BaseModel):
     near_leaks: Usable = "keep"
     """The same."""
     similar_classes: Whole = "refuse"
-    """Class names that differ by case or by the way accents are written."""
+    """Class names that differ by case, spaces, a number's form (1, 01, 1.0) or the way accents are written."""
     imbalance: Whole = "keep"
     """The largest class has more than max_ratio times the images of the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"
@@ -114,6 +114,9 @@ class PrepareParams(BaseModel):
     module:function (docs/extend.md)."""
     root: Text = "data/raw"
     """Folder that DVC watches: the source's files lie in it or below it."""
+    layout: Literal["auto", "classes", "splits"] = "auto"
+    """folder: what the folders in it are. classes: one a class; splits: train/, val/ and test/ with these below, or
+    these within each class; auto: as their names say, and refused where they can be read in two ways."""
     arguments: dict[str, str | int | float | bool] = {}
     """Keyword arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your own function."""
     download: bool = False

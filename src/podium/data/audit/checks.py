@@ -2,10 +2,12 @@
 
 Images that are the same, or nearly, form groups: what these are a sign of, and which of them are left out."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ RARE = 0.05
 SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
 
 Group = NDArray[np.int64]
 """Numbers of images of one group, rising by fingerprint, label and split."""
@@ -117,10 +120,10 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
     found = []
     alike: dict[str, list[str]] = {}
     for name in subject.classes:
-        alike.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
+        alike.setdefault(_plain(name), []).append(name)
     similar = [names for names in alike.values() if len(names) > 1]
     if similar:
-        examples = [Example([], names, "") for names in similar[:EXAMPLES]]
+        examples = [Example([], names, " and ".join(map(repr, names))) for names in similar[:EXAMPLES]]
         found.append(
             Finding("similar_classes", policies["similar_classes"], sum(map(len, similar)), len(similar), examples)
         )
@@ -131,6 +134,14 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
         one = Example([], [subject.classes[k] for k in ends], why)
         found.append(Finding("imbalance", policies["imbalance"], len(counts), len(counts), [one]))
     return found
+
+
+def _plain(name: str) -> str:
+    """A class's name without what does not tell it from others: case, spaces, accents' form, a number's form."""
+    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    if NUMBER.fullmatch(plain):
+        return str(Decimal(plain).normalize())
+    return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain)
 
 
 def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:

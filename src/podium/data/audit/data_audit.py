@@ -137,6 +137,7 @@ def _audited(
         findings=seen.findings,
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
+        notes=source.notes,
     )
     return AuditedData(report, spec, source.classes, labels, division, store, subject.rows)
 
