@@ -47,6 +47,10 @@ class DoctorParams(BaseModel):
     """Images whose longer side is more than max_aspect times the shorter, or whose area is far from the median."""
     odd_mode: Usable = "keep"
     """Images stored otherwise than nearly all others (palette, CMYK, 16 bits, transparent), and animations."""
+    blank: Usable = "keep"
+    """Images that are black, white, of one shade or fully transparent."""
+    mixed_channels: Whole = "keep"
+    """Grey images among coloured ones; all are made what prepare.channels says, RGB where it says nothing."""
     duplicates: Usable = "keep"
     """Equal images of one class; skip leaves one. They always share a split."""
     conflicts: Usable = "keep"
@@ -59,6 +63,10 @@ class DoctorParams(BaseModel):
     """The same; a near-duplicate may rightly have another label, so look before you skip."""
     near_leaks: Usable = "keep"
     """The same."""
+    large_groups: Whole = "keep"
+    """Groups of near-duplicates, or of the source, of more than max_group of a class: all of one lie in one split."""
+    left_out: Whole = "refuse"
+    """More than max_left_out of the files can't be used."""
     similar_classes: Whole = "refuse"
     """Class names that differ by case, spaces, a number's form (1, 01, 1.0) or the way accents are written."""
     imbalance: Whole = "keep"
@@ -74,6 +82,10 @@ class DoctorParams(BaseModel):
     """Above it a file is huge."""
     max_aspect: Annotated[float, Field(gt=1)] = 4.0
     """Above it a size is odd."""
+    max_group: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Above this fraction of a class a group is large."""
+    max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Fraction of the files; those beside the class folders count where their names are those of images."""
     max_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Above it the classes are out of balance."""
 
@@ -104,6 +116,15 @@ def _size(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _range(value: Any) -> Any:
+    if isinstance(value, str) and value in ("auto", "container"):
+        return value
+    ends = value if isinstance(value, list | tuple) and len(value) == 2 else []
+    if not ends or not all(type(end) in (int, float) for end in ends) or not ends[0] < ends[1]:
+        raise ValueError(f"must be auto, container or [low, high], two rising numbers; got {value!r}")
+    return float(ends[0]), float(ends[1])
+
+
 class PrepareParams(BaseModel):
     """Which images, made what of, and how they are divided."""
 
@@ -125,6 +146,9 @@ class PrepareParams(BaseModel):
     """Side, or height and width, of the images in pixels; null: the source's own, where all have one size."""
     channels: Literal[1, 3] | None = None
     """1 (grey) or 3 (RGB); null: the source's own."""
+    range: Annotated[Literal["auto", "container"] | tuple[float, float], BeforeValidator(_range)] = "auto"
+    """Values of images deeper than 8 bits that become black and white: [low, high]; container: all that 16 bits hold
+    (floats: 0 to 1, or to 255); auto: what the set needs, as 0 to 4095 for 12 bits. It is kept with the model."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     """Where the ratio of the sides differs: stretch, crop to the middle, or pad with the background."""
     background: Annotated[str, AfterValidator(_colour)] = "white"

@@ -175,7 +175,9 @@ def _problem(number: int, line: dict[str, str], folder: Path) -> str:
     if "\0" in path:
         return f"line {number}: path holds a zero byte"
     if "\\" in path and not (folder / path).exists():
-        return f"line {number}: path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
+        return (
+            f"line {number}: path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
+        )
     if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
         return f"line {number}: path begins or ends with a space: {path!r}"
     if line["label"] != line["label"].strip():

@@ -54,6 +54,13 @@ def read(folder: Path, *, follow_links: bool = False, layout: str = "auto") -> S
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), items, walk.rejects)
 
 
+def files_below(folder: Path) -> tuple[list[Path], list[Reject]]:
+    """Every file below `folder`, sorted, as a source of images would find them, and what would be rejected."""
+    walk = _Walk(folder, folder.resolve(), follow_links=False)
+    walk.files_of(folder, "", None, ())
+    return sorted(path for _, _, path in walk.found), walk.rejects
+
+
 @dataclass
 class _Walk:
     """Files found so far, and what was rejected."""

@@ -63,6 +63,18 @@ class Source:
         return Source(self.name, self.classes, kept, rejects, self.notes)
 
 
+SUFFIXES = tuple(
+    f".{kind}"
+    for kind in "png jpg jpeg jfif jpe webp gif bmp tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
+)
+"""Of names that are meant as images: other files beside class folders are notes."""
+
+
+def is_meant(name: str) -> bool:
+    """Whether a file of this name is meant as an image."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def shown(path: Path | str) -> str:
     """A path as text that can be printed and encoded, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

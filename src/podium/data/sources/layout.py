@@ -180,9 +180,9 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
     tokens = [split_of(name) for name in names]
     if len(names) > 1 and all(FOLDS.fullmatch(name) for name in names):
         raise InputError(
-            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as classes, or as parts of one set"
-            " that hold the classes. Write `layout: classes` for the first; for the second move the parts into train/,"
-            " val/ and test/, or write a csv with the columns path, label and split"
+            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as classes, or as parts of one"
+            " set that hold the classes. Write `layout: classes` for the first; for the second move the parts into"
+            " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
     rests: dict[str, set[str]] = {}
     for split, rest in filter(None, tokens):
