@@ -319,3 +319,11 @@ def test_preprocess_with_a_range_survives_json() -> None:
     assert Preprocess.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     with pytest.raises(ValueError, match="range must be two rising numbers"):
         Preprocess(3, 8, 8, range=(1.0, 1.0))
+
+
+def test_decode_of_damaged_pixels_is_corrupt_in_any_format() -> None:
+    big = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = encoded(big)
+    with pytest.raises(BadImage) as caught:
+        decode(whole[:3000] + b"\xff" * 200 + whole[3200:], RGB)
+    assert caught.value.kind == "corrupt"

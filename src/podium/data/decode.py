@@ -231,6 +231,8 @@ def orientation(image: Image.Image) -> int:
 
     Pillow turns a TIFF itself when it loads it, and its size is that of the turned one from the beginning.
     """
+    if image.format == "PNG":
+        image.load()  # as getexif does; what it raises is about the pixels
     try:
         number = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged; the pixels are none the worse for it

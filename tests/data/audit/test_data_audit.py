@@ -46,7 +46,7 @@ def _plant(root: Path) -> None:
     (cat / "cut.png").write_bytes((cat / "00.png").read_bytes()[:3000])
     (cat / "cut.jpg").write_bytes(photos.encoded(tiles[44], "JPEG")[:-900])
     whole = photos.encoded(tiles[45])
-    (cat / "broken.png").write_bytes(whole[:3000] + b"\xff" * 200 + whole[3200:])
+    (cat / "broken.png").write_bytes(whole[:8000] + bytes(200) + whole[8200:])
     photos.write(cat / "bomb.png", Image.new("1", (3000, 3000)))
     (root / "readme.txt").write_text("beside the splits", encoding="utf-8")
     (root / "train/loose.png").write_bytes(whole)
