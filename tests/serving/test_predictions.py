@@ -1,6 +1,7 @@
 """Many files at once: folders, bad ones among good ones, and predictions as CSV."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,26 @@ def test_expand_leaves_out_a_link_that_leads_out_of_the_folder(scans: Path) -> N
     names = [path.name for path in expand([scans])]
     assert "in.png" in names
     assert "out.png" not in names
+
+
+def test_expand_says_what_it_leaves_out_and_takes_images_of_any_name(scans: Path) -> None:
+    (scans / "out.png").symlink_to(Path("params.yaml").absolute())
+    (scans / "nowhere.png").symlink_to("gone")
+    for name in ("photo", "photo.pgm", "photo.jfif", "photo.heic"):
+        (scans / name).write_bytes((scans / "0.png").read_bytes())
+    said: list[tuple[str, str]] = []
+
+    names = {path.name for path in expand([scans], lambda name, why: said.append((name, why)))}
+
+    assert {"photo", "photo.pgm", "photo.jfif", "photo.heic"} <= names
+    assert [name for name, _ in said] == ["scans/notes.txt", "scans/nowhere.png", "scans/out.png"]
+
+
+def test_predict_writes_names_that_are_no_text(scans: Path) -> None:
+    Path(os.fsdecode(b"scans/\xff.png")).write_bytes((scans / "0.png").read_bytes())
+    with pytest.raises(SystemExit):  # one of the others is damaged
+        cli.main(["predict", "--version", "3", "scans", "--out", "predictions.csv"])
+    assert "scans/\\xff.png" in Path("predictions.csv").read_text(encoding="utf-8")
 
 
 def test_expand_of_a_folder_without_images_is_an_input_error(tmp_path: Path) -> None:

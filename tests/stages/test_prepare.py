@@ -71,8 +71,13 @@ def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
     assert capsys.readouterr().out.splitlines() == [
         "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
         "  train 1,259, val 271, test 267 (held out)",
+        f"  classes (train/val/test): {_by_split(info)}",
         "  nothing wrong was found",
     ]
+
+
+def _by_split(info: DatasetInfo) -> str:
+    return ", ".join(f"{k} {'/'.join(str(info.counts[p][k]) for p in ('train', 'val', 'test'))}" for k in info.classes)
 
 
 def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:

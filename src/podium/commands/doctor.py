@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podium.config.params import Params
 
 NAME = "doctor"
@@ -20,8 +22,8 @@ EXAMPLES = """\
   podium doctor data --out report    to another folder than mlruns/doctor
   podium doctor data --log           to MLflow too, as a run of its own
 
-Exit code 1: something would fail. A `note` is worth knowing and fails nothing. Exit code 2 of `doctor data`: a finding
-that params.yaml says to refuse, or no usable image. Nothing in data/ is changed."""
+Exit code 1: something would fail; for `doctor data`: prepare would refuse the images, or DVC their folder. A `note` is
+worth knowing and fails nothing. Nothing in data/ is changed."""
 
 AUDIT = "audit the images that params.yaml names: broken files, duplicates, leakage, balance, odd sizes"
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check it and print what was found. Raises PodiumError where something would fail, InputError for bad images."""
+    """Check it and print what was found. Raises PodiumError where something would fail."""
     arguments.check(arguments)
 
 
@@ -53,13 +55,29 @@ def _check_environment(arguments: argparse.Namespace) -> None:
 
 
 def _audit_data(arguments: argparse.Namespace) -> None:
-    """Write the report of the images and print its summary."""
+    """Write the report of the images and print its summary. Raises PodiumError where prepare or DVC would refuse."""
     from podium import paths
     from podium.config.params import load
-    from podium.data.audit.data_audit import audited, refuse
+    from podium.data.audit.dvc_tree import refusals
 
     params = load(paths.PARAMS)
-    out: Path = arguments.out or paths.mlruns() / "doctor"
+    wrong, notes = refusals(Path(params.prepare.root))
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    refused = [f"dvc repro would fail: {one}" for one in wrong]
+    try:
+        refused += _audit(params, arguments.out or paths.mlruns() / "doctor", log=arguments.log)
+    except InputError as error:
+        refused.append(str(error))
+    if refused:
+        raise PodiumError("\n".join(refused))
+
+
+def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
+    """Write the report, and log it; returns what prepare would refuse."""
+    from podium import paths
+    from podium.data.audit.data_audit import audited, refuse
+    from podium.stages.prepare import check_classes
+
     with audited(params.prepare, params.doctor, paths.decoded()) as data:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -68,9 +86,19 @@ def _audit_data(arguments: argparse.Namespace) -> None:
             raise PodiumError(f"{out} can't be written: {error}") from None
     print("\n".join(data.report.summary()))
     print(f"full report: {out / 'audit.html'}")
-    if arguments.log:
+    if log:
         _log_audit(params, out)
-    refuse(data.report)
+    refused = [_refusal(refuse, data.report), _refusal(check_classes, data.report.counts, params.prepare)]
+    return [one for one in refused if one]
+
+
+def _refusal(check: "Callable[..., None]", *arguments: Any) -> str:
+    """What `check` refuses; empty: nothing."""
+    try:
+        check(*arguments)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _log_audit(params: "Params", out: Path) -> None:

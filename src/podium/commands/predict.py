@@ -40,12 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print or write a line for each file. Raises PodiumError at the end where some could not be predicted."""
+    from podium.data.sources.item import shown
     from podium.errors import InputError
     from podium.serving.predictions import expand, predict
 
     if arguments.probabilities and not arguments.out:
         raise InputError("--probabilities needs --out: they are columns of a CSV file")
-    files = expand(arguments.files)
+    files = expand(arguments.files, _left_out)
     with opened() as (tracking, name):
         from podium.registry import versions
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = versions.load(tracking, version)
     found = predict(model, files, probabilities=arguments.probabilities)
     classes = model.classes if arguments.probabilities else []
-    width = max(len(str(file)) for file in files)
+    width = max(len(shown(file)) for file in files)
     bad = _write(found, arguments.out, classes) if arguments.out else _print(found, width)
     if arguments.out:
         count = f"{len(files) - bad} prediction" + ("" if len(files) - bad == 1 else "s")
@@ -62,16 +63,23 @@ def run(arguments: argparse.Namespace) -> None:
         raise PodiumError(f"{bad} of {len(files)} files could not be predicted")
 
 
+def _left_out(name: str, why: str) -> None:
+    """Nothing in a folder vanishes without a word."""
+    print(f"podium: {name}: {why}; left out", file=sys.stderr)
+
+
 def _print(found: "Iterable[Prediction]", width: int) -> int:
     """Print each prediction; returns how many files have none."""
+    from podium.data.sources.item import shown
+
     print(f"{'file':<{width}}  probability  label")
     bad = 0
     for one in found:
         if one.error:
             bad += 1
-            print(f"podium: {one.file}: {one.error}", file=sys.stderr)
+            print(f"podium: {shown(one.file)}: {one.error}", file=sys.stderr)
         else:
-            print(f"{one.file!s:<{width}}  {one.probability:<11.4f}  {one.label}")
+            print(f"{shown(one.file):<{width}}  {one.probability:<11.4f}  {one.label}")
     return bad
 
 
@@ -80,6 +88,7 @@ def _write(found: "Iterable[Prediction]", out: Path, classes: list[str]) -> int:
 
     Returns how many files have no prediction.
     """
+    from podium.data.sources.item import shown
     from podium.errors import InputError
 
     temporary = out.with_name(out.name + ".tmp")
@@ -93,7 +102,7 @@ def _write(found: "Iterable[Prediction]", out: Path, classes: list[str]) -> int:
                 bad += bool(one.error)
                 probability = "" if one.probability is None else f"{one.probability:.6f}"
                 each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-                writer.writerow([one.file, one.label, probability, one.model, one.error, *each])
+                writer.writerow([shown(one.file), one.label, probability, one.model, one.error, *each])
         temporary.replace(out)
     except OSError as error:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None

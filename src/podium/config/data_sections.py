@@ -48,6 +48,10 @@ class DoctorParams(BaseModel):
     with the median."""
     odd_mode: Usable = "keep"
     """Animations, and images stored unlike nearly all others: palette, CMYK, 16 bits, transparent."""
+    blank: Usable = "keep"
+    """Images that are black, white, of one shade or fully transparent."""
+    mixed_channels: Whole = "keep"
+    """Grey images among coloured ones. All get the channels of prepare.channels, or RGB."""
     duplicates: Usable = "keep"
     """Equal images of one class; skip leaves one. They always share a split."""
     conflicts: Usable = "keep"
@@ -60,8 +64,12 @@ class DoctorParams(BaseModel):
     """As conflicts, for near-duplicates. A near-duplicate may rightly have another label, so look before you skip."""
     near_leaks: Usable = "keep"
     """As leaks, for near-duplicates."""
+    large_groups: Whole = "keep"
+    """Groups of images that hold more than max_group of a class: a group is in one split."""
+    left_out: Whole = "refuse"
+    """More than max_left_out of the files can't be used."""
     similar_classes: Whole = "refuse"
-    """Class names that differ by case or by the way accents are written."""
+    """Class names that differ by case, spaces, accents or a number's form (1, 01, 1.0)."""
     imbalance: Whole = "keep"
     """The largest class has more than max_ratio times as many images as the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"
@@ -75,6 +83,10 @@ class DoctorParams(BaseModel):
     """A file above it is huge."""
     max_aspect: Annotated[float, Field(gt=1)] = 4.0
     """A size above this ratio of the longer to the shorter side is odd."""
+    max_group: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """A group above this fraction of a class is large."""
+    max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Largest fraction of files left out. Files next to the class folders count if their names are those of images."""
     max_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Classes above this ratio of the largest to the smallest are imbalanced."""
 
@@ -105,6 +117,15 @@ def _size(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _range(value: Any) -> Any:
+    if isinstance(value, str) and value in ("auto", "container"):
+        return value
+    ends = value if isinstance(value, list | tuple) and len(value) == 2 else []
+    if not ends or not all(type(end) in (int, float) for end in ends) or not ends[0] < ends[1]:
+        raise ValueError(f"must be auto, container or [low, high], two rising numbers; got {value!r}")
+    return float(ends[0]), float(ends[1])
+
+
 class PrepareParams(BaseModel):
     """Which images, made what of, and how they are divided."""
 
@@ -115,6 +136,9 @@ class PrepareParams(BaseModel):
     scikit-learn; docs/extend.md shows an own function."""
     root: Text = "data/raw"
     """Folder that DVC watches: the source's files are in it or below it."""
+    layout: Literal["auto", "classes", "splits"] = "auto"
+    """folder: what the folders in it are: classes, splits, or auto, as their names say. classes: one per class;
+    splits: train/, val/ and test/ with these below, or these within each class; auto refuses what is ambiguous."""
     arguments: dict[str, str | int | float | bool] = {}
     """Arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your function."""
     download: bool = False
@@ -123,6 +147,10 @@ class PrepareParams(BaseModel):
     """Side, or [height, width], in pixels; null: that of the source, if all images have one size."""
     channels: Literal[1, 3] | None = None
     """1 (grey) or 3 (RGB); null: the source's own."""
+    range: Annotated[Literal["auto", "container"] | tuple[float, float], BeforeValidator(_range)] = "auto"
+    """Range of values of images deeper than 8 bits: auto, container or [low, high]. These become black and white;
+    container: all that 16 bits hold (floats: 0 to 1, or to 255); auto: what the set needs, as 0 to 4095 for 12 bits. It is
+    stored with the model."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     """What to do if the ratio of the sides differs: stretch, crop to the middle, or pad. The background colour pads."""
     background: Annotated[str, AfterValidator(_colour)] = "white"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
@@ -29,6 +29,24 @@ LEAST = 2 * THUMB
 The same with a thumb (training) and without (serving), so that both have the same pixels."""
 CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
 """What the messages of Pillow's readers contain for a file that ends too early."""
+PNG = b"\x89PNG\r\n\x1a\n"
+NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG that say something about the pixels, and can't keep them from being read."""
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of files that telephones write."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts an image of each orientation upright."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+STRIPS = ((273, 279), (324, 325))
+"""TIFF's tags of where the pixels lie, and how many bytes there are."""
 
 
 class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
@@ -56,6 +74,9 @@ class Preprocess:
     """stretch (the ratio of the sides changes), crop (to the middle) or pad (with the background)."""
     background: str = "white"
     """What lies below transparent pixels and around padded images: a colour's name or #rrggbb."""
+    range: tuple[float, float] | None = None
+    """Values of images deeper than 8 bits that become 0 and 255; None: all that 16 bits hold, and for floats 0 to 1, or
+    0 to 255 where one is above 1."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -65,6 +86,8 @@ class Preprocess:
                 raise ValueError(f"Preprocess.{name} must be at least 1; got {getattr(self, name)}")
         if self.resize not in RESIZES:
             raise ValueError(f"Preprocess.resize must be one of {', '.join(RESIZES)}; got {self.resize!r}")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"Preprocess.range must be two rising numbers; got {self.range}")
         ImageColor.getrgb(self.background)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +97,8 @@ class Preprocess:
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> "Preprocess":
         """The opposite of `to_dict`."""
-        return Preprocess(**fields)
+        ends = fields.get("range")  # JSON has lists only
+        return Preprocess(**fields | {"range": (float(ends[0]), float(ends[1])) if ends else None})
 
 
 @dataclass(frozen=True)
@@ -92,6 +116,10 @@ class Decoded:
     """1, or 2 where there are several, of which the first was taken."""
     thumb: NDArray[np.uint8] | None
     """(thumb, thumb) grey, of the whole image stretched; None unless asked for."""
+    values: tuple[float, float] | None = None
+    """The lowest and highest value of an image deeper than 8 bits."""
+    transparent: bool = False
+    """Whether no pixel can be seen."""
 
 
 def decode(data: bytes, spec: Preprocess) -> NDArray[np.uint8]:
@@ -113,33 +141,103 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
     if len(data) > spec.max_bytes:
         raise BadImage(f"it has {len(data):,} bytes; at most {spec.max_bytes:,} are taken", "huge")
     try:
-        with _quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
+        return _decoded(data, spec, thumb)
+    except BadImage as error:
+        plain = _without_notes(data) if error.kind in ("truncated", "corrupt") else data
+        if plain == data:
+            raise
+        return _decoded(plain, spec, thumb)
+
+
+def _decoded(data: bytes, spec: Preprocess, thumb: int) -> Decoded:
+    opened = None
+    try:
+        with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
+            opened = image
             return decode_image(image, spec, thumb)
     except BadImage:
         raise
     except UnidentifiedImageError:
-        if data.startswith(BEGINNINGS):
-            raise BadImage("it can't be decoded: it begins like an image, but what follows is damaged") from None
-        raise BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image") from None
-    except Image.DecompressionBombError:
-        raise BadImage(f"it has far more than the {spec.max_pixels:,} pixels that are taken", "huge") from None
+        raise _unidentified(data) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         what = str(error) or type(error).__name__
-        kind = "truncated" if CUT_SHORT.search(what) else "corrupt"
-        raise BadImage(f"it can't be decoded: {what}", kind) from None
+        cut = CUT_SHORT.search(what) is not None or _ends_early(data, opened)
+        raise BadImage(f"it can't be decoded: {what}", "truncated" if cut else "corrupt") from None
+
+
+def _unidentified(data: bytes) -> BadImage:
+    """What to say of bytes that Pillow knows nothing about."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in HEIC:
+        return BadImage(
+            "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
+        )
+    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and brand != b"avif":
+        return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
+    kind = "truncated" if _ends_early(data, None) else "corrupt"
+    return BadImage("it can't be decoded: it begins like an image, but what follows is damaged", kind)
+
+
+def _ends_early(data: bytes, image: Image.Image | None) -> bool:
+    """Whether the file says of itself that there is more of it, in formats whose readers do not tell."""
+    if data[:4] == b"RIFF":
+        return 8 + int.from_bytes(data[4:8], "little") > len(data)
+    if data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG 2000 has a mark of its end
+        return not data.endswith(b"\xff\xd9")
+    if data[4:8] == b"ftyp":
+        at = 0
+        while len(data) - at >= 8 and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
+            at += size
+        return at > len(data)
+    if data.startswith((b"II*\0", b"MM\0*")) and image is None:  # the table of what is where may lie at its end
+        return int.from_bytes(data[4:8], "little" if data.startswith(b"II") else "big") + 2 > len(data)
+    tags: Any = getattr(image, "tag_v2", {})
+    ends = [a + n for of, many in STRIPS for a, n in zip(tags.get(of, ()), tags.get(many, ()), strict=False)]
+    return max(ends, default=0) > len(data)
+
+
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without its profile and texts: damaged or very long ones fail nothing but themselves."""
+    if not data.startswith(PNG):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in NOTES:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0) -> Decoded:
     """The same for an opened image. Raises BadImage where it is too large, Pillow's own errors where it is damaged."""
-    _check_size(image, spec)
-    mode, size = image.mode, image.size
-    frames = 2 if getattr(image, "is_animated", False) else 1
-    turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-    _draft(image, spec, turned=turned)
-    image.load()
-    image = _upright(image, spec)
-    width, height = size[::-1] if turned else size
-    return Decoded(_fitted(image, spec), width, height, mode, frames, _thumb(image, thumb))
+    with quiet:  # and with it Pillow's own limit of pixels
+        _check_size(image, spec)
+        mode, size = image.mode, image.size
+        frames = 2 if getattr(image, "is_animated", False) else 1
+        turn = orientation(image)
+        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+        _draft(image, spec, turned=turn >= 5)
+        image.load()
+    image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
+    transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[1] == 0
+    image = _upright(image, spec, turn)
+    width, height = size[::-1] if turn >= 5 else size
+    return Decoded(_fitted(image, spec), width, height, mode, frames, _thumb(image, thumb), values, transparent)
+
+
+def orientation(image: Image.Image) -> int:
+    """How an image that was not loaded yet has to be turned: EXIF's number, 1 where it says nothing that can be read.
+
+    Pillow turns a TIFF itself when it loads it, and its size is that of the turned one from the beginning.
+    """
+    if image.format == "PNG":
+        image.load()  # as getexif does; what it raises is about the pixels
+    try:
+        number = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged; the pixels are none the worse for it
+        return 1
+    return number if number in TURNS and image.format != "TIFF" else 1
 
 
 def decode_pixels(array: NDArray[np.uint8], spec: Preprocess, thumb: int = 0) -> Decoded:
@@ -210,9 +308,9 @@ def _draft(image: Image.Image, spec: Preprocess, *, turned: bool) -> None:
     image.draft(None, (max(2 * sides[0], LEAST), max(2 * sides[1], LEAST)))
 
 
-def _upright(image: Image.Image, spec: Preprocess) -> Image.Image:
+def _upright(image: Image.Image, spec: Preprocess, turn: int = 1) -> Image.Image:
     """L or RGB of 8 bits, turned as it was meant, nothing transparent."""
-    image = _eight_bits(ImageOps.exif_transpose(image))
+    image = image.transpose(TURNS[turn]) if turn in TURNS else image
     if image.has_transparency_data:
         below = Image.new("RGBA", image.size, ImageColor.getrgb(spec.background))
         image = Image.alpha_composite(below, image.convert("RGBA"))
@@ -256,32 +354,39 @@ def _pad(image: Image.Image, spec: Preprocess) -> Image.Image:
     return whole
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Modes deeper than 8 bits as L. Pillow's own conversion would clip them at 255: a white image."""
-    if image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise BadImage("it holds pixels that are not numbers")
-        # Both scales are in use; no visible image on the scale to 255 stays below 1.
-        scale = 255.0 if values.max() <= 1 else 1.0
-    elif image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        scale = 255 / 65535
-    else:
-        return image
-    return Image.fromarray(np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8))
+def _eight_bits(
+    image: Image.Image, spec: Preprocess, *, white_is_zero: bool
+) -> tuple[Image.Image, tuple[float, float] | None]:
+    """Modes deeper than 8 bits as L, with the lowest and highest value; Pillow would clip them at 255: a white image.
+
+    `white_is_zero`: a TIFF of high values for black, which Pillow puts right for 8 bits only.
+    """
+    if not (image.mode in ("F", "I") or image.mode.startswith("I;16")):
+        return image, None
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F" and not np.isfinite(values).all():
+        raise BadImage("it holds pixels that are not numbers")
+    ends = float(values.min()), float(values.max())
+    # Both scales of floats are in use; no visible image on the scale to 255 stays below 1.
+    whole = (0.0, 65535.0) if image.mode != "F" else (0.0, 1.0) if ends[1] <= 1 else (0.0, 255.0)
+    low, high = spec.range or whole
+    values = values - low if low else values
+    grey = np.rint(np.clip(values * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
+    return Image.fromarray(255 - grey if white_is_zero else grey), ends
 
 
 class _Quiet:
-    """No warning leaves the block. Python's own context manager is not safe with threads, and a server has many.
+    """No warning leaves the block, and Pillow's own limit of pixels is off: `Preprocess.max_pixels` is what counts.
 
-    So the first thread in silences and the last one out restores.
+    Python's own context manager is not safe with threads, and a server has many. So the first thread in silences and
+    the last one out restores.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
         self._catch = warnings.catch_warnings()
+        self._limit: int | None = None
 
     def __enter__(self) -> None:
         with self._lock:
@@ -289,13 +394,15 @@ class _Quiet:
                 self._catch = warnings.catch_warnings()
                 self._catch.__enter__()
                 warnings.simplefilter("ignore")
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
+                Image.MAX_IMAGE_PIXELS = self._limit
                 self._catch.__exit__(None, None, None)
 
 
-_quiet = _Quiet()
+quiet = _Quiet()

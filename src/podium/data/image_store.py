@@ -31,7 +31,7 @@ LOCK = "lock"
 """In the folder of a temporary store; a persistent one has its lock next to it."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
-    " frames INTEGER) WITHOUT ROWID"
+    " frames INTEGER, low REAL, high REAL, transparent INTEGER) WITHOUT ROWID"
 )
 
 
@@ -104,6 +104,11 @@ class Facts(NamedTuple):
     height: int
     mode: str
     frames: int
+    low: float | None = None
+    """The lowest and the highest value of an image deeper than 8 bits."""
+    high: float | None = None
+    transparent: int = 0
+    """1: no pixel can be seen."""
 
 
 class Store:
@@ -136,7 +141,7 @@ class Store:
         for digest, image in images:
             found = self._known.get(digest) if digest is not None else None
             if found is None:
-                found = Facts(len(self.pixels) + len(new), image.width, image.height, image.mode, image.frames)
+                found = _facts(len(self.pixels) + len(new), image)
                 new.append(image)
                 if digest is not None:
                     self._known[digest] = found
@@ -161,7 +166,7 @@ class Store:
 
     def _remember(self, digest: bytes, facts: Facts) -> None:
         if self._index is not None:
-            self._index.execute("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?)", (digest, *facts))
+            self._index.execute("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (digest, *facts))
 
 
 @contextmanager
@@ -207,6 +212,11 @@ def key_of(spec: Preprocess) -> str:
     code = Path(decode.__file__).read_bytes()
     what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, hashlib.sha256(code).hexdigest()])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _facts(row: int, image: Decoded) -> Facts:
+    low, high = image.values or (None, None)
+    return Facts(row, image.width, image.height, image.mode, image.frames, low, high, int(image.transparent))
 
 
 def _thumb(image: Decoded) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data.decode import (
-    ORIENTATION,
     THUMB,
     BadImage,
     Decoded,
@@ -28,6 +27,8 @@ from podium.data.decode import (
     decode_file,
     decode_image,
     decode_pixels,
+    orientation,
+    quiet,
 )
 from podium.data.image_store import Facts, Store
 from podium.data.sources.item import Item, Reject, Source
@@ -44,6 +45,12 @@ LOOKED_AT = 1000
 """Images whose headers are looked at where a parameter leaves the shape to the source."""
 GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
 """Pillow's modes without colour; a palette may hold colours."""
+
+WHOLE, FLOATS = "whole numbers", "floats"
+BITS = (8, 10, 12, 14, 16)
+"""Depths of whole numbers that are looked for in larger containers."""
+LEAST_VALUE = 16
+"""A highest value below it is no depth of a camera: what is there becomes 0 to 255."""
 
 Result = Facts | tuple[bytes | None, Decoded] | Reject
 """Known already, just decoded, or not usable."""
@@ -64,6 +71,8 @@ class Images:
     rejects: list[Reject]
     decoded: int
     """How many were decoded now; the rest was known."""
+    values: dict[str, tuple[float, float]]
+    """The lowest and highest value of all images deeper than 8 bits, of whole numbers and of floats."""
 
 
 def read(source: Source, spec: Preprocess, store: Store) -> Images:
@@ -88,9 +97,63 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
             bar.update(len(results))
     store.save()
     sizes = np.array([(one.width, one.height) for one in facts], np.int32).reshape(-1, 2)
-    modes = [one.mode + (" (animated)" if one.frames > 1 else "") for one in facts]
+    modes = [_mode(one) for one in facts]
     rows = np.array([one.row for one in facts], np.int64)
-    return Images(np.array(numbers, np.int64), rows, sizes, modes, rejects, decoded)
+    values = {kind: (min(lows), max(highs)) for kind, (lows, highs) in _values(facts).items()}
+    return Images(np.array(numbers, np.int64), rows, sizes, modes, rejects, decoded, values)
+
+
+def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preprocess:
+    """`spec` as it has to be now that all images have been decoded: only headers of some were looked at before.
+
+    One rule for the whole set: with colours in one image all are RGB, and one range of values becomes 0 to 255. Raises
+    InputError where the set has whole numbers and floats.
+    """
+    if params.channels is None and spec.channels == 1 and not all(is_grey(mode) for mode in images.modes):
+        spec = replace(spec, channels=3)
+    if params.range != "auto" or not images.values:
+        return spec
+    if len(images.values) > 1:
+        raise InputError(
+            "prepare.range: the source has images of whole numbers deeper than 8 bits and images of floats, which have"
+            f" no scale in common ({', '.join(f'{k} {a:g} to {b:g}' for k, (a, b) in images.values.items())}). Convert"
+            " them, or write the range of both, such as `range: [0, 65535]`"
+        )
+    ((kind, (low, high)),) = images.values.items()
+    return replace(spec, range=_range(low, high, whole=kind == WHOLE))
+
+
+def is_grey(mode: str) -> bool:
+    """Whether a mode as reports have it, `(animated)` and the like behind it, has no colours."""
+    return mode.partition(" ")[0] in GREY
+
+
+def _mode(one: Facts) -> str:
+    """As reports have it."""
+    return one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
+
+
+def _values(facts: Sequence[Facts]) -> dict[str, tuple[list[float], list[float]]]:
+    """The lowest and highest values of the images deeper than 8 bits, of whole numbers and of floats."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for one in facts:
+        if one.low is not None and one.high is not None:
+            lows, highs = found.setdefault(FLOATS if one.mode == "F" else WHOLE, ([], []))
+            lows.append(one.low)
+            highs.append(one.high)
+    return found
+
+
+def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
+    """What becomes 0 to 255 in a set of values from `low` to `high`; None: all that 16 bits hold.
+
+    The least number of bits that cameras and scanners have; the values themselves where these do not fit.
+    """
+    steps = [2.0**bits - 1 for bits in BITS] if whole else [1.0, 255.0]
+    top = next((step for step in steps if high <= step), None)
+    if low < 0 or top is None or (whole and high < LEAST_VALUE):
+        return (low, high) if low < high else None
+    return None if whole and top == steps[-1] else (0.0, top)
 
 
 def workers() -> int:
@@ -177,11 +240,9 @@ def preprocess_of(source: Source, params: PrepareParams, audit: DoctorParams) ->
         channels = channels or (1 if shapes and all(shape[0] == 1 for shape in shapes) else 3)
         size = size or _only(Counter((channels, *shape[1:]) for shape in shapes.elements()), source.name)
     height, width = (size, size) if isinstance(size, int) else size
-    limits = {
-        "max_bytes": int(audit.max_megabytes * 1024**2),
-        "max_pixels": int(audit.max_megapixels * 1e6),
-    }
-    return Preprocess(channels, height, width, **limits, resize=params.resize, background=params.background)
+    limits = int(audit.max_megabytes * 1024**2), int(audit.max_megapixels * 1e6)
+    ends = None if isinstance(params.range, str) else params.range
+    return Preprocess(channels, height, width, *limits, resize=params.resize, background=params.background, range=ends)
 
 
 def check_sizes(spec: Preprocess, sizes: Counter[tuple[int, int]], params: PrepareParams, name: str) -> None:
@@ -219,7 +280,10 @@ def _shape(item: Item) -> tuple[int, int, int] | None:
     try:
         if isinstance(item.content, Image.Image):
             return _shape_of(item.content)
-        with Image.open(_opens(item.content)) if isinstance(item.content, Path | bytes) else item.content() as image:
+        with (
+            quiet,
+            Image.open(_opens(item.content)) if isinstance(item.content, Path | bytes) else item.content() as image,
+        ):
             return _shape_of(image)
     except Exception:  # whatever Pillow's readers raise; decoding will say what it is
         return None
@@ -231,6 +295,6 @@ def _opens(content: Path | bytes) -> Path | io.BytesIO:
 
 def _shape_of(image: Image.Image) -> tuple[int, int, int]:
     width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+    if orientation(image) >= 5:
         width, height = height, width
     return (1 if image.mode in GREY else 3), height, width

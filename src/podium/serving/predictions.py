@@ -1,19 +1,24 @@
 """Predictions for many image files and folders: in batches, where a bad file does not stop the others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from podium.data.decode import Preprocess
+from podium.data.sources.folder import files_below
+from podium.data.sources.item import is_meant, shown
 from podium.errors import InputError
 from podium.registry.loading import LoadedModel
 
 BATCH = 64
 """Files read at a time, so that memory stays bounded."""
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif"))
-"""Files of a folder that are read; a file that is named is read whatever its suffix is."""
+BEGINNINGS = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
+    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+)
+"""Of files of a folder that are taken for images whatever their name is."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +36,40 @@ class Prediction:
     """Why there is no prediction."""
 
 
-def expand(paths: Sequence[Path]) -> list[Path]:
+def expand(paths: Sequence[Path], left_out: Callable[[str, str], None] | None = None) -> list[Path]:
     """The files of `paths`, those of folders sorted by name. Raises InputError for a folder without any.
 
-    A link within a folder that leads out of it is left out.
+    A folder is walked as a source of images is. What is no image by name or content, and a link that leads out of the
+    folder, is left out: `left_out` is called with its name and the reason.
     """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        home = path.resolve()
-        files = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file())
-        inside = [file for file in files if file.resolve().is_relative_to(home)]
-        if not inside:
-            raise InputError(f"{path} holds no image file ({' '.join(sorted(SUFFIXES))})")
-        found += inside
+        files, rejects = files_below(path)
+        images = [file for file in files if _is_image(file)]
+        others = [(shown(file), "it is no image") for file in sorted({*files} - {*images})]
+        others += [(f"{shown(path)}/{one.origin}", one.why) for one in rejects]
+        if left_out:
+            for name, why in others:
+                left_out(name, why)
+        if not images:
+            raise InputError(f"{shown(path)} holds no image file")
+        found += images
     return found
+
+
+def _is_image(file: Path) -> bool:
+    """By its name or its first bytes; one that can't be read is taken, so that this is said of it."""
+    if is_meant(file.name):
+        return True
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(16)
+    except OSError:
+        return True
+    return start.startswith(BEGINNINGS) or start[8:12] == b"WEBP" or start[4:8] == b"ftyp"
 
 
 def predict(model: LoadedModel, files: Sequence[Path], *, probabilities: bool = False) -> Iterator[Prediction]:
@@ -73,6 +95,8 @@ def _predict_batch(model: LoadedModel, files: Sequence[Path], probabilities: boo
 
 def _read(file: Path) -> bytes | InputError:
     try:
+        if file.exists() and not file.is_file():
+            return InputError("it is neither a file nor a folder")
         if file.stat().st_size > Preprocess.max_bytes:
             return InputError(f"it has {file.stat().st_size:,} bytes; at most {Preprocess.max_bytes:,} are taken")
         return file.read_bytes()

@@ -56,7 +56,7 @@ def test_table_rejects_what_is_missing_or_outside(tmp_path: Path) -> None:
         ("path,label\na.png,\n", "has wrong lines:\n  line 2: label is empty"),
         ("path,label\n,x\n", "line 2: path is empty"),
         ("path,label\na.png,x,train\n", "line 2: has more values than the header has names"),
-        ("path,label,split\na.png,x,dev\n", "line 2: split must be one of train, .* or empty; got 'dev'"),
+        ("path,label,split\na.png,x,3\n", "line 2: split must be one of train, .* or empty; got '3'"),
         ('path,label\n"a.png,x\n', "can't be read: unexpected end of data"),
         ("path,label\n" + "a.png,\n" * 12, "and 2 more lines"),
     ],
@@ -69,3 +69,78 @@ def test_table_with_wrong_lines_is_refused_with_their_numbers(tmp_path: Path, te
 def test_table_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.csv can't be read: No such file"):
         csv_table.read(tmp_path / "gone.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,label,Split", "column 'Split' may be meant as `split`.*rename it to `split`"),
+        ("path,label, split", "column ' split' may be meant as `split`"),
+        ("path,label,SPLIT", "column 'SPLIT' may be meant as `split`"),
+        ("path,label,set", "column 'set' may be meant as `split`"),
+        ("path,label,fold", "column 'fold' may be meant as `split`"),
+        ("path,label,k_fold", "column 'k_fold' may be meant as `split`"),
+        ("path,label,splits", "column 'splits' may be meant as `split`"),
+        ("path,label,spilt", "column 'spilt' may be meant as `split`"),
+        ("path,label,is_test", "column 'is_test' may be meant as `split`"),
+        ("path,label,Usage", "column 'Usage' may be meant as `split`"),
+        ("path,label,split,Split", "column 'Split' may be meant as `split`"),
+        ("path,label,Group", "column 'Group' may be meant as `group`"),
+        ("path,label,group_id", "column 'group_id' may be meant as `group`"),
+        ("path,label,label", "line 1: has the column 'label' 2 times"),
+        ("path;label", "line 1: the columns are separated by ';'; write the file with commas"),
+        ("path\tlabel", "line 1: the columns are separated by .*; write the file with commas"),
+        ("Path,label", "got Path,label; rename 'Path' to `path`"),
+        ("filename,class", "rename 'filename' to `path`; rename 'class' to `label`"),
+    ],
+)
+def test_table_with_columns_that_are_nearly_known_is_refused(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^prepare\.source: .*images\.csv (?s:.*){message}"):
+        csv_table.read(_write(tmp_path, f"{header}\na.png,x,test\n"), tmp_path)
+
+
+def test_table_names_the_columns_that_it_does_not_use(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,split,width,fold\na.png,x,train,3,1\nb c.png,y, Testing ,4,2\n")
+
+    source = csv_table.read(path, tmp_path)
+
+    assert source.notes == ("columns that are not used: 'width', 'fold'",)
+    assert [item.split for item in source.items] == ["train", "test"]
+
+
+def test_table_with_groups_says_that_they_decide_the_split(tmp_path: Path) -> None:
+    source = csv_table.read(_write(tmp_path, "path,label,group\na.png,x,1\nb c.png,y,2\n"), tmp_path)
+
+    assert source.notes[0].startswith("the column group decides the split")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("photos\\a.png,x", "line 2: path has backslashes.*write 'photos/a.png'"),
+        (" a.png,x", "line 2: path begins or ends with a space: ' a.png'"),
+        ("a.png, x", "line 2: label begins or ends with a space: ' x'; write 'x'"),
+        ("a.png,x\t", "line 2: label begins or ends with a space"),
+    ],
+)
+def test_table_with_values_that_are_nearly_right_is_refused_with_the_line(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        csv_table.read(_write(tmp_path, f"path,label\n{line}\n"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("cp1252", "line 3 is not UTF-8 .as Windows-1252 it is 'a.png,Möwe'.; save the file as UTF-8"),
+        ("utf-16", "line 1: is UTF-16; save it as UTF-8"),
+        ("utf-16-le", "line 1: is UTF-16; save it as UTF-8"),
+    ],
+)
+def test_table_of_another_encoding_is_refused_with_the_line(tmp_path: Path, encoding: str, message: str) -> None:
+    path = _write(tmp_path, "")
+    path.write_bytes("path,label\na.png,x\na.png,Möwe\n".encode(encoding))
+
+    with pytest.raises(InputError, match=message):
+        csv_table.read(path, tmp_path)

@@ -66,6 +66,8 @@ class Report:
     """Groups that the source names, such as patients or scenes; each is in one split."""
     joined_groups: int = 0
     """What is left of them once those that near-duplicates connect count as one."""
+    notes: tuple[str, ...] = ()
+    """What the source's reader has to say, such as columns that it did not use."""
 
     def write(self, folder: Path, pixels: Callable[[int], NDArray[np.uint8]]) -> None:
         """Write audit.json, audit.md and audit.html to `folder`; `pixels`: the image (C, H, W) of a row."""
@@ -95,8 +97,12 @@ class Report:
         ]
         sums = {part: sum(row[part] for row in self.counts.values()) for part in ("train", "val", "test")}
         lines.append("  " + ", ".join(f"{part} {size:,}" for part, size in sums.items()) + " (held out)")
+        names = [f"{_flat(name)} {row['train']}/{row['val']}/{row['test']}" for name, row in self.counts.items()]
+        more = [f"and {len(names) - SHOWN:,} more classes (see audit.json)"] if len(names) > SHOWN else []
+        lines.append(f"  classes (train/val/test): {', '.join(names[:SHOWN] + more)}")
         if self.groups:
             lines.append(f"  {self._about_groups()}")
+        lines += [f"  {_flat(note)}" for note in self.notes]
         for finding in self.findings:
             first = next((_flat(file) for one in finding.examples for file in one.files), "")
             lines.append(
@@ -130,6 +136,7 @@ class Report:
             ("prepared as", f"{'x'.join(map(str, self.shape))} (channels x height x width)"),
             ("near-duplicates", NEAR[self.near]),
             *([("groups", self._about_groups())] if self.groups else []),
+            *(("note", note) for note in self.notes),
         ]
 
     def _about_groups(self) -> str:

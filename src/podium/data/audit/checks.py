@@ -2,10 +2,12 @@
 
 Images that are the same, or nearly, form groups: what these are a sign of, and which of them are left out."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,9 @@ from podium.config.params import DoctorParams
 from podium.data.audit import near_duplicates
 from podium.data.audit.findings import EXAMPLES, KINDS, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
-from podium.data.sources.item import Reject
+from podium.data.decode import THUMB
+from podium.data.reading import is_grey
+from podium.data.sources.item import Reject, is_meant
 
 FAR = 16
 """Times the median area, or one in so many: an odd size."""
@@ -23,6 +27,12 @@ RARE = 0.05
 SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
+BATCH = 4096
+FLAT, DARK = 2, 12
+"""Of 255: what the grey values of a thumb differ at most, or have at most, where nothing can be seen."""
+LARGE = 10
+"""Images that a group holds at least to be called large."""
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
 
 Group = NDArray[np.int64]
 """Numbers of images of one group, rising by fingerprint, label and split."""
@@ -48,18 +58,24 @@ def examine(
     policies = policies_of(params)
     left_out = np.zeros(len(subject.labels), np.bool_)
     found = [*_rejected(rejects, policies), *_whole(subject, params, policies)]
-    for kind, odd in _odd(subject, params).items():
+    for kind, odd in (_odd(subject, params) | {"blank": _blank(subject, thumbs)}).items():
         if odd:
             found.append(_single(kind, odd, subject, policies[kind]))
             left_out[list(odd)] |= policies[kind] == "skip"
+    found += _set_findings(subject, rejects, params, policies)
     exact = _exact_roots(subject.prints)
     found += _group_findings(_grouped(exact, subject), subject, policies, "", left_out)
     what = looked_for(params, subject.sizes)
     roots = _near(exact, thumbs, crops=what == "crops") if what != "off" else exact
     together = [group for group in _grouped(roots, subject) if len(np.unique(exact[group])) > 1]
     found += _group_findings(together, subject, policies, "near_", left_out)
+    return Examination(in_order(found), left_out, roots, what)
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings in the order of reports."""
     order = list(KINDS)
-    return Examination(sorted(found, key=lambda one: order.index(one.kind)), left_out, roots, what)
+    return sorted(findings, key=lambda one: order.index(one.kind))
 
 
 def looked_for(params: DoctorParams, sizes: NDArray[np.int32]) -> str:
@@ -106,6 +122,56 @@ def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
     }
 
 
+def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
+    """Images on which nothing can be seen, by their grey thumbs, each with the reason."""
+    found: dict[int, str] = {}
+    for start in range(0, len(subject.labels), BATCH):
+        grey = thumbs(np.arange(start, min(start + BATCH, len(subject.labels)))).reshape(-1, THUMB * THUMB)
+        low, high = grey.min(1).astype(int), grey.max(1).astype(int)
+        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= 255 - DARK))
+        for i in flat.tolist():
+            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= 255 - DARK else "of one shade"
+            found[start + i] = shade
+    return found | {i: "fully transparent" for i, mode in enumerate(subject.modes) if "(transparent)" in mode}
+
+
+def _set_findings(
+    subject: Subject, rejects: Sequence[Reject], params: DoctorParams, policies: dict[str, str]
+) -> Iterator[Finding]:
+    """What is wrong with the set of files: too much is left out, or some images are grey and some have colours."""
+    lost = [one for one in rejects if one.kind != "stray" or is_meant(one.origin)]
+    tiny = int((subject.sizes.min(1) < params.min_side).sum()) if policies["tiny"] == "skip" else 0
+    count, whole = len(lost) + tiny, len(lost) + len(subject.labels)
+    if count > params.max_left_out * whole:
+        why = f"{count:,} of {whole:,} files are left out, more than doctor.max_left_out, {params.max_left_out:g}"
+        shown = [Example([one.origin], [], one.why) for one in lost[: EXAMPLES - 1]]
+        yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown])
+    grey = np.array([is_grey(mode) for mode in subject.modes], np.bool_)
+    if grey.any() and not grey.all():
+        fewer = np.flatnonzero(grey if grey.sum() * 2 <= len(grey) else ~grey)
+        first = sorted(fewer.tolist(), key=lambda number: subject.origins[number])[:EXAMPLES]
+        examples = [subject.example(np.array([number]), subject.modes[number]) for number in first]
+        yield Finding("mixed_channels", policies["mixed_channels"], len(fewer), len(fewer), examples)
+
+
+def large_groups(
+    subject: Subject, together: NDArray[np.int64], left_out: NDArray[np.bool_], params: DoctorParams
+) -> list[Finding]:
+    """Groups (`together` (N,): images that share a number share a split) that hold too much of a class."""
+    counts = np.bincount(subject.labels[~left_out], minlength=len(subject.classes))
+    examples, images = [], 0
+    for group in _grouped(together, subject):
+        used = group[~left_out[group]]
+        inside = np.bincount(subject.labels[used], minlength=len(counts))
+        label = int(np.argmax(inside / np.maximum(counts, 1)))
+        if inside[label] >= LARGE and inside[label] > params.max_group * counts[label]:
+            why = f"{inside[label]:,} of the {counts[label]:,} images of {subject.classes[label]!r} share one split"
+            examples.append(subject.example(used, why))
+            images += len(used)
+    policy = policies_of(params)["large_groups"]
+    return [Finding("large_groups", policy, images, len(examples), examples[:EXAMPLES])] if examples else []
+
+
 def _single(kind: str, odd: dict[int, str], subject: Subject, policy: str) -> Finding:
     numbers = sorted(odd, key=lambda number: subject.origins[number])
     examples = [subject.example(np.array([number]), odd[number]) for number in numbers[:EXAMPLES]]
@@ -117,10 +183,10 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
     found = []
     alike: dict[str, list[str]] = {}
     for name in subject.classes:
-        alike.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
+        alike.setdefault(_plain(name), []).append(name)
     similar = [names for names in alike.values() if len(names) > 1]
     if similar:
-        examples = [Example([], names, "") for names in similar[:EXAMPLES]]
+        examples = [Example([], names, " and ".join(map(repr, names))) for names in similar[:EXAMPLES]]
         found.append(
             Finding("similar_classes", policies["similar_classes"], sum(map(len, similar)), len(similar), examples)
         )
@@ -131,6 +197,14 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
         one = Example([], [subject.classes[k] for k in ends], why)
         found.append(Finding("imbalance", policies["imbalance"], len(counts), len(counts), [one]))
     return found
+
+
+def _plain(name: str) -> str:
+    """A class's name without what does not tell it from others: case, spaces, accents' form, a number's form."""
+    plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    if NUMBER.fullmatch(plain):
+        return str(Decimal(plain).normalize())
+    return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain)
 
 
 def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources
 from podium.data.audit.audit_report import Report, most_common
-from podium.data.audit.checks import Examination, examine, looked_for
+from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Subject
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
@@ -74,19 +74,43 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
             + (f": {source.classes[0]!r}" if source.classes else "")
         )
-    spec = reading.preprocess_of(source, params, audit)
-    with _store(source, spec, decoded) as store:
-        images = reading.read(source, spec, store)
+    with ExitStack() as stack:
+        spec, store, images = _decoded(source, params, audit, decoded, stack)
         rejects = [*source.rejects, *images.rejects]
-        if not len(images.rows):
-            raise InputError(_nothing(source, rejects))
         reading.check_sizes(spec, Counter((w, h) for w, h in images.sizes.tolist()), params, source.name)
         _check_search(search_record(decoded, params, spec), audit, images.sizes)
         prints = fingerprints(Gathered(store.pixels, images.rows), params.salt)
         subject = _subject(source, images, prints)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
         groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
-        yield _audited(source, subject, groups, seen, params, spec, store)
+        source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
+        yield _audited(source, subject, groups, seen, params, audit, spec, store)
+
+
+def _decoded(
+    source: Source, params: PrepareParams, audit: DoctorParams, decoded: Path, stack: ExitStack
+) -> tuple[Preprocess, Store, reading.Images]:
+    """The images, decoded as the whole set asks for, which may be known only once all have been decoded."""
+    spec = reading.preprocess_of(source, params, audit)
+    while True:
+        store = stack.enter_context(_store(source, spec, decoded))
+        images = reading.read(source, spec, store)
+        if not len(images.rows):
+            raise InputError(_nothing(source, [*source.rejects, *images.rejects]))
+        better = reading.settled(spec, images, params)
+        if better == spec:
+            return spec, store, images
+        stack.close()
+        spec = better
+
+
+def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
+    """What became of images deeper than 8 bits."""
+    if not images.values:
+        return []
+    found = ", ".join(f"{kind} from {low:g} to {high:g}" for kind, (low, high) in images.values.items())
+    taken = "0 to 65535" if spec.range is None else "{:g} to {:g}".format(*spec.range)
+    return [f"images deeper than 8 bits hold {found}: {taken} became black to white (prepare.range)"]
 
 
 def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextManager[Store]:
@@ -115,6 +139,7 @@ def _audited(
     groups: SourceGroups,
     seen: Examination,
     params: PrepareParams,
+    audit: DoctorParams,
     spec: Preprocess,
     store: Store,
 ) -> AuditedData:
@@ -134,9 +159,10 @@ def _audited(
         sizes=most_common([f"{width}x{height}" for width, height in subject.sizes.tolist()]),
         modes=most_common(list(subject.modes)),
         near=seen.near,
-        findings=seen.findings,
+        findings=in_order([*seen.findings, *large_groups(subject, together, seen.left_out, audit)]),
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
+        notes=source.notes,
     )
     return AuditedData(report, spec, source.classes, labels, division, store, subject.rows)
 
@@ -173,6 +199,7 @@ def search_record(decoded: Path, params: PrepareParams, spec: Preprocess) -> Pat
     There is one for each source, salt and shape of the pixels, since hash buckets follow from these.
     """
     pixels = [spec.channels, spec.height, spec.width, spec.resize, spec.background]
+    pixels += [spec.range] if spec.range else []
     facts = json.dumps([params.source, params.arguments, params.salt, *pixels], sort_keys=True)
     return decoded / f"near-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 

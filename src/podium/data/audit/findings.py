@@ -26,12 +26,16 @@ KINDS = {
     "tiny": "images that are tiny",
     "odd_size": "images of an odd size or shape",
     "odd_mode": "images stored in an odd mode",
+    "blank": "images on which nothing can be seen",
+    "mixed_channels": "grey images among coloured ones, or the other way round (prepare.channels decides)",
     "duplicates": "images that occur more than once in a class",
     "conflicts": "equal images with different labels",
     "leaks": "equal images in several given splits",
     "near_duplicates": "near-duplicates in a class",
     "near_conflicts": "near-duplicates with different labels",
     "near_leaks": "near-duplicates in several given splits",
+    "large_groups": "images in groups that hold much of a class, each within one split (doctor.near, column group)",
+    "left_out": "files that are left out, too many of them (doctor.max_left_out)",
     "similar_classes": "class names that are hard to tell apart",
     "imbalance": "classes out of balance",
 }
@@ -40,28 +44,7 @@ KINDS = {
 
 def policies(params: DoctorParams) -> dict[str, str]:
     """The policy of each kind in params.yaml."""
-    return {
-        "unreadable": params.unreadable,
-        "empty": params.empty,
-        "not_image": params.not_image,
-        "truncated": params.truncated,
-        "corrupt": params.corrupt,
-        "huge": params.huge,
-        "changed": params.changed,
-        "outside": params.outside,
-        "stray": params.stray,
-        "tiny": params.tiny,
-        "odd_size": params.odd_size,
-        "odd_mode": params.odd_mode,
-        "duplicates": params.duplicates,
-        "conflicts": params.conflicts,
-        "leaks": params.leaks,
-        "near_duplicates": params.near_duplicates,
-        "near_conflicts": params.near_conflicts,
-        "near_leaks": params.near_leaks,
-        "similar_classes": params.similar_classes,
-        "imbalance": params.imbalance,
-    }
+    return {kind: str(getattr(params, kind)) for kind in KINDS}
 
 
 @dataclass(frozen=True)

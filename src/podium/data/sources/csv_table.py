@@ -1,17 +1,32 @@
 """A CSV file with one line per image: `path`, `label`, and optionally `split` and `group`."""
 
+import codecs
 import csv
+import difflib
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
-from podium.data.sources.folder import SPLITS
 from podium.data.sources.item import Item, Reject, Source, in_order, shown
+from podium.data.sources.layout import SPLITS, WORDS, split_of
 from podium.errors import InputError
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams
 
+COLUMNS = ("path", "label", "split", "group")
+"""What is read."""
+OTHER_NAMES = {
+    "path": {"file", "files", "filename", "filepath", "filenames", "image", "imagepath", "imagefile", "img", "imgpath"},
+    "label": {"class", "classes", "category", "target", "classname", "y"},
+    "split": {"set", "subset", "fold", "kfold", "partition", "phase", "usage", "dataset", "traintest", "trainvaltest"},
+    "group": set[str](),
+}
+"""How others call these columns, without case and punctuation."""
+SEPARATORS = (";", "\t", "|")
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -30,18 +45,18 @@ class CsvTable(ImageSource):
 def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     """Every line of the CSV file `path` (UTF-8, with a header), in its order; paths in it start at its own folder.
 
-    Raises InputError naming the lines that are wrong. Files outside of `root` are rejected unless `follow_links`: DVC
-    would not see them change.
+    Raises InputError naming the lines that are wrong, and for columns that may be meant as one of those that are read.
+    Files outside of `root` are rejected unless `follow_links`: DVC would not see them change.
     """
-    lines = _lines(path)
-    problems = [problem for number, line in lines if (problem := _problem(number, line))]
+    names, lines = _table(path)
+    problems = [problem for number, line in lines if (problem := _problem(number, line, path.parent))]
     if problems:
         more = [f"and {len(problems) - SHOWN:,} more lines"] if len(problems) > SHOWN else []
         raise InputError(f"prepare.source: {shown(path)} has wrong lines:\n  " + "\n  ".join(problems[:SHOWN] + more))
     if not lines:
         raise InputError(f"prepare.source: {shown(path)} holds no image, only a header")
-    names = in_order({line["label"] for _, line in lines})
-    numbers = {name: number for number, name in enumerate(names)}
+    classes = in_order({line["label"] for _, line in lines})
+    numbers = {name: number for number, name in enumerate(classes)}
     items: list[Item] = []
     rejects: list[Reject] = []
     inside = root.resolve()
@@ -52,38 +67,123 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
         elif not file.is_file():
             rejects.append(Reject("unreadable", line["path"], "there is no such file"))
         else:
-            split = SPLITS[line["split"].lower()] if line.get("split") else None
             group = line.get("group", "").strip() or None
-            items.append(Item(line["path"], numbers[line["label"]], split, file, group))
-    return Source(f"csv:{shown(path)}", tuple(names), items, rejects)
+            items.append(Item(line["path"], numbers[line["label"]], _split(line.get("split", "")), file, group))
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names))
 
 
-def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Each line with its number in the file."""
+def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The names of the columns, and each line with its number in the file."""
+    text = _text(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, restkey="more", restval="")
-            missing = {"path", "label"} - set(reader.fieldnames or ())
-            if missing:
-                raise InputError(
-                    f"prepare.source: {shown(path)} must begin with a line of names, `path,label` and optionally"
-                    f" `split` and `group`; got {','.join(reader.fieldnames or ()) or 'nothing'}"
-                )
-            return [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"prepare.source: {shown(path)} can't be read: {what}") from None
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="more", restval="")
+        names = list(reader.fieldnames or ())
+        _check_names(path, names)
+        return names, [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        raise InputError(f"prepare.source: {shown(path)} can't be read: {error}") from None
 
 
-def _problem(number: int, line: dict[str, str]) -> str:
+def _text(path: Path) -> str:
+    """What the file holds. Raises InputError with the line where it is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"prepare.source: {shown(path)} can't be read: {error.strerror}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = 1 + data[: error.start].count(b"\n")
+        line = data.splitlines()[number - 1].decode("cp1252", "replace")
+        raise InputError(
+            f"prepare.source: {shown(path)} can't be read: line {number} is not UTF-8 (as Windows-1252 it is {line!r});"
+            " save the file as UTF-8"
+        ) from None
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Raise InputError where a column is missing, there twice, or hardly told from one that is read."""
+    where = f"prepare.source: {shown(path)} line 1:"
+    if len(names) == 1 and (other := next((one for one in SEPARATORS if one in names[0]), "")):
+        raise InputError(f"{where} the columns are separated by {other!r}; write the file with commas")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{where} has the column {twice[0]!r} {names.count(twice[0])} times")
+    close = {name: meant for name in names if name not in COLUMNS and (meant := _meant(name, names))}
+    missing = {"path", "label"} - set(names)
+    if missing:
+        hint = "".join(f"; rename {name!r} to `{meant}`" for name, meant in close.items())
+        raise InputError(
+            f"prepare.source: {shown(path)} must begin with a line of names, `path,label` and optionally"
+            f" `split` and `group`; got {','.join(names) or 'nothing'}{hint}"
+        )
+    if close:
+        lines = [
+            f"column {name!r} may be meant as `{meant}`, which is what decides"
+            f" {'the split of each image' if meant == 'split' else 'which images stay together'}: rename it to"
+            f" `{meant}`, or, where it means something else, to a name that can't be taken for it"
+            for name, meant in close.items()
+        ]
+        raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(lines))
+
+
+def _meant(name: str, names: Sequence[str]) -> str:
+    """The column that `name` may stand for; empty: none. Other words count where the column itself is missing."""
+    plain = re.sub(r"[\W_]+", "", name).lower()
+    for column in COLUMNS:
+        spelled = plain in (column, f"{column}s", f"is{column}", f"{column}id", f"{column}name")
+        known = plain in OTHER_NAMES[column] or (column == "split" and plain.removeprefix("is") in WORDS)
+        typo = abs(len(plain) - len(column)) <= 1 and difflib.SequenceMatcher(None, plain, column).ratio() >= 0.8
+        if (spelled and (column in ("split", "group") or column not in names)) or (
+            column not in names and (known or typo)
+        ):
+            return column
+    return ""
+
+
+def _notes(names: Sequence[str]) -> tuple[str, ...]:
+    ignored = [repr(name) for name in names if name not in COLUMNS]
+    notes = [f"columns that are not used: {', '.join(ignored)}"] if ignored else []
+    if "group" in names:
+        notes.append(
+            "the column group decides the split: images of a group stay together, so the split is another one than"
+            " without that column, or than versions of Podium that did not read it have made"
+        )
+    return tuple(notes)
+
+
+def _split(text: str) -> str | None:
+    """The split that a value names. Raises KeyError where it names none."""
+    name = text.strip()
+    if not name:
+        return None
+    found = split_of(name)
+    if found is None or found[1] or found[0] == "eval":
+        raise KeyError(text)
+    return found[0]
+
+
+def _problem(number: int, line: dict[str, str], folder: Path) -> str:
     """What is wrong with a line; empty: nothing."""
     if "more" in line:
         return f"line {number}: has more values than the header has names"
     for name in ("path", "label"):
         if not line[name].strip():
             return f"line {number}: {name} is empty"
-    if "\0" in line["path"]:
+    path = line["path"]
+    if "\0" in path:
         return f"line {number}: path holds a zero byte"
-    if line.get("split") and line["split"].lower() not in SPLITS:
+    if "\\" in path and not (folder / path).exists():
+        return (
+            f"line {number}: path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
+        )
+    if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
+        return f"line {number}: path begins or ends with a space: {path!r}"
+    if line["label"] != line["label"].strip():
+        return f"line {number}: label begins or ends with a space: {line['label']!r}; write {line['label'].strip()!r}"
+    try:
+        _split(line.get("split", ""))
+    except KeyError:
         return f"line {number}: split must be one of {', '.join(SPLITS)} or empty; got {line['split']!r}"
     return ""

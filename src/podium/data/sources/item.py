@@ -48,6 +48,8 @@ class Source:
     """Names of the classes, in label order."""
     items: Sequence[Item]
     rejects: list[Reject] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What its reader has to say, such as columns that it did not use."""
 
     def within(self, root: Path) -> "Source":
         """The same without files outside of `root`, which are rejected: DVC would not see them change."""
@@ -58,7 +60,19 @@ class Source:
                 rejects.append(Reject("outside", item.origin, f"it lies outside of prepare.root, {shown(root)}"))
             else:
                 kept.append(item)
-        return Source(self.name, self.classes, kept, rejects)
+        return Source(self.name, self.classes, kept, rejects, self.notes)
+
+
+SUFFIXES = tuple(
+    f".{kind}"
+    for kind in "png jpg jpeg jfif jpe webp gif bmp tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
+)
+"""Of names that are meant as images: other files beside class folders are notes."""
+
+
+def is_meant(name: str) -> bool:
+    """Whether a file of this name is meant as an image."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def shown(path: Path | str) -> str:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from tqdm import tqdm
 
-from podium.data.sources.folder import SPLITS
 from podium.data.sources.item import Content, Item, Reject, Source, in_order, shown
+from podium.data.sources.layout import SPLITS
 from podium.errors import InputError
 
 KEYS = ("content", "label", "split", "group")

@@ -1,0 +1,52 @@
+"""What DVC makes of a folder of images: it walks the tree by rules of its own, and stops at things that are no images.
+
+It names no file when it does, so `podium doctor data` says beforehand what it would stumble over.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from podium.data.sources.item import shown
+
+SHOWN = 10
+"""Files that are named; the rest is counted."""
+
+
+def refusals(root: Path) -> tuple[list[str], list[str]]:
+    """What ends `dvc repro` in the folder `root` that it watches, and what it does not see, a sentence each."""
+    wrong: list[str] = []
+    unseen: list[str] = []
+    for path in _everything(root) if root.is_dir() else []:
+        if why := _refused(path):
+            wrong.append(f"{shown(path)}: {why}")
+        elif path.is_symlink() and path.is_dir():
+            unseen.append(f"{shown(path)} is a link to a folder: DVC does not see when what it leads to changes")
+    return _some(wrong), _some(unseen)
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """All that lies below `folder`, links not followed; folders that can't be listed are left to the audit."""
+    for place, folders, files in os.walk(folder):
+        for name in sorted(folders + files):
+            yield Path(place, name)
+
+
+def _refused(path: Path) -> str:
+    """Why DVC would fail on it; empty: it would not."""
+    try:
+        os.fsencode(path.name).decode("utf-8")
+    except UnicodeDecodeError:
+        return "its name is not UTF-8; rename it"
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        return f"it is a link to nowhere ({error.strerror}); remove it" if path.is_symlink() else ""
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        return "it is neither a file nor a folder, and reading it may never end; remove it"
+    return ""
+
+
+def _some(lines: list[str]) -> list[str]:
+    return lines[:SHOWN] + ([f"and {len(lines) - SHOWN:,} more such files"] if len(lines) > SHOWN else [])

@@ -1,0 +1,269 @@
+"""Layouts of a folder of images: which folders are classes and which are splits.
+
+A folder is read in one way or refused with both readings: a split that is taken for a class trains a network that
+tells training images from test images, and everything afterwards looks well.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from podium.data.sources.item import shown
+from podium.errors import InputError
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Names of splits in tables and rows, in lower case."""
+WORDS = SPLITS | {
+    "trn": "train",
+    "validate": "val",
+    "validating": "val",
+    "dev": "val",
+    "devel": "val",
+    "development": "val",
+    "testing": "test",
+    "tst": "test",
+    "holdout": "test",
+    "heldout": "test",
+    "eval": "eval",
+    "evaluation": "eval",
+}
+"""Words in names of folders. eval is what the other folders leave: validation or test."""
+NEUTRAL = {"set", "data", "dataset", "image", "images", "imgs", "img", "seg", "split", "splits", "folder", "samples"}
+"""Words in names of folders that say nothing."""
+FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
+"""Names of parts of a set that are neither classes nor splits."""
+LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$recycle.bin", "system volume information"}
+"""What file managers leave; it is ignored silently, as hidden files and what begins with @ (Synology's) are."""
+SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder that holds the images of one class."""
+
+    name: str
+    split: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder is made of."""
+
+    folders: list[ClassFolder]
+    strays: list[tuple[Path, str]] = field(default_factory=list)
+    """What lies elsewhere, each with the reason."""
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in `folder`, sorted, without hidden files and litter."""
+    names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
+    return [folder / name for name in names if not is_litter(name)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder`, links to folders too, without those of `is_litter`; files are not looked at."""
+    with os.scandir(folder) as found:
+        return sorted(folder / one.name for one in found if not is_litter(one.name) and one.is_dir())
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is ignored silently."""
+    return name.startswith(".") or name.lower() in LITTER | SYNOLOGY
+
+
+def split_of(name: str) -> tuple[str, str] | None:
+    """The split that a folder's name stands for, and what else the name says; None: it names no split.
+
+    `Training`, `test_set`, `train2017` and `images-val` say nothing else; `flowers_train` says flowers.
+    """
+    squeezed = re.sub(r"(held|hold)[ _.-]?out", r"\1out", name.strip(), flags=re.IGNORECASE)
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", squeezed).lower())
+    found = [word for word in map(_without_set, words) if word in WORDS]
+    rest = [word for word in words if _without_set(word) not in WORDS and word not in NEUTRAL]
+    return (WORDS[found[0]], " ".join(rest)) if len(found) == 1 else None
+
+
+def read(folder: Path, layout: str = "auto") -> Layout:
+    """The class folders of `folder`. `layout`: auto, classes or splits, as `prepare.layout` says.
+
+    Raises InputError where auto finds two readings, or splits finds no folder for training.
+    """
+    inside = folders_in(folder)
+    if layout == "classes":
+        return _by_class(folder)
+    parts = _parts(inside)
+    if layout == "splits":
+        return _as_splits(folder, parts, inside)
+    if not parts:
+        return _auto_without_parts(folder, inside)
+    others = [path for path in inside if path not in parts]
+    why = _doubt(parts, others)
+    if why == "classes":
+        return _by_class(folder)
+    if why:
+        raise _ambiguous(folder, parts, why)
+    return _by_split(folder, parts)
+
+
+def _without_set(word: str) -> str:
+    short = re.sub(r"(set|data|images|imgs)$", "", word)
+    return short if short in WORDS else word
+
+
+def _parts(folders: Sequence[Path]) -> dict[Path, str]:
+    """The folders that stand for a split, each with it.
+
+    A name that says something else counts where all folders say the same, as in flowers_train and flowers_test.
+    """
+    named = {path: found for path in folders if (found := split_of(path.name))}
+    plain = {path: split for path, (split, rest) in named.items() if not rest}
+    same = {rest for _, rest in named.values()}
+    if not plain and len(named) == len(folders) and len(same) == 1 and len({s for s, _ in named.values()}) > 1:
+        plain = {path: split for path, (split, _) in named.items()}
+    if "eval" in plain.values():
+        left = [split for split in ("val", "test") if split not in plain.values()]
+        if len(left) == 1:
+            plain = {path: left[0] if split == "eval" else split for path, split in plain.items()}
+    return plain
+
+
+def _doubt(parts: dict[Path, str], others: Sequence[Path]) -> str:
+    """Why `parts` may not be splits; empty: they are; classes: they are classes without a doubt."""
+    flat = [path for path in parts if _holds_only_files(path)]
+    names = [path.name for path in parts]
+    if len(set(parts.values())) == 1 and others and all(map(_holds_only_files, [*parts, *others])):
+        return "classes"  # a train is a vehicle, too
+    if len(flat) == len(parts):
+        return f"{_list(names)} hold their files directly, without a folder for each class"
+    if "eval" in parts.values():
+        return "the folder for evaluation may be meant for validation or as the held-out test set: rename it to either"
+    if double := [split for split, count in Counter(parts.values()).items() if count > 1]:
+        same = [path.name for path, split in parts.items() if split == double[0]]
+        return f"{_list(same)} all mean {double[0]}"
+    if "train" not in parts.values():
+        return "no folder is for training"
+    if others:
+        return f"{_list([path.name for path in others])} {'is' if len(others) == 1 else 'are'} no split"
+    return ""
+
+
+def _as_splits(folder: Path, parts: dict[Path, str], inside: Sequence[Path]) -> Layout:
+    """What `layout: splits` asks for: folders of splits, or splits within the folders of classes."""
+    if "train" in parts.values() and "eval" not in parts.values():
+        return _by_split(folder, parts)
+    if not parts and (below := _splits_below(inside)):
+        return _below(folder, below, inside)
+    raise InputError(
+        f"prepare.layout: splits needs a folder train/ beside val/ or test/ in {shown(folder)}, or in each of its class"
+        f" folders; got {_list([path.name for path in inside]) or 'no folder'}"
+    )
+
+
+def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
+    """Class folders, unless there are splits in them or in their names."""
+    below = _splits_below(inside)
+    if below and len({path.parent for path in below}) == len(inside):
+        return _below(folder, below, inside)
+    if below:
+        some = next(iter(below)).parent.name
+        raise InputError(
+            f"prepare.layout: {shown(folder)} can be read in two ways: {shown(some)!r} holds folders of splits"
+            f" ({_list(sorted({path.name for path in below}))}), other class folders do not. Write `layout: splits`"
+            " (their images get that split, others are drawn) or `layout: classes` (all of a class folder is the class,"
+            " whatever the folders in it are called)"
+        )
+    names = [path.name for path in inside]
+    tokens = [split_of(name) for name in names]
+    if len(names) > 1 and all(FOLDS.fullmatch(name) for name in names):
+        raise InputError(
+            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as classes, or as parts of one"
+            " set that hold the classes. Write `layout: classes` for the first; for the second move the parts into"
+            " train/, val/ and test/, or write a csv with the columns path, label and split"
+        )
+    rests: dict[str, set[str]] = {}
+    for split, rest in filter(None, tokens):
+        rests.setdefault(split, set()).add(rest)
+    if None not in tokens and len(rests) > 1 and all(one == next(iter(rests.values())) for one in rests.values()):
+        raise InputError(
+            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or as"
+            " splits of classes. Write `layout: classes` for the first; for the second make folders such as train/cat"
+        )
+    return _by_class(folder)
+
+
+def _splits_below(inside: Sequence[Path]) -> dict[Path, str]:
+    """Folders of splits within the class folders `inside`; empty unless one of these holds training and another."""
+    found: dict[Path, str] = {}
+    for path in inside:
+        try:
+            folders = folders_in(path)
+        except OSError:  # the walk will say so
+            continue
+        parts = {one: split[0] for one in folders if (split := split_of(one.name)) and not split[1]}
+        if len(parts) == len(folders) and {"train"} < set(parts.values()) and "eval" not in parts.values():
+            found |= parts
+    return found
+
+
+def _by_class(folder: Path) -> Layout:
+    folders = [ClassFolder(path.name, None, path) for path in entries(folder) if path.is_dir()]
+    strays = [(path, "it lies outside the class folders") for path in entries(folder) if not path.is_dir()]
+    return Layout(folders, strays)
+
+
+def _by_split(folder: Path, parts: dict[Path, str]) -> Layout:
+    folders: list[ClassFolder] = []
+    strays: list[tuple[Path, str]] = []
+    for part, split in sorted(parts.items(), key=lambda pair: list(dict.fromkeys(SPLITS.values())).index(pair[1])):
+        for path in entries(_unwrapped(part, split)):
+            if path.is_dir():
+                folders.append(ClassFolder(path.name, split, path))
+            else:
+                strays.append((path, "it lies outside the class folders"))
+    strays += [(path, "it lies outside the folders of the splits") for path in entries(folder) if path not in parts]
+    return Layout(folders, strays)
+
+
+def _below(folder: Path, below: dict[Path, str], inside: Sequence[Path]) -> Layout:
+    """Splits within class folders; a class without any is drawn from."""
+    folders = [ClassFolder(path.parent.name, split, path) for path, split in below.items()]
+    parents = {path.parent for path in below}
+    folders += [ClassFolder(path.name, None, path) for path in inside if path not in parents]
+    loose = [path for parent in sorted(parents) for path in entries(parent) if path not in below]
+    strays = [(path, "it lies outside the folders of the splits") for path in loose]
+    strays += [(path, "it lies outside the class folders") for path in entries(folder) if path not in inside]
+    return Layout(folders, strays)
+
+
+def _unwrapped(part: Path, split: str) -> Path:
+    """The folder within that holds the classes, where `train/train` repeats the split."""
+    within = entries(part)
+    if len(within) == 1 and within[0].is_dir() and (split_of(within[0].name) or ("", ""))[0] == split:
+        return within[0]
+    return part
+
+
+def _holds_only_files(folder: Path) -> bool:
+    try:
+        return not folders_in(folder) and bool(entries(folder))
+    except OSError:
+        return False
+
+
+def _ambiguous(folder: Path, parts: dict[Path, str], why: str) -> InputError:
+    splits = ", ".join(f"{shown(path.name)!r} as {split}" for path, split in parts.items())
+    everything = _list([path.name for path in folders_in(folder)])
+    return InputError(
+        f"prepare.layout: {shown(folder)} can be read in two ways: with splits ({splits}), or with the classes"
+        f" {everything}; {why}. Write `layout: splits` for the first (other folders are then left out, folders of one"
+        " split are joined) or `layout: classes` for the second"
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    some = [repr(shown(name)) for name in names[:5]]
+    return ", ".join(some) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

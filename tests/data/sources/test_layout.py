@@ -1,0 +1,126 @@
+"""Layouts that people have: each is read as it is meant, or refused with both readings."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from podium.data.sources import folder
+from podium.data.sources.item import Source
+from podium.data.sources.layout import split_of
+from podium.errors import InputError
+
+
+def _made(root: Path, text: str) -> Path:
+    """A file in each folder of `text`; one that ends in / is empty."""
+    for name in text.split("|"):
+        path = root / name.strip()
+        path.mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            (path / "a.png").write_bytes(b"never decoded here")
+    return root
+
+
+def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
+    return source.classes, dict(Counter(str(item.split) for item in source.items))
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "splits"),
+    [
+        ("cat|dog", "cat dog", {"None": 2}),
+        ("Training/cat|Training/dog|Testing/cat|Testing/dog", "cat dog", {"train": 2, "test": 2}),
+        ("train/cat|train/dog|dev/cat|dev/dog", "cat dog", {"train": 2, "val": 2}),
+        ("train/cat|train/dog|dev/dog|test/cat", "cat dog", {"train": 2, "val": 1, "test": 1}),
+        ("TRAIN/cat|TRAIN/dog|VAL/cat", "cat dog", {"train": 2, "val": 1}),
+        ("training_set/cat|training_set/dog|test_set/cat", "cat dog", {"train": 2, "test": 1}),
+        ("train2017/cat|train2017/dog|val2017/cat", "cat dog", {"train": 2, "val": 1}),
+        ("train/cat|train/dog|valid/cat|test/dog", "cat dog", {"train": 2, "val": 1, "test": 1}),
+        ("train/cat|train/dog|holdout/cat", "cat dog", {"train": 2, "test": 1}),
+        ("train/cat|train/dog|hold-out/cat", "cat dog", {"train": 2, "test": 1}),
+        ("TrainImages/cat|TrainImages/dog|TestImages/cat", "cat dog", {"train": 2, "test": 1}),
+        ("images-train/cat|images-train/dog|images-val/cat", "cat dog", {"train": 2, "val": 1}),
+        ("seg_train/seg_train/cat|seg_train/seg_train/dog|seg_test/seg_test/cat", "cat dog", {"train": 2, "test": 1}),
+        ("flowers_train/rose|flowers_train/tulip|flowers_test/rose", "rose tulip", {"train": 2, "test": 1}),
+        ("train/cat|train/dog|test/cat|eval/cat", "cat dog", {"train": 2, "test": 1, "val": 1}),
+        ("train/cat|train/dog|val/cat|eval/cat", "cat dog", {"train": 2, "val": 1, "test": 1}),
+        ("cat/train|cat/test|dog/train|dog/test", "cat dog", {"train": 2, "test": 2}),
+        ("cat/Training|cat/Validation|dog/Training|dog/Validation", "cat dog", {"train": 2, "val": 2}),
+        ("train/cat|train/dog", "cat dog", {"train": 2}),
+        ("train|bus", "bus train", {"None": 2}),
+        ("bullet train|train station|test tube", "bullet train|test tube|train station", {"None": 3}),
+        ("cat/2023|cat/2024|dog/2024", "cat dog", {"None": 3}),
+        ("trainers|valves|devices|testes", "devices testes trainers valves", {"None": 4}),
+        ("cat|dog|@eaDir/cat|#recycle", "cat dog", {"None": 2}),
+        ("train/cat|train/dog|train/@eaDir|test/cat|@eaDir", "cat dog", {"train": 2, "test": 1}),
+    ],
+)
+def test_layout_is_read_as_it_is_meant(tmp_path: Path, text: str, classes: str, splits: dict[str, int]) -> None:
+    wanted = tuple(classes.split("|") if "|" in classes else classes.split())
+
+    assert _read(folder.read(_made(tmp_path, text))) == (wanted, splits)
+
+
+TWO = "can be read in two ways"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train/cat|train/dog|val/cat|valid/cat", f"{TWO}: .*'val', 'valid' all mean val"),
+        ("train/cat|train/dog|test/cat|extra/cat", f"{TWO}: .*'extra' is no split"),
+        ("Training/cat|Training/dog|other|more", f"{TWO}: .*'more', 'other' are no split"),
+        ("test/cat|val/cat|val/dog", f"{TWO}: .*no folder is for training"),
+        ("train|test", f"{TWO}: .*hold their files directly"),
+        ("train|test|notes", f"{TWO}: .*hold their files directly"),
+        ("train/cat|train/dog|eval/cat", f"{TWO}: .*rename it to either"),
+        ("train1/cat|train2/cat|test/cat", f"{TWO}: .*all mean train"),
+        ("cat/train|cat/test|dog", f"{TWO}: 'cat' holds folders of splits"),
+        ("fold1/cat|fold2/cat|fold3/dog", f"{TWO}: .*parts of one set"),
+        ("train_cat|train_dog|test_cat|test_dog", f"{TWO}: .*splits of classes"),
+    ],
+)
+def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^prepare\.layout: .*{message}(?s:.*)`layout: classes`"):
+        folder.read(_made(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "classes", "splits"),
+    [
+        ("train/cat|train/dog|val/cat|valid/cat", "splits", "cat dog", {"train": 2, "val": 2}),
+        ("train/cat|train/dog|val/cat|valid/cat", "classes", "train val valid", {"None": 4}),
+        ("train/cat|train/dog|test/cat|extra/cat", "splits", "cat dog", {"train": 2, "test": 1}),
+        ("train|test", "classes", "test train", {"None": 2}),
+        ("cat/train|cat/test|dog", "splits", "cat dog", {"train": 1, "test": 1, "None": 1}),
+        ("cat/train|cat/test|dog", "classes", "cat dog", {"None": 3}),
+    ],
+)
+def test_layout_that_is_named_decides(
+    tmp_path: Path, text: str, layout: str, classes: str, splits: dict[str, int]
+) -> None:
+    source = folder.read(_made(tmp_path, text), layout=layout)
+
+    assert _read(source) == (tuple(classes.split()), splits)
+
+
+def test_layout_of_splits_without_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^prepare\.layout: splits needs a folder train/"):
+        folder.read(_made(tmp_path, "cat|dog"), layout="splits")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Test", ("test", "")),
+        ("VALIDATION_SET", ("val", "")),
+        ("my dev", ("val", "my")),
+        ("trainset", ("train", "")),
+        ("training", ("train", "")),
+        ("cat", None),
+        ("train_test", None),
+        ("тест_train", ("train", "тест")),
+    ],
+)
+def test_name_of_a_split_in_any_spelling(name: str, split: tuple[str, str] | None) -> None:
+    assert split_of(name) == split
