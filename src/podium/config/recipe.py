@@ -19,14 +19,17 @@ from podium.config.section import Section, parameters_of, with_parameters
 if TYPE_CHECKING:
     from podium.models.networks import Network
 
+PACKAGED = "imagenet"
+"""The `model.weights` that come as a package, with the install."""
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(pt|pth|safetensors)")
 
 
 def _weights(file: str) -> str:
-    if not file or WEIGHTS.fullmatch(file):
+    if file in ("", PACKAGED) or WEIGHTS.fullmatch(file):
         return file
     raise ValueError(
-        f"must be the name of a .pt, .pth or .safetensors file in data/weights, without a folder; got {file!r}"
+        f"must be {PACKAGED}, or the name of a .pt, .pth or .safetensors file in data/weights, without a folder;"
+        f" got {file!r}"
     )
 
 
@@ -52,10 +55,12 @@ class ModelParams(Section):
     arguments: dict[str, components.Argument] = Field(default={})
     """Arguments of a network that is not one of Podium's: each may be searched, as model.arguments.<name>."""
     weights: Annotated[str, AfterValidator(_weights)] = ""
-    """torchvision, timm, your own: file in data/weights to start from (.pt, .pth, .safetensors); empty: random."""
-    normalize: Literal["data", "imagenet", "none"] = "data"
-    """Images reach the network as floats: with the training images' mean 0 and standard deviation 1 in each channel,
-    with those of ImageNet, or (none) from 0 to 1."""
+    """torchvision, timm, your own: file in data/weights to start from (.pt, .pth, .safetensors); imagenet: those that
+    come with the install (timm:tf_efficientnet_lite0); empty: random."""
+    normalize: Literal["weights", "data", "imagenet", "none"] = "weights"
+    """Images reach the network as floats: as those that its weights were trained on (weights; random ones: as data),
+    with the training images' mean 0 and standard deviation 1 in each channel (data), with those of ImageNet, or (none)
+    from 0 to 1."""
     flip_average: bool = False
     """Predictions are the mean over an image and its mirror image: in validation, evaluation and serving alike."""
 
