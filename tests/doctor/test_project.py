@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.config.params import TrackingParams
+from podium.config.params import TrackingParams, parse
 from podium.doctor import project
 from podium.doctor.machine import Finding
 from podium.locks import locked
@@ -18,6 +18,16 @@ def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
     assert (found.level, "search.n_trials" in found.found) == ("fail", True)
     path.write_text("search: {n_trials: 1}\n", encoding="utf-8")
     assert project.parameters(path).level == "ok"
+
+
+def test_weights_that_are_missing_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lite = "model: {name: 'timm:tf_efficientnet_lite0', weights: imagenet}"
+    assert project.weights(parse(lite)).found == "imagenet"
+    missing = project.weights(parse(lite.replace("imagenet", "mine.pt")))
+    assert (missing.level, "mine.pt must lie in data/weights" in missing.found) == ("fail", True)
+    other = project.weights(parse("model: {name: 'timm:resnet10t', weights: imagenet}"))
+    assert (other.level, "podium weights timm:resnet10t" in other.found) == ("fail", True)
 
 
 def test_old_file_store_is_found(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def _trained(kind: type[TrainingRun], recipe: Recipe, digest: str = "", count: i
 )
 def test_head_on_features_is_bit_for_bit_that_through_the_backbone(changes: dict[str, Any]) -> None:
     cached, whole = (_trained(kind, _recipe(**changes)) for kind in (TrainingRun, ThroughTheBackbone))
+    assert features.held() == 2
     assert digest_of(cached.result.state_dict()) == digest_of(whole.result.state_dict())
     assert [epoch["val_loss"] for epoch in cached.history] == [epoch["val_loss"] for epoch in whole.history]
 

@@ -29,6 +29,7 @@ def check_environment() -> list[Finding]:
         machine.disk(root),
         machine.ports(),
         parameters(paths.PARAMS),
+        weights(params),
         writable(mlruns),
         old_store(mlruns),
         foreign_database(root),
@@ -46,6 +47,17 @@ def parameters(path: Path) -> Finding:
     except InputError as error:
         return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")
+
+
+def weights(params: Params) -> Finding:
+    """Whether the weights that params.yaml begins with are there, and are those that they should be."""
+    from podium.models.weights import digests
+
+    try:
+        found = digests(params.recipe(), params.search.space)
+    except InputError as error:
+        return fail("weights", str(error), "podium weights NAME fetches them, or set model.weights to ''")
+    return ok("weights", ", ".join(found) or "none are asked for")
 
 
 def old_store(mlruns: Path) -> Finding:

@@ -19,6 +19,7 @@ from podium import paths
 from podium.locks import LockFileError, locked
 from podium.models.backbone import Backbone
 from podium.models.build import backbone_of
+from podium.models.layers import FlipAverage
 from podium.training.batches import Batches, fits
 from podium.training.trained import digest_of
 
@@ -71,7 +72,7 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
         return None
     key = _key(model, backbone, data, fast, mirrored)
     if key not in _held:
-        each = _bytes_each(model, backbone, data, mirrored)
+        each = _bytes_each(model, backbone, data)
         if not each or len(data) * each > IN_MEMORY or not fits(len(data) * each, data.labels.device, 1):
             return None
         _hold(key, _stored(model, backbone, data, fast, mirrored, paths.mlruns() / "features" / f"{key}.safetensors"))
@@ -79,13 +80,19 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
     return Batches(_held[key], data.labels, key)
 
 
+def held() -> int:
+    """Of how many sets of images this process holds the features."""
+    return len(_held)
+
+
 def forget() -> None:
     """Free the features that this process holds; the files stay."""
     _held.clear()
 
 
-def _bytes_each(model: nn.Module, backbone: Backbone, data: Batches, mirrored: bool) -> int:
+def _bytes_each(model: nn.Module, backbone: Backbone, data: Batches) -> int:
     """Bytes of an image's features; 0 where the head's answer to them is not exactly that of the whole network."""
+    mirrored = isinstance(model, FlipAverage)  # in eval mode such a network's answer is that to both views
     model.eval()
     images = data.images[torch.arange(min(2, len(data)), device=data.labels.device)]
     with torch.no_grad():
