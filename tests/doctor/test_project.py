@@ -22,6 +22,16 @@ def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
     assert project.parameters(path).level == "ok"
 
 
+def test_weights_that_are_missing_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lite = "model: {name: 'timm:tf_efficientnet_lite0', weights: imagenet}"
+    assert project.weights(parse(lite)).found == "imagenet"
+    missing = project.weights(parse(lite.replace("imagenet", "mine.pt")))
+    assert (missing.level, "mine.pt must lie in data/weights" in missing.found) == ("fail", True)
+    other = project.weights(parse("model: {name: 'timm:resnet10t', weights: imagenet}"))
+    assert (other.level, "podium weights timm:resnet10t" in other.found) == ("fail", True)
+
+
 def test_old_file_store_is_found(tmp_path: Path) -> None:
     assert project.old_store(tmp_path).level == "ok"
     (tmp_path / "0").mkdir()

@@ -94,3 +94,30 @@ def test_pickled_network_is_refused(tmp_path: Path) -> None:
     torch.save(_backbone(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="can't be read"):
         load_weights(_backbone(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_what_a_training_script_puts_around_the_weights_is_taken_off(tmp_path: Path, key: str) -> None:
+    backbone, weights = _backbone(), _weights(3)
+    around = {key: {f"module.{name}": value for name, value in weights.items()}, "epoch": 7}
+    load_weights(backbone, _write(tmp_path / "w.pth", around))
+    assert all(torch.equal(value, weights[name]) for name, value in backbone.network.state_dict().items())
+
+
+def test_pointer_of_git_lfs_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(InputError, match=r"w\.pt can't be read: it is a pointer of Git LFS.*`git lfs pull`"):
+        load_weights(_backbone(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", ["a network", "broken"])
+def test_refusal_never_recommends_to_read_it_unsafely(tmp_path: Path, content: str) -> None:
+    if content == "broken":
+        (tmp_path / "w.pt").write_bytes(_write(tmp_path / "whole.pt", _weights(3)).read_bytes()[:1000])
+    else:
+        torch.save(_backbone(), tmp_path / "w.pt")
+    with pytest.raises(InputError) as caught:
+        load_weights(_backbone(), tmp_path / "w.pt")
+    assert "weights_only" not in str(caught.value)
+    assert ("holds Python objects" in str(caught.value)) == (content == "a network")
+    assert len(str(caught.value).splitlines()) == 1

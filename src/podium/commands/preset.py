@@ -9,7 +9,8 @@ EXAMPLE = "podium preset", "list the presets: params.yaml for other images"
 EXAMPLES = """\
   podium preset                  list them
   podium preset fashion-mnist    params.yaml for Fashion-MNIST
-  podium preset folder           params.yaml for a folder of photographs
+  podium preset photos           params.yaml for photographs: a head on pretrained features
+  podium preset folder           params.yaml for a folder of other images
 
 Everything that the preset does not name stays as it is, comments too; `git diff params.yaml` shows what changed and
 `git checkout params.yaml` undoes it. Exit code 2: there is no such preset, or the result would not be valid."""

@@ -149,8 +149,8 @@ class PrepareParams(BaseModel):
     """1 (grey) or 3 (RGB); null: the source's own."""
     range: Annotated[Literal["auto", "container"] | tuple[float, float], BeforeValidator(_range)] = "auto"
     """Range of values of images deeper than 8 bits: auto, container or [low, high]. These become black and white;
-    container: all that 16 bits hold (floats: 0 to 1, or to 255); auto: what the set needs, as 0 to 4095 for 12 bits. It is
-    stored with the model."""
+    container: all that 16 bits hold (floats: 0 to 1, or to 255); auto: what the set needs, as 0 to 4095 for 12
+    bits. It is stored with the model."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     """What to do if the ratio of the sides differs: stretch, crop to the middle, or pad. The background colour pads."""
     background: Annotated[str, AfterValidator(_colour)] = "white"

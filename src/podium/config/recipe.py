@@ -19,14 +19,17 @@ from podium.config.section import Section, parameters_of, with_parameters
 if TYPE_CHECKING:
     from podium.models.networks import Network
 
+PACKAGED = "imagenet"
+"""The `model.weights` that come as a package, with the install."""
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(pt|pth|safetensors)")
 
 
 def _weights(file: str) -> str:
-    if not file or WEIGHTS.fullmatch(file):
+    if file in ("", PACKAGED) or WEIGHTS.fullmatch(file):
         return file
     raise ValueError(
-        f"must be the name of a .pt, .pth or .safetensors file in data/weights, without a folder; got {file!r}"
+        f"must be {PACKAGED}, or the name of a .pt, .pth or .safetensors file in data/weights, without a folder;"
+        f" got {file!r}"
     )
 
 
@@ -52,11 +55,11 @@ class ModelParams(Section):
     arguments: dict[str, components.Argument] = Field(default={})
     """Arguments of a network that is not Podium's; each can be searched: model.arguments.<name>."""
     weights: Annotated[str, AfterValidator(_weights)] = ""
-    """timm, torchvision, your own: file in data/weights to start from; empty: random weights. A .pt, .pth or
-    .safetensors file."""
-    normalize: Literal["data", "imagenet", "none"] = "data"
-    """How pixels are scaled: data (mean 0, standard deviation 1), imagenet, or none (0 to 1). data: by the training
-    images' mean and standard deviation in each channel; imagenet: by those of ImageNet."""
+    """timm, torchvision, your own: file in data/weights to start from, or imagenet; empty: random. A .pt, .pth or
+    .safetensors file; imagenet: the weights that come with the install, for timm:tf_efficientnet_lite0."""
+    normalize: Literal["weights", "data", "imagenet", "none"] = "weights"
+    """How pixels are scaled: weights (as those were trained; without any: data), data, imagenet, or none (0 to 1). data: to
+    mean 0 and standard deviation 1 of the training images in each channel; imagenet: by ImageNet's."""
     flip_average: bool = False
     """Predict the mean over an image and its mirror image; inference takes twice as long. In validation, evaluation
     and serving alike."""

@@ -30,6 +30,7 @@ def check_environment() -> list[Finding]:
         machine.ports(),
         parameters(paths.PARAMS),
         own_code(params, paths.PREPARED),
+        weights(params),
         writable(mlruns),
         old_store(mlruns),
         foreign_database(root),
@@ -76,6 +77,17 @@ def own_code(params: Params, prepared: Path) -> Finding:
         return fail("own code", "\n  ".join(problems), "fix it: docs/extend.md shows what each kind is called with")
     how = "tried" if images else "loaded; `dvc repro prepare` first, and it is tried with images"
     return ok("own code", f"{', '.join(dict.fromkeys(named))}: {how}")
+
+
+def weights(params: Params) -> Finding:
+    """Whether the weights that params.yaml begins with are there, and are those that they should be."""
+    from podium.models.weights import digests
+
+    try:
+        found = digests(params.recipe(), params.search.space)
+    except InputError as error:
+        return fail("weights", str(error), "podium weights NAME fetches them, or set model.weights to ''")
+    return ok("weights", ", ".join(found) or "none are asked for")
 
 
 def old_store(mlruns: Path) -> Finding:

@@ -1,7 +1,9 @@
 """Networks of other libraries with a head for our classes, and files of weights to start from."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,13 @@ from podium.models.networks import ImageSpec
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Weights of the side classifiers of googlenet and inception_v3, which are built without them."""
+POINTER = b"version https://git-lfs"
+WRAPPED = ("state_dict", "model_state_dict", "model")
+"""Under what training scripts save the state dict in a larger one."""
+PARALLEL = "module."
+"""What DataParallel puts before every name."""
+OBJECTS = ("Unsupported global", "Unsupported class", "Unsupported operand", "Trying to load unsupported")
+"""In torch's refusals of files that hold more than tensors."""
 SHOWN = 3
 """Names of weights in an error."""
 
@@ -65,13 +74,16 @@ def wrapped(make: Callable[[], nn.Module], name: str, images: ImageSpec, head_na
     return backbone.train()
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> None:
     """Put the weights of the state dict in `path` into `model`; a head for other classes is left out, starting afresh.
 
-    Raises InputError where the file is missing, no state dict, or one of another network.
+    `in_order`: the file has the network's tensors in their order, under other names. Raises InputError where the file
+    is missing, no state dict, or one of another network.
     """
     network, head_name = (model.network, model.head_name) if isinstance(model, Backbone) else (model, last_layer(model))
     state, own = _read(path), network.state_dict()
+    if in_order and len(state) == len(own):
+        state = dict(zip(own, state.values(), strict=True))
     heads = [f"{head_name}.{key}" for key in network.get_submodule(head_name).state_dict()] if head_name else []
     other_classes = any(key in state and state[key].shape != own[key].shape for key in heads)
     left_out = set(heads) if other_classes else set()
@@ -96,19 +108,43 @@ def last_layer(network: nn.Module) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, without what a training script may have put around them."""
     if not path.is_file():
         raise InputError(f"model.weights: {path} is missing: put the file there, or set model.weights to ''")
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise InputError(
+                f"model.weights: {path} can't be read: it is a pointer of Git LFS, not the file: `git lfs pull`"
+            )
+    state = _tensors_of(path)
+    inner = [state[key] for key in WRAPPED if isinstance(state, dict) and isinstance(state.get(key), dict)]
+    state = inner[0] if inner else state
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(
+            f"model.weights: {path} must hold a state dict, tensors by name; got {type(state).__name__}"
+            " (save a network's with torch.save(network.state_dict(), ...))"
+        )
+    if all(str(key).startswith(PARALLEL) for key in state):
+        state = {key.removeprefix(PARALLEL): value for key, value in state.items()}
+    return state
+
+
+def _tensors_of(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise whatever a broken file makes of them
-        raise InputError(f"model.weights: {path} can't be read: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        # torch's own text recommends to read it unsafely.
+        if isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in OBJECTS):
+            raise InputError(
+                f"model.weights: {path} can't be read safely: it holds Python objects, such as a whole network, and"
+                " reading those may run any code; where it was made, save the tensors alone:"
+                " torch.save(network.state_dict(), ...)"
+            ) from None
         raise InputError(
-            f"model.weights: {path} must hold a state dict, tensors by name; got {type(state).__name__}"
-            " (save a network's with torch.save(network.state_dict(), ...))"
-        )
-    return state
+            f"model.weights: {path} can't be read: it is broken, or no file of weights ({type(error).__name__});"
+            " fetch it again"
+        ) from None

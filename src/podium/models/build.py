@@ -3,21 +3,13 @@
 Normalisation is its first layer, so training and serving can't differ.
 """
 
-from collections.abc import Sequence
-
 from torch import nn
 
-from podium import paths
-from podium.config.recipe import ModelParams
+from podium.config.recipe import PACKAGED, ModelParams
 from podium.models.backbone import Backbone, load_weights
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
-
-STATISTICS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Mean and standard deviation of each channel, on a scale of 0 to 1; ImageNet's are those of torchvision's weights."""
+from podium.models.weights import IMAGENET_STATISTICS, Statistics, located, packaged
 
 
 def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
@@ -29,14 +21,19 @@ def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
     body = params.network().build(images)
     layers = list(body) if type(body) is nn.Sequential else [body]
     whole = FlipAverage if params.flip_average else nn.Sequential
-    return whole(Normalize(*normalisation(params.normalize, images)), *layers)
+    return whole(Normalize(*normalisation(params, images)), *layers)
 
 
-def normalisation(how: str, images: ImageSpec) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation of each channel that `model.normalize` stands for."""
-    if how == "data":
-        return images.mean, images.std
-    mean, std = STATISTICS[how]
+def normalisation(params: ModelParams, images: ImageSpec) -> Statistics:
+    """Mean and standard deviation of each channel that `model.normalize` stands for, on a scale of 0 to 1."""
+    found: Statistics | None = None
+    if params.normalize == "imagenet":
+        found = IMAGENET_STATISTICS
+    elif params.normalize == "none":
+        found = ((0.0,) * images.shape[0], (1.0,) * images.shape[0])
+    elif params.normalize == "weights" and params.weights and (network := params.network()).TAKES_WEIGHTS:
+        found = packaged(params.name).statistics if params.weights == PACKAGED else network.pretrained_statistics()
+    mean, std = found or (images.mean, images.std)
     return mean[: images.shape[0]], std[: images.shape[0]]
 
 
@@ -45,7 +42,8 @@ def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = Fals
     model = build_model(params, images)
     backbone = backbone_of(model)
     if params.weights and params.network().TAKES_WEIGHTS:
-        load_weights(backbone or model[1], paths.WEIGHTS / params.weights)
+        in_order = params.weights == PACKAGED
+        load_weights(backbone or model[1], located(params.name, params.weights), in_order=in_order)
     if backbone is not None and frozen:
         backbone.freeze()
     return model

@@ -50,6 +50,8 @@ class Batches:
     """(N, C, H, W) uint8 on the device; on the CPU one split's share the memory map's pages. Mapped: too many."""
     labels: Tensor
     """(N,) int64, on the device."""
+    digest: str = ""
+    """Of images and labels, where it is known."""
 
     @staticmethod
     def of(splits: Sequence[Split], device: torch.device, sharers: int = 1) -> "Batches":
@@ -58,12 +60,13 @@ class Batches:
         if not fits(sum(part.numel() for part in parts), device, sharers):
             return Batches.mapped(splits, device)
         together = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return Batches(together.to(device), _labels(splits, device))
+        return Batches(together.to(device), _labels(splits, device), _digest(splits))
 
     @staticmethod
     def mapped(splits: Sequence[Split], device: torch.device) -> "Batches":
         """The same images, whether they fit or not left in their memory maps: for a process that reads few of them."""
-        return Batches(Mapped([torch.from_numpy(split.images) for split in splits], device), _labels(splits, device))
+        parts = [torch.from_numpy(split.images) for split in splits]
+        return Batches(Mapped(parts, device), _labels(splits, device), _digest(splits))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,6 +88,10 @@ class Batches:
                 if following is not None:
                     ahead.append(reader.submit(self.images.__getitem__, following))
                 yield images, self.labels[rows]
+
+
+def _digest(splits: Sequence[Split]) -> str:
+    return " ".join(split.digest for split in splits)
 
 
 def _labels(splits: Sequence[Split], device: torch.device) -> Tensor:

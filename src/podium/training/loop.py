@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
 from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
+from podium.training import features
 from podium.training.augmentations import Draw
 from podium.training.batches import Batches, bounds
 from podium.training.device import choose_precision
@@ -33,6 +34,9 @@ class DivergedError(Exception):
 class TrainingRun:
     """A model in training, at a position: `epoch` epochs are finished and `step` steps of the next one are done."""
 
+    ON_FEATURES: ClassVar[bool] = True
+    """Whether a head is trained on features where it can be."""
+
     def __init__(
         self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
     ) -> None:
@@ -50,7 +54,9 @@ class TrainingRun:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.fast, note = choose_precision(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
+        self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
+        self._judged: nn.Module = self.result
         self.optimizer = build_optimizer(self.model, recipe.train)
         self.schedule = recipe.train.component("schedule")
         every = recipe.train.augmentations()
@@ -87,6 +93,7 @@ class TrainingRun:
         raising. Raises DivergedError when a loss is not finite.
         """
         self._balance(train.labels)
+        train, val = self._on_features(train, val)
         while self.epoch < self.recipe.train.epochs:
             self._train_epoch(train, on_step)
             self._finish_epoch(train, val)
@@ -124,6 +131,21 @@ class TrainingRun:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.loss_sum = state["loss_sum"].to(self.device)
         self.history = list(state["history"])
+
+    def _on_features(self, train: Batches, val: Batches | None) -> tuple[Batches, Batches | None]:
+        """The images; where only a head learns and nothing changes their pixels, what its frozen backbone makes of
+        them, computed once: the steps and the validation are then those of the head alone, with the same numbers.
+        """
+        self._learning, self._judged = self.model, self.result
+        if not self.ON_FEATURES or self.recipe.train.backbone_rate or self.augmentations or self.blends:
+            return train, val
+        first = features.of_images(self.model, train, self.fast, mirrored=False)
+        flips = self.recipe.model.flip_average
+        second = val and first and features.of_images(self.model, val, self.fast, mirrored=flips)
+        if first is None or (val is not None and second is None):
+            return train, val
+        self._learning, self._judged = features.head_of(self.model), features.head_of(self.result)
+        return first, second
 
     def _train_epoch(self, train: Batches, on_step: Callable[["TrainingRun"], None]) -> None:
         params = self.recipe.train
@@ -166,7 +188,7 @@ class TrainingRun:
 
     def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of a batch; a run that is divided among several processes takes its share of it here."""
-        return self.criterion(self.model(inputs), labels, others, own)
+        return self.criterion(self._learning(inputs), labels, others, own)
 
     def criterion(self, logits: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of `logits` (B, classes) of images that are by `own` of `labels` (B,), the rest of `others`."""
@@ -218,7 +240,7 @@ class TrainingRun:
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:
-            done |= validate(self.result, val, self.fast, self.metric)
+            done |= validate(self._judged, val, self.fast, self.metric)
         done["seconds"] = round(self.seconds + time.perf_counter() - started, 4)
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(done.get(name, 0.0)):

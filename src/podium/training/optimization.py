@@ -37,7 +37,7 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
-        self._trained, self._averaged = _numbers(model), _numbers(self.model)
+        self._trained, self._averaged = (_numbers(_learning_part(one)) for one in (model, self.model))
 
     def update(self, step: int) -> None:
         """Take in the weights after step `step` of the whole run, counted from 0."""
@@ -62,6 +62,12 @@ def _groups(model: nn.Module, params: TrainParams) -> list[Group]:
         group = groups.setdefault((vector, slower), {"params": [], "decays": not vector, "scale": scale})
         group["params"].append(parameter)
     return [groups[kind] for kind in sorted(groups)]
+
+
+def _learning_part(model: nn.Module) -> nn.Module:
+    """What of `model` changes in training: of a network with a frozen backbone its head."""
+    backbone = backbone_of(model)
+    return backbone.head if backbone is not None and backbone.frozen else model
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:

@@ -158,7 +158,7 @@ class ProgramRun:
         Without `val`, in the retraining, the training images stand for it, so that the function runs as it did.
         """
         self._on_step, self._on_epoch = on_step, on_epoch
-        normalize = Normalize(*normalisation(self.recipe.model.normalize, self.images)).to(self.device)
+        normalize = Normalize(*normalisation(self.recipe.model, self.images)).to(self.device)
         sets = [ImageSet(data, normalize, self.seed) for data in (train, val or train)]
         self._started = time.perf_counter()
         try:

@@ -11,7 +11,7 @@ and of a rank's share on the CPU, where torch has no synchronised one; the runni
 are then those of rank 0.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,8 @@ from podium.training.seeds import derive
 
 class SharedRun(TrainingRun):
     """A rank's side of a training run. `train` and `state` have to be called by every rank."""
+
+    ON_FEATURES: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device) -> None:
         super().__init__(recipe, images, seed, device)

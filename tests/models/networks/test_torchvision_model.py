@@ -37,5 +37,5 @@ def test_name_of_a_file_of_weights_is_accepted(file: str) -> None:
 
 @pytest.mark.parametrize("file", ["../a.pt", "a/b.pt", "/a.pt", "a.bin", ".pt", "a.pkl"])
 def test_other_file_of_weights_is_refused(file: str) -> None:
-    with pytest.raises(ValidationError, match=r"must be the name of a \.pt, \.pth or \.safetensors file"):
+    with pytest.raises(ValidationError, match=r"must be imagenet, or the name of a \.pt, \.pth or \.safetensors file"):
         ModelParams(weights=file)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from podium.data.dataset import DatasetInfo
+    from podium.models.weights import Statistics
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Network(Component):
     def build(self, images: ImageSpec) -> "nn.Module":
         """The network with random weights. Raises InputError where it can't take these images."""
         raise NotImplementedError
+
+    def pretrained_statistics(self) -> "Statistics | None":
+        """Mean and standard deviation, 0 to 1, of what its library's weights were trained on; None: not known."""
+        return None
 
 
 class OwnNetwork(Network):

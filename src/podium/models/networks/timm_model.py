@@ -11,6 +11,8 @@ from podium.models.networks import ImageSpec, Network
 if TYPE_CHECKING:
     from torch import nn
 
+    from podium.models.weights import Statistics
+
 PREFIX = "timm:"
 
 
@@ -44,6 +46,13 @@ class Timm(Network):
         if isinstance(head, str) and head in dict(backbone.network.named_modules()):
             backbone.head_name = head
         return backbone
+
+    def pretrained_statistics(self) -> "Statistics | None":
+        """Those of timm's own weights of this network."""
+        import timm
+
+        config = timm.get_pretrained_cfg(self.chosen.name.removeprefix(PREFIX), allow_unregistered=True)
+        return (tuple(config.mean), tuple(config.std)) if config else None
 
     def _options(self, name: str, images: ImageSpec) -> dict[str, object]:
         """Arguments of the network: those of params.yaml, and the images' size where it has to know it."""

@@ -10,6 +10,8 @@ from podium.models.networks import ImageSpec, Network
 if TYPE_CHECKING:
     from torch import nn
 
+    from podium.models.weights import Statistics
+
 PREFIX = "torchvision:"
 TORCHVISION = """
 alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169 densenet201
@@ -46,6 +48,12 @@ class Torchvision(Network):
         close = difflib.get_close_matches(name, Torchvision.known_names(), n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]}?" if close else ", as torchvision.models.list_models() has them"
         raise ValueError(f"must be torchvision:<model>; got {name!r}{hint}")
+
+    def pretrained_statistics(self) -> "Statistics | None":
+        """Those of ImageNet, on which all of torchvision's weights were trained."""
+        from podium.models.weights import IMAGENET_STATISTICS
+
+        return IMAGENET_STATISTICS
 
     def build(self, images: ImageSpec) -> "nn.Module":
         """The network with random weights. Raises InputError where it can't take these images."""

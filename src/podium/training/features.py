@@ -1,0 +1,206 @@
+"""Features before the head of a frozen backbone, computed once: every training of a head on the same images has them.
+
+They are held in memory, and in a file of mlruns/features that other workers and later trainings read.
+"""
+
+import hashlib
+import os
+import uuid
+from collections import OrderedDict
+from contextlib import closing, suppress
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from podium import paths
+from podium.locks import LockFileError, locked
+from podium.models.backbone import Backbone
+from podium.models.build import backbone_of
+from podium.models.layers import FlipAverage
+from podium.training.batches import Batches, fits
+from podium.training.trained import digest_of
+
+BATCH = 32
+"""Images a forward pass, always so many. On a CPU a batch of fewer than about 16 images takes other kernels, which
+round otherwise (features differ by up to 2e-5 of 6): a head is bit for bit the one through the backbone where every
+batch of that training has 16 images or more, and the same but for such rounding where the last one has fewer.
+"""
+ON_DISK = 2 * 1024**3
+"""Bytes that mlruns/features may take; the oldest files go first, and nothing larger is written."""
+IN_MEMORY = 1024**3
+"""Bytes of features that a process holds."""
+
+_held: "OrderedDict[str, Tensor]" = OrderedDict()
+
+
+class HeadOnFeatures(nn.Module):
+    """A network's head alone: the features (N, V, ...) of V views of each image in, the views' mean logits out."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N, classes); of two views as FlipAverage gives them."""
+        logits: list[Tensor] = [self.head(view.contiguous()) for view in features.unbind(1)]
+        return logits[0] if len(logits) == 1 else (logits[0].float() + logits[1].float()) / 2
+
+    def train(self, mode: bool = True) -> "HeadOnFeatures":
+        """A frozen network does not enter training mode, nor does its head."""
+        return self
+
+
+def head_of(model: nn.Module) -> HeadOnFeatures:
+    """The head of the library's network inside `model`, on features."""
+    backbone = backbone_of(model)
+    if backbone is None:
+        raise TypeError("the model has no backbone")
+    return HeadOnFeatures(backbone.head)
+
+
+def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) -> Batches | None:
+    """The features (N, V, ...) of `data` before the head of `model`, on the same device: V is 2 where `mirrored`.
+
+    `fast`: under bf16 autocast, as trained. They are computed once for the same images, weights, normalisation and
+    views. None: they would not fit into memory, or the network has no frozen backbone, or more follows its head, such
+    as a pooling; then the head is trained through the whole network.
+    """
+    if (backbone := backbone_of(model)) is None or not backbone.frozen:
+        return None
+    key = _key(model, backbone, data, fast, mirrored)
+    if key not in _held:
+        each = _bytes_each(model, backbone, data)
+        if not each or len(data) * each > IN_MEMORY or not fits(len(data) * each, data.labels.device, 1):
+            return None
+        _hold(key, _stored(model, backbone, data, fast, mirrored, paths.mlruns() / "features" / f"{key}.safetensors"))
+    _held.move_to_end(key)
+    return Batches(_held[key], data.labels, key)
+
+
+def held() -> int:
+    """Of how many sets of images this process holds the features."""
+    return len(_held)
+
+
+def forget() -> None:
+    """Free the features that this process holds; the files stay."""
+    _held.clear()
+
+
+def _bytes_each(model: nn.Module, backbone: Backbone, data: Batches) -> int:
+    """Bytes of an image's features; 0 where the head's answer to them is not exactly that of the whole network."""
+    mirrored = isinstance(model, FlipAverage)  # in eval mode such a network's answer is that to both views
+    model.eval()
+    images = data.images[torch.arange(min(2, len(data)), device=data.labels.device)]
+    with torch.no_grad():
+        features = _before_head(model, backbone, images, mirrored=mirrored)
+        if features is None:
+            return 0
+        logits, whole = head_of(model)(features), model(images)
+    return features[0].nbytes if torch.equal(logits, whole) else 0
+
+
+def _stored(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool, path: Path) -> Tensor:
+    """The features in the file `path`, or what is then written there; of several workers one computes them."""
+    device = data.labels.device
+    if not data.digest:
+        return _computed(model, backbone, data, fast, mirrored)
+    try:
+        with locked(path.with_suffix(".lock"), wait=True):
+            found = _read(path)
+            if found is None:
+                found = _computed(model, backbone, data, fast, mirrored)
+                _write(path, found)
+    except LockFileError:  # a disk that takes nothing costs time, not the trial
+        found = _computed(model, backbone, data, fast, mirrored)
+    return found.to(device)
+
+
+def _computed(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool) -> Tensor:
+    model.eval()
+    parts: list[Tensor] = []
+    device = data.labels.device
+    rows = torch.arange(-(-len(data) // BATCH) * BATCH, device=device) % len(data)  # the first ones fill the last batch
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, torch.bfloat16, enabled=fast),
+        closing(data.feed(rows, BATCH)) as batches,
+    ):
+        for images, _ in batches:
+            part = _before_head(model, backbone, images, mirrored=mirrored)
+            if part is None:
+                raise TypeError("the network does not call its head once with one tensor")
+            parts.append(part)
+    return torch.cat(parts)[: len(data)]
+
+
+def _before_head(model: nn.Module, backbone: Backbone, images: Tensor, *, mirrored: bool) -> Tensor | None:
+    """(N, V, ...): what the head is called with for each view; None: more than once, or not with one tensor."""
+    views = []
+    for view in (images, images.flip(3)) if mirrored else (images,):
+        given: list[tuple[object, ...]] = []
+        hook = backbone.head.register_forward_pre_hook(lambda _, inputs, given=given: given.append(inputs))
+        try:
+            for layer in model if isinstance(model, nn.Sequential) else [model]:
+                view = layer(view)
+        finally:
+            hook.remove()
+        if len(given) != 1 or len(given[0]) != 1 or not isinstance(given[0][0], Tensor):
+            return None
+        views.append(given[0][0])
+    return torch.stack(views, 1)
+
+
+def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool) -> str:
+    """SHA-256 over all that decides the features: images, network, weights and normalisation, precision, views."""
+    head = {id(value) for value in backbone.head.state_dict(keep_vars=True).values()}
+    state = {name: value for name, value in model.state_dict(keep_vars=True).items() if id(value) not in head}
+    modules = [f"{name} {type(one).__name__} {one.extra_repr()}" for name, one in model.named_modules()]
+    device = data.labels.device
+    place = (device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device))
+    facts = [data.digest or uuid.uuid4().hex, digest_of(state), *modules, fast, mirrored, *place, torch.__version__]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _hold(key: str, features: Tensor) -> None:
+    _held[key] = features
+    while len(_held) > 1 and sum(one.nbytes for one in _held.values()) > IN_MEMORY:
+        _held.popitem(last=False)
+
+
+def _read(path: Path) -> Tensor | None:
+    """What `path` holds; None: nothing, or not what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            features: Tensor = file.get_tensor("features")
+            wanted = (file.metadata() or {}).get("sha256")
+    except Exception:  # the reader raises its own kinds for whatever is wrong
+        return None
+    if wanted != digest_of({"features": features}):
+        return None
+    with suppress(OSError):
+        os.utime(path)  # used last, deleted last
+    return features
+
+
+def _write(path: Path, features: Tensor) -> None:
+    """Write them whole or not at all, and delete the oldest beyond the bound; a full disk is no reason to fail."""
+    if features.nbytes > ON_DISK:
+        return
+    here = features.cpu().contiguous()
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file({"features": here}, temporary, {"sha256": digest_of({"features": here})})
+        temporary.replace(path)
+        total = 0
+        for one in sorted(path.parent.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True):
+            total += one.stat().st_size
+            if total > ON_DISK and one != path:
+                one.unlink(missing_ok=True)
+                one.with_suffix(".lock").unlink(missing_ok=True)
+    except Exception:  # OSError, and the writer's own kind
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""Heads on cached features beside the same heads through their frozen backbone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from podium.config.recipe import Recipe
+from podium.models.networks import ImageSpec
+from podium.training import features
+from podium.training.batches import Batches
+from podium.training.loop import TrainingRun
+from podium.training.ranks import SharedRun
+from podium.training.trained import digest_of
+
+CPU = torch.device("cpu")
+SHAPE = (3, 64, 64)
+IMAGES = ImageSpec(SHAPE, 3, (0.5,) * 3, (0.3,) * 3)
+LITE = {
+    "model.name": "timm:tf_efficientnet_lite0",
+    "model.weights": "imagenet",
+    "train.backbone_rate": 0.0,
+    "train.epochs": 3,
+    "train.batch_size": 16,
+}
+
+
+class ThroughTheBackbone(TrainingRun):
+    ON_FEATURES = False
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    features.forget()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _data(count: int, digest: str = "") -> Batches:
+    draw = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=draw)
+    return Batches(images, torch.arange(count) % 3, digest)
+
+
+def _recipe(**changes: Any) -> Recipe:
+    return Recipe().replace(LITE | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def _trained(kind: type[TrainingRun], recipe: Recipe, digest: str = "", count: int = 48) -> TrainingRun:
+    run = kind(recipe, IMAGES, 0, CPU)
+    run.train(_data(count, digest), _data(16, digest and f"{digest} val"))
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train__ema": 0.9, "model__flip_average": True},
+        {"model__name": "torchvision:resnet18", "model__weights": ""},
+    ],
+    ids=["plain", "average and mirror", "torchvision"],
+)
+def test_head_on_features_is_bit_for_bit_that_through_the_backbone(changes: dict[str, Any]) -> None:
+    cached, whole = (_trained(kind, _recipe(**changes)) for kind in (TrainingRun, ThroughTheBackbone))
+    assert features.held() == 2
+    assert digest_of(cached.result.state_dict()) == digest_of(whole.result.state_dict())
+    assert [epoch["val_loss"] for epoch in cached.history] == [epoch["val_loss"] for epoch in whole.history]
+
+
+@pytest.mark.slow
+def test_small_last_batch_changes_no_more_than_rounding() -> None:
+    cached, whole = (_trained(kind, _recipe(), count=41) for kind in (TrainingRun, ThroughTheBackbone))
+    assert [e["val_loss"] for e in cached.history] == pytest.approx([e["val_loss"] for e in whole.history], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_features_are_computed_once_and_a_damaged_file_again() -> None:
+    first = _trained(TrainingRun, _recipe(), "images")
+    files = sorted(Path("mlruns/features").glob("*.safetensors"))
+    assert len(files) == 2
+    before = {path: path.read_bytes() for path in files}
+    for path in files:
+        path.write_bytes(before[path][:-8] + b"damaged!")
+    again = _trained(TrainingRun, _recipe(train__learning_rate=0.001), "images")  # from memory
+    assert again.history[-1]["val_loss"] != first.history[-1]["val_loss"]
+    assert all(path.read_bytes() != before[path] for path in files)
+    features.forget()
+    third = _trained(TrainingRun, _recipe(), "images")
+    assert digest_of(third.result.state_dict()) == digest_of(first.result.state_dict())
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{"train__flip": True}, {"train__backbone_rate": 0.1}, {"model__name": "cnn", "train__epochs": 1}]
+)
+def test_nothing_is_cached_where_pixels_or_the_backbone_change(changes: dict[str, Any]) -> None:
+    _trained(TrainingRun, _recipe(**changes), "images")
+    assert not Path("mlruns").exists()
+
+
+@pytest.mark.slow
+def test_network_with_more_after_its_head_is_trained_through_the_backbone() -> None:
+    name = "torchvision:squeezenet1_1"  # its last convolution is followed by a pooling
+    run = _trained(TrainingRun, _recipe(model__name=name, model__weights="", train__epochs=1), "images")
+    assert len(run.history) == 1
+    assert not Path("mlruns").exists()
+
+
+def test_a_rank_trains_through_the_backbone() -> None:
+    assert TrainingRun.ON_FEATURES
+    assert not SharedRun.ON_FEATURES
