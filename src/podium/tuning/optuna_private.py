@@ -99,8 +99,8 @@ def unjudged(
 
     Successive halving marks a rung as completed, in the storage, before it answers whether the trial continues; asked
     again, it takes a trial that has the mark for one that it let continue (pruners/_successive_halving.py; hyperband is
-    made of the same). So a trial would never be pruned whose driver or worker was killed between the two. That is what is lost
-    where the marks can't be hidden.
+    made of the same). So a trial would never be pruned whose driver or worker was killed between the two. That is what
+    is lost where the marks can't be hidden.
     """
     marks = {key for key in trial.system_attrs if key.startswith(MARK)}
     if not marks or trial.last_step not in judged:
