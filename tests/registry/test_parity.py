@@ -93,7 +93,7 @@ def test_server_answers_every_sealed_image_as_evaluation(
     [
         ("Resampling.BILINEAR", "Resampling.NEAREST"),
         ("image.size, ImageColor.getrgb(spec.background)", 'image.size, "black"'),
-        ("scale = 255 / 65535", "scale = 1"),
+        ("whole = (0.0, 65535.0)", "whole = (0.0, 255.0)"),
         ("LEAST = 2 * THUMB", "LEAST = 1"),
     ],
     ids=["another resize", "another background", "16 bits clipped", "another part of a JPEG"],

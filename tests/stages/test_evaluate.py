@@ -182,7 +182,7 @@ def test_evaluate_weights_changed_is_refused_and_writes_nothing(project: Path, s
     ("classes", "size", "message"),
     [
         (("dark", "light"), 5, r"its classes must be .* got \['dark', 'light'\] for \['dark', 'bright/white'\]"),
-        (("bright/white", "dark"), 5, "its classes must be those of the sealed images"),
+        (("bright/white", "dark"), 5, "its classes must be those of the test images"),
         (CLASSES, 6, r"its shape .* got \[1, 6, 6\] for \[1, 5, 5\]: run `dvc repro retrain`"),
     ],
 )

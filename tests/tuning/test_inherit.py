@@ -132,7 +132,7 @@ def test_failed_trials_are_left_out_and_said(storage: Storage) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"code": "other"}, "the study begins with 0 trials of earlier ones .* 3 because the code .* has changed"),
+        ({"code": "other"}, "the study begins with 0 trials of earlier ones, .* 3 because the code .* has changed"),
         ({"metric": "loss"}, "^$"),
     ],
     ids=["code", "metric"],

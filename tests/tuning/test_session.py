@@ -146,7 +146,7 @@ def test_tracking_server_that_is_away_delays_and_fails_nothing(
     away = tiny.params(store.model_copy(update={"uri": "http://127.0.0.1:9"}))
     study = _run(_plan(away), prepared, away)
     assert states(study) == ["COMPLETE"] * 4
-    assert "MLflow is not in step with the search; `podium sync` brings it there." in capsys.readouterr().out
+    assert "MLflow is not in step with the search; `podium sync` repairs that." in capsys.readouterr().out
     back = tiny.params(store)
     _run(_plan(back), prepared, back)
     assert differences(connect(store), study) == []

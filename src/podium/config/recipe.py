@@ -56,10 +56,10 @@ class ModelParams(Section):
     """Arguments of a network that is not Podium's; each can be searched: model.arguments.<name>."""
     weights: Annotated[str, AfterValidator(_weights)] = ""
     """timm, torchvision, your own: file in data/weights to start from, or imagenet; empty: random. A .pt, .pth or
-    .safetensors file; imagenet: the weights that come with the install, for timm:tf_efficientnet_lite0."""
+    .safetensors file; imagenet: those that come with the install, for timm:tf_efficientnet_lite0."""
     normalize: Literal["weights", "data", "imagenet", "none"] = "weights"
-    """How pixels are scaled: weights (as those were trained; without any: data), data, imagenet, or none (0 to 1). data: to
-    mean 0 and standard deviation 1 of the training images in each channel; imagenet: by ImageNet's."""
+    """How pixels are scaled: as for the weights, data, imagenet, or none (0 to 1). weights: as they were trained (data
+    if none are named); data: to mean 0 and standard deviation 1 of the training images; imagenet: by ImageNet's."""
     flip_average: bool = False
     """Predict the mean over an image and its mirror image; inference takes twice as long. In validation, evaluation
     and serving alike."""

@@ -31,6 +31,10 @@ PARAMETER = re.compile(r"  (\w+):")
 SENTENCE = re.compile(r"(.+?)\.(?:\s|$)")
 
 
+WIDTH = 120
+"""Columns of a line at most."""
+
+
 def page() -> str:
     """The page's text."""
     parts = [HEAD]
@@ -97,8 +101,10 @@ def _sentence(field: FieldInfo) -> str:
 
 
 def _commented(line: str, comment: str) -> str:
+    """`line` with `comment` at its end; without one, where its value leaves no room."""
     code = _without_comment(line)
-    return f"{code:<{COLUMN - 1}} # {comment}" if len(code) < COLUMN else f"{code}  # {comment}"
+    whole = f"{code:<{COLUMN - 1}} # {comment}" if len(code) < COLUMN else f"{code}  # {comment}"
+    return whole if len(whole) <= WIDTH else code
 
 
 def _without_comment(line: str) -> str:

@@ -1,5 +1,6 @@
 """Predictions for many image files and folders: in batches, where a bad file does not stop the others."""
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def _predict_batch(model: LoadedModel, files: Sequence[Path], probabilities: boo
 def _read(file: Path) -> bytes | InputError:
     try:
         if file.exists() and not file.is_file():
-            return InputError("it is neither a file nor a folder")
+            return InputError(f"it is neither a file nor a folder, but of mode {stat.filemode(file.stat().st_mode)}")
         if file.stat().st_size > Preprocess.max_bytes:
             return InputError(f"it has {file.stat().st_size:,} bytes; at most {Preprocess.max_bytes:,} are taken")
         return file.read_bytes()
