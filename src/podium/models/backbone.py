@@ -99,6 +99,18 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> Non
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise InputError(f"model.weights: {path} is not of this network: {', '.join(wrong[:SHOWN])}{more}")
     network.load_state_dict(known, strict=False)
+    if left_out:
+        _start_small(network.get_submodule(head_name))
+
+
+def _start_small(head: nn.Module) -> None:
+    """Give a new head torch's usual first weights, which are small beside its inputs.
+
+    timm's EfficientNets draw theirs from +-1/sqrt(classes): on pretrained features that is a loud opinion at the start,
+    which a small set never unlearns (0.60 against 0.85 on 74 validation images after 13 epochs).
+    """
+    if isinstance(head, nn.Linear | nn.Conv2d):
+        head.reset_parameters()
 
 
 def last_layer(network: nn.Module) -> str:
