@@ -184,6 +184,8 @@ def _ends_early(data: bytes, image: Image.Image | None) -> bool:
         return 8 + int.from_bytes(data[4:8], "little") > len(data)
     if data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG 2000 has a mark of its end
         return not data.endswith(b"\xff\xd9")
+    if data.startswith(PNG):
+        return b"IEND" not in data[-12:] and data[12:16] == b"IHDR"
     if data[4:8] == b"ftyp":
         at = 0
         while len(data) - at >= 8 and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
