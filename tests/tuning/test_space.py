@@ -162,7 +162,7 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "model.hidden": 512,
         "model.dropout": 0.0,
         "model.weights": "",
-        "model.normalize": "data",
+        "model.normalize": "weights",
         "model.flip_average": False,
         "train.epochs": 10,
         "train.data_fraction": 1.0,
