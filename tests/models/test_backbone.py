@@ -43,8 +43,8 @@ def test_weights_of_a_file_are_taken_but_a_head_for_other_classes(tmp_path: Path
     for name, value in backbone.network.state_dict().items():
         fresh = classes != 3 and name.startswith("fc.")
         assert fresh or torch.equal(value, weights[name]), name
-    bound = backbone.network.fc.in_features**-0.5  # type: ignore[operator]
-    assert classes == 3 or float(backbone.head.weight.detach().abs().max()) <= bound  # type: ignore[operator, union-attr]
+    bound = backbone.network.fc.in_features**-0.5  # type: ignore[operator, union-attr]
+    assert classes == 3 or float(backbone.head.weight.detach().abs().max()) <= bound  # type: ignore[operator]
 
 
 def test_side_classifiers_in_a_file_are_left_out(tmp_path: Path) -> None:
