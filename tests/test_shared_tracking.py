@@ -24,7 +24,7 @@ from stages.running import Project, until
 pytestmark = pytest.mark.slow
 STAGES = ("prepare", "search", "select", "retrain", "evaluate", "register")
 SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 20, high: 30}}"
-SEARCH = f"n_trials: 6\nsampler: random\npruner: none\nspace: {SPACE}"
+SEARCH = f"n_trials: 6\ndefaults_first: false\nsampler: random\npruner: none\nspace: {SPACE}"
 """The same trials with the same results whatever the number of workers."""
 
 

@@ -31,7 +31,7 @@ ADDRESSES = {NEAR: "10.79.13.1", FAR: "10.79.13.2"}
 STORE = 80 * 2**20
 TRIALS = 8
 SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 200, high: 300}}"
-LONG = f"n_trials: {TRIALS}\nspace: {SPACE}"
+LONG = f"n_trials: {TRIALS}\ndefaults_first: false\nspace: {SPACE}"
 LOCAL = TrackingParams(flush_seconds=0.2)
 SOON = {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "1000"}
 SOON |= {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
