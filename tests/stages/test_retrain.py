@@ -241,7 +241,7 @@ def test_torn_checkpoint_starts_the_retraining_again_and_says_so(
     path.write_bytes(path.read_bytes()[:-1])
     assert _retrain(here).weights_digest == whole.weights_digest
     assert "retrain starts again: " in capsys.readouterr().out
-    assert not path.exists()
+    assert [one.suffix for one in (paths.mlruns() / "checkpoints").iterdir()] == [".finished"]
 
 
 def test_retraining_that_waited_for_an_orphan_goes_on_from_what_it_left(

@@ -7,7 +7,7 @@ from podium.metrics.scores import as_percent
 from podium.report.chart import Scale
 from podium.report.cost import Outlook, Spent
 from podium.report.report_data import ReportData, stale_notice
-from podium.report.trials import Search, Trial
+from podium.report.trials import Search
 from podium.text import counted
 
 TOLERATED = 0.05
@@ -246,15 +246,18 @@ def _budget(search: Search, outlook: Outlook) -> Advice:
 
 def _unimportant(search: Search) -> list[Advice]:
     """Dimensions that hardly matter, in one line."""
-    idle = [n for n, share in search.importances.items() if share < UNIMPORTANT and n in search.space]
+    if not search.ranked():
+        return []
+    known = (
+        search.fixed | search.ranked()[0].params
+    )  # a dimension that the best trial does not have can't be fixed at its value
+    idle = [n for n, share in search.importances.items() if share < UNIMPORTANT and n in search.space and n in known]
     if not idle:
         return []
-    best: Trial = search.ranked()[0]
-    shown = ", ".join(f"{name} at {_value(best, search, name)}" for name in idle)
+    shown = ", ".join(f"{name} at {_value(known[name])}" for name in idle)
     each = "it explains" if len(idle) == 1 else "each explains"
     return [Advice(f"Fix {shown}", f"{each} less than {UNIMPORTANT:.0%} of the variance between trials")]
 
 
-def _value(best: Trial, search: Search, name: str) -> str:
-    value = best.params.get(name, search.fixed[name])
+def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
