@@ -248,9 +248,8 @@ def _unimportant(search: Search) -> list[Advice]:
     """Dimensions that hardly matter, in one line."""
     if not search.ranked():
         return []
-    known = (
-        search.fixed | search.ranked()[0].params
-    )  # a dimension that the best trial does not have can't be fixed at its value
+    # A dimension that the best trial does not have can't be fixed at its value.
+    known = search.fixed | search.ranked()[0].params
     idle = [n for n, share in search.importances.items() if share < UNIMPORTANT and n in search.space and n in known]
     if not idle:
         return []
