@@ -23,7 +23,8 @@ from tuning.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow
 LOCAL = TrackingParams(flush_seconds=0.2)
-LONG = "n_trials: 5\ndefaults_first: false\nspace: {train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}}"
+SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}}"
+LONG = f"n_trials: 5\ndefaults_first: false\nspace: {SPACE}"
 SLOW = "Ray could not start a cluster on this machine"
 LISTEN = "0A"
 """How /proc/net/tcp calls a socket that listens."""
