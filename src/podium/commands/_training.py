@@ -14,7 +14,6 @@ from podium.config.params import Params
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InterruptedSearchError, PodiumError
-from podium.models.weights import digests
 from podium.process import stop_signals
 from podium.retraining.resumable import Lines
 from podium.retraining.winner import retrain
@@ -75,7 +74,6 @@ def register(params: Params, name: str, seed: int) -> None:
     """Take the configuration of the training `name` on: retrained on train and val, evaluated and registered."""
     folder = paths.mlruns() / "train" / name
     recipe = params.recipe()
-    digests(recipe, {})
     chosen = {
         "study": name,
         "metric": params.search.component("metric").label,
