@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -62,7 +63,7 @@ class Clone:
         path = self.folder / "params.yaml"
         raw = yaml.load(path)
         for name, value in changes.items():
-            *sections, field = name.replace("space.train.", "space.train/").split(".")
+            *sections, field = re.sub(r"space\.(train|model)\.", r"space.\1/", name).split(".")
             section = raw
             for key in sections:
                 section = section[key]

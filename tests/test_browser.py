@@ -171,7 +171,7 @@ def test_mlflow_pages_tell_the_story_compare_ten_trials_and_show_the_alias(
     page.goto(f"{ui}/#/models/{finished.params.register_.name}")
     page.get_by_text("challenger").first.wait_for()
     page.goto(f"{ui}/#/models/{finished.params.register_.name}/versions/1")
-    page.get_by_text("sealed images").first.wait_for()  # the card
+    page.get_by_text("images of the held-out test set").first.wait_for()  # the card
     page.close()
 
 

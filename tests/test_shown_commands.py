@@ -112,7 +112,8 @@ class Reader:
             photos.folder(self.clone.folder / "data/raw/photos")
         if line.startswith("podium preset"):
             space = {key: value for key, value in SHRUNK.items() if ".space." in key}
-            self.clone.set({**SHRUNK, **space, "model.name": "cnn", "prepare.size": 16, "gate.min_accuracy": 0.0})
+            small = {"model.name": "cnn", "prepare.size": 16, "gate.min_accuracy": 0.0}
+            self.clone.set({**SHRUNK, **space, **small, "search.space.model.width": {"choices": [8, 16]}})
         if line == "dvc repro" and not self.photographs:
             self.photographs = True
             self.champions(101, 102)

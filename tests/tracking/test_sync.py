@@ -110,7 +110,7 @@ DAMAGES: dict[str, tuple[int, Callable[[Mirrored], Any], str]] = {
     "run doubled by an empty older one": (1, lambda m: m.make(1, start=1), "runs"),
     "run for ever RUNNING": (2, lambda m: m.client.update_run(m.run(2), "RUNNING"), "status"),
     "run cut off after its making": (0, lambda m: m.replace(0), "status"),
-    "run cut off in its parameters": (0, lambda m: m.replace(0, params=5), "train.momentum"),
+    "run cut off in its parameters": (0, lambda m: m.replace(0, params=5), "train.weight_decay"),
     "run cut off in its history": (0, lambda m: m.replace(0, metrics=7, params=99), "val_loss at step 2"),
     "run with all but its status": (3, lambda m: m.replace(3, metrics=99, params=99), "status"),
     "pruned trial FINISHED": (1, lambda m: m.client.set_terminated(m.run(1), "FINISHED"), "status"),

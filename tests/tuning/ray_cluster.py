@@ -14,6 +14,8 @@ import pytest
 from podium import cluster
 from podium.config.params import RuntimeParams
 
+for _name, _value in (cluster.ENVIRONMENT | cluster.LOOPBACK).items():
+    os.environ.setdefault(_name, _value)  # read when Ray is imported, which a test may do before a cluster is asked for
 STORE = 80 * 2**20
 """Bytes of a node's object store: Ray takes no less than 75 MiB."""
 PATIENCE = 600.0

@@ -291,9 +291,13 @@ def test_changed_code_of_training_or_of_the_temperature_confirms_again(
     from podium import closure
 
     _confirm(searched, tmp_path)
-    monkeypatch.setattr(
-        "podium.tuning.confirm.code_digest", lambda name: closure.code_digest(name) + "changed" * (name == module)
-    )
+    digest = closure.code_digest
+
+    def changed(name: str) -> str:
+        return digest(name) + "changed" * (name == module)
+
+    monkeypatch.setattr(closure, "code_digest", changed)
+    monkeypatch.setattr("podium.tuning.confirm.code_digest", changed)
     _confirm(searched, tmp_path)
     names = optuna.get_all_study_names(open_storage(tmp_path / "mlruns" / "optuna.journal"))
     assert sum(name.startswith("confirm") for name in names) == 1 + again
