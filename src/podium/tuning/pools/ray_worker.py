@@ -138,15 +138,15 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
         os.chdir(setup.folder)  # weights that a network begins with lie in data/
     torch.set_num_threads(setup.threads)
     node = ray.get_runtime_context().get_node_id()
-    setup.mailbox.leave.remote(Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node))
+    began = setup.mailbox.leave.remote(Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node))
     pausing = _pausing(setup.mailbox)
     try:
         trial_data = _trial_data(setup)
     except Exception as error:
-        _exit(setup, cannot_load(task, error))
+        _exit(setup, cannot_load(task, error), began)
     ended = unless_broken(_train(task, trial_data, setup, content, pausing.is_set))
     if isinstance(ended, Lost):
-        _exit(setup, ended)
+        _exit(setup, ended, began)
     return ended
 
 
@@ -170,7 +170,8 @@ def _train(
         return run_trial(here, trial_data, _reporter(setup), pausing, saved, leave)
 
 
-def _exit(setup: Setup, lost: Lost) -> NoReturn:
+def _exit(setup: Setup, lost: Lost, began: Any) -> NoReturn:
+    ray.get(began)  # an actor of coroutines need not take two calls in their order, and who is lost must be known
     ray.get(setup.mailbox.leave.remote(lost))
     os._exit(BROKEN)
 
