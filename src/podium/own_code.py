@@ -142,6 +142,14 @@ def blame(error: BaseException) -> str:
     return f"{_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name}: {what}"
 
 
+def described(value: Any) -> str:
+    """What somebody's code gave, in a few words: the shape and type of an array or tensor, else the type's name."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        kind = "" if type(value).__name__ in ("Tensor", "Parameter") else f" ({type(value).__name__})"
+        return f"{tuple(value.shape)} of {value.dtype}{kind}"
+    return type(value).__name__
+
+
 def _look_in_src() -> None:
     """Have the project's `src/` searched first, also in the temporary copy in which an experiment runs."""
     folder = str(source_folder())
@@ -170,7 +178,8 @@ def _close_modules(name: str) -> str:
 
 
 def _close_names(name: str, module: Any) -> str:
-    public = [key for key in vars(module) if not key.startswith("_")] if hasattr(module, "__dict__") else []
+    named = vars(module) if hasattr(module, "__dict__") else {}
+    public = [key for key, value in named.items() if not key.startswith("_") and not inspect.ismodule(value)]
     close = difflib.get_close_matches(name, public, n=1)
     return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(public)[:20]) or 'nothing'}"
 

@@ -122,6 +122,10 @@ NETWORKS = {
         GOOD_NETWORK.replace("return self.head(self.body(images))", "return [1]"),
         "{net} must give logits, floats of shape (images, classes), here (4, 3); it gave list",
     ),
+    "probabilities": (
+        GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(self.body(images)).softmax(1)"),
+        "{net} gives probabilities (they add up to 1), not logits; loss and registered model apply",
+    ),
     "not finite": (
         GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(self.body(images)) / 0"),
         "{net} gives logits that are not finite numbers, before any training",
@@ -160,11 +164,11 @@ def test_bad_network_is_refused_with_what_is_wrong(own: OwnCode, text: str, prob
 LOSSES = {
     "no scalar": (
         "def loss(logits, targets):\n    return logits.mean(1)\n",
-        "must give a scalar (a tensor without dimensions); it gave shape (4,) of torch.float32",
+        "must give a scalar (a tensor without dimensions); it gave (4,) of torch.float32",
     ),
     "whole number": (
         "def loss(logits, targets):\n    return targets.sum()\n",
-        "must give a scalar (a tensor without dimensions); it gave shape () of torch.int64",
+        "must give a scalar (a tensor without dimensions); it gave () of torch.int64",
     ),
     "a float": ("def loss(logits, targets):\n    return 0.5\n", "must give a scalar .*; it gave float"),
     "nan": ("def loss(logits, targets):\n    return logits.sum() * float('nan')\n", "gives nan for logits of an unt"),
@@ -229,6 +233,11 @@ OTHERS = {
         "def crop(images):\n    return images[:, :, 1:]\n",
         {"train.augment": "{m}:crop"},
         "train.augment: {m}:crop must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 7, 8)",
+    ),
+    "augmentation gives an array": (
+        "def crop(images):\n    return images.numpy()[:, :, 1:]\n",
+        {"train.augment": "{m}:crop"},
+        "of torch.uint8; it gave (4, 3, 7, 8) of uint8 (ndarray)",
     ),
     "augmentation fails": (
         "def crop(images):\n    return images @ 3\n",

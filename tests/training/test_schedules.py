@@ -181,6 +181,18 @@ class Halves(torch.optim.lr_scheduler.LRScheduler):
         return [0.5 ** self.last_epoch for _ in self.base_lrs]
 
 
+def factory(optimizer, epochs):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+
+
+def per_step(optimizer, total_steps):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total_steps)
+
+
+def nothing(optimizer):
+    pass
+
+
 def text(step):
     return "fast"
 """
@@ -196,6 +208,14 @@ def test_own_function_gets_what_it_names_and_its_arguments(own: OwnCode) -> None
 
 def test_own_class_is_stepped_after_each_epoch(own: OwnCode) -> None:
     assert _factors(f"{own.write(OWN)}:Halves") == [0.5 ** (step // STEPS) for step in range(TOTAL)]
+
+
+def test_own_function_of_an_optimizer_returns_a_scheduler(own: OwnCode) -> None:
+    module = own.write(OWN)
+    assert _factors(f"{module}:factory") == pytest.approx([1 - step // STEPS / EPOCHS for step in range(TOTAL)])
+    assert _factors(f"{module}:per_step") == pytest.approx([1 - step / TOTAL for step in range(TOTAL)])
+    with pytest.raises(InputError, match=r"nothing takes an optimizer, so it must return a scheduler .* gave NoneType"):
+        _factors(f"{module}:nothing")
 
 
 def test_own_function_that_gives_no_number_is_refused(own: OwnCode) -> None:

@@ -288,13 +288,17 @@ def training(
 def check_logits(logits: Any, count: int, classes: int, parameter: str, name: str) -> None:
     """Raise InputError where `logits` of `count` images are not (count, classes) finite floats."""
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
-        got = f"{tuple(logits.shape)} of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(
             f"{parameter}: {name} must give logits, floats of shape (images, classes), here ({count}, {classes});"
-            f" it gave {got}"
+            f" it gave {own_code.described(logits)}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"{parameter}: {name} gives logits that are not finite numbers, before any training")
+    if classes > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        raise InputError(
+            f"{parameter}: {name} gives probabilities (they add up to 1), not logits; loss and registered model apply"
+            " the softmax themselves: return what goes into yours"
+        )
 
 
 def check_plain(value: Any, where: str) -> None:

@@ -121,7 +121,7 @@ def _problems(attempt: Callable[[], None]) -> list[str]:
     try:
         attempt()
     except InputError as error:
-        return str(error).splitlines() if "\n" in str(error) else [str(error)]
+        return [line.strip() for line in str(error).splitlines()]
     return []
 
 

@@ -73,10 +73,9 @@ class OwnAugmentation(Augmentation):
             else:
                 changed = self._function(images)
         if not isinstance(changed, torch.Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
-            got = f"{tuple(changed.shape)} of {changed.dtype}" if isinstance(changed, torch.Tensor) else repr(changed)
             raise InputError(
-                f"train.augment: {self.chosen.name} must give images as it got them, {tuple(images.shape)} of"
-                f" {images.dtype}; it gave {got}"
+                f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
+                f" it gave {own_code.described(changed)}"
             )
         return changed
 

@@ -59,8 +59,10 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         value = function(logits, targets)
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
-            got = f"shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave {got}")
+            raise InputError(
+                f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"
+                f" {own_code.described(value)}"
+            )
         return value
 
     return loss

@@ -10,8 +10,8 @@ from podium import components, own_code
 from podium.components import Choice, Component
 from podium.errors import InputError
 
-PER_STEP = {"OneCycleLR", "CyclicLR"}
-"""Classes of torch that are made to be stepped after each batch; all others are stepped after each epoch."""
+PER_STEP = {"CyclicLR"}
+"""Classes of torch without `total_steps` that are made to be stepped after each batch."""
 
 
 class Schedule(Component):
@@ -26,20 +26,22 @@ class Schedule(Component):
 class OwnSchedule(Schedule):
     """A class of torch.optim.lr_scheduler or one like it, or somebody's own function that returns the factor.
 
-    A function is called with those of `step`, `total`, `epoch` and `epochs` that it names. A class is stepped as torch
-    documents it, after each epoch or (OneCycleLR, CyclicLR) after each step; lengths that it asks for (`total_steps`,
-    `T_max`, `total_iters`) and that `arguments` leave out are the training's.
+    A function is called with those of `step`, `total`, `epoch` and `epochs` that it names. A class, or a function that
+    asks for an `optimizer` and returns a scheduler, is stepped as torch documents it: after each epoch or, where it asks
+    for `total_steps` (and CyclicLR), after each step. `total_steps`, `T_max`, `epochs` and `max_lr` (1) that `arguments`
+    leave out are the training's.
     """
 
     chosen: Choice
 
     def factor(self, step: int, total: int, epoch: int, epochs: int) -> float:
         """What the function returns, or the value of the class at this position."""
-        if not isinstance(self._function, type):
+        takes, _ = own_code.arguments_of(self._function)
+        if not isinstance(self._function, type) and "optimizer" not in takes:
             at = {"step": step, "total": total, "epoch": epoch, "epochs": epochs}
             value = own_code.call(self._function, self.chosen.name, "train.schedule", self.chosen.arguments, at)
             return _number(value, self.chosen.name)
-        per_step = self._function.__name__ in PER_STEP
+        per_step = "total_steps" in takes or getattr(self._function, "__name__", "") in PER_STEP
         table = self._table(total if per_step else epochs, epochs)
         return table[min(step if per_step else epoch, len(table) - 1)]
 
@@ -58,11 +60,16 @@ class OwnSchedule(Schedule):
         import torch
 
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        lengths = {"optimizer": optimizer, "total_steps": length, "T_max": epochs, "max_lr": 1.0}
-        takes, _ = own_code.arguments_of(self._function)
-        needed = {key: value for key, value in lengths.items() if key == "total_steps" or key in takes}
-        given = self.chosen.arguments
-        scheduler = own_code.call(self._function, self.chosen.name, "train.schedule", given, needed)
+        offered = {"optimizer": optimizer, "total_steps": length, "T_max": epochs, "epochs": epochs, "max_lr": 1.0}
+        if "total_steps" in own_code.arguments_of(self._function)[0]:
+            del offered["epochs"]  # OneCycleLR takes either
+        name, given = self.chosen.name, self.chosen.arguments
+        scheduler = own_code.call(self._function, name, "train.schedule", given, offered)
+        if not hasattr(scheduler, "step"):
+            raise InputError(
+                f"train.schedule: {name} takes an optimizer, so it must return a scheduler with `step`; it gave"
+                f" {own_code.described(scheduler)}. Without the argument `optimizer` it is called for the factor itself"
+            )
         rates = []
         for _ in range(length):
             rates.append(_number(optimizer.param_groups[0]["lr"], self.chosen.name))
