@@ -237,7 +237,8 @@ OTHERS = {
     "augmentation gives an array": (
         "def crop(images):\n    return images.numpy()[:, :, 1:]\n",
         {"train.augment": "{m}:crop"},
-        "of torch.uint8; it gave (4, 3, 7, 8) of uint8 (ndarray)",
+        "train.augment: {m}:crop must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 7, 8)"
+        " of uint8 (ndarray)",
     ),
     "augmentation fails": (
         "def crop(images):\n    return images @ 3\n",
