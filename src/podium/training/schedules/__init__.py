@@ -27,9 +27,9 @@ class OwnSchedule(Schedule):
     """A class of torch.optim.lr_scheduler or one like it, or somebody's own function that returns the factor.
 
     A function is called with those of `step`, `total`, `epoch` and `epochs` that it names. A class, or a function that
-    asks for an `optimizer` and returns a scheduler, is stepped as torch documents it: after each epoch or, where it asks
-    for `total_steps` (and CyclicLR), after each step. `total_steps`, `T_max`, `epochs` and `max_lr` (1) that `arguments`
-    leave out are the training's.
+    asks for an `optimizer` and returns a scheduler, is stepped as torch documents it: after each epoch, or after each
+    step where it asks for `total_steps` (and CyclicLR). `total_steps`, `T_max`, `epochs` and `max_lr` (1) that
+    `arguments` leave out are the training's.
     """
 
     chosen: Choice
