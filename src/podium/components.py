@@ -159,7 +159,7 @@ def parameters(kind: str) -> dict[str, list[tuple[str, FieldInfo]]]:
     return found
 
 
-Argument = str | int | float | bool | None | list[Any]
+Argument = str | int | float | bool | None | list[Any] | dict[str, Any]
 """What may stand for an argument of somebody else's function."""
 
 

@@ -20,6 +20,11 @@ NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 """`module:object`, either with dots."""
 PACKAGE = Path(__file__).resolve().parent
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+DECIDED = {
+    "train.optimizer": {"lr": "train.learning_rate", "params": "the network"},
+    "search.sampler": {"seed": "search.seed"},
+}
+"""By what the arguments are of: those that Podium gives, and the parameter that decides their values."""
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -92,8 +97,10 @@ def call(
 ) -> Any:
     """Call `function`, that is `name`, with the arguments `given` in params.yaml and what it names of `offered`.
 
-    Raises InputError for arguments that it does not have or that are missing, and for an exception within it.
+    Raises InputError for arguments that it does not have, that are missing or that another parameter decides, and for
+    an exception within it.
     """
+    check_decided(name, parameter, given)
     check_arguments(function, name, parameter, given, set(offered))
     known, _ = arguments_of(function)
     named = {key: value for key, value in offered.items() if key in known and key not in given}
@@ -103,6 +110,13 @@ def call(
         raise
     except Exception as error:
         raise InputError(f"{parameter}: {name} failed: {blame(error)}") from error
+
+
+def check_decided(name: str, parameter: str, given: Mapping[str, Any]) -> None:
+    """Raise InputError where `given` has an argument whose value another parameter decides already."""
+    for key, other in DECIDED.get(parameter, {}).items():
+        if key in given:
+            raise InputError(f"{parameter}.arguments.{key}: {name} gets it from {other}: set that, and leave this out")
 
 
 def check_arguments(

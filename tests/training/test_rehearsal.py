@@ -245,6 +245,11 @@ OTHERS = {
         {"train.augment": "{m}:crop"},
         "train.augment: {m}:crop fails: src/{m}.py, line 2, in crop: TypeError: ",
     ),
+    "rate given twice": (
+        "",
+        {"train.optimizer": {"name": "NAdam", "arguments": {"lr": 0.1}}},
+        "train.optimizer.arguments.lr: NAdam gets it from train.learning_rate: set that, and leave this out",
+    ),
     "program": (
         "def program(train_set, tokens):\n    pass\n",
         {"train.program": "{m}:program"},
@@ -288,6 +293,19 @@ SEARCH = {
         "def sampler():\n    return 3\n",
         {"sampler": "{m}:sampler"},
         "search.sampler: {m}:sampler must give an optuna.samplers.BaseSampler; it gave int",
+    ),
+    "sampler that fails when it has trials": (
+        "import optuna\n\n\nclass S(optuna.samplers.RandomSampler):\n"
+        "    def sample_relative(self, study, trial, space):\n"
+        "        return 1 / (6 - len(study.trials)) and {}\n",
+        {"sampler": "{m}:S"},
+        "search.sampler: {m}:S fails: src/{m}.py, line 6, in sample_relative: ZeroDivisionError: division by zero",
+    ),
+    "pruner that fails": (
+        "import optuna\n\n\nclass P(optuna.pruners.NopPruner):\n"
+        "    def prune(self, study, trial):\n        return trial.last\n",
+        {"pruner": "{m}:P"},
+        "search.pruner: {m}:P fails: src/{m}.py, line 6, in prune: AttributeError: ",
     ),
     "pruner": (
         "",

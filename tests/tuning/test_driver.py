@@ -440,3 +440,15 @@ def test_checkpoint_of_an_ended_trial_is_removed(scene: Scene) -> None:
     path.write_bytes(b"x")
     scene.run(finishes, search_params(n_trials=1))
     assert not path.exists()
+
+
+def test_sampler_that_stops_the_study_ends_the_search_for_good(scene: Scene) -> None:
+    name, rates = "train.learning_rate", [0.1, 0.2, 0.3]
+    sampler = {"name": "GridSampler", "arguments": {"search_space": {name: rates}}}
+    space = {name: {"low": 0.1, "high": 0.3}}
+    params = search_params(n_trials=20, sampler=sampler, space=space, defaults_first=False)
+    for _ in range(2):
+        whole, _, _ = scene.run(finishes, params)
+        assert whole
+        trials = scene.study(params).trials
+        assert sorted(trial.params[name] for trial in trials) == rates

@@ -284,3 +284,17 @@ def test_enqueued_trial_comes_first_and_a_new_one_takes_the_next_number(tmp_path
 )
 def test_pruner_is_the_one_named(pruner: str, name: str) -> None:
     assert type(build_pruner(search_params(pruner=pruner, pruner_warmup=0))).__name__ == name
+
+
+def test_quasi_random_points_of_a_study_are_one_sequence() -> None:
+    space = {f"train.{name}": {"low": 0.0, "high": 0.9} for name in ("ema", "momentum")}
+    fields = {"sampler": "QMCSampler", "pruner": "none", "space": space, "defaults_first": False}
+    params = SearchParams.model_validate(fields)
+    study = optuna.create_study()
+    for _ in range(17):
+        trial = ask(study, params)
+        for name in space:
+            trial.suggest_float(name, 0.0, 0.9)
+        study.tell(trial, 0.0)
+    for name in space:  # 16 points of a Sobol sequence: one in each sixteenth
+        assert sorted(int(t.params[name] / 0.9 * 16) for t in study.trials[1:]) == list(range(16))

@@ -24,6 +24,8 @@ from podium.tuning.trial import RunningTrial, Watcher, configure
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
+STOPPED = "stopped_by_sampler"
+"""User attribute of a study whose sampler has stopped it."""
 GRACE_PERIOD = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
@@ -58,6 +60,11 @@ class Driver:
         self.metric = "val_" + params.component("metric").label
         self._pausing = False
         self.clock = Clock(study)
+        vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
+
+    def _stop(self) -> None:
+        """A sampler has nothing more to suggest, as GridSampler after its last point: the study stays ended."""
+        self.study.set_user_attr(STOPPED, True)
 
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
@@ -97,6 +104,8 @@ class Driver:
         return len(self.running) < self.pool.capacity
 
     def _spent(self) -> str:
+        if self.study.user_attrs.get(STOPPED):
+            return "search.sampler: it has nothing more to suggest"
         return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.clock.seconds())
 
     def _submit(self, running: RunningTrial) -> None:

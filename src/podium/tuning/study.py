@@ -6,7 +6,7 @@ space or a changed image starts another one, and undoing the edit finds the firs
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -28,6 +28,7 @@ from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
+from podium.tuning.samplers import Sampler
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
@@ -110,10 +111,12 @@ class NamedDraws(BaseSampler):
     how many came before.
     """
 
-    def __init__(self, build: Callable[[int], BaseSampler], *name: str | int) -> None:
-        self._build = build
-        self._name = name
-        self._together = build(derive(*name))
+    def __init__(self, sampler: Sampler, seed: int, number: int) -> None:
+        self._build = sampler.build
+        self._name = (seed, "ask", number)
+        self._is_grid = sampler.from_sequence == "all"
+        name = self._name if sampler.from_sequence == "none" else (seed, "ask")
+        self._together = sampler.build(derive(*name))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The dimensions that are drawn together."""
@@ -131,7 +134,7 @@ class NamedDraws(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """The value of one that is drawn alone."""
-        alone = self._build(derive(*self._name, param_name))
+        alone = self._together if self._is_grid else self._build(derive(*self._name, param_name))
         return alone.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -150,7 +153,7 @@ def build_sampler(params: SearchParams, number: int) -> BaseSampler:
 
     So a search that was killed asks the same again.
     """
-    return NamedDraws(params.component("sampler").build, params.seed, "ask", number)
+    return NamedDraws(params.component("sampler"), params.seed, number)
 
 
 def build_pruner(params: SearchParams) -> BasePruner:

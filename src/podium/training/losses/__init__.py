@@ -43,6 +43,10 @@ class OwnLoss(Loss):
                 f"train.balance: loss needs a loss that weights classes; {name} has no argument `{WEIGHT}`:"
                 " give it one, or take balance: sampling"
             )
+        if weights is not None and WEIGHT in given:
+            raise InputError(
+                f"train.loss.arguments.{WEIGHT}: {name} gets it from train.balance: loss; leave out one of the two"
+            )
         extra: dict[str, Any] = {} if weights is None else {WEIGHT: weights}
         if isinstance(function, type):
             made = own_code.call(function, name, "train.loss", given, extra)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from podium import own_code
 from podium.components import Choice
 from podium.errors import InputError
 from podium.training.optimizers import Group, Optimizer, with_decay
@@ -26,6 +27,7 @@ class TimmOptimizer(Optimizer):
         name, given = self.chosen.name.removeprefix(PREFIX), dict(self.chosen.arguments)
         if name not in list_optimizers():
             raise InputError(f"train.optimizer: timm has no optimizer {name!r}; it has {', '.join(list_optimizers())}")
+        own_code.check_decided(self.chosen.name, "train.optimizer", given)
         decay: Any = given.pop("weight_decay", 0.0)
         try:
             return create_optimizer_v2(with_decay(groups, decay), opt=name, lr=rate, weight_decay=decay, **given)

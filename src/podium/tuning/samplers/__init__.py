@@ -10,8 +10,19 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
+SHUFFLED = {"QMCSampler": "relative", "GridSampler": "all"}
+"""Classes of Optuna that shuffle a sequence when they are made and walk through it trial by trial, and what they draw
+from it: only such values need one seed for the whole study."""
+
+
 class Sampler(Component):
     """A sampler that `search.sampler` names."""
+
+    @property
+    def from_sequence(self) -> str:
+        """Which values are drawn from a sequence that is shuffled once: none ("none"), those that are drawn together
+        ("relative"), or all ("all")."""
+        return "none"
 
     def build(self, seed: int) -> "BaseSampler":
         """The sampler for one trial: all that it knows is the study and `seed`, so that a killed search asks the same
@@ -24,6 +35,13 @@ class OwnSampler(Sampler):
     one."""
 
     chosen: Choice
+
+    @property
+    def from_sequence(self) -> str:
+        """As its class, or the one of Optuna that it is made from, has it."""
+        function = components.load("sampler", self.chosen.name)
+        bases = function.__mro__ if isinstance(function, type) else ()
+        return next((SHUFFLED[base.__name__] for base in bases if base.__name__ in SHUFFLED), "none")
 
     def build(self, seed: int) -> "BaseSampler":
         """What the class makes. Raises InputError where it is no sampler."""

@@ -1,0 +1,289 @@
+"""Each kind of people's own code, tried once with four images: what is wrong is an InputError that names it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from podium import components, own_code
+from podium.components import Choice
+from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
+from podium.config.space import Dimension, is_argument, is_whole
+from podium.errors import InputError
+from podium.models.networks import ImageSpec
+
+BATCH = 4
+NEED_IMAGES = {
+    "network": ("num_classes", "in_channels", "image_size"),
+    "loss": ("weight",),
+    "augmentation": (),
+    "metric": (),
+}
+"""Kinds that are tried with images or logits, each with the arguments that Podium gives by name."""
+NO_IMAGES = ImageSpec((1, 1, 1), 1, (0.0,), (1.0,))
+"""For kinds that do not look at them."""
+TRIALS, EPOCHS = 12, 4
+"""Trials and epochs of the study in which a sampler or pruner is tried: Optuna's own begin after ten."""
+
+
+def check_fits(kind: str, choice: Choice) -> None:
+    """Raise InputError where `choice`, which is called with images, does not load or its arguments do not fit."""
+    if components.find(kind, choice.name) is not None:
+        return
+    function = components.load(kind, choice.name)
+    names = list(own_code.arguments_of(function)[0])
+    positional = 0 if isinstance(function, type) else {"loss": 2, "metric": 2, "augmentation": 1}.get(kind, 0)
+    given = {*names[:positional], *NEED_IMAGES[kind]}
+    own_code.check_arguments(function, choice.name, components.KINDS[kind].parameter, choice.arguments, given)
+
+
+def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.models.build import build_model
+
+    _check_dimensions("network", recipe.model.name, "model.arguments.", search.space)
+    for one in _at_the_ends(recipe, search.space):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = _network_step(one, images, lambda one=one: build_model(one.model, images))  # type: ignore[misc]
+    _check_export(model, recipe.model.name, images)
+
+
+def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
+    """`recipe`, and where arguments are searched, with all at their lowest and at their highest."""
+    ends = {n: d.values() for n, d in space.items() if n.startswith("model.arguments.") and _is_on(d, recipe)}
+    for place in (0, -1) if ends else ():
+        yield recipe.replace({name: values[place] for name, values in ends.items()})
+    yield recipe
+
+
+def _is_on(dimension: Dimension, recipe: Recipe) -> bool:
+    return all(recipe.flat().get(other) in values for other, values in dimension.when.items())
+
+
+def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -> Any:
+    """The network, once it has answered for a few images in both modes and learnt from them."""
+    import torch
+
+    from podium.training.program import check_logits
+
+    name = recipe.model.name
+    batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+    try:
+        model = build()
+        model.train()
+        logits = model(batch)
+        check_logits(logits, BATCH, images.classes, "model.name", name)
+        logits.sum().backward()
+        model.eval()
+        with torch.inference_mode():
+            first, again, single = model(batch), model(batch), model(batch[:1])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.blame(error)}") from error
+    check_logits(single, 1, images.classes, "model.name", name)
+    if not torch.equal(first, again):
+        raise InputError(
+            f"model.name: {name} gives other logits for the same images when it is called again in eval mode: it keeps"
+            " state between calls, or draws random numbers; a registered model must not"
+        )
+    return model
+
+
+def _check_export(model: Any, name: str, images: ImageSpec) -> None:
+    import torch
+
+    example = torch.zeros((2, *images.shape), dtype=torch.uint8)
+    try:
+        batch = torch.export.Dim("batch", min=1)
+        torch.export.export(model.eval().requires_grad_(False), (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # its own errors, the compiler's, those of the network
+        raise InputError(
+            f"model.name: {name} can't be exported, so it could not be registered: {own_code.blame(error)}"
+        ) from error
+
+
+def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    name = recipe.train.loss.name
+    _check_dimensions("loss", name, "train.loss.arguments.", search.space)
+    logits = torch.randn((BATCH, images.classes), requires_grad=True)
+    labels = torch.arange(BATCH) % images.classes
+    weights = torch.ones(images.classes) if recipe.train.balance == "loss" else None
+    try:
+        value = recipe.train.component("loss").build(weights)(logits, labels)
+        value.backward()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
+    if not bool(torch.isfinite(value)):
+        raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network")
+    if logits.grad is None:
+        raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing")
+
+
+def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.training.optimization import build_optimizer, set_rate
+
+    name = recipe.train.optimizer.name
+    _check_dimensions("optimizer", name, "train.optimizer.arguments.", search.space)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    try:
+        optimizer = build_optimizer(model, recipe.train)
+        for _ in range(2):
+            set_rate(optimizer, recipe.train.learning_rate)
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        optimizer.load_state_dict(optimizer.state_dict())
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
+
+
+def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    name, epochs = recipe.train.schedule.name, recipe.train.epochs
+    _check_dimensions("schedule", name, "train.schedule.arguments.", search.space)
+    schedule = recipe.train.component("schedule")
+    try:
+        for epoch in {0, epochs // 2, epochs - 1}:
+            float(schedule.factor(10 * epoch, 10 * epochs, epoch, epochs))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"train.schedule: {name} fails: {own_code.blame(error)}") from error
+
+
+def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    import torch
+
+    from podium.training.augmentations import Draw
+
+    batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+    draw = Draw(torch.Generator(), 0, torch.zeros((1, images.shape[0], 1, 1), dtype=torch.uint8))
+    for choice, one in zip(
+        recipe.train.augment, recipe.train.augmentations()[-len(recipe.train.augment) :], strict=True
+    ):
+        if one.BLENDS:
+            continue
+        try:
+            one.apply(batch, draw)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"train.augment: {choice.name} fails: {own_code.blame(error)}") from error
+
+
+def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
+    if recipe.train.program is not None:
+        _check_dimensions("program", recipe.train.program.name, "train.program.arguments.", search.space)
+        recipe.train.component("program").check()
+
+
+def try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) -> None:
+    """Try the sampler, pruner or metric that `search` names. Raises InputError for what is wrong with it."""
+    import torch
+
+    component = search.component(kind)
+    if images is None and kind in NEED_IMAGES:
+        check_fits(kind, dict(search.chosen())[kind])
+    elif kind in ("sampler", "pruner"):
+        _play(kind, component, search)
+    else:
+        classes = (images or NO_IMAGES).classes
+        labels = torch.arange(BATCH) % classes
+        name = search.metric.name
+        try:
+            value = component.compute(torch.randn((BATCH, classes)), labels)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
+        if value != value:
+            raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
+        component.direction  # noqa: B018 (it raises what is wrong)
+
+
+def _play(kind: str, component: Any, search: SearchParams) -> None:
+    """A dozen trials of a few epochs that cost nothing, in memory: what a sampler or pruner lacks shows only then."""
+    import warnings
+
+    import optuna
+
+    own = component.build(0) if kind == "sampler" else component.build(EPOCHS)
+    name = dict(search.chosen())[kind].name
+    settings = {kind: own} if kind == "sampler" else {"sampler": optuna.samplers.RandomSampler(0), kind: own}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = optuna.create_study(direction=search.component("metric").direction, **settings)
+            stops: list[bool] = []
+            vars(study)["stop"] = lambda: stops.append(True)  # as the search takes it
+            while len(study.trials) < TRIALS and not stops:
+                _play_one(study, search.space)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"search.{kind}: {name} fails: {own_code.blame(error)}") from error
+
+
+def _play_one(study: Any, space: dict[str, Dimension]) -> None:
+    import optuna
+
+    trial = study.ask()
+    for name, one in (space or {"train.learning_rate": Dimension(low=1e-3, high=1e-1, log=True)}).items():
+        if one.choices is not None:
+            trial.suggest_categorical(name, one.choices)
+        elif is_whole(name, one):
+            trial.suggest_int(name, int(one.low or 0), int(one.high or 0), log=one.log, step=int(one.step or 1))
+        else:
+            trial.suggest_float(name, float(one.low or 0), float(one.high or 0), log=one.log, step=one.step)
+    for epoch in range(EPOCHS):
+        trial.report(1 / (1 + trial.number + epoch), epoch)
+        if trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return
+    study.tell(trial, 1 / (1 + trial.number))
+
+
+def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:
+    """Raise InputError for dimensions of arguments that `name` does not have, or has as another kind of number."""
+    own = components.find(kind, name)
+    if own is not None:
+        return
+    known, takes_any = own_code.arguments_of(components.load(kind, name))
+    lines = []
+    for dimension, spread in space.items():
+        argument = dimension.removeprefix(prefix)
+        if argument == dimension or not is_argument(dimension) or takes_any:
+            continue
+        if argument not in known:
+            if not spread.when:
+                lines.append(
+                    f"search.space.{dimension}: {name} has no argument {argument!r}; it has {', '.join(known)}"
+                )
+        elif spread.choices is None and known[argument].type in (int, float):
+            wanted = known[argument].type
+            if wanted is int and not isinstance(spread.low, int):
+                lines.append(f"search.space.{dimension}: {argument} is whole: write low and high without a point")
+            if wanted is float and isinstance(spread.low, int):
+                lines.append(f"search.space.{dimension}: {argument} is a float: write low and high with a point")
+    if lines:
+        raise InputError("\n".join(lines))
+
+
+TRIED: dict[str, Callable[[Recipe, SearchParams, ImageSpec], None]] = {
+    "network": _try_network,
+    "loss": _try_loss,
+    "optimizer": _try_optimizer,
+    "schedule": _try_schedule,
+    "augmentation": _try_augmentations,
+    "program": _try_program,
+}
