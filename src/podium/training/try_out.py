@@ -7,7 +7,7 @@ from podium import components, own_code
 from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
-from podium.config.space import Dimension, is_argument, is_whole
+from podium.config.space import Dimension, is_argument
 from podium.errors import InputError
 from podium.models.networks import ImageSpec
 
@@ -21,8 +21,6 @@ NEED_IMAGES = {
 """Kinds that are tried with images or logits, each with the arguments that Podium gives by name."""
 NO_IMAGES = ImageSpec((1, 1, 1), 1, (0.0,), (1.0,))
 """For kinds that do not look at them."""
-TRIALS, EPOCHS = 12, 4
-"""Trials and epochs of the study in which a sampler or pruner is tried: Optuna's own begin after ten."""
 
 
 def check_fits(kind: str, choice: Choice) -> None:
@@ -194,7 +192,7 @@ def try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) -> 
     if images is None and kind in NEED_IMAGES:
         check_fits(kind, dict(search.chosen())[kind])
     elif kind in ("sampler", "pruner"):
-        _play(kind, component, search)
+        component.try_out(search)
     else:
         classes = (images or NO_IMAGES).classes
         labels = torch.arange(BATCH) % classes
@@ -208,49 +206,6 @@ def try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) -> 
         if value != value:
             raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
         component.direction  # noqa: B018 (it raises what is wrong)
-
-
-def _play(kind: str, component: Any, search: SearchParams) -> None:
-    """A dozen trials of a few epochs that cost nothing, in memory: what a sampler or pruner lacks shows only then."""
-    import warnings
-
-    import optuna
-
-    own = component.build(0) if kind == "sampler" else component.build(EPOCHS)
-    name = dict(search.chosen())[kind].name
-    settings = {kind: own} if kind == "sampler" else {"sampler": optuna.samplers.RandomSampler(0), kind: own}
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = optuna.create_study(direction=search.component("metric").direction, **settings)
-            stops: list[bool] = []
-            vars(study)["stop"] = lambda: stops.append(True)  # as the search takes it
-            while len(study.trials) < TRIALS and not stops:
-                _play_one(study, search.space)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InputError(f"search.{kind}: {name} fails: {own_code.blame(error)}") from error
-
-
-def _play_one(study: Any, space: dict[str, Dimension]) -> None:
-    import optuna
-
-    trial = study.ask()
-    for name, one in (space or {"train.learning_rate": Dimension(low=1e-3, high=1e-1, log=True)}).items():
-        if one.choices is not None:
-            trial.suggest_categorical(name, one.choices)
-        elif is_whole(name, one):
-            trial.suggest_int(name, int(one.low or 0), int(one.high or 0), log=one.log, step=int(one.step or 1))
-        else:
-            trial.suggest_float(name, float(one.low or 0), float(one.high or 0), log=one.log, step=one.step)
-    for epoch in range(EPOCHS):
-        trial.report(1 / (1 + trial.number + epoch), epoch)
-        if trial.should_prune():
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            return
-    study.tell(trial, 1 / (1 + trial.number))
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:

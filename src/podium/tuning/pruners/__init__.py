@@ -11,6 +11,8 @@ from podium.errors import InputError
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
+    from podium.config.search_section import SearchParams
+
 
 class Pruner(Component):
     """A pruner that `search.pruner` names."""
@@ -66,6 +68,12 @@ class OwnPruner(Pruner):
                 f" {type(made).__name__}"
             )
         return made
+
+    def try_out(self, search: "SearchParams") -> None:
+        """Run a few trials that cost nothing with it. Raises InputError for what fails."""
+        from podium.tuning.empty_study import play
+
+        play("search.pruner", self.chosen.name, search, pruner=self.build(None))
 
 
 def wrap(choice: Choice) -> Pruner:

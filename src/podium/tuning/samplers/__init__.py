@@ -9,6 +9,8 @@ from podium.errors import InputError
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+    from podium.config.search_section import SearchParams
+
 
 SHUFFLED = {"QMCSampler": "relative", "GridSampler": "all"}
 """Classes of Optuna that shuffle a sequence when they are made and walk through it trial by trial, and what they draw
@@ -61,6 +63,12 @@ class OwnSampler(Sampler):
                 f" it gave {type(made).__name__}"
             )
         return made
+
+    def try_out(self, search: "SearchParams") -> None:
+        """Run a few trials that cost nothing with it. Raises InputError for what fails."""
+        from podium.tuning.empty_study import play
+
+        play("search.sampler", self.chosen.name, search, sampler=self.build(0))
 
 
 def wrap(choice: Choice) -> Sampler:
