@@ -11,7 +11,7 @@ import torch
 import tiny
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
-from podium.training.batches import Batches, Mapped
+from podium.training.batches import Balanced, Batches, Mapped
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun, validate
 from podium.training.trained import digest_of
@@ -366,6 +366,18 @@ def test_balanced_sampling_shows_each_class_about_as_often(data: tuple[Batches, 
     run.train_step = remember  # type: ignore[method-assign]
     run.train(Batches(data[0].images, rare), None)
     assert 200 <= int(torch.cat(seen).sum()) <= 400  # of 600
+
+
+def test_balanced_rows_of_twenty_million_are_of_every_class_and_from_every_part_of_it() -> None:
+    labels = torch.zeros(20_000_000, dtype=torch.int8).long()  # above 2^24 rows; class 2 has none
+    labels[::1000] = 1
+    labels[-5:] = 3
+    rows = Balanced(labels, 4).draw(30_000, torch.Generator().manual_seed(0))
+    drawn = torch.bincount(labels[rows], minlength=4)
+    assert drawn[2] == 0
+    assert all(9_500 < int(drawn[one]) < 10_500 for one in (0, 1, 3))
+    tenths = torch.bincount(rows[labels[rows] == 0] * 10 // len(labels), minlength=10)
+    assert all(850 < int(one) < 1150 for one in tenths)
 
 
 def test_precision_that_the_probe_refuses_is_said_and_float32(

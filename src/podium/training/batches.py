@@ -90,6 +90,27 @@ class Batches:
                 yield images, self.labels[rows]
 
 
+class Balanced:
+    """Rows drawn with replacement, each class as often as every other: the class first, then one of its rows.
+
+    Weights for every row would be summed up in single precision, which past some million rows forgets the last ones.
+    """
+
+    def __init__(self, labels: Tensor, classes: int) -> None:
+        """`labels` (N,) int64, each below `classes`; a class without a row is never drawn."""
+        here = labels.cpu()
+        self.rows = torch.argsort(here, stable=True)
+        self.counts = torch.bincount(here, minlength=classes)
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.present = self.counts.nonzero().flatten()
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` rows (count,) int64."""
+        which = self.present[torch.randint(len(self.present), (count,), generator=generator)]
+        share = torch.rand(count, dtype=torch.float64, generator=generator)
+        return self.rows[self.starts[which] + (share * self.counts[which]).long()]
+
+
 def _digest(splits: Sequence[Split]) -> str:
     return " ".join(split.digest for split in splits)
 

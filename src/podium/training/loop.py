@@ -17,7 +17,7 @@ from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
 from podium.training import features
 from podium.training.augmentations import Draw
-from podium.training.batches import Batches, bounds
+from podium.training.batches import Balanced, Batches, bounds
 from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
 from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
@@ -67,7 +67,7 @@ class TrainingRun:
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
         self.classes = images.classes
         self.class_weights: Tensor | None = None
-        self.sample_weights: Tensor | None = None
+        self.balanced: Balanced | None = None
         self.loss = recipe.train.component("loss").build(None)
         self.epoch = 0
         self.step = 0
@@ -205,7 +205,7 @@ class TrainingRun:
         weights = None if params.balance == "none" else class_weights(labels, self.classes)
         self.class_weights = weights if params.balance == "loss" else None
         self.loss = params.component("loss").build(self.class_weights)
-        self.sample_weights = weights[labels].cpu() if weights is not None and params.balance == "sampling" else None
+        self.balanced = Balanced(labels, self.classes) if params.balance == "sampling" else None
 
     def _order(self, count: int) -> Tensor:
         """The rows of this epoch, in order: they follow from seed and epoch, so a resumed epoch has the same."""
@@ -213,8 +213,8 @@ class TrainingRun:
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
         taken = self._taken(count, self.epoch)
-        if self.sample_weights is not None:  # drawn with replacement, so that each class is as likely as every other
-            return torch.multinomial(self.sample_weights, taken, replacement=True, generator=shuffler).to(self.device)
+        if self.balanced is not None:
+            return self.balanced.draw(taken, shuffler).to(self.device)
         return torch.randperm(count, generator=shuffler)[:taken].to(self.device)
 
     def _taken(self, count: int, epoch: int) -> int:
