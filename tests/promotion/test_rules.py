@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import podium
 from podium.config.params import GateParams
-from podium.promotion.rules import Evidence, find_rules
-from podium.promotion.verdict import Side
+from podium.promotion.gate import attempts
+from podium.promotion.rules import ClassCounts, Evidence, find_rules
+from podium.promotion.rules.accuracy_comparison import AccuracyComparison
+from podium.promotion.rules.max_recall_drop import MaxRecallDrop
+from podium.promotion.rules.min_recall import MinRecall
+from podium.promotion.verdict import Comparison, Side
 
 SOURCE = Path(podium.__file__).parent
 NEW_RULE = '''
@@ -129,10 +134,10 @@ def test_rules_run_in_their_order_and_have_a_help() -> None:
     assert all(rule.name and rule.help() for rule in find_rules())
 
 
-def side(**values: float) -> Side:
-    figures: dict[str, float] = {"accuracy": 0.9, "low": 0.8, "high": 0.95, "calibration_error": 0.05}
-    figures |= {"latency_ms": 1.0, "size_mb": 1.0} | values
-    return Side(version=1, right=90, recalls={"a": 0.9}, **figures)
+def side(**values: Any) -> Side:
+    figures: dict[str, Any] = {"accuracy": 0.9, "low": 0.8, "high": 0.95, "calibration_error": 0.05}
+    figures |= {"latency_ms": 1.0, "size_mb": 1.0} | {"recalls": {"a": 0.9}}
+    return Side(version=1, right=90, **figures | values)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def side(**values: float) -> Side:
     ],
 )
 def test_rules_apply_by_whether_there_is_a_champion(champion: Side | None, unreadable: str, names: list[str]) -> None:
-    evidence = Evidence(100, 0.95, side(), champion, unreadable=unreadable)
+    evidence = Evidence(100, 0.95, side(), champion, unreadable=unreadable, classes={"a": ClassCounts(100, 90)})
     found = [(rule.name, rule.of(GateParams()).judge(evidence)) for rule in find_rules()]
     assert [name for name, finding in found if finding] == names
 
@@ -155,3 +160,75 @@ def test_import_of_the_rules_is_light() -> None:
     code = f"import sys; import podium.config.gate_section; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+SMALL, LARGE = 10, 200
+"""Test images of a class."""
+
+
+@pytest.mark.parametrize(
+    ("classes", "passed"),
+    [
+        ({"a": (LARGE, 0, 20)}, False),  # 10 % of its recall, and no doubt
+        ({"a": (LARGE, 0, 9)}, True),  # no doubt, but within the limit
+        ({"a": (SMALL, 0, 3)}, True),  # 30 %, by chance
+        ({"a": (SMALL, 0, 9)}, False),
+        ({"a": (LARGE, 20, 20)}, True),
+        ({"a": (LARGE, 0, 20), "b": (LARGE, 30, 0)}, False),  # what another class gains does not pay for it
+        ({f"c{n}": (SMALL, 0, 5 * (n == 0)) for n in range(1000)}, True),  # one of a thousand: chance
+        ({f"c{n}": (SMALL, 0, 9 * (n < 50)) for n in range(1000)}, False),  # fifty of a thousand: none
+    ],
+    ids=["lost", "within the limit", "few images", "few, but all", "balanced", "two", "thousand", "many of a thousand"],
+)
+def test_class_that_loses_is_told_from_chance(classes: dict[str, tuple[int, int, int]], passed: bool) -> None:
+    counts = {name: ClassCounts(n, n - lost, gained, lost) for name, (n, gained, lost) in classes.items()}
+    new = side(recalls={name: one.right / one.images for name, one in counts.items()})
+    old = side(recalls={name: (one.right + one.lost - one.gained) / one.images for name, one in counts.items()})
+    found = MaxRecallDrop().judge(Evidence(1000, 0.95, new, old, classes=counts))
+    assert found is not None
+    assert found.passed is passed
+
+
+@pytest.mark.parametrize(
+    ("rights", "passed"),
+    [
+        ([(SMALL, 3)], True),
+        ([(SMALL, 1)], False),
+        ([(LARGE, 80)], False),
+        ([(LARGE, 95)], True),
+        ([(SMALL, 1)] + [(SMALL, 9)] * 999, True),
+        ([(SMALL, 0)] * 100 + [(SMALL, 9)] * 900, False),
+    ],
+)
+def test_class_below_the_floor_is_told_from_chance(rights: list[tuple[int, int]], passed: bool) -> None:
+    counts = {f"c{n}": ClassCounts(images, right) for n, (images, right) in enumerate(rights)}
+    new = side(recalls={name: one.right / one.images for name, one in counts.items()})
+    found = MinRecall().judge(Evidence(1000, 0.95, new, classes=counts))
+    assert found is not None
+    assert found.passed is passed
+
+
+def test_attempts_share_the_chance_of_a_false_promotion() -> None:
+    levels = [Evidence(100, 0.95, side(), attempt=number).level for number in range(1, 10_000)]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[0] == pytest.approx(0.025)
+    assert 0.049 < sum(levels) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("accesses", "attempt"),
+    [({}, 1), ({"evaluate": 1, "gate": 1}, 1), ({"evaluate": 2, "gate": 2}, 1), ({"evaluate": 3, "gate": 2}, 2)]
+    + [({"evaluate": 2, "gate": 9}, 8)],
+)
+def test_every_look_at_the_test_set_is_an_attempt(accesses: dict[str, int], attempt: int) -> None:
+    assert attempts(accesses) == attempt
+
+
+def test_spent_test_set_is_named() -> None:
+    old = side(accuracy=0.95)  # `right` is 90 of 100: ten errors
+    comparison = Comparison(10, 0, 0.1, 0.0, 0.2, 0.9)
+    for attempt, spent in ((1, False), (6, False), (7, True)):
+        evidence = Evidence(100, 0.95, side(), old, comparison, attempt=attempt)
+        found = AccuracyComparison().judge(evidence)
+        assert found is not None
+        assert (found.passed, "this test set is spent" in found.found) == (not spent, spent)

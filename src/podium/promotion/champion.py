@@ -12,6 +12,7 @@ from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.promotion import gate, ledger, moves, verdict_files
 from podium.promotion.ledger import Entry, Ledger, word
+from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.verdict import Verdict
 from podium.registry import versions
 from podium.registry.versions import Version
@@ -74,7 +75,8 @@ def promote(
         book, notes = _settled(tracking, name, dry_run)
         if book.champion == version.number:
             return Outcome(version, None, None, tuple(notes))
-        verdict = _judge(tracking, version, book, images, params or GateParams())
+        params = params or GateParams()
+        verdict = _judge(tracking, version, book, images, params)
         forced = bool(force) and verdict.decision == "refuse"
         if dry_run:
             return Outcome(version, None, verdict, tuple(notes))
@@ -83,6 +85,8 @@ def promote(
             raise NotPromotedError(_refusal(version, verdict, notes), verdict)
         why = f"forced: {force}" if forced else verdict.reason
         shown = verdict.short() | where
+        if _only_not_worse(params) and verdict.champion:
+            shown |= {"anchor": verdict.champion.version}
         entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
         return Outcome(version, moves.move(tracking.client, book, entry), verdict, tuple(notes))
 
@@ -120,6 +124,12 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
     baseline = _baseline(book, version.number)
     if baseline != book.champion:
         notes.append(f"{word(book.champion)} is champion by hand: compared with version {baseline} instead")
+    if baseline is not None and _only_not_worse(params) and (anchor := book.anchor(baseline)) != baseline:
+        notes.append(
+            f"version {baseline} was shown to be no worse than version {anchor}, not to be better: compared with that,"
+            " so that small losses do not add up"
+        )
+        baseline = anchor
     data = DatasetInfo.read(images.prepared)
     if baseline is not None:
         try:
@@ -141,6 +151,11 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
         bins=images.bins,
         notes=tuple(notes),
     )
+
+
+def _only_not_worse(params: GateParams) -> bool:
+    """Whether a challenger has to be no worse, instead of better."""
+    return AccuracyComparison.of(params).rule == "non_inferior"
 
 
 def _baseline(book: Ledger, challenger: int) -> int | None:

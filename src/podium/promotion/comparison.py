@@ -5,10 +5,11 @@ that only the old one does.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, false_discovery_control, norm
 
 from podium.promotion.verdict import Comparison
 
@@ -30,6 +31,23 @@ def mcnemar(gained: int, lost: int) -> float:
     Were both equally good, each of the `gained` + `lost` images would fall to either side like a fair coin.
     """
     return float(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue) if gained + lost else 1.0
+
+
+def below(right: int, images: int, floor: float) -> float:
+    """One-sided p-value of the binomial test that `right` of `images` are not fewer than a rate of `floor` gives."""
+    return float(binomtest(right, images, floor, alternative="less").pvalue)
+
+
+def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
+    """The p-values of a family, adjusted so that those up to a level have that false discovery rate at most.
+
+    Y. Benjamini and Y. Hochberg, Journal of the Royal Statistical Society B 57 (1995). Where nothing is to be found,
+    the chance that anything is found is at most the level too.
+    """
+    if not p_values:
+        return {}
+    values = false_discovery_control(list(p_values.values()))
+    return dict(zip(p_values, map(float, values), strict=True))
 
 
 def not_worse(gained: int, lost: int, images: int, margin: float) -> float:

@@ -5,7 +5,7 @@ models of different shapes compare, and nothing rests on old numbers. The rules 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from podium.data.decode import encode_png
 from podium.errors import InputError
 from podium.metrics import classification
 from podium.promotion.comparison import compare
-from podium.promotion.rules import Evidence, Finding, find_rules
+from podium.promotion.rules import ClassCounts, Evidence, Finding, find_rules
 from podium.promotion.verdict import Check, Disagreement, Side, Verdict
 
 BATCH = 256
@@ -89,9 +89,18 @@ def judge(
         for (number, model), found, took in zip(models, predicted, times, strict=True)
     ]
     champion = sides[1] if len(sides) == 2 else None
-    comparison = compare(predicted[0].right, predicted[1].right, params.confidence) if champion else None
-    count, unreadable, foreign = len(test.labels), candidates.unreadable, candidates.foreign
-    evidence = Evidence(count, params.confidence, sides[0], champion, comparison, unreadable, foreign)
+    evidence = Evidence(
+        len(test.labels),
+        params.confidence,
+        sides[0],
+        champion,
+        unreadable=candidates.unreadable,
+        foreign=candidates.foreign,
+        classes=_class_counts(predicted, test),
+        attempt=attempts(accesses),
+    )
+    if champion:
+        evidence = replace(evidence, comparison=compare(predicted[0].right, predicted[1].right, 1 - evidence.level))
     return _decide(
         params,
         evidence,
@@ -121,7 +130,8 @@ def _decide(
         comparison = replace(comparison, p_value=tested.p_value)
     rule = "without a champion to compare with, absolute floors decide"
     if tested:
-        rule = f"{tested.claim} at a confidence of {params.confidence:g} ({tested.test})"
+        rule = f"{tested.claim} at a confidence of {params.confidence:g} over all attempts on this test set"
+        rule += f", of which this is number {evidence.attempt} ({tested.test})"
     return Verdict(
         decision="promote" if checks and all(check.passed for check in checks) else "refuse",
         reason=_reason(evidence, [finding for _, finding in found], checks),
@@ -200,6 +210,25 @@ def _side(
     error = classification.calibration_error(found.probabilities, found.right, bins)
     accuracy = float(found.right.mean())
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
+
+
+def attempts(accesses: Mapping[str, int]) -> int:
+    """How many challengers have been compared on a test set with these `accesses`, by reader; at least 1.
+
+    Each of them is evaluated once and judged once, and the first model is compared with nothing. Whatever was looked at
+    more often counts: models that were only evaluated, and dry runs, are tries too.
+    """
+    return max(max(accesses.get("evaluate", 0), accesses.get("gate", 0)) - 1, 1)
+
+
+def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassCounts]:
+    def count(chosen: NDArray[np.bool_]) -> NDArray[np.int_]:
+        return np.bincount(test.labels[chosen], minlength=len(test.classes))
+
+    new, old = predicted[0].right, predicted[-1].right
+    every = np.bincount(test.labels, minlength=len(test.classes))
+    rows = zip(test.classes, every, count(new), count(new & ~old), count(old & ~new), strict=True)
+    return {name: ClassCounts(int(n), *map(int, of_it)) for name, n, *of_it in rows if n}
 
 
 def _check_classes(found: Predictions, test: Split, number: int) -> None:

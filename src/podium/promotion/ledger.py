@@ -89,6 +89,18 @@ class Ledger:
         """The last champion that was not made by hand."""
         return next((entry.target for entry in reversed(self.entries) if entry.action != "by hand"), None)
 
+    def anchor(self, version: int) -> int:
+        """The version that one which has to be no worse than `version` is compared with.
+
+        Where `version` itself was only shown to be no worse than another one, that other one: small losses would add up
+        along a chain of champions.
+        """
+        for entry in reversed(self.entries):
+            if entry.action == "promote" and entry.target == version:
+                anchor = (entry.verdict or {}).get("anchor")
+                return anchor if isinstance(anchor, int) and not isinstance(anchor, bool) else version
+        return version
+
     def problems(self) -> list[str]:
         """Where the chain is broken or once was, each as a sentence; empty: it is whole."""
         once = [entry for entry in self.entries if entry.broken]

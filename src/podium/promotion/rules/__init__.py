@@ -9,7 +9,8 @@ inside functions.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, Self
 
@@ -20,6 +21,19 @@ from podium.promotion.verdict import Comparison, Side
 
 ROUNDING = 1e-9
 """1 - 0.96 is a little more than 0.04 in floating point."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Test images of one class."""
+
+    images: int
+    right: int
+    """Of them the challenger predicts rightly."""
+    gained: int = 0
+    """Only the challenger does."""
+    lost: int = 0
+    """Only the champion does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,20 @@ class Evidence:
     """Why the champion can't be loaded."""
     foreign: str = ""
     """On what other data the challenger was trained."""
+    classes: Mapping[str, ClassCounts] = field(default_factory=dict)
+    """Of each class that has test images."""
+    attempt: int = 1
+    """How many challengers, this one included, have been compared on this test set."""
+
+    @property
+    def level(self) -> float:
+        """The p-value that this attempt needs: over all attempts the levels add up to one minus the confidence.
+
+        Alpha spending (J. Tian and A. Ramdas, Online control of the familywise error rate, 2021, section 2) with the
+        sequence 1/(k (k + 1)), whose sum is 1: however often challengers are tried on one test set, the chance that
+        any of them is promoted without being better stays below that.
+        """
+        return (1 - self.confidence) / (self.attempt * (self.attempt + 1))
 
 
 @dataclass(frozen=True)
