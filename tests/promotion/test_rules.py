@@ -217,8 +217,13 @@ def test_attempts_share_the_chance_of_a_false_promotion() -> None:
 
 @pytest.mark.parametrize(
     ("accesses", "attempt"),
-    [({}, 1), ({"evaluate": 1, "gate": 1}, 1), ({"evaluate": 2, "gate": 2}, 1), ({"evaluate": 3, "gate": 2}, 2)]
-    + [({"evaluate": 2, "gate": 9}, 8)],
+    [
+        ({}, 1),
+        ({"evaluate": 1, "gate": 1}, 1),
+        ({"evaluate": 2, "gate": 2}, 1),
+        ({"evaluate": 3, "gate": 2}, 2),
+        ({"evaluate": 2, "gate": 9}, 8),
+    ],
 )
 def test_every_look_at_the_test_set_is_an_attempt(accesses: dict[str, int], attempt: int) -> None:
     assert attempts(accesses) == attempt
