@@ -125,13 +125,13 @@ def life(simulations: int) -> list[str]:
         lost = draw.binomial(images - wrong, disagree / 2 / accuracy, TRIES[-1])
         chances = binom.sf(gained - 1, gained + lost, 0.5)  # McNemar's exact test, for all tries at once
         for name, level in levels.items():
-            passed = np.flatnonzero(chances <= level)
+            passed = np.flatnonzero(chances <= np.array(level))
             first[name][simulation] = passed[0] + 1 if len(passed) else TRIES[-1] + 1
     lines = [
         "",
         "## Over the life of a test set: challengers exactly as good as the champion",
         "",
-        f"The share of {simulations:,} simulated test sets ({images:,} images, accuracy {accuracy:g}, the models disagree"
+        f"The share of {simulations:,} simulated test sets ({images:,} images, accuracy {accuracy:g}, models disagree"
         f" on {disagree:.0%}) that promote at least one of so many challengers. The gate asks of attempt k a p-value of"
         " at most 0.05 / (k (k + 1)).",
         "",

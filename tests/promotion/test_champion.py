@@ -63,6 +63,24 @@ def test_promote_of_a_better_version_moves_and_keeps_the_verdict(project: Projec
     assert {file, file.replace(".json", ".md")} <= stored
 
 
+def test_small_losses_do_not_add_up_along_a_chain_of_champions(project: Project) -> None:
+    as_good = LOOSE.model_copy(update={"rule": "non_inferior", "margin": 0.99})
+    promote(project, 3)
+    first = promote(project, 1, as_good)
+    assert first.entry is not None
+    assert first.entry.verdict is not None
+    assert first.entry.verdict["anchor"] == 3
+    second = promote(project, 2, as_good, dry_run=True)
+    assert second.verdict is not None
+    assert second.verdict.champion is not None
+    assert second.verdict.champion.version == 3
+    assert "version 1 was shown to be no worse than version 3" in " ".join(second.verdict.notes)
+    better = promote(project, 2, dry_run=True)  # that has to be better is compared with the champion
+    assert better.verdict is not None
+    assert better.verdict.champion is not None
+    assert better.verdict.champion.version == 1
+
+
 def test_promote_of_a_worse_version_is_refused_with_the_figures(project: Project) -> None:
     promote(project, 1)
     with pytest.raises(
