@@ -28,8 +28,9 @@ SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
 BATCH = 4096
-FLAT, DARK = 2, 12
-"""Of 255: what the grey values of a thumb differ at most, or have at most, where nothing can be seen."""
+FLAT, DARK, LIGHT = 2, 15, 243
+"""Of 255: what the grey values of a thumb differ at most, or have at most or at least, where nothing can be seen. 12 bits
+in a container of 16 become 0 to 15."""
 LARGE = 10
 """Images that a group holds at least to be called large."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
@@ -128,9 +129,9 @@ def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
     for start in range(0, len(subject.labels), BATCH):
         grey = thumbs(np.arange(start, min(start + BATCH, len(subject.labels)))).reshape(-1, THUMB * THUMB)
         low, high = grey.min(1).astype(int), grey.max(1).astype(int)
-        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= 255 - DARK))
+        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= LIGHT))
         for i in flat.tolist():
-            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= 255 - DARK else "of one shade"
+            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= LIGHT else "of one shade"
             found[start + i] = shade
     return found | {i: "fully transparent" for i, mode in enumerate(subject.modes) if "(transparent)" in mode}
 
