@@ -94,7 +94,7 @@ def test_served_model_gives_the_pixels_that_were_prepared(
 
     registered.register(fresh)
     loaded = versions.load(fresh.tracking, versions.find(fresh.tracking, NAME, 1))
-    inside = loaded.model.unwrap_python_model()
+    inside = loaded.model.unwrap_python_model()  # type: ignore[no-untyped-call]
 
     assert _sums(np.stack([inside.decode(file, inside.spec) for file in files])) == _sums(images)
     assert len(loaded.predict(files)) == 24

@@ -252,9 +252,8 @@ def _tiff_end(data: bytes) -> int:
                 values[tag] = struct.unpack_from(f"{order}{many}{'HIQ'[(3, 4, 16).index(kind)]}", data, where)
     except struct.error:  # the table itself lies beyond the end
         return len(data) + 1
-    return max(
-        end, *(a + n for of, many in STRIPS for a, n in zip(values.get(of, ()), values.get(many, ()), strict=False)), 0
-    )
+    pairs = [zip(values.get(of, ()), values.get(many, ()), strict=False) for of, many in STRIPS]
+    return max([int(end), *(start + size for pair in pairs for start, size in pair)])
 
 
 def _without_notes(data: bytes) -> bytes:

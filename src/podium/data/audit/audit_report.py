@@ -15,6 +15,7 @@ from PIL import Image
 
 from podium.data.audit.findings import KINDS, Example, Finding
 from podium.data.dataset import write_json
+from podium.text import one_line
 
 SHOWN = 30
 """Classes, sizes and modes that the pages list; the JSON holds all classes."""
@@ -92,19 +93,19 @@ class Report:
         """The report for the console: a line for the images and one for each finding."""
         whole = [sum(row.values()) for row in self.counts.values()]
         lines = [
-            f"{_flat(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
+            f"{one_line(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
             f" ({_range(min(whole), max(whole))} images each)"
         ]
         sums = {part: sum(row[part] for row in self.counts.values()) for part in ("train", "val", "test")}
         lines.append("  " + ", ".join(f"{part} {size:,}" for part, size in sums.items()) + " (held out)")
-        names = [f"{_flat(name)} {row['train']}/{row['val']}/{row['test']}" for name, row in self.counts.items()]
+        names = [f"{one_line(name)} {row['train']}/{row['val']}/{row['test']}" for name, row in self.counts.items()]
         more = [f"and {len(names) - SHOWN:,} more classes (see audit.json)"] if len(names) > SHOWN else []
         lines.append(f"  classes (train/val/test): {', '.join(names[:SHOWN] + more)}")
         if self.groups:
             lines.append(f"  {self._about_groups()}")
-        lines += [f"  {_flat(note)}" for note in self.notes]
+        lines += [f"  {one_line(note)}" for note in self.notes]
         for finding in self.findings:
-            first = next((_flat(file) for one in finding.examples for file in one.files), "")
+            first = next((one_line(file) for one in finding.examples for file in one.files), "")
             lines.append(
                 f"  {finding.sentence()}" + (f" ({first[:80]}{', ...' if finding.images > 1 else ''})" if first else "")
             )
@@ -171,19 +172,14 @@ def _example(files: list[str], classes: list[str], why: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_flat(text).replace('`', chr(0x2019))}`"
+    return f"`{one_line(text).replace('`', chr(0x2019))}`"
 
 
 def _cell(text: str) -> str:
     """`text` so that it can't break a table, nor be taken for HTML."""
     for character in "\\|<>&*_[]`":
         text = text.replace(character, f"\\{character}")
-    return _flat(text)
-
-
-def _flat(text: str) -> str:
-    """`text` on one line, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return one_line(text)
 
 
 def _range(least: int, most: int) -> str:
@@ -259,4 +255,4 @@ def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
 
 def _text(text: str) -> str:
     """`text` escaped; what can't be printed is shown as an escape too."""
-    return escape.escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+    return escape.escape(one_line(text))

@@ -29,8 +29,8 @@ SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
 BATCH = 4096
 FLAT, DARK, LIGHT = 2, 15, 243
-"""Of 255: what the grey values of a thumb differ at most, or have at most or at least, where nothing can be seen. 12 bits
-in a container of 16 become 0 to 15."""
+"""Of 255: what the grey values of a thumb differ by at most, or are at most or at least, where nothing can be seen. 12
+bits in a container of 16 become 0 to 15."""
 LARGE = 10
 """Images that a group holds at least to be called large."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")

@@ -69,6 +69,7 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
     splits, or where `doctor.near` is auto and would look for less than it did when the same images were split before.
     """
     source = sources.read(params, follow_links=audit.outside == "keep")
+    source = replace(source, notes=(*source.notes, *_about_links(source, params)))
     if len(source.classes) < 2:
         raise InputError(
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
@@ -102,6 +103,17 @@ def _decoded(
             return spec, store, images
         stack.close()
         spec = better
+
+
+def _about_links(source: Source, params: PrepareParams) -> list[str]:
+    """Where links were followed out of what DVC watches."""
+    unseen = source.unseen(Path(params.root))
+    if not unseen:
+        return []
+    return [
+        f"{len(unseen):,} files lie outside of prepare.root, such as {unseen[0]}: DVC does not see when they change;"
+        " run `dvc repro -f prepare` then"
+    ]
 
 
 def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
