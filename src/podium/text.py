@@ -26,8 +26,10 @@ def one_line(text: str) -> str:
 
 def write_row(file: TextIO, values: Sequence[object]) -> None:
     """Write a line of CSV. Python before 3.13 does not quote a carriage return, and then reads two lines."""
-    quoting = csv.QUOTE_ALL if any("\r" in str(value) for value in values) else csv.QUOTE_MINIMAL
-    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(values)
+    if any("\r" in str(value) for value in values):
+        csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
+    else:
+        csv.writer(file, lineterminator="\n").writerow(values)
 
 
 def holds_password(address: str) -> bool:

@@ -169,3 +169,10 @@ def test_what_dvc_stumbles_over_is_named(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2].partition(":")[0] for line in wrong] == ["nowhere.png", "pipe", "\\xff.png"]
     assert len(notes) == 1
     assert "cat/linked is a link to a folder" in notes[0]
+
+
+def test_root_that_is_missing_ends_dvc(tmp_path: Path) -> None:
+    wrong, _ = refusals(tmp_path / "none")
+
+    assert len(wrong) == 1
+    assert wrong[0].startswith("prepare.root: ")
