@@ -79,17 +79,17 @@ def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
     from podium.stages.prepare import check_classes
 
     with audited(params.prepare, params.doctor, paths.decoded()) as data:
+        short = [one for one in [_refusal(check_classes, data.report.counts, params.prepare)] if one]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            data.report.write(out, data.pixels)
+            data.report.write(out, data.pixels, short)
         except OSError as error:
             raise PodiumError(f"{out} can't be written: {error}") from None
     print("\n".join(data.report.summary()))
-    print(f"full report: {out / 'audit.html'}")
+    print(f"full report: {out / 'audit.html'}; every finding with every file: {out / 'audit.csv'}")
     if log:
         _log_audit(params, out)
-    refused = [_refusal(refuse, data.report), _refusal(check_classes, data.report.counts, params.prepare)]
-    return [one for one in refused if one]
+    return [one for one in [_refusal(refuse, data.report)] if one] + short
 
 
 def _refusal(check: "Callable[..., None]", *arguments: Any) -> str:

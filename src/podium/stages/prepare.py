@@ -29,7 +29,10 @@ def prepare(params: PrepareParams, audit: DoctorParams, prepared: Path, sealed: 
             refuse(data.report)
             check_classes(data.report.counts, params)
             remember_search(search_record(decoded, params, data.spec), data.report.near)
-            return _write(data, prepared, sealed)
+            info = _write(data, prepared, sealed)
+            if data.report.findings:
+                print(f"  every finding with every file: {prepared / 'audit.csv'}")
+            return info
     except OSError as error:
         raise PodiumError(f"{prepared}, {sealed} and {decoded} can't be written: {error}") from None
 

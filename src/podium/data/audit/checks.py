@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
 from podium.data.audit import near_duplicates
-from podium.data.audit.findings import EXAMPLES, KINDS, Example, Finding, Subject
+from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
 from podium.data.decode import THUMB
 from podium.data.reading import is_grey
@@ -99,10 +99,21 @@ def _near(exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, *, crops: bo
 def _rejected(rejects: Sequence[Reject], policies: dict[str, str]) -> list[Finding]:
     kinds = {kind: [one for one in rejects if one.kind == kind] for kind in KINDS}
     return [
-        Finding(kind, policies[kind], len(ones), len(ones), [Example([o.origin], [], o.why) for o in ones[:EXAMPLES]])
+        Finding(
+            kind,
+            policies[kind],
+            len(ones),
+            len(ones),
+            [Example([one.origin], [], one.why) for one in ones[:EXAMPLES]],
+            _entries(ones),
+        )
         for kind, ones in kinds.items()
         if ones
     ]
+
+
+def _entries(rejects: Sequence[Reject]) -> list[Entry]:
+    return [Entry(number, one.origin, "", f"{one.kind}: {one.why}") for number, one in enumerate(rejects, 1)]
 
 
 def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
@@ -146,13 +157,13 @@ def _set_findings(
     if count > params.max_left_out * whole:
         why = f"{count:,} of {whole:,} files are left out, more than doctor.max_left_out, {params.max_left_out:g}"
         shown = [Example([one.origin], [], one.why) for one in lost[: EXAMPLES - 1]]
-        yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown])
+        yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown], _entries(lost))
     grey = np.array([is_grey(mode) for mode in subject.modes], np.bool_)
     if grey.any() and not grey.all():
         fewer = np.flatnonzero(grey if grey.sum() * 2 <= len(grey) else ~grey)
-        first = sorted(fewer.tolist(), key=lambda number: subject.origins[number])[:EXAMPLES]
-        examples = [subject.example(np.array([number]), subject.modes[number]) for number in first]
-        yield Finding("mixed_channels", policies["mixed_channels"], len(fewer), len(fewer), examples)
+        yield _single(
+            "mixed_channels", {i: subject.modes[i] for i in fewer.tolist()}, subject, policies["mixed_channels"]
+        )
 
 
 def large_groups(
@@ -160,7 +171,8 @@ def large_groups(
 ) -> list[Finding]:
     """Groups (`together` (N,): images that share a number share a split) that hold too much of a class."""
     counts = np.bincount(subject.labels[~left_out], minlength=len(subject.classes))
-    examples, images = [], 0
+    examples: list[Example] = []
+    large: list[tuple[Group, str]] = []
     for group in _grouped(together, subject):
         used = group[~left_out[group]]
         inside = np.bincount(subject.labels[used], minlength=len(counts))
@@ -168,15 +180,17 @@ def large_groups(
         if inside[label] >= LARGE and inside[label] > params.max_group * counts[label]:
             why = f"{inside[label]:,} of the {counts[label]:,} images of {subject.classes[label]!r} share one split"
             examples.append(subject.example(used, why))
-            images += len(used)
-    policy = policies_of(params)["large_groups"]
-    return [Finding("large_groups", policy, images, len(examples), examples[:EXAMPLES])] if examples else []
+            large.append((used, why))
+    policy, images = policies_of(params)["large_groups"], sum(len(used) for used, _ in large)
+    every = subject.entries(large)
+    return [Finding("large_groups", policy, images, len(large), examples[:EXAMPLES], every)] if large else []
 
 
 def _single(kind: str, odd: dict[int, str], subject: Subject, policy: str) -> Finding:
     numbers = sorted(odd, key=lambda number: subject.origins[number])
     examples = [subject.example(np.array([number]), odd[number]) for number in numbers[:EXAMPLES]]
-    return Finding(kind, policy, len(odd), len(odd), examples)
+    every = subject.entries((np.array([number]), odd[number]) for number in numbers)
+    return Finding(kind, policy, len(odd), len(odd), examples, every)
 
 
 def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> list[Finding]:
@@ -239,7 +253,8 @@ def _group_findings(
         policy = policies[prefix + kind]
         if found:
             examples = [subject.example(group, _where(group, subject)) for group in found[:EXAMPLES]]
-            yield Finding(prefix + kind, policy, sum(map(len, found)), len(found), examples)
+            every = subject.entries((group, _where(group, subject)) for group in found)
+            yield Finding(prefix + kind, policy, sum(map(len, found)), len(found), examples, every)
         for group in found if policy == "skip" else []:
             left_out[_superfluous(kind, group, subject)] = True
 

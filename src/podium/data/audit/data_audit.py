@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources
+from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Subject
+from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
@@ -175,8 +177,18 @@ def _audited(
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
         notes=source.notes,
+        sides=histogram(subject.sizes),
+        resizing=about_resizing(subject.sizes, spec),
+        samples={name: _samples(division.train, labels, k, subject.rows) for k, name in enumerate(source.classes)},
     )
     return AuditedData(report, spec, source.classes, labels, division, store, subject.rows)
+
+
+def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: NDArray[np.int64]) -> list[int]:
+    """Rows of some training images of a class, spread over all of them; those held out stay unseen."""
+    numbers = train[labels[train] == label]
+    chosen = np.linspace(0, len(numbers) - 1, min(PER_CLASS, len(numbers))).astype(np.int64)
+    return [int(row) for row in rows[numbers[chosen]]]
 
 
 def _nothing(source: Source, rejects: list[Reject]) -> str:

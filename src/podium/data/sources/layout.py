@@ -65,7 +65,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def hidden_images(folder: Path) -> list[Path]:
-    """Files in `folder` that `entries` leaves out although their names are those of images, but not macOS's `._x.jpg`."""
+    """Files in `folder` that `entries` leaves out although they are named like images; macOS's `._x.jpg` are none."""
     with os.scandir(folder) as found:
         names = [one.name for one in found if one.name.startswith(".") and is_meant(one.name)]
     return sorted(folder / name for name in names if not name.startswith("._"))
