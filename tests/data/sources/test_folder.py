@@ -184,3 +184,13 @@ def test_folder_without_images_is_refused(tmp_path: Path, make: object, message:
     assert callable(make)
     with pytest.raises(InputError, match=rf"^prepare\.source: .*{message}"):
         folder.read(make(tmp_path))
+
+
+@pytest.mark.parametrize("inside", [("cat/a.png", "dog/a.png"), ("train/cat/a.png", "test/cat/a.png")])
+def test_folder_around_the_folder_of_the_images_is_refused_with_the_source_to_write(
+    tmp_path: Path, inside: tuple[str, ...]
+) -> None:
+    _files(tmp_path / "photos/archive", *inside)
+
+    with pytest.raises(InputError, match=r"would have one class, 'archive'.* write `source: folder:.*photos/archive`"):
+        folder.read(tmp_path / "photos")

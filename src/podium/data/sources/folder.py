@@ -44,6 +44,7 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
         raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
     inside = (root or folder).resolve()
     found = layouts.read(folder, layout)
+    _check_wrapped(folder, found.folders)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
     walk = _Walk(folder, inside, follow_links)
@@ -62,6 +63,18 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
     items = [Item(shown(path.relative_to(folder)), numbers[name], split, path) for name, split, path in walk.found]
     notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden])
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), items, walk.rejects, notes)
+
+
+def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder]) -> None:
+    """Raise InputError where an archive was unpacked into a folder of its own, which would be the only class."""
+    only = folder / classes[0].name if len({one.name for one in classes}) == 1 else folder
+    if only != folder and only.is_dir() and layouts.folders_in(only):
+        inside = ", ".join(shown(path.name) for path in layouts.folders_in(only)[:5])
+        raise InputError(
+            f"prepare.source: {shown(folder)} would have one class, {shown(only.name)!r}, which holds the folders"
+            f" {inside}: if these are the classes or splits, write `source: folder:{shown(only)}`; if not, there must"
+            " be a folder for each of at least two classes"
+        )
 
 
 def _check_links(folder: Path, classes: list[Path], root: Path) -> None:
