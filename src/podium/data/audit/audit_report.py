@@ -86,8 +86,11 @@ class Report:
         """What a policy says to refuse."""
         return [finding for finding in self.findings if finding.policy == "refuse"]
 
-    def summary(self) -> list[str]:
-        """The report for the console: a line for the images and one for each finding."""
+    def summary(self, *, refused: bool = False) -> list[str]:
+        """The report for the console: a line for the images and one for each finding.
+
+        `refused`: whether the images are refused for another reason, so that something is wrong anyway.
+        """
         whole = [sum(row.values()) for row in self.counts.values()]
         lines = [
             f"{one_line(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
@@ -106,7 +109,7 @@ class Report:
             lines.append(
                 f"  {finding.sentence()}" + (f" ({first[:80]}{', ...' if finding.images > 1 else ''})" if first else "")
             )
-        if not self.findings:
+        if not self.findings and not refused:
             return [*lines, "  nothing wrong was found"]
         return lines
 
