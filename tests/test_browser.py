@@ -14,14 +14,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+import photos
 from finished import Finished
 from podium import paths
+from podium.config.params import DoctorParams, PrepareParams
+from podium.data.audit.data_audit import audited
 from podium.report.render import build
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
@@ -105,6 +108,46 @@ def test_report_on_paper_has_every_chart(browser: Browser, page_file: Path, tmp_
     with opened(browser, page_file, color_scheme="dark") as page:
         page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert (tmp_path / "report.pdf").stat().st_size > 50_000
+
+
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The audit of 60 classes with long names, some of their files damaged or there twice."""
+    root = tmp_path_factory.mktemp("audit")
+    tiles = photos.tiles()
+    for number in range(60):
+        name = f"a class with quite a long name {number}"
+        for index in range(4):
+            tile = tiles[(number + index) % 48].rotate(90 * (number // 48 + index)).resize((96, 64 + number))
+            photos.write(root / "photos" / name / f"{'long ' * 20}{index}.png", tile)
+        (root / "photos" / name / "empty.png").touch()
+    params = PrepareParams(source=f"folder:{root}/photos", root=str(root / "photos"), size=64, resize="crop")
+    with audited(params, DoctorParams(), root / "decoded") as data:
+        data.report.write(root, data.pixels, ["prepare.min_per_class: too few images"])
+    return root / "audit.html"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_audit_is_no_wider_than_the_screen_and_shows_every_image(
+    browser: Browser, audit_page: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    complaints: list[str] = []
+    size: ViewportSize = {"width": width, "height": 844}
+    held = browser.new_context(offline=True, color_scheme=scheme, viewport=size, is_mobile=width < 500)
+    page = held.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda one: complaints.append(one.url) if not one.url.startswith(("file:", "data:")) else None)
+    page.goto(audit_page.as_uri(), timeout=PATIENCE)
+    page.locator("summary").first.click()
+
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
+    assert page.locator(".verdict.refuse").is_visible()
+    assert page.locator(".bars > div").count() == 60
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(15, 19, 26)") is (scheme == "dark")
+    held.close()
 
 
 @contextmanager

@@ -81,3 +81,17 @@ def test_folder_that_is_refused_exits_with_2_and_leaves_what_was_there(clone: Cl
     assert "doctor.truncated: image files that end too early: 1, refused: \"flower/cut.png (it can't be decoded" in said
     assert "Traceback" not in said
     assert clone.json("prepared/dataset.json") == before
+
+
+def test_images_behind_a_link_are_refused_or_seen_to_change(clone: Clone) -> None:
+    elsewhere = clone.folder.parent / "elsewhere"
+    (clone.folder / "data/raw/photos").rename(elsewhere)
+    (clone.folder / "data/raw/photos").symlink_to(elsewhere, target_is_directory=True)
+
+    said = clone.run("podium", "doctor", "data", code=1)
+    assert "Write `root: data/raw/photos`" in said
+
+    clone.set({"prepare.root": "data/raw/photos", "doctor.truncated": "skip"})
+    clone.run("dvc", "repro", "prepare")
+    photos.write(elsewhere / "china/late.jpg", photos.tiles()[7].rotate(90), "JPEG")
+    assert "Running stage 'prepare'" in clone.run("dvc", "repro", "prepare")

@@ -1,8 +1,11 @@
 """Passwords within addresses are found and masked, and counts have their noun."""
 
+import csv
+import io
+
 import pytest
 
-from podium.text import counted, holds_password, masked
+from podium.text import counted, holds_password, masked, one_line, write_row
 from podium.tracking.store import shown
 
 
@@ -53,3 +56,24 @@ def test_address_without_a_password_is_let_be(address: str) -> None:
 )
 def test_count_has_its_noun_in_the_right_number(count: int, noun: str, expected: str) -> None:
     assert counted(count, noun) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("a b.png", "a b.png"),
+        ("a\nb", r"a\nb"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\u202ea", r"\u202ea"),
+        ("\u00fc", "\u00fc"),
+    ],
+)
+def test_name_on_one_line_has_nothing_that_a_terminal_obeys(text: str, shown_as: str) -> None:
+    assert one_line(text) == shown_as
+
+
+def test_row_of_a_table_is_read_again_as_it_was() -> None:
+    values = ["a\rb", "c\nd", 'e"f', "g,h", " ", ""]
+    file = io.StringIO(newline="")
+    write_row(file, values)
+    assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == [values]

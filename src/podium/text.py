@@ -1,6 +1,9 @@
-"""Text that people read: counts with their noun, and addresses whose passwords are masked."""
+"""Text that people read: counts with their noun, names as a terminal may show them, addresses with masked passwords."""
 
+import csv
 import re
+from collections.abc import Sequence
+from typing import TextIO
 from urllib.parse import parse_qsl, urlsplit
 
 NAMES = ("password", "passwd", "sslpassword")
@@ -14,6 +17,19 @@ def counted(count: int, noun: str) -> str:
     """`count` with its noun: 1 trial, 1,000 trials, 2 studies, 3 classes."""
     plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def one_line(text: str) -> str:
+    """`text` with an escape for each character that breaks a line, moves a cursor or turns the direction of writing."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def write_row(file: TextIO, values: Sequence[object]) -> None:
+    """Write a line of CSV. Python before 3.13 does not quote a carriage return, and then reads two lines."""
+    if any("\r" in str(value) for value in values):
+        csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
+    else:
+        csv.writer(file, lineterminator="\n").writerow(values)
 
 
 def holds_password(address: str) -> bool:

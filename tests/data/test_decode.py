@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import threading
 import warnings
 import zlib
@@ -283,6 +284,63 @@ def test_decode_of_deep_values_follows_the_range(
     assert found.values == (float(values.min()), float(values.max()))
 
 
+def deep_png(values: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow can't write: (H, W, 3 or 4)."""
+    height, width, channels = values.shape
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    png = b"\x89PNG\r\n\x1a\n"
+    return png + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(values: NDArray[np.uint16], order: str, photometric: int = 2) -> bytes:
+    """An uncompressed TIFF of 16 bits a channel: (H, W, C)."""
+    height, width, channels = values.shape
+    pixels = values.astype(f"{order}u2").tobytes()
+    depths = struct.pack(f"{order}{channels}H", *[16] * channels)
+    at = 8 + len(pixels)
+    table = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, at if channels > 2 else 16), (259, 3, 1, 1)]
+    table += [(262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, channels), (278, 3, 1, height)]
+    table += [(279, 4, 1, len(pixels))]
+    data = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", at + len(depths)) + pixels + depths
+    data += struct.pack(f"{order}H", len(table))
+    for tag, kind, count, value in table:
+        short = kind == 3 and count == 1
+        data += struct.pack(
+            f"{order}HHI" + ("HH" if short else "I"), tag, kind, count, *((value, 0) if short else (value,))
+        )
+    return data + bytes(4)
+
+
+DEEP = np.random.default_rng(2).integers(0, 4096, (8, 6, 4), dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("data", "channels"),
+    [
+        (deep_png(DEEP[..., :3]), 3),
+        (deep_png(np.concatenate([DEEP[..., :3], np.full((8, 6, 1), 65535, np.uint16)], axis=2)), 3),
+        (deep_tiff(DEEP[..., :3], "<"), 3),
+        (deep_tiff(DEEP[..., :3], ">"), 3),
+        (encoded(Image.fromarray(DEEP[..., 0])), 1),
+        (deep_tiff(DEEP[..., :1], "<", 1), 1),
+    ],
+    ids=["png", "png with alpha", "tiff", "tiff of Motorola", "grey png", "grey tiff"],
+)
+def test_decode_of_twelve_bits_in_sixteen_uses_all_of_them_in_grey_and_in_colours(data: bytes, channels: int) -> None:
+    values = DEEP[..., :channels]
+    found = decode_file(data, Preprocess(channels, 8, 6, range=(0.0, 4095.0)))
+    np.testing.assert_array_equal(found.pixels, np.rint(values * (255 / 4095)).astype(np.uint8).transpose(2, 0, 1))
+    assert found.values == (float(values.min()), float(values.max()))
+    nearly_black = decode_file(data, Preprocess(channels, 8, 6))
+    assert nearly_black.values == found.values
+    assert nearly_black.pixels.max() <= 16
+
+
 def test_decode_of_a_deep_tiff_whose_zero_is_white_is_no_negative() -> None:
     values = np.array([[0, 65535], [65535, 0]], np.uint16)
     data = bytearray(encoded(Image.fromarray(values), "TIFF"))
@@ -292,14 +350,30 @@ def test_decode_of_a_deep_tiff_whose_zero_is_white_is_no_negative() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("WEBP", {}), ("JPEG2000", {}), ("AVIF", {}), ("TIFF", {"compression": "tiff_lzw"})]
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "TIFF")),
+        *(("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
+        ("TIFF", {"big_tiff": True}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG2000", {"no_jp2": True}),
+    ],
 )
-def test_decode_of_a_file_that_ends_early_says_so_in_any_format(kind: str, options: dict[str, str]) -> None:
+def test_decode_of_a_file_that_ends_early_says_so_in_any_format(kind: str, options: dict[str, object]) -> None:
     big = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = encoded(big, kind, **options)
-    with pytest.raises(BadImage) as caught:
-        decode(data[: len(data) * 2 // 3], RGB)
-    assert caught.value.kind == "truncated"
+    assert decode(data, RGB).shape == (3, 8, 6)
+    for part in (0.05, 0.5, 0.99):
+        with pytest.raises(BadImage) as caught:
+            decode(data[: int(len(data) * part)], RGB)
+        assert caught.value.kind == "truncated", part
+
+
+@pytest.mark.parametrize(("order", "photometric", "channels"), [(">", 0, 1), ("<", 1, 2)])
+def test_decode_of_a_whole_tiff_that_pillow_does_not_read_says_so(order: str, photometric: int, channels: int) -> None:
+    with pytest.raises(BadImage, match=r"a TIFF of a kind that is not read \(unknown pixel mode\): convert it"):
+        decode(deep_tiff(DEEP[..., :channels], order, photometric), RGB)
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
@@ -307,6 +381,15 @@ def test_decode_of_heic_says_what_it_is_and_what_to_do(brand: bytes) -> None:
     with pytest.raises(BadImage, match="it is HEIC, which is not read: convert it") as caught:
         decode(b"\0\0\0\x18ftyp" + brand + bytes(100), RGB)
     assert caught.value.kind == "not_image"
+
+
+@pytest.mark.parametrize(
+    ("brands", "kind"), [(b"mif1\0\0\0\0mif1avif", "truncated"), (b"mif1\0\0\0\0mif1heic", "not_image")]
+)
+def test_decode_of_a_common_brand_tells_avif_from_heic(brands: bytes, kind: str) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode(b"\0\0\0\x18ftyp" + brands + b"\0\0\1\0meta" + bytes(20), RGB)
+    assert caught.value.kind == kind
 
 
 def test_decode_finds_what_is_transparent_all_over() -> None:

@@ -54,4 +54,8 @@ def test_what_prepare_or_dvc_would_refuse_exits_with_1(
         _doctor()
 
     assert end.value.code == 1
-    assert re.search(message, capsys.readouterr().err)
+    said = capsys.readouterr()
+    assert re.search(message, said.err)
+    assert "nothing wrong was found" not in said.out
+    page = Path("mlruns/doctor/audit.html")
+    assert not page.exists() or 'class="verdict refuse"' in page.read_text(encoding="utf-8")

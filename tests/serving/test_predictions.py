@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,77 @@ def test_predict_writes_names_that_are_no_text(scans: Path) -> None:
     with pytest.raises(SystemExit):  # one of the others is damaged
         cli.main(["predict", "--version", "3", "scans", "--out", "predictions.csv"])
     assert "scans/\\xff.png" in Path("predictions.csv").read_text(encoding="utf-8")
+
+
+ODD = [
+    b"new\nline.png",
+    b"cr\rx.png",
+    b"\x1b[31mred.png",
+    b"=1+1.png",
+    b"@x.png",
+    b"-x.png",
+    b'quo"te,.png',
+    b"\xff.png",
+]
+ODD += ["\u202egnp.exe".encode(), "\u00fc\u2028.png".encode(), b" a.png", b"a.png "]
+
+
+@pytest.fixture
+def odd(scans: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Images with odd names in the folder in which the test stands; a pipe, a hidden image and a text among them."""
+    for name in ODD:
+        Path(os.fsdecode(b"odd/" + name)).parent.mkdir(exist_ok=True)
+        Path(os.fsdecode(b"odd/" + name)).write_bytes((scans / "0.png").read_bytes())
+    os.mkfifo("odd/pipe.png")
+    Path("odd/.hidden.png").write_bytes(b"x")
+    Path("odd/notes").write_text("hello", encoding="utf-8")
+    return ODD
+
+
+def test_predict_answers_or_names_every_file_of_a_folder(odd: list[bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    cli_run("predict", "--version", "3", "odd", "--out", "predictions.csv")
+
+    with Path("predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} == {f"odd/{name.decode('utf-8', 'backslashreplace')}" for name in odd}
+    assert {row["label"] for row in rows} <= {"left", "right", "top"}
+    said = capsys.readouterr().err
+    assert [line.split(": ")[1] for line in said.splitlines()] == ["odd/notes", "odd/pipe.png", "odd/.hidden.png"]
+
+
+def test_predict_in_a_terminal_of_ascii_shows_every_name_on_one_line(odd: list[bytes]) -> None:
+    code = "import sys; from podium.cli import main; main(sys.argv[1:])"
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, "predict", "--version", "3", "odd"]
+    done = subprocess.run(command, env=plain, capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + len(odd)
+    assert done.stdout.decode("ascii").replace("\n", "").isprintable()
+    for name in (
+        rb"new\nline.png",
+        rb"cr\rx.png",
+        rb"\x1b[31mred.png",
+        rb"\xff.png",
+        rb"\u202egnp.exe",
+        rb"\xfc\u2028.png",
+    ):
+        assert b"odd/" + name in done.stdout
+
+
+def test_predict_writes_no_formula_into_its_table(odd: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = [f"odd/{name}" for name in ("=1+1.png", "@x.png", "-x.png")]
+    for name in inside:
+        Path(name).rename(Path(name).name)
+    cli_run("predict", "--version", "3", "--out", "predictions.csv", "--", *(Path(name).name for name in inside))
+
+    lines = Path("predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["./=1+1.png", "./@x.png", "./-x.png"]
+
+
+def cli_run(*arguments: str) -> None:
+    """Run a command that ends well."""
+    cli.main(arguments)
 
 
 def test_expand_of_a_folder_without_images_is_an_input_error(tmp_path: Path) -> None:

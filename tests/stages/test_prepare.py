@@ -24,6 +24,7 @@ SHIPPED = {
     "val/split.json",
     "dataset.json",
     "audit.json",
+    "audit.csv",
     "audit.md",
     "audit.html",
 }

@@ -2,14 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from podium.errors import InputError, PodiumError
-from podium.text import counted
+from podium.text import counted, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from podium.config.params import Params
 
 NAME = "doctor"
@@ -62,43 +60,39 @@ def _audit_data(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     wrong, notes = refusals(Path(params.prepare.root))
-    print("".join(f"note: {note}\n" for note in notes), end="")
-    refused = [f"dvc repro would fail: {one}" for one in wrong]
+    print("".join(f"note: {one_line(note)}\n" for note in notes), end="")
+    refused = [f"dvc repro would fail: {one_line(one)}" for one in wrong]
     try:
-        refused += _audit(params, arguments.out or paths.mlruns() / "doctor", log=arguments.log)
+        refused = _audit(params, arguments.out or paths.mlruns() / "doctor", refused, log=arguments.log)
     except InputError as error:
         refused.append(str(error))
     if refused:
         raise PodiumError("\n".join(refused))
 
 
-def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
-    """Write the report, and log it; returns what prepare would refuse."""
+def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> list[str]:
+    """Write the report, and log it; returns what is `refused`, with what prepare would refuse."""
     from podium import paths
     from podium.data.audit.data_audit import audited, refuse
-    from podium.stages.prepare import check_classes
+    from podium.stages.prepare import short_classes
 
     with audited(params.prepare, params.doctor, paths.decoded()) as data:
+        short = short_classes(data.report.counts, params.prepare)
+        refused = [*refused, *([short] if short else [])]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            data.report.write(out, data.pixels)
+            data.report.write(out, data.pixels, refused)
         except OSError as error:
             raise PodiumError(f"{out} can't be written: {error}") from None
-    print("\n".join(data.report.summary()))
-    print(f"full report: {out / 'audit.html'}")
+    print("\n".join(data.report.summary(refused=bool(refused))))
+    print(f"full report: {out / 'audit.html'}; every finding with every file: {out / 'audit.csv'}")
     if log:
         _log_audit(params, out)
-    refused = [_refusal(refuse, data.report), _refusal(check_classes, data.report.counts, params.prepare)]
-    return [one for one in refused if one]
-
-
-def _refusal(check: "Callable[..., None]", *arguments: Any) -> str:
-    """What `check` refuses; empty: nothing."""
     try:
-        check(*arguments)
+        refuse(data.report)
     except InputError as error:
-        return str(error)
-    return ""
+        refused.insert(0, str(error))
+    return refused
 
 
 def _log_audit(params: "Params", out: Path) -> None:

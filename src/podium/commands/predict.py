@@ -1,7 +1,6 @@
 """`podium predict FILE... [--out PREDICTIONS.csv]`."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
 from podium.errors import PodiumError
+from podium.text import one_line, write_row
 
 if TYPE_CHECKING:
     from podium.serving.predictions import Prediction
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = versions.load(tracking, version)
     found = predict(model, files, probabilities=arguments.probabilities)
     classes = model.classes if arguments.probabilities else []
-    width = max(len(shown(file)) for file in files)
+    width = max(len(one_line(shown(file))) for file in files)
     bad = _write(found, arguments.out, classes) if arguments.out else _print(found, width)
     if arguments.out:
         count = f"{len(files) - bad} prediction" + ("" if len(files) - bad == 1 else "s")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _left_out(name: str, why: str) -> None:
     """Nothing in a folder vanishes without a word."""
-    print(f"podium: {name}: {why}; left out", file=sys.stderr)
+    print(f"podium: {one_line(name)}: {why}; left out", file=sys.stderr)
 
 
 def _print(found: "Iterable[Prediction]", width: int) -> int:
@@ -77,9 +77,9 @@ def _print(found: "Iterable[Prediction]", width: int) -> int:
     for one in found:
         if one.error:
             bad += 1
-            print(f"podium: {shown(one.file)}: {one.error}", file=sys.stderr)
+            print(f"podium: {one_line(shown(one.file))}: {one_line(one.error)}", file=sys.stderr)
         else:
-            print(f"{shown(one.file):<{width}}  {one.probability:<11.4f}  {one.label}")
+            print(f"{one_line(shown(one.file)):<{width}}  {one.probability:<11.4f}  {one_line(one.label)}")
     return bad
 
 
@@ -88,21 +88,20 @@ def _write(found: "Iterable[Prediction]", out: Path, classes: list[str]) -> int:
 
     Returns how many files have no prediction.
     """
-    from podium.data.sources.item import shown
+    from podium.data.sources.item import cell
     from podium.errors import InputError
 
     temporary = out.with_name(out.name + ".tmp")
     bad = 0
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
             columns = [f"probability_{name}" for name in classes]
-            writer.writerow(["file", "label", "probability", "model", "error", *columns])
+            write_row(file, ["file", "label", "probability", "model", "error", *columns])
             for one in found:
                 bad += bool(one.error)
                 probability = "" if one.probability is None else f"{one.probability:.6f}"
                 each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-                writer.writerow([shown(one.file), one.label, probability, one.model, one.error, *each])
+                write_row(file, [cell(one.file), one.label, probability, one.model, one.error, *each])
         temporary.replace(out)
     except OSError as error:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None

@@ -6,6 +6,8 @@ only Pillow, NumPy and the standard library.
 
 import io
 import re
+import struct
+import sys
 import threading
 import warnings
 from dataclasses import asdict, dataclass
@@ -13,11 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
-BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+TIFFS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+"""How TIFF files begin (the last two: BigTIFF), and the order of their bytes."""
+BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
 """Of files that are meant to be images, whatever Pillow makes of them."""
 RESIZES = ("stretch", "crop", "pad")
 ORIENTATION = 0x0112
@@ -32,8 +36,9 @@ CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer over
 PNG = b"\x89PNG\r\n\x1a\n"
 NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 """Chunks of a PNG that say something about the pixels, and can't keep them from being read."""
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-"""Brands of files that telephones write."""
+HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+"""Brands of files that telephones write; mif1 and msf1 stand in AVIF, too."""
+AVIF = {b"avif", b"avis"}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,6 +52,15 @@ TURNS = {
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 STRIPS = ((273, 279), (324, 325))
 """TIFF's tags of where the pixels lie, and how many bytes there are."""
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each of TIFF's types."""
+SWAPPED = {
+    f"{colours};16{one}": f"{colours};16{other}" for colours in ("RGB", "RGBA", "RGBX") for one, other in ("LB", "BL")
+}
+"""Pillow's raw modes of colours of 16 bits, of which it keeps the high byte, and those that give the low byte."""
+SWAPPED |= {
+    f"{colours};16N": f"{colours};16{'B' if sys.byteorder == 'little' else 'L'}" for colours in ("RGB", "RGBA", "RGBX")
+}
 
 
 class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
@@ -75,8 +89,8 @@ class Preprocess:
     background: str = "white"
     """What lies below transparent pixels and around padded images: a colour's name or #rrggbb."""
     range: tuple[float, float] | None = None
-    """Values of images deeper than 8 bits that become 0 and 255; None: all that 16 bits hold, and for floats 0 to 1, or
-    0 to 255 where one is above 1."""
+    """Values of images deeper than 8 bits (grey or colours) that become 0 and 255; None: all that 16 bits hold, and for
+    floats 0 to 1, or 0 to 255 where one is above 1."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -111,7 +125,7 @@ class Decoded:
     """Of the image itself, upright."""
     height: int
     mode: str
-    """Pillow's name of how its pixels were stored, such as RGB, P or I;16."""
+    """Pillow's name of how its pixels were stored, such as RGB, P or I;16; with ;16 for colours of 16 bits."""
     frames: int
     """1, or 2 where there are several, of which the first was taken."""
     thumb: NDArray[np.uint8] | None
@@ -150,35 +164,56 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
 
 
 def _decoded(data: bytes, spec: Preprocess, thumb: int) -> Decoded:
-    opened = None
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
-            opened = image
-            return decode_image(image, spec, thumb)
+            _check_size(image, spec)
+            return decode_image(image, spec, thumb, _low_bytes(data, image))
     except BadImage:
         raise
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         what = str(error) or type(error).__name__
-        cut = CUT_SHORT.search(what) is not None or _ends_early(data, opened)
+        cut = CUT_SHORT.search(what) is not None or _ends_early(data)
         raise BadImage(f"it can't be decoded: {what}", "truncated" if cut else "corrupt") from None
 
 
 def _unidentified(data: bytes) -> BadImage:
     """What to say of bytes that Pillow knows nothing about."""
-    brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in HEIC:
+    brands = _brands(data)
+    if brands & HEIC and not brands & AVIF:
         return BadImage(
             "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
         )
-    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and brand != b"avif":
+    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and not brands & AVIF:
         return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
-    kind = "truncated" if _ends_early(data, None) else "corrupt"
-    return BadImage("it can't be decoded: it begins like an image, but what follows is damaged", kind)
+    if _ends_early(data):
+        return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
+    if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
+        return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
+    return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
 
 
-def _ends_early(data: bytes, image: Image.Image | None) -> bool:
+def _brands(data: bytes) -> set[bytes]:
+    """What a file of the family of HEIC and AVIF calls itself: the major brand and those that it is compatible with."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+
+
+def _unsupported_tiff(data: bytes) -> str:
+    """Why Pillow does not read a TIFF that has all it needs; empty: it is damaged."""
+    try:
+        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
+    except SyntaxError as error:
+        return str(error) if "unknown" in str(error) else ""
+    except Exception:  # as Pillow's readers do on damaged files
+        return ""
+    return ""
+
+
+def _ends_early(data: bytes) -> bool:
     """Whether the file says of itself that there is more of it, in formats whose readers do not tell."""
     if data[:4] == b"RIFF":
         return 8 + int.from_bytes(data[4:8], "little") > len(data)
@@ -186,16 +221,39 @@ def _ends_early(data: bytes, image: Image.Image | None) -> bool:
         return not data.endswith(b"\xff\xd9")
     if data.startswith(PNG):
         return b"IEND" not in data[-12:] and data[12:16] == b"IHDR"
+    if data.startswith(b"GIF8"):
+        return not data.endswith(b";")
     if data[4:8] == b"ftyp":
         at = 0
         while len(data) - at >= 8 and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
             at += size
         return at > len(data)
-    if data.startswith((b"II*\0", b"MM\0*")) and image is None:  # the table of what is where may lie at its end
-        return int.from_bytes(data[4:8], "little" if data.startswith(b"II") else "big") + 2 > len(data)
-    tags: Any = getattr(image, "tag_v2", {})
-    ends = [a + n for of, many in STRIPS for a, n in zip(tags.get(of, ()), tags.get(many, ()), strict=False)]
-    return max(ends, default=0) > len(data)
+    return data[:4] in TIFFS and _tiff_end(data) > len(data)
+
+
+def _tiff_end(data: bytes) -> int:
+    """Bytes that a TIFF needs for its first image: the table of what is where, its values, the pixels."""
+    order, big = TIFFS[data[:4]], b"+" in data[2:4]
+    number, width, step = ("Q", 8, 20) if big else ("I", 4, 12)
+    values: dict[int, tuple[int, ...]] = {}
+    try:
+        (start,) = struct.unpack_from(order + number, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        first = start + (8 if big else 2)
+        end = first + step * count
+        for at in range(first, end, step):
+            tag, kind, many = struct.unpack_from(order + "HH" + number, data, at)
+            size = TIFF_BYTES.get(kind, 1) * many
+            where = at + step - width
+            if size > width:
+                (where,) = struct.unpack_from(order + number, data, where)
+            end = max(end, where + size)
+            if tag in STRIPS[0] + STRIPS[1] and kind in (3, 4, 16):
+                values[tag] = struct.unpack_from(f"{order}{many}{'HIQ'[(3, 4, 16).index(kind)]}", data, where)
+    except struct.error:  # the table itself lies beyond the end
+        return len(data) + 1
+    pairs = [zip(values.get(of, ()), values.get(many, ()), strict=False) for of, many in STRIPS]
+    return max([int(end), *(start + size for pair in pairs for start, size in pair)])
 
 
 def _without_notes(data: bytes) -> bytes:
@@ -211,8 +269,30 @@ def _without_notes(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0) -> Decoded:
-    """The same for an opened image. Raises BadImage where it is too large, Pillow's own errors where it is damaged."""
+def _low_bytes(data: bytes, image: Image.Image) -> Image.Image | None:
+    """The low bytes of colours of 16 bits, of which Pillow keeps the high ones only; None: they are no such colours.
+
+    The same reader is told that the file has its bytes in the other order.
+    """
+    tiles: Any = getattr(image, "tile", [])
+    raw = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
+    if not raw or not all(mode in SWAPPED for mode in raw):
+        return None
+    other: Any = Image.open(io.BytesIO(data), formats=[str(image.format)])
+    other.tile = [
+        tile._replace(args=SWAPPED[mode] if isinstance(tile.args, str) else (SWAPPED[mode], *tile.args[1:]))
+        for tile, mode in zip(other.tile, raw, strict=True)
+    ]
+    other.load()
+    low: Image.Image = other
+    return low
+
+
+def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0, low_bytes: Image.Image | None = None) -> Decoded:
+    """The same for an opened image. Raises BadImage where it is too large, Pillow's own errors where it is damaged.
+
+    `low_bytes`: of colours of 16 bits, whose high bytes Pillow gives.
+    """
     with quiet:  # and with it Pillow's own limit of pixels
         _check_size(image, spec)
         mode, size = image.mode, image.size
@@ -221,7 +301,11 @@ def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0) -> Decode
         white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
         _draft(image, spec, turned=turn >= 5)
         image.load()
-    image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
+    if low_bytes is None:
+        image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
+    else:
+        mode = f"{mode};16"
+        image, values = _eight_bits_of_colours(image, low_bytes, spec)
     transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[1] == 0
     image = _upright(image, spec, turn)
     width, height = size[::-1] if turn >= 5 else size
@@ -371,10 +455,29 @@ def _eight_bits(
     ends = float(values.min()), float(values.max())
     # Both scales of floats are in use; no visible image on the scale to 255 stays below 1.
     whole = (0.0, 65535.0) if image.mode != "F" else (0.0, 1.0) if ends[1] <= 1 else (0.0, 255.0)
-    low, high = spec.range or whole
-    values = values - low if low else values
-    grey = np.rint(np.clip(values * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
+    grey = _scaled(values, spec.range or whole)
     return Image.fromarray(255 - grey if white_is_zero else grey), ends
+
+
+def _eight_bits_of_colours(
+    high: Image.Image, low: Image.Image, spec: Preprocess
+) -> tuple[Image.Image, tuple[float, float] | None]:
+    """Colours of 16 bits as 8 bits, with the lowest and highest value of what can be seen; alpha by its high byte."""
+    bytes_ = np.asarray(high)
+    values = bytes_[..., :3].astype(np.uint16) << 8 | np.asarray(low)[..., :3]
+    seen = values[bytes_[..., 3] > 0] if bytes_.shape[2] == 4 else values
+    ends = (float(seen.min()), float(seen.max())) if seen.size else None
+    if spec.range is None:
+        return high, ends  # as versions before did that knew high bytes only
+    colours = _scaled(np.arange(65536.0), spec.range)[values]
+    return Image.fromarray(np.concatenate([colours, bytes_[..., 3:]], axis=2)), ends
+
+
+def _scaled(values: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.uint8]:
+    """`values` with `ends` as 0 and 255, what lies beyond cut off."""
+    low, high = ends
+    values = values - low if low else values
+    return np.rint(np.clip(values * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
 
 
 class _Quiet:

@@ -50,7 +50,7 @@ WHOLE, FLOATS = "whole numbers", "floats"
 BITS = (8, 10, 12, 14, 16)
 """Depths of whole numbers that are looked for in larger containers."""
 LEAST_VALUE = 16
-"""A highest value below it is no depth of a camera: what is there becomes 0 to 255."""
+"""A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
 Result = Facts | tuple[bytes | None, Decoded] | Reject
 """Known already, just decoded, or not usable."""
@@ -111,7 +111,7 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
     """
     if params.channels is None and spec.channels == 1 and not all(is_grey(mode) for mode in images.modes):
         spec = replace(spec, channels=3)
-    if params.range != "auto" or not images.values:
+    if not isinstance(params.range, str) or not images.values:
         return spec
     if len(images.values) > 1:
         raise InputError(
@@ -120,7 +120,9 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
             " them, or write the range of both, such as `range: [0, 65535]`"
         )
     ((kind, (low, high)),) = images.values.items()
-    return replace(spec, range=_range(low, high, whole=kind == WHOLE))
+    if params.range == "auto":
+        return replace(spec, range=_range(low, high, whole=kind == WHOLE))
+    return replace(spec, range=None if kind == WHOLE else (0.0, 1.0) if high <= 1 else (0.0, 255.0))
 
 
 def is_grey(mode: str) -> bool:
@@ -147,11 +149,12 @@ def _values(facts: Sequence[Facts]) -> dict[str, tuple[list[float], list[float]]
 def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
     """What becomes 0 to 255 in a set of values from `low` to `high`; None: all that 16 bits hold.
 
-    The least number of bits that cameras and scanners have; the values themselves where these do not fit.
+    The least number of bits that cameras and scanners have; the values themselves where these do not fit. Floats a
+    little above 1 were on a scale to 1 (a resampling overshoots): on one to 255 they would all be black.
     """
     steps = [2.0**bits - 1 for bits in BITS] if whole else [1.0, 255.0]
     top = next((step for step in steps if high <= step), None)
-    if low < 0 or top is None or (whole and high < LEAST_VALUE):
+    if low < 0 or top is None or (high < LEAST_VALUE and top != 1):
         return (low, high) if low < high else None
     return None if whole and top == steps[-1] else (0.0, top)
 

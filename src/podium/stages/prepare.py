@@ -25,11 +25,14 @@ def prepare(params: PrepareParams, audit: DoctorParams, prepared: Path, sealed: 
     """
     try:
         with audited(params, audit, decoded) as data:
-            print("\n".join(data.report.summary()))
+            print("\n".join(data.report.summary(refused=bool(short_classes(data.report.counts, params)))))
             refuse(data.report)
             check_classes(data.report.counts, params)
             remember_search(search_record(decoded, params, data.spec), data.report.near)
-            return _write(data, prepared, sealed)
+            info = _write(data, prepared, sealed)
+            if data.report.findings:
+                print(f"  every finding with every file: {prepared / 'audit.csv'}")
+            return info
     except OSError as error:
         raise PodiumError(f"{prepared}, {sealed} and {decoded} can't be written: {error}") from None
 
@@ -42,20 +45,25 @@ def main() -> None:
 
 def check_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> None:
     """Raise InputError with the counts where a class has too few images in a split. `counts`: by class and split."""
+    if short := short_classes(counts, params):
+        raise InputError(f"{short} Nothing was written.")
+
+
+def short_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> str:
+    """Which classes have too few images in a split, with their counts; empty: none. `counts`: by class and split."""
     least = {"train": params.min_per_class, "val": 1, "test": 1}
     short = {name: row for name, row in counts.items() if any(row[part] < n for part, n in least.items())}
     if not short:
-        return
+        return ""
     width = max(5, *map(len, list(short)[:SHOWN]))
     lines = [f"  {'class':<{width}} {'train':>7} {'val':>7} {'test':>7}"]
     lines += [f"  {n:<{width}} {r['train']:>7} {r['val']:>7} {r['test']:>7}" for n, r in list(short.items())[:SHOWN]]
     lines += [f"  and {len(short) - SHOWN} more classes"] if len(short) > SHOWN else []
-    raise InputError(
+    return (
         f"prepare.min_per_class: every class needs at least {params.min_per_class} training images and one in each"
         f" other split; {len(short)} of {len(counts)} classes have fewer:\n"
         + "\n".join(lines)
         + "\nAdd images of these classes or remove them, or change prepare.min_per_class, the fractions or the salt."
-        " Nothing was written."
     )
 
 

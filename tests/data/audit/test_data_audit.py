@@ -1,7 +1,9 @@
 """The audit of a folder with planted defects of every kind: counts exact, the report readable and safe."""
 
+import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from PIL import Image
 
 import photos
 from podium.config.params import DoctorParams, PrepareParams
+from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.audit.findings import KINDS
 from podium.errors import InputError
@@ -113,12 +116,78 @@ def test_report_is_json_markdown_and_a_page_in_which_names_do_no_harm(planted: P
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
-    assert page.count("data:image/png;base64,") == 15
+    thumbnails, samples = 15, sum(map(len, data.report.samples.values()))
+    assert samples == 2 * PER_CLASS
+    assert page.count('src="data:image/') == thumbnails + samples
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     markdown = (tmp_path / "audit.md").read_text(encoding="utf-8")
     assert "### Image files that end too early" in markdown
     assert not any(line.startswith("🐱") for line in markdown.splitlines())
+
+
+def test_table_beside_the_page_has_every_file_of_every_finding(planted: Path, tmp_path: Path) -> None:
+    with _audited(planted, DoctorParams(max_left_out=1.0, max_megapixels=8.0)) as data:
+        data.report.write(tmp_path, data.pixels)
+
+    with (tmp_path / "audit.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert Counter(row["kind"] for row in rows) == {kind: images for kind, (images, _) in PLANTED.items()}
+    assert {row["policy"] for row in rows if row["kind"] == "empty"} == {"skip"}
+    near = [(row["group"], row["file"]) for row in rows if row["kind"] == "near_duplicates"]
+    assert near == [("1", "train/dog/05-near.jpg"), ("1", "train/dog/05.png")]
+    (odd,) = [row for row in rows if row["kind"] == "odd_size"]
+    assert (odd["file"], odd["classes"], odd["why"]) == (f"train/dog/{HOSTILE}", "dog", "300x60")
+
+
+def test_table_has_what_the_page_leaves_out(tmp_path: Path) -> None:
+    root = photos.folder(tmp_path / "photos", per_class=20)
+    for number in range(30):
+        (root / "cat" / f"={number:02}.png").write_bytes(b"")
+
+    with _audited(root, DoctorParams(max_left_out=1.0)) as data:
+        data.report.write(tmp_path, data.pixels)
+        (finding,) = data.report.findings
+    assert len(finding.examples) == 12
+    assert "and 18 more in audit.csv" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+    lines = (tmp_path / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "kind,policy,group,file,classes,why"
+    assert lines[30] == "empty,skip,30,cat/=29.png,,empty: it is empty (0 bytes)"
+
+
+@pytest.mark.parametrize(
+    ("change", "refused", "tone", "headline"),
+    [
+        ("", [], "fine", "Nothing wrong was found"),
+        ("empty", [], "skip", "Usable, with 1 finding to look at"),
+        ("same", [], "keep", "Usable, with 1 finding to look at"),
+        ("empty", ["too few images\nof a class"], "refuse", "Refused: prepare does not use these images"),
+    ],
+)
+def test_verdict_of_the_page_has_the_colour_of_the_worst(
+    tmp_path: Path, change: str, refused: list[str], tone: str, headline: str
+) -> None:
+    root = photos.folder(tmp_path / "photos")
+    if change == "empty":
+        (root / "cat/none.png").touch()
+    if change == "same":
+        (root / "cat/same.png").write_bytes((root / "cat/00.png").read_bytes())
+
+    with _audited(root) as data:
+        data.report.write(tmp_path, data.pixels, refused)
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+
+    assert f'class="verdict {tone}"' in page
+    assert f"<strong>{headline}</strong>" in page
+    assert all(line in page for text in refused for line in text.split("\n"))
+
+
+def test_samples_are_images_that_are_trained_on(tmp_path: Path) -> None:
+    with _audited(photos.folder(tmp_path / "photos", per_class=24)) as data:
+        train = {int(data.rows[number]) for number in data.division.train}
+        for rows in data.report.samples.values():
+            assert len(rows) == PER_CLASS
+            assert set(rows) <= train
 
 
 def test_skipping_leaves_out_what_each_kind_says(planted: Path) -> None:

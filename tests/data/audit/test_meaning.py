@@ -50,6 +50,8 @@ def _deep(root: Path, dtype: type, top: float, low: float = 0.0) -> Path:
         (np.float32, 1, 0, (0.0, 1.0)),
         (np.float32, 255, 0, (0.0, 255.0)),
         (np.float32, 1, -1, (-1.0, 1.0)),
+        (np.float32, 1.02, 0, (0.0, float(np.float32(1.02)))),
+        (np.float32, 4000, 300, (300.0, 4000.0)),
     ],
 )
 def test_range_of_deep_images_is_that_of_the_whole_set(
@@ -71,6 +73,15 @@ def test_range_of_params_counts(tmp_path: Path) -> None:
         assert _found(data)["blank"] > 0
     with _audited(root, range=(0.0, 8191.0)) as data:
         assert data.spec.range == (0.0, 8191.0)
+
+
+@pytest.mark.parametrize(("top", "ends"), [(1, (0.0, 1.0)), (200, (0.0, 255.0))])
+def test_container_of_floats_is_one_for_the_whole_set(tmp_path: Path, top: float, ends: tuple[float, float]) -> None:
+    root = _deep(tmp_path / "deep", np.float32, top)
+    photos.write(root / "cat/dark.tif", Image.fromarray(np.full((9, 9), 0.5, np.float32)), "TIFF")
+
+    with _audited(root, range="container") as data:
+        assert data.spec.range == ends
 
 
 def test_whole_numbers_and_floats_have_no_range_in_common(tmp_path: Path) -> None:
@@ -158,3 +169,10 @@ def test_what_dvc_stumbles_over_is_named(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2].partition(":")[0] for line in wrong] == ["nowhere.png", "pipe", "\\xff.png"]
     assert len(notes) == 1
     assert "cat/linked is a link to a folder" in notes[0]
+
+
+def test_root_that_is_missing_ends_dvc(tmp_path: Path) -> None:
+    wrong, _ = refusals(tmp_path / "none")
+
+    assert len(wrong) == 1
+    assert wrong[0].startswith("prepare.root: ")

@@ -144,3 +144,27 @@ def test_table_of_another_encoding_is_refused_with_the_line(tmp_path: Path, enco
 
     with pytest.raises(InputError, match=message):
         csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["data_split", "Split 1", "my-split", "dataset split"])
+def test_column_whose_name_holds_split_is_refused(tmp_path: Path, column: str) -> None:
+    path = _write(tmp_path, f"path,label,{column}\na.png,x,0\n")
+
+    with pytest.raises(InputError, match=f"column '{column}' may be meant as `split`"):
+        csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("values", [("train", "Test"), ("TRAINING", ""), ("val", "holdout")])
+def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
+    tmp_path: Path, values: tuple[str, str]
+) -> None:
+    path = _write(tmp_path, f"path,label,stage\na.png,x,{values[0]}\nb c.png,y,{values[1]}\n")
+
+    with pytest.raises(InputError, match=r"column 'stage' holds names of splits \(.*rename it to `split`"):
+        csv_table.read(path, tmp_path)
+
+
+def test_column_of_other_words_is_named_as_not_used(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,stage\na.png,x,train\nb c.png,y,platform\n")
+
+    assert csv_table.read(path, tmp_path).notes == ("columns that are not used: 'stage'",)

@@ -84,6 +84,56 @@ def test_links_that_leave_the_folder_are_rejected_and_followed_on_demand(tmp_pat
     assert set(_labels(followed)) == {"cat/a", "cat/all/deep.png", "cat/link.png", "cat/same.png", "dog/a"}
 
 
+def test_folder_behind_a_link_needs_a_root_that_dvc_follows(tmp_path: Path) -> None:
+    _files(tmp_path / "elsewhere", "cat/a.png", "dog/a.png")
+    (tmp_path / "raw").mkdir()
+    linked = tmp_path / "raw/photos"
+    linked.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+
+    with pytest.raises(InputError, match=r"^prepare\.root: .*DVC would not follow it(?s:.*)`root: .*raw/photos`"):
+        folder.read(linked, tmp_path / "raw")
+    assert set(_labels(folder.read(linked, linked))) == {"cat/a.png", "dog/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("link", "behind", "beside"),
+    [
+        ("cat", ["a.png", "b.png"], ["dog/a.png"]),
+        ("train", ["cat/a.png", "cat/b.png"], ["test/cat/c.png"]),
+        ("train/cat", ["a.png", "b.png"], ["train/dog/a.png", "test/cat/c.png"]),
+    ],
+)
+def test_class_folders_that_are_links_out_of_the_root_are_refused(
+    tmp_path: Path, link: str, behind: list[str], beside: list[str]
+) -> None:
+    elsewhere = _files(tmp_path / "elsewhere", *behind)
+    root = _files(tmp_path / "mine", *beside)
+    (root / link).symlink_to(elsewhere, target_is_directory=True)
+
+    with pytest.raises(InputError, match=rf"^prepare\.source: class folders are links(?s:.*){link}.* -> .*elsewhere"):
+        folder.read(root)
+    assert folder.read(root, follow_links=True).unseen(root) == [f"{link}/{name}" for name in behind]
+
+
+def test_class_folder_that_is_a_link_within_the_root_is_read(tmp_path: Path) -> None:
+    _files(tmp_path / "raw/store", "a.png", "b.png")
+    root = _files(tmp_path / "raw/photos", "dog/a")
+    (root / "cat").symlink_to(tmp_path / "raw/store", target_is_directory=True)
+
+    source = folder.read(root, tmp_path / "raw")
+
+    assert set(_labels(source)) == {"cat/a.png", "cat/b.png", "dog/a"}
+    assert source.unseen(tmp_path / "raw") == []
+
+
+def test_hidden_images_are_counted(tmp_path: Path) -> None:
+    names = ("cat/a.png", "dog/a.png", "cat/.b.png", "dog/.c.JPG", "dog/._a.png", "dog/.DS_Store", "@eaDir/a.jpg")
+
+    assert folder.read(_files(tmp_path, *names)).notes == (
+        "2 hidden files named like an image are ignored, such as cat/.b.png",
+    )
+
+
 def test_link_to_a_folder_above_it_ends_nothing(tmp_path: Path) -> None:
     root = _files(tmp_path, "cat/a", "dog/a")
     (root / "cat/loop").symlink_to(root / "cat")
@@ -134,3 +184,13 @@ def test_folder_without_images_is_refused(tmp_path: Path, make: object, message:
     assert callable(make)
     with pytest.raises(InputError, match=rf"^prepare\.source: .*{message}"):
         folder.read(make(tmp_path))
+
+
+@pytest.mark.parametrize("inside", [("cat/a.png", "dog/a.png"), ("train/cat/a.png", "test/cat/a.png")])
+def test_folder_around_the_folder_of_the_images_is_refused_with_the_source_to_write(
+    tmp_path: Path, inside: tuple[str, ...]
+) -> None:
+    _files(tmp_path / "photos/archive", *inside)
+
+    with pytest.raises(InputError, match=r"would have one class, 'archive'.* write `source: folder:.*photos/archive`"):
+        folder.read(tmp_path / "photos")

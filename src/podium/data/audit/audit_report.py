@@ -1,20 +1,16 @@
-"""The audit's report: JSON for programs, Markdown and one self-contained page of HTML for people."""
+"""The audit's report: JSON and CSV for programs, Markdown and one self-contained page of HTML for people."""
 
-import base64
-import html as escape
-import io
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from podium.data.audit.findings import KINDS, Example, Finding
+from podium.data.audit import audit_page
+from podium.data.audit.findings import KINDS, Finding
 from podium.data.dataset import write_json
+from podium.data.sources.item import cell
+from podium.text import one_line, write_row
 
 SHOWN = 30
 """Classes, sizes and modes that the pages list; the JSON holds all classes."""
@@ -23,22 +19,6 @@ NEAR = {
     "copies": "copies and resizes; crops were not looked for (too many images, or too small ones; see doctor.near)",
     "off": "not looked for (images of less than 16 pixels, or doctor.near is off)",
 }
-SIDE = 96
-"""Pixels of a thumbnail's longer side at most."""
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}
-table{border-collapse:collapse;margin:.5rem 2rem .5rem 0}
-td,th{padding:.15rem .8rem;text-align:right;border-bottom:1px solid #ddd}
-td:first-child,th:first-child{text-align:left;padding-left:0}
-.tables{display:flex;flex-wrap:wrap}.group{display:flex;flex-wrap:wrap;gap:.6rem;align-items:flex-end;
-border-left:3px solid #ddd;padding:.2rem .8rem;margin:.5rem 0}
-figure{margin:0;max-width:9rem}img{image-rendering:auto;min-width:48px;max-width:96px;background:#eee}
-figcaption,.why{font-size:.8rem;color:#555;overflow-wrap:anywhere}
-.refuse{color:#b00020}.skip{color:#a05a00}.keep{color:#2e6b34}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}td,th,.group{border-color:#444}
-figcaption,.why{color:#aaa}.refuse{color:#ff6b7d}.skip{color:#ffb454}.keep{color:#7fd18a}}
-"""
 
 
 @dataclass(frozen=True)
@@ -69,17 +49,35 @@ class Report:
     notes: tuple[str, ...] = ()
     """What the source's reader has to say, such as columns that it did not use."""
 
-    def write(self, folder: Path, pixels: Callable[[int], NDArray[np.uint8]]) -> None:
-        """Write audit.json, audit.md and audit.html to `folder`; `pixels`: the image (C, H, W) of a row."""
+    sides: list[list[int]] = field(default_factory=list)
+    """Bars of a histogram of the shorter sides: [from, below, images]; 0: no end."""
+    resizing: str = ""
+    """What resizing cuts off, pads or stretches, a sentence."""
+    samples: dict[str, list[int]] = field(default_factory=dict)
+    """Rows in the store of some training images by class."""
+
+    def write(self, folder: Path, pixels: audit_page.Pixels, refused: Sequence[str] = ()) -> None:
+        """Write audit.json, audit.csv, audit.md and audit.html to `folder`; `pixels`: the image (C, H, W) of a row.
+
+        `refused`: why prepare would refuse the images, beyond the findings' own policies.
+        """
         write_json(folder / "audit.json", self.to_dict())
         (folder / "audit.md").write_text(self.markdown(), encoding="utf-8")
-        text = _html(f"Data audit: {self.source}", self._numbers(), self._tables(), self.findings, pixels)
-        (folder / "audit.html").write_text(text, encoding="utf-8")
+        (folder / "audit.html").write_text(audit_page.render(self, pixels, refused), encoding="utf-8")
+        with (folder / "audit.csv").open("w", encoding="utf-8", newline="") as file:
+            write_row(file, ["kind", "policy", "group", "file", "classes", "why"])
+            for finding in self.findings:
+                for one in finding.every:
+                    write_row(
+                        file, [finding.kind, finding.policy, one.group, cell(one.file), cell(one.classes), one.why]
+                    )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, for JSON; `rows` mean something to the store only and are left out."""
-        fields = asdict(self)
+        """The fields, for JSON. Rows mean something to the store only; audit.csv has every file of the findings."""
+        fields = asdict(replace(self, findings=[replace(one, every=()) for one in self.findings]))
+        del fields["samples"]
         for finding in fields["findings"]:
+            del finding["every"]
             for example in finding["examples"]:
                 del example["rows"]
         return fields
@@ -88,31 +86,36 @@ class Report:
         """What a policy says to refuse."""
         return [finding for finding in self.findings if finding.policy == "refuse"]
 
-    def summary(self) -> list[str]:
-        """The report for the console: a line for the images and one for each finding."""
+    def summary(self, *, refused: bool = False) -> list[str]:
+        """The report for the console: a line for the images and one for each finding.
+
+        `refused`: whether the images are refused for another reason, so that something is wrong anyway.
+        """
         whole = [sum(row.values()) for row in self.counts.values()]
         lines = [
-            f"{_flat(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
+            f"{one_line(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
             f" ({_range(min(whole), max(whole))} images each)"
         ]
         sums = {part: sum(row[part] for row in self.counts.values()) for part in ("train", "val", "test")}
         lines.append("  " + ", ".join(f"{part} {size:,}" for part, size in sums.items()) + " (held out)")
-        names = [f"{_flat(name)} {row['train']}/{row['val']}/{row['test']}" for name, row in self.counts.items()]
+        names = [f"{one_line(name)} {row['train']}/{row['val']}/{row['test']}" for name, row in self.counts.items()]
         more = [f"and {len(names) - SHOWN:,} more classes (see audit.json)"] if len(names) > SHOWN else []
         lines.append(f"  classes (train/val/test): {', '.join(names[:SHOWN] + more)}")
         if self.groups:
             lines.append(f"  {self._about_groups()}")
-        lines += [f"  {_flat(note)}" for note in self.notes]
+        lines += [f"  {one_line(note)}" for note in self.notes]
         for finding in self.findings:
-            first = next((_flat(file) for one in finding.examples for file in one.files), "")
+            first = next((one_line(file) for one in finding.examples for file in one.files), "")
             lines.append(
                 f"  {finding.sentence()}" + (f" ({first[:80]}{', ...' if finding.images > 1 else ''})" if first else "")
             )
-        return lines if self.findings else [*lines, "  nothing wrong was found"]
+        if not self.findings and not refused:
+            return [*lines, "  nothing wrong was found"]
+        return lines
 
     def markdown(self) -> str:
         """The report for a person."""
-        lines = ["# Data audit", "", *(f"- {name}: {_cell(value)}" for name, value in self._numbers()), ""]
+        lines = ["# Data audit", "", *(f"- {name}: {_cell(value)}" for name, value in self.numbers()), ""]
         for title, header, rows in self._tables():
             lines += [f"## {title}", "", "| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
             lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows] + [""]
@@ -129,7 +132,8 @@ class Report:
             lines += [*([f"- and {rest:,} more"] if rest > 0 else []), ""]
         return "\n".join(lines)
 
-    def _numbers(self) -> list[tuple[str, str]]:
+    def numbers(self) -> list[tuple[str, str]]:
+        """What the report says of the set as a whole: names and sentences."""
         return [
             ("source", self.source),
             ("files", f"{self.files:,}, of which {self.usable:,} are usable images and {self.used:,} are used"),
@@ -171,92 +175,15 @@ def _example(files: list[str], classes: list[str], why: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_flat(text).replace('`', chr(0x2019))}`"
+    return f"`{one_line(text).replace('`', chr(0x2019))}`"
 
 
 def _cell(text: str) -> str:
     """`text` so that it can't break a table, nor be taken for HTML."""
     for character in "\\|<>&*_[]`":
         text = text.replace(character, f"\\{character}")
-    return _flat(text)
-
-
-def _flat(text: str) -> str:
-    """`text` on one line, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return one_line(text)
 
 
 def _range(least: int, most: int) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
-def _html(
-    title: str,
-    numbers: Sequence[tuple[str, str]],
-    tables: Sequence[tuple[str, list[str], list[list[str]]]],
-    findings: Sequence[Finding],
-    pixels: Callable[[int], NDArray[np.uint8]],
-) -> str:
-    """The page. Every text in it, names of files too, is escaped."""
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src'
-        " 'unsafe-inline'\">",
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body><h1>{_text(title)}</h1>",
-        "<table>" + "".join(f"<tr><td>{_text(n)}</td><td>{_text(v)}</td></tr>" for n, v in numbers) + "</table>",
-        "<h2>Findings</h2>",
-        _contents(findings),
-        *(_finding(finding, pixels) for finding in findings),
-        '<div class="tables">',
-        *(_table(*table) for table in tables),
-        "</div></body></html>\n",
-    ]
-    return "\n".join(parts)
-
-
-def _contents(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return "<p>Nothing wrong was found.</p>"
-    lines = (f'<li><a class="{one.policy}" href="#{one.kind}">{_text(one.sentence())}</a></li>' for one in findings)
-    return f"<ul>{''.join(lines)}</ul>"
-
-
-def _finding(finding: Finding, pixels: Callable[[int], NDArray[np.uint8]]) -> str:
-    rest = finding.groups - len(finding.examples)
-    lines = [
-        f'<h2 id="{finding.kind}">{_text(KINDS[finding.kind].capitalize())}</h2>',
-        f'<p class="{finding.policy}">{_text(finding.sentence())} <code>doctor.{finding.kind}</code></p>',
-        *(_figures(example, pixels) for example in finding.examples),
-        f"<p>and {rest:,} more</p>" if rest > 0 else "",
-    ]
-    return "\n".join(lines)
-
-
-def _figures(example: Example, pixels: Callable[[int], NDArray[np.uint8]]) -> str:
-    rows: list[int | None] = [*example.rows] or [None] * len(example.files)
-    figures = [
-        f"<figure>{'' if row is None else _thumbnail(pixels(row))}<figcaption>{_text(file)}</figcaption></figure>"
-        for file, row in zip(example.files, rows, strict=True)
-    ]
-    text = " ".join([", ".join(example.classes), example.why]).strip()
-    return f'<div class="group">{"".join(figures)}<div class="why">{_text(text)}</div></div>'
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
-    picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div><h2>{_text(title)}</h2><table><tr>{head}</tr>{body}</table></div>"
-
-
-def _text(text: str) -> str:
-    """`text` escaped; what can't be printed is shown as an escape too."""
-    return escape.escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
 from podium.data.audit import near_duplicates
-from podium.data.audit.findings import EXAMPLES, KINDS, Example, Finding, Subject
+from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
 from podium.data.decode import THUMB
 from podium.data.reading import is_grey
@@ -28,8 +28,9 @@ SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
 BATCH = 4096
-FLAT, DARK = 2, 12
-"""Of 255: what the grey values of a thumb differ at most, or have at most, where nothing can be seen."""
+FLAT, DARK, LIGHT = 2, 15, 243
+"""Of 255: what the grey values of a thumb differ by at most, or are at most or at least, where nothing can be seen. 12
+bits in a container of 16 become 0 to 15."""
 LARGE = 10
 """Images that a group holds at least to be called large."""
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
@@ -98,10 +99,21 @@ def _near(exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, *, crops: bo
 def _rejected(rejects: Sequence[Reject], policies: dict[str, str]) -> list[Finding]:
     kinds = {kind: [one for one in rejects if one.kind == kind] for kind in KINDS}
     return [
-        Finding(kind, policies[kind], len(ones), len(ones), [Example([o.origin], [], o.why) for o in ones[:EXAMPLES]])
+        Finding(
+            kind,
+            policies[kind],
+            len(ones),
+            len(ones),
+            [Example([one.origin], [], one.why) for one in ones[:EXAMPLES]],
+            _entries(ones),
+        )
         for kind, ones in kinds.items()
         if ones
     ]
+
+
+def _entries(rejects: Sequence[Reject]) -> list[Entry]:
+    return [Entry(number, one.origin, "", f"{one.kind}: {one.why}") for number, one in enumerate(rejects, 1)]
 
 
 def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
@@ -128,9 +140,9 @@ def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
     for start in range(0, len(subject.labels), BATCH):
         grey = thumbs(np.arange(start, min(start + BATCH, len(subject.labels)))).reshape(-1, THUMB * THUMB)
         low, high = grey.min(1).astype(int), grey.max(1).astype(int)
-        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= 255 - DARK))
+        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= LIGHT))
         for i in flat.tolist():
-            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= 255 - DARK else "of one shade"
+            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= LIGHT else "of one shade"
             found[start + i] = shade
     return found | {i: "fully transparent" for i, mode in enumerate(subject.modes) if "(transparent)" in mode}
 
@@ -145,13 +157,13 @@ def _set_findings(
     if count > params.max_left_out * whole:
         why = f"{count:,} of {whole:,} files are left out, more than doctor.max_left_out, {params.max_left_out:g}"
         shown = [Example([one.origin], [], one.why) for one in lost[: EXAMPLES - 1]]
-        yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown])
+        yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown], _entries(lost))
     grey = np.array([is_grey(mode) for mode in subject.modes], np.bool_)
     if grey.any() and not grey.all():
         fewer = np.flatnonzero(grey if grey.sum() * 2 <= len(grey) else ~grey)
-        first = sorted(fewer.tolist(), key=lambda number: subject.origins[number])[:EXAMPLES]
-        examples = [subject.example(np.array([number]), subject.modes[number]) for number in first]
-        yield Finding("mixed_channels", policies["mixed_channels"], len(fewer), len(fewer), examples)
+        yield _single(
+            "mixed_channels", {i: subject.modes[i] for i in fewer.tolist()}, subject, policies["mixed_channels"]
+        )
 
 
 def large_groups(
@@ -159,7 +171,8 @@ def large_groups(
 ) -> list[Finding]:
     """Groups (`together` (N,): images that share a number share a split) that hold too much of a class."""
     counts = np.bincount(subject.labels[~left_out], minlength=len(subject.classes))
-    examples, images = [], 0
+    examples: list[Example] = []
+    large: list[tuple[Group, str]] = []
     for group in _grouped(together, subject):
         used = group[~left_out[group]]
         inside = np.bincount(subject.labels[used], minlength=len(counts))
@@ -167,15 +180,17 @@ def large_groups(
         if inside[label] >= LARGE and inside[label] > params.max_group * counts[label]:
             why = f"{inside[label]:,} of the {counts[label]:,} images of {subject.classes[label]!r} share one split"
             examples.append(subject.example(used, why))
-            images += len(used)
-    policy = policies_of(params)["large_groups"]
-    return [Finding("large_groups", policy, images, len(examples), examples[:EXAMPLES])] if examples else []
+            large.append((used, why))
+    policy, images = policies_of(params)["large_groups"], sum(len(used) for used, _ in large)
+    every = subject.entries(large)
+    return [Finding("large_groups", policy, images, len(large), examples[:EXAMPLES], every)] if large else []
 
 
 def _single(kind: str, odd: dict[int, str], subject: Subject, policy: str) -> Finding:
     numbers = sorted(odd, key=lambda number: subject.origins[number])
     examples = [subject.example(np.array([number]), odd[number]) for number in numbers[:EXAMPLES]]
-    return Finding(kind, policy, len(odd), len(odd), examples)
+    every = subject.entries((np.array([number]), odd[number]) for number in numbers)
+    return Finding(kind, policy, len(odd), len(odd), examples, every)
 
 
 def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> list[Finding]:
@@ -238,7 +253,8 @@ def _group_findings(
         policy = policies[prefix + kind]
         if found:
             examples = [subject.example(group, _where(group, subject)) for group in found[:EXAMPLES]]
-            yield Finding(prefix + kind, policy, sum(map(len, found)), len(found), examples)
+            every = subject.entries((group, _where(group, subject)) for group in found)
+            yield Finding(prefix + kind, policy, sum(map(len, found)), len(found), examples, every)
         for group in found if policy == "skip" else []:
             left_out[_superfluous(kind, group, subject)] = True
 

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources
+from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Subject
+from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
@@ -69,6 +71,7 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
     splits, or where `doctor.near` is auto and would look for less than it did when the same images were split before.
     """
     source = sources.read(params, follow_links=audit.outside == "keep")
+    source = replace(source, notes=(*source.notes, *_about_links(source, params)))
     if len(source.classes) < 2:
         raise InputError(
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
@@ -102,6 +105,17 @@ def _decoded(
             return spec, store, images
         stack.close()
         spec = better
+
+
+def _about_links(source: Source, params: PrepareParams) -> list[str]:
+    """Where links were followed out of what DVC watches."""
+    unseen = source.unseen(Path(params.root))
+    if not unseen:
+        return []
+    return [
+        f"{len(unseen):,} files lie outside of prepare.root, such as {unseen[0]}: DVC does not see when they change;"
+        " run `dvc repro -f prepare` then"
+    ]
 
 
 def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
@@ -163,8 +177,18 @@ def _audited(
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
         notes=source.notes,
+        sides=histogram(subject.sizes),
+        resizing=about_resizing(subject.sizes, spec),
+        samples={name: _samples(division.train, labels, k, subject.rows) for k, name in enumerate(source.classes)},
     )
     return AuditedData(report, spec, source.classes, labels, division, store, subject.rows)
+
+
+def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: NDArray[np.int64]) -> list[int]:
+    """Rows of some training images of a class, spread over all of them; those held out stay unseen."""
+    numbers = train[labels[train] == label]
+    chosen = np.linspace(0, len(numbers) - 1, min(PER_CLASS, len(numbers))).astype(np.int64)
+    return [int(row) for row in rows[numbers[chosen]]]
 
 
 def _nothing(source: Source, rejects: list[Reject]) -> str:

@@ -16,12 +16,15 @@ SHOWN = 10
 
 def refusals(root: Path) -> tuple[list[str], list[str]]:
     """What ends `dvc repro` in the folder `root` that it watches, and what it does not see, a sentence each."""
+    if not root.exists():
+        return [f"prepare.root: {shown(root)} does not exist; make it, or name the folder of the images"], []
     wrong: list[str] = []
     unseen: list[str] = []
+    inside = root.resolve()
     for path in _everything(root) if root.is_dir() else []:
         if why := _refused(path):
             wrong.append(f"{shown(path)}: {why}")
-        elif path.is_symlink() and path.is_dir():
+        elif path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(inside):
             unseen.append(f"{shown(path)} is a link to a folder: DVC does not see when what it leads to changes")
     return _some(wrong), _some(unseen)
 
@@ -45,6 +48,8 @@ def _refused(path: Path) -> str:
         return f"it is a link to nowhere ({error.strerror}); remove it" if path.is_symlink() else ""
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
         return "it is neither a file nor a folder, and reading it may never end; remove it"
+    if not os.access(path, os.R_OK):
+        return "it may not be read; change its permissions"
     return ""
 
 

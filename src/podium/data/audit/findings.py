@@ -1,7 +1,8 @@
 """What can be wrong with a set of images: one finding per kind, what it means, and the files that it is about."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,16 @@ class Example:
     """Where the pixels of `files` are in the store; empty: there are none."""
 
 
+class Entry(NamedTuple):
+    """A file of a finding."""
+
+    group: int
+    """From 1: files of one group belong together."""
+    file: str
+    classes: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Finding:
     """Everything of one kind."""
@@ -72,6 +83,8 @@ class Finding:
     groups: int
     """Groups that they form; as many as images where each stands for itself."""
     examples: list[Example]
+    every: Sequence[Entry] = ()
+    """All of them, for the table beside the page."""
 
     def sentence(self) -> str:
         """The finding in a line."""
@@ -104,3 +117,11 @@ class Subject:
         labels = sorted(set(self.labels[numbers].tolist()))
         files = [self.origins[number] for number in shown]
         return Example(files, [self.classes[k] for k in labels], why, [int(self.rows[number]) for number in shown])
+
+    def entries(self, groups: Iterable[tuple[NDArray[np.int64], str]]) -> list[Entry]:
+        """All images of `groups`, each with its reason, in the order of their names."""
+        return [
+            Entry(count, self.origins[number], self.classes[int(self.labels[number])], why)
+            for count, (numbers, why) in enumerate(groups, 1)
+            for number in sorted(numbers.tolist(), key=lambda number: (self.origins[number], number))
+        ]

@@ -55,6 +55,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
         raise InputError(f"prepare.source: {shown(path)} has wrong lines:\n  " + "\n  ".join(problems[:SHOWN] + more))
     if not lines:
         raise InputError(f"prepare.source: {shown(path)} holds no image, only a header")
+    _check_values(path, names, [line for _, line in lines])
     classes = in_order({line["label"] for _, line in lines})
     numbers = {name: number for number, name in enumerate(classes)}
     items: list[Item] = []
@@ -128,9 +129,30 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(lines))
 
 
+def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]]) -> None:
+    """Raise InputError where a column that is not read holds nothing but names of splits, and no other gives them."""
+    if "split" in names:
+        return
+    for name in names:
+        values = {line[name].strip() for line in lines} - {""}
+        if name not in COLUMNS and values and all(_is_split(value) for value in values):
+            raise InputError(
+                f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
+                f" ({', '.join(sorted(values)[:3])}), and only the column `split` is read: rename it to `split`, or, if"
+                " images are to be divided anew, delete it"
+            )
+
+
+def _is_split(value: str) -> bool:
+    found = split_of(value)
+    return found is not None and not found[1]
+
+
 def _meant(name: str, names: Sequence[str]) -> str:
     """The column that `name` may stand for; empty: none. Other words count where the column itself is missing."""
     plain = re.sub(r"[\W_]+", "", name).lower()
+    if "split" in re.findall(r"[^\W\d_]+", name.lower()) and name not in COLUMNS:
+        return "split"
     for column in COLUMNS:
         spelled = plain in (column, f"{column}s", f"is{column}", f"{column}id", f"{column}name")
         known = plain in OTHER_NAMES[column] or (column == "split" and plain.removeprefix("is") in WORDS)

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, ClassVar
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.item import Item, Reject, Source, in_order, shown
-from podium.data.sources.layout import entries
+from podium.data.sources.layout import entries, hidden_images
 from podium.errors import InputError
+from podium.text import counted
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams
+
+
+SHOWN = 10
+"""Links that an error names; it counts the rest."""
 
 
 class Folder(ImageSource):
@@ -24,20 +29,25 @@ class Folder(ImageSource):
 
     def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
         """Every file of the folder."""
-        return read(Path(self.rest), follow_links=follow_links, layout=params.layout)
+        return read(Path(self.rest), Path(params.root), follow_links=follow_links, layout=params.layout)
 
 
-def read(folder: Path, *, follow_links: bool = False, layout: str = "auto") -> Source:
+def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, layout: str = "auto") -> Source:
     """Every file of `folder`, sorted by path; its class is the folder right below `folder` (or below its split).
 
-    Raises InputError where `folder` is none, holds no class folder, or can be read in two ways: see
-    podium.data.sources.layout.
+    `root`: what DVC watches, `folder` if it is None; links that leave it are rejected unless `follow_links`. Raises
+    InputError where `folder` is none, holds no class folder, can be read in two ways (see podium.data.sources.layout),
+    or where itself or a class folder is a link that leaves `root`.
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
-    walk = _Walk(folder, folder.resolve(), follow_links)
+    inside = (root or folder).resolve()
     found = layouts.read(folder, layout)
+    _check_wrapped(folder, found.folders)
+    if not follow_links:
+        _check_links(folder, [one.path for one in found.folders], root or folder)
+    walk = _Walk(folder, inside, follow_links)
     for one in found.folders:
         walk.names.add(one.name)
         walk.files_of(one.path, one.name, one.split, ())
@@ -51,14 +61,52 @@ def read(folder: Path, *, follow_links: bool = False, layout: str = "auto") -> S
     names = in_order(walk.names)
     numbers = {name: number for number, name in enumerate(names)}
     items = [Item(shown(path.relative_to(folder)), numbers[name], split, path) for name, split, path in walk.found]
-    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), items, walk.rejects)
+    notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden])
+    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), items, walk.rejects, notes)
+
+
+def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder]) -> None:
+    """Raise InputError where an archive was unpacked into a folder of its own, which would be the only class."""
+    only = folder / classes[0].name if len({one.name for one in classes}) == 1 else folder
+    if only != folder and only.is_dir() and layouts.folders_in(only):
+        inside = ", ".join(shown(path.name) for path in layouts.folders_in(only)[:5])
+        raise InputError(
+            f"prepare.source: {shown(folder)} would have one class, {shown(only.name)!r}, which holds the folders"
+            f" {inside}: if these are the classes or splits, write `source: folder:{shown(only)}`; if not, there must"
+            " be a folder for each of at least two classes"
+        )
+
+
+def _check_links(folder: Path, classes: list[Path], root: Path) -> None:
+    """Raise InputError where DVC would not see the images of `folder` or of some of its `classes` change.
+
+    DVC 3.67 follows a link that is the dependency itself or above it, and none to a folder below it (tried).
+    """
+    inside = root.resolve()
+    if not folder.resolve().is_relative_to(inside):
+        raise InputError(
+            f"prepare.root: {shown(folder)} is a link, or below one, that leads to {shown(folder.resolve())}, out of"
+            f" {shown(root)}: DVC would not follow it, nor see when the images change. Write `root: {shown(folder)}`,"
+            " which it follows"
+        )
+    outside = [path for path in classes if not path.resolve().is_relative_to(inside)]
+    if outside:
+        lines = [f"  {shown(path)} -> {shown(path.resolve())}" for path in outside[:SHOWN]]
+        lines += [f"  and {len(outside) - SHOWN:,} more"] if len(outside) > SHOWN else []
+        raise InputError(
+            f"prepare.source: class folders are links that leave prepare.root, {shown(root)}. DVC does not follow them:"
+            " `dvc repro` would say that nothing changed when their images do.\n" + "\n".join(lines) + "\nCopy or"
+            " bind-mount the folders, or name the folder that they lie in as prepare.source and prepare.root."
+            " `doctor.outside: keep` follows the links; then run `dvc repro -f prepare` after each change"
+        )
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Reject]]:
     """Every file below `folder`, sorted, as a source of images would find them, and what would be rejected."""
     walk = _Walk(folder, folder.resolve(), follow_links=False)
     walk.files_of(folder, "", None, ())
-    return sorted(path for _, _, path in walk.found), walk.rejects
+    hidden = [Reject("stray", shown(path.relative_to(folder)), "it is hidden") for path in walk.hidden]
+    return sorted(path for _, _, path in walk.found), walk.rejects + hidden
 
 
 @dataclass
@@ -67,13 +115,15 @@ class _Walk:
 
     folder: Path
     inside: Path
-    """The folder itself, links resolved; what leads out of it is rejected unless `follow_links`."""
+    """What DVC watches, links resolved; what leads out of it is rejected unless `follow_links`."""
     follow_links: bool
     found: list[tuple[str, str | None, Path]] = field(default_factory=list)
     """Class, given split, file."""
     names: set[str] = field(default_factory=set)
     """Classes; those without a file too."""
     rejects: list[Reject] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+    """Files that are ignored although their names are those of images."""
 
     def reject(self, kind: str, path: Path, why: str) -> None:
         self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why))
@@ -88,6 +138,7 @@ class _Walk:
             return
         try:
             within = entries(path)
+            self.hidden += hidden_images(path)
         except OSError as error:
             self.reject("unreadable", path, f"it can't be listed: {error.strerror}")
             return
@@ -100,7 +151,8 @@ class _Walk:
     def _allowed(self, path: Path, real: Path) -> bool:
         if self.follow_links or real.is_relative_to(self.inside):
             return True
-        self.reject("outside", path, "it is a link that leaves the folder")
+        what = "a link to a folder, with all that is in it," if path.is_dir() else "a link"
+        self.reject("outside", path, f"it is {what} that leaves the folder")
         return False
 
     def _is_file(self, path: Path) -> bool:
@@ -115,10 +167,17 @@ class _Walk:
         return not path.is_symlink() or self._allowed(path, path.resolve())
 
 
+def _about_hidden(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    count = counted(len(names), "hidden file")
+    return (f"{count} named like an image {'is' if len(names) == 1 else 'are'} ignored, such as {names[0]}",)
+
+
 def _loose(rejects: list[Reject]) -> str:
     loose: Iterator[str] = (reject.origin for reject in rejects if reject.kind == "stray")
     if first := next(loose, None):
         return f"; files such as {first!r} lie in no class folder"
     links = next((reject for reject in rejects if reject.kind == "outside"), None)
-    remedy = "; `doctor.outside: keep` follows links (DVC does not see when what they lead to changes)"
+    remedy = "; `doctor.outside: keep` follows links (DVC does not see changes behind links to folders)"
     return f"; {links.origin!r}: {links.why}{remedy}" if links else ""

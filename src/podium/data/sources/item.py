@@ -62,12 +62,26 @@ class Source:
                 kept.append(item)
         return Source(self.name, self.classes, kept, rejects, self.notes)
 
+    def unseen(self, root: Path) -> list[str]:
+        """Origins of files that DVC does not see change: their folder, links resolved, is outside of `root`.
+
+        A link to a file is no such: DVC reads what it leads to (3.67, tried), but it walks no link to a folder.
+        """
+        inside = root.resolve()
+        files = [(item.origin, item.content.parent) for item in self.items if isinstance(item.content, Path)]
+        outside = {parent for parent in {parent for _, parent in files} if not parent.resolve().is_relative_to(inside)}
+        return [origin for origin, parent in files if parent in outside]
+
 
 SUFFIXES = tuple(
     f".{kind}"
     for kind in "png jpg jpeg jfif jpe webp gif bmp tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
 )
 """Of names that are meant as images: other files beside class folders are notes."""
+
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 
 
 def is_meant(name: str) -> bool:
@@ -78,6 +92,12 @@ def is_meant(name: str) -> bool:
 def shown(path: Path | str) -> str:
     """A path as text that can be printed and encoded, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def cell(path: Path | str) -> str:
+    """A path as `shown`, for a table: one that a spreadsheet would compute as a formula begins with `./`."""
+    text = shown(path)
+    return f"./{text}" if text.startswith(FORMULAS) else text
 
 
 def in_order(names: set[str]) -> list[str]:

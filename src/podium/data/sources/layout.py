@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podium.data.sources.item import shown
+from podium.data.sources.item import is_meant, shown
 from podium.errors import InputError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -62,6 +62,13 @@ def entries(folder: Path) -> list[Path]:
     """What lies in `folder`, sorted, without hidden files and litter."""
     names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
     return [folder / name for name in names if not is_litter(name)]
+
+
+def hidden_images(folder: Path) -> list[Path]:
+    """Files in `folder` that `entries` leaves out although they are named like images; macOS's `._x.jpg` are none."""
+    with os.scandir(folder) as found:
+        names = [one.name for one in found if one.name.startswith(".") and is_meant(one.name)]
+    return sorted(folder / name for name in names if not name.startswith("._"))
 
 
 def folders_in(folder: Path) -> list[Path]:
