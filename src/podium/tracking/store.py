@@ -9,15 +9,18 @@ import re
 import sqlite3
 import sys
 import uuid
+import warnings
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
 from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
@@ -42,6 +45,8 @@ COLUMNS = (
 )
 """Where MLflow 3.17 stores paths."""
 ARTIFACTS = "artifacts"
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+"""What MLflow's client raises where a store is away or refuses."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                 )
             client = MlflowClient(uri, registry_uri=uri)
             return Tracking(client, uri, _experiment(client, experiment, local.parent if local else None))
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except STORE_ERRORS as error:
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"
@@ -113,27 +118,46 @@ def project_id() -> str:
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
     """The id of the experiment's run that has all of `tags`; where there is none, a new one called `name`.
 
-    Of two that were made at once on two machines both take the older one.
+    One that was deleted is restored. Of two that were made at once on two machines both take the older one.
     """
-    if found := search(tracking, tags):
-        return str(found[0].info.run_id)
-    made = str(tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=name).info.run_id)
+    runs = search(tracking, tags, deleted=True)
+    if active := [run for run in runs if run.info.lifecycle_stage == "active"]:
+        return str(active[0].info.run_id)
+    if runs:
+        tracking.client.restore_run(runs[-1].info.run_id)
+        return str(runs[-1].info.run_id)
+    made = str(tracking.client.create_run(tracking.experiment_id, tags=origin() | tags, run_name=name).info.run_id)
     ids = [run.info.run_id for run in sorted(search(tracking, tags), key=lambda r: (r.info.start_time, r.info.run_id))]
     if ids and ids[0] != made:
+        for key in tags:
+            tracking.client.delete_tag(made, key)  # so that nobody restores it
         tracking.client.delete_run(made)  # nobody knows it yet
         return str(ids[0])
     return made
 
 
-def search(tracking: Tracking, tags: dict[str, str]) -> list[Run]:
-    """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first."""
-    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value)}
+@cache
+def origin() -> dict[str, str]:
+    """The tags that MLflow's own client puts on a run: user, source, git commit; what can't be found out is absent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as that git is not installed
+        found: dict[str, str] = resolve_tags()
+    return {key: value for key, value in found.items() if value}
+
+
+def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False) -> list[Run]:
+    """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first.
+
+    With `deleted` those too that were deleted and can be restored.
+    """
+    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value, re.ASCII)}
     where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     runs: list[Run] = []
     token: Any = None
     while True:
         page = tracking.client.search_runs(
-            [tracking.experiment_id], where, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            [tracking.experiment_id], where, view, PAGE, order_by=["attributes.start_time ASC"], page_token=token
         )
         runs += [run for run in page if all(run.data.tags.get(key) == value for key, value in tags.items())]
         token = page.token
