@@ -36,6 +36,8 @@ from podium.tracking.trial_logger import PARENT, TrialRuns, histories, log_absen
 
 IDLE = ("KILLED", "RUNNING")
 """What the run of a trial may say that has not ended: interrupted, or running."""
+UNNUMBERED = -1
+"""Stands for the number of a run whose tag is none any more: somebody changed it."""
 MEASURED = "seconds"
 """A metric that is another one when a killed trial's epochs after its last checkpoint are trained again."""
 SUPERSEDED = "superseded"
@@ -150,8 +152,9 @@ def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bo
 def _found(tracking: Tracking, study: optuna.Study, read: Reader) -> Iterator[_Found]:
     """Every trial that has begun, and every number that only runs have."""
     runs: dict[int, list[Run]] = defaultdict(list)
-    for run in runs_of(tracking, study, deleted=True):
-        runs[number_of(run) or 0].append(run)
+    for run in runs_of(tracking, study, deleted=True, numbered=False):
+        number = number_of(run)
+        runs[UNNUMBERED if number is None else number].append(run)
     trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
     for number, trial in trials.items():
         yield _Found.of(number, trial, record_of(study, trial, None, read), runs.get(number, []))
@@ -312,6 +315,8 @@ def _own(record: Record) -> set[str]:
 def _contradiction(tracking: Tracking, found: _Found, run: Run) -> str:
     """What `run` says that can't be repaired by adding to it: another parameter, another value. Empty: nothing."""
     record = found.record
+    if found.number == UNNUMBERED:
+        return f"its tag {TRIAL_TAG} is no number: {run.data.tags.get(TRIAL_TAG)}"
     if record is None:
         return "the study has no such trial"
     for key, ours in record.params.items():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -28,6 +29,7 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked
+from podium.tracking.refusal import deleted, refusal
 
 SQLITE = "sqlite:///"
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -56,6 +58,8 @@ class Tracking:
     client: MlflowClient
     uri: str
     experiment_id: str
+    experiment: str = "podium"
+    """Its name."""
 
 
 def resolve_uri(uri: str) -> str:
@@ -79,7 +83,8 @@ def connect(params: TrackingParams) -> Tracking:
 def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     """Open the MLflow store at `uri`, by default that of the current folder's mlruns, and its `experiment`.
 
-    Both are made on first use. Raises PodiumError where that can't be.
+    Both are made on first use. Raises RefusedError where a person has to act first (the experiment was deleted, no
+    permission, the database of another MLflow, a file that can't be written), PodiumError where the store is away.
     """
     uri = resolve_uri(uri or LOCAL)
     local = database(uri)
@@ -93,8 +98,11 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                     f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr
                 )
             client = MlflowClient(uri, registry_uri=uri)
-            return Tracking(client, uri, _experiment(client, experiment, local.parent if local else None))
-    except STORE_ERRORS as error:
+            experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
+            return Tracking(client, uri, experiment_id, experiment)
+    except (*STORE_ERRORS, CommandError) as error:
+        if refused := refusal(error, shown(uri), experiment):
+            raise refused from error
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"
@@ -229,9 +237,11 @@ def _alone(local: Path | None) -> AbstractContextManager[None]:
     return locked(folder / "mlflow.lock", wait=True)
 
 
-def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
-    found = client.get_experiment_by_name(name)
+def _experiment(client: MlflowClient, uri: str, name: str, folder: Path | None) -> str:
+    found = client.get_experiment_by_name(name)  # a deleted one too
     if found is not None:
+        if found.lifecycle_stage != "active":
+            raise deleted(shown(uri), name, str(found.experiment_id))
         return str(found.experiment_id)
     location = (folder / "artifacts").as_uri() if folder else None
     try:

@@ -320,10 +320,13 @@ def parent_of(tracking: Tracking, study: optuna.Study) -> str:
         return find_or_create(tracking, clean(study.study_name, LONGEST_NAME), tags)
 
 
-def runs_of(tracking: Tracking, study: optuna.Study | str, *, deleted: bool = False) -> list[Run]:
+def runs_of(
+    tracking: Tracking, study: optuna.Study | str, *, deleted: bool = False, numbered: bool = True
+) -> list[Run]:
     """Every trial's run of `study`, the oldest first: those with its id; by a name, those of all studies called so.
 
-    With `deleted` those too that were deleted and can be restored.
+    With `deleted` those too that were deleted and can be restored; without `numbered` those too whose trial's number
+    somebody changed to something else.
     """
     if isinstance(study, str):
         tags = {STUDY_TAG: clean(study)}
@@ -332,7 +335,7 @@ def runs_of(tracking: Tracking, study: optuna.Study | str, *, deleted: bool = Fa
     else:
         return []
     found = search(tracking, tags | {KIND_TAG: "trial"}, deleted=deleted)
-    return [run for run in found if number_of(run) is not None]
+    return [run for run in found if not numbered or number_of(run) is not None]
 
 
 def number_of(run: Run) -> int | None:

@@ -55,8 +55,12 @@ def studies(where: Path | str) -> list[optuna.Study]:
     if opened is None:
         return []
     with storage.reached(where):
-        names = sorted(optuna.get_all_study_names(opened))
-        return [optuna.load_study(study_name=name, storage=opened) for name in names]
+        return [optuna.load_study(study_name=name, storage=opened) for name in _names(where, opened)]
+
+
+def _names(where: Path | str, opened: BaseStorage) -> list[str]:
+    with storage.reached(where):
+        return sorted(optuna.get_all_study_names(opened))
 
 
 Failed = Callable[[str, PodiumError], None]
@@ -77,10 +81,11 @@ def sync_all(
     found: dict[str, list[Difference]] = {}
     tracking = connect(params)
     where = storage.place(runtime)
-    for study in studies(where):
-        name = study.study_name
-        with _failing(name, failed), storage.alone(where, name):
-            found[name] = _sync_study(tracking, study, repair)
+    if (opened := _opened(where)) is not None:
+        for name in _names(where, opened):
+            with _failing(name, failed), storage.alone(where, name):
+                study = optuna.load_study(study_name=name, storage=opened)
+                found[name] = _sync_study(tracking, study, repair)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with _failing(lock.stem, failed), locked(lock, purpose="the retraining"):
             if lines := _sync_retraining(tracking, lock.stem, repair):
@@ -162,6 +167,8 @@ def moved_aside(params: TrackingParams, runtime: RuntimeParams = DEFAULT) -> Ite
     """A line for each run that contradicted its study and was moved aside, with its reason."""
     tracking = connect(params)
     for study in studies(storage.place(runtime)):
+        if study_id(study) is None:
+            continue  # nothing of it was ever logged
         for run in mirror.superseded(tracking, study):
             tags = run.data.tags
             yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
