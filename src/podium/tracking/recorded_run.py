@@ -121,7 +121,7 @@ class RecordedRun:
 
     def log_file(self, path: Path, folder: str) -> None:
         """Log the file `path` as an artifact in `folder`."""
-        self.record.artifacts[f"{folder}/{path.name}"] = (_sha(path), path.as_posix())
+        self.record.artifacts[f"{folder}/{path.name}"] = (_sha(path), clean(path.as_posix()))
         save(self.record)
         self.tracking.client.log_artifact(self.run_id, str(path), folder)
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
-from podium.tracking import repair
+from podium.tracking import repair, view
 from podium.tracking.mirror import Parent
 from podium.tracking.record import KIND_TAG, STUDY_ID, STUDY_TAG, Reader, note_of, search_attributes
 from podium.tracking.recorded_run import RecordedRun, dataset_input, recorded
@@ -79,6 +79,7 @@ class SearchRun:
             self.parent.log_file(path, "audit")
         log_summary(tracking, self.run_id, self.study)
         self.parent.log_note(note_of(self.study))
+        view.save(tracking, self.study)
         self.parent.set_status("KILLED" if interrupted else "FINISHED")
 
 

@@ -100,6 +100,11 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
             client = MlflowClient(uri, registry_uri=uri)
             experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
             return Tracking(client, uri, experiment_id, experiment)
+    except UnicodeEncodeError as error:
+        raise RefusedError(
+            f"tracking.uri: {uri!a} is not ASCII, and Python's UTF-8 mode is off in a locale without"
+            " UTF-8: set PYTHONUTF8=1 in the environment"
+        ) from error
     except (*STORE_ERRORS, CommandError) as error:
         if refused := refusal(error, shown(uri), experiment):
             raise refused from error

@@ -82,7 +82,8 @@ def sync_all(
     tracking = connect(params)
     where = storage.place(runtime)
     if (opened := _opened(where)) is not None:
-        for name in _names(where, opened):
+        # Searches before confirmations, which would restore the run above their trials without a word.
+        for name in sorted(_names(where, opened), key=lambda name: name.startswith("confirm-")):
             with _failing(name, failed), storage.alone(where, name):
                 study = optuna.load_study(study_name=name, storage=opened)
                 found[name] = _sync_study(tracking, study, repair)
