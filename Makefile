@@ -60,7 +60,8 @@ bench: install-bench ## the measurements behind the README's claims, on a machin
 
 install-bench: $(BENCH)/installed ## .venv-bench with what the benchmarks compare with, from its own locked list
 
-ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000
+ui: install ## MLflow's pages on mlruns/, at http://127.0.0.1:5000; prints the address of the table of trials
+	@python -m podium.tracking.view
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 dashboard: install ## Optuna's dashboard on the study, also while it runs, at http://127.0.0.1:8080

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 from podium.errors import PodiumError
 from podium.text import one_line
@@ -25,6 +25,8 @@ POLL_SECONDS = 0.5
 def run(main: Callable[[], object]) -> None:
     """Call `main`; exit 0 when it returns, or with the error's own code after printing its message to stderr."""
     print_any_name()
+    _use_utf8()
+    short_interrupts()
     try:
         main()
         sys.stdout.flush()
@@ -46,6 +48,27 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode where its locale has no UTF-8.
+
+    Else a name that is not ASCII, such as that of the project's folder, could not be handed to a database.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1" and sys.orig_argv[0]:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})  # noqa: S606
+
+
+def short_interrupts() -> None:
+    """Let Ctrl-C end this process with one line instead of a traceback, also while it is still importing."""
+    sys.excepthook = _except
+
+
+def _except(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("podium: interrupted; run the same again to go on", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def run_stage(main: Callable[[], object]) -> None:

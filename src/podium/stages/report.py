@@ -1,6 +1,5 @@
 """report: one page about the results of all stages, in data/report and on the search's MLflow run."""
 
-import tempfile
 from pathlib import Path
 
 from podium import paths, process
@@ -20,9 +19,8 @@ def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
     page = page_of(data)
     path = write(page, out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
-    with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-        drawn = mlflow_summary.draw(data.search, Path(folder))
-        search_run.log_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
+    drawn = mlflow_summary.draw(data.search, out / search_run.FIGURES)  # kept: `podium sync` may log them again
+    search_run.log_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
     return path
 
 

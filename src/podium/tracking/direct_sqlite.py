@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import DatasetInput, Metric, RunTag
 from mlflow.exceptions import MlflowException
 
 from podium.tracking.record import Record
@@ -30,8 +30,16 @@ COLUMNS = {
     "SqlParam": {"run_uuid", "key", "value"},
     "SqlMetric": MEASURED,
     "SqlLatestMetric": MEASURED,
+    "SqlDataset": {
+        "dataset_uuid", "experiment_id", "name", "digest", "dataset_source_type", "dataset_source", "dataset_schema",
+        "dataset_profile",
+    },
+    "SqlInput": {
+        "input_uuid", "source_type", "source_id", "destination_type", "destination_id", "step",
+    },
+    "SqlInputTag": {"input_uuid", "name", "value"},
 }  # fmt: skip
-"""The tables of a run, as this module knows them."""
+"""The tables of a run and of its inputs, as this module knows them."""
 LONGEST = 200
 """Characters of a reason that are shown."""
 
@@ -41,11 +49,13 @@ log = logging.getLogger(__name__)
 class DirectSqlite:
     """Writes runs to the experiment of a client, where that can be done."""
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str, images: DatasetInput | None = None) -> None:
         self.possible = uri.startswith("sqlite:")
         """Whether it is worth trying."""
         self._client = client
         self._experiment_id = experiment_id
+        self._images = images
+        """What each run gets as its input."""
 
     def write(self, runs: Sequence[tuple[Record, dict[str, str]]]) -> list[str]:
         """Write `runs`, records of trials that have ended and their tags, as new ones: all of them or none.
@@ -55,7 +65,7 @@ class DirectSqlite:
         if not self.possible or not runs:
             return []
         try:
-            return _write(_private(self._client), self._experiment_id, runs)
+            return _write(_private(self._client), self._experiment_id, runs, self._images)
         except Exception as error:  # whatever it is: the client's calls know better, or say what is wrong
             if not _refused(error):
                 self.possible = False
@@ -106,7 +116,12 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE"
 
 
-def _write(private: _Private, experiment_id: str, runs: Sequence[tuple[Record, dict[str, str]]]) -> list[str]:
+def _write(
+    private: _Private,
+    experiment_id: str,
+    runs: Sequence[tuple[Record, dict[str, str]]],
+    images: DatasetInput | None,
+) -> list[str]:
     made = [(uuid.uuid4().hex, *run) for run in runs]
     rows = [_rows(private, run_id, record, tags) for run_id, record, tags in made]
     with private.session(read_only=False) as session:
@@ -116,18 +131,52 @@ def _write(private: _Private, experiment_id: str, runs: Sequence[tuple[Record, d
         where = experiment.artifact_location
         session.execute(
             private.tables["SqlRun"].insert(),
-            [_run(record, run_id, int(experiment_id), private.artifacts(where, run_id)) for run_id, record, _ in made],
+            [
+                _run(record, tags, run_id, int(experiment_id), private.artifacts(where, run_id))
+                for run_id, record, tags in made
+            ],
         )
         for name in ("SqlTag", "SqlParam", "SqlMetric", "SqlLatestMetric"):
             values = [row for of_one in rows for row in of_one[name]]
             if values:
                 session.execute(private.tables[name].insert(), values)
+        if images is not None:
+            _add_images(private, session, int(experiment_id), [run_id for run_id, *_ in made], images)
     return [run_id for run_id, *_ in made]
+
+
+def _add_images(private: _Private, session: Any, experiment_id: int, run_ids: list[str], images: DatasetInput) -> None:
+    """Make `images` an input of each run, as `log_inputs` does; their own row is there from the first time on."""
+    table, one = private.tables["SqlDataset"], images.dataset
+    where = [table.c.experiment_id == experiment_id, table.c.name == one.name, table.c.digest == one.digest]
+    source = session.execute(table.select().with_only_columns(table.c.dataset_uuid).where(*where)).scalar()
+    if source is None:
+        source = uuid.uuid4().hex
+        row = {
+            "dataset_uuid": source, "experiment_id": experiment_id, "name": one.name, "digest": one.digest,
+            "dataset_source_type": one.source_type, "dataset_source": one.source, "dataset_schema": one.schema,
+            "dataset_profile": one.profile,
+        }  # fmt: skip
+        session.execute(table.insert(), [row])
+    edges = [(uuid.uuid4().hex, run_id) for run_id in run_ids]
+    inputs = [
+        {
+            "input_uuid": edge,
+            "source_type": "DATASET",
+            "source_id": source,
+            "destination_type": "RUN",
+            "destination_id": run,
+        }
+        for edge, run in edges
+    ]
+    tags = [{"input_uuid": edge, "name": tag.key, "value": tag.value} for edge, _ in edges for tag in images.tags]
+    session.execute(private.tables["SqlInput"].insert(), inputs)
+    session.execute(private.tables["SqlInputTag"].insert(), tags)
 
 
 def _rows(private: _Private, run_id: str, record: Record, tags: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """What the tables below the run's own get of `record`."""
-    named = [RunTag(key, value) for key, value in (tags | {"mlflow.runName": record.name}).items()]
+    named = [RunTag(key, value) for key, value in (tags | {"mlflow.runName": record.title}).items()]
     metrics, params, named = private.validate(record.metrics, record.entities(), named)
     measured = _measured(metrics, run_id, private.sanitize)
     return {
@@ -138,14 +187,14 @@ def _rows(private: _Private, run_id: str, record: Record, tags: dict[str, str]) 
     }
 
 
-def _run(record: Record, run_id: str, experiment_id: int, artifacts: str) -> dict[str, Any]:
+def _run(record: Record, tags: dict[str, str], run_id: str, experiment_id: int, artifacts: str) -> dict[str, Any]:
     return {
         "run_uuid": run_id,
-        "name": record.name,
+        "name": record.title,
         "source_type": "UNKNOWN",
         "source_name": "",
         "entry_point_name": "",
-        "user_id": "unknown",
+        "user_id": tags.get("mlflow.user", "unknown"),
         "status": record.status,
         "start_time": record.start,
         "end_time": record.end,

@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from podium.config.params import TrackingParams
+from podium.errors import RefusedError
 from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ PATIENCE = 20.0
 """Seconds for which the end of a search waits for a tracking server that does not answer."""
 LONGEST = 300
 """Characters of an error that are shown."""
+FIRST = 30.0
+"""Seconds for which a search waits for the first answer: the workers start meanwhile."""
 PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
 
@@ -62,8 +65,20 @@ class Mirror:
         self.error = ""
         """Why MLflow is not in step, once the mirror has closed; empty: it is."""
         self.parent_run_id: str | None = None
+        self._refused: RefusedError | None = None
+        self._tried = threading.Event()
+        """Set once the store was opened or did not let itself be opened."""
         self._thread = threading.Thread(target=self._work, name="podium-mirror", daemon=True)
         self._thread.start()
+
+    def check(self) -> None:
+        """Wait until the store was reached for the first time, or is away: then the search begins without it.
+
+        Raises RefusedError where it says no, so that a person has to act before anything is searched.
+        """
+        self._tried.wait(FIRST)
+        if self._refused is not None:
+            raise self._refused
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """Log a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
@@ -98,7 +113,8 @@ class Mirror:
             closing = self._collect(backlog, wait=run is not None and not backlog) or closing
             try:
                 run = run or SearchRun.open(self._study, self._params, self._parent, self._log)
-                self.parent_run_id = run.run_id
+                self.parent_run_id, self._refused = run.run_id, None
+                self._tried.set()
                 for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):
                     del backlog[number]
                 for number in list(backlog):
@@ -107,6 +123,8 @@ class Mirror:
                 failures, self.error = 0, ""
             except Exception as error:  # whatever the store has against it: the trials are kept, and a message says so
                 failures, run = failures + 1, None  # opening it again repairs what went wrong, such as a deleted run
+                self._refused = _refusal(error, self._params)
+                self._tried.set()
                 if not self._wait(error, failures, closing):
                     return
         self._finish(run)
@@ -137,12 +155,20 @@ class Mirror:
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""
         self.error = _in_a_line(error)
-        if failures == 1:
+        if failures == 1 and self._refused is None:
             self._log(f"MLflow does not take the trials just now; they are kept and logged later. {self.error}")
-        if closing and self._deadline is not None and time.monotonic() > self._deadline:
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if closing and (late or self._refused is not None):
             return False
         time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
         return True
+
+
+def _refusal(error: Exception, params: TrackingParams) -> RefusedError | None:
+    from podium.tracking.refusal import refusal  # with MLflow, as above
+    from podium.tracking.store import shown
+
+    return refusal(error, shown(params.uri), params.experiment)
 
 
 def _in_a_line(error: Exception) -> str:

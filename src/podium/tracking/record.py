@@ -61,6 +61,9 @@ class Record:
     """One run, as it should be."""
 
     name: str
+    """Its name while the trial is running."""
+    title: str
+    """Its name at the end, with the value: it is what lists of runs show first."""
     status: str
     start: int
     """Milliseconds since 1970."""
@@ -89,12 +92,33 @@ Reader = Callable[[FrozenTrial], Attributes]
 
 
 def search_attributes(trial: FrozenTrial) -> Attributes:
-    """What Podium's own search keeps in a trial's user attributes; nothing else reads them for MLflow."""
+    """What Podium's own search keeps in a trial's user attributes; nothing else reads them for MLflow.
+
+    Attributes of these names that are not what Podium keeps there are somebody else's: see `user_attributes`.
+    """
     own = trial.user_attrs
-    tags = {f"podium.{key}": str(own[key])[:LIMIT] for key in ("seed", "reason", "inherited_from") if key in own}
+    name, history, recipe = own.get("name", ""), own.get("history", ()), own.get("recipe", {})
+    if not isinstance(name, str) or not isinstance(recipe, dict) or not _is_history(history):
+        return user_attributes(trial)
+    tags = {f"podium.{key}": clean(str(own[key])) for key in ("seed", "reason", "inherited_from") if key in own}
     if "traceback" in own:  # its end says what happened
-        tags["podium.traceback"] = own["traceback"][-LIMIT:]
-    return Attributes(own.get("name", ""), own.get("history", ()), own.get("recipe"), tags)
+        tags["podium.traceback"] = clean(str(own["traceback"])[-LIMIT:])
+    return Attributes(name, history, own.get("recipe"), tags)
+
+
+def _is_history(value: Any) -> bool:
+    """Whether it is a list of epochs, each with its number, its seconds and other numbers."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(epoch, dict)
+        and {"epoch", "seconds"} <= epoch.keys()
+        and all(isinstance(one, int | float) for one in epoch.values())
+        for epoch in value
+    )
+
+
+def reader_of(study: optuna.Study) -> Reader:
+    """How the attributes of the trials of `study` are read: its name says whether it is one of Podium's own."""
+    return search_attributes if re.match(r"(search|confirm)-", study.study_name) else user_attributes
 
 
 def user_attributes(trial: FrozenTrial) -> Attributes:
@@ -102,7 +126,7 @@ def user_attributes(trial: FrozenTrial) -> Attributes:
     named = [(f"user.{name}", value) for name, value in trial.user_attrs.items()]
     named += [(f"system.{name}", value) for name, value in trial.system_attrs.items()]
     named += [(f"distribution.{name}", str(value)) for name, value in trial.distributions.items()]
-    return Attributes(tags={key_of(name): text_of(value)[:LIMIT] for name, value in named})
+    return Attributes(tags={key_of(name): text_of(value) for name, value in named})
 
 
 def study_id(study: optuna.Study, *, make: bool = False) -> str | None:
@@ -131,15 +155,27 @@ def record_of(
     end = _milliseconds(trial.datetime_complete)
     metrics = _epoch_metrics(epochs, start) if epochs else _intermediate_metrics(trial, start)
     params = attributes.params if attributes.params is not None else trial.params
+    name = clean(attributes.name or f"trial-{trial.number:03d}", LONGEST_NAME)
     return Record(
-        name=attributes.name or f"trial-{trial.number:03d}",
+        name=name,
+        title=f"{name}{_ending(trial)}"[:LONGEST_NAME],
         status=STATUS[trial.state],
         start=start,
         end=end,
-        params={key_of(name): str(value)[:LONGEST_PARAM] for name, value in params.items()},
+        params={key_of(name): clean(str(value), LONGEST_PARAM) for name, value in params.items()},
         metrics=metrics + _summary(study, trial, start, end, len(attributes.history or trial.intermediate_values)),
         tags=_tags(study, trial, params) | attributes.tags,
     )
+
+
+def _ending(trial: FrozenTrial) -> str:
+    """What the name of an ended trial's run says beyond its number."""
+    if trial.state == TrialState.COMPLETE and trial.values:
+        return f" · {', '.join(f'{value:.4f}' if abs(value) < 1e4 else f'{value:.4g}' for value in trial.values)}"
+    if trial.state == TrialState.PRUNED:
+        last = "" if trial.last_step is None else f" at {trial.intermediate_values[trial.last_step]:.4f}"
+        return f" · pruned{last}"
+    return " · failed" if trial.state == TrialState.FAIL else ""
 
 
 def key_of(name: str) -> str:
@@ -154,7 +190,28 @@ def key_of(name: str) -> str:
 
 def text_of(value: Any) -> str:
     """An attribute's value for a tag: text as it stands, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return clean(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def clean(text: str, limit: int = LIMIT) -> str:
+    """The first `limit` characters of `text` as a database takes them.
+
+    Bytes that Python could not decode (a non-ASCII path without UTF-8 mode) are read as UTF-8, if they are; what no
+    UTF-8 text can hold (half a surrogate pair, the character 0) becomes a question mark.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        text = _bytes_of(pairs).decode("utf-8", "replace")
+    return text[:limit].replace("\0", "?")
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def objectives(study: optuna.Study) -> list[str]:
@@ -202,7 +259,7 @@ def note_of(study: optuna.Study) -> str:
     complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
     best = _ranking(study, trials)
-    lines = [f"### {study.study_name[:LONGEST_NAME]}", "", counts, "", *_table(objectives(study), best), "", HELP]
+    lines = [f"### {clean(study.study_name, LONGEST_NAME)}", "", counts, "", *_table(objectives(study), best), "", HELP]
     text = "\n".join(lines)
     return text if len(text) <= LIMIT else "\n".join([*lines[:4], HELP])  # hundreds of parameters
 
@@ -271,7 +328,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
 
 def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) -> dict[str, str]:
     tags = {
-        STUDY_TAG: study.study_name[:LIMIT],
+        STUDY_TAG: clean(study.study_name),
         TRIAL_TAG: str(trial.number),
         KIND_TAG: "trial",
         "podium.state": trial.state.name,
@@ -279,7 +336,7 @@ def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) ->
     if own := study_id(study):
         tags[ID_TAG] = own
     renamed = {key_of(name): name for name in params if key_of(name) != name}
-    return tags | ({"podium.renamed": json.dumps(renamed)[:LIMIT]} if renamed else {})
+    return tags | ({"podium.renamed": clean(json.dumps(renamed))} if renamed else {})
 
 
 def _milliseconds(moment: Any) -> int | None:

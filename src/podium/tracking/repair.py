@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.tracking.record import (
@@ -30,11 +30,14 @@ from podium.tracking.record import (
     search_attributes,
     study_id,
 )
+from podium.tracking.recorded_run import FORMER_NAME
 from podium.tracking.store import Tracking, search
-from podium.tracking.trial_logger import TrialRuns, histories, log_absent_params, runs_of
+from podium.tracking.trial_logger import PARENT, TrialRuns, histories, log_absent_params, number_of, runs_of
 
 IDLE = ("KILLED", "RUNNING")
 """What the run of a trial may say that has not ended: interrupted, or running."""
+UNNUMBERED = -1
+"""Stands for the number of a run whose tag is none any more: somebody changed it."""
 MEASURED = "seconds"
 """A metric that is another one when a killed trial's epochs after its last checkpoint are trained again."""
 SUPERSEDED = "superseded"
@@ -62,16 +65,31 @@ class _Found:
     trial: FrozenTrial | None
     record: Record | None
     runs: list[Run]
+    deleted: list[Run]
+    """Those that can be restored."""
+
+    @staticmethod
+    def of(number: int, trial: FrozenTrial | None, record: Record | None, runs: list[Run]) -> "_Found":
+        active = [run for run in runs if run.info.lifecycle_stage == "active"]
+        return _Found(number, trial, record, active, [run for run in runs if run not in active])
 
 
 def differences(
-    tracking: Tracking, study: optuna.Study, *, thorough: bool = True, read: Reader = search_attributes
+    tracking: Tracking,
+    study: optuna.Study,
+    *,
+    thorough: bool = True,
+    read: Reader = search_attributes,
+    parent: str | None = None,
+    images: DatasetInput | None = None,
 ) -> list[Difference]:
-    """Every difference between `study` and its runs.
+    """Every difference between `study` and its runs, which lie below the run `parent` and have `images` as an input.
 
-    `thorough` reads each run's whole metric history; without it the values that the run shows are compared.
+    `thorough` reads each run's whole metric history, names and inputs; without it the values that the run shows are
+    compared. Without a `parent` or `images` those are not.
     """
-    return [d for found in _found(tracking, study, read) for d in _compare(tracking, found, thorough)]
+    looked = _Look(tracking, thorough, parent, images)
+    return [d for found in _found(tracking, study, read) for d in _compare(looked, found)]
 
 
 def repair(
@@ -84,11 +102,27 @@ def repair(
 ) -> list[Difference]:
     """Make MLflow what the study says. Returns what was different; each run that is moved aside gets a `message`."""
     every: list[Difference] = []
+    looked = _Look(tracking, thorough, trials.parent(study), trials.images)
     for found in _found(tracking, study, trials.read):
-        if differs := _compare(tracking, found, thorough):
+        if differs := _compare(looked, found):
             every += differs
-            _repair(tracking, study, trials, found, message)
+            _repair(looked, study, trials, found, message)
     return every
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Where and how closely it is looked, and what the runs of trials have in common."""
+
+    tracking: Tracking
+    thorough: bool
+    parent: str | None
+    images: DatasetInput | None
+
+
+def images_of(run: Run) -> list[tuple[str, str]]:
+    """Name and digest of each data set that is an input of `run`."""
+    return [(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs] if run.inputs else []
 
 
 def superseded(tracking: Tracking, study: optuna.Study) -> list[Run]:
@@ -118,19 +152,24 @@ def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bo
 def _found(tracking: Tracking, study: optuna.Study, read: Reader) -> Iterator[_Found]:
     """Every trial that has begun, and every number that only runs have."""
     runs: dict[int, list[Run]] = defaultdict(list)
-    for run in runs_of(tracking, study):
-        runs[int(run.data.tags[TRIAL_TAG])].append(run)
+    for run in runs_of(tracking, study, deleted=True, numbered=False):
+        number = number_of(run)
+        runs[UNNUMBERED if number is None else number].append(run)
     trials = {t.number: t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING}
     for number, trial in trials.items():
-        yield _Found(number, trial, record_of(study, trial, None, read), runs.get(number, []))
+        yield _Found.of(number, trial, record_of(study, trial, None, read), runs.get(number, []))
     for number in sorted(set(runs) - set(trials)):
-        yield _Found(number, None, None, runs[number])
+        found = _Found.of(number, None, None, runs[number])
+        if found.runs:
+            yield found
 
 
-def _repair(
-    tracking: Tracking, study: optuna.Study, trials: TrialRuns, found: _Found, message: Callable[[str], None]
-) -> None:
-    """Keep the run that is right or can be completed, move the others aside, and log what is missing."""
+def _repair(look: _Look, study: optuna.Study, trials: TrialRuns, found: _Found, message: Callable[[str], None]) -> None:
+    """Keep the run that is right or can be completed, move the others aside, and log what is missing.
+
+    Where the trial has no run but a deleted one that fits, that one is restored, with all that people wrote on it.
+    """
+    tracking = look.tracking
     reasons = {run.info.run_id: _contradiction(tracking, found, run) for run in found.runs}
     fitting = [run for run in found.runs if not reasons[run.info.run_id]]
     status = found.record.status if found.record else ""
@@ -140,13 +179,37 @@ def _repair(
             _move_aside(tracking, run, reasons[run.info.run_id] or "the trial has another run", message)
     if found.trial is None or found.record is None:
         return
+    keep = keep or _restored(tracking, found)
     trials.forget(study, found.number, keep.info.run_id if keep else None)
     if keep is not None:
         log_absent_params(tracking, found.record, keep)
+        _mend_links(look, found.record, keep)
         if found.record.end is None and keep.info.status not in IDLE:
             tracking.client.update_run(keep.info.run_id, status="KILLED")
     if found.trial.state.is_finished():
         trials.log(study, found.trial)
+
+
+def _restored(tracking: Tracking, found: _Found) -> Run | None:
+    """The newest deleted run of a trial that does not contradict it, restored; None: there is none."""
+    for run in reversed(found.deleted):
+        if not _contradiction(tracking, found, run):
+            tracking.client.restore_run(run.info.run_id)
+            return tracking.client.get_run(run.info.run_id)
+    return None
+
+
+def _mend_links(look: _Look, record: Record, run: Run) -> None:
+    """Give `run` its parent, its images and, where it was looked at closely, its name."""
+    client, run_id = look.tracking.client, run.info.run_id
+    if look.parent and run.data.tags.get(PARENT) != look.parent:
+        client.set_tag(run_id, PARENT, look.parent)
+    if look.images is not None and look.thorough:
+        client.log_inputs(run_id, [look.images])  # a second time changes nothing
+    if look.thorough and run.info.run_name != record.title:
+        if run.info.run_name != record.name:
+            client.set_tag(run_id, FORMER_NAME, run.info.run_name)
+        client.update_run(run_id, name=record.title)
 
 
 def _move_aside(tracking: Tracking, run: Run, reason: str, message: Callable[[str], None]) -> None:
@@ -158,17 +221,37 @@ def _move_aside(tracking: Tracking, run: Run, reason: str, message: Callable[[st
     message(f"MLflow's run {run_id} of trial {run.data.tags[TRIAL_TAG]} is moved aside ({SUPERSEDED_TAG}): {reason}")
 
 
-def _compare(tracking: Tracking, found: _Found, thorough: bool) -> list[Difference]:
+def _compare(look: _Look, found: _Found) -> list[Difference]:
     if found.trial is None or found.record is None:
         return [Difference(found.number, "trial", "absent", f"{len(found.runs)} runs")]
     ended = found.trial.state.is_finished()
     if len(found.runs) != 1:
         absent_is_right = not found.runs and not ended  # a short trial's run is made when it ends
-        return [] if absent_is_right else [Difference(found.number, "runs", "1", str(len(found.runs)))]
+        if absent_is_right and not found.deleted:
+            return []
+        count = f"{len(found.runs)} (deleted)" if found.deleted and not found.runs else str(len(found.runs))
+        return [Difference(found.number, "runs", "1", count)]
     differs = _compare_facts(found.number, found.record, found.runs[0], ended)
+    differs += _compare_links(look, found.number, found.record, found.runs[0])
     if ended:
-        differs += _compare_metrics(tracking, found.number, found.record, found.runs[0], thorough)
+        differs += _compare_metrics(look.tracking, found.number, found.record, found.runs[0], look.thorough)
     return differs
+
+
+def _compare_links(look: _Look, number: int, record: Record, run: Run) -> list[Difference]:
+    found = []
+    parent = run.data.tags.get(PARENT, "absent")
+    if look.parent and parent != look.parent:
+        found.append(Difference(number, f"tag {PARENT}", look.parent, parent))
+    if look.thorough and run.info.run_name not in (record.title, *([] if record.end else [record.name])):
+        found.append(Difference(number, "name", record.title, str(run.info.run_name)))
+    if look.thorough and look.images is not None:
+        ours = (look.images.dataset.name, look.images.dataset.digest)
+        inputs = images_of(run)
+        if ours not in inputs:
+            shown = ", ".join(" ".join(one) for one in inputs) or "absent"
+            found.append(Difference(number, "dataset", " ".join(ours), shown))
+    return found
 
 
 def _compare_facts(number: int, record: Record, run: Run, ended: bool) -> list[Difference]:
@@ -214,10 +297,11 @@ def _others(at: tuple[str, int], ours: float | None, theirs: set[float]) -> bool
     """Whether `theirs`, what MLflow holds of a metric at a step, has a value that is not `ours`."""
     if ours is not None and at[0] == MEASURED:
         return False
-    return any(ours is None or not _same(ours, value) for value in theirs)
+    return any(ours is None or not same(ours, value) for value in theirs)
 
 
-def _same(ours: float, theirs: float) -> bool:
+def same(ours: float, theirs: float) -> bool:
+    """Whether `theirs` is what MLflow makes of `ours`."""
     if math.isinf(ours):  # an SQL store has the largest number instead
         return theirs in (ours, math.copysign(sys.float_info.max, ours))
     return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
@@ -231,6 +315,8 @@ def _own(record: Record) -> set[str]:
 def _contradiction(tracking: Tracking, found: _Found, run: Run) -> str:
     """What `run` says that can't be repaired by adding to it: another parameter, another value. Empty: nothing."""
     record = found.record
+    if found.number == UNNUMBERED:
+        return f"its tag {TRIAL_TAG} is no number: {run.data.tags.get(TRIAL_TAG)}"
     if record is None:
         return "the study has no such trial"
     for key, ours in record.params.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -19,8 +19,8 @@ from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.tracking.record import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
-from podium.tracking.search_run import log_images
-from podium.tracking.store import Tracking, connect, find_or_create, making, project_id, shown
+from podium.tracking.recorded_run import RecordedRun, recorded
+from podium.tracking.store import connect, project_id, shown
 from podium.tracking.trial_logger import histories
 from podium.training.epochs import Epoch
 
@@ -39,8 +39,7 @@ RECALLS = 100
 class RetrainRun:
     """One run, called `retrain`; that of a single training (`podium train`) is called `train`."""
 
-    tracking: Tracking
-    run_id: str
+    run: RecordedRun
     logged: set[tuple[str, int]] = field(default_factory=set)
     """Metrics that the run has, by name and step."""
 
@@ -51,21 +50,26 @@ class RetrainRun:
         """The run of the retraining called `name`, made where there is none."""
         tracking = connect(params)
         own = {RETRAIN_TAG: name, KIND_TAG: title, PROJECT_TAG: project_id()}
-        with making(tracking):
-            run_id = find_or_create(tracking, title, own)
-        run = tracking.client.get_run(run_id)
-        absent = [Param(k, str(v)) for k, v in recipe.flat().items() if k not in run.data.params]
-        tracking.client.log_batch(run_id, params=absent, tags=[RunTag(k, v) for k, v in tags.items()])
-        tracking.client.update_run(run_id, status="RUNNING")
-        log_images(tracking, run_id, tags["podium.source"], tags["podium.data_digest"])
-        return RetrainRun(tracking, run_id, set(histories(tracking, run)))
+        run = RecordedRun.open(tracking, title, own)
+        known = tracking.client.get_run(run.run_id)
+        fields = {key: str(value) for key, value in recipe.flat().items()}
+        run.record.params = fields
+        run.log(params={key: value for key, value in fields.items() if key not in known.data.params}, tags=tags)
+        run.set_status("RUNNING")
+        run.log_images(tags["podium.source"], tags["podium.data_digest"])
+        return RetrainRun(run, set(histories(tracking, known)))
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run in MLflow."""
+        return self.run.run_id
 
     @contextmanager
     def watching_the_machine(self) -> Iterator[None]:
         """Log CPU, memory, disk, network and GPU every WATCH_EVERY seconds within the block, as MLflow's own pages
         have them (system/...). A store that is away is let be."""
         logging.getLogger("mlflow.system_metrics.system_metrics_monitor").setLevel(logging.ERROR)
-        uri = self.tracking.uri
+        uri = self.run.tracking.uri
         monitor = SystemMetricsMonitor(self.run_id, WATCH_EVERY, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
         monitor.start()  # type: ignore[no-untyped-call]
         try:
@@ -84,26 +88,33 @@ class RetrainRun:
         """Log what there is and leave the run KILLED or FAILED, until it goes on. A store that is away is let be."""
         try:
             self._log(history)
-            self.tracking.client.set_terminated(self.run_id, status)
+            self.run.set_status(status)
         except MlflowException:
             return
 
     def finish(self, history: Sequence[Epoch], weights_digest: str, folder: Path) -> None:
         """Log the rest, the history and the profile's summary as artifacts, and end the run."""
         self._log(history)
-        self.tracking.client.set_tag(self.run_id, "podium.weights_digest", weights_digest)
+        self.run.log(tags={"podium.weights_digest": weights_digest})
         for path in sorted(folder.glob("*.csv")) + sorted(folder.glob("*.md")):
-            self.tracking.client.log_artifact(self.run_id, str(path), "retrain")
-        self.tracking.client.set_terminated(self.run_id, "FINISHED")
+            self.run.log_file(path, "retrain")
+        self._end(history)
 
     def end(self, history: Sequence[Epoch]) -> None:
         """Log the rest, and end the run of a single training."""
         self._log(history)
-        self.tracking.client.set_terminated(self.run_id, "FINISHED")
+        self._end(history)
+
+    def _end(self, history: Sequence[Epoch]) -> None:
+        for epoch in history:  # all of it: an earlier session may have logged the first ones
+            for key, value in epoch.items():
+                if key != "epoch":
+                    self.run.record.metrics.setdefault(key, {})[int(epoch["epoch"])] = value
+        self.run.set_status("FINISHED")
 
     def _log(self, history: Sequence[Epoch]) -> None:
-        run = self.tracking.client.get_run(self.run_id)
-        at, metrics = run.info.start_time, []
+        client = self.run.tracking.client
+        at, metrics = client.get_run(self.run_id).info.start_time, []
         for epoch in history:
             at += int(epoch["seconds"] * 1000)
             step = int(epoch["epoch"])
@@ -112,7 +123,7 @@ class RetrainRun:
             ]
         for start in range(0, len(metrics), METRICS_A_CALL):
             batch = metrics[start : start + METRICS_A_CALL]
-            self.tracking.client.log_batch(self.run_id, batch)
+            client.log_batch(self.run_id, batch)
             self.logged |= {(m.key, m.step) for m in batch}
 
 
@@ -122,18 +133,19 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
     Raises PodiumError where the store is away or has no such run.
     """
     tracking = connect(params)
+    run = recorded(tracking, run_id)
     try:
-        known = tracking.client.get_run(run_id).data.metrics
+        known = tracking.client.get_run(run.run_id).data.metrics
         now = int(time.time() * 1000)
         wanted = metrics.flat() | _recalls(metrics)
         new = [Metric(name, value, now, 0) for name, value in wanted.items() if not _same(known.get(name), value)]
-        tracking.client.log_batch(run_id, new)
+        run.log(new)
         for path in files:
-            tracking.client.log_artifact(run_id, str(path), FOLDER)
+            run.log_file(path, FOLDER)
     except (MlflowException, OSError) as error:
         raise PodiumError(
             f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
-            " when the store works; if it has lost the run, `dvc repro --force --single-item retrain` makes a new one"
+            " when the store works; if the run was deleted there, run `podium sync` first: it restores it"
         ) from error
 
 

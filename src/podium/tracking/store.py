@@ -9,15 +9,19 @@ import re
 import sqlite3
 import sys
 import uuid
+import warnings
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from alembic.util.exc import CommandError
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
 from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
@@ -25,6 +29,7 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked
+from podium.tracking.refusal import deleted, refusal
 
 SQLITE = "sqlite:///"
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -42,6 +47,8 @@ COLUMNS = (
 )
 """Where MLflow 3.17 stores paths."""
 ARTIFACTS = "artifacts"
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+"""What MLflow's client raises where a store is away or refuses."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Tracking:
     client: MlflowClient
     uri: str
     experiment_id: str
+    experiment: str = "podium"
+    """Its name."""
 
 
 def resolve_uri(uri: str) -> str:
@@ -74,7 +83,8 @@ def connect(params: TrackingParams) -> Tracking:
 def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     """Open the MLflow store at `uri`, by default that of the current folder's mlruns, and its `experiment`.
 
-    Both are made on first use. Raises PodiumError where that can't be.
+    Both are made on first use. Raises RefusedError where a person has to act first (the experiment was deleted, no
+    permission, the database of another MLflow, a file that can't be written), PodiumError where the store is away.
     """
     uri = resolve_uri(uri or LOCAL)
     local = database(uri)
@@ -88,8 +98,16 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                     f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr
                 )
             client = MlflowClient(uri, registry_uri=uri)
-            return Tracking(client, uri, _experiment(client, experiment, local.parent if local else None))
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
+            return Tracking(client, uri, experiment_id, experiment)
+    except UnicodeEncodeError as error:
+        raise RefusedError(
+            f"tracking.uri: {uri!a} is not ASCII, and Python's UTF-8 mode is off in a locale without"
+            " UTF-8: set PYTHONUTF8=1 in the environment"
+        ) from error
+    except (*STORE_ERRORS, CommandError) as error:
+        if refused := refusal(error, shown(uri), experiment):
+            raise refused from error
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"
@@ -113,27 +131,46 @@ def project_id() -> str:
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
     """The id of the experiment's run that has all of `tags`; where there is none, a new one called `name`.
 
-    Of two that were made at once on two machines both take the older one.
+    One that was deleted is restored. Of two that were made at once on two machines both take the older one.
     """
-    if found := search(tracking, tags):
-        return str(found[0].info.run_id)
-    made = str(tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=name).info.run_id)
+    runs = search(tracking, tags, deleted=True)
+    if active := [run for run in runs if run.info.lifecycle_stage == "active"]:
+        return str(active[0].info.run_id)
+    if runs:
+        tracking.client.restore_run(runs[-1].info.run_id)
+        return str(runs[-1].info.run_id)
+    made = str(tracking.client.create_run(tracking.experiment_id, tags=origin() | tags, run_name=name).info.run_id)
     ids = [run.info.run_id for run in sorted(search(tracking, tags), key=lambda r: (r.info.start_time, r.info.run_id))]
     if ids and ids[0] != made:
+        for key in tags:
+            tracking.client.delete_tag(made, key)  # so that nobody restores it
         tracking.client.delete_run(made)  # nobody knows it yet
         return str(ids[0])
     return made
 
 
-def search(tracking: Tracking, tags: dict[str, str]) -> list[Run]:
-    """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first."""
-    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value)}
+@cache
+def origin() -> dict[str, str]:
+    """The tags that MLflow's own client puts on a run: user, source, git commit; what can't be found out is absent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as that git is not installed
+        found: dict[str, str] = resolve_tags()
+    return {key: value for key, value in found.items() if value}
+
+
+def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False) -> list[Run]:
+    """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first.
+
+    With `deleted` those too that were deleted and can be restored.
+    """
+    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value, re.ASCII)}
     where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     runs: list[Run] = []
     token: Any = None
     while True:
         page = tracking.client.search_runs(
-            [tracking.experiment_id], where, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            [tracking.experiment_id], where, view, PAGE, order_by=["attributes.start_time ASC"], page_token=token
         )
         runs += [run for run in page if all(run.data.tags.get(key) == value for key, value in tags.items())]
         token = page.token
@@ -205,9 +242,11 @@ def _alone(local: Path | None) -> AbstractContextManager[None]:
     return locked(folder / "mlflow.lock", wait=True)
 
 
-def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
-    found = client.get_experiment_by_name(name)
+def _experiment(client: MlflowClient, uri: str, name: str, folder: Path | None) -> str:
+    found = client.get_experiment_by_name(name)  # a deleted one too
     if found is not None:
+        if found.lifecycle_stage != "active":
+            raise deleted(shown(uri), name, str(found.experiment_id))
         return str(found.experiment_id)
     location = (folder / "artifacts").as_uri() if folder else None
     try:

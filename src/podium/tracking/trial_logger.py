@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ from typing import Literal, Self
 
 import mlflow
 import optuna
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import DatasetInput, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
@@ -21,7 +22,6 @@ from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.record import (
     ID_TAG,
     KIND_TAG,
-    LIMIT,
     LONGEST_NAME,
     METRICS_A_CALL,
     OTHERS_A_CALL,
@@ -31,6 +31,7 @@ from podium.tracking.record import (
     TRIAL_TAG,
     Reader,
     Record,
+    clean,
     key_of,
     note_of,
     record_of,
@@ -39,7 +40,7 @@ from podium.tracking.record import (
     text_of,
     user_attributes,
 )
-from podium.tracking.store import Tracking, find_or_create, making, search
+from podium.tracking.store import Tracking, find_or_create, making, origin, search
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
@@ -53,15 +54,18 @@ log = logging.getLogger(__name__)
 class TrialRuns:
     """The runs of trials: made, completed, found again. Logging a trial again adds what is missing, repeats nothing."""
 
-    def __init__(self, tracking: Tracking, parent_run_id: str | None, read: Reader) -> None:
+    def __init__(
+        self, tracking: Tracking, parent_run_id: str | None, read: Reader, images: DatasetInput | None = None
+    ) -> None:
         self.tracking = tracking
         self.read = read
+        self.images = images
         self._given = parent_run_id
         self._parents: dict[str, str] = {}
         self._runs: dict[tuple[str, int], str] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
         self._known: set[str] = set()
-        self._direct = DirectSqlite(tracking.client, tracking.uri, tracking.experiment_id)
+        self._direct = DirectSqlite(tracking.client, tracking.uri, tracking.experiment_id, images)
 
     def log(self, study: optuna.Study, trial: FrozenTrial, history: Sequence[Mapping[str, float]] | None = None) -> str:
         """Log `trial` as it stands, a running one with its `history` so far. Returns the run's id."""
@@ -74,8 +78,7 @@ class TrialRuns:
         run_id = run_id or self._create(study, trial.number, record)
         self._add(run_id, record, fresh)
         if record.end is not None:
-            self.tracking.client.set_terminated(run_id, record.status, record.end)
-            self._logged.pop(run_id, None)  # done with; the memory of a thousand of them would grow
+            self._end(run_id, record, fresh)
         return run_id
 
     def log_ended(self, study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
@@ -108,22 +111,35 @@ class TrialRuns:
             self._runs[_id_of(self.tracking, study), number] = run_id
             self._logged.pop(run_id, None)
 
+    def forget_parents(self) -> None:
+        """Look for the parent runs again: somebody may have deleted one."""
+        self._parents.clear()
+
+    def _end(self, run_id: str, record: Record, fresh: bool) -> None:
+        client = self.tracking.client
+        if not fresh and client.get_run(run_id).info.run_name == record.name:  # a person's name stays
+            client.update_run(run_id, name=record.title)
+        client.set_terminated(run_id, record.status, record.end)
+        self._logged.pop(run_id, None)  # done with; the memory of a thousand of them would grow
+
     def _run(self, study: optuna.Study, number: int) -> str | None:
         """The run of trial `number`, if there is one. The study's runs are looked up once."""
         own = _id_of(self.tracking, study)
         if own not in self._known:
             for run in runs_of(self.tracking, study):
-                self._runs.setdefault((own, int(run.data.tags[TRIAL_TAG])), run.info.run_id)
+                self._runs.setdefault((own, number_of(run) or 0), run.info.run_id)
             self._known.add(own)
         return self._runs.get((own, number))
 
     def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
-        return record.tags | {PARENT: self.parent(study), NAME: record.name}
+        return origin() | record.tags | {PARENT: self.parent(study), NAME: record.title}
 
     def _create(self, study: optuna.Study, number: int, record: Record) -> str:
         tags = self._tags(study, record)
-        run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.name)
+        run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
         run_id: str = run.info.run_id
+        if self.images is not None:
+            self.tracking.client.log_inputs(run_id, [self.images])
         self._runs[_id_of(self.tracking, study), number] = run_id
         return run_id
 
@@ -270,7 +286,7 @@ class _State:
             log_summary(self._runs.tracking, run_id, study)
             own = {f"user.{name}": value for name, value in study.user_attrs.items() if name != STUDY_ID}
             facts = own | {"podium.directions": " ".join(d.name.lower() for d in study.directions)}
-            tags = [RunTag(key_of(name), text_of(value)[:LIMIT]) for name, value in facts.items()]
+            tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
             for start in range(0, len(tags), OTHERS_A_CALL):
                 self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
             self._runs.tracking.client.set_terminated(run_id, status)
@@ -282,6 +298,7 @@ class _State:
         self._not_before = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
         later = f"; {missed} trials are logged later" if missed else ""
+        self._runs.forget_parents()
         self._warn(f"MLflow does not take what it is sent{later}", error)
 
     def _warn(self, what: str, error: Exception) -> None:
@@ -291,23 +308,40 @@ class _State:
             log.warning("%s. %s: %s", what, type(error).__name__, reason)
 
 
+def identity_of(tracking: Tracking, study: optuna.Study) -> dict[str, str]:
+    """The tags by which the parent run of `study` is found. The study gets its id where it has none."""
+    return {STUDY_TAG: clean(study.study_name), KIND_TAG: "search", ID_TAG: _id_of(tracking, study)}
+
+
 def parent_of(tracking: Tracking, study: optuna.Study) -> str:
     """The id of the parent run of `study`, made where there is none: one, however many ask at once."""
-    tags = {STUDY_TAG: study.study_name[:LIMIT], KIND_TAG: "search", ID_TAG: _id_of(tracking, study)}
+    tags = identity_of(tracking, study)
     with making(tracking):
-        return find_or_create(tracking, study.study_name[:LONGEST_NAME], tags)
+        return find_or_create(tracking, clean(study.study_name, LONGEST_NAME), tags)
 
 
-def runs_of(tracking: Tracking, study: optuna.Study | str) -> list[Run]:
-    """Every trial's run of `study`, the oldest first: those with its id; by a name, those of all studies called so."""
+def runs_of(
+    tracking: Tracking, study: optuna.Study | str, *, deleted: bool = False, numbered: bool = True
+) -> list[Run]:
+    """Every trial's run of `study`, the oldest first: those with its id; by a name, those of all studies called so.
+
+    With `deleted` those too that were deleted and can be restored; without `numbered` those too whose trial's number
+    somebody changed to something else.
+    """
     if isinstance(study, str):
-        tags = {STUDY_TAG: study[:LIMIT]}
+        tags = {STUDY_TAG: clean(study)}
     elif own := study_id(study):
         tags = {ID_TAG: own}
     else:
         return []
-    found = search(tracking, tags | {KIND_TAG: "trial"})
-    return [run for run in found if run.data.tags.get(TRIAL_TAG, "").isdecimal()]
+    found = search(tracking, tags | {KIND_TAG: "trial"}, deleted=deleted)
+    return [run for run in found if not numbered or number_of(run) is not None]
+
+
+def number_of(run: Run) -> int | None:
+    """The number of the trial whose run this is; None where its tag is none, since somebody changed it."""
+    text = run.data.tags.get(TRIAL_TAG, "")
+    return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None
 
 
 def histories(tracking: Tracking, run: Run) -> dict[tuple[str, int], set[float]]:

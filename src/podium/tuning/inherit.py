@@ -67,9 +67,9 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
     return done
 
 
-def _comparable(facts: dict[str, Any], other: dict[str, Any]) -> bool:
-    if "search" not in other or not isinstance(other["search"], dict):
-        return False  # a confirmation
+def _comparable(facts: dict[str, Any], other: Any) -> bool:
+    if not isinstance(other, dict) or not isinstance(other.get("search"), dict):
+        return False  # a confirmation, or a study of somebody else's in the same storage
     return isinstance(other.get("code"), dict) and all(facts.get(key) == other.get(key) for key in SAME)
 
 

@@ -43,6 +43,11 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
     print(f"{study.study_name}: {counts}; best {params.search.metric.label} {best.value:.4f} (trial {best.number})")
+    if not parent:
+        raise PodiumError(
+            f"MLflow has nothing of this search: tracking.uri {params.tracking.uri} did not take a single run. The"
+            " study itself is complete: run `dvc repro` again when the store works, it trains nothing again"
+        )
     return study
 
 

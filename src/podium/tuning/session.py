@@ -21,6 +21,7 @@ from podium.tuning.driver import Driver
 from podium.tuning.inherit import inherit, is_own
 from podium.tuning.pools import Pool, processes
 from podium.tuning.progress import Progress
+from podium.tuning.trial import Watcher
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Plan:
 
 
 def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingParams) -> tuple[optuna.Study, str]:
-    """Run what is missing of `plan` and return its study and the id of its parent run in MLflow.
+    """Run what is missing of `plan` and return its study and the id of its parent run in MLflow; empty: nothing was
+    logged there.
 
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
     """
@@ -67,7 +69,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
 
             try:
                 checkpoints = paths.mlruns() / "checkpoints" / plan.name
-                _drive(study, plan, prepared, runtime, checkpoints, [mirror, progress], stopping)
+                _drive(study, plan, prepared, runtime, checkpoints, mirror, progress, stopping)
                 interrupted = bool(received)
             finally:
                 progress.close()
@@ -107,15 +109,19 @@ def _drive(
     prepared: Path,
     runtime: RuntimeParams,
     checkpoints: Path,
-    watchers: list[Any],
+    mirror: Mirror,
+    progress: Progress,
     stopping: Callable[[], bool],
 ) -> None:
     trials = study.get_trials(deepcopy=False)
     left = plan.params.n_trials - sum(t.state.is_finished() for t in trials if is_own(t))
     if left <= 0:
+        mirror.check()
         return
     pool = open_pool(prepared, runtime, left)
     try:
+        mirror.check()  # while the workers start
+        watchers: list[Watcher] = [mirror, progress]
         driver = BatchDriver if plan.params.deterministic else Driver
         driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
     finally:

@@ -1,6 +1,7 @@
 """Upkeep of mlruns/: every study compared with its runs in MLflow, and checkpoints that nobody needs."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +11,30 @@ from optuna.trial import TrialState
 
 from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
+from podium.errors import PodiumError
 from podium.locks import locked, unless_held
+from podium.text import masked
+from podium.tracking import recorded_check, recorded_run
 from podium.tracking import repair as mirror
 from podium.tracking.record import (
     ID_TAG,
+    KIND_TAG,
+    LONGEST_NAME,
     PROJECT_TAG,
     RETRAIN_TAG,
+    STUDY_TAG,
     SUPERSEDED_TAG,
     TRIAL_TAG,
-    search_attributes,
+    clean,
+    reader_of,
     study_id,
+    summary_of,
 )
+from podium.tracking.recorded_run import Record, dataset_input
 from podium.tracking.repair import Difference
-from podium.tracking.search_run import run_of_search
-from podium.tracking.store import Tracking, connect, project_id
-from podium.tracking.trial_logger import TrialRuns
+from podium.tracking.search_run import run_of_search, trial_runs
+from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
+from podium.tracking.trial_logger import runs_of
 from podium.tuning import storage
 
 DEFAULT = RuntimeParams()
@@ -45,41 +55,121 @@ def studies(where: Path | str) -> list[optuna.Study]:
     if opened is None:
         return []
     with storage.reached(where):
-        names = sorted(optuna.get_all_study_names(opened))
-        return [optuna.load_study(study_name=name, storage=opened) for name in names]
+        return [optuna.load_study(study_name=name, storage=opened) for name in _names(where, opened)]
 
 
-def sync_all(params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool) -> dict[str, list[Difference]]:
+def _names(where: Path | str, opened: BaseStorage) -> list[str]:
+    with storage.reached(where):
+        return sorted(optuna.get_all_study_names(opened))
+
+
+Failed = Callable[[str, PodiumError], None]
+
+
+def _raise(name: str, error: PodiumError) -> None:
+    raise error
+
+
+def sync_all(
+    params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool, failed: Failed = _raise
+) -> dict[str, list[Difference]]:
     """The differences of every study and retraining from MLflow, by name; with `repair` they are fixed.
 
-    Raises RefusedError naming the holder while one of them is at work.
+    One that can't be compared, such as one that is at work, stops no other: `failed` is called with its name and the
+    reason, which it raises by default.
     """
     found: dict[str, list[Difference]] = {}
     tracking = connect(params)
     where = storage.place(runtime)
-    for study in studies(where):
-        name = study.study_name
-        with storage.alone(where, name):
-            found[name] = mirror.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=repair)
-            if repair:
-                found[name] += mirror.repair(tracking, study, _runs(tracking, study), thorough=True, message=print)
-                mirror.end_open_runs(tracking, study)
-                # A parent that the repair has made:
-                mirror.abandoned(tracking, "search", {ID_TAG: study_id(study) or ""}, repair=True)
-            else:
-                found[name] += mirror.differences(tracking, study)
+    if (opened := _opened(where)) is not None:
+        # Searches before confirmations, which would restore the run above their trials without a word.
+        for name in sorted(_names(where, opened), key=lambda name: name.startswith("confirm-")):
+            with _failing(name, failed), storage.alone(where, name):
+                study = optuna.load_study(study_name=name, storage=opened)
+                found[name] = _sync_study(tracking, study, repair)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
-        with locked(lock, purpose="the retraining"):
-            tags = {RETRAIN_TAG: lock.stem, PROJECT_TAG: project_id()}
-            if lines := mirror.abandoned(tracking, "retrain", tags, repair=repair):
+        with _failing(lock.stem, failed), locked(lock, purpose="the retraining"):
+            if lines := _sync_retraining(tracking, lock.stem, repair):
                 found[lock.stem] = lines
     return found
+
+
+@contextmanager
+def _failing(name: str, failed: Failed) -> Iterator[None]:
+    """What goes wrong within the block with the study or run called `name` goes to `failed`."""
+    try:
+        yield
+    except PodiumError as error:
+        failed(name, error)
+    except STORE_ERRORS as error:
+        failed(name, PodiumError(f"MLflow refuses it: {masked(' '.join(str(error).split()))[:300]}"))
+    except Exception as error:  # a study of somebody else's in the same storage may hold anything
+        failed(name, PodiumError(f"it can't be compared ({type(error).__name__}: {error})"))
+
+
+def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool) -> list[Difference]:
+    search = _search_of(study)
+    is_search = search == study.study_name
+    record = recorded_run.load(_described(study, search))
+    read = reader_of(study)
+    if not repair:
+        run = recorded_run.found(tracking, record)
+        active = run is not None and run.info.lifecycle_stage == "active"
+        differs = mirror.differences(
+            tracking,
+            study,
+            read=read,
+            parent=run.info.run_id if run is not None and active else None,
+            images=dataset_input(*record.dataset) if record.dataset else None,
+        )
+        known = active or record.run_id or runs_of(tracking, study)  # else nothing of it was ever logged
+        return (recorded_check.compare(tracking, record, summary_of(study)) if is_search and known else []) + differs
+    known = record.run_id or runs_of(tracking, study)
+    differs = recorded_check.restore(tracking, record, summary_of(study), print) if is_search and known else []
+    above = run_of_search(tracking, study, search)
+    differs += mirror.repair(tracking, study, trial_runs(above, read), thorough=True, message=print)
+    mirror.end_open_runs(tracking, study)
+    if is_search and not known:  # made just now
+        recorded_check.restore(tracking, above.record, summary_of(study), print)
+    return differs
+
+
+def _described(study: optuna.Study, search: str) -> Record:
+    """The run above the trials of `study`, as far as it follows from its name and id."""
+    found: optuna.Study | None = study
+    if search != study.study_name:
+        try:
+            found = optuna.load_study(study_name=search, storage=study._storage)
+        except KeyError:
+            found = None
+    own = study_id(found) if found is not None else None
+    identity = {STUDY_TAG: clean(search), KIND_TAG: "search"} | ({ID_TAG: own} if own else {})
+    return Record(name=clean(search, LONGEST_NAME), identity=identity)
+
+
+def _search_of(study: optuna.Study) -> str:
+    """The name of the search that `study` is or confirms."""
+    identity = study.user_attrs.get("identity")
+    search = identity.get("search") if isinstance(identity, dict) else None
+    return search if isinstance(search, str) else study.study_name
+
+
+def _sync_retraining(tracking: Tracking, name: str, repair: bool) -> list[Difference]:
+    own = {RETRAIN_TAG: name, PROJECT_TAG: project_id()}
+    record = recorded_run.load(Record(name="retrain", identity=own | {KIND_TAG: "retrain"}))
+    if not record.run_id:  # of a time before there were records
+        return mirror.abandoned(tracking, "retrain", own, repair=repair)
+    if repair:
+        return recorded_check.restore(tracking, record, {}, print)
+    return recorded_check.compare(tracking, record, {})
 
 
 def moved_aside(params: TrackingParams, runtime: RuntimeParams = DEFAULT) -> Iterator[str]:
     """A line for each run that contradicted its study and was moved aside, with its reason."""
     tracking = connect(params)
     for study in studies(storage.place(runtime)):
+        if study_id(study) is None:
+            continue  # nothing of it was ever logged
         for run in mirror.superseded(tracking, study):
             tags = run.data.tags
             yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
@@ -131,9 +221,3 @@ def _needed(path: Path, running: set[int]) -> bool:
     if path.suffix != ".ckpt":
         return False
     return path.name.startswith("retrain-") or (path.stem.isdigit() and int(path.stem) in running)
-
-
-def _runs(tracking: Tracking, study: optuna.Study) -> TrialRuns:
-    parent = study.user_attrs.get("identity", {}).get("search", study.study_name)
-    parent = parent if isinstance(parent, str) else study.study_name
-    return TrialRuns(tracking, run_of_search(tracking, study, parent), search_attributes)

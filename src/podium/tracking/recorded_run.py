@@ -1,0 +1,271 @@
+"""Runs that no study describes: a search's own and a retraining's, with a record of all that was written on them.
+
+Whatever is logged to such a run is first added to its record, a file in mlruns/runs. So MLflow can be compared with it,
+and a run that was changed, deleted or lost is made what it was.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from podium import paths
+from podium.errors import PodiumError
+from podium.tracking.record import (
+    ID_TAG,
+    LIMIT,
+    LONGEST_NAME,
+    LONGEST_PARAM,
+    METRICS_A_CALL,
+    OTHERS_A_CALL,
+    RETRAIN_TAG,
+    clean,
+)
+from podium.tracking.store import Tracking, find_or_create, making, search
+
+NAME, NOTE, NOTE_DIGEST = "mlflow.runName", "mlflow.note.content", "podium.note"
+FORMER_NAME = "podium.former_name"
+"""The tag that keeps the name that somebody gave a run of ours, where `podium sync` gave it its own again."""
+REPLACES = "podium.replaces"
+"""The tag of a run that was made anew: the id of the one that was deleted for good."""
+ENDED = ("FINISHED", "FAILED", "KILLED")
+FOLDER = "runs"
+
+
+class Record(BaseModel):
+    """What one run is to hold."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    name: str
+    identity: dict[str, str]
+    """The tags by which it is found."""
+    run_id: str = ""
+    former: list[str] = []
+    """Ids that it had before: it was deleted for good and made anew."""
+    status: str = "RUNNING"
+    tags: dict[str, str] = {}
+    params: dict[str, str] = {}
+    metrics: dict[str, dict[int, float]] = {}
+    """By name and step."""
+    dataset: tuple[str, str] | None = None
+    """Name and digest of the images."""
+    artifacts: dict[str, tuple[str, str]] = {}
+    """By their path in the run: SHA-256, and the file in the project that they were."""
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its file; empty: it is kept in none."""
+        own = self.identity.get(RETRAIN_TAG) or self.identity.get(ID_TAG)
+        return f"{self.identity.get('podium.kind', 'run')}-{own}" if own else ""
+
+
+class RecordedRun:
+    """One run in MLflow that is written to through here only."""
+
+    def __init__(self, tracking: Tracking, record: Record) -> None:
+        self.tracking = tracking
+        self.record = record
+
+    @staticmethod
+    def open(tracking: Tracking, name: str, identity: dict[str, str]) -> "RecordedRun":
+        """The run with the tags `identity`: found, restored where it was deleted, or made and called `name`."""
+        name = clean(name, LONGEST_NAME)
+        opened = RecordedRun(tracking, load(Record(name=name, identity=identity)))
+        with making(tracking):
+            run_id = find_or_create(tracking, name, identity)
+        opened.is_now(run_id)
+        return opened
+
+    @property
+    def run_id(self) -> str:
+        """Its id in MLflow."""
+        return self.record.run_id
+
+    def is_now(self, run_id: str) -> None:
+        """Take `run_id` for its id from now on."""
+        if self.record.run_id not in ("", run_id):
+            self.record.former.append(self.record.run_id)
+            send(self.tracking, run_id, tags={REPLACES: self.record.run_id})
+        self.record.run_id = run_id
+        save(self.record)
+
+    def log(
+        self,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log all of these."""
+        params = {key: clean(value, LONGEST_PARAM) for key, value in (params or {}).items()}
+        tags = {key: clean(value) for key, value in (tags or {}).items()}
+        for metric in metrics:
+            self.record.metrics.setdefault(metric.key, {})[metric.step] = metric.value
+        self.record.params |= params
+        self.record.tags |= tags
+        save(self.record)
+        send(self.tracking, self.run_id, metrics, params, tags)
+
+    def log_images(self, source: str, digest: str) -> None:
+        """Log the prepared images of `source` as an input, with their digest; a second time changes nothing."""
+        images = dataset_input(source, digest)
+        self.record.dataset = (images.dataset.name, images.dataset.digest)
+        save(self.record)
+        self.tracking.client.log_inputs(self.run_id, [images])
+
+    def log_file(self, path: Path, folder: str) -> None:
+        """Log the file `path` as an artifact in `folder`."""
+        self.record.artifacts[f"{folder}/{path.name}"] = (_sha(path), clean(path.as_posix()))
+        save(self.record)
+        self.tracking.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_note(self, note: str) -> None:
+        """Put `note` on its page, unless a person has changed what is there."""
+        self.record.note = clean(note)
+        save(self.record)
+        tags = self.tracking.client.get_run(self.run_id).data.tags
+        if NOTE not in tags or _digest(tags[NOTE]) == tags.get(NOTE_DIGEST):
+            send(self.tracking, self.run_id, tags=_note_tags(self.record.note))
+
+    def set_status(self, status: str) -> None:
+        """RUNNING, or how it ended."""
+        self.record.status = status
+        save(self.record)
+        if status in ENDED:
+            self.tracking.client.set_terminated(self.run_id, status)
+        else:
+            self.tracking.client.update_run(self.run_id, status=status)
+
+
+def send(
+    tracking: Tracking,
+    run_id: str,
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log all of these to a run, in as few calls as MLflow's limits allow."""
+    measured = list(metrics)
+    others = [Param(key, value) for key, value in (params or {}).items()]
+    marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+    while measured or others or marks:
+        room = METRICS_A_CALL - 2 * OTHERS_A_CALL if others or marks else METRICS_A_CALL
+        tracking.client.log_batch(run_id, measured[:room], others[:OTHERS_A_CALL], marks[:OTHERS_A_CALL])
+        measured, others, marks = measured[room:], others[OTHERS_A_CALL:], marks[OTHERS_A_CALL:]
+
+
+DIGEST = 32
+"""Characters of the images' digest: MLflow's database has room for 36. The tag podium.data_digest holds it whole."""
+
+
+def dataset_input(source: str, digest: str) -> DatasetInput:
+    """The prepared images of `source` as MLflow's input of a run."""
+    where = f'{{"uri": "{paths.PREPARED.as_posix()}"}}'
+    images = Dataset(name=clean(source, 500), digest=digest[:DIGEST], source_type="local", source=where)
+    return DatasetInput(images, [InputTag("mlflow.data.context", "training")])
+
+
+def load(default: Record) -> Record:
+    """The record of the run that `default` describes, or `default` where there is none yet.
+
+    Raises PodiumError where its file is damaged.
+    """
+    path = _path(default.key)
+    return _read(path) if default.key and path.is_file() else default
+
+
+def save(record: Record) -> None:
+    """Write `record`, whole or not at all."""
+    if not record.key:
+        return
+    path = _path(record.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = path.with_suffix(f".{os.getpid()}.tmp")
+    text.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    text.replace(path)
+
+
+def files(kinds: Iterable[str]) -> list[Path]:
+    """The records of `kinds` of runs."""
+    return sorted(path for kind in kinds for path in _folder().glob(f"{kind}-*.json"))
+
+
+def read(path: Path) -> Record:
+    """The record in the file `path`. Raises PodiumError where it is damaged."""
+    return _read(path)
+
+
+def of_run(run_id: str) -> Record | None:
+    """The record of the run that has or had the id `run_id`; None: there is none."""
+    for path in sorted(_folder().glob("*.json")):
+        record = _read(path)
+        if run_id and run_id in (record.run_id, *record.former):
+            return record
+    return None
+
+
+def run_now(run_id: str) -> str:
+    """The present id of the run that had `run_id` when a stage wrote it down."""
+    record = of_run(run_id)
+    return record.run_id if record else run_id
+
+
+def recorded(tracking: Tracking, run_id: str) -> RecordedRun:
+    """The run that had the id `run_id` when a stage wrote it down; without a record it is just that run."""
+    return RecordedRun(tracking, of_run(run_id) or Record(name="", identity={}, run_id=run_id))
+
+
+def found(tracking: Tracking, record: Record) -> Run | None:
+    """The run of `record`: the oldest that is there, else one that was deleted, else None."""
+    runs = search(tracking, record.identity, deleted=True)
+    return next((run for run in runs if run.info.lifecycle_stage == "active"), runs[-1] if runs else None)
+
+
+def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:
+    """The content of an artifact; None where it is not there."""
+    with TemporaryDirectory(prefix="podium-") as folder:
+        try:
+            return Path(tracking.client.download_artifacts(run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError):
+            return None
+
+
+def note_tags(record: Record) -> dict[str, str]:
+    """The note of `record` as tags."""
+    return _note_tags(record.note) if record.note else {}
+
+
+def _note_tags(note: str) -> dict[str, str]:
+    return {NOTE: note[:LIMIT], NOTE_DIGEST: _digest(note[:LIMIT])}
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise PodiumError(
+            f"{path} can't be read: {' '.join(str(error).split())[:200]}. It records what Podium wrote on one run in"
+            " MLflow: remove it, and the run is no longer compared with it"
+        ) from None
+
+
+def _path(key: str) -> Path:
+    return _folder() / f"{key}.json"
+
+
+def _folder() -> Path:
+    return paths.mlruns() / FOLDER
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,86 @@
+"""Whether an MLflow store that fails is away, so that it pays to try again, or says no, so that a person has to act."""
+
+import errno
+import re
+
+from mlflow.exceptions import MlflowException
+
+from podium.errors import RefusedError
+from podium.text import masked
+
+UNKNOWN_USER = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+LONGEST = 300
+"""Characters of MLflow's own words that are shown."""
+
+
+def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | None:
+    """What a person has to do about `error` of the store at `uri`; None: the store is away, or it is no refusal."""
+    if isinstance(error, RefusedError):
+        return error
+    remedy = _remedy(error, uri, experiment)
+    if remedy is None:
+        return None
+    words = masked(" ".join(str(error).split("[SQL:")[0].split()))[:LONGEST]
+    return RefusedError(
+        f"tracking.uri: {uri} does not work: {remedy}. Nothing was searched or logged. MLflow says: {words}"
+    )
+
+
+def deleted(uri: str, experiment: str, experiment_id: str) -> RefusedError:
+    """The error for an experiment that was deleted, which MLflow still finds by its name."""
+    return RefusedError(
+        f"tracking.experiment: the experiment {experiment!r} of {uri} was deleted (in MLflow's pages or by its"
+        f" command). Restore it with `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id"
+        f" {experiment_id}`, or set tracking.experiment to another name. Nothing was searched or logged"
+    )
+
+
+def _remedy(error: BaseException, uri: str, experiment: str) -> str | None:
+    text = str(error)
+    code = error.error_code if isinstance(error, MlflowException) else ""
+    if code in UNKNOWN_USER:
+        return (
+            "it does not know you (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+            " MLFLOW_TRACKING_TOKEN, in the environment"
+        )
+    if code == "PERMISSION_DENIED":
+        return (
+            f"you may not write here (403). Ask its administrator for the permission EDIT on the experiment"
+            f" {experiment!r}, or set tracking.experiment to one of yours"
+        )
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return _schema(text, uri)
+    if "must be in the 'active' state" in text and "xperiment" in text:
+        return f"the experiment {experiment!r} was deleted. Restore it in MLflow, or set tracking.experiment"
+    system = isinstance(error, OSError) and error.errno in NOT_WRITABLE
+    if system or "attempt to write a readonly database" in text:
+        return "the database or its folder can't be written. `chmod -R u+w` its folder, or set tracking.uri"
+    if "registered tracking stores for scheme" in text or "Unsupported URI" in text or "unsupported URI" in text:
+        return "no MLflow store has such an address. Set tracking.uri to sqlite:///... or http(s)://..."
+    return None
+
+
+def _schema(text: str, uri: str) -> str:
+    """What to do about a database of another MLflow: older ones can be upgraded, for newer ones MLflow has to be."""
+    import mlflow
+
+    found = re.search(r"found version (\w+)", text)
+    if found and found[1] in _known_revisions():
+        return (
+            f"its database is of an MLflow older than {mlflow.__version__}. Copy it, then `mlflow db upgrade {uri}`; no"
+            " older MLflow can read it afterwards"
+        )
+    return (
+        f"its database is of an MLflow newer than {mlflow.__version__}, which is installed here. Install that one, or"
+        " set tracking.uri to another database"
+    )
+
+
+def _known_revisions() -> set[str]:
+    """The schemas that the installed MLflow knows, newest and older ones."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    directory = ScriptDirectory.from_config(_get_alembic_config(""))  # type: ignore[no-untyped-call]
+    return {script.revision for script in directory.walk_revisions()}

@@ -1,0 +1,53 @@
+"""The table of runs as a reader wants it first, as one of MLflow's shared views: objective, state, searched parameters.
+
+`python -m podium.tracking.view` prints its address below that of the server that `make ui` starts.
+"""
+
+import json
+
+import optuna
+from optuna.study import StudyDirection
+
+from podium import paths, process
+from podium.config.params import load
+from podium.tracking.record import LIMIT, key_of, objectives
+from podium.tracking.store import Tracking, connect
+
+KEY = "podium"
+TAG = f"mlflow.sharedViewState.{KEY}"
+"""The tag of an experiment in which MLflow 3.17's pages keep a shared view; its content is JSON."""
+SERVER = "http://127.0.0.1:5000"
+
+
+def view_of(study: optuna.Study) -> str:
+    """The view of the trials of `study`: the best first, one column per objective and searched parameter."""
+    searched = sorted({key_of(name) for trial in study.get_trials(deepcopy=False) for name in trial.params})
+    columns = [f"metrics.`{name}`" for name in objectives(study)]
+    columns += ["tags.`podium.state`", *(f"params.`{name}`" for name in searched), "attributes.`Dataset`"]
+    best_is_low = study.directions[0] == StudyDirection.MINIMIZE
+    view = {"orderByKey": columns[0], "orderByAsc": best_is_low, "selectedColumns": columns}
+    while len(json.dumps(view)) > LIMIT:  # hundreds of parameters
+        columns.pop(-2)
+    return json.dumps(view)
+
+
+def save(tracking: Tracking, study: optuna.Study) -> None:
+    """Make the view of `study` that of its experiment."""
+    tracking.client.set_experiment_tag(tracking.experiment_id, TAG, view_of(study))
+
+
+def address(tracking: Tracking, server: str = SERVER) -> str:
+    """Where the runs of the experiment are shown, with the view where a search has saved one."""
+    known = tracking.client.get_experiment(tracking.experiment_id).tags
+    return f"{server}/#/experiments/{tracking.experiment_id}/runs" + (
+        f"?viewStateShareKey={KEY}" if TAG in known else "?workflowType=machine_learning"
+    )
+
+
+def main() -> None:
+    """Print the address."""
+    print(f"the trials: {address(connect(load(paths.PARAMS).tracking))}", flush=True)
+
+
+if __name__ == "__main__":
+    process.run(main)

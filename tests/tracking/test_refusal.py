@@ -1,0 +1,190 @@
+"""A store that says no is told from one that is away: before the search, with what mends it."""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+
+import trials
+from podium import cli, paths
+from podium.config.params import TrackingParams
+from podium.errors import PodiumError, RefusedError
+from podium.tracking import mirror as mirrors
+from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.refusal import refusal
+from podium.tracking.store import connect, database
+from podium.tuning.storage import open_storage
+
+
+def _error(code: str) -> MlflowException:
+    made: MlflowException = RestException({"error_code": code, "message": "no"})  # type: ignore[no-untyped-call]
+    return made
+
+
+def _revision(store: TrackingParams, revision: str) -> None:
+    connection = sqlite3.connect(str(database(store.uri)))
+    connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.commit()
+    connection.close()
+
+
+def _delete_experiment(store: TrackingParams) -> None:
+    tracking = connect(store)
+    tracking.client.delete_experiment(tracking.experiment_id)
+
+
+REFUSALS: dict[str, tuple[Callable[[TrackingParams], object], str]] = {
+    "experiment deleted": (
+        _delete_experiment,
+        "tracking.experiment: .* was deleted .*mlflow experiments restore --experiment-id",
+    ),
+    "older database": (
+        lambda store: _revision(store, "451aebb31d03"),
+        "is of an MLflow older than .*`mlflow db upgrade sqlite",
+    ),
+    "newer database": (
+        lambda store: _revision(store, "ffffffffffff"),
+        "is of an MLflow newer than .* which is installed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_store_that_says_no_is_refused_before_the_search(
+    store: TrackingParams, spoil: Callable[[TrackingParams], object], sentence: str
+) -> None:
+    spoil(store)
+    with pytest.raises(RefusedError, match=sentence):
+        connect(store)
+    mirror = Mirror(trials.study_of_each_kind(), store, Parent("search-1234", {}))
+    with pytest.raises(RefusedError, match=sentence):
+        mirror.check()
+    mirror.close()
+    assert mirror.parent_run_id is None
+
+
+def test_address_of_no_store_is_refused(store: TrackingParams) -> None:
+    with pytest.raises(RefusedError, match="no MLflow store has such an address"):
+        connect(store.model_copy(update={"uri": "no-such-scheme://x"}))
+
+
+def test_store_that_is_away_is_no_refusal(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(mirrors, "PATIENCE", 0.05)
+    away = store.model_copy(update={"uri": "http://127.0.0.1:9"})
+    with pytest.raises(PodiumError, match="does not work") as error:
+        connect(away)
+    assert not isinstance(error.value, RefusedError)
+    mirror = Mirror(trials.study_of_each_kind(), away, Parent("search-1234", {}))
+    mirror.check()
+    mirror.close()
+    assert mirror.error != ""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            _error("PERMISSION_DENIED"),
+            "the permission EDIT on the experiment 'mine'",
+        ),
+        (_error("UNAUTHENTICATED"), "MLFLOW_TRACKING_USERNAME"),
+        (MlflowException("(sqlite3.OperationalError) attempt to write a readonly database"), "can't be written"),
+        (PermissionError(13, "Permission denied", "mlruns"), "can't be written"),
+        (RefusedError("as it is"), "as it is"),
+        (MlflowException("The experiment 3 must be in the 'active' state"), "the experiment 'mine' was deleted"),
+        (ConnectionError("refused"), ""),
+        (MlflowException("API request failed with exception HTTPConnectionPool"), ""),
+        (OSError(28, "No space left on device"), ""),
+        (MlflowException("(sqlite3.OperationalError) database is locked"), ""),
+        (MlflowException("The run 7 must be in the 'active' state"), ""),
+    ],
+)
+def test_error_is_a_refusal_or_the_store_is_away(error: Exception, words: str) -> None:
+    found = refusal(error, "http://mlflow.example", "mine")
+    assert (found is not None) == bool(words)
+    assert words in str(found or "")
+
+
+def test_permission_that_is_lacking_when_the_first_run_is_made_is_known_before_the_search(
+    store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*arguments: object, **options: object) -> None:
+        raise _error("PERMISSION_DENIED")
+
+    connect(store)
+    monkeypatch.setattr(MlflowClient, "create_run", denied)
+    mirror = Mirror(trials.study_of_each_kind(), store, Parent("search-1234", {}))
+    with pytest.raises(RefusedError, match="the permission EDIT on the experiment 'podium'"):
+        mirror.check()
+    mirror.close()
+
+
+def _sync(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["sync", *words])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def here(store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingParams:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "params.yaml").write_text(f'tracking: {{uri: "{store.uri}"}}\n', encoding="utf-8")
+    trials.study_of_each_kind(open_storage(paths.mlruns() / "optuna.journal"))
+    return store
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_sync_ends_with_a_sentence(
+    here: TrackingParams, spoil: Callable[[TrackingParams], object], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(here)
+    assert _sync() == 1
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def _two_objectives(storage: optuna.storages.BaseStorage) -> None:
+    study = optuna.create_study(study_name="it's \n two", directions=["minimize", "maximize"], storage=storage)
+    study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 1.0), 2)
+
+
+def _odd_attributes(storage: optuna.storages.BaseStorage) -> None:
+    study = optuna.create_study(study_name="search-mine", storage=storage)
+    study.set_user_attr("identity", "no dictionary")
+    study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"history": [{"x": 1}], "recipe": 3, "seed": None}))
+
+
+def _odd_id(storage: optuna.storages.BaseStorage) -> None:
+    optuna.create_study(study_name="..", storage=storage).set_user_attr("podium:id", {"no": "id"})
+
+
+@pytest.mark.parametrize("foreign", [_two_objectives, _odd_attributes, _odd_id])
+def test_study_of_somebody_else_in_the_journal_stops_no_other(
+    here: TrackingParams, foreign: Callable[[optuna.storages.BaseStorage], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = open_storage(paths.mlruns() / "optuna.journal")
+    foreign(storage)
+    cli.main(["sync"])
+    capsys.readouterr()
+    cli.main(["sync", "--check"])
+    assert "MLflow shows exactly what the studies hold (2 studies)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["seven", "-1", "", "7.5", "\u0661", "1" * 30])
+def test_tag_of_a_trial_that_is_no_number_stops_nothing(here: TrackingParams, text: str) -> None:
+    from podium.tracking.trial_logger import runs_of
+
+    cli.main(["sync"])
+    tracking = connect(here)
+    run = runs_of(tracking, "search-1234")[0]
+    tracking.client.set_tag(run.info.run_id, "podium.trial", text)
+    assert _sync("--check") == 1
+    cli.main(["sync"])
+    assert tracking.client.get_run(run.info.run_id).data.tags["podium.kind"] == "superseded"
+    cli.main(["sync", "--check"])
+    assert len(runs_of(tracking, "search-1234")) == 4
