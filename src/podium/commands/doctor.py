@@ -78,7 +78,7 @@ def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
     from podium.data.audit.data_audit import audited, refuse
     from podium.stages.prepare import check_classes
 
-    with audited(params.prepare, params.doctor, paths.decoded()) as data:
+    with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
         try:
             out.mkdir(parents=True, exist_ok=True)
             data.report.write(out, data.pixels)
@@ -88,7 +88,7 @@ def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
     print(f"full report: {out / 'audit.html'}")
     if log:
         _log_audit(params, out)
-    refused = [_refusal(refuse, data.report), _refusal(check_classes, data.report.counts, params.prepare)]
+    refused = [_refusal(refuse, data.report), _refusal(check_classes, data.report.counts, params.prepare, data.groups)]
     return [one for one in refused if one]
 
 

@@ -8,6 +8,7 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ TURNS = {
 }
 """What puts an image of each orientation upright."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+Look = Callable[[Image.Image, int], None]
+"""Is called with the loaded image as it is stored, and the orientation that it has to be turned by."""
 STRIPS = ((273, 279), (324, 325))
 """TIFF's tags of where the pixels lie, and how many bytes there are."""
 
@@ -131,7 +134,7 @@ def decode(data: bytes, spec: Preprocess) -> NDArray[np.uint8]:
     return decode_file(data, spec).pixels
 
 
-def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
+def decode_file(data: bytes, spec: Preprocess, thumb: int = 0, look: Look | None = None) -> Decoded:
     """What `decode` does, with what the image was and, where `thumb` is not 0, a grey thumb of that side.
 
     The pixels do not depend on `thumb`; one above THUMB may be blurred.
@@ -141,20 +144,20 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
     if len(data) > spec.max_bytes:
         raise BadImage(f"it has {len(data):,} bytes; at most {spec.max_bytes:,} are taken", "huge")
     try:
-        return _decoded(data, spec, thumb)
+        return _decoded(data, spec, thumb, look)
     except BadImage as error:
         plain = _without_notes(data) if error.kind in ("truncated", "corrupt") else data
         if plain == data:
             raise
-        return _decoded(plain, spec, thumb)
+        return _decoded(plain, spec, thumb, look)
 
 
-def _decoded(data: bytes, spec: Preprocess, thumb: int) -> Decoded:
+def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> Decoded:
     opened = None
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
             opened = image
-            return decode_image(image, spec, thumb)
+            return decode_image(image, spec, thumb, look)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -211,16 +214,24 @@ def _without_notes(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0) -> Decoded:
-    """The same for an opened image. Raises BadImage where it is too large, Pillow's own errors where it is damaged."""
+def decode_image(
+    image: Image.Image, spec: Preprocess, thumb: int = 0, look: Look | None = None, *, whole: bool = False
+) -> Decoded:
+    """The same for an opened image; `whole`: no JPEG is decoded at a part of its size.
+
+    Raises BadImage where it is too large, Pillow's own errors where it is damaged.
+    """
     with quiet:  # and with it Pillow's own limit of pixels
         _check_size(image, spec)
         mode, size = image.mode, image.size
         frames = 2 if getattr(image, "is_animated", False) else 1
         turn = orientation(image)
         white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
-        _draft(image, spec, turned=turn >= 5)
+        if not whole:
+            _draft(image, spec, turned=turn >= 5)
         image.load()
+    if look is not None:
+        look(image, turn)
     image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
     transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[1] == 0
     image = _upright(image, spec, turn)
