@@ -215,8 +215,8 @@ def _fixed(images: Images, allowed: NDArray[np.bool_], missing: list[int], remem
     known[inside[~allowed[inside, known[inside]]]] = -1
     images.groups.check(
         np.where((known == NOWHERE) | (images.given > 0), np.int8(-1), known),
-        f"They were placed before they were one group ({remembered}). Take these groups apart again, or delete that file"
-        " to divide all images anew: models trained before have then seen images of the new test set",
+        f"They were placed before they were one group ({remembered}). Take these groups apart again, or delete that"
+        " file to divide all images anew: models trained before have then seen images of the new test set",
     )
     known = np.where(images.given > 0, images.given, known)
     return known if missing else np.where(images.given == 0, np.int8(0), known)

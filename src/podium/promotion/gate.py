@@ -89,7 +89,9 @@ def judge(
         for (number, model), found, took in zip(models, predicted, times, strict=True)
     ]
     champion = sides[1] if len(sides) == 2 else None
-    comparison = compare(predicted[0].right, predicted[1].right, params.confidence) if champion else None
+    comparison = None
+    if champion:
+        comparison = compare(predicted[0].right, predicted[1].right, params.confidence, test.duplicates)
     count, unreadable, foreign = len(test.labels), candidates.unreadable, candidates.foreign
     evidence = Evidence(count, params.confidence, sides[0], champion, comparison, unreadable, foreign)
     return _decide(
@@ -147,10 +149,15 @@ def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) ->
     else:
         reason += (
             f" against {old.accuracy:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
-            f" held-out test images; {found.gained} predictions became right, {found.lost} wrong"
+            f" held-out test images{_once(evidence.images, found.groups)}; {found.gained} predictions became right,"
+            f" {found.lost} wrong"
         )
         reason += "".join(f", p {s.p_value:.2g} ({s.test})" for finding in findings if (s := finding.significance))
     return "; ".join([reason, *(f"{c.name} ({c.rule}): {c.found}" for c in checks if not c.passed)])
+
+
+def _once(images: int, groups: int) -> str:
+    return f" ({groups:,} different: near-duplicates count once)" if groups < images else ""
 
 
 def predict(models: Sequence[Model], test: Split) -> list[Predictions]:
@@ -193,12 +200,13 @@ def _predictions(frame: pd.DataFrame, names: NDArray[np.object_]) -> Predictions
 def _side(
     number: int, model: Model, found: Predictions, test: Split, confidence: float, bins: int, latency: float
 ) -> Side:
-    counts = np.bincount(test.labels, minlength=len(test.classes))
-    right = np.bincount(test.labels[found.right], minlength=len(test.classes))
+    weights = test.weights
+    counts = np.bincount(test.labels, weights, len(test.classes))
+    right = np.bincount(test.labels[found.right], weights[found.right], len(test.classes))
     recalls = {name: float(r / n) for name, r, n in zip(test.classes, right, counts, strict=True) if n}
-    low, high = classification.interval(int(found.right.sum()), len(found.right), confidence)
-    error = classification.calibration_error(found.probabilities, found.right, bins)
-    accuracy = float(found.right.mean())
+    low, high = classification.interval(float(right.sum()), float(weights.sum()), confidence)
+    error = classification.calibration_error(found.probabilities, found.right, bins, weights)
+    accuracy = float(right.sum() / weights.sum())
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
 
 
