@@ -13,6 +13,7 @@ PRESETS = Path("presets")
 DATA = Path("data")
 CODE = DATA / "code"
 WEIGHTS = DATA / "weights"
+SPLIT = DATA / "split/split.csv"
 PREPARED = DATA / "prepared"
 SEALED = DATA / "sealed"
 SEARCH = DATA / "search"

@@ -167,3 +167,31 @@ def test_measure_arrays_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         measure(np.array(labels, dtype=np.int64), probabilities, ("a", "b"))
+
+
+def test_group_of_duplicates_counts_once_in_every_metric_but_the_counts_of_images() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 120)
+    probabilities = draw.dirichlet([1, 1, 1, 1], 120)
+    names = [str(k) for k in range(4)]
+    once = measure(labels, probabilities, names)
+    times = draw.integers(1, 9, 120)
+    many = measure(
+        np.repeat(labels, times), np.repeat(probabilities, times, 0), names, weights=np.repeat(1 / times, times)
+    )
+    assert (once.count, once.groups, many.count, many.groups) == (120, 120, times.sum(), 120)
+    assert many.confusion.sum() == sum(c.support for c in many.per_class) == times.sum()
+    for name, value in once.summary().items():
+        assert name == "count" or many.summary()[name] == pytest.approx(value)
+    for one, other in zip(once.per_class, many.per_class, strict=True):
+        assert (other.precision, other.recall, other.recall_low, other.recall_high, other.f1) == pytest.approx(
+            (one.precision, one.recall, one.recall_low, one.recall_high, one.f1)
+        )
+
+
+def test_group_that_is_right_in_part_counts_by_its_part() -> None:
+    probabilities = one_hot([0, 0, 1, 1], 2)
+    found = measure(np.array([0, 0, 0, 1]), probabilities, ("a", "b"), weights=np.array([1, 0.5, 0.5, 1]))
+    assert found.accuracy == pytest.approx(2.5 / 3)
+    assert (found.accuracy_low, found.accuracy_high) == pytest.approx(interval(2.5, 3, 0.95))
+    assert found.per_class[0].recall == pytest.approx(0.75)

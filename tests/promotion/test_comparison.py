@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, bootstrap, norm
 
-from podium.promotion.comparison import interval, mcnemar, not_worse
+from podium.promotion.comparison import compare, interval, interval_of_mean, mcnemar, not_worse
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 5), (5, 0), (9, 2), (40, 25), (300, 300)])
@@ -71,3 +71,27 @@ def test_interval_holds_the_mean_and_narrows_with_more_images() -> None:
 
 def test_interval_of_equal_answers_has_no_width() -> None:
     assert interval(0, 0, 50, 0.9) == (0.0, 0.0)
+
+
+def test_group_of_duplicates_counts_once_whatever_its_size() -> None:
+    draw = np.random.default_rng(0)
+    new, old = draw.random(200) < 0.8, draw.random(200) < 0.7
+    once = compare(new, old, 0.95)
+    times = draw.integers(1, 9, 200)
+    repeated = compare(np.repeat(new, times), np.repeat(old, times), 0.95, np.repeat(np.arange(200), times))
+    assert repeated == once
+    assert (once.gain, once.loss, once.groups) == (once.gained, once.lost, 200)
+
+
+def test_group_of_which_a_part_differs_counts_by_its_part() -> None:
+    new, old = np.array([1, 1, 1, 0, 1, 0], np.bool_), np.array([1, 0, 0, 0, 1, 1], np.bool_)
+    found = compare(new, old, 0.95, np.array([0, 0, 0, 0, 1, 2]))
+    assert (found.gained, found.lost, found.groups) == (1, 1, 3)
+    assert (found.gain, found.loss, found.difference) == pytest.approx((0.5, 1, -0.5 / 3))
+
+
+def test_interval_of_parts_is_that_of_scipys_bootstrap() -> None:
+    difference = np.repeat([1, -1, 0.5, -0.25, 0], [20, 6, 12, 4, 100])
+    kinds: dict[str, Any] = {"confidence_level": 0.9, "method": "percentile", "n_resamples": 9999}
+    found = bootstrap((difference,), np.mean, rng=np.random.default_rng(1), **kinds).confidence_interval
+    assert interval_of_mean(difference, 0.9) == pytest.approx((found.low, found.high), abs=0.006)

@@ -231,7 +231,7 @@ def test_every_look_at_the_test_set_is_an_attempt(accesses: dict[str, int], atte
 
 def test_spent_test_set_is_named() -> None:
     old = side(accuracy=0.95)  # `right` is 90 of 100: ten errors
-    comparison = Comparison(10, 0, 0.1, 0.0, 0.2, 0.9)
+    comparison = Comparison(10, 0, 0.1, 0.0, 0.2, 0.9, 100, 10.0, 0.0)
     for attempt, spent in ((1, False), (6, False), (7, True)):
         evidence = Evidence(100, 0.95, side(), old, comparison, attempt=attempt)
         found = AccuracyComparison().judge(evidence)

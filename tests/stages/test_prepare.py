@@ -65,15 +65,16 @@ def test_prepare_of_digits_writes_three_whole_splits_and_an_audit(
     assert set(_bytes(tmp_path / "sealed")) == {f"test/{name}" for name in ("images.npy", "labels.npy", "split.json")}
     train, val = (open_split(tmp_path / "prepared" / name) for name in ("train", "val"))
     test = open_test_set(tmp_path / "sealed/test", "evaluate")
-    assert [len(split.labels) for split in (train, val, test)] == [1259, 271, 267]
+    assert [len(split.labels) for split in (train, val, test)] == [1258, 270, 269]
     assert DatasetInfo.read(tmp_path / "prepared") == info
     assert info.shape == [3, 8, 8]
     assert info.counts["val"] == val.counts()
     assert capsys.readouterr().out.splitlines() == [
         "digits: 1,797 images of 3x8x8, 10 classes (174 to 183 images each)",
-        "  train 1,259, val 271, test 267 (held out)",
+        "  train 1,258, val 270, test 269 (held out)",
         f"  classes (train/val/test): {_by_split(info)}",
         "  nothing wrong was found",
+        f"{tmp_path / 'split/split.csv'}: 1,797 images added; commit it with git, so that every clone has this split",
     ]
 
 
@@ -144,13 +145,13 @@ def _table(folder: Path, *, groups: bool) -> PrepareParams:
     return PrepareParams(source=f"csv:{folder}/images.csv", root=str(folder), val_fraction=0.3, min_per_class=1)
 
 
-def test_digests_of_splits_without_groups_are_those_of_earlier_versions(tmp_path: Path) -> None:
-    """Another digest would mean another split: images of the test set of a project would be trained on."""
+def test_digests_of_splits_are_those_of_earlier_runs(tmp_path: Path) -> None:
+    """Another digest would mean another split of a new set, where a clone without a split file makes one."""
     digits = _prepare(PrepareParams(), tmp_path / "digits")
     table = _prepare(_table(tmp_path / "table", groups=False), tmp_path)
 
-    assert digits.digest == "5e57695aabb46c6876c1523c47018b0706dafde6f1b9265db84fa6bb235bfea2"
-    assert table.digest == "91fa9a8bff947c63e409f84f3b095c1dad15ab9000477f926bdabb94f52ca281"
+    assert digits.digest == "5d837c9d8942fad51422e054df5a832ddb42b5bbdf4cab145914b8f3d864026f"
+    assert table.digest == "6508b80d8803c88df34627269a9c88fdd4326b0782f4c99af8c1a346e0e90d35"
 
 
 def test_prepare_keeps_groups_of_the_source_within_one_split(
@@ -172,10 +173,14 @@ def test_prepare_keeps_groups_of_the_source_within_one_split(
     assert "  15 groups of the source, each within one split" in capsys.readouterr().out.splitlines()
 
 
-def test_prepare_with_another_salt_gives_another_digest(tmp_path: Path, params: PrepareParams) -> None:
-    digests = {_prepare(params.model_copy(update={"salt": salt}), tmp_path).digest for salt in ("a", "b", "a")}
-
+def test_prepare_with_another_salt_is_another_split_of_a_new_set_only(tmp_path: Path, params: PrepareParams) -> None:
+    digests = {
+        _prepare(params.model_copy(update={"salt": salt}), tmp_path / str(n)).digest for n, salt in enumerate("aba")
+    }
     assert len(digests) == 2
+
+    with pytest.raises(InputError, match=r"^prepare\.salt: is 'b', and .*split\.csv was drawn with 'a'.* `salt: a`"):
+        _prepare(params.model_copy(update={"salt": "b"}), tmp_path / "0")
 
 
 def test_prepare_replaces_what_was_there_and_what_a_killed_one_left(tmp_path: Path, params: PrepareParams) -> None:
@@ -187,7 +192,7 @@ def test_prepare_replaces_what_was_there_and_what_a_killed_one_left(tmp_path: Pa
     _prepare(params, tmp_path)
 
     assert set(_bytes(tmp_path / "prepared")) == SHIPPED
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".decoded", "prepared", "raw", "sealed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".decoded", "prepared", "raw", "sealed", "split"]
 
 
 def test_prepare_reports_duplicates_and_conflicts(
@@ -251,7 +256,10 @@ def test_class_with_too_few_images_is_refused_with_its_counts(short: tuple[int, 
         check_classes(counts, PrepareParams(min_per_class=5))
 
     table = str(caught.value).splitlines()[1:-1]
-    assert [line.split() for line in table] == [["class", "train", "val", "test"], ["fox", *map(str, short)]]
+    assert [line.split() for line in table[:2]] == [
+        ["class", "train", "val", "test", "groups"],
+        ["fox", *map(str, short), "-"],
+    ]
 
 
 def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None:

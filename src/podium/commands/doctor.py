@@ -76,8 +76,8 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
     from podium.data.audit.data_audit import audited, refuse
     from podium.stages.prepare import short_classes
 
-    with audited(params.prepare, params.doctor, paths.decoded()) as data:
-        short = short_classes(data.report.counts, params.prepare)
+    with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
+        short = short_classes(data.report.counts, params.prepare, data.groups)
         refused = [*refused, *([short] if short else [])]
         try:
             out.mkdir(parents=True, exist_ok=True)

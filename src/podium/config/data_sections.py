@@ -1,6 +1,7 @@
 """The sections of the images: `prepare`, and `doctor`, what to do with what is wrong with them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,7 +58,8 @@ class DoctorParams(BaseModel):
     conflicts: Usable = "keep"
     """Equal images with different labels; skip leaves none."""
     leaks: Usable = "keep"
-    """Equal images in several of the source's own splits; skip keeps those of test, then of val."""
+    """Equal images in several splits that the source gives or data/split remembers; skip keeps those of test, then of
+    val."""
     near_duplicates: Usable = "keep"
     """As duplicates, for images that were re-encoded, resized or cropped a little."""
     near_conflicts: Usable = "keep"
@@ -126,6 +128,21 @@ def _range(value: Any) -> Any:
     return float(ends[0]), float(ends[1])
 
 
+def _pattern(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"must be a regular expression; got {text!r}: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            "must have one group in round brackets, around what images have in common, such as '^[^/]+/(p[0-9]+)_';"
+            f" got {groups} in {text!r} (brackets that only hold together are written (?:...))"
+        )
+    return text
+
+
 class PrepareParams(BaseModel):
     """Which images, made what of, and how they are divided."""
 
@@ -139,6 +156,9 @@ class PrepareParams(BaseModel):
     layout: Literal["auto", "classes", "splits"] = "auto"
     """folder: what the folders in it are: classes, splits, or auto, as their names say. classes: one per class;
     splits: train/, val/ and test/ with these below, or these within each class; auto refuses what is ambiguous."""
+    group: Annotated[str | None, AfterValidator(_pattern)] = None
+    """Regular expression with one group that finds in an image's path what it belongs to, such as a patient or a
+    burst: `([^/]+)_\\d+\\.jpg$`. Images of one group share a split."""
     arguments: dict[str, str | int | float | bool] = {}
     """Arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your function."""
     download: bool = False
@@ -156,11 +176,12 @@ class PrepareParams(BaseModel):
     background: Annotated[str, AfterValidator(_colour)] = "white"
     """Colour below transparent pixels and around padded images: a name or #rrggbb."""
     val_fraction: Fraction = 0.15
-    """Fraction of the images for validation, if the source has no such split. The search is judged on them."""
+    """Fraction of each class's images for validation, if the source has no such split. The search is judged on them."""
     test_fraction: Fraction = 0.15
-    """Fraction of the images in the held-out test set, if the source has none."""
+    """Fraction of each class's images in the held-out test set, if the source has none."""
     salt: str = "podium"
-    """Another salt gives another split; with the same one, every image stays when others are added."""
+    """Another salt gives another split of a new set. Of a set that is split it can't be changed: data/split/split.csv
+    remembers it."""
     min_per_class: Annotated[int, Field(ge=1)] = 5
     """A class with fewer training images, or none in another split, is refused."""
 

@@ -1,7 +1,8 @@
 """Test set accesses: who read the held-out test set, when and for what, one line each in mlruns/sealed.jsonl.
 
 Every look at a test set is a chance to choose by luck, so the promotion gate reports their number, and no line is ever
-removed. A test set is known by its digest: other images are counted from zero. Folders that share a registry
+removed. A test set is known by the name of its split, which stays while the set grows (podium.data.split_file), or by
+its digest where that is not remembered: one that was divided anew is counted from zero. Folders that share a registry
 report their accesses to it.
 """
 
@@ -39,13 +40,23 @@ def known(digest: str) -> dict[str, str]:
 
     Raises PodiumError for a file that was damaged.
     """
+    return {access: reader for access, (reader, of) in _every().items() if of == digest}
+
+
+def others(digest: str) -> int:
+    """How many accesses there were from this folder to other test sets than `digest`."""
+    return sum(of != digest for _, of in _every().values())
+
+
+def _every() -> dict[str, tuple[str, str]]:
+    """Reader and test set of each access by its id."""
     path = _path()
     if not path.is_file():
         return {}
     try:
         about = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         # Lines of an earlier Podium have no id; their time stands in.
-        return {str(one.get("id", one["at"])): str(one["reader"]) for one in about if one["digest"] == digest}
+        return {str(one.get("id", one["at"])): (str(one["reader"]), str(one["digest"])) for one in about}
     except (ValueError, KeyError, TypeError) as error:
         raise PodiumError(f"{path} is damaged ({error}); it counts the test set accesses: restore it") from None
 

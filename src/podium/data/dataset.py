@@ -19,6 +19,8 @@ from podium.data import accesses
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
+DUPLICATES = "duplicates.npy"
+"""Only where images of the split are near-duplicates of each other."""
 CHUNK_BYTES = 16 * 1024**2
 """Images are written and digested so many bytes at a time."""
 
@@ -47,7 +49,24 @@ class Split:
     classes: tuple[str, ...]
     """Names of the classes, in label order."""
     digest: str
-    """SHA-256 of classes, shape, labels and pixels."""
+    """SHA-256 of classes, shape, labels and pixels, and of `duplicates` where there are some."""
+    duplicates: NDArray[np.int64] | None = None
+    """(N,) images with one number are equal, or nearly so; None: there are no such images."""
+    drawn: str = ""
+    """Name of the split in the split file; empty: it is not remembered."""
+
+    @property
+    def access_key(self) -> str:
+        """By which accesses to a test set are counted: it stays while the set grows."""
+        return self.drawn or self.digest
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(N,) what each image counts in a metric: a group of duplicates counts once, each of its images a part."""
+        if self.duplicates is None:
+            return np.ones(len(self.labels))
+        _, group, size = np.unique(self.duplicates, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / size[group])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,14 +101,23 @@ def write_split(
     classes: tuple[str, ...],
     *,
     sealed: bool = False,
+    duplicates: NDArray[np.int64] | None = None,
+    drawn: str = "",
 ) -> Written:
-    """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory."""
+    """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory.
+
+    `duplicates` (N,): images with one number are equal, or nearly so. `drawn`: its name in the split file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    digest = _write_images(folder / "images.npy", images, labels, classes)
+    duplicates = _numbered(duplicates)
+    digest = _write_images(folder / "images.npy", images, labels, classes, duplicates)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
+    if duplicates is not None:
+        np.save(folder / DUPLICATES, duplicates, allow_pickle=False)
     _, channels, height, width = images.shape
     split = Written(name, classes, (channels, height, width), _counts(labels, classes), digest)
     about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}
+    about |= {"drawn": drawn} if drawn else {}
     about |= {"count": len(labels), "shape": list(split.shape), "per_class": split.counts}
     write_json(folder / MARKER, about)
     return split
@@ -123,9 +151,9 @@ def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: st
         raise RefusedError(f"{folder} opens for evaluate and gate only; got {reader!r}")
     about = _about(folder)
     split = _open(folder, about)
-    if _digest(split.images, split.labels, split.classes) != split.digest:
+    if _digest(split.images, split.labels, split.classes, split.duplicates) != split.digest:
         raise _damaged(folder, f"images or labels do not have the digest in {MARKER}")
-    accesses.record(split.digest, reader, purpose)
+    accesses.record(split.access_key, reader, purpose)
     return split
 
 
@@ -149,6 +177,13 @@ class DatasetInfo:
     """How the images were decoded, the arguments of podium.data.decode.Preprocess: serving must do the same."""
     sealed: str = ""
     """Digest of the held-out test split that was made with the others."""
+    drawn: str = ""
+    """Name of the split in the split file; empty: it is not remembered."""
+
+    @property
+    def access_key(self) -> str:
+        """By which accesses to the test set are counted: see Split."""
+        return self.drawn or self.sealed
 
     def write(self, folder: Path) -> None:
         """Write dataset.json to `folder`."""
@@ -186,23 +221,43 @@ def _open(folder: Path, about: dict[str, Any]) -> Split:
     try:
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
+        duplicates = np.load(folder / DUPLICATES, allow_pickle=False) if (folder / DUPLICATES).exists() else None
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, str(error)) from None
+    if duplicates is not None and len(duplicates) != about["count"]:
+        raise _damaged(folder, f"{MARKER} says {about['count']} images and {DUPLICATES} holds {len(duplicates)}")
     if list(images.shape) != [about["count"], *about["shape"]] or len(labels) != about["count"]:
         raise _damaged(
             folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}"
         )
-    return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"])
+    drawn = str(about.get("drawn", ""))
+    return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"], duplicates, drawn)
 
 
 def _damaged(folder: Path, what: str) -> InputError:
     return InputError(f"{folder} is damaged: {what}; run `dvc repro prepare`")
 
 
-def _write_images(path: Path, images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+def _numbered(duplicates: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Numbers of groups in the order in which they occur; None where each image is alone."""
+    if duplicates is None:
+        return None
+    found, first, number = np.unique(duplicates, return_index=True, return_inverse=True)
+    if len(found) == len(duplicates):
+        return None
+    return np.asarray(np.argsort(np.argsort(first))[number.reshape(-1)], np.int64)
+
+
+def _write_images(
+    path: Path,
+    images: Rows,
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    duplicates: NDArray[np.int64] | None,
+) -> str:
     """The images as an .npy file, as np.save writes it; returns the split's digest."""
     shape = tuple(map(int, images.shape))
-    sha = _begun(shape, labels, classes)
+    sha = _begun(shape, labels, classes, duplicates)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for chunk in chunks(images):
@@ -211,17 +266,25 @@ def _write_images(path: Path, images: Rows, labels: NDArray[np.int64], classes: 
     return sha.hexdigest()
 
 
-def _digest(images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
-    """SHA-256 of classes, shape, labels and pixels."""
-    sha = _begun(tuple(map(int, images.shape)), labels, classes)
+def _digest(
+    images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...], duplicates: NDArray[np.int64] | None
+) -> str:
+    sha = _begun(tuple(map(int, images.shape)), labels, classes, duplicates)
     for chunk in chunks(images):
         sha.update(chunk.data)
     return sha.hexdigest()
 
 
-def _begun(shape: tuple[int, ...], labels: NDArray[np.int64], classes: tuple[str, ...]) -> "hashlib._Hash":
+def _begun(
+    shape: tuple[int, ...],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    duplicates: NDArray[np.int64] | None,
+) -> "hashlib._Hash":
     sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
     sha.update(np.ascontiguousarray(labels).tobytes())
+    if duplicates is not None:
+        sha.update(np.ascontiguousarray(duplicates).tobytes())
     return sha
 
 

@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ TURNS = {
 }
 """What puts an image of each orientation upright."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+Look = Callable[[Image.Image, int], None]
+"""Is called with the loaded image as it is stored, and the orientation that it has to be turned by."""
 STRIPS = ((273, 279), (324, 325))
 """TIFF's tags of where the pixels lie, and how many bytes there are."""
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -145,7 +148,7 @@ def decode(data: bytes, spec: Preprocess) -> NDArray[np.uint8]:
     return decode_file(data, spec).pixels
 
 
-def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
+def decode_file(data: bytes, spec: Preprocess, thumb: int = 0, look: Look | None = None) -> Decoded:
     """What `decode` does, with what the image was and, where `thumb` is not 0, a grey thumb of that side.
 
     The pixels do not depend on `thumb`; one above THUMB may be blurred.
@@ -155,19 +158,19 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0) -> Decoded:
     if len(data) > spec.max_bytes:
         raise BadImage(f"it has {len(data):,} bytes; at most {spec.max_bytes:,} are taken", "huge")
     try:
-        return _decoded(data, spec, thumb)
+        return _decoded(data, spec, thumb, look)
     except BadImage as error:
         plain = _without_notes(data) if error.kind in ("truncated", "corrupt") else data
         if plain == data:
             raise
-        return _decoded(plain, spec, thumb)
+        return _decoded(plain, spec, thumb, look)
 
 
-def _decoded(data: bytes, spec: Preprocess, thumb: int) -> Decoded:
+def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> Decoded:
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_size(image, spec)
-            return decode_image(image, spec, thumb, _low_bytes(data, image))
+            return decode_image(image, spec, thumb, look, low_bytes=_low_bytes(data, image))
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -288,10 +291,19 @@ def _low_bytes(data: bytes, image: Image.Image) -> Image.Image | None:
     return low
 
 
-def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0, low_bytes: Image.Image | None = None) -> Decoded:
-    """The same for an opened image. Raises BadImage where it is too large, Pillow's own errors where it is damaged.
+def decode_image(
+    image: Image.Image,
+    spec: Preprocess,
+    thumb: int = 0,
+    look: Look | None = None,
+    *,
+    whole: bool = False,
+    low_bytes: Image.Image | None = None,
+) -> Decoded:
+    """The same for an opened image; `whole`: no JPEG is decoded at a part of its size.
 
-    `low_bytes`: of colours of 16 bits, whose high bytes Pillow gives.
+    `low_bytes`: of colours of 16 bits, whose high bytes Pillow gives. Raises BadImage where it is too large, Pillow's
+    own errors where it is damaged.
     """
     with quiet:  # and with it Pillow's own limit of pixels
         _check_size(image, spec)
@@ -299,8 +311,11 @@ def decode_image(image: Image.Image, spec: Preprocess, thumb: int = 0, low_bytes
         frames = 2 if getattr(image, "is_animated", False) else 1
         turn = orientation(image)
         white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
-        _draft(image, spec, turned=turn >= 5)
+        if not whole:
+            _draft(image, spec, turned=turn >= 5)
         image.load()
+    if look is not None:
+        look(image, turn)
     if low_bytes is None:
         image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
     else:

@@ -23,6 +23,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from podium.data import content as content_code
 from podium.data import decode
 from podium.data.decode import THUMB, Decoded, Preprocess
 from podium.locks import locked, unless_held
@@ -31,7 +32,7 @@ LOCK = "lock"
 """In the folder of a temporary store; a persistent one has its lock next to it."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
-    " frames INTEGER, low REAL, high REAL, transparent INTEGER) WITHOUT ROWID"
+    " frames INTEGER, content BLOB, low REAL, high REAL, transparent INTEGER) WITHOUT ROWID"
 )
 
 
@@ -104,6 +105,8 @@ class Facts(NamedTuple):
     height: int
     mode: str
     frames: int
+    content: bytes
+    """Digest of what the image itself shows: see podium.data.content."""
     low: float | None = None
     """The lowest and the highest value of an image deeper than 8 bits."""
     high: float | None = None
@@ -134,14 +137,17 @@ class Store:
         """What is known of the image file with this SHA-256; safe in any thread."""
         return self._known.get(digest)
 
-    def add(self, images: list[tuple[bytes | None, Decoded]]) -> list[Facts]:
-        """Store images, with the SHA-256 of their files if they have one; what is known by now is not stored twice."""
+    def add(self, images: list[tuple[bytes | None, Decoded, bytes]]) -> list[Facts]:
+        """Store images, with the SHA-256 of their files if they have one, and the digests of their contents.
+
+        What is known by now is not stored twice.
+        """
         facts: list[Facts] = []
         new: list[Decoded] = []
-        for digest, image in images:
+        for digest, image, content in images:
             found = self._known.get(digest) if digest is not None else None
             if found is None:
-                found = _facts(len(self.pixels) + len(new), image)
+                found = _facts(len(self.pixels) + len(new), image, content)
                 new.append(image)
                 if digest is not None:
                     self._known[digest] = found
@@ -166,7 +172,7 @@ class Store:
 
     def _remember(self, digest: bytes, facts: Facts) -> None:
         if self._index is not None:
-            self._index.execute("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (digest, *facts))
+            self._index.execute("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (digest, *facts))
 
 
 @contextmanager
@@ -209,14 +215,14 @@ def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str],
 
 def key_of(spec: Preprocess) -> str:
     """Name of the store: it follows from all that decides what a file is decoded to."""
-    code = Path(decode.__file__).read_bytes()
+    code = Path(decode.__file__).read_bytes() + Path(content_code.__file__).read_bytes()
     what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, hashlib.sha256(code).hexdigest()])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
-def _facts(row: int, image: Decoded) -> Facts:
+def _facts(row: int, image: Decoded, content: bytes) -> Facts:
     low, high = image.values or (None, None)
-    return Facts(row, image.width, image.height, image.mode, image.frames, low, high, int(image.transparent))
+    return Facts(row, image.width, image.height, image.mode, image.frames, content, low, high, int(image.transparent))
 
 
 def _thumb(image: Decoded) -> NDArray[np.uint8]:

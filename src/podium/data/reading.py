@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from podium.config.params import DoctorParams, PrepareParams
+from podium.data.content import Seen, as_numbers, of_pixels
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -52,8 +53,8 @@ BITS = (8, 10, 12, 14, 16)
 LEAST_VALUE = 16
 """A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
-Result = Facts | tuple[bytes | None, Decoded] | Reject
-"""Known already, just decoded, or not usable."""
+Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
+"""Known already; just decoded, with the digest of the file and of the content; or not usable."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Images:
     """(N, 2) width and height of the image itself."""
     modes: list[str]
     """N names of modes; `(animated)` follows where there are several frames."""
+    contents: NDArray[np.uint64]
+    """(N,) digests of what the images themselves show: see podium.data.content."""
     rejects: list[Reject]
     decoded: int
     """How many were decoded now; the rest was known."""
@@ -100,7 +103,8 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
     modes = [_mode(one) for one in facts]
     rows = np.array([one.row for one in facts], np.int64)
     values = {kind: (min(lows), max(highs)) for kind, (lows, highs) in _values(facts).items()}
-    return Images(np.array(numbers, np.int64), rows, sizes, modes, rejects, decoded, values)
+    contents = as_numbers([one.content for one in facts])
+    return Images(np.array(numbers, np.int64), rows, sizes, modes, contents, rejects, decoded, values)
 
 
 def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preprocess:
@@ -193,8 +197,8 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         if isinstance(item.content, bytes):
             return _encoded(item.content, spec, store)
         if isinstance(item.content, np.ndarray):
-            return None, decode_pixels(item.content, spec, THUMB)
-        return None, _opened(item, spec)
+            return None, decode_pixels(item.content, spec, THUMB), of_pixels(item.content)
+        return _opened(item, spec)
     except BadImage as error:
         return Reject(error.kind, item.origin, str(error))
 
@@ -202,14 +206,19 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
 def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
     """The bytes of an image file."""
     digest = hashlib.sha256(data).digest()
-    return store.find(digest) or (digest, decode_file(data, spec, THUMB))
+    if known := store.find(digest):
+        return known
+    seen = Seen(data)
+    return digest, decode_file(data, spec, THUMB, seen), seen.digest
 
 
-def _opened(item: Item, spec: Preprocess) -> Decoded:
+def _opened(item: Item, spec: Preprocess) -> Result:
+    seen = Seen()
     try:
         # The other kinds were taken before.
         image = item.content if isinstance(item.content, Image.Image) else item.content()  # type: ignore[operator]
-        return decode_image(image if isinstance(image, Image.Image) else Image.fromarray(image), spec, THUMB)
+        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.digest
     except BadImage:
         raise
     except Exception as error:  # torchvision's loaders raise whatever their readers do

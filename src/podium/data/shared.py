@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,4 @@ def read_only_arrays() -> Iterator[None]:
 
 
 def _whole(split: Split) -> Split:
-    return Split(split.name, np.asarray(split.images), split.labels, split.classes, split.digest)
+    return replace(split, images=np.asarray(split.images))

@@ -1,19 +1,12 @@
-"""The split of each image, train, validation or held-out test, by what is in it and nothing else.
+"""The split of each image: train, validation or held-out test. Remembered for those that have one, drawn for the rest.
 
-An image's hash bucket is a number in [0, 1) that follows from SHA-256 of the salt, its shape and its pixels. So equal
-images share a bucket, another order of the source changes nothing, and images that are added move none that were there.
+What is known stays (podium.data.split_file): an image that was placed once keeps its split, whatever becomes of the
+parameters and of other images. A new image goes where its group is: near-duplicates, and images that the source groups
+(a patient, a scene, a burst), share a split. What is in no such group is drawn, class by class, so that each split gets
+its fraction of each class to within one group.
 
-Near-duplicates share the lowest bucket among them; those that are left out count too. So a group that grows can move
-towards the test split but never out of it, and what was held out once is not trained on when images are added.
-
-Images that the source itself groups (a patient, a scene, a burst) stay together as well. Their bucket follows from the
-group's name: the lowest of many buckets would bring nearly every large group into the test split. Where near-duplicates
-connect groups, the lowest bucket of these counts. A split then gets its fraction of the groups, hardly exactly that of
-the images.
-
-An image is not trained on after it was held out as long as groups only grow and no bucket changes: images of the test
-split stay in the source, near-duplicates are looked for as before (podium.data.audit.data_audit), the decoder and the
-parameters of `prepare` stay, and the source does not begin to name splits or groups of its own, or others.
+A new image that joins images of several splits is in none of them: in train it would be a near-duplicate of a test
+image, in test one of a training image.
 """
 
 import hashlib
@@ -25,11 +18,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from podium.data.dataset import Rows, chunks
+from podium.data.split_draw import Units, draw
+from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
 
-NAMES = ("train", "val", "test")
+NAMES = PLACES[:NOWHERE]
 SHOWN = 5
-"""Groups that an error names."""
+"""Groups or images that an error names."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +40,9 @@ class Division:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def fingerprints(images: Rows, salt: str) -> NDArray[np.uint64]:
-    """SHA-256 of `salt`, shape and pixels of each of `images` (N, C, H, W), as (N, 4) words, the highest first."""
-    start = hashlib.sha256(f"{salt}\x1f{'x'.join(map(str, images.shape[1:]))}\x1f".encode())
+def fingerprints(images: Rows) -> NDArray[np.uint64]:
+    """SHA-256 of shape and pixels of each of `images` (N, C, H, W), as (N, 4) words, the highest first."""
+    start = hashlib.sha256(f"{'x'.join(map(str, images.shape[1:]))}\x1f".encode())
     digests = bytearray()
     with tqdm(total=images.shape[0], desc="fingerprints", unit=" images", delay=2, leave=False, disable=None) as bar:
         for chunk in chunks(images):
@@ -56,12 +51,7 @@ def fingerprints(images: Rows, salt: str) -> NDArray[np.uint64]:
                 sha.update(image.data)
                 digests += sha.digest()
             bar.update(len(chunk))
-    return _words(bytes(digests))
-
-
-def hash_buckets(prints: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """A number in [0, 1) for each fingerprint: its first 53 bits, all that a float64 holds."""
-    return (prints[:, 0] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.frombuffer(bytes(digests), dtype=">u8").reshape(-1, 4).astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -79,90 +69,97 @@ class SourceGroups:
         number = {name: index for index, name in enumerate(names)}
         return SourceGroups(names, np.array([-1 if name is None else number[name] for name in groups], np.int64))
 
-    def buckets(self, prints: NDArray[np.uint64], salt: str) -> NDArray[np.float64]:
-        """The hash bucket of each image (N,): that of its group's name if it is in a group, else of its fingerprint."""
-        buckets = hash_buckets(prints)
-        if self.names:
-            digests = b"".join(hashlib.sha256(f"{salt}\x1fgroup\x1f{name}".encode()).digest() for name in self.names)
-            inside = self.numbers >= 0
-            buckets[inside] = hash_buckets(_words(digests))[self.numbers[inside]]
-        return buckets
+    def joined(self, groups: NDArray[np.int64], inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """(N,) images share a number if they share one in `groups` or a group of the source, or others connect them.
 
-    def joined(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) images share a number if they share one in `groups` or a group of the source, or others connect them."""
-        if not self.names:
-            return groups
+        `inside` (N,): images that connect; all others are alone.
+        """
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
+        count = len(groups)
+        inside = np.ones(count, np.bool_) if inside is None else inside
         found, group = np.unique(groups, return_inverse=True)
-        inside = np.flatnonzero(self.numbers >= 0)
-        size = len(found) + len(self.names)
-        edges = group[inside], len(found) + self.numbers[inside]
-        graph = coo_array((np.ones(len(inside), np.int8), edges), shape=(size, size))
+        first, second = np.flatnonzero(inside), np.flatnonzero(inside & (self.numbers >= 0))
+        nodes = np.concatenate([count + group[first], count + len(found) + self.numbers[second]])
+        images = np.concatenate([first, second])
+        size = count + len(found) + len(self.names)
+        graph = coo_array((np.ones(len(images), np.int8), (images, nodes)), shape=(size, size))
         _, component = connected_components(graph, directed=False)
-        joined: NDArray[np.int64] = component[group].astype(np.int64)
+        joined: NDArray[np.int64] = component[:count].astype(np.int64)
         return joined
 
-    def given(self, given: NDArray[np.int8]) -> NDArray[np.int8]:
-        """`given` as `divide` takes it, where an image without a split has that of its group.
-
-        Raises InputError where a group is in several splits.
-        """
-        inside = self.numbers >= 0
-        present = np.zeros((len(self.names), len(NAMES)), np.bool_)
-        named = inside & (given >= 0)
-        present[self.numbers[named], given[named]] = True
+    def check(self, places: NDArray[np.int8], why: str) -> None:
+        """Raise InputError where a group has images in several of `places` (N,), -1: none; `why` ends the message."""
+        present = self.present(places)
         if wrong := np.flatnonzero(present.sum(1) > 1).tolist():
             shown = [f"{self.names[k]!r} ({', '.join(np.array(NAMES)[present[k]])})" for k in wrong[:SHOWN]]
             more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
             raise InputError(
-                "prepare.source: all images of a group must be in one split; the source names several splits for"
-                f" {', '.join(shown)}{more}. Give all images of a group the same split, or no split"
+                "prepare.source: all images of a group must be in one split, and these have images in several:"
+                f" {', '.join(shown)}{more}. {why}"
             )
-        whole = given.copy()
-        inherits = np.flatnonzero(inside)
-        inherits = inherits[present[self.numbers[inherits]].any(1)]
-        whole[inherits] = present[self.numbers[inherits]].argmax(1)
-        return whole
+
+    def present(self, places: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """(groups, 3) which splits images of each group are in."""
+        return _present(self.numbers, len(self.names), places)
 
 
-def divide(
-    prints: NDArray[np.uint64],
-    labels: NDArray[np.int64],
-    val_fraction: float,
-    test_fraction: float,
-    given: NDArray[np.int8] | None = None,
-    groups: NDArray[np.int64] | None = None,
-    used: NDArray[np.bool_] | None = None,
-    buckets: NDArray[np.float64] | None = None,
-) -> Division:
-    """Split images by their buckets: test below `test_fraction`, validation the next `val_fraction`, train the rest.
+@dataclass(frozen=True)
+class Images:
+    """The images of a source, as far as their splits follow from it; arrays of one length N."""
 
-    `given` (N,) is the number in NAMES of the split that the source itself names, -1 where it names none: a split that
-    is given is not drawn, and only images given as train, or not at all, are drawn from. `groups` (N,): images with
-    one number share the lowest bucket among them. `used` (N,): all others belong to no split, but their buckets count
-    for their groups. `buckets` (N,): those of the fingerprints unless given.
+    contents: NDArray[np.uint64]
+    """Digests: podium.data.content."""
+    labels: NDArray[np.int64]
+    given: NDArray[np.int8]
+    """Number in NAMES of the split that the source itself names; -1: none."""
+    near: NDArray[np.int64]
+    """Near-duplicates share a number."""
+    groups: SourceGroups
+    used: NDArray[np.bool_]
+    """The others belong to no split, but share the place of their group."""
+    known: NDArray[np.int8]
+    """Place that the split file remembers; -1: none."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where each of N images goes."""
+
+    places: NDArray[np.int8]
+    """(N,) index into PLACES; -1: in no split, and not remembered."""
+    groups: NDArray[np.int64]
+    """(N,) images with one number share a split."""
+    groups_per_class: NDArray[np.int64]
+    """(K,) of the used images that the source gives no validation or test split."""
+
+
+def place(
+    images: Images, classes: Sequence[str], val_fraction: float, test_fraction: float, salt: str, remembered: str
+) -> Placed:
+    """Where each image goes; `remembered`: the name of the split file, for errors.
+
+    Only a split that the source does not give is drawn, and only from images that it gives as train or not at all.
+    Raises InputError where the source gives an image, or a group, another split than one of them has.
     """
-    bucket = hash_buckets(prints) if buckets is None else buckets
-    if groups is not None:
-        _, group = np.unique(groups, return_inverse=True)
-        lowest = np.ones(len(bucket))
-        np.minimum.at(lowest, group, bucket)
-        bucket = lowest[group]
-    used = np.ones(len(bucket), np.bool_) if used is None else used
-    given = np.full(len(bucket), -1, np.int8) if given is None else given
-    free = used & (given <= 0)
-    test, val = used & (given == 2), used & (given == 1)
-    if not test.any():
-        test = free & (bucket < test_fraction)
-    else:
-        test_fraction = 0.0
-    if not val.any():
-        val = free & ~test & (bucket < test_fraction + val_fraction)
-    order = in_order(prints, labels)
-    train = used & ~test & ~val
-    return Division(order[train[order]], order[val[order]], order[test[order]])
+    missing = [k for k in (1, 2) if not (images.used & (images.given == k)).any()]
+    allowed = _allowed(images.given, missing)
+    images.groups.check(images.given, "Give all images of a group the same split, or no split")
+    _check_given(images, allowed, remembered)
+    places = _inherited(images, _fixed(images, allowed, missing, remembered), allowed)
+    together = images.groups.joined(images.near, places != NOWHERE)
+    places = _spread(places, together, allowed)
+    drawn_from = images.used & (images.given <= 0) & (places != NOWHERE)
+    fractions = np.array([0.0, val_fraction * (1 in missing), test_fraction * (2 in missing)])
+    fractions[0] = 1 - fractions.sum()
+    have = np.zeros((len(classes), len(NAMES)), np.int64)
+    settled = drawn_from & (places >= 0)
+    np.add.at(have, (images.labels[settled], places[settled]), 1)
+    free = np.flatnonzero(places < 0)
+    units, unit = Units.of(images.contents[free], images.labels[free], together[free], drawn_from[free], salt)
+    places[free] = draw(units, have, fractions, classes)[unit]
+    return Placed(places, together, _groups_per_class(images.labels, together, drawn_from, len(classes)))
 
 
 def in_order(prints: NDArray[np.uint64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,6 +167,93 @@ def in_order(prints: NDArray[np.uint64], labels: NDArray[np.int64]) -> NDArray[n
     return np.lexsort((labels, *prints.T[::-1])).astype(np.int64)
 
 
-def _words(digests: bytes) -> NDArray[np.uint64]:
-    """SHA-256 digests, one after the other, as (N, 4) words."""
-    return np.frombuffer(digests, dtype=">u8").reshape(-1, 4).astype(np.uint64)
+def division(
+    places: NDArray[np.int8], used: NDArray[np.bool_], prints: NDArray[np.uint64], labels: NDArray[np.int64]
+) -> Division:
+    """The rows of each split among the images that are used."""
+    order = in_order(prints, labels)
+    return Division(*(order[(used & (places == k))[order]] for k in range(len(NAMES))))
+
+
+def _allowed(given: NDArray[np.int8], missing: list[int]) -> NDArray[np.bool_]:
+    """(N, 3) splits that each image may be in by what the source gives; `missing`: those that it does not give."""
+    allowed = np.ones((len(given), len(NAMES)), np.bool_)
+    for k in range(len(NAMES)):
+        allowed[given == k] = [k == other or (k == 0 and other in missing) for other in range(len(NAMES))]
+    return allowed
+
+
+def _check_given(images: Images, allowed: NDArray[np.bool_], remembered: str) -> None:
+    """Raise InputError where the source gives an image another split than it has.
+
+    Equal images in several given splits are a leak, which the audit reports: they have one line in the split file.
+    """
+    rows = np.flatnonzero((images.known >= 0) & (images.known < NOWHERE) & (images.given >= 0))
+    if not len(rows):
+        return
+    known = images.known[rows]
+    _, content = np.unique(images.contents[rows], return_inverse=True)
+    fits = np.zeros(len(rows), np.bool_)
+    np.logical_or.at(fits, content, allowed[rows, known])
+    wrong = rows[~fits[content]]
+    if not len(wrong):
+        return
+    pairs = np.unique(np.stack([images.known[wrong], images.given[wrong]], 1), axis=0).tolist()
+    moves = ", ".join(f"{NAMES[a]} to {NAMES[b]}" for a, b in pairs)
+    raise InputError(
+        f"prepare.source: gives {len(wrong):,} images another split than {remembered} remembers ({moves}). A test image"
+        " must not be trained on, nor a training image be a test image of the same models. Give them the split that"
+        f" they had, or delete {remembered} to divide all images anew: models trained before have then seen images of"
+        " the new test set"
+    )
+
+
+def _fixed(images: Images, allowed: NDArray[np.bool_], missing: list[int], remembered: str) -> NDArray[np.int8]:
+    """The places (N,) that the source gives and the file remembers; -1: none. Raises InputError for a torn group."""
+    known = images.known.copy()
+    inside = np.flatnonzero((known >= 0) & (known < NOWHERE))
+    known[inside[~allowed[inside, known[inside]]]] = -1
+    images.groups.check(
+        np.where((known == NOWHERE) | (images.given > 0), np.int8(-1), known),
+        f"They were placed before they were one group ({remembered}). Take these groups apart again, or delete that"
+        " file to divide all images anew: models trained before have then seen images of the new test set",
+    )
+    known = np.where(images.given > 0, images.given, known)
+    return known if missing else np.where(images.given == 0, np.int8(0), known)
+
+
+def _inherited(images: Images, fixed: NDArray[np.int8], allowed: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """`fixed`, and the place of each other image's own near-duplicates and group where these are in one split."""
+    found, near = np.unique(images.near, return_inverse=True)
+    of = _present(near, len(found), fixed)[near]
+    inside = images.groups.numbers >= 0
+    of[inside] |= images.groups.present(fixed)[images.groups.numbers[inside]]
+    return _settled(fixed, of & allowed)
+
+
+def _spread(places: NDArray[np.int8], together: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """`places`, and that of its whole group for each image that has none."""
+    found, group = np.unique(together, return_inverse=True)
+    return _settled(places, _present(group, len(found), places)[group] & allowed)
+
+
+def _settled(places: NDArray[np.int8], of: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """`places`, where an image without one gets the only split in `of` (N, 3), and none where there are several."""
+    count = of.sum(1)
+    new = np.where(count == 1, of.argmax(1), np.where(count > 1, NOWHERE, -1)).astype(np.int8)
+    return np.where(places < 0, new, places).astype(np.int8)
+
+
+def _present(numbers: NDArray[np.int64], count: int, places: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """(count, 3) which splits the images of each of `count` groups are in; `numbers` (N,): -1 for no group."""
+    present = np.zeros((count, len(NAMES)), np.bool_)
+    named = (numbers >= 0) & (places >= 0) & (places < NOWHERE)
+    present[numbers[named], places[named]] = True
+    return present
+
+
+def _groups_per_class(
+    labels: NDArray[np.int64], together: NDArray[np.int64], inside: NDArray[np.bool_], classes: int
+) -> NDArray[np.int64]:
+    pairs = np.unique(np.stack([labels[inside], together[inside]], 1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=classes).astype(np.int64)

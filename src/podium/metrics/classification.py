@@ -1,14 +1,18 @@
 """The metrics of classification: plain numbers from labels and predicted probabilities."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from podium.errors import InputError
+
+COUNTS = ("count", "groups")
+"""Of the summary; the rest is logged to MLflow."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class ClassMetrics:
 
     name: str
     support: int
-    """Images of this class."""
+    """Images of this class, duplicates too."""
     precision: float
     """Share of the images predicted as this class that are of it."""
     recall: float
@@ -34,6 +38,9 @@ class CalibrationBin:
     lower: float
     upper: float
     count: int
+    """Predictions, those for duplicates too."""
+    weight: float
+    """What they count together."""
     confidence: float
     """Mean confidence of the predictions; nan if there are none."""
     accuracy: float
@@ -46,6 +53,8 @@ class Metrics:
 
     count: int
     """Images."""
+    groups: int
+    """Groups of near-duplicates, each of which counts once; `count` where there are no duplicates."""
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -64,12 +73,12 @@ class Metrics:
 
     def summary(self) -> dict[str, float]:
         """The numbers of metrics.json, the most important first."""
-        names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count")
+        names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
         return {name: getattr(self, name) for name in names}
 
     def flat(self) -> dict[str, float]:
         """The same numbers as MLflow has them, with `test_` before each name."""
-        return {f"test_{name}": float(value) for name, value in self.summary().items() if name != "count"}
+        return {f"test_{name}": float(value) for name, value in self.summary().items() if name not in COUNTS}
 
     def weakest(self, count: int = 3) -> list[ClassMetrics]:
         """The `count` classes of lowest recall among those that have images, lowest first."""
@@ -83,52 +92,73 @@ def measure(
     *,
     confidence: float = 0.95,
     bins: int = 15,
+    weights: NDArray[np.float64] | None = None,
 ) -> Metrics:
     """Every metric of the predictions `probabilities` (N, K) for images of the classes `labels` (N,), 0 to K - 1.
 
     The prediction for an image is its most probable class, the first of equals. `confidence` is the level of the
-    intervals, `bins` the number of bins of the calibration error. Raises InputError if the arrays don't fit
+    intervals, `bins` the number of bins of the calibration error. `weights` (N,): what each image counts, so that a
+    group of near-duplicates counts once (Split.weights); None: each image counts once. Supports and the confusion
+    matrix count images. Raises InputError if the arrays don't fit
     together or a probability is not a finite number.
     """
     _check(labels, probabilities, len(classes))
     predicted = probabilities.argmax(1)
     right = predicted == labels
-    low, high = interval(int(right.sum()), len(labels), confidence)
-    calibration = _calibration(probabilities.max(1), right, bins)
+    weights = np.ones(len(labels)) if weights is None else weights
+    whole = float(weights.sum())
+    low, high = interval(float(weights @ right), whole, confidence)
+    calibration = _calibration(probabilities.max(1), right, bins, weights)
     return Metrics(
         count=len(labels),
-        accuracy=float(right.mean()),
+        groups=round(whole),
+        accuracy=float(weights @ right / whole),
         accuracy_low=low,
         accuracy_high=high,
-        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0, sample_weight=weights)),
         ece=_expected_error(calibration),
-        nll=_negative_log_likelihood(labels, probabilities),
-        per_class=_per_class(labels, predicted, classes, confidence),
+        nll=_negative_log_likelihood(labels, probabilities, weights),
+        per_class=_per_class(labels, predicted, classes, confidence, weights),
         calibration=calibration,
         confusion=confusion_matrix(labels, predicted, labels=np.arange(len(classes))).astype(np.int64),
     )
 
 
-def interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+def interval(successes: float, trials: float, confidence: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion (E. B. Wilson, JASA 1927); 0 to 1 for no trials.
 
     It keeps its level for small counts and proportions near 1, where the normal approximation does not (Brown, Cai and
-    DasGupta, Statistical Science 2001).
+    DasGupta, Statistical Science 2001). Where groups of duplicates count once each, `successes` is the sum of the
+    fractions of each group that are right: what lies between 0 and 1 varies less than a coin, so the interval is not
+    too narrow.
     """
     if not trials:
         return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, spread = successes / trials, z * z / trials
+    middle = share + spread / 2
+    half = z * math.sqrt(max(share * (1 - share), 0.0) / trials + spread / (4 * trials))
+    low = (middle - half) / (1 + spread) if successes > 0 else 0.0
+    high = (middle + half) / (1 + spread) if successes < trials else 1.0
+    return max(0.0, low), min(1.0, high)
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
-    """Expected calibration error of predictions with `confidence` (N,), of which `right` (N,) are right."""
-    return _expected_error(_calibration(confidence, right, bins))
+def calibration_error(
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    bins: int,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Expected calibration error of predictions with `confidence` (N,), of which `right` (N,) are right.
+
+    `weights` (N,): what each counts; None: once.
+    """
+    return _expected_error(_calibration(confidence, right, bins, np.ones(len(right)) if weights is None else weights))
 
 
 def _expected_error(calibration: tuple[CalibrationBin, ...]) -> float:
-    count = sum(b.count for b in calibration)
-    return sum(b.count * abs(b.confidence - b.accuracy) for b in calibration if b.count) / count
+    whole = sum(b.weight for b in calibration)
+    return sum(b.weight * abs(b.confidence - b.accuracy) for b in calibration if b.count) / whole
 
 
 def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: int) -> None:
@@ -148,35 +178,48 @@ def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classe
 
 
 def _per_class(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str], confidence: float
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    confidence: float,
+    weights: NDArray[np.float64],
 ) -> tuple[ClassMetrics, ...]:
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=np.arange(len(classes)), zero_division=0
+    precision, recall, f1, whole = precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(len(classes)), zero_division=0, sample_weight=weights
     )
-    right = np.bincount(labels[predicted == labels], minlength=len(classes))
+    support = np.bincount(labels, minlength=len(classes))
+    hit = labels == predicted
+    right = np.bincount(labels[hit], weights[hit], minlength=len(classes))
     rows = []
     for label, name in enumerate(classes):
-        low, high = interval(int(right[label]), int(support[label]), confidence)
+        low, high = interval(float(right[label]), float(whole[label]), confidence)
         scores = float(precision[label]), float(recall[label]), low, high, float(f1[label])
         rows.append(ClassMetrics(name, int(support[label]), *scores))
     return tuple(rows)
 
 
-def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> tuple[CalibrationBin, ...]:
+def _calibration(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int, weights: NDArray[np.float64]
+) -> tuple[CalibrationBin, ...]:
     """Bins of equal width, as C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2."""
     edges = np.linspace(0, 1, bins + 1)
     which = np.digitize(confidence, edges[1:-1], right=True)
     count = np.bincount(which, minlength=bins)
+    weight = np.bincount(which, weights, bins)
     with np.errstate(invalid="ignore"):  # an empty bin's mean is nan
-        mean = np.bincount(which, confidence, bins) / count
-        accuracy = np.bincount(which, right, bins) / count
+        mean = np.bincount(which, weights * confidence, bins) / weight
+        accuracy = np.bincount(which, weights * right, bins) / weight
     return tuple(
-        CalibrationBin(float(edges[b]), float(edges[b + 1]), int(count[b]), float(mean[b]), float(accuracy[b]))
+        CalibrationBin(
+            float(edges[b]), float(edges[b + 1]), int(count[b]), float(weight[b]), float(mean[b]), float(accuracy[b])
+        )
         for b in range(bins)
     )
 
 
-def _negative_log_likelihood(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+def _negative_log_likelihood(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
     """Bounded below by the float64 epsilon as scikit-learn's log_loss, so that one certain error is not infinite."""
     of_label = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(of_label, np.finfo(np.float64).eps, 1)).mean())
+    return float(np.average(-np.log(np.clip(of_label, np.finfo(np.float64).eps, 1)), weights=weights))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from podium import paths
 from podium.config.params import GateParams
+from podium.data import accesses
 from podium.data.dataset import DatasetInfo, open_test_set
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
@@ -16,6 +17,7 @@ from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.verdict import Verdict
 from podium.registry import versions
 from podium.registry.versions import Version
+from podium.text import counted
 from podium.tracking.store import Tracking
 
 
@@ -143,11 +145,16 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
         raise RefusedError(
             f"{images.sealed} and {images.prepared} are not of one preparation: `dvc repro prepare` writes both again"
         )
+    if others := accesses.others(split.access_key):
+        notes.append(
+            f"{counted(others, 'access')} to other test sets of this folder before it was divided anew, or to"
+            " those of other images: not counted here"
+        )
     return gate.judge(
         params,
         split,
         gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
-        versions.record_accesses(tracking, version.name, split.digest),
+        versions.record_accesses(tracking, version.name, split.access_key),
         bins=images.bins,
         notes=tuple(notes),
     )

@@ -100,7 +100,8 @@ def judge(
         attempt=attempts(accesses),
     )
     if champion:
-        evidence = replace(evidence, comparison=compare(predicted[0].right, predicted[1].right, 1 - evidence.level))
+        found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
+        evidence = replace(evidence, comparison=found)
     return _decide(
         params,
         evidence,
@@ -157,10 +158,15 @@ def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) ->
     else:
         reason += (
             f" against {old.accuracy:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
-            f" held-out test images; {found.gained} predictions became right, {found.lost} wrong"
+            f" held-out test images{_once(evidence.images, found.groups)}; {found.gained} predictions became right,"
+            f" {found.lost} wrong"
         )
         reason += "".join(f", p {s.p_value:.2g} ({s.test})" for finding in findings if (s := finding.significance))
     return "; ".join([reason, *(f"{c.name} ({c.rule}): {c.found}" for c in checks if not c.passed)])
+
+
+def _once(images: int, groups: int) -> str:
+    return f" ({groups:,} different: near-duplicates count once)" if groups < images else ""
 
 
 def predict(models: Sequence[Model], test: Split) -> list[Predictions]:
@@ -203,12 +209,13 @@ def _predictions(frame: pd.DataFrame, names: NDArray[np.object_]) -> Predictions
 def _side(
     number: int, model: Model, found: Predictions, test: Split, confidence: float, bins: int, latency: float
 ) -> Side:
-    counts = np.bincount(test.labels, minlength=len(test.classes))
-    right = np.bincount(test.labels[found.right], minlength=len(test.classes))
+    weights = test.weights
+    counts = np.bincount(test.labels, weights, len(test.classes))
+    right = np.bincount(test.labels[found.right], weights[found.right], len(test.classes))
     recalls = {name: float(r / n) for name, r, n in zip(test.classes, right, counts, strict=True) if n}
-    low, high = classification.interval(int(found.right.sum()), len(found.right), confidence)
-    error = classification.calibration_error(found.probabilities, found.right, bins)
-    accuracy = float(found.right.mean())
+    low, high = classification.interval(float(right.sum()), float(weights.sum()), confidence)
+    error = classification.calibration_error(found.probabilities, found.right, bins, weights)
+    accuracy = float(right.sum() / weights.sum())
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
 
 
@@ -222,12 +229,17 @@ def attempts(accesses: Mapping[str, int]) -> int:
 
 
 def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassCounts]:
-    def count(chosen: NDArray[np.bool_]) -> NDArray[np.int_]:
-        return np.bincount(test.labels[chosen], minlength=len(test.classes))
+    """Of each class, a group of near-duplicates counted once, by the greater part of it."""
+    each = np.arange(len(test.labels)) if test.duplicates is None else test.duplicates
+    _, first, group, size = np.unique(each, return_index=True, return_inverse=True, return_counts=True)
+    labels, length = test.labels[first], len(test.classes)
 
-    new, old = predicted[0].right, predicted[-1].right
-    every = np.bincount(test.labels, minlength=len(test.classes))
-    rows = zip(test.classes, every, count(new), count(new & ~old), count(old & ~new), strict=True)
+    def share(right: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(group, right) / size, np.float64)
+
+    new, old = share(predicted[0].right), share(predicted[-1].right)
+    kinds = [np.full(len(labels), True), new >= 0.5, new > old, new < old]
+    rows = zip(test.classes, *(np.bincount(labels[kind], minlength=length) for kind in kinds), strict=True)
     return {name: ClassCounts(int(n), *map(int, of_it)) for name, n, *of_it in rows if n}
 
 

@@ -60,9 +60,9 @@ class Comparison:
     """Both models on the same images."""
 
     gained: int
-    """Images that only the challenger gets right."""
+    """Images that only the challenger gets right; of near-duplicates, groups of which it gets more right."""
     lost: int
-    """Images that only the champion gets right."""
+    """The same for the champion."""
     difference: float
     """Accuracy of the challenger minus that of the champion."""
     low: float
@@ -70,6 +70,11 @@ class Comparison:
     """Paired bootstrap interval of the difference."""
     level: float
     """Of that interval: each end by itself holds at the gate's confidence."""
+    groups: int
+    """Groups of near-duplicates, each of which counts once; as many as images where there are no duplicates."""
+    gain: float
+    """As `gained`, but a group counts by the part of its images that make the difference."""
+    loss: float
     p_value: float | None = None
     """One-sided, of the test of the rule that compares accuracies; None before it has judged."""
 

@@ -44,7 +44,12 @@ def evaluate(
     _check(about, split, retrained)
     probabilities = predict_probabilities(model, split.images)
     metrics = measure(
-        split.labels, probabilities, split.classes, confidence=params.confidence, bins=params.calibration_bins
+        split.labels,
+        probabilities,
+        split.classes,
+        confidence=params.confidence,
+        bins=params.calibration_bins,
+        weights=split.weights,
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
@@ -123,8 +128,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 def _table(metrics: Metrics, confidence: float) -> str:
     """The result for a person."""
     bounds = f"{100 * confidence:.4g}% interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
+    once = f", {metrics.groups:,} different (near-duplicates count once)" if metrics.groups < metrics.count else ""
     lines = [
-        f"held-out test set: {counted(metrics.count, 'image')}, {counted(len(metrics.per_class), 'class')}",
+        f"held-out test set: {counted(metrics.count, 'image')}{once}, {counted(len(metrics.per_class), 'class')}",
         f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
         f"  macro F1  {metrics.macro_f1:.4f}",
         f"  ECE       {metrics.ece:.4f}",

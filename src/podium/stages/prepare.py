@@ -8,27 +8,40 @@ import numpy as np
 
 from podium import paths, process
 from podium.config.params import DoctorParams, PrepareParams, load
-from podium.data.audit.data_audit import AuditedData, audited, refuse, remember_search, search_record
+from podium.data import accesses, split_file
+from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
 from podium.errors import InputError, PodiumError
+from podium.text import counted
 
 SHOWN = 20
 """Classes that an error's table shows."""
+SPLITS = 3
 
 
-def prepare(params: PrepareParams, audit: DoctorParams, prepared: Path, sealed: Path, decoded: Path) -> DatasetInfo:
+def prepare(
+    params: PrepareParams,
+    audit: DoctorParams,
+    prepared: Path,
+    sealed: Path,
+    decoded: Path,
+    split: Path | None = None,
+) -> DatasetInfo:
     """Write prepared/{train,val}, sealed/test, dataset.json and the audit; returns what dataset.json holds.
 
-    Files that were decoded are stored in `decoded` for the next time, and which near-duplicates were looked for. Raises
+    Images keep the splits that the file `split` remembers (None: split/split.csv next to the folder `prepared`), and
+    those of new ones are added to it. Files that were decoded are stored in `decoded` for the next time. Raises
     InputError where the images can't be read or split, or have what `audit` says to refuse; then nothing is written
     and what was there stays.
     """
+    split = split or prepared.parent / "split" / "split.csv"
     try:
-        with audited(params, audit, decoded) as data:
-            print("\n".join(data.report.summary(refused=bool(short_classes(data.report.counts, params)))))
+        with audited(params, audit, decoded, split) as data:
+            short = short_classes(data.report.counts, params, data.groups)
+            print("\n".join(data.report.summary(refused=bool(short))))
             refuse(data.report)
-            check_classes(data.report.counts, params)
-            remember_search(search_record(decoded, params, data.spec), data.report.near)
+            check_classes(data.report.counts, params, data.groups)
+            _remember(split, data)
             info = _write(data, prepared, sealed)
             if data.report.findings:
                 print(f"  every finding with every file: {prepared / 'audit.csv'}")
@@ -40,30 +53,83 @@ def prepare(params: PrepareParams, audit: DoctorParams, prepared: Path, sealed: 
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
-    prepare(params.prepare, params.doctor, paths.PREPARED, paths.SEALED, paths.decoded())
+    _check_copy(paths.root() / paths.SPLIT)
+    prepare(params.prepare, params.doctor, paths.PREPARED, paths.SEALED, paths.decoded(), paths.SPLIT)
 
 
-def check_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> None:
-    """Raise InputError with the counts where a class has too few images in a split. `counts`: by class and split."""
-    if short := short_classes(counts, params):
+def _check_copy(real: Path) -> None:
+    """Raise InputError in the temporary copy of an experiment, where git did not bring the split file along."""
+    if real.is_file() and not paths.SPLIT.is_file():
+        raise InputError(
+            f"{paths.SPLIT} is not in this copy of the project, since it is in {real.parent} but not in git, and"
+            f" without it all images would be divided anew: `git add {paths.SPLIT}`"
+        )
+
+
+def _remember(split: Path, data: AuditedData) -> None:
+    """Write the split file before the images: a run that is killed in between places them alike the next time."""
+    before, now = data.known, data.split
+    if not split_file.write(split, now):
+        return
+    added = len(now.digests) - len(before.digests)
+    print(f"{split}: {counted(added, 'image')} added; commit it with git, so that every clone has this split")
+    if before.drawn not in ("", now.drawn):
+        print(f"  none of the {len(before.digests):,} images that it remembers is in the source: this is a new set")
+    if before.drawn != now.drawn and (count := accesses.others(now.drawn)):
+        print(
+            f"  the images are divided anew, after {counted(count, 'access')} to test sets of before: models"
+            " trained until now may have seen images of the new one"
+        )
+    if len(now.digests) > split_file.MANY:
+        print(f"  it has {len(now.digests):,} lines: `dvc add {split}` keeps them out of git's history")
+
+
+def check_classes(
+    counts: dict[str, dict[str, int]], params: PrepareParams, groups: dict[str, int] | None = None
+) -> None:
+    """Raise InputError with the counts where a class has too few images in a split; arguments as `short_classes`."""
+    if short := short_classes(counts, params, groups):
         raise InputError(f"{short} Nothing was written.")
 
 
-def short_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> str:
-    """Which classes have too few images in a split, with their counts; empty: none. `counts`: by class and split."""
+def short_classes(
+    counts: dict[str, dict[str, int]], params: PrepareParams, groups: dict[str, int] | None = None
+) -> str:
+    """Which classes have too few images in a split, with their counts; empty: none.
+
+    `counts`: images by class and split; `groups`: by class, how many groups of images that belong together it has.
+    """
     least = {"train": params.min_per_class, "val": 1, "test": 1}
     short = {name: row for name, row in counts.items() if any(row[part] < n for part, n in least.items())}
     if not short:
         return ""
+    groups = groups or {}
     width = max(5, *map(len, list(short)[:SHOWN]))
-    lines = [f"  {'class':<{width}} {'train':>7} {'val':>7} {'test':>7}"]
-    lines += [f"  {n:<{width}} {r['train']:>7} {r['val']:>7} {r['test']:>7}" for n, r in list(short.items())[:SHOWN]]
+    lines = [f"  {'class':<{width}} {'train':>7} {'val':>7} {'test':>7} {'groups':>7}"]
+    lines += [
+        f"  {n:<{width}} {r['train']:>7} {r['val']:>7} {r['test']:>7} {groups.get(n, '-'):>7}"
+        for n, r in list(short.items())[:SHOWN]
+    ]
     lines += [f"  and {len(short) - SHOWN} more classes"] if len(short) > SHOWN else []
     return (
         f"prepare.min_per_class: every class needs at least {params.min_per_class} training images and one in each"
         f" other split; {len(short)} of {len(counts)} classes have fewer:\n"
         + "\n".join(lines)
-        + "\nAdd images of these classes or remove them, or change prepare.min_per_class, the fractions or the salt."
+        + "\n"
+        + _remedy([groups.get(name, SPLITS) for name in short])
+    )
+
+
+def _remedy(groups: list[int]) -> str:
+    """What to do for classes of so many groups each."""
+    few = sum(count < SPLITS for count in groups)
+    if not few:
+        return "Add images of these classes or remove them, or change prepare.min_per_class or the fractions."
+    return (
+        f"{counted(few, 'class')} of fewer than {SPLITS} groups can't be in three splits: near-duplicates, and"
+        " images of one group of the source, share a split. Add pictures of other scenes, or remove the class; give"
+        " the splits yourself (folders train, val and test, or the column split); or, where the images only look"
+        " alike, write `doctor.near: copies` or `off`."
     )
 
 
@@ -90,7 +156,11 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
         for name, rows in data.division.parts().items():
             folder = (new_sealed if name == "test" else new_prepared) / name
             images, labels = data.images(rows), data.labels[rows]
-            splits.append(write_split(folder, name, images, labels, data.classes, sealed=name == "test"))
+            sealed_too = name == "test"
+            near, drawn = data.near[rows], data.split.drawn
+            splits.append(
+                write_split(folder, name, images, labels, data.classes, sealed=sealed_too, duplicates=near, drawn=drawn)
+            )
         mean, std = channel_statistics(data.images(data.division.train))
         info = _info(data, splits, mean, std)
         data.report.write(new_prepared, data.pixels)
@@ -108,7 +178,8 @@ def _info(data: AuditedData, splits: list[Written], mean: list[float], std: list
     counts = {split.name: split.counts for split in splits}
     shape, how = list(splits[0].shape), data.spec.to_dict()
     sealed = next(split.digest for split in splits if split.name == "test")
-    return DatasetInfo(data.report.source, list(data.classes), shape, counts, mean, std, digest, how, sealed)
+    drawn = data.split.drawn
+    return DatasetInfo(data.report.source, list(data.classes), shape, counts, mean, std, digest, how, sealed, drawn)
 
 
 def _next_to(folder: Path, what: str) -> Path:

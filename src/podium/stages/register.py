@@ -85,7 +85,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         if version is None or version.tags.get(logged_model.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
-        versions.record_accesses(store, params.name, evaluated.info.sealed)
+        versions.record_accesses(store, params.name, evaluated.info.access_key)
     _write(out, version, trained)
     print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version

@@ -241,12 +241,12 @@ def _group_findings(
 ) -> Iterator[Finding]:
     """Duplicates, conflicts and leaks among `groups`; what they say to skip is set in `left_out`.
 
-    `prefix` is empty, or near_ for near-duplicates. A group with conflicting labels, or in several of the source's own
-    splits, is a finding of that kind; every other group is one of duplicates.
+    `prefix` is empty, or near_ for near-duplicates. A group with conflicting labels, or in several splits of the
+    source's own or of the split file, is a finding of that kind; every other group is one of duplicates.
     """
     labels, splits = subject.labels, subject.splits
     conflicts = [group for group in groups if len(np.unique(labels[group])) > 1]
-    leaks = [group for group in groups if len(np.unique(splits[group])) > 1]
+    leaks = [group for group in groups if len(np.unique(splits[group][splits[group] >= 0])) > 1]
     bad = {id(group) for group in (*conflicts, *leaks)}
     plain = [group for group in groups if id(group) not in bad]
     for kind, found in (("duplicates", plain), ("conflicts", conflicts), ("leaks", leaks)):
@@ -271,6 +271,6 @@ def _superfluous(kind: str, group: Group, subject: Subject) -> Group:
 
 
 def _where(group: Group, subject: Subject) -> str:
-    names = ("no split", "train", "val", "test")
-    present = np.unique(subject.splits[group])
-    return f"in {' and '.join(names[split + 1] for split in present)}" if len(present) > 1 else ""
+    names = ("train", "val", "test")
+    present = [split for split in np.unique(subject.splits[group]).tolist() if split >= 0]
+    return f"in {' and '.join(names[split] for split in present)}" if len(present) > 1 else ""

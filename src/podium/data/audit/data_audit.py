@@ -1,14 +1,10 @@
 """The audit of a set of images, from source to report: decoded, checked and split, with nothing written but the store.
 
-It also remembers which near-duplicates were looked for when the same images were split before. A weaker search
-dissolves groups, and then an image of the held-out test set may be trained on (see podium.data.splitting).
-`doctor.near: auto` would search for less once a set has grown beyond what it looks through, or small images have joined
-it. DVC deletes data/prepared before it is rebuilt, so this is remembered next to the decoded images. It never decides
-how images are split, only whether they are: the same images and parameters give the same split everywhere.
+Images keep the splits that the split file remembers (podium.data.split_file). It also remembers which near-duplicates
+were looked for: `doctor.near: auto` would search for less once a set has grown beyond what it looks through, or small
+images have joined it, and then near-duplicates of test images that are added might be trained on.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data import reading, sources
+from podium.data import reading, sources, split_file, splitting
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
@@ -29,13 +25,12 @@ from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.item import Reject, Source
-from podium.data.splitting import NAMES, Division, SourceGroups, divide, fingerprints
+from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
+from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
 
 REASONS = 5
 """Examples of unusable files that an error names."""
-SEARCHES = ("off", "copies", "crops")
-"""Each finds all that those before it find."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,14 @@ class AuditedData:
     store: Store
     rows: NDArray[np.int64]
     """(N,) where their pixels are in the store."""
+    near: NDArray[np.int64]
+    """(N,) images with one number are equal, or nearly so."""
+    groups: dict[str, int]
+    """Groups of each class among the images that splits are drawn from; images of a group share a split."""
+    known: SplitFile
+    """What the split file remembers."""
+    split: SplitFile
+    """The same with the images that are new."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
         """The pixels of some of the images, read when they are asked for."""
@@ -64,12 +67,18 @@ class AuditedData:
 
 
 @contextmanager
-def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterator[AuditedData]:
+def audited(
+    params: PrepareParams, audit: DoctorParams, decoded: Path, split: Path | None = None
+) -> Iterator[AuditedData]:
     """Read, decode and check the source of `params`. Files that were decoded are stored below the folder `decoded`.
 
-    Raises InputError where there is no usable image or only one class, where a group of the source is in several given
-    splits, or where `doctor.near` is auto and would look for less than it did when the same images were split before.
+    `split`: the file that remembers splits, which is not written; None: nothing is remembered.
+
+    Raises InputError where there is no usable image or only one class, where the split file is damaged or the source
+    gives other splits than it remembers, where images of a group are in several splits, or where `doctor.near` is auto
+    and would look for less than it did when images were placed before.
     """
+    known = SplitFile.empty(params.salt) if split is None else split_file.read(split, params.salt)
     source = sources.read(params, follow_links=audit.outside == "keep")
     source = replace(source, notes=(*source.notes, *_about_links(source, params)))
     if len(source.classes) < 2:
@@ -81,13 +90,16 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
         spec, store, images = _decoded(source, params, audit, decoded, stack)
         rejects = [*source.rejects, *images.rejects]
         reading.check_sizes(spec, Counter((w, h) for w, h in images.sizes.tolist()), params, source.name)
-        _check_search(search_record(decoded, params, spec), audit, images.sizes)
-        prints = fingerprints(Gathered(store.pixels, images.rows), params.salt)
-        subject = _subject(source, images, prints)
+        _check_search(known.near, audit, images.sizes)
+        prints = fingerprints(Gathered(store.pixels, images.rows))
+        places = known.find(images.contents)
+        subject = _subject(source, images, prints, places)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
         groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
-        yield _audited(source, subject, groups, seen, params, audit, spec, store)
+        placed = _placed(source, images, subject, groups, seen, places, params, split)
+        whole = known.with_images(images.contents, placed.places, seen.near)
+        yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store)
 
 
 def _decoded(
@@ -133,13 +145,15 @@ def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextMa
     return persistent_store(decoded, spec) if files else temporary_store(decoded, spec)
 
 
-def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64]) -> Subject:
+def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64], places: NDArray[np.int8]) -> Subject:
+    """`places`: those that are remembered."""
     items = [source.items[number] for number in images.numbers.tolist()]
+    given = np.array([NAMES.index(item.split) if item.split else -1 for item in items], np.int8)
     return Subject(
         origins=[item.origin for item in items],
         labels=np.array([item.label for item in items], np.int64),
         classes=source.classes,
-        splits=np.array([NAMES.index(item.split) if item.split else -1 for item in items], np.int8),
+        splits=np.where((given < 0) & (places < NOWHERE), places, given).astype(np.int8),
         rows=images.rows,
         sizes=images.sizes,
         modes=images.modes,
@@ -147,27 +161,43 @@ def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64])
     )
 
 
+def _placed(
+    source: Source,
+    images: reading.Images,
+    subject: Subject,
+    groups: SourceGroups,
+    seen: Examination,
+    places: NDArray[np.int8],
+    params: PrepareParams,
+    split: Path | None,
+) -> Placed:
+    splits = [source.items[number].split for number in images.numbers.tolist()]
+    given = np.array([NAMES.index(name) if name else -1 for name in splits], np.int8)
+    what = splitting.Images(images.contents, subject.labels, given, seen.groups, groups, ~seen.left_out, places)
+    fractions = params.val_fraction, params.test_fraction
+    return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
+
+
 def _audited(
     source: Source,
     subject: Subject,
     groups: SourceGroups,
     seen: Examination,
-    params: PrepareParams,
+    placed: Placed,
+    splits: tuple[SplitFile, SplitFile],
     audit: DoctorParams,
     spec: Preprocess,
     store: Store,
 ) -> AuditedData:
-    labels = subject.labels
-    given, together = groups.given(subject.splits), groups.joined(seen.groups)
-    buckets = groups.buckets(subject.prints, params.salt)
-    fractions = params.val_fraction, params.test_fraction
-    division = divide(subject.prints, labels, *fractions, given, together, ~seen.left_out, buckets)
-    table = {name: np.bincount(labels[rows], minlength=len(source.classes)) for name, rows in division.parts().items()}
+    labels, together = subject.labels, placed.groups
+    used = ~seen.left_out & (placed.places != NOWHERE)
+    divided = division(placed.places, used, subject.prints, labels)
+    table = {name: np.bincount(labels[rows], minlength=len(source.classes)) for name, rows in divided.parts().items()}
     report = Report(
         source=source.name,
         files=len(source.items) + len(source.rejects),
         usable=len(labels),
-        used=int((~seen.left_out).sum()),
+        used=int(used.sum()),
         shape=[spec.channels, spec.height, spec.width],
         counts={name: {part: int(table[part][k]) for part in table} for k, name in enumerate(source.classes)},
         sizes=most_common([f"{width}x{height}" for width, height in subject.sizes.tolist()]),
@@ -176,12 +206,24 @@ def _audited(
         findings=in_order([*seen.findings, *large_groups(subject, together, seen.left_out, audit)]),
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
-        notes=source.notes,
+        notes=(*source.notes, *_about_split(placed, seen.left_out)),
         sides=histogram(subject.sizes),
         resizing=about_resizing(subject.sizes, spec),
-        samples={name: _samples(division.train, labels, k, subject.rows) for k, name in enumerate(source.classes)},
+        samples={name: _samples(divided.train, labels, k, subject.rows) for k, name in enumerate(source.classes)},
     )
-    return AuditedData(report, spec, source.classes, labels, division, store, subject.rows)
+    per_class = dict(zip(source.classes, placed.groups_per_class.tolist(), strict=True))
+    return AuditedData(
+        report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class, *splits
+    )
+
+
+def _about_split(placed: Placed, left_out: NDArray[np.bool_]) -> list[str]:
+    """Images that are in no split."""
+    between = int((~left_out & (placed.places == NOWHERE)).sum())
+    if not between:
+        return []
+    what = "1 image is" if between == 1 else f"{between:,} images are"
+    return [f"{what} in no split: near-duplicates, or of the group, of images in several splits"]
 
 
 def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: NDArray[np.int64]) -> list[int]:
@@ -217,48 +259,24 @@ def _with_examples(finding: Finding) -> str:
     return f"{finding.sentence()}: {'; '.join(map(repr, shown[:REASONS]))}{more}"
 
 
-def search_record(decoded: Path, params: PrepareParams, spec: Preprocess) -> Path:
-    """The file below the folder `decoded` that says which near-duplicates were looked for.
-
-    There is one for each source, salt and shape of the pixels, since hash buckets follow from these.
-    """
-    pixels = [spec.channels, spec.height, spec.width, spec.resize, spec.background]
-    pixels += [spec.range] if spec.range else []
-    facts = json.dumps([params.source, params.arguments, params.salt, *pixels], sort_keys=True)
-    return decoded / f"near-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
-
-
-def remember_search(record: Path, near: str) -> None:
-    """Note in `record` that the near-duplicates `near` were looked for; a stronger search stays noted."""
-    if SEARCHES.index(near) > SEARCHES.index(_searched(record)):
-        record.write_text(f"{near}\n", encoding="utf-8")
-
-
-def _searched(record: Path) -> str:
-    """What `record` says; off if it says nothing."""
-    text = record.read_text(encoding="utf-8", errors="replace").strip() if record.is_file() else ""
-    return text if text in SEARCHES else "off"
-
-
-def _check_search(record: Path, audit: DoctorParams, sizes: NDArray[np.int32]) -> None:
-    """Raise InputError where `auto` would look for less among images of `sizes` (N, 2) than `record` says.
+def _check_search(before: str, audit: DoctorParams, sizes: NDArray[np.int32]) -> None:
+    """Raise InputError where `auto` would look for less among images of `sizes` (N, 2) than was looked for `before`.
 
     Where params.yaml itself asks for less, a warning is printed.
     """
-    before, now = _searched(record), looked_for(audit, sizes)
+    now = looked_for(audit, sizes)
     if SEARCHES.index(now) >= SEARCHES.index(before):
         return
     if audit.near != "auto":
         print(
-            f"doctor.near: {before} were looked for when these images were split before, {now} are now: an image"
-            " of the held-out test set may be trained on"
+            f"doctor.near: {before} were looked for when images were split before, {now} are now: a near-duplicate of a"
+            " test image that is added may be trained on"
         )
         return
     side = float(np.median(sizes.min(1)))
     remedy = "take the small images out again" if now == "off" else f"write `near: {before}`, which looks as before"
     raise InputError(
-        f"doctor.near: auto looked for {before} when these images were split before, and for {len(sizes):,} images of"
-        f" {side:g} pixels (the median of the shorter sides) it would be {now}: groups of near-duplicates would fall"
-        f" apart, and an image of the held-out test set might be trained on. Either {remedy}, or write `near: {now}` if"
-        " that does not matter"
+        f"doctor.near: auto looked for {before} when images were split before, and for {len(sizes):,} images of"
+        f" {side:g} pixels (the median of the shorter sides) it would be {now}: near-duplicates of test images that are"
+        f" added might be trained on. Either {remedy}, or write `near: {now}` if that does not matter"
     )

@@ -31,10 +31,10 @@ KINDS = {
     "mixed_channels": "grey images among coloured ones, or the other way round (prepare.channels decides)",
     "duplicates": "images that occur more than once in a class",
     "conflicts": "equal images with different labels",
-    "leaks": "equal images in several given splits",
+    "leaks": "equal images in several splits",
     "near_duplicates": "near-duplicates in a class",
     "near_conflicts": "near-duplicates with different labels",
-    "near_leaks": "near-duplicates in several given splits",
+    "near_leaks": "near-duplicates in several splits",
     "large_groups": "images in groups that hold much of a class, each within one split (doctor.near, column group)",
     "left_out": "files that are left out, too many of them (doctor.max_left_out)",
     "similar_classes": "class names that are hard to tell apart",
@@ -102,7 +102,7 @@ class Subject:
     labels: NDArray[np.int64]
     classes: Sequence[str]
     splits: NDArray[np.int8]
-    """Number in splitting.NAMES of the split that the source names; -1: none."""
+    """Number in splitting.NAMES of the split that the source names or the split file remembers; -1: none."""
     rows: NDArray[np.int64]
     """Where the pixels are in the store."""
     sizes: NDArray[np.int32]

@@ -5,16 +5,20 @@ Benchmarking of Perceptual Image Hash Functions, 2010), kept as a unit vector in
 of them tells copies from strangers where the distance of 64 bits does not (docs/decisions/2026-11-24-data.md). A crop
 has the vector of the same part of the whole, so each image is also looked for by sixteen of its parts; then the part
 is fitted to the crop and compared at higher frequencies.
+
+Two vectors are no nearer than what of them lies along a few axes, so a k-d tree of these finds every pair that can be
+near enough without comparing each image with each other one. Beside the tree one byte a coordinate is held, which sorts
+most of them out; only what is left is computed from the thumbs.
 """
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -38,14 +42,20 @@ CUTS = tuple(step / 100 for step in range(13))
 STEPS = ((-3, -2, -1, 1, 2, 3), (-2, -1, 1, 2), (-1, 1))
 """By how many of CUTS each side is moved, round after round."""
 BATCH = 4096
-LEAF_SIZE = 256
-"""Vectors per leaf of the tree at most."""
-AXES = 16
-"""Axes that bound the leaves: the first ones, along which the vectors vary most."""
+AXES = 12
+"""Axes of the tree: those along which the vectors vary most, about 80 % of what they do."""
+NEIGHBOURS = 64
+"""Of an image that are looked for in the tree at once; whoever has more is compared with all, block by block."""
 SAMPLE = 5000
 """Vectors from which the axes are computed."""
-SLAB = 32
-"""Leaves that are searched at once; what was found is consumed before the next, so that memory holds little."""
+STEP = 127
+"""Steps of a coordinate, which is between -1 and 1, in a byte."""
+ROUNDING = 0.5 * (COARSE * COARSE - 1) ** 0.5 / STEP
+"""The cosine of a unit vector with one in bytes is wrong by this at most."""
+SLACK = 1e-4
+"""Of a distance along the axes, for their rounding."""
+BLOCK = 16_384
+"""Images that others are compared with at once where there are too many neighbours."""
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -57,14 +67,13 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
     """For each of `count` images the lowest number of those that show the same as it, (count,); its own for most.
 
-    `crops`: look for crops too, at 33 times the comparisons. The time grows with the square of `count`.
+    `crops`: look for crops too, which takes thirty times as long. Memory: about 180 bytes an image.
     """
     merged = _Merged(count)
     with threadpool_limits(1, "blas"):  # two BLAS threads on a busy machine take ten times as long
-        whole = _vectors(thumbs, np.arange(count), WHOLE)
-        shown = np.flatnonzero(np.abs(whole).sum(1) > 0)
+        shown = _shown(thumbs, count)
         if len(shown) > 1:
-            search = _Search(thumbs, whole[shown], shown, merged)
+            search = _Search(thumbs, shown, merged)
             search.run(WHOLE, COPY)
             for part in tqdm(
                 PARTS if crops else (), "near-duplicates", unit=" parts", delay=1, leave=False, disable=None
@@ -76,29 +85,69 @@ def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
 class _Search:
     """Every image against a part of every other."""
 
-    def __init__(self, thumbs: Thumbs, whole: Vectors, numbers: NDArray[np.int64], merged: "_Merged") -> None:
+    def __init__(self, thumbs: Thumbs, numbers: NDArray[np.int64], merged: "_Merged") -> None:
         self._thumbs = thumbs
         self._numbers = numbers
         self._merged = merged
-        self._axes = _principal_axes(whole)
-        self._tree = _Tree(whole @ self._axes)
+        self._axes = _principal_axes(_vectors(thumbs, numbers[:: -(-len(numbers) // SAMPLE)], WHOLE))
+        places = np.empty((len(numbers), AXES))
+        self._bytes = np.empty((len(numbers), COARSE * COARSE - 1), np.int8)
+        for some in _batches(len(numbers)):
+            vectors = _vectors(thumbs, numbers[some], WHOLE)
+            places[some] = vectors @ self._axes
+            self._bytes[some] = np.rint(vectors * STEP)
+        self._tree = cKDTree(places, leafsize=32)
 
     def run(self, part: tuple[float, ...], least: float) -> None:
-        """Merge the images that are the part `part` of another one."""
-        same = part == WHOLE
-        vectors = None if same else _vectors(self._thumbs, self._numbers, part) @ self._axes
-        others = self._tree if vectors is None else _Tree(vectors)
-        for one, other in self._tree.near(others, least, same=same):
-            self._compare(self._numbers[one], self._numbers[other], part)
+        """Merge the images that are the part `part` of another one: crops of cosines of at least `least`."""
+        for some in _batches(len(self._numbers)):
+            rows = np.arange(some.start, some.stop)
+            vectors = _vectors(self._thumbs, self._numbers[rows], part)
+            for one, other in self._near(vectors, least):
+                keep = one + some.start < other if part == WHOLE else one + some.start != other
+                self._compare(one[keep], other[keep], vectors, rows, part, least)
 
-    def _compare(self, crops: NDArray[np.int64], wholes: NDArray[np.int64], part: tuple[float, ...]) -> None:
-        least = SAME_COPY if part == WHOLE else SAME_CROP
-        new = self._merged.apart(crops, wholes)
-        crops, wholes = crops[new], wholes[new]
-        for start in range(0, len(crops), BATCH):
-            some = slice(start, start + BATCH)
-            same = fit(self._thumbs(crops[some]), self._thumbs(wholes[some]), part) >= least
-            self._merged.merge(crops[some][same], wholes[some][same])
+    def _near(self, vectors: Vectors, least: float) -> Iterator[Pairs]:
+        """Pairs of one of `vectors` (n, D) and an image that may have a cosine of `least` with it."""
+        places = (vectors @ self._axes).astype(np.float64)
+        radius = (2 - 2 * least) ** 0.5 + SLACK
+        count = min(NEIGHBOURS, len(self._numbers))
+        _, found = self._tree.query(places, count, distance_upper_bound=radius, workers=THREADS)
+        found = found.reshape(len(places), count)
+        there = found < len(self._numbers)
+        crowded = np.logical_and.reduce(there, axis=1) & (count < len(self._numbers))
+        row, _ = np.nonzero(there & ~crowded[:, None])
+        yield row, found[there & ~crowded[:, None]].astype(np.int64)
+        for start in range(0, int(crowded.sum()), BATCH // 16):
+            rows = np.flatnonzero(crowded)[start : start + BATCH // 16]
+            for first in range(0, len(self._numbers), BLOCK):
+                others = self._tree.data[first : first + BLOCK]
+                square = (places[rows] ** 2).sum(1)[:, None] + (others**2).sum(1) - 2 * places[rows] @ others.T
+                one, other = np.nonzero(square <= radius**2)
+                yield rows[one], other + first
+
+    def _compare(
+        self,
+        one: NDArray[np.int64],
+        other: NDArray[np.int64],
+        vectors: Vectors,
+        rows: NDArray[np.int64],
+        part: tuple[float, ...],
+        least: float,
+    ) -> None:
+        """Merge the pairs of a vector, of the part `part` of the image in `rows`, and an image that show the same."""
+        for some in _batches(len(one)):
+            first, second = one[some], other[some]
+            known = np.einsum("nd,nd->n", vectors[first], self._bytes[second], dtype=np.float32) / STEP
+            crops, wholes = self._numbers[second], self._numbers[rows[first]]
+            new = (known >= least - ROUNDING) & self._merged.apart(crops, wholes)
+            first, crops, wholes = first[new], crops[new], wholes[new]
+            near = np.einsum("nd,nd->n", vectors[first], _vectors(self._thumbs, crops, WHOLE)) >= least
+            crops, wholes = crops[near], wholes[near]
+            if len(crops):
+                enough = SAME_COPY if part == WHOLE else SAME_CROP
+                same = fit(self._thumbs(crops), self._thumbs(wholes), part) >= enough
+                self._merged.merge(crops[same], wholes[same])
 
 
 class _Merged:
@@ -202,57 +251,21 @@ def _resample(start: float, end: float) -> NDArray[np.float64]:
 
 
 def _principal_axes(vectors: Vectors) -> Vectors:
-    """The principal axes (D, D) of vectors (N, D), those of the largest variance first."""
-    some = vectors[:: -(-len(vectors) // SAMPLE)]
-    _, axes = np.linalg.eigh(np.atleast_2d(np.cov(some.T)))
-    return axes[:, ::-1].astype(np.float32)
+    """The AXES principal axes (D, AXES) of vectors (N, D), those of the largest variance first."""
+    _, axes = np.linalg.eigh(np.atleast_2d(np.cov(vectors.T)))
+    return axes[:, : -AXES - 1 : -1].astype(np.float32)
 
 
-class _Tree:
-    """A k-d tree of vectors (N, D), which are halved along their longest axis until each leaf is small."""
-
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-        self._rows = _halved(vectors)
-        self._low = np.stack([vectors[rows, :AXES].min(0) for rows in self._rows])
-        self._high = np.stack([vectors[rows, :AXES].max(0) for rows in self._rows])
-
-    def near(self, others: "_Tree", least: float, *, same: bool) -> Iterator[Pairs]:
-        """Pairs of a vector here and one of `others` with a cosine of at least `least`.
-
-        `same`: `others` is this tree, and each pair comes once. Leaves that are too far apart are not compared.
-        """
-        with ThreadPoolExecutor(THREADS) as pool:  # BLAS releases the GIL
-            for start in range(0, len(self._rows), SLAB):
-                some = range(start, min(start + SLAB, len(self._rows)))
-                yield from pool.map(lambda one: self._pairs_of(one, others, least, same=same), some)
-
-    def _pairs_of(self, one: int, others: "_Tree", least: float, *, same: bool) -> Pairs:
-        rows = self._rows[one]
-        gap = np.maximum(0, np.maximum(others._low - self._high[one], self._low[one] - others._high))
-        near = np.flatnonzero((gap**2).sum(1) <= 2 - 2 * least)
-        found: list[Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-        for other in near[near >= one] if same else near:
-            here, there = np.nonzero(self._vectors[rows] @ others._vectors[others._rows[other]].T >= least)
-            first, second = rows[here], others._rows[other][there]
-            keep = first < second if same and other == one else first != second
-            found.append((first[keep], second[keep]))
-        first, second = (np.concatenate(side) for side in zip(*found, strict=True))
-        return first, second
+def _shown(thumbs: Thumbs, count: int) -> NDArray[np.int64]:
+    """The images on which something can be seen."""
+    levels = (thumbs(np.arange(some.start, some.stop)).reshape(some.stop - some.start, -1) for some in _batches(count))
+    seen = [level.std(1) >= FLAT for level in levels]
+    return np.flatnonzero(np.concatenate(seen)) if seen else np.zeros(0, np.int64)
 
 
-def _halved(vectors: Vectors) -> list[NDArray[np.int64]]:
-    waiting = [np.arange(len(vectors))]
-    done = []
-    while waiting:
-        rows = waiting.pop()
-        if len(rows) <= LEAF_SIZE:
-            done.append(rows)
-            continue
-        axis = int(np.argmax(np.ptp(vectors[rows, :AXES], axis=0)))
-        order = np.argpartition(vectors[rows, axis], len(rows) // 2)
-        waiting += [rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]]
-    return done
+def _batches(count: int) -> Iterator[slice]:
+    """Numbers below `count`, BATCH at a time."""
+    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
 
 
 _OPERATORS = {frequencies: _operators(frequencies) for frequencies in (COARSE, FINE)}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import components
 from podium.components import Choice, Component
+from podium.data.sources import groups
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams
@@ -53,4 +54,4 @@ def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
     """The images of `params.source`, none of them decoded yet. Raises InputError where it does not exist."""
     source: Any = components.make("source", Choice(name=params.source), {})
     found: Source = source.read(params, follow_links=follow_links)
-    return found
+    return found if params.group is None else groups.of_paths(found, params.group)

@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Test images of one class."""
+    """Test images of one class; near-duplicates of each other count once."""
 
     images: int
     right: int

@@ -38,7 +38,7 @@ class AccuracyComparison(Rule):
             must, claim = "above the champion's", "the challenger must be more accurate than the champion"
             passed = p_value <= limit
         else:
-            p_value = comparison.not_worse(found.gained, found.lost, evidence.images, self.margin)
+            p_value = comparison.not_worse(found.gain, found.loss, found.groups, self.margin)
             must = f"less than {self.margin:g} below the champion's"
             claim = f"a loss of {self.margin:g} of accuracy or more must be excluded"
             passed = p_value <= limit and found.low > -self.margin

@@ -1,0 +1,230 @@
+"""The file that remembers which split each image is in: one sorted line per image, by a digest of what it shows.
+
+    # salt: "podium"
+    # drawn: 5f2c0e3a9b1d7c44
+    # near-duplicates: crops
+    digest,split
+    00a1b2c3d4e5f607,train
+    ...
+    # end
+
+`prepare` reads it, places the images that it does not know and adds their lines; it never changes or removes one. It
+is in git (or in DVC's care, for a large set), so every clone has the same split. The last line says that the file is
+whole, and lines of two branches can be merged: sorted by digest they hardly ever meet.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.errors import InputError, PodiumError
+
+PLACES = ("train", "val", "test", "none")
+"""none: in no split, since it is a near-duplicate of images in several."""
+NOWHERE = PLACES.index("none")
+SEARCHES = ("off", "copies", "crops")
+"""What near-duplicates can be looked for; each finds all that those before it find."""
+ABOUT = "# Which split each image is in. Written by `prepare`: keep it in git. See data/split/README.md.\n"
+COLUMNS, END = "digest,split", "# end"
+LINE = re.compile(rf"([0-9a-f]{{16}}),({'|'.join(PLACES)})")
+HEADER = re.compile(r"# (salt|drawn|near-duplicates): (.+)")
+MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
+"""What git writes into a file that it could not merge."""
+SHOWN = 10
+"""Wrong lines that an error names; it counts the rest."""
+MANY = 100_000
+"""Lines above which git is the wrong place: the file then has 2.3 MB."""
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """What the file holds."""
+
+    salt: str
+    """prepare.salt, with which images are placed."""
+    drawn: str
+    """Name of the split, by which accesses to the test set are counted. It follows from the images that were there when
+    it was begun, and stays while the set grows; with nothing but new images another begins."""
+    near: str
+    """The strongest of SEARCHES that was made when images were placed."""
+    digests: NDArray[np.uint64]
+    """(N,) rising."""
+    places: NDArray[np.int8]
+    """(N,) index into PLACES."""
+
+    @staticmethod
+    def empty(salt: str) -> "SplitFile":
+        """What remembers no image yet."""
+        return SplitFile(salt, "", SEARCHES[0], np.zeros(0, np.uint64), np.zeros(0, np.int8))
+
+    def find(self, contents: NDArray[np.uint64]) -> NDArray[np.int8]:
+        """The place of each image by the digest of its content; -1: it is not known."""
+        if not len(self.digests):
+            return np.full(len(contents), -1, np.int8)
+        at = np.minimum(np.searchsorted(self.digests, contents), len(self.digests) - 1)
+        return np.where(self.digests[at] == contents, self.places[at], np.int8(-1)).astype(np.int8)
+
+    def with_images(self, contents: NDArray[np.uint64], places: NDArray[np.int8], near: str) -> "SplitFile":
+        """The same with the images that it does not know; those of place -1 are left out.
+
+        Equal images that the source gives several splits get the strictest: test, then val.
+        """
+        known = self.find(contents) >= 0
+        new = (places >= 0) & ~known
+        order = np.lexsort((np.where(places == NOWHERE, -1, places)[new], contents[new]))
+        digests, chosen = contents[new][order], places[new][order]
+        last = np.append(digests[1:] != digests[:-1], True)[: len(digests)]
+        digests, chosen = digests[last], chosen[last]
+        drawn = self.drawn if known.any() else _name(self.salt, digests, chosen)
+        whole = np.append(self.digests, digests)
+        order = np.argsort(whole)
+        chosen = np.append(self.places, chosen)[order].astype(np.int8)
+        return SplitFile(self.salt, drawn, max(self.near, near, key=SEARCHES.index), whole[order], chosen)
+
+    def text(self) -> str:
+        """The whole file."""
+        head = f"# salt: {json.dumps(self.salt)}\n# drawn: {self.drawn}\n# near-duplicates: {self.near}\n"
+        pairs = zip(self.digests.tolist(), self.places.tolist(), strict=True)
+        lines = [f"{digest:016x},{PLACES[place]}\n" for digest, place in pairs]
+        return "".join([ABOUT, head, COLUMNS, "\n", *lines, END, "\n"])
+
+
+def read(path: Path, salt: str) -> SplitFile:
+    """What `path` remembers; nothing if it is missing. `salt`: prepare.salt.
+
+    Raises InputError naming every line that is wrong, with the remedy, and where the split was drawn with another salt.
+    """
+    if not path.exists():
+        return SplitFile.empty(salt)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}; it remembers which images are test images") from None
+    except UnicodeDecodeError as error:
+        raise _damaged(path, [f"line {1 + error.object[: error.start].count(10)}: is not UTF-8"]) from None
+    found = _Lines().read(text)
+    if found.problems:
+        raise _damaged(path, found.problems)
+    known = found.content()
+    if known.salt != salt:
+        raise InputError(
+            f"prepare.salt: is {salt!r}, and {path} was drawn with {known.salt!r}, which decides where its images are."
+            f" Write `salt: {known.salt}`, or, to divide all images anew, delete the file:\n{anew(path)}"
+        )
+    return known
+
+
+def write(path: Path, content: SplitFile) -> bool:
+    """Write the file whole or not at all; returns whether anything in it changed. Raises PodiumError if it can't."""
+    data = content.text().encode()
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise PodiumError(f"{path} can't be written: {error.strerror}. Nothing was prepared") from None
+    return True
+
+
+def anew(path: Path) -> str:
+    """What deleting the file means, for errors that offer it."""
+    return (
+        f"Without {path} all images are divided anew: images that were test images are trained on, models trained"
+        " before have seen images of the new test set, and accesses to it are counted from zero (those to the old one"
+        " stay recorded). Train and promote anew then, and compare with no earlier model"
+    )
+
+
+@dataclass
+class _Lines:
+    """What was read so far."""
+
+    head: dict[str, list[str]] = field(default_factory=dict)
+    lines: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Number of the line and place, by digest."""
+    problems: list[str] = field(default_factory=list)
+    columns: bool = False
+
+    def read(self, text: str) -> "_Lines":
+        last = ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if match := LINE.fullmatch(line):
+                self._image(number, int(match[1], 16), PLACES.index(match[2]))
+            elif match := HEADER.fullmatch(line):
+                self.head.setdefault(match[1], []).append(match[2])
+            elif line == COLUMNS:
+                self.columns = True
+            elif line and not line.startswith("#"):
+                self.problems.append(f"line {number}: {_why(line)}")
+            last = line or last
+        if last != END or not text.endswith("\n"):
+            self.problems.append(f"line {text.count(chr(10)) + 1}: the file ends early; its last line must be `{END}`")
+        self._check_head()
+        return self
+
+    def content(self) -> SplitFile:
+        """What the lines say."""
+        digests = np.fromiter(self.lines, np.uint64, len(self.lines))
+        places = np.fromiter((place for _, place in self.lines.values()), np.int8, len(self.lines))
+        order = np.argsort(digests)
+        near = max(self.head["near-duplicates"], key=SEARCHES.index)
+        return SplitFile(json.loads(self.head["salt"][0]), self.head["drawn"][0], near, digests[order], places[order])
+
+    def _image(self, number: int, digest: int, place: int) -> None:
+        first, before = self.lines.setdefault(digest, (number, place))
+        if before != place:
+            one, other = PLACES[before], PLACES[place]
+            self.problems.append(
+                f"line {number}: {digest:016x} is in {other}, and in {one} by line {first}: two branches placed the"
+                " image differently; keep the line of the branch whose models you keep, test if in doubt"
+            )
+
+    def _check_head(self) -> None:
+        for name in ("salt", "drawn"):
+            if (count := len(set(self.head.get(name, [])))) != 1:
+                two = "; these are two splits, drawn apart: keep the file of one of them" if count else ""
+                self.problems.append(f"line 1: must have one line `# {name}: ...` at the top; got {count}{two}")
+        if not self.columns:
+            self.problems.append(f"line 1: has no line `{COLUMNS}` above the images")
+        if not (near := self.head.get("near-duplicates")) or not set(near) <= set(SEARCHES):
+            self.problems.append(f"line 1: must have a line `# near-duplicates: ...`, one of {', '.join(SEARCHES)}")
+        try:
+            salts = [json.loads(text) for text in self.head.get("salt", [])]
+        except ValueError:
+            salts = [None]
+        if not all(isinstance(salt, str) for salt in salts):
+            self.problems.append("line 1: the salt must be text in double quotes")
+
+
+def _name(salt: str, digests: NDArray[np.uint64], places: NDArray[np.int8]) -> str:
+    sha = hashlib.sha256(salt.encode() + b"\x1f" + digests.astype("<u8").tobytes() + places.tobytes())
+    return sha.hexdigest()[:16]
+
+
+def _why(line: str) -> str:
+    if line.startswith(MARKERS):
+        return (
+            f"is a mark of a merge that git could not finish ({line[:20]!r}): keep the lines of both sides, without it"
+        )
+    return f"must be a digest of 16 hexadecimal digits, a comma and one of {', '.join(PLACES)}; got {line[:40]!r}"
+
+
+def _damaged(path: Path, problems: list[str]) -> InputError:
+    more = [f"and {len(problems) - SHOWN:,} more lines"] if len(problems) > SHOWN else []
+    return InputError(
+        f"{path} remembers which images are test images, and can't be used as it is:\n  "
+        + "\n  ".join(problems[:SHOWN] + more)
+        + f"\nMend these lines, or bring back the committed file: `git checkout {path}`. Nothing was changed."
+    )
