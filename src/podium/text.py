@@ -1,6 +1,9 @@
 """Text that people read: counts with their noun, and addresses whose passwords are masked."""
 
+import os
 import re
+import sys
+from typing import TextIO
 from urllib.parse import parse_qsl, urlsplit
 
 NAMES = ("password", "passwd", "sslpassword")
@@ -30,3 +33,12 @@ def masked(text: str) -> str:
 def was_masked(text: str) -> bool:
     """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
     return f":{MASK}@" in text or f"={MASK}" in text
+
+
+def red(text: str, stream: TextIO | None = None) -> str:
+    """`text` in red where `stream`, standard output unless given, is a terminal and NO_COLOR is not set.
+
+    https://no-color.org: any value that is not empty turns colours off.
+    """
+    terminal = (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
+    return f"\033[31m{text}\033[0m" if terminal and not os.environ.get("NO_COLOR") else text

@@ -9,6 +9,7 @@ from podium.report.cost import Outlook, Spent
 from podium.report.report_data import ReportData, stale_notice
 from podium.report.trials import Search
 from podium.text import counted
+from podium.tuning.reference_lines import LABELS
 
 TOLERATED = 0.05
 """Expected calibration error up to which the model counts as calibrated."""
@@ -30,6 +31,8 @@ class Card:
     question: str
     answer: str
     lines: list[str]
+    alarm: bool = False
+    """Whether it is shown in red."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Advice:
 
 def summarize(data: ReportData, spent: Spent, outlook: Outlook) -> Summary:
     """What to read first."""
-    cards = [_chosen(data), _cost(spent), _more_trials(outlook), _trust(data)]
+    cards = [_chosen(data), *_reference(data), _cost(spent), _more_trials(outlook), _trust(data)]
     evaluated, metric = data.evaluated, data.search.metric
     if evaluated is None:
         best = data.search.best
@@ -119,6 +122,23 @@ def _chosen(data: ReportData) -> Card:
     elif chosen["trial"] != search.best["trial"]:
         lines.append(f"{best} was not better on new seeds.")
     return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean on fresh seeds", lines)
+
+
+def _reference(data: ReportData) -> list[Card]:
+    """The search compared with what the validation images give without one."""
+    if (lines := data.lines) is None:
+        return []
+    metric, strongest = data.search.metric, lines.strongest
+    gain = metric.sign * (data.achieved - strongest.value)
+    alarm = not lines.beaten_by(data.achieved)
+    what = "the chosen configuration on fresh seeds" if data.selected else "the best trial"
+    shown = [f"{_upper(what)}: {metric.format(data.achieved)}."]
+    shown += [f"{_upper(LABELS[line.name])}: {metric.format(line.value)}." for line in lines.lines]
+    shown += [f"{_upper(LABELS[name])}: not computed, {why}." for name, why in lines.skipped.items()]
+    answer = f"Yes, by {gain:.4f} ({metric.name})"
+    if alarm:
+        answer = f"No: {LABELS[strongest.name]} is as good" if gain == 0 else f"No: {LABELS[strongest.name]} is better"
+    return [Card("Is it better than without a search?", answer, shown, alarm=alarm)]
 
 
 def _cost(spent: Spent) -> Card:
@@ -260,3 +280,8 @@ def _unimportant(search: Search) -> list[Advice]:
 
 def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _upper(text: str) -> str:
+    """`text` with its first letter large; ImageNet stays."""
+    return text[:1].upper() + text[1:]

@@ -80,6 +80,14 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
     return Batches(_held[key], data.labels, key)
 
 
+def known(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) -> bool:
+    """Whether `of_images` would find these features here or in mlruns/features, so that they cost nothing."""
+    if (backbone := backbone_of(model)) is None or not backbone.frozen:
+        return False
+    key = _key(model, backbone, data, fast, mirrored)
+    return key in _held or (paths.mlruns() / "features" / f"{key}.safetensors").is_file()
+
+
 def held() -> int:
     """Of how many sets of images this process holds the features."""
     return len(_held)
