@@ -167,3 +167,16 @@ def test_measure_arrays_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         measure(np.array(labels, dtype=np.int64), probabilities, ("a", "b"))
+
+
+@pytest.mark.parametrize(("right", "copies"), [(30, 1), (30, 3), (40, 4), (0, 2)])
+def test_intervals_count_a_picture_once_however_many_copies_there_are(right: int, copies: int) -> None:
+    """40 pictures and their copies: the interval is that of 40 images, around the accuracy of all."""
+    labels = np.zeros(40 * copies, np.int64)
+    predicted = np.where(np.arange(40) < right, 0, 1).repeat(copies)
+    pictures = [str(n) for n in np.arange(40).repeat(copies)]
+    found = measure(labels, one_hot(predicted.tolist(), 2), ("a", "b"), pictures=pictures)
+    single = measure(labels[:40], one_hot(predicted[::copies].tolist(), 2), ("a", "b"))
+    assert (found.accuracy, found.count) == (single.accuracy, 40 * copies)
+    assert (found.accuracy_low, found.accuracy_high) == pytest.approx((single.accuracy_low, single.accuracy_high))
+    assert found.per_class[0].recall_low == pytest.approx(single.per_class[0].recall_low)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from podium.errors import InputError
@@ -83,17 +83,20 @@ def measure(
     *,
     confidence: float = 0.95,
     bins: int = 15,
+    pictures: Sequence[str] | None = None,
 ) -> Metrics:
     """Every metric of the predictions `probabilities` (N, K) for images of the classes `labels` (N,), 0 to K - 1.
 
     The prediction for an image is its most probable class, the first of equals. `confidence` is the level of the
-    intervals, `bins` the number of bins of the calibration error. Raises InputError if the arrays don't fit
-    together or a probability is not a finite number.
+    intervals, `bins` the number of bins of the calibration error. `pictures` (N,): images that show the same have the
+    same one, and count once for the intervals, since a second copy is no further evidence; None: all differ. Raises
+    InputError if the arrays don't fit together or a probability is not a finite number.
     """
     _check(labels, probabilities, len(classes))
     predicted = probabilities.argmax(1)
     right = predicted == labels
-    low, high = interval(int(right.sum()), len(labels), confidence)
+    shown = np.arange(len(labels)) if pictures is None else np.unique(pictures, return_inverse=True)[1]
+    low, high = interval_of(right, shown, confidence)
     calibration = _calibration(probabilities.max(1), right, bins)
     return Metrics(
         count=len(labels),
@@ -103,7 +106,7 @@ def measure(
         macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
         ece=_expected_error(calibration),
         nll=_negative_log_likelihood(labels, probabilities),
-        per_class=_per_class(labels, predicted, classes, confidence),
+        per_class=_per_class(labels, predicted, classes, confidence, shown),
         calibration=calibration,
         confusion=confusion_matrix(labels, predicted, labels=np.arange(len(classes))).astype(np.int64),
     )
@@ -119,6 +122,21 @@ def interval(successes: int, trials: int, confidence: float) -> tuple[float, flo
         return 0.0, 1.0
     found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
+
+
+def interval_of(right: NDArray[np.bool_], pictures: NDArray[np.int64], confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of the share of `right` (N,), where images of one number in `pictures` (N,) count once.
+
+    The share is that of all images, the number of trials that of the pictures, so the interval holds the share.
+    """
+    distinct = len(np.unique(pictures))
+    if distinct == len(right):
+        return interval(int(right.sum()), len(right), confidence)
+    share, quantile = float(right.mean()), float(norm.ppf((1 + confidence) / 2))
+    scale = 1 + quantile**2 / distinct
+    middle = (share + quantile**2 / (2 * distinct)) / scale
+    half = quantile / scale * (share * (1 - share) / distinct + quantile**2 / (4 * distinct**2)) ** 0.5
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
 def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
@@ -148,15 +166,19 @@ def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classe
 
 
 def _per_class(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str], confidence: float
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    confidence: float,
+    pictures: NDArray[np.int64],
 ) -> tuple[ClassMetrics, ...]:
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(classes)), zero_division=0
     )
-    right = np.bincount(labels[predicted == labels], minlength=len(classes))
     rows = []
     for label, name in enumerate(classes):
-        low, high = interval(int(right[label]), int(support[label]), confidence)
+        own = labels == label
+        low, high = interval_of((predicted == labels)[own], pictures[own], confidence)
         scores = float(precision[label]), float(recall[label]), low, high, float(f1[label])
         rows.append(ClassMetrics(name, int(support[label]), *scores))
     return tuple(rows)

@@ -168,7 +168,7 @@ def _test(data: ReportData) -> Section:
         outcome_charts.recalls(evaluated),
     ]
     names = {
-        "worst": "Wrong predictions, the most surprising first",
+        "worst": "Wrong predictions, the most surprising first; below each, what spoke for the prediction",
         "surprising": "Right predictions of lowest probability",
     }
     pictures = [(title, [e for e in evaluated.gallery if e["kind"] == kind]) for kind, title in names.items()]

@@ -82,7 +82,9 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
         for name, rows in data.division.parts().items():
             folder = (new_sealed if name == "test" else new_prepared) / name
             images, labels = data.images(rows), data.labels[rows]
-            splits.append(write_split(folder, name, images, labels, data.classes, sealed=name == "test"))
+            files = [data.files[number] for number in rows.tolist()]
+            sealed_too = name == "test"
+            splits.append(write_split(folder, name, images, labels, data.classes, sealed=sealed_too, files=files))
         mean, std = channel_statistics(data.images(data.division.train))
         info = _info(data, splits, mean, std)
         data.report.write(new_prepared, data.pixels)

@@ -10,7 +10,7 @@ how images are split, only whether they are: the same images and parameters give
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from podium.data.audit.checks import Examination, examine, in_order, large_group
 from podium.data.audit.findings import Finding, Subject
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
+from podium.data.image_files import ImageFile, names_of, path_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.item import Reject, Source
 from podium.data.splitting import NAMES, Division, SourceGroups, divide, fingerprints
@@ -50,6 +51,8 @@ class AuditedData:
     store: Store
     rows: NDArray[np.int64]
     """(N,) where their pixels are in the store."""
+    files: Sequence[ImageFile] = ()
+    """Where each of all images came from, and which show the same."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
         """The pixels of some of the images, read when they are asked for."""
@@ -84,7 +87,8 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
         groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
-        yield _audited(source, subject, groups, seen, params, audit, spec, store)
+        found = _audited(source, subject, groups, seen, params, audit, spec, store)
+        yield replace(found, files=_files(source, images, subject, seen, groups))
 
 
 def _decoded(
@@ -131,6 +135,16 @@ def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64])
         modes=images.modes,
         prints=prints,
     )
+
+
+def _files(
+    source: Source, images: reading.Images, subject: Subject, seen: Examination, groups: SourceGroups
+) -> list[ImageFile]:
+    """Where each image came from, and which show the same or belong together."""
+    pictures = names_of(seen.groups, subject.prints)
+    together = names_of(groups.joined(seen.groups), subject.prints)
+    paths = [path_of(source.items[number].content) for number in images.numbers.tolist()]
+    return [ImageFile(*row) for row in zip(subject.origins, paths, pictures, together, strict=True)]
 
 
 def _audited(
