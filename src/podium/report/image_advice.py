@@ -6,12 +6,9 @@ from typing import Any
 from podium.report.report_data import ReportData
 from podium.report.summary import Advice
 from podium.text import counted
+from podium.tuning.folds import FEW, SMALL_SET
 from podium.tuning.reference_lines import LABELS, remedies
 
-FEW_VALIDATION = 10
-"""Validation images of a class below which one image is more than a tenth of its recall."""
-SMALL_SET = 1000
-"""Training and validation images up to which folds pay (`select.folds`)."""
 PHOTOGRAPH = 64
 """Pixels a side from which pretrained weights are worth a try; below, their features say little."""
 FEW_TO_START_AFRESH = 20_000
@@ -94,11 +91,11 @@ def _size(data: ReportData) -> list[Advice]:
 def _validation(data: ReportData) -> list[Advice]:
     """Whether a few validation images decide."""
     counts = (data.dataset or {"counts": {}})["counts"]
-    few = [f"{name} ({n})" for name, n in counts.get("val", {}).items() if n < FEW_VALIDATION]
+    few = [f"{name} ({n})" for name, n in counts.get("val", {}).items() if n < FEW]
     if not few:
         return []
     more = f" and {counted(len(few) - SHOWN, 'more class')}" if len(few) > SHOWN else ""
-    why = f"fewer than {FEW_VALIDATION} validation images of {', '.join(few[:SHOWN])}{more}: one of them decides much"
+    why = f"fewer than {FEW} validation images of {', '.join(few[:SHOWN])}{more}: one of them decides much"
     total = sum(sum(counts.get(part, {}).values()) for part in ("train", "val"))
     folds = total <= SMALL_SET and not (data.selected or {}).get("folds")
     return [Advice("Choose by folds (select.folds: 5), or add images" if folds else "Add images of these classes", why)]

@@ -90,7 +90,8 @@ class ReportData:
     @property
     def achieved(self) -> float:
         """What is compared with the reference lines: the mean on fresh seeds, or the best trial before there is one."""
-        mean = (self.selected or {}).get("mean")
+        chosen = self.selected or {}
+        mean = None if chosen.get("folds") else chosen.get("mean")  # folds are judged on other images than the lines
         return float(self.search.best["value"] if mean is None else mean)
 
 

@@ -110,7 +110,7 @@ def _chosen(data: ReportData) -> Card:
         lines = ["The best trials have not been run on fresh seeds yet: part of this value is chance."]
         return Card("Which configuration won?", f"Trial {search.best['trial']}, not confirmed yet", lines)
     others = [c for c in chosen["candidates"] if c["mean"] is not None and c["trial"] != chosen["trial"]]
-    lines = [f"Validation {chosen['metric']} {_mean(chosen)} on {counted(len(chosen['values']), 'fresh seed')}."]
+    lines = [f"Validation {chosen['metric']} {_mean(chosen)} {_runs(chosen)}."]
     if others:
         runner_up = max(others, key=lambda c: search.metric.sign * c["mean"])
         lines.append(f"Runner-up: trial {runner_up['trial']} with {_mean(runner_up)}.")
@@ -120,8 +120,15 @@ def _chosen(data: ReportData) -> Card:
         way = "higher" if optimism > 0 else "lower"
         lines.append(f"{best} scored {abs(optimism):.4f} {way} than the same settings on new seeds.")
     elif chosen["trial"] != search.best["trial"]:
-        lines.append(f"{best} was not better on new seeds.")
-    return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean on fresh seeds", lines)
+        lines.append(f"{best} was not better {_runs(chosen, short=True)}.")
+    return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean {_runs(chosen, short=True)}", lines)
+
+
+def _runs(chosen: dict[str, Any], *, short: bool = False) -> str:
+    """On what the chosen configuration was confirmed."""
+    if folds := chosen.get("folds"):
+        return f"over {folds} folds" + ("" if short else " of training and validation images, each image judged once")
+    return "on fresh seeds" if short else f"on {counted(len(chosen['values']), 'fresh seed')}"
 
 
 def _reference(data: ReportData) -> list[Card]:
@@ -131,7 +138,8 @@ def _reference(data: ReportData) -> list[Card]:
     metric, strongest = data.search.metric, lines.strongest
     gain = metric.sign * (data.achieved - strongest.value)
     alarm = not lines.beaten_by(data.achieved)
-    what = "the chosen configuration on fresh seeds" if data.selected else "the best trial"
+    is_confirmed = data.selected and not data.selected.get("folds")
+    what = "the chosen configuration on fresh seeds" if is_confirmed else "the best trial"
     shown = [f"{_upper(what)}: {metric.format(data.achieved)}."]
     shown += [f"{_upper(LABELS[line.name])}: {metric.format(line.value)}." for line in lines.lines]
     shown += [f"{_upper(LABELS[name])}: not computed, {why}." for name, why in lines.skipped.items()]

@@ -70,6 +70,9 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
     """
     if (backbone := backbone_of(model)) is None or not backbone.frozen:
         return None
+    if data.whole is not None and data.rows is not None:  # a fold: all folds have those of all images
+        found = of_images(model, data.whole, fast, mirrored=mirrored)
+        return None if found is None else found.taken(data.rows)
     key = _key(model, backbone, data, fast, mirrored)
     if key not in _held:
         each = _bytes_each(model, backbone, data)
