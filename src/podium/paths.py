@@ -13,6 +13,7 @@ PRESETS = Path("presets")
 DATA = Path("data")
 CODE = DATA / "code"
 WEIGHTS = DATA / "weights"
+LABELS = DATA / "labels"
 PREPARED = DATA / "prepared"
 SEALED = DATA / "sealed"
 SEARCH = DATA / "search"

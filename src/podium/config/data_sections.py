@@ -1,6 +1,7 @@
 """The sections of the images: `prepare`, and `doctor`, what to do with what is wrong with them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,17 @@ class DoctorParams(BaseModel):
 MAX_SIDE = 4096
 
 
+def corrections_name(name: str) -> str:
+    """`name`, if it is that of a CSV file without a folder. Raises ValueError for another."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.csv", name):
+        return name
+    raise ValueError(f"must be the name of a .csv file in data/labels, without a folder; got {name!r}")
+
+
+def _corrections(name: str) -> str:
+    return corrections_name(name) if name else name
+
+
 def _source(text: str) -> str:
     if text.endswith(":"):
         raise ValueError(f"must have a name behind the colon, such as folder:data/raw/photos; got {text!r}")
@@ -161,6 +173,9 @@ class PrepareParams(BaseModel):
     """Fraction of the images in the held-out test set, if the source has none."""
     salt: str = "podium"
     """Another salt gives another split; with the same one, every image stays when others are added."""
+    corrections: Annotated[str, AfterValidator(_corrections)] = ""
+    """CSV in data/labels with labels that a person corrected; empty: none. `podium relabel` writes one to be edited:
+    the columns path, label, new_label and leave_out."""
     min_per_class: Annotated[int, Field(ge=1)] = 5
     """A class with fewer training images, or none in another split, is refused."""
 

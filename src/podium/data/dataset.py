@@ -92,7 +92,7 @@ def write_split(
     folder.mkdir(parents=True, exist_ok=True)
     digest = _write_images(folder / "images.npy", images, labels, classes)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
-    write_files(folder, anonymous(len(labels)) if files is None else files)
+    write_files(folder, anonymous(len(labels), name) if files is None else files)
     _, channels, height, width = images.shape
     split = Written(name, classes, (channels, height, width), _counts(labels, classes), digest)
     about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}

@@ -68,9 +68,9 @@ def read_files(folder: Path, count: int) -> list[ImageFile]:
     return found
 
 
-def anonymous(count: int) -> list[ImageFile]:
-    """For images of which nothing is known: every one shows something else."""
-    return [ImageFile("", "", str(number), str(number)) for number in range(count)]
+def anonymous(count: int, split: str = "") -> list[ImageFile]:
+    """For `count` images of which nothing is known: every one shows something else, also than those of other splits."""
+    return [ImageFile("", "", f"{split}{number}", f"{split}{number}") for number in range(count)]
 
 
 def first_of_each(files: Sequence[ImageFile]) -> NDArray[np.bool_]:

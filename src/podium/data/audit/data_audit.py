@@ -85,6 +85,8 @@ def audited(params: PrepareParams, audit: DoctorParams, decoded: Path) -> Iterat
         prints = fingerprints(Gathered(store.pixels, images.rows), params.salt)
         subject = _subject(source, images, prints)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
+        out = np.array([source.items[number].left_out for number in images.numbers.tolist()], np.bool_)
+        seen = replace(seen, left_out=seen.left_out | out)
         groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
         found = _audited(source, subject, groups, seen, params, audit, spec, store)
