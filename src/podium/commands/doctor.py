@@ -76,6 +76,7 @@ def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
     """Write the report, and log it; returns what prepare would refuse."""
     from podium import paths
     from podium.data.audit.data_audit import audited, refuse
+    from podium.doctor.preset_choice import preset
     from podium.stages.prepare import check_classes
 
     with audited(params.prepare, params.doctor, paths.decoded()) as data:
@@ -85,6 +86,8 @@ def _audit(params: "Params", out: Path, *, log: bool) -> list[str]:
         except OSError as error:
             raise PodiumError(f"{out} can't be written: {error}") from None
     print("\n".join(data.report.summary()))
+    advised = preset(params, paths.PRESETS)
+    print(f"preset: {advised.found}" + (f"; {advised.remedy}" if advised.remedy else ""))
     print(f"full report: {out / 'audit.html'}")
     if log:
         _log_audit(params, out)

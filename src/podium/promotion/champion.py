@@ -8,9 +8,10 @@ from pathlib import Path
 from podium import paths
 from podium.config.params import GateParams
 from podium.data.dataset import DatasetInfo, open_test_set
+from podium.data.image_files import read_files
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.promotion import gate, ledger, moves, verdict_files
+from podium.promotion import first_model, gate, ledger, moves, verdict_files
 from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.verdict import Verdict
 from podium.registry import versions
@@ -140,6 +141,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
         versions.record_accesses(tracking, version.name, split.digest),
         bins=images.bins,
         notes=tuple(notes),
+        pictures=[one.picture for one in read_files(images.sealed / "test", len(split.labels))],
     )
 
 
@@ -187,7 +189,9 @@ def _offer(tracking: Tracking, book: Ledger, failed: Version) -> str:
 
 
 def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:
-    return "\n".join([*notes, f"{version} was not promoted: {verdict.reason}", *verdict.notes])
+    return "\n".join(
+        [*notes, f"{version} was not promoted: {verdict.reason}", *verdict.notes, *first_model.advice(verdict)]
+    )
 
 
 @contextmanager

@@ -74,18 +74,21 @@ def judge(
     *,
     bins: int = 15,
     notes: tuple[str, ...] = (),
+    pictures: Sequence[str] | None = None,
 ) -> Verdict:
     """Predict every image of `test` with the models, and decide by `params`; `bins` are the calibration error's.
 
-    `accesses` to the test set are part of the verdict. Raises InputError where the challenger predicts classes that
+    `accesses` to the test set are part of the verdict. `pictures` (N,): test images with one count once for the
+    intervals of the accuracies, for they show the same. Raises InputError where the challenger predicts classes that
     `test` does not have.
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
     predicted = predict([model for _, model in models], test)
     _check_classes(predicted[0], test, candidates.challenger[0])
     times = latencies([model for _, model in models], test)
+    shown = np.unique(np.arange(len(test.labels)) if pictures is None else pictures, return_inverse=True)[1]
     sides = [
-        _side(number, model, found, test, params.confidence, bins, took)
+        _side(number, model, found, test, params.confidence, bins, took, shown)
         for (number, model), found, took in zip(models, predicted, times, strict=True)
     ]
     champion = sides[1] if len(sides) == 2 else None
@@ -191,12 +194,19 @@ def _predictions(frame: pd.DataFrame, names: NDArray[np.object_]) -> Predictions
 
 
 def _side(
-    number: int, model: Model, found: Predictions, test: Split, confidence: float, bins: int, latency: float
+    number: int,
+    model: Model,
+    found: Predictions,
+    test: Split,
+    confidence: float,
+    bins: int,
+    latency: float,
+    pictures: NDArray[np.int64],
 ) -> Side:
     counts = np.bincount(test.labels, minlength=len(test.classes))
     right = np.bincount(test.labels[found.right], minlength=len(test.classes))
     recalls = {name: float(r / n) for name, r, n in zip(test.classes, right, counts, strict=True) if n}
-    low, high = classification.interval(int(found.right.sum()), len(found.right), confidence)
+    low, high = classification.interval_of(found.right, pictures, confidence)
     error = classification.calibration_error(found.probabilities, found.right, bins)
     accuracy = float(found.right.mean())
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)

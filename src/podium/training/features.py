@@ -30,6 +30,8 @@ batch of that training has 16 images or more, and the same but for such rounding
 """
 ON_DISK = 2 * 1024**3
 """Bytes that mlruns/features may take; the oldest files go first, and nothing larger is written."""
+IMAGES = "images"
+"""In a file's metadata, the digest of its images: `podium gc` asks."""
 IN_MEMORY = 1024**3
 """Bytes of features that a process holds."""
 
@@ -124,7 +126,7 @@ def _stored(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mir
             found = _read(path)
             if found is None:
                 found = _computed(model, backbone, data, fast, mirrored)
-                _write(path, found)
+                _write(path, found, data.digest)
     except LockFileError:  # a disk that takes nothing costs time, not the trial
         found = _computed(model, backbone, data, fast, mirrored)
     return found.to(device)
@@ -197,14 +199,18 @@ def _read(path: Path) -> Tensor | None:
     return features
 
 
-def _write(path: Path, features: Tensor) -> None:
-    """Write them whole or not at all, and delete the oldest beyond the bound; a full disk is no reason to fail."""
+def _write(path: Path, features: Tensor, images: str) -> None:
+    """Write them whole or not at all, with the digest of their `images`, and delete the oldest beyond the bound.
+
+    A full disk is no reason to fail.
+    """
     if features.nbytes > ON_DISK:
         return
     here = features.cpu().contiguous()
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file({"features": here}, temporary, {"sha256": digest_of({"features": here})})
+        about = {"sha256": digest_of({"features": here}), IMAGES: images}
+        save_file({"features": here}, temporary, about)
         temporary.replace(path)
         total = 0
         for one in sorted(path.parent.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True):
