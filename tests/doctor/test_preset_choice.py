@@ -18,11 +18,11 @@ def _params(folder: Path, more: str = "") -> Params:
 
 
 def _photographs(number: int) -> Image.Image:
-    return photos.tiles()[number]
+    return photos.tiles()[2 * number]
 
 
 def _small(number: int) -> Image.Image:
-    return photos.tiles()[number].resize((32, 32))
+    return photos.tiles()[2 * number].resize((32, 32))
 
 
 def _icon(number: int) -> Image.Image:
@@ -48,24 +48,24 @@ def _digit(number: int) -> Image.Image:
 def test_preset_follows_from_what_the_images_look_like(
     tmp_path: Path, draw: object, name: str, what: str, kind: str
 ) -> None:
-    for number in range(16):
+    for number in range(24):
         image: Image.Image = draw(number)  # type: ignore[operator]
         photos.write(tmp_path / f"{'ab'[number % 2]}/{number}.{kind.lower()}", image, kind, lossless=True)
     found = preset(_params(tmp_path), PRESETS)
-    assert f"16 images looked at: {what} (" in found.found
+    assert f"24 images looked at: {what} (" in found.found
     assert found.level == ("note" if name else "ok")
     assert (f"podium preset {name}" in found.remedy) is bool(name)
 
 
 def test_preset_for_photographs_that_params_has_is_fine(tmp_path: Path) -> None:
-    photos.folder(tmp_path, 8)
+    photos.folder(tmp_path, 24)
     weights = "model: {name: 'timm:tf_efficientnet_lite0', weights: imagenet}\n"
     assert preset(_params(tmp_path, weights), PRESETS).level == "ok"
 
 
 def test_photographs_that_params_does_not_name_yet_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    photos.folder(tmp_path / "data/raw/photos", 8)
+    photos.folder(tmp_path / "data/raw/photos", 24)
     assert "podium preset photos" in preset(parse(""), PRESETS).remedy
 
 
