@@ -179,10 +179,11 @@ def _pretrained(params: Params, info: DatasetInfo, few: Split, val: Split) -> tu
     (name,) = PACKAGES
     torch.set_num_threads(params.runtime.threads)  # as the workers have it: other numbers of threads round otherwise
     device = pick(params.runtime.device)
-    torch.manual_seed(0)
-    model = initial_model(ModelParams(name=name, weights=PACKAGED), ImageSpec.of(info), frozen=True).to(device)
-    model = model.to(memory_format=torch.channels_last)
     mirrored = params.model.flip_average
+    network = ModelParams(name=name, weights=PACKAGED, flip_average=mirrored)  # as trials have it: the same cache
+    torch.manual_seed(0)
+    model = initial_model(network, ImageSpec.of(info), frozen=True).to(device)
+    model = model.to(memory_format=torch.channels_last)
     batches, judged = Batches.of([few], device), Batches.of([val], device)
     free = MOST_PIXELS // (info.shape[1] * info.shape[2])
     if not features.known(model, judged, fast=False, mirrored=mirrored):
