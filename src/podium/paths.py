@@ -14,6 +14,7 @@ DATA = Path("data")
 CODE = DATA / "code"
 WEIGHTS = DATA / "weights"
 SPLIT = DATA / "split/split.csv"
+LABELS = DATA / "labels"
 PREPARED = DATA / "prepared"
 SEALED = DATA / "sealed"
 SEARCH = DATA / "search"

@@ -1,7 +1,9 @@
 """Text that people read: counts with their noun, names as a terminal may show them, addresses with masked passwords."""
 
 import csv
+import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TextIO
 from urllib.parse import parse_qsl, urlsplit
@@ -46,3 +48,12 @@ def masked(text: str) -> str:
 def was_masked(text: str) -> bool:
     """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
     return f":{MASK}@" in text or f"={MASK}" in text
+
+
+def red(text: str, stream: TextIO | None = None) -> str:
+    """`text` in red where `stream`, standard output unless given, is a terminal and NO_COLOR is not set.
+
+    https://no-color.org: any value that is not empty turns colours off.
+    """
+    terminal = (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
+    return f"\033[31m{text}\033[0m" if terminal and not os.environ.get("NO_COLOR") else text

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from podium.data.dataset import Split
-from podium.metrics.plots import LARGEST, SHOWN, gallery
+from podium.data.image_files import ImageFile
+from podium.metrics.plots import LARGEST, SHOWN, gallery, overlay
 
 CLASSES = ("a", "b")
 
@@ -37,6 +38,9 @@ def test_gallery_shows_wrong_predictions_and_close_ones_by_surprise() -> None:
         "probability_of_label": 0.02,
         "surprise": pytest.approx(-np.log(0.02), abs=1e-4),
         "image": "",
+        "file": "",
+        "path": "",
+        "copies": 1,
     }
 
 
@@ -52,3 +56,24 @@ def test_gallery_is_bounded_and_certain_errors_have_a_finite_surprise() -> None:
     found = gallery(split([0] * 50), np.tile([0.0, 1.0], (50, 1)))
     assert len(found) == SHOWN
     assert all(np.isfinite(e["surprise"]) for e in found)
+
+
+def test_gallery_shows_each_picture_once_with_its_file_and_the_number_of_copies() -> None:
+    files = [ImageFile(f"a/{n}.jpg", f"data/raw/a/{n}.jpg", picture, picture) for n, picture in enumerate("xyxzx")]
+    found = gallery(split([0] * 5), np.array([[0.2, 0.8], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1], [0.8, 0.2]]), files)
+    assert [(e["kind"], e["file"], e["copies"]) for e in found] == [
+        ("worst", "a/2.jpg", 2),
+        ("worst", "a/1.jpg", 1),
+        ("surprising", "a/4.jpg", 1),
+        ("surprising", "a/3.jpg", 1),
+    ]
+    assert found[0]["path"] == "data/raw/a/2.jpg"
+
+
+def test_overlay_is_bright_where_the_heat_is() -> None:
+    heat = np.zeros((8, 8), np.float32)
+    heat[:, 4:] = 1
+    with Image.open(io.BytesIO(base64.b64decode(overlay(np.full((1, 8, 8), 100, np.uint8), heat)))) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (8, 8, 3)
+    assert pixels[:, 4:].mean() > pixels[:, :4].mean() + 30

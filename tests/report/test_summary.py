@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from podium.report.cost import Outlook, spent
-from podium.report.report_data import gather
-from podium.report.summary import advice
+from podium.report.image_advice import image_advice
+from podium.report.report_data import ReportData, gather
+from podium.report.summary import advice, summarize
 from podium.report.trials import Search
+from podium.tuning.reference_lines import Line, Lines
 from report import sample
 
 NOISE = Outlook(trials=40, gain=0.001, std=0.01)
@@ -56,3 +59,64 @@ def test_many_failures_and_no_pruning_are_named(search: Search) -> None:
     calm = replace(search, trials=search.of("COMPLETE"))
     assert "Look at the failed trials" not in proposals(calm)
     assert "Use a pruner" in proposals(calm)
+
+
+def _with_images(tmp_path: Path, shape: list[int], counts: dict[str, int], val: int = 20, **more: Any) -> ReportData:
+    """A report's data of a search of 20 trials whose images have `counts` by class."""
+    sample.write_search(tmp_path, 20)
+    data = gather(sample.folders(tmp_path))
+    both = {"train": counts, "val": dict.fromkeys(counts, val)}
+    return replace(data, dataset={"counts": both, "classes": list(counts), "shape": shape}, **more)
+
+
+EVEN = {"cat": 300, "dog": 300}
+
+
+@pytest.mark.parametrize(
+    ("shape", "counts", "val", "sentence", "is_said"),
+    [
+        ([3, 96, 96], EVEN, 40, "Start from pretrained weights", True),
+        ([3, 8, 8], EVEN, 40, "Start from pretrained weights", False),
+        ([3, 96, 96], {"cat": 30_000, "dog": 30_000}, 40, "Start from pretrained weights", False),
+        ([3, 8, 8], EVEN, 9, "select.folds: 5", True),
+        ([3, 8, 8], {"cat": 3000, "dog": 3000}, 9, "Add images of these classes", True),
+        ([3, 8, 8], EVEN, 10, "validation images of", False),
+        ([3, 8, 8], {"cat": 300, "dog": 30}, 40, "train.balance: loss", True),
+        ([3, 8, 8], {"cat": 300, "dog": 90}, 40, "train.balance: loss", False),
+    ],
+)
+def test_advice_looks_at_the_images(
+    tmp_path: Path, shape: list[int], counts: dict[str, int], val: int, sentence: str, is_said: bool
+) -> None:
+    found = "\n".join(f"{a.do} ({a.why})" for a in image_advice(_with_images(tmp_path, shape, counts, val)))
+    assert (sentence in found) is is_said
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "val_loss", "sentence"),
+    [(0.05, 0.9, "Narrow the gap"), (0.6, 0.65, "Let it learn more"), (0.2, 0.25, "")],
+)
+def test_advice_looks_at_the_gap_between_training_and_validation(
+    tmp_path: Path, train_loss: float, val_loss: float, sentence: str
+) -> None:
+    data = _with_images(tmp_path, [3, 8, 8], EVEN, 40)
+    search = replace(data.search, last_epoch={"train_loss": train_loss, "val_loss": val_loss})
+    found = [a.do for a in image_advice(replace(data, search=search))]
+    assert any(one.startswith(sentence) for one in found) if sentence else not found
+
+
+def test_advice_names_larger_images_where_the_files_are_much_larger(tmp_path: Path) -> None:
+    data = _with_images(tmp_path, [3, 16, 16], EVEN, 40, audit={"sizes": {"640x480": 500, "others": 3}})
+    assert "prepare.size: 32" in image_advice(data)[0].do
+
+
+@pytest.mark.parametrize(("value", "answer", "alarm"), [(0.5, "Yes, by", False), (0.999, "No:", True)])
+def test_search_is_compared_with_the_reference_lines(tmp_path: Path, value: float, answer: str, alarm: bool) -> None:
+    line = Line("simple", value, value, 600)
+    lines = Lines("accuracy", "maximize", 80, (line,), {"pretrained": "images of 8 pixels are too small"})
+    data = _with_images(tmp_path, [3, 8, 8], EVEN, 40, lines=lines)
+    (card,) = [c for c in summarize(data, spent(data.search, None), NOISE).cards if "without a search" in c.question]
+    assert card.answer.startswith(answer)
+    assert card.alarm is alarm
+    assert "not computed, images of 8 pixels" in card.lines[-1]
+    assert any("lower train.learning_rate" in a.do for a in image_advice(data)) is alarm

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from podium.config.params import EvaluateParams, TrackingParams
 from podium.data.dataset import write_split
+from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
+from podium.metrics.classification import interval
 from podium.stages.evaluate import evaluate
 from podium.tracking.store import connect
 from podium.training.prediction import predict_probabilities
@@ -226,3 +228,27 @@ def test_evaluate_class_names_alike_after_cleaning_are_told_apart(
     call(project, store)
     told = connect(store).client.get_run(run_id).data.metrics
     assert (told["recall_a__0"], told["recall_a__1"]) == pytest.approx((37 / 39, 38 / 41))
+
+
+def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
+    project: Path, store: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two bright images that are labelled dark show the same, so one of them is shown."""
+    files = [ImageFile(f"x/{n}.png", f"data/raw/x/{n}.png", str(n), str(n)) for n in range(80)]
+    files[39] = ImageFile("x/39.png", "", "38", "38")
+    write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, sealed=True, files=files)
+    measured = call(project, store)
+    found = rows(project / "evaluated/predictions.csv")
+    assert [(row["file"], row["copy_of"]) for row in found[38:41]] == [
+        ("data/raw/x/38.png", ""),
+        ("x/39.png", "38"),
+        ("data/raw/x/40.png", ""),
+    ]
+    shown = json.loads((project / "evaluated/gallery.json").read_text(encoding="utf-8"))
+    worst = [entry for entry in shown if entry["kind"] == "worst"]
+    assert [(entry["file"], entry["copies"]) for entry in worst if entry["label"] == "dark"] == [("x/38.png", 2)]
+    assert {entry["map_kind"] for entry in worst} == {
+        "occlusion"
+    }  # five pixels: the last convolution has one place left
+    assert measured["accuracy_low"] < interval(75, 80, 0.95)[0]
+    assert "copies of other test images: 1 image" in capsys.readouterr().out

@@ -60,6 +60,7 @@ def test_search_leaves_its_outcome_and_one_run_a_trial(here: Path, store: Tracki
         "curves.csv",
         "importances.json",
         "ranking.json",
+        "reference_lines.json",
         "space.json",
         "trials.csv",
     ]

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import photos
+import tiny
 import trials
 from podium import cli, paths
 from podium.config.params import TrackingParams
-from podium.data.dataset import DatasetInfo
+from podium.data.dataset import DatasetInfo, open_split
 from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store, temporary_store
 from podium.errors import RefusedError
@@ -17,7 +20,7 @@ from podium.tracking.record import KIND_TAG, PROJECT_TAG, RETRAIN_TAG, STUDY_TAG
 from podium.tracking.store import connect, find_or_create, project_id
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.storage import open_storage
-from podium.tuning.upkeep import leftovers, studies, sync_all
+from podium.tuning.upkeep import leftovers, old_features, studies, sync_all
 
 
 @pytest.fixture
@@ -149,6 +152,30 @@ def test_gc_frees_what_no_trial_will_read_again(capsys: pytest.CaptureFixture[st
     assert _podium("gc") == 0
     assert "3,000  bytes freed in 3 files" in capsys.readouterr().out
     assert [path.exists() for path in (*needed, *gone)] == [True, True, False, False, False]
+
+
+@pytest.mark.usefixtures("here")
+def test_gc_frees_features_of_images_that_are_not_prepared_now(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(paths.root())
+    folder = paths.mlruns() / "features"
+    folder.mkdir(parents=True)
+    assert list(old_features()) == []
+    tiny.prepare(paths.PREPARED)
+    train = open_split(paths.PREPARED / "train").digest
+    for key, images in (("now", train), ("subset", f"{train} 40"), ("old", "0" * 64), ("held", "0" * 64)):
+        save_file({"features": np.zeros((2, 3))}, folder / f"{key}.safetensors", {"images": images})
+        (folder / f"{key}.lock").touch()
+    (folder / "now.77.tmp").write_bytes(b"half")
+    (folder / "before.safetensors").write_bytes(b"of an earlier Podium")
+    with locked(folder / "held.lock"):
+        assert _podium("gc", "--dry-run") == 0
+        assert len(list(folder.glob("*.safetensors"))) == 5
+        assert "features held is running: its files are kept" in capsys.readouterr().out
+        assert _podium("gc") == 0
+    assert {path.stem for path in folder.glob("*.safetensors")} == {"now", "subset", "held"}
+    assert not list(folder.glob("*.tmp"))
 
 
 @pytest.mark.usefixtures("here")

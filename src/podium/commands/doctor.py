@@ -74,6 +74,7 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
     """Write the report, and log it; returns what is `refused`, with what prepare would refuse."""
     from podium import paths
     from podium.data.audit.data_audit import audited, refuse
+    from podium.doctor.preset_choice import preset
     from podium.stages.prepare import short_classes
 
     with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
@@ -85,6 +86,8 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
         except OSError as error:
             raise PodiumError(f"{out} can't be written: {error}") from None
     print("\n".join(data.report.summary(refused=bool(refused))))
+    advised = preset(params, paths.PRESETS)
+    print(f"preset: {advised.found}" + (f"; {advised.remedy}" if advised.remedy else ""))
     print(f"full report: {out / 'audit.html'}; every finding with every file: {out / 'audit.csv'}")
     if log:
         _log_audit(params, out)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from podium.data.decode import Preprocess
 
 NAME = "gc"
-HELP = "delete checkpoints that no trial will read again, and decoded images that are out of date"
+HELP = "delete checkpoints that no trial will read again, and features and decoded images that are out of date"
 ORDER = 130
 EXAMPLE = "podium gc --dry-run", "checkpoints that nobody needs"
 EXAMPLES = """\
@@ -21,7 +21,8 @@ EXAMPLES = """\
 
 Kept are the checkpoints of trials that can resume, everything that DVC, the registry and MLflow know, and what a
 running search, retraining or prepare uses. Images that were decoded with other settings than those of data/prepared and
-of params.yaml are deleted; they are decoded again when needed."""
+of params.yaml are deleted, and so are features of a frozen network (mlruns/features) of other images than those of
+data/prepared; both are computed again when needed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     freed = count = 0
-    for path in chain((one.path for one in upkeep.leftovers(params.runtime, _busy)), _decoded(params)):
+    checkpoints = (one.path for one in upkeep.leftovers(params.runtime, _busy))
+    for path in chain(checkpoints, upkeep.old_features(_busy), _decoded(params)):
         try:
             size = path.stat().st_size
         except FileNotFoundError:  # its owner deleted it first

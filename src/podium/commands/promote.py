@@ -64,7 +64,10 @@ def _print(done: "Outcome", *, dry_run: bool) -> None:
         return
     print(done.verdict.table(), flush=True)
     if dry_run and done.verdict.decision == "refuse":
-        raise RefusedError(f"{done.version} would not be promoted: {done.verdict.reason}")
+        from podium.promotion.first_model import advice
+
+        text = f"{done.version} would not be promoted: {done.verdict.reason}"
+        raise RefusedError("\n".join([text, *advice(done.verdict)]))
     would = "would be" if dry_run else "is"
     forced = " although the gate refused" if done.entry and done.entry.forced else ""
     print(f"{done.version} {would} the champion now{forced}: {done.verdict.reason}")

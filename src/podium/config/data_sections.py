@@ -96,6 +96,17 @@ class DoctorParams(BaseModel):
 MAX_SIDE = 4096
 
 
+def corrections_name(name: str) -> str:
+    """`name`, if it is that of a CSV file without a folder. Raises ValueError for another."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.csv", name):
+        return name
+    raise ValueError(f"must be the name of a .csv file in data/labels, without a folder; got {name!r}")
+
+
+def _corrections(name: str) -> str:
+    return corrections_name(name) if name else name
+
+
 def _source(text: str) -> str:
     if text.endswith(":"):
         raise ValueError(f"must have a name behind the colon, such as folder:data/raw/photos; got {text!r}")
@@ -182,6 +193,9 @@ class PrepareParams(BaseModel):
     salt: str = "podium"
     """Another salt gives another split of a new set. Of a set that is split it can't be changed: data/split/split.csv
     remembers it."""
+    corrections: Annotated[str, AfterValidator(_corrections)] = ""
+    """CSV in data/labels with labels that a person corrected; empty: none. `podium relabel` writes one to be edited:
+    the columns path, label, new_label and leave_out."""
     min_per_class: Annotated[int, Field(ge=1)] = 5
     """A class with fewer training images, or none in another split, is refused."""
 

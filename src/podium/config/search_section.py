@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Seed
@@ -72,6 +72,12 @@ class SearchParams(Section):
         return self
 
 
+def _folds(count: int) -> int:
+    if count != 0 and not 2 <= count <= 20:
+        raise ValueError(f"must be 0 (off) or 2 to 20; got {count}")
+    return count
+
+
 class SelectParams(BaseModel):
     """The confirmation on fresh seeds."""
 
@@ -81,6 +87,10 @@ class SelectParams(BaseModel):
     """Configurations that are trained again."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Fresh seeds for each of them."""
+    folds: Annotated[int, AfterValidator(_folds)] = 0
+    """Folds of train and val, each judged once, in place of fresh seeds; 0: off. For sets of up to about 1,000 images,
+    whose few validation images would decide by chance; near-duplicates and groups stay together. One training per
+    fold and configuration; `seeds` is then inactive."""
     full_fidelity: bool = True
     """Train with the settings of the retraining; false: with search.overrides, as the trials did."""
     calibrate: bool = True

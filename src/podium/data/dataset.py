@@ -7,7 +7,7 @@ gate: everything else is refused, so that no choice can be made on the held-out 
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data import accesses
+from podium.data.image_files import ImageFile, anonymous, write_files
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
@@ -103,10 +104,12 @@ def write_split(
     sealed: bool = False,
     duplicates: NDArray[np.int64] | None = None,
     drawn: str = "",
+    files: Sequence[ImageFile] | None = None,
 ) -> Written:
     """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory.
 
-    `duplicates` (N,): images with one number are equal, or nearly so. `drawn`: its name in the split file.
+    `duplicates` (N,): images with one number are equal, or nearly so. `drawn`: its name in the split file. `files`:
+    where each image came from; None: not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     duplicates = _numbered(duplicates)
@@ -114,6 +117,7 @@ def write_split(
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     if duplicates is not None:
         np.save(folder / DUPLICATES, duplicates, allow_pickle=False)
+    write_files(folder, anonymous(len(labels), name) if files is None else files)
     _, channels, height, width = images.shape
     split = Written(name, classes, (channels, height, width), _counts(labels, classes), digest)
     about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}

@@ -11,6 +11,7 @@ from podium import paths
 from podium.config.params import Params, TrackingParams, load
 from podium.doctor import machine
 from podium.doctor.machine import Finding, fail, note, ok
+from podium.doctor.preset_choice import preset
 from podium.errors import InputError, PodiumError
 from podium.registry.provenance import UNKNOWN, git_facts
 
@@ -29,6 +30,7 @@ def check_environment() -> list[Finding]:
         machine.disk(root),
         machine.ports(),
         parameters(paths.PARAMS),
+        preset(params, paths.PRESETS),
         own_code(params, paths.PREPARED),
         weights(params),
         writable(mlruns),

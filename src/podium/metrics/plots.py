@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ from PIL import Image
 
 from podium.data.dataset import Split
 from podium.data.decode import encode_png
+from podium.data.image_files import ImageFile, anonymous
 from podium.metrics.classification import CalibrationBin, Metrics
 
 COUNTED = 25
@@ -71,21 +73,47 @@ def draw_calibration(path: Path, metrics: Metrics) -> None:
     save_figure(figure, path)
 
 
-def gallery(split: Split, probabilities: NDArray[np.float64]) -> list[dict[str, Any]]:
+def gallery(
+    split: Split, probabilities: NDArray[np.float64], files: Sequence[ImageFile] | None = None
+) -> list[dict[str, Any]]:
     """The wrong predictions (kind `worst`), then the right ones (kind `surprising`), each by surprise, highest first.
 
     The surprise of an image is the negative logarithm of the probability (N, K) that its own class was given, in nats.
+    Of images that show the same by `files` the most surprising of a kind stands for all; `copies` counts them.
     """
+    files = files or anonymous(len(split.labels))
     of_label = probabilities[np.arange(len(split.labels)), split.labels]
     surprise = -np.log(np.clip(of_label, LEAST, 1))
     order = np.argsort(-surprise, kind="stable")
     right = probabilities.argmax(1) == split.labels
     kinds = {"worst": order[~right[order]], "surprising": order[right[order]]}
     return [
-        {"kind": kind} | _about(split, probabilities, int(row)) | {"surprise": round(float(surprise[row]), 4)}
+        {"kind": kind}
+        | _about(split, probabilities, row)
+        | {"surprise": round(float(surprise[row]), 4)}
+        | {"file": files[row].origin, "path": files[row].path, "copies": copies}
         for kind, rows in kinds.items()
-        for row in rows[:SHOWN]
+        for row, copies in list(_distinct(rows, files).items())[:SHOWN]
     ]
+
+
+def _distinct(rows: NDArray[np.int64], files: Sequence[ImageFile]) -> dict[int, int]:
+    """The first of `rows` that shows each picture, with how many of them do."""
+    first: dict[str, int] = {}
+    counts: dict[int, int] = {}
+    for row in rows.tolist():
+        shown = first.setdefault(files[row].picture, row)
+        counts[shown] = counts.get(shown, 0) + 1
+    return counts
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> str:
+    """`image` (C, H, W) in grey with `heat` (H, W), 0 to 1, in colour over it: a PNG in base64."""
+    grey = np.repeat(image.mean(0, keepdims=True), 3, 0).transpose(1, 2, 0)
+    colours = np.asarray(colormaps["inferno"](heat))[..., :3] * 255
+    weight = 0.25 + 0.5 * heat[..., None]
+    mixed = ((1 - weight) * grey + weight * colours).round().clip(0, 255).astype(np.uint8)
+    return base64.b64encode(_thumbnail(np.ascontiguousarray(mixed.transpose(2, 0, 1)))).decode()
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:

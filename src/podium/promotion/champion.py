@@ -11,7 +11,7 @@ from podium.data import accesses
 from podium.data.dataset import DatasetInfo, open_test_set
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.promotion import gate, ledger, moves, verdict_files
+from podium.promotion import first_model, gate, ledger, moves, verdict_files
 from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.verdict import Verdict
@@ -209,7 +209,9 @@ def _offer(tracking: Tracking, book: Ledger, failed: Version) -> str:
 
 
 def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:
-    return "\n".join([*notes, f"{version} was not promoted: {verdict.reason}", *verdict.notes])
+    return "\n".join(
+        [*notes, f"{version} was not promoted: {verdict.reason}", *verdict.notes, *first_model.advice(verdict)]
+    )
 
 
 @contextmanager

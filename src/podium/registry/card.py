@@ -40,6 +40,8 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
     info, chosen, metrics = evaluated.info, evaluated.chosen, evaluated.metrics
     counts = ", ".join(f"{name} {sum(per_class.values()):,}" for name, per_class in info.counts.items())
     fresh = ", ".join(f"{value:.4f}" for value in chosen.get("values", [])) or "none"
+    folds = chosen.get("folds")
+    how = f"over {folds} folds of the training and validation images" if folds else "on fresh seeds"
     lines = [
         "# Model card",
         "",
@@ -74,7 +76,7 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         "## How it was chosen",
         "",
         f"Trial {trained.trial} of study `{trained.study}` ({chosen.get('metric', 'accuracy')} {chosen.get('value')} in"
-        f" the search), run again on fresh seeds: {fresh}. {_settings(trained.recipe['model'])};"
+        f" the search), run again {how}: {fresh}. {_settings(trained.recipe['model'])};"
         f" {_settings(trained.recipe['train'])}.",
         "",
         "## Where it is from",

@@ -29,19 +29,22 @@ def confirmation(selected: dict[str, Any]) -> Chart:
             text.append(f"{name}, seed {seed}: {value:.4f}")
     in_search = [f"{name}, in the search: {value:.4f}" for value, name in zip(*found, strict=True)]
     mean_text = [f"{name}, mean: {value:.4f}" for value, name in zip(*means, strict=True)]
+    one, mean = (
+        ("on a fold", "mean of the folds") if selected.get("folds") else ("on a fresh seed", "mean of fresh seeds")
+    )
     bar = {"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": BEST}}
     data = [
         points(found[0], found[1], "in the search", MUTED, in_search, symbol="diamond-open", size=11),
-        points(x, y, "on a fresh seed", COMPLETE, text, size=10, opacity=0.8),
-        points(means[0], means[1], "mean of fresh seeds", BEST, mean_text, **bar),
+        points(x, y, one, COMPLETE, text, size=10, opacity=0.8),
+        points(means[0], means[1], mean, BEST, mean_text, **bar),
     ]
     layout = {
         "xaxis": {"title": f"validation {selected['metric']}"},
         "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
     }
-    note = "The best of many single runs is the best partly by chance: the mean over fresh seeds decides."
+    note = f"The best of many single runs is the best partly by chance: {mean.replace(' of ', ' over ')} decides."
     height = 150 + 44 * len(selected["candidates"])
-    return Chart("confirmation", "Search value and fresh seeds", note, data, layout, height)
+    return Chart("confirmation", "Search value and confirmation", note, data, layout, height)
 
 
 def confusion(evaluated: Evaluated) -> Chart | None:

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from podium.metrics.scores import as_percent
 from podium.report.cost import Outlook, Spent, outlook, spent
+from podium.report.image_advice import image_advice
 from podium.report.report_data import Folders, ReportData, gather
 from podium.report.sections import Section, sections
 from podium.report.summary import Advice, Summary, advice, summarize
@@ -63,7 +64,7 @@ def page_of(data: ReportData) -> Page:
         title=dataset_name(data),
         subtitle=_subtitle(data),
         summary=summarize(data, cost, more),
-        advice=advice(data.search, cost, more),
+        advice=[*image_advice(data), *advice(data.search, cost, more)],
         sections=sections(data, cost),
         facts=_facts(data, cost, more),
     )
@@ -127,6 +128,7 @@ def _facts(data: ReportData, cost: Spent, more: Outlook) -> dict[str, Any]:
         "selected": data.selected,
         "metrics": data.evaluated.metrics if data.evaluated else None,
         "registered": data.registered,
+        "reference_lines": data.lines.to_dict() if data.lines else None,
         "earlier": data.stale,
     }
 

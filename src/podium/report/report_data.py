@@ -8,6 +8,8 @@ from typing import Any
 
 from podium import paths
 from podium.report.trials import Search, Timing, read_search, read_timing
+from podium.tuning.outcome import REFERENCE
+from podium.tuning.reference_lines import Lines
 
 Json = dict[str, Any]
 Table = list[dict[str, str]]
@@ -80,8 +82,17 @@ class ReportData:
     evaluated: Evaluated | None
     registered: dict[str, Any] | None
     """version.json."""
+    lines: Lines | None
+    """Reference lines; None if the search of an earlier Podium did not measure them."""
     stale: dict[str, str]
     """The stages that are None because their files belong to an earlier run, as `stale_stages` has them."""
+
+    @property
+    def achieved(self) -> float:
+        """What is compared with the reference lines: the mean on fresh seeds, or the best trial before there is one."""
+        chosen = self.selected or {}
+        mean = None if chosen.get("folds") else chosen.get("mean")  # folds are judged on other images than the lines
+        return float(self.search.best["value"] if mean is None else mean)
 
 
 def gather(folders: Folders) -> ReportData:
@@ -102,6 +113,7 @@ def gather(folders: Folders) -> ReportData:
         profile=_text(folders.retrained / "profile.md") if trained else "",
         evaluated=None if evaluation is None or "evaluate" in stale else _evaluated(folders.evaluated, evaluation),
         registered=None if "register" in stale else registered,
+        lines=Lines.from_dict(found) if (found := _json(folders.search / REFERENCE)) else None,
         stale=stale,
     )
 

@@ -145,7 +145,8 @@ def _confirmation(data: ReportData) -> Section:
         for c in chosen["candidates"]
     ]
     marked = [c["trial"] for c in chosen["candidates"]].index(chosen["trial"])
-    head = ["trial", "in the search", "mean of fresh seeds", "standard deviation", "seeds", "failed"]
+    runs = ("mean of the folds", "folds") if chosen.get("folds") else ("mean of fresh seeds", "seeds")
+    head = ["trial", "in the search", runs[0], "standard deviation", runs[1], "failed"]
     return Section(
         "confirmation",
         "Confirmation",
@@ -168,7 +169,7 @@ def _test(data: ReportData) -> Section:
         outcome_charts.recalls(evaluated),
     ]
     names = {
-        "worst": "Wrong predictions, the most surprising first",
+        "worst": "Wrong predictions, the most surprising first; below each, what spoke for the prediction",
         "surprising": "Right predictions of lowest probability",
     }
     pictures = [(title, [e for e in evaluated.gallery if e["kind"] == kind]) for kind, title in names.items()]

@@ -9,6 +9,7 @@ from podium.report.cost import Outlook, Spent
 from podium.report.report_data import ReportData, stale_notice
 from podium.report.trials import Search
 from podium.text import counted
+from podium.tuning.reference_lines import LABELS
 
 TOLERATED = 0.05
 """Expected calibration error up to which the model counts as calibrated."""
@@ -30,6 +31,8 @@ class Card:
     question: str
     answer: str
     lines: list[str]
+    alarm: bool = False
+    """Whether it is shown in red."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Advice:
 
 def summarize(data: ReportData, spent: Spent, outlook: Outlook) -> Summary:
     """What to read first."""
-    cards = [_chosen(data), _cost(spent), _more_trials(outlook), _trust(data)]
+    cards = [_chosen(data), *_reference(data), _cost(spent), _more_trials(outlook), _trust(data)]
     evaluated, metric = data.evaluated, data.search.metric
     if evaluated is None:
         best = data.search.best
@@ -107,7 +110,7 @@ def _chosen(data: ReportData) -> Card:
         lines = ["The best trials have not been run on fresh seeds yet: part of this value is chance."]
         return Card("Which configuration won?", f"Trial {search.best['trial']}, not confirmed yet", lines)
     others = [c for c in chosen["candidates"] if c["mean"] is not None and c["trial"] != chosen["trial"]]
-    lines = [f"Validation {chosen['metric']} {_mean(chosen)} on {counted(len(chosen['values']), 'fresh seed')}."]
+    lines = [f"Validation {chosen['metric']} {_mean(chosen)} {_runs(chosen)}."]
     if others:
         runner_up = max(others, key=lambda c: search.metric.sign * c["mean"])
         lines.append(f"Runner-up: trial {runner_up['trial']} with {_mean(runner_up)}.")
@@ -117,8 +120,33 @@ def _chosen(data: ReportData) -> Card:
         way = "higher" if optimism > 0 else "lower"
         lines.append(f"{best} scored {abs(optimism):.4f} {way} than the same settings on new seeds.")
     elif chosen["trial"] != search.best["trial"]:
-        lines.append(f"{best} was not better on new seeds.")
-    return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean on fresh seeds", lines)
+        lines.append(f"{best} was not better {_runs(chosen, short=True)}.")
+    return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean {_runs(chosen, short=True)}", lines)
+
+
+def _runs(chosen: dict[str, Any], *, short: bool = False) -> str:
+    """On what the chosen configuration was confirmed."""
+    if folds := chosen.get("folds"):
+        return f"over {folds} folds" + ("" if short else " of training and validation images, each image judged once")
+    return "on fresh seeds" if short else f"on {counted(len(chosen['values']), 'fresh seed')}"
+
+
+def _reference(data: ReportData) -> list[Card]:
+    """The search compared with what the validation images give without one."""
+    if (lines := data.lines) is None:
+        return []
+    metric, strongest = data.search.metric, lines.strongest
+    gain = metric.sign * (data.achieved - strongest.value)
+    alarm = not lines.beaten_by(data.achieved)
+    is_confirmed = data.selected and not data.selected.get("folds")
+    what = "the chosen configuration on fresh seeds" if is_confirmed else "the best trial"
+    shown = [f"{_upper(what)}: {metric.format(data.achieved)}."]
+    shown += [f"{_upper(LABELS[line.name])}: {metric.format(line.value)}." for line in lines.lines]
+    shown += [f"{_upper(LABELS[name])}: not computed, {why}." for name, why in lines.skipped.items()]
+    answer = f"Yes, by {gain:.4f} ({metric.name})"
+    if alarm:
+        answer = f"No: {LABELS[strongest.name]} is as good" if gain == 0 else f"No: {LABELS[strongest.name]} is better"
+    return [Card("Is it better than without a search?", answer, shown, alarm=alarm)]
 
 
 def _cost(spent: Spent) -> Card:
@@ -260,3 +288,8 @@ def _unimportant(search: Search) -> list[Advice]:
 
 def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _upper(text: str) -> str:
+    """`text` with its first letter large; ImageNet stays."""
+    return text[:1].upper() + text[1:]

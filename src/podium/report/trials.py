@@ -20,6 +20,9 @@ from podium.tuning.storage import open_storage
 COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "inherited_from")
 """Of trials.csv; each other column is a searched field."""
 
+ABOUT = ("trial", "state")
+"""Columns of curves.csv that are no figures."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -61,6 +64,8 @@ class Search:
     """The value of each field of the recipe that a trial's parameters do not set."""
     trials: list[Trial] = field(repr=False)
     """By number."""
+    last_epoch: dict[str, float] = field(default_factory=dict)
+    """The figures of the best trial's last epoch, such as train_loss and val_loss."""
 
     def of(self, *states: str) -> list[Trial]:
         """The trials in one of `states`."""
@@ -130,6 +135,7 @@ def read_search(folder: Path) -> Search:
         space=space["space"],
         fixed=space["fixed"],
         trials=trials,
+        last_epoch=_last_epoch(folder / "curves.csv", int(best["trial"])),
     )
 
 
@@ -196,6 +202,11 @@ def _curves(path: Path, column: str) -> dict[int, list[tuple[int, float]]]:
         if row[column]:
             found.setdefault(int(row["trial"]), []).append((int(row["epoch"]), float(row[column])))
     return found
+
+
+def _last_epoch(path: Path, trial: int) -> dict[str, float]:
+    rows = [row for row in _rows(path) if int(row["trial"]) == trial]
+    return {name: float(text) for name, text in rows[-1].items() if text and name not in ABOUT} if rows else {}
 
 
 def _rows(path: Path) -> Iterable[dict[str, str]]:

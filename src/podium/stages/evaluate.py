@@ -3,16 +3,21 @@
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from podium import paths, process
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_test_set, write_json
+from podium.data.image_files import ImageFile, first_of_each, read_files
 from podium.errors import InputError
 from podium.metrics.classification import Metrics, measure
-from podium.metrics.plots import draw_calibration, draw_confusion, gallery
+from podium.metrics.plots import draw_calibration, draw_confusion, gallery, overlay
+from podium.models.activation_maps import maps
 from podium.text import counted
 from podium.tracking import retrain_run
 from podium.training.prediction import predict_probabilities
@@ -43,6 +48,7 @@ def evaluate(
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
     _check(about, split, retrained)
     probabilities = predict_probabilities(model, split.images)
+    files = read_files(sealed / "test", len(split.labels))
     metrics = measure(
         split.labels,
         probabilities,
@@ -53,15 +59,15 @@ def evaluate(
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
-    _write_predictions(out, split, probabilities)
+    _write_predictions(out, split, probabilities, files)
     _write_tables(out, metrics)
-    write_json(out / "gallery.json", gallery(split, probabilities))
+    write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
     draw_confusion(out / "confusion.png", metrics)
     draw_calibration(out / "calibration.png", metrics)
     made_with = {"confidence": params.confidence, "weights_digest": about.weights_digest}
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
-    print(_table(metrics, params.confidence))
+    print(_table(metrics, params.confidence, len(split.labels) - int(first_of_each(files).sum())))
     retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in LOGGED_FILES])
     return metrics.summary()
 
@@ -84,13 +90,29 @@ def _check(about: TrainedModel, split: Split, retrained: Path) -> None:
             )
 
 
-def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float64]) -> None:
-    """The prediction for each image, in the order of the test split."""
+def _with_maps(entries: list[dict[str, Any]], model: nn.Module, split: Split) -> list[dict[str, Any]]:
+    """`entries` of the gallery, the wrong predictions with what spoke for the predicted class (`map`, `map_kind`)."""
+    wrong = [entry for entry in entries if entry["kind"] == "worst"]
+    if wrong:
+        images = torch.from_numpy(np.array(split.images[[entry["index"] for entry in wrong]]))
+        predicted = torch.tensor([split.classes.index(entry["predicted"]) for entry in wrong])
+        heat, kind = maps(model, images, predicted)
+        for entry, image, one in zip(wrong, images.numpy(), heat.numpy(), strict=True):
+            entry |= {"map": overlay(image, one), "map_kind": kind}
+    return entries
+
+
+def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float64], files: Sequence[ImageFile]) -> None:
+    """The prediction for each image, in the order of the test split; `copy_of`: the first row that shows the same."""
     labels, predictions = split.labels, probabilities.argmax(1)
     actual, predicted = ([split.classes[k] for k in which] for which in (labels, predictions))
     confidences = [f"{p:.6f}" for p in probabilities.max(1)]
-    rows = zip(range(len(labels)), actual, predicted, confidences, strict=True)
-    _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability"), rows)
+    first: dict[str, int] = {}
+    copies = [first.setdefault(one.picture, row) for row, one in enumerate(files)]
+    copy_of = ["" if row == earlier else earlier for row, earlier in enumerate(copies)]
+    names = [one.path or one.origin for one in files]
+    rows = zip(range(len(labels)), actual, predicted, confidences, names, copy_of, strict=True)
+    _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability", "file", "copy_of"), rows)
     _write_csv(out / "confusion.csv", ("actual", "predicted"), zip(actual, predicted, strict=True))
     exact = probabilities.astype(np.float32)  # the softmax is float32: nothing is lost
     np.save(out / "probabilities.npy", exact, allow_pickle=False)
@@ -125,13 +147,14 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def _table(metrics: Metrics, confidence: float) -> str:
-    """The result for a person."""
+def _table(metrics: Metrics, confidence: float, copies: int) -> str:
+    """The result for a person; `copies` of other test images are among them."""
     bounds = f"{100 * confidence:.4g}% interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
     once = f", {metrics.groups:,} different (near-duplicates count once)" if metrics.groups < metrics.count else ""
     lines = [
         f"held-out test set: {counted(metrics.count, 'image')}{once}, {counted(len(metrics.per_class), 'class')}",
         f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
+        *([f"  copies of other test images: {counted(copies, 'image')}, no further evidence"] if copies else []),
         f"  macro F1  {metrics.macro_f1:.4f}",
         f"  ECE       {metrics.ece:.4f}",
         "  weakest classes by recall:",

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,11 +157,10 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
         for name, rows in data.division.parts().items():
             folder = (new_sealed if name == "test" else new_prepared) / name
             images, labels = data.images(rows), data.labels[rows]
-            sealed_too = name == "test"
-            near, drawn = data.near[rows], data.split.drawn
-            splits.append(
-                write_split(folder, name, images, labels, data.classes, sealed=sealed_too, duplicates=near, drawn=drawn)
-            )
+            near, drawn, sealed_too = data.near[rows], data.split.drawn, name == "test"
+            files = [data.files[number] for number in rows.tolist()]
+            about: dict[str, Any] = {"sealed": sealed_too, "duplicates": near, "drawn": drawn, "files": files}
+            splits.append(write_split(folder, name, images, labels, data.classes, **about))
         mean, std = channel_statistics(data.images(data.division.train))
         info = _info(data, splits, mean, std)
         data.report.write(new_prepared, data.pixels)

@@ -20,7 +20,8 @@ def report(folders: Folders, tracking: TrackingParams, out: Path) -> Path:
     path = write(page, out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; `podium report --open` shows it")
     drawn = mlflow_summary.draw(data.search, out / search_run.FIGURES)  # kept: `podium sync` may log them again
-    search_run.log_report(tracking, data.search.parent_run_id, path, drawn, mlflow_summary.note(page))
+    note, beaten = mlflow_summary.note(page), data.lines.beaten_by(data.achieved) if data.lines else None
+    search_run.log_report(tracking, data.search.parent_run_id, path, drawn, note, beaten)
     return path
 
 

@@ -120,8 +120,32 @@ def log_to_search(
     run_of_search(connect(params), study, search).log(metrics, tags=tags)
 
 
-def log_report(params: TrackingParams, run_id: str, report: Path, pictures: Sequence[Path], note: str) -> None:
+BEATS_TAG = "podium.beats_reference_lines"
+"""yes or no: whether the best trial is better than every reference line."""
+
+
+def log_reference_lines(params: TrackingParams, study: optuna.Study, values: dict[str, float], *, beaten: bool) -> None:
+    """Log the reference lines `values` as metrics and the tag BEATS_TAG on the run of the search `study`.
+
+    A store that is away gets a message and costs no search: the next one, also one without a new trial, logs them.
+    """
+    try:
+        log_to_search(params, study, study.study_name, values, {BEATS_TAG: "yes" if beaten else "no"})
+    except (MlflowException, PodiumError) as error:
+        print(f"MLflow has not got the reference lines; data/search has them. {' '.join(str(error).split())[:300]}")
+
+
+def log_report(
+    params: TrackingParams,
+    run_id: str,
+    report: Path,
+    pictures: Sequence[Path],
+    note: str,
+    beaten: bool | None = None,
+) -> None:
     """Put the page `report` and the `pictures` among the artifacts of the run `run_id`, and `note` on its page.
+
+    `beaten`: whether the reference lines are, for the tag BEATS_TAG; None: there are none.
 
     A store that does not have that run (the search ran elsewhere) gets a message and is left as it is. Raises
     PodiumError where the store is away, or the run was deleted there.
@@ -147,6 +171,8 @@ def log_report(params: TrackingParams, run_id: str, report: Path, pictures: Sequ
         for picture in pictures:
             run.log_file(picture, FIGURES)
         run.log_note(note)
+        if beaten is not None:
+            run.log([], tags={BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, OSError) as error:
         raise PodiumError(
             f"run {run_id} in {where} can't be given the report: {error}. {report} is written; run"

@@ -52,6 +52,10 @@ class Batches:
     """(N,) int64, on the device."""
     digest: str = ""
     """Of images and labels, where it is known."""
+    whole: "Batches | None" = None
+    """Of which these are some, for what is computed once for all of them."""
+    rows: Tensor | None = None
+    """(N,) int64: which of `whole` they are."""
 
     @staticmethod
     def of(splits: Sequence[Split], device: torch.device, sharers: int = 1) -> "Batches":
@@ -70,6 +74,11 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def taken(self, rows: Tensor) -> "Batches":
+        """The images of `rows` (N,) int64, copied; what is known of all of them stays in reach."""
+        here = rows.to(self.labels.device)
+        return Batches(self.images[here], self.labels[here], "", self, here)
 
     def feed(self, order: Tensor, size: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) of each step from step `first` on, in the order of the rows `order`.

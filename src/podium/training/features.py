@@ -30,6 +30,8 @@ batch of that training has 16 images or more, and the same but for such rounding
 """
 ON_DISK = 2 * 1024**3
 """Bytes that mlruns/features may take; the oldest files go first, and nothing larger is written."""
+IMAGES = "images"
+"""In a file's metadata, the digest of its images: `podium gc` asks."""
 IN_MEMORY = 1024**3
 """Bytes of features that a process holds."""
 
@@ -70,6 +72,9 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
     """
     if (backbone := backbone_of(model)) is None or not backbone.frozen:
         return None
+    if data.whole is not None and data.rows is not None:  # a fold: all folds have those of all images
+        found = of_images(model, data.whole, fast, mirrored=mirrored)
+        return None if found is None else found.taken(data.rows)
     key = _key(model, backbone, data, fast, mirrored)
     if key not in _held:
         each = _bytes_each(model, backbone, data)
@@ -78,6 +83,14 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
         _hold(key, _stored(model, backbone, data, fast, mirrored, paths.mlruns() / "features" / f"{key}.safetensors"))
     _held.move_to_end(key)
     return Batches(_held[key], data.labels, key)
+
+
+def known(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) -> bool:
+    """Whether `of_images` would find these features here or in mlruns/features, so that they cost nothing."""
+    if (backbone := backbone_of(model)) is None or not backbone.frozen:
+        return False
+    key = _key(model, backbone, data, fast, mirrored)
+    return key in _held or (paths.mlruns() / "features" / f"{key}.safetensors").is_file()
 
 
 def held() -> int:
@@ -113,7 +126,7 @@ def _stored(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mir
             found = _read(path)
             if found is None:
                 found = _computed(model, backbone, data, fast, mirrored)
-                _write(path, found)
+                _write(path, found, data.digest)
     except LockFileError:  # a disk that takes nothing costs time, not the trial
         found = _computed(model, backbone, data, fast, mirrored)
     return found.to(device)
@@ -186,14 +199,18 @@ def _read(path: Path) -> Tensor | None:
     return features
 
 
-def _write(path: Path, features: Tensor) -> None:
-    """Write them whole or not at all, and delete the oldest beyond the bound; a full disk is no reason to fail."""
+def _write(path: Path, features: Tensor, images: str) -> None:
+    """Write them whole or not at all, with the digest of their `images`, and delete the oldest beyond the bound.
+
+    A full disk is no reason to fail.
+    """
     if features.nbytes > ON_DISK:
         return
     here = features.cpu().contiguous()
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file({"features": here}, temporary, {"sha256": digest_of({"features": here})})
+        about = {"sha256": digest_of({"features": here}), IMAGES: images}
+        save_file({"features": here}, temporary, about)
         temporary.replace(path)
         total = 0
         for one in sorted(path.parent.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, geometric_mean, stdev
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,6 +24,7 @@ from podium.models.weights import digests
 from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import session
+from podium.tuning.folds import LearningSet, assign, warning
 from podium.tuning.study import name_of
 
 UNCALIBRATED = (
@@ -37,9 +39,15 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     ranking = distinct(_read(searched / "ranking.json"), params.select.top_k)
     whole = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in ranking]
     candidates = whole if params.select.full_fidelity else ranking
-    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared))
+    images, folds = LearningSet.read(prepared), params.select.folds
+    if text := warning(images, folds):
+        print(text)
+    held_out = _held_out(images, folds, best["seed"]) if folds else []
+    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out)
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
-    chosen = choose(study, candidates, best)
+    chosen = choose(study, candidates, best) | {"folds": folds}
+    if folds:  # other images judged: by how much the best value was lucky does not follow from that
+        chosen["optimism"] = None
     alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
     if not params.select.calibrate or not alike:
         chosen["temperature"] = 1.0  # fitted to networks that are trained otherwise, it would mean nothing
@@ -126,8 +134,9 @@ def _plan(
     best: dict[str, Any],
     candidates: list[dict[str, Any]],
     info: DatasetInfo,
+    held_out: list[list[int]],
 ) -> session.Plan:
-    facts = {
+    facts: dict[str, Any] = {
         "search": best["study"],
         "candidates": [entry["recipe"] for entry in candidates],
         "seeds": select.seeds,
@@ -136,10 +145,13 @@ def _plan(
         "temperature": code_digest("podium.training.prediction"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }
+    if held_out:
+        facts |= {"seeds": 0, "folds": held_out}
     trials: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for rank, entry in enumerate(candidates):
-        for index in range(select.seeds):
-            trials.append(({}, _attributes(rank, index, entry, best["seed"])))
+        for index in range(len(held_out) or select.seeds):
+            fold = {"held_out": held_out[index]} if held_out else {}
+            trials.append(({}, _attributes(rank, index, entry, best["seed"], fold)))
     params = search.model_copy(
         update={
             "n_trials": len(trials),
@@ -161,11 +173,19 @@ def _recipe(entry: dict[str, Any]) -> Recipe:
     return Recipe().replace(entry["recipe"])
 
 
-def _attributes(rank: int, index: int, entry: dict[str, Any], search_seed: int) -> dict[str, Any]:
+def _held_out(images: LearningSet, folds: int, seed: int) -> list[list[int]]:
+    """The rows of each fold, which judge what the others have trained."""
+    fold = assign(images, folds, seed % 2**32)
+    return [np.flatnonzero(fold == number).tolist() for number in range(folds)]
+
+
+def _attributes(
+    rank: int, index: int, entry: dict[str, Any], search_seed: int, fold: dict[str, list[int]]
+) -> dict[str, Any]:
     seed = derive(search_seed, "confirm", entry["trial"], index)
-    name = f"confirm-{entry['trial']:03d}-seed-{index + 1}"
+    name = f"confirm-{entry['trial']:03d}-{'fold' if fold else 'seed'}-{index + 1}"
     about = {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
-    return about | {"calibrate": True}
+    return about | {"calibrate": True} | fold
 
 
 def _log(params: Params, study: optuna.Study, search: str, chosen: dict[str, Any]) -> None:
@@ -186,7 +206,8 @@ def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
 
 def _sentence(chosen: dict[str, Any]) -> str:
     spread = f" ± {chosen['std']:.4f}" if chosen["std"] is not None else ""
-    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} on fresh seeds"
+    how = f"over {chosen['folds']} folds of train and val" if chosen["folds"] else "on fresh seeds"
+    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} {how}"
     if chosen["optimism"] is not None:
         how = "higher" if chosen["optimism"] >= 0 else "lower"
         text += f"; in the search it scored {abs(chosen['optimism']):.4f} {how} than the same settings on new seeds"

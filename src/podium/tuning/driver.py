@@ -119,7 +119,8 @@ class Driver:
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
         metric = self.params.metric.model_dump()
-        task = Task(number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate, metric)
+        held_out = trial.user_attrs.get("held_out", [])
+        task = Task(number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate, metric, held_out)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:

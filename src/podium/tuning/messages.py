@@ -24,6 +24,9 @@ class Task:
     """Whether a finished trial is asked for its temperature."""
     metric: Any = "accuracy"
     """`search.metric` as plain values: every epoch has it."""
+    held_out: list[int] = field(default_factory=list)
+    """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
+    are trained on. Empty: the splits as they are."""
 
     @property
     def identity(self) -> str:

@@ -1,6 +1,7 @@
 """The search as a stage sees it: a plan from params.yaml, a session, and its outcome as files."""
 
 import csv
+import json
 import os
 import warnings
 from pathlib import Path
@@ -20,6 +21,7 @@ from podium.errors import InputError, PodiumError
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.own_code import arguments_of
+from podium.text import red
 from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
@@ -29,6 +31,8 @@ from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
 """Completed trials in ranking.json: as many as `select.top_k` may ask for."""
+REFERENCE = "reference_lines.json"
+"""What the validation images give without a search."""
 ENOUGH_FOR_IMPORTANCES = 8
 """Completed trials below which an importance is noise."""
 
@@ -39,7 +43,7 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     plan = plan_of(params, info)
     rehearse(plan.base, params.search, ImageSpec.of(info))
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
-    best = write(out, study, params, parent)
+    best = write(out, study, params, parent, _reference_lines(params, prepared))
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
     print(f"{study.study_name}: {counts}; best {params.search.metric.label} {best.value:.4f} (trial {best.number})")
@@ -48,11 +52,17 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
             f"MLflow has nothing of this search: tracking.uri {params.tracking.uri} did not take a single run. The"
             " study itself is complete: run `dvc repro` again when the store works, it trains nothing again"
         )
+    _compare(out, study, best, params)
     return study
 
 
-def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) -> FrozenTrial:
-    """Write everything of `study` that later stages read to `out`, and return its best trial."""
+def write(
+    out: Path, study: optuna.Study, params: Params, parent_run_id: str, reference: dict[str, Any] | None = None
+) -> FrozenTrial:
+    """Write everything of `study` that later stages read to `out`, and return its best trial.
+
+    `reference`: the reference lines of the same images.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_trials(out / "trials.csv", study)
     write_curves(out / "curves.csv", study)
@@ -61,6 +71,8 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
     write_json(out / "importances.json", importances(study))
     write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
     fields = params.recipe().flat()
+    if reference is not None:
+        write_json(out / REFERENCE, reference)
     whole = {name: fields[name] for name in params.search.overrides}  # what the retraining has again
     # Written last: where it is, the rest is whole.
     facts: dict[str, Any] = {"study": study.study_name, "parent_run_id": parent_run_id}
@@ -69,6 +81,26 @@ def write(out: Path, study: optuna.Study, params: Params, parent_run_id: str) ->
     facts |= {"direction": metric.direction, "percent": metric.PERCENT}
     write_json(out / "best.json", about(best) | facts | {"whole": whole})
     return best
+
+
+def _reference_lines(params: Params, prepared: Path) -> dict[str, Any]:
+    from podium.tuning import reference_lines  # here: it imports torch, which the search's driver does without
+
+    return reference_lines.measure(params, prepared).to_dict()
+
+
+def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) -> None:
+    """Print the reference lines beside the best trial, in red if it does not beat them, and log them."""
+    from podium.tracking.search_run import log_reference_lines
+    from podium.tuning import reference_lines
+
+    lines = reference_lines.Lines.from_dict(json.loads((out / REFERENCE).read_text(encoding="utf-8")))
+    value = float(best.value or 0.0)
+    print("\n".join(reference_lines.described(lines, value, f"the search's best (trial {best.number})")))
+    if sentence := reference_lines.verdict(lines, value, best.user_attrs["recipe"]):
+        print(red(sentence))
+    values = {f"reference_{line.name}": line.value for line in lines.lines}
+    log_reference_lines(params.tracking, study, values, beaten=lines.beaten_by(value))
 
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:

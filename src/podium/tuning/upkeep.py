@@ -8,9 +8,11 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
+from safetensors import safe_open
 
 from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
+from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
 from podium.text import masked
@@ -36,8 +38,11 @@ from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
 from podium.tracking.trial_logger import runs_of
 from podium.tuning import storage
+from podium.tuning.folds import PARTS
 
 DEFAULT = RuntimeParams()
+IMAGES = "images"
+"""As podium.training.features, which imports torch, has it."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,37 @@ def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = la
             files = (folder / name).rglob("*") if search else (p for p in folder.glob("*") if _owner(p) == name)
             for path in sorted(path for path in files if path.is_file() and not _needed(path, running)):
                 yield Leftover(path, path.stat().st_size)
+
+
+def old_features(busy: Callable[[str], None] = lambda name: None) -> Iterator[Path]:
+    """Files of mlruns/features of other images than those of data/prepared, and what killed writers left there.
+
+    Each comes while its lock is held, and its lock after it: delete it before the next is asked for. A file that is in
+    use is left out, and `busy` is called with its name. Nothing comes where no images are prepared.
+    """
+    if not all((paths.PREPARED / part / MARKER).is_file() for part in PARTS):
+        return
+    present = {open_split(paths.PREPARED / part).digest for part in PARTS}
+    folder = paths.mlruns() / "features"
+    for key in sorted({path.name.partition(".")[0] for path in folder.glob("*")}):
+        lock = folder / f"{key}.lock"
+        with unless_held(locked(lock)) as free:
+            if not free:
+                busy(f"features {key[:12]}")
+                continue
+            whole = folder / f"{key}.safetensors"
+            yield from sorted(folder.glob(f"{key}.*.tmp"))
+            if _images_of(whole) not in present:
+                yield from (path for path in (whole, lock) if path.is_file())
+
+
+def _images_of(path: Path) -> str:
+    """The digest of the (first) images whose features `path` holds; empty where it does not say so."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return ((file.metadata() or {}).get(IMAGES) or " ").split(" ")[0]
+    except Exception:  # the reader raises its own kinds for whatever is wrong, and there may be no file
+        return ""
 
 
 def _owner(path: Path) -> str:

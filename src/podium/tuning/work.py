@@ -4,10 +4,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -53,6 +54,26 @@ class TrialData:
         images = ImageSpec.of(info)
         return TrialData(Batches.of([train], device), Batches.of([val], device), images, device)
 
+    @cached_property
+    def both(self) -> Batches:
+        """The training and the validation images, one after the other. Raises InputError where they do not fit."""
+        parts = self.train.images, self.val.images
+        if not (isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor)):
+            raise InputError(
+                "select.folds: the images must fit into the device's memory; set it to 0: so many need none"
+            )
+        digest = f"{self.train.digest} {self.val.digest}"
+        return Batches(torch.cat([parts[0], parts[1]]), torch.cat([self.train.labels, self.val.labels]), digest)
+
+    def divided(self, held_out: list[int]) -> tuple[Batches, Batches]:
+        """What is trained on and what judges: the splits, or all but the rows `held_out` of both, and these."""
+        if not held_out:
+            return self.train, self.val
+        judges = torch.zeros(len(self.both), dtype=torch.bool)
+        judges[held_out] = True
+        train, val = (self.both.taken(torch.nonzero(which)[:, 0]) for which in (~judges, judges))
+        return train, val
+
 
 def run_trial(
     task: Task,
@@ -83,8 +104,9 @@ def run_trial(
                 raise StopTrial
             checkpointer.after_epoch(run)
 
-        run.train(trial_data.train, trial_data.val, checkpointer.after_step, on_epoch)
-        temperature = temperature_of(run.result, trial_data.val, run.fast) if task.calibrate else None
+        train, val = trial_data.divided(task.held_out)
+        run.train(train, val, checkpointer.after_step, on_epoch)
+        temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
         notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
         return how("finished", run.history, temperature=temperature)
     except StopTrial:

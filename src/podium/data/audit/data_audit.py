@@ -6,7 +6,7 @@ images have joined it, and then near-duplicates of test images that are added mi
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from podium.data.audit.findings import Finding, Subject
 from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
+from podium.data.image_files import ImageFile, names_of, path_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.item import Reject, Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
@@ -55,6 +56,8 @@ class AuditedData:
     """What the split file remembers."""
     split: SplitFile
     """The same with the images that are new."""
+    files: Sequence[ImageFile] = ()
+    """Where each of all images came from, and which show the same."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
         """The pixels of some of the images, read when they are asked for."""
@@ -95,11 +98,14 @@ def audited(
         places = known.find(images.contents)
         subject = _subject(source, images, prints, places)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
+        out = np.array([source.items[number].left_out for number in images.numbers.tolist()], np.bool_)
+        seen = replace(seen, left_out=seen.left_out | out)
         groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
         placed = _placed(source, images, subject, groups, seen, places, params, split)
         whole = known.with_images(images.contents, placed.places, seen.near)
-        yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store)
+        found = _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store)
+        yield replace(found, files=_files(source, images, subject, seen, placed))
 
 
 def _decoded(
@@ -176,6 +182,16 @@ def _placed(
     what = splitting.Images(images.contents, subject.labels, given, seen.groups, groups, ~seen.left_out, places)
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
+
+
+def _files(
+    source: Source, images: reading.Images, subject: Subject, seen: Examination, placed: Placed
+) -> list[ImageFile]:
+    """Where each image came from, and which show the same or belong together."""
+    pictures = names_of(seen.groups, subject.prints)
+    together = names_of(placed.groups, subject.prints)
+    paths = [path_of(source.items[number].content) for number in images.numbers.tolist()]
+    return [ImageFile(*row) for row in zip(subject.origins, paths, pictures, together, strict=True)]
 
 
 def _audited(

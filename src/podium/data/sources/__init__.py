@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from podium import components
+from podium import components, paths
 from podium.components import Choice, Component
 from podium.data.sources import groups
 
@@ -51,7 +51,16 @@ def wrap(choice: Choice) -> ImageSource:
 
 
 def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
-    """The images of `params.source`, none of them decoded yet. Raises InputError where it does not exist."""
+    """The images of `params.source`, none of them decoded yet, their labels corrected by `params.corrections`.
+
+    Raises InputError where it does not exist, or the corrections do not fit it.
+    """
     source: Any = components.make("source", Choice(name=params.source), {})
     found: Source = source.read(params, follow_links=follow_links)
-    return found if params.group is None else groups.of_paths(found, params.group)
+    if params.group is not None:
+        found = groups.of_paths(found, params.group)
+    if not params.corrections:
+        return found
+    from podium.data.label_corrections import corrected
+
+    return corrected(found, paths.LABELS / params.corrections)

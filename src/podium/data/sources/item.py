@@ -26,6 +26,8 @@ class Item:
     content: Content
     group: str | None = None
     """Images that belong together (of one patient, scene or burst) have one group, and so one split."""
+    left_out: bool = False
+    """Whether a person leaves it out (prepare.corrections); it still counts for the split of what belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)

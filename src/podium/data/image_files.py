@@ -1,0 +1,81 @@
+"""Which file each prepared image came from, and which images show the same: files.csv next to a split's images."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.data.sources.item import Content, shown
+from podium.errors import InputError
+
+NAME = "files.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One prepared image, in the order of its split."""
+
+    origin: str
+    """Its name in the source, such as cat/1.jpg or train[12]: reports and corrections of labels use it."""
+    path: str
+    """From the project's folder; empty: it is no file in there."""
+    picture: str
+    """Equal images and near-duplicates have the same one."""
+    group: str
+    """Images that share a split have the same one: near-duplicates, and what the source groups."""
+
+
+def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> list[str]:
+    """A name for each image's group (N,): its lowest fingerprint of `prints` (N, 4), whatever the source's order."""
+    _, group = np.unique(groups, return_inverse=True)
+    lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest, group, prints[:, 0])
+    return [f"{lowest[number]:016x}" for number in group.tolist()]
+
+
+def path_of(content: Content) -> str:
+    """The path of an image file from the project's folder; empty where it is no file in there."""
+    if not isinstance(content, Path):
+        return ""
+    path = Path(os.path.abspath(content))  # noqa: PTH100 (links stay as they are)
+    return shown(path.relative_to(Path.cwd()).as_posix()) if path.is_relative_to(Path.cwd()) else ""
+
+
+def write_files(folder: Path, files: Sequence[ImageFile]) -> None:
+    """Write files.csv to the folder of a split."""
+    with (folder / NAME).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(ImageFile)])
+        writer.writerows(astuple(one) for one in files)
+
+
+def read_files(folder: Path, count: int) -> list[ImageFile]:
+    """What `write_files` wrote for the `count` images of the split in `folder`.
+
+    Raises InputError where it is missing: an earlier Podium prepared the images; or where it is of other images.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro prepare`")
+    with path.open(encoding="utf-8", newline="") as file:
+        found = [ImageFile(**row) for row in csv.DictReader(file)]
+    if len(found) != count:
+        raise InputError(f"{path} must have a row for each of {count:,} images; got {len(found):,}: run `dvc repro`")
+    return found
+
+
+def anonymous(count: int, split: str = "") -> list[ImageFile]:
+    """For `count` images of which nothing is known: every one shows something else, also than those of other splits."""
+    return [ImageFile("", "", f"{split}{number}", f"{split}{number}") for number in range(count)]
+
+
+def first_of_each(files: Sequence[ImageFile]) -> NDArray[np.bool_]:
+    """(N,) whether an image is the first that shows its picture."""
+    _, first = np.unique([one.picture for one in files], return_index=True)
+    found = np.zeros(len(files), np.bool_)
+    found[first] = True
+    return found

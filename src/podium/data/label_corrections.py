@@ -1,0 +1,131 @@
+"""Corrections of labels: a CSV in data/labels that a person edits and `prepare` applies; no image file is touched.
+
+`podium relabel` writes one with the doubtful labels; a row counts once `new_label` or `leave_out` is filled in.
+"""
+
+import csv
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from podium.config.problems import did_you_mean
+from podium.data.sources.item import Item, Source
+from podium.errors import InputError
+
+COLUMNS = (
+    "path",
+    "label",
+    "suggested",
+    "probability_of_label",
+    "probability_of_suggested",
+    "new_label",
+    "leave_out",
+    "file",
+)
+"""Of the file that `podium relabel` writes; `path`, `label` and `new_label` are all that is needed."""
+NEEDED = ("path", "label", "new_label")
+YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
+SHOWN = 10
+"""Problems that an error names."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the file."""
+
+    line: int
+    path: str
+    """What reports call the image: its path in the source."""
+    label: str
+    """As the source has it."""
+    new_label: str
+    leave_out: str
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has filled it in."""
+        return bool(self.new_label) or self.leave_out.lower() not in NO
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of corrections. Raises InputError where it is missing, or lacks a column."""
+    if not path.is_file():
+        raise InputError(
+            f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or [])
+            raw = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"prepare.corrections: {path} can't be read as CSV in UTF-8: {error}") from None
+    if missing := [name for name in NEEDED if name not in columns]:
+        raise InputError(
+            f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas;"
+            f" {', '.join(missing)} missing, got {', '.join(columns) or 'nothing'}"
+        )
+
+    def field(row: dict[str, str | None], name: str) -> str:
+        return (row.get(name) or "").strip()
+
+    return [Row(n, row["path"] or "", *(field(row, c) for c in (*NEEDED[1:], "leave_out"))) for n, row in raw]
+
+
+def corrected(source: Source, path: Path) -> Source:
+    """`source` with the corrections of the file `path` applied.
+
+    Raises InputError naming every row that can't be applied; then nothing is.
+    """
+    rows = [row for row in read_rows(path) if row.is_decided]
+    places: dict[str, list[int]] = {}
+    for number, item in enumerate(source.items):
+        places.setdefault(item.origin, []).append(number)
+    problems = [f"line {row.line}: {why}" for row in rows if (why := _problem(row, source, places))]
+    problems += _contradictions(rows)
+    if problems:
+        more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
+        lines = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
+        raise InputError(f"prepare.corrections: {path} does not fit {source.name}:\n{lines}{more}")
+    items = list(source.items)
+    for row in rows:
+        (number,) = places[row.path]
+        items[number] = _changed(items[number], row, source.classes)
+    out = sum(item.left_out for item in items)
+    changed = sum(one.label != other.label for one, other in zip(items, source.items, strict=True))
+    note = f"{path}: {changed:,} labels corrected, {out:,} images left out (prepare.corrections)"
+    return replace(source, items=items, notes=(*source.notes, note))
+
+
+def _changed(item: Item, row: Row, classes: Sequence[str]) -> Item:
+    return replace(item, label=classes.index(row.new_label)) if row.new_label else replace(item, left_out=True)
+
+
+def _problem(row: Row, source: Source, places: dict[str, list[int]]) -> str:
+    """Why a decided row can't be applied; empty: it can."""
+    if row.leave_out.lower() not in (*YES, *NO):
+        return f"leave_out must be yes, or empty; got {row.leave_out!r}"
+    if row.new_label and row.leave_out.lower() in YES:
+        return f"has both new_label ({row.new_label!r}) and leave_out; empty one of them"
+    if row.path not in places:
+        close = difflib.get_close_matches(row.path, list(places)[:10_000], n=1)
+        return f"path {row.path!r} is no image of the source" + (f"; did you mean {close[0]!r}?" if close else "")
+    if len(places[row.path]) > 1:
+        return f"path {row.path!r} names {len(places[row.path])} images of the source; only one may have it"
+    if row.new_label and row.new_label not in source.classes:
+        return f"new_label {row.new_label!r} is no class of the source; {did_you_mean(row.new_label, source.classes)}"
+    now = source.classes[source.items[places[row.path][0]].label]
+    if now not in (row.label, row.new_label):
+        return f"label is {row.label!r}, and the source has {now!r} by now; empty new_label, or write label: {now}"
+    return ""
+
+
+def _contradictions(rows: Sequence[Row]) -> list[str]:
+    first: dict[str, Row] = {}
+    found = []
+    for row in rows:
+        other = first.setdefault(row.path, row)
+        if (other.new_label, other.leave_out) != (row.new_label, row.leave_out):
+            found.append(f"line {row.line}: {row.path!r} is decided otherwise in line {other.line}")
+    return found

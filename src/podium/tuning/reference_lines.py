@@ -1,0 +1,280 @@
+"""Reference lines: what the validation images give without any search, in seconds.
+
+The majority class; logistic regression on simple features (a small picture and histograms of its channels); and
+logistic regression on the ImageNet features of the packaged weights, the linear evaluation of Kornblith, Shlens and
+Le (Do Better ImageNet Models Transfer Better?, CVPR 2019). A search that does not beat these has found nothing yet.
+
+They are judged by the search's own metric, on the same images as its trials. The study does not know of them.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from podium.config.params import Params
+from podium.config.recipe import PACKAGED, ModelParams
+from podium.data.dataset import DatasetInfo, Split, chunks, open_split
+from podium.metrics.scores import Metric
+from podium.models.build import initial_model
+from podium.models.networks import ImageSpec
+from podium.models.weights import PACKAGES
+from podium.training import features
+from podium.training.batches import Batches
+from podium.training.device import pick
+
+LABELS = {
+    "majority": "majority class",
+    "simple": "logistic regression on small pictures and colours",
+    "pretrained": "logistic regression on ImageNet features",
+}
+"""Every line, in the order in which they are shown."""
+STRENGTHS = (0.01, 0.1, 1.0)
+"""Inverse regularisation (C); the best on the validation images counts, as the best trial does."""
+MOST_IMAGES = 2000
+"""Training images of a regression, and at least PER_CLASS of each class: it is to take seconds."""
+PER_CLASS = 10
+MOST_PIXELS = 1000 * 224 * 224
+"""Pixels of the images whose ImageNet features are computed for this alone: 10 to 20 s of a core."""
+SMALLEST = 32
+"""Pixels a side below which features of photographs are not computed: the network halves its input five times."""
+SIDE, BINS = 16, 16
+"""Of the small picture, and of a channel's histogram."""
+ITERATIONS = 200
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reference line."""
+
+    name: str
+    """A key of LABELS."""
+    value: float
+    """By the search's metric, on the validation images."""
+    accuracy: float
+    """On the same images."""
+    images: int
+    """Training images that it learnt from."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The reference lines of a set of images."""
+
+    metric: str
+    direction: str
+    """maximize or minimize."""
+    validation_images: int
+    lines: tuple[Line, ...]
+    skipped: dict[str, str]
+    """Why a line is missing, by its name."""
+
+    @property
+    def strongest(self) -> Line:
+        """The best of them; of equal ones the simplest."""
+        return max(self.lines, key=lambda line: self.sign * line.value)
+
+    @property
+    def sign(self) -> int:
+        """1 if a higher value is better, else -1."""
+        return -1 if self.direction == "minimize" else 1
+
+    def beaten_by(self, value: float) -> bool:
+        """Whether `value` is better than every line; an equal one is not."""
+        return self.sign * value > self.sign * self.strongest.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(found: dict[str, Any]) -> "Lines":
+        """What `to_dict` gave."""
+        return Lines(**found | {"lines": tuple(Line(**line) for line in found["lines"])})
+
+
+def measure(params: Params, prepared: Path) -> Lines:
+    """The reference lines of the training and validation images in `prepared`, by `search.metric`."""
+    info = DatasetInfo.read(prepared)
+    train, val = open_split(prepared / "train"), open_split(prepared / "val")
+    metric: Metric = params.search.component("metric")
+    some = spread(train.labels, max(MOST_IMAGES, PER_CLASS * len(train.classes)))
+    few = train if len(some) == len(train.labels) else subset(train, some)
+    labels = torch.from_numpy(val.labels)
+    found = {"majority": (_priors(train, len(val.labels)), len(train.labels))}
+    with threadpool_limits(1, "blas"):
+        pictures = _simple(few.images), _simple(val.images)
+        found["simple"] = (_regression(*pictures, few.labels, labels, metric), len(few.labels))
+        skipped = _pretrained(params, info, few, val)
+        if not isinstance(skipped, str):
+            learnt, judged, used = skipped
+            found["pretrained"] = (_regression(learnt, judged, used.labels, labels, metric), len(used.labels))
+    lines = [
+        Line(name, metric.compute(logits, labels), float((logits.argmax(1) == labels).float().mean()), count)
+        for name, (logits, count) in found.items()
+    ]
+    direction = metric.direction
+    missing = {"pretrained": skipped} if isinstance(skipped, str) else {}
+    return Lines(metric.label, direction, len(labels), tuple(lines), missing)
+
+
+def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most about `most` rows of `labels` (N,), every class by its share and at least one; all where there are few.
+
+    The same for the same labels: evenly spread over the rows of each class.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    parts = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = max(1, round(most * len(rows) / len(labels)))
+        parts.append(rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
+    return np.sort(np.concatenate(parts))
+
+
+def subset(split: Split, rows: NDArray[np.int64]) -> Split:
+    """Some rows of `split`, in memory."""
+    images, labels = np.asarray(split.images[rows]), split.labels[rows]
+    return Split(split.name, images, labels, split.classes, f"{split.digest} {len(rows)}")
+
+
+def _priors(train: Split, count: int) -> Tensor:
+    """The logarithm of each class's share of the training images, for each of `count` images."""
+    shares = np.bincount(train.labels, minlength=len(train.classes)) + 1.0
+    return torch.from_numpy(np.log(shares / shares.sum())).float().expand(count, -1)
+
+
+def _simple(images: NDArray[np.uint8]) -> Matrix:
+    """A small picture of each of `images` (N, C, H, W), by area, and the histogram of each channel: (N, D)."""
+    parts = []
+    for chunk in chunks(images):
+        pixels = torch.from_numpy(chunk).float() / 255
+        height, width = (min(SIDE, side) for side in chunk.shape[2:])
+        small = F.adaptive_avg_pool2d(pixels, (height, width)).flatten(1)
+        flat = torch.from_numpy(chunk).flatten(2).long() * BINS // 256
+        counts = torch.zeros((*flat.shape[:2], BINS)).scatter_add_(2, flat, torch.ones(flat.shape))
+        parts.append(torch.cat([small, (counts / flat.shape[2]).flatten(1)], 1).numpy())
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _pretrained(params: Params, info: DatasetInfo, few: Split, val: Split) -> tuple[Matrix, Matrix, Split] | str:
+    """ImageNet features of training and validation images (N, D), and the training images that they are of.
+
+    Where the search has trained heads on the same ones they are in the cache and cost nothing. A text: why there are
+    none.
+    """
+    if (side := min(info.shape[1:])) < SMALLEST:
+        return f"images of {side} pixels are too small (at least {SMALLEST})"
+    (name,) = PACKAGES
+    torch.set_num_threads(params.runtime.threads)  # as the workers have it: other numbers of threads round otherwise
+    device = pick(params.runtime.device)
+    mirrored = params.model.flip_average
+    network = ModelParams(name=name, weights=PACKAGED, flip_average=mirrored)  # as trials have it: the same cache
+    torch.manual_seed(0)
+    model = initial_model(network, ImageSpec.of(info), frozen=True).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    batches, judged = Batches.of([few], device), Batches.of([val], device)
+    free = MOST_PIXELS // (info.shape[1] * info.shape[2])
+    if not features.known(model, judged, fast=False, mirrored=mirrored):
+        free -= len(judged) * (2 if mirrored else 1)
+    if free < len(few.classes) * PER_CLASS:
+        return f"{len(judged):,} validation images of {side} pixels would take minutes; `podium preset photos` does it"
+    if not features.known(model, batches, fast=False, mirrored=False) and len(rows := spread(few.labels, free)) < len(
+        few.labels
+    ):
+        few = subset(few, rows)
+        batches = Batches.of([few], device)
+    found = [
+        features.of_images(model, batches, fast=False, mirrored=False),
+        features.of_images(model, judged, fast=False, mirrored=mirrored),
+    ]
+    both = [_mean_of_views(one) for one in found if one is not None]
+    return (both[0], both[1], few) if len(both) == len(found) else "the features do not fit into memory"
+
+
+def _mean_of_views(data: Batches) -> Matrix:
+    """(N, D) of features (N, V, ...): what is linear in them answers with the mean over the views."""
+    views: Tensor = data.images[torch.arange(len(data), device=data.labels.device)]
+    return views.float().mean(1).flatten(1).cpu().numpy()
+
+
+def _regression(train: Matrix, val: Matrix, labels: NDArray[np.int64], val_labels: Tensor, metric: Metric) -> Tensor:
+    """Log-probabilities (M, K) of the rows of `val` (M, D) by logistic regression on `train` (N, D), standardised."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train)
+    inputs, judged = scaler.transform(train), scaler.transform(val)
+    answers: list[Tensor] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a last digit decides nothing here
+        for strength in STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=1e-3).fit(inputs, labels)
+            answers.append(torch.from_numpy(model.predict_log_proba(judged)).float())
+    sign = -1 if metric.direction == "minimize" else 1
+    return max(answers, key=lambda logits: sign * metric.compute(logits, val_labels))
+
+
+def described(lines: Lines, value: float, what: str) -> list[str]:
+    """The lines for the console, each with its value, below `what` with its own `value`."""
+    shown = [(LABELS[line.name], line.value, line.images) for line in lines.lines]
+    width = max(len(what), *(len(label) for label, _, _ in shown))
+    rows = [f"reference lines, {lines.metric} on the same {lines.validation_images:,} validation images:"]
+    rows += [f"  {what:<{width}}  {value:.4f}"]
+    rows += [f"  {label:<{width}}  {one:.4f}" + _of(count, lines) for label, one, count in shown]
+    rows += [f"  {LABELS[name]:<{width}}  not computed: {why}" for name, why in lines.skipped.items()]
+    return rows
+
+
+def _of(count: int, lines: Lines) -> str:
+    whole = max(line.images for line in lines.lines)
+    return f"  (trained on {count:,} of {whole:,} images)" if count < whole else ""
+
+
+def verdict(lines: Lines, value: float, model: dict[str, Any]) -> str:
+    """The sentence for a search whose best `value` does not beat the lines, with what to try; empty where it does.
+
+    `model`: the best trial's settings by dotted name.
+    """
+    if lines.beaten_by(value):
+        return ""
+    line = lines.strongest
+    return (
+        f"No better than {LABELS[line.name]}: {value:.4f} against {line.value:.4f}."
+        f" Try: {'; '.join(remedies(line.name, model))}"
+    )
+
+
+def remedies(strongest: str, model: dict[str, Any]) -> Sequence[str]:
+    """What to try where the line `strongest` is not beaten by a search around the settings `model`."""
+    pretrained = bool(model.get("model.weights"))
+    if strongest == "pretrained" and not pretrained:
+        return ("start from pretrained weights (`podium preset photos`)",)
+    if strongest == "pretrained" and model.get("train.backbone_rate") == 0:
+        return (
+            "more epochs or a lower train.learning_rate for the head (search.space)",
+            "let the backbone learn too: train.backbone_rate 0.05, with augmentation",
+        )
+    if strongest == "pretrained":
+        return ("a lower train.backbone_rate, or 0, which trains the head alone", "more epochs")
+    if strongest == "simple":
+        return (
+            "a lower train.learning_rate, or more epochs (search.space)",
+            "images as large as their details need (prepare.size)",
+        )
+    return (
+        "`podium train --set train.epochs=50`: does train_loss fall at all?",
+        "`podium doctor data`: labels that do not fit the images",
+    )

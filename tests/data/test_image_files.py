@@ -1,0 +1,48 @@
+"""Where prepared images came from, and which of them show the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from podium.data.image_files import ImageFile, first_of_each, names_of, path_of, read_files, write_files
+from podium.errors import InputError
+
+FILES = [
+    ImageFile("a/1.jpg", "data/raw/a/1.jpg", "x", "g"),
+    ImageFile('b/"2",\n.jpg', "", "y", "g"),
+    ImageFile("train[3]", "", "x", "h"),
+]
+
+
+def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
+    write_files(tmp_path, FILES)
+    assert read_files(tmp_path, 3) == FILES
+    assert first_of_each(FILES).tolist() == [True, True, False]
+
+
+def test_files_of_an_earlier_podium_or_of_other_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"files\.csv is missing: run `dvc repro prepare`"):
+        read_files(tmp_path, 3)
+    write_files(tmp_path, FILES)
+    with pytest.raises(InputError, match="must have a row for each of 4 images; got 3"):
+        read_files(tmp_path, 4)
+
+
+def test_group_has_one_name_whatever_the_order_of_the_source() -> None:
+    prints = np.arange(20, dtype=np.uint64).reshape(5, 4)[::-1].copy()
+    groups = np.array([7, 7, 2, 9, 2])
+    names = names_of(groups, prints)
+    assert names[0] == names[1]
+    assert names[2] == names[4]
+    assert len(set(names)) == 3
+    order = np.array([3, 1, 4, 0, 2])
+    assert names_of(groups[order] + 1, prints[order]) == [names[n] for n in order]
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [(Path("data/raw/a.jpg"), "data/raw/a.jpg"), (Path("/elsewhere/a.jpg"), ""), (b"bytes", "")],
+)
+def test_path_is_from_the_project_and_of_files_only(content: Path | bytes, path: str) -> None:
+    assert path_of(content) == path

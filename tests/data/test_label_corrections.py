@@ -1,0 +1,120 @@
+"""Labels that a person corrected, in a CSV next to the images."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import photos
+from podium.config.params import PrepareParams, parse
+from podium.data import sources
+from podium.data.image_files import read_files
+from podium.data.label_corrections import corrected
+from podium.data.sources.folder import read
+from podium.data.sources.item import Source
+from podium.errors import InputError
+from podium.stages.prepare import prepare
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Two classes of four images."""
+    return read(photos.folder(tmp_path / "photos", 4))
+
+
+def _file(tmp_path: Path, *rows: str, head: str = "path,label,new_label,leave_out") -> Path:
+    path = tmp_path / "corrections.csv"
+    path.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_correction_changes_the_label_and_nothing_else(tmp_path: Path, source: Source) -> None:
+    rows = ["cat/00.png,cat,dog,", "dog/01.png,dog,,yes", "cat/02.png,cat,,", "gone.png,cat,,"]
+    found = corrected(source, _file(tmp_path, *rows))
+    items = {item.origin: item for item in found.items}
+    assert found.classes[items["cat/00.png"].label] == "dog"
+    assert items["dog/01.png"].left_out
+    assert [item.origin for item in found.items] == [item.origin for item in source.items]
+    assert sum(one != other for one, other in zip(found.items, source.items, strict=True)) == 2
+    assert "1 labels corrected, 1 images left out" in found.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (["cat/000.png,cat,dog,"], "line 2: path 'cat/000.png' is no image of the source; did you mean 'cat/00.png'?"),
+        (["cat/00.png,cat,dig,"], "line 2: new_label 'dig' is no class of the source; did you mean dog?"),
+        (["cat/00.png,cat,dog,yes"], "line 2: has both new_label ('dog') and leave_out; empty one of them"),
+        (["cat/00.png,dog,bird,", "x,y,z,"], "new_label 'bird' is no class of the source; known here: cat, dog"),
+        (["cat/00.png,bird,dog,"], "label is 'bird', and the source has 'cat' by now"),
+        (["cat/00.png,cat,,maybe"], "leave_out must be yes, or empty; got 'maybe'"),
+        (["cat/00.png,cat,dog,", "cat/00.png,cat,,yes"], "line 3: 'cat/00.png' is decided otherwise in line 2"),
+    ],
+)
+def test_correction_that_does_not_fit_is_refused_with_its_line(
+    tmp_path: Path, source: Source, rows: list[str], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=r"^prepare\.corrections: .* does not fit folder:") as caught:
+        corrected(source, _file(tmp_path, *rows))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path;label;new_label\n", "path, label, new_label missing, got path;label;new_label"),
+        ("", "got nothing"),
+        ("path,label\n", "new_label missing"),
+        ("path,label,new_label\n\xff", "can't be read as CSV in UTF-8"),
+    ],
+)
+def test_file_that_is_no_table_of_corrections_is_refused(
+    tmp_path: Path, source: Source, text: str, sentence: str
+) -> None:
+    (tmp_path / "corrections.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError) as caught:
+        corrected(source, tmp_path / "corrections.csv")
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "../x.csv", "a/b.csv", ".csv"])
+def test_corrections_are_a_file_of_data_labels(name: str) -> None:
+    with pytest.raises(InputError, match=r"must be the name of a \.csv file in data/labels"):
+        parse(f"prepare: {{corrections: {name}}}\n")
+
+
+def test_prepare_uses_corrected_labels_and_leaves_every_other_image_in_its_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos.folder(tmp_path / "data/raw/photos", 24)
+    before = PrepareParams(source="folder:data/raw/photos", size=16, min_per_class=1)
+    assert not sources.read(before).notes
+    audit = parse("").doctor
+    prepare(before, audit, Path("one/prepared"), Path("one/sealed"), Path("decoded"))
+    (tmp_path / "data/labels").mkdir()
+    rows = _rows(Path("one/prepared"))
+    moved, gone = sorted(rows)[:2]
+    _file(tmp_path / "data/labels", f"{moved},{rows[moved][1]},dog,", f"{gone},{rows[gone][1]},,x")
+    after = before.model_copy(update={"corrections": "corrections.csv"})
+    prepare(after, audit, Path("two/prepared"), Path("two/sealed"), Path("decoded"))
+    found = _rows(Path("two/prepared"))
+    assert found == {name: row for name, row in rows.items() if name != gone} | {moved: (rows[moved][0], "dog")}
+
+
+def _rows(prepared: Path) -> dict[str, tuple[str, str]]:
+    """Split and label of each image of train and validation."""
+    from podium.data.dataset import open_split
+
+    found = {}
+    for part in ("train", "val"):
+        split = open_split(prepared / part)
+        for one, label in zip(read_files(prepared / part, len(split.labels)), split.labels, strict=True):
+            found[one.origin] = (part, split.classes[label])
+    return found
+
+
+def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, source: Source) -> None:
+    with (tmp_path / "excel.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "new_label"], ["cat/00.png", "cat", " dog "]])
+    assert corrected(source, tmp_path / "excel.csv").items[0].label == 1
