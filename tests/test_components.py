@@ -152,7 +152,7 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
         ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train: focal has no argument 'gama'"),
         (
             "train: {augment: cutput}",
-            "train.augment.0: must be cutmix, cutout, flip, mixup, shift, a class of torchvis",
+            "train.augment.0: must be color_jitter, cutmix, cutout, erasing, flip, mixup, rand_augment, random",
         ),
         (
             "search: {pruner: hyperband, deterministic: true}",
