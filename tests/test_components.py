@@ -658,7 +658,7 @@ def test_study_is_another_one_only_where_code_that_it_reaches_has_changed(tmp_pa
         ("models/networks/cnn.py", "LARGEST_UNPOOLED = 6", "LARGEST_UNPOOLED = 5"),
         ("training/optimizers/sgd.py", "self.momentum > 0", "self.momentum > 0.1"),
         ("training/augmentations/shift.py", "self.shift + 1", "self.shift + 2"),
-        ("training/loop.py", "EVALUATION_BATCH = 1024", "EVALUATION_BATCH = 512"),
+        ("training/validation.py", "EVALUATION_BATCH = 1024", "EVALUATION_BATCH = 512"),
     ):
         copy.edit(name, before, after)
         names.append(copy.run(NAME, params))
