@@ -115,6 +115,6 @@ def test_head_epochs_of_all_epochs_are_those_of_a_frozen_backbone() -> None:
 
 
 def test_head_epochs_change_nothing_for_a_network_without_a_backbone() -> None:
-    changes = {"model__name": "resnet", "model__width": 4, "train__epochs": 2}
+    changes: dict[str, Any] = {"model__name": "resnet", "model__width": 4, "train__epochs": 2}
     one, other = (_trained(_run(**changes, train__head_epochs=count)) for count in (0, 1))
     assert digest_of(one.result.state_dict()) == digest_of(other.result.state_dict())
