@@ -151,7 +151,8 @@ class Project:
         """Start Python here."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
         environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
-        environment["PYTHONPATH"] = str(Path(__file__).parent)  # where the peers are
+        # Where the peers are, and the code next to this script, whatever is installed.
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "src")])
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with (self.folder / "output.txt").open("wb") as output:
             self.started = time.time()

@@ -152,7 +152,7 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
         ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train: focal has no argument 'gama'"),
         (
             "train: {augment: cutput}",
-            "train.augment.0: must be cutmix, cutout, flip, mixup, shift, a class of torchvis",
+            "train.augment.0: must be color_jitter, cutmix, cutout, erasing, flip, mixup, rand_augment, random",
         ),
         (
             "search: {pruner: hyperband, deterministic: true}",
@@ -658,7 +658,7 @@ def test_study_is_another_one_only_where_code_that_it_reaches_has_changed(tmp_pa
         ("models/networks/cnn.py", "LARGEST_UNPOOLED = 6", "LARGEST_UNPOOLED = 5"),
         ("training/optimizers/sgd.py", "self.momentum > 0", "self.momentum > 0.1"),
         ("training/augmentations/shift.py", "self.shift + 1", "self.shift + 2"),
-        ("training/loop.py", "EVALUATION_BATCH = 1024", "EVALUATION_BATCH = 512"),
+        ("training/validation.py", "EVALUATION_BATCH = 1024", "EVALUATION_BATCH = 512"),
     ):
         copy.edit(name, before, after)
         names.append(copy.run(NAME, params))

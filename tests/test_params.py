@@ -192,7 +192,9 @@ def test_recipe_of_the_params_is_model_and_train() -> None:
 
 def _off() -> dict[str, Any]:
     """Augmentations that params.yaml shows as off."""
-    return {"train.shift": 0, "train.flip": False, "train.cutout": 0, "train.mixup": 0.0, "train.cutmix": 0.0}
+    off = {"train.shift": 0, "train.flip": False, "train.cutout": 0}
+    strengths = ("mixup", "cutmix", "random_resized_crop", "rotation", "color_jitter", "erasing")
+    return off | {f"train.{name}": 0.0 for name in (*strengths, "trivial_augment", "rand_augment")}
 
 
 def _without_space(params: Params) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def params(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["fashion-mnist", "folder", "photos"])
+@pytest.mark.parametrize("name", ["fashion-mnist", "folder", "photos", "scratch"])
 def test_shipped_preset_makes_valid_params_that_say_what_it_says(params: Path, name: str) -> None:
     preset = parse((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
 

@@ -13,8 +13,9 @@ from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training.batches import Balanced, Batches, Mapped
 from podium.training.epochs import Epoch
-from podium.training.loop import DivergedError, TrainingRun, validate
+from podium.training.loop import DivergedError, TrainingRun
 from podium.training.trained import digest_of
+from podium.training.validation import validate
 
 CPU = torch.device("cpu")
 LEARNS = {"model__width": 4, "model__hidden": 32, "train__learning_rate": 0.01, "train__label_smoothing": 0.0}
@@ -266,7 +267,7 @@ def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
 ) -> None:
     model = _run(tiny.recipe(model__dropout=0.9)).model
     whole = validate(model, data[1], fast=False)
-    monkeypatch.setattr("podium.training.loop.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("podium.training.validation.EVALUATION_BATCH", 7)
     parts = validate(model, data[1], fast=False)
     logits = model.eval()(data[1].images).detach()
     loss = torch.nn.functional.cross_entropy(logits, data[1].labels)

@@ -4,6 +4,7 @@ from torch import nn
 
 import tiny
 from podium.config.recipe import ModelParams, TrainParams
+from podium.errors import InputError
 from podium.models.build import build_model
 from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
 
@@ -16,6 +17,23 @@ def test_rate_of_every_group_is_set_in_its_proportion() -> None:
         assert {(group["scale"], group["lr"]) for group in optimizer.param_groups} == {(0.1, 0.05), (1.0, 0.5)}
         count = sum(len(group["params"]) for group in optimizer.param_groups if group["scale"] == 1.0)
         assert count == 2  # the head's weight and bias
+
+
+def test_layers_of_a_network_of_timm_learn_more_slowly_the_further_they_are_from_the_head() -> None:
+    model = build_model(ModelParams(name="timm:test_resnet"), tiny.spec((3, 32, 32)))
+    params = TrainParams.model_validate({"backbone_rate": 0.5, "layer_decay": 0.1})
+    scale = {id(p): group["scale"] for group in build_optimizer(model, params).param_groups for p in group["params"]}
+    scales = {name.removeprefix("1.network."): scale[id(p)] for name, p in model.named_parameters()}
+    assert scales["fc.weight"] == scales["fc.bias"] == 1.0
+    assert scales["layer4.0.conv1.weight"] == scales["layer4.0.bn1.bias"] == 0.5
+    assert [scales[f"layer{n}.0.conv1.weight"] for n in (3, 2, 1)] == pytest.approx([0.05, 0.005, 0.0005])
+    assert scales["conv1.0.weight"] == pytest.approx(0.00005)
+
+
+def test_layer_decay_of_a_network_that_does_not_say_its_layers_is_refused() -> None:
+    model = build_model(ModelParams(name="torchvision:shufflenet_v2_x0_5"), tiny.spec((3, 32, 32)))
+    with pytest.raises(InputError, match=r"train\.layer_decay: must be 1 where .*got 0\.9 for ShuffleNetV2.*timm"):
+        build_optimizer(model, TrainParams(layer_decay=0.9))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

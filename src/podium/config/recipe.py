@@ -96,6 +96,13 @@ class TrainParams(Section):
     """Peak learning rate."""
     backbone_rate: Unit = 1.0
     """timm, torchvision: learning rate of all but the head, relative to learning_rate; 0: frozen."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """timm: learning rate of a layer relative to the layer after it; 1: all alike. The backbone's last layer has
+    backbone_rate."""
+    head_epochs: int = Field(default=0, ge=0, le=10_000)
+    """timm, torchvision: first epochs, in which the head alone learns, on cached features. They count in epochs, and
+    are without augmentation; after them backbone_rate holds, and the schedule, the average and the optimizer begin
+    again, from the head that was found."""
     schedule: Annotated[Choice, choice("schedule")] = Choice(name="one_cycle")
     """constant, cosine, one_cycle, a class of torch.optim.lr_scheduler, timm:<name>, or your own."""
     balance: Literal["none", "loss", "sampling"] = "none"

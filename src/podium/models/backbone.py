@@ -49,6 +49,11 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.head.requires_grad_(True)
 
+    def thaw(self) -> None:
+        """Let everything learn again."""
+        self.frozen = False
+        self.requires_grad_(True)
+
     def train(self, mode: bool = True) -> "Backbone":
         """Training mode, which a frozen network does not enter."""
         super().train(mode and not self.frozen)

@@ -23,7 +23,8 @@ from podium.errors import PodiumError
 from podium.models.networks import ImageSpec
 from podium.training import checkpoint
 from podium.training.batches import Batches, bounds
-from podium.training.loop import DivergedError, TrainingRun, validate
+from podium.training.loop import DivergedError, TrainingRun
+from podium.training.validation import validate
 
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 """data: choosing the images and augmenting them, up to the network's first layer; backward: loss and gradients."""
@@ -205,10 +206,11 @@ def measure(
 
 
 def _with_steps(recipe: Recipe, count: int, steps: int) -> Recipe:
-    """`recipe` with epochs for at least `steps` steps on `count` images; a step costs the same in all of them."""
+    """`recipe` with epochs for at least `steps` steps on `count` images, all of them after `train.head_epochs`: a step
+    costs the same in all of them."""
     fewest = len(bounds(math.ceil(recipe.train.data_fraction * count), recipe.train.batch_size)) - 1
     epochs = min(max(recipe.train.epochs, math.ceil(steps / fewest)), MOST_EPOCHS)
-    return recipe.replace({"train.epochs": epochs})
+    return recipe.replace({"train.epochs": epochs, "train.head_epochs": 0})
 
 
 def _timed(recipe: Recipe, images: ImageSpec, data: Batches, device: torch.device, steps: int) -> Phases:

@@ -8,12 +8,11 @@ from contextlib import closing
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
-from podium.models.build import initial_model
+from podium.models.build import backbone_of, initial_model
 from podium.models.networks import ImageSpec
 from podium.training import features
 from podium.training.augmentations import Draw
@@ -22,9 +21,7 @@ from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
 from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
 from podium.training.seeds import derive
-
-EVALUATION_BATCH = 1024
-"""Images a forward pass without gradients: large enough to keep a core busy, small enough for its cache."""
+from podium.training.validation import validate
 
 
 class DivergedError(Exception):
@@ -48,8 +45,8 @@ class TrainingRun:
         self.seed = seed
         self.device = device
         self.metric = metric
-        frozen = recipe.train.backbone_rate == 0
-        self.model: nn.Module = initial_model(recipe.model, images, frozen=frozen).to(device)
+        head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
+        self.model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
         if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.fast, note = choose_precision(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
@@ -93,10 +90,13 @@ class TrainingRun:
         raising. Raises DivergedError when a loss is not finite.
         """
         self._balance(train.labels)
-        train, val = self._on_features(train, val)
+        seen = self._on_features(train, val)
         while self.epoch < self.recipe.train.epochs:
-            self._train_epoch(train, on_step)
-            self._finish_epoch(train, val)
+            if self._head_alone and self.epoch == self.recipe.train.head_epochs:
+                self._thaw()
+                seen = self._on_features(train, val)
+            self._train_epoch(seen[0], on_step)
+            self._finish_epoch(*seen)
             on_epoch(self)
         return self.history
 
@@ -107,6 +107,7 @@ class TrainingRun:
             "average": None if self.average is None else self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "fast": self.fast,
+            "head_alone": self._head_alone,
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -119,6 +120,8 @@ class TrainingRun:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a position that `state` returned."""
+        if self._head_alone and not state["head_alone"]:
+            self._thaw()
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
@@ -132,12 +135,30 @@ class TrainingRun:
         self.loss_sum = state["loss_sum"].to(self.device)
         self.history = list(state["history"])
 
+    @property
+    def _head_alone(self) -> bool:
+        """Whether the head learns alone for now, before everything does (J. Howard and S. Ruder, ULMFiT, ACL 2018)."""
+        backbone = backbone_of(self.model)
+        return bool(backbone and backbone.frozen and self.recipe.train.backbone_rate)
+
+    def _thaw(self) -> None:
+        """From here on everything learns, from the head that was judged, with a new optimizer and a new average."""
+        self.model.load_state_dict(self.result.state_dict())
+        backbone = backbone_of(self.model)
+        if backbone is None:
+            raise TypeError("the model has no backbone")
+        backbone.thaw()
+        if self.average is not None:
+            self.average = Average(self.model, self.recipe.train.ema)
+        self.optimizer = build_optimizer(self.model, self.recipe.train)
+
     def _on_features(self, train: Batches, val: Batches | None) -> tuple[Batches, Batches | None]:
         """The images; where only a head learns and nothing changes their pixels, what its frozen backbone makes of
         them, computed once: the steps and the validation are then those of the head alone, with the same numbers.
         """
         self._learning, self._judged = self.model, self.result
-        if not self.ON_FEATURES or self.recipe.train.backbone_rate or self.augmentations or self.blends:
+        augmented = not self._head_alone and (self.augmentations or self.blends)
+        if not self.ON_FEATURES or augmented:
             return train, val
         first = features.of_images(self.model, train, self.fast, mirrored=False)
         flips = self.recipe.model.flip_average
@@ -150,12 +171,12 @@ class TrainingRun:
     def _train_epoch(self, train: Batches, on_step: Callable[["TrainingRun"], None]) -> None:
         params = self.recipe.train
         order = self._order(len(train))
-        before, total = (self._steps(len(train), epochs) for epochs in (self.epoch, params.epochs))
+        before, total = self._steps_of_phase(len(train), self.epoch)
         self.model.train()
         started = time.perf_counter() - self.seconds
         with closing(train.feed(order, params.batch_size, self.step)) as batches:
             for images, labels in batches:
-                self.train_step(images, labels, self._rate(before + self.step, total, self.epoch))
+                self.train_step(images, labels, self._rate(before + self.step, total))
                 if self.average is not None:
                     self.average.update(before + self.step)
                 self.step += 1
@@ -175,6 +196,8 @@ class TrainingRun:
 
     def _augmented(self, images: Tensor) -> tuple[Tensor, float]:
         """The batch as the network gets it, and which fraction of each image is its own."""
+        if self._head_alone:
+            return images, 1.0
         if self.augmentations:
             draw = Draw(self.generator, derive(self.seed, "augment", self.epoch, self.step), self.mean)
             for one in self.augmentations:
@@ -195,10 +218,26 @@ class TrainingRun:
         loss: Tensor = self.loss(logits, labels)
         return loss if own == 1 else own * loss + (1 - own) * self.loss(logits, others)
 
-    def _rate(self, step: int, total: int, epoch: int) -> float:
-        """The learning rate of step `step` of `total`."""
+    def _rate(self, step: int, total: int) -> float:
+        """The learning rate of step `step` of `total` of this phase."""
+        first, end = self._phase()
+        return self.recipe.train.learning_rate * float(
+            self.schedule.factor(step, total, self.epoch - first, end - first)
+        )
+
+    def _phase(self) -> tuple[int, int]:
+        """The epochs, from 0, at which this phase began and will have ended: the schedule spans each phase anew."""
         params = self.recipe.train
-        return params.learning_rate * float(self.schedule.factor(step, total, epoch, params.epochs))
+        if self._head_alone:
+            return 0, min(params.head_epochs, params.epochs)
+        thawed = bool(params.head_epochs and params.backbone_rate and backbone_of(self.model))
+        return (params.head_epochs if thawed else 0), params.epochs
+
+    def _steps_of_phase(self, count: int, epochs: int) -> tuple[int, int]:
+        """The steps of this phase until `epochs` epochs are done, and all of its steps."""
+        first, end = self._phase()
+        begun = self._steps(count, first)
+        return self._steps(count, epochs) - begun, self._steps(count, end) - begun
 
     def _balance(self, labels: Tensor) -> None:
         params = self.recipe.train
@@ -235,8 +274,8 @@ class TrainingRun:
 
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
         count = self._taken(len(train), self.epoch)
-        ended, total = (self._steps(len(train), epochs) for epochs in (self.epoch + 1, self.recipe.train.epochs))
-        last = self._rate(ended - 1, total, self.epoch)
+        ended, total = self._steps_of_phase(len(train), self.epoch + 1)
+        last = self._rate(ended - 1, total)
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:
@@ -251,26 +290,3 @@ class TrainingRun:
         self.history.append(done)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()
-
-
-def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None = None) -> Epoch:
-    """val_loss (mean cross-entropy), val_accuracy and, where it is another one, val_<metric> of `model` on `data`."""
-    model.eval()
-    device = data.labels.device
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    all_logits: list[Tensor] = []
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=fast),
-        closing(data.feed(torch.arange(len(data)), EVALUATION_BATCH)) as batches,
-    ):
-        for images, labels in batches:
-            logits = model(images).float()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            right += (logits.argmax(1) == labels).sum()
-            all_logits += [logits] if metric is not None and not metric.EACH_EPOCH else []
-    done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
-    if all_logits and metric is not None:
-        done[f"val_{metric.label}"] = metric.compute(torch.cat(all_logits), data.labels)
-    return done

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from podium.config.recipe import TrainParams
+from podium.errors import InputError
+from podium.models.backbone import Backbone
 from podium.models.build import backbone_of
 from podium.training import eager
 from podium.training.optimizers import Group
@@ -52,16 +54,39 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def _groups(model: nn.Module, params: TrainParams) -> list[Group]:
-    """Weights and vectors apart, and the backbone of a library's network apart where it learns more slowly."""
-    backbone = backbone_of(model) if params.backbone_rate < 1 else None
-    head = {id(p) for p in backbone.head.parameters()} if backbone else set()
-    groups: dict[tuple[bool, bool], Group] = {}
+    """Weights and vectors apart, and the layers of a library's network apart where these learn more slowly."""
+    backbone = backbone_of(model) if params.backbone_rate < 1 or params.layer_decay < 1 else None
+    depths = _depths(backbone, params.layer_decay) if backbone else {}
+    groups: dict[tuple[bool, int], Group] = {}
     for parameter in (p for p in model.parameters() if p.requires_grad):
-        vector, slower = parameter.dim() <= 1, bool(backbone) and id(parameter) not in head
-        scale = params.backbone_rate if slower else 1.0
-        group = groups.setdefault((vector, slower), {"params": [], "decays": not vector, "scale": scale})
+        vector, depth = parameter.dim() <= 1, depths.get(id(parameter), 0)
+        scale = params.backbone_rate * params.layer_decay ** (depth - 1) if depth else 1.0
+        group = groups.setdefault((vector, depth), {"params": [], "decays": not vector, "scale": scale})
         group["params"].append(parameter)
     return [groups[kind] for kind in sorted(groups)]
+
+
+def _depths(backbone: Backbone, decay: float) -> dict[int, int]:
+    """How many layers each parameter of `backbone`, by its id, is below the head, which is left out.
+
+    All are 1 where no `decay` tells them apart. Raises InputError where one does, and the network has no order of its
+    layers. timm's groups, as its own layer-wise decay has them (K. Clark et al., ELECTRA, ICLR 2020).
+    """
+    head = {id(p) for p in backbone.head.parameters()}
+    below = {name: p for name, p in backbone.network.named_parameters() if id(p) not in head}
+    if decay == 1:
+        return {id(p): 1 for p in below.values()}
+    matcher = getattr(backbone.network, "group_matcher", None)
+    if matcher is None:
+        raise InputError(
+            f"train.layer_decay: must be 1 where the network does not say which layers it has; got {decay:g} for"
+            f" {type(backbone.network).__name__}: only networks of timm (model.name: timm:<name>) say it"
+        )
+    from timm.models import group_parameters
+
+    layers = group_parameters(backbone.network, matcher(coarse=False), reverse=True)
+    order = sorted({layers[name] for name in below}, reverse=True)
+    return {id(p): 1 + order.index(layers[name]) for name, p in below.items()}
 
 
 def _learning_part(model: nn.Module) -> nn.Module:

@@ -26,8 +26,9 @@ from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
-from podium.training.loop import DivergedError, TrainingRun, validate
+from podium.training.loop import DivergedError, TrainingRun
 from podium.training.seeds import derive
+from podium.training.validation import validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 PLAIN = (bool, int, float, str, bytes, type(None))

@@ -35,7 +35,7 @@ class SharedRun(TrainingRun):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         if device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
-        self._together = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+        self._together = self._wrapped()
         (self.fast,) = agree(device, self.fast)  # each rank has timed it on its own
         self._own_numbers()
 
@@ -50,6 +50,14 @@ class SharedRun(TrainingRun):
         super().restore(state)
         self.loss_sum *= self.world if self.rank == 0 else 0
         self._own_numbers()
+
+    def _wrapped(self) -> DistributedDataParallel:
+        """What adds up the gradients of those weights that learn now."""
+        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def _thaw(self) -> None:
+        super()._thaw()
+        self._together = self._wrapped()
 
     def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """This rank's part of the batch's mean loss, times the number of ranks: their gradients are averaged."""
