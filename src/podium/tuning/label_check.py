@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from podium.config.recipe import Recipe
 from podium.data.label_corrections import COLUMNS, read_rows
 from podium.training.batches import Batches
-from podium.training.loop import EVALUATION_BATCH, TrainingRun
+from podium.training.loop import TrainingRun
 from podium.training.program import training
 from podium.training.seeds import derive
+from podium.training.validation import EVALUATION_BATCH
 from podium.tuning.folds import LearningSet
 from podium.tuning.work import TrialData
 
