@@ -130,3 +130,16 @@ def test_ranks_draw_their_own_dropout(folder: Path) -> None:
     alone, together = _alone(folder, model__dropout=0.5), _together(folder, 2, model__dropout=0.5)
     assert _losses(together) != pytest.approx(_losses(alone), abs=TOLERANCE)
     assert _losses(together)[-1] < _losses(together)[0]
+
+
+def test_ranks_find_the_head_first_and_then_train_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    changes = {"model__name": "timm:test_resnet", "train__head_epochs": 2, "train__backbone_rate": 0.1}
+    alone, one = _alone(folder, **changes), _together(folder, 1, **changes)
+    assert torch.equal(_weights(one), _weights(alone))
+    assert _losses(one) == _losses(alone)
+    (folder / "run.ckpt").unlink()
+    stopped = _together(folder, 2, stop_after=13, **changes)
+    assert (stopped.epoch, stopped.step) == (2, 3)  # of everything, after two epochs of the head
+    stopped.train(_data(folder), None)
+    assert len(_losses(stopped)) == 4
