@@ -1,8 +1,10 @@
 """Passwords within addresses are found and masked, and counts have their noun."""
 
+import io
+
 import pytest
 
-from podium.text import counted, holds_password, masked
+from podium.text import counted, holds_password, masked, red
 from podium.tracking.store import shown
 
 
@@ -53,3 +55,25 @@ def test_address_without_a_password_is_let_be(address: str) -> None:
 )
 def test_count_has_its_noun_in_the_right_number(count: int, noun: str, expected: str) -> None:
     assert counted(count, noun) == expected
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "is_red"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_red_is_for_terminals_that_want_colours(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, environment: dict[str, str], is_red: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    assert red("No better", stream) == ("\033[31mNo better\033[0m" if is_red else "No better")
