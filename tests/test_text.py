@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from podium.text import counted, holds_password, masked, one_line, write_row
+from podium.text import counted, holds_password, masked, one_line, red, write_row
 from podium.tracking.store import shown
 
 
@@ -77,3 +77,25 @@ def test_row_of_a_table_is_read_again_as_it_was() -> None:
     file = io.StringIO(newline="")
     write_row(file, values)
     assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == [values]
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "is_red"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_red_is_for_terminals_that_want_colours(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, environment: dict[str, str], is_red: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    assert red("No better", stream) == ("\033[31mNo better\033[0m" if is_red else "No better")

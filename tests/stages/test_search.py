@@ -67,6 +67,11 @@ def test_search_leaves_its_outcome_and_one_run_a_trial(here: Path, store: Tracki
     assert [row["number"] for row in _trials(here)] == ["0", "1", "2", "3"]
     assert len(_runs(store, here)) == 4
     assert not any((here / "mlruns" / "checkpoints").rglob("*.ckpt"))
+    lines = json.loads((here / paths.SEARCH / "reference_lines.json").read_text(encoding="utf-8"))["lines"]
+    parent = connect(store).client.get_run(str(_best(here)["parent_run_id"]))
+    assert {f"reference_{line['name']}": line["value"] for line in lines}.items() <= parent.data.metrics.items()
+    beaten = float(str(_best(here)["value"])) > max(line["value"] for line in lines)
+    assert parent.data.tags["podium.beats_reference_lines"] == ("yes" if beaten else "no")
 
 
 @pytest.mark.slow
