@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 import photos
 from podium.data.audit import near_duplicates
@@ -84,3 +86,42 @@ def test_too_few_images_have_no_copies(count: int) -> None:
 def _shown(images: list[Image.Image]) -> list[Image.Image]:
     """Those that show something: some tiles are sky."""
     return [image for image, thumb in zip(images, _thumbs(images), strict=True) if thumb.std() >= 12]
+
+
+@pytest.mark.parametrize("crops", [False, True])
+@pytest.mark.parametrize("alike", [0.0, 0.9, 0.97])
+def test_groups_are_those_of_comparing_every_image_with_every_other(crops: bool, alike: float) -> None:
+    """`alike`: how much all images have in common; so much that one has more neighbours than are looked for at once."""
+    draw = np.random.default_rng(0)
+    pieces = [_piece(draw) for _ in range(90)]
+    images = [Image.blend(one, photos.tiles()[30], alike) for one in pieces]
+    thumbs = _thumbs([*images, *(one.crop((4, 5, 92, 90)) for one in images)])
+    seen = np.flatnonzero(thumbs.reshape(len(thumbs), -1).std(1) >= near_duplicates.FLAT)
+    found = near_duplicates.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops)
+    assert np.array_equal(found, _by_force(thumbs, seen, crops=crops))
+
+
+def _piece(draw: np.random.Generator) -> Image.Image:
+    one, other = (photos.tiles()[int(number)] for number in draw.integers(0, len(photos.tiles()), 2))
+    return Image.blend(one, other.transpose(Image.Transpose(int(draw.integers(0, 7)))), float(draw.uniform(0, 0.5)))
+
+
+def _by_force(thumbs: NDArray[np.uint8], seen: NDArray[np.int64], *, crops: bool) -> NDArray[np.int64]:
+    """The groups by the same measures of every pair."""
+    nd = near_duplicates
+    edges = np.zeros((len(thumbs), len(thumbs)), np.bool_)
+    whole = nd.coarse(lambda numbers: thumbs[numbers], seen, nd.WHOLE)
+    for part in (nd.WHOLE, *(nd.PARTS if crops else ())):
+        least, same = (nd.COPY, nd.SAME_COPY) if part == nd.WHOLE else (nd.CROP, nd.SAME_CROP)
+        parts = nd.coarse(lambda numbers: thumbs[numbers], seen, part)
+        one, other = np.nonzero(whole @ parts.T >= least)
+        one, other = seen[one], seen[other]
+        if part == nd.WHOLE:  # a pair is compared one way
+            one, other = np.maximum(one, other), np.minimum(one, other)
+        one, other = one[one != other], other[one != other]
+        if len(one):
+            fits = nd.fit(thumbs[one], thumbs[other], part) >= same
+            edges[one[fits], other[fits]] = True
+    _, component = connected_components(coo_array(edges), directed=False)
+    _, first, number = np.unique(component, return_index=True, return_inverse=True)
+    return np.asarray(first[number])

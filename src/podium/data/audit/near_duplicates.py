@@ -41,7 +41,7 @@ CUTS = tuple(step / 100 for step in range(13))
 """Fractions that a fitted part may leave out at a side."""
 STEPS = ((-3, -2, -1, 1, 2, 3), (-2, -1, 1, 2), (-1, 1))
 """By how many of CUTS each side is moved, round after round."""
-BATCH = 4096
+BATCH = 1024
 AXES = 12
 """Axes of the tree: those along which the vectors vary most, about 80 % of what they do."""
 NEIGHBOURS = 64
@@ -89,11 +89,11 @@ class _Search:
         self._thumbs = thumbs
         self._numbers = numbers
         self._merged = merged
-        self._axes = _principal_axes(_vectors(thumbs, numbers[:: -(-len(numbers) // SAMPLE)], WHOLE))
+        self._axes = _principal_axes(coarse(thumbs, numbers[:: -(-len(numbers) // SAMPLE)], WHOLE))
         places = np.empty((len(numbers), AXES))
         self._bytes = np.empty((len(numbers), COARSE * COARSE - 1), np.int8)
         for some in _batches(len(numbers)):
-            vectors = _vectors(thumbs, numbers[some], WHOLE)
+            vectors = coarse(thumbs, numbers[some], WHOLE)
             places[some] = vectors @ self._axes
             self._bytes[some] = np.rint(vectors * STEP)
         self._tree = cKDTree(places, leafsize=32)
@@ -102,7 +102,7 @@ class _Search:
         """Merge the images that are the part `part` of another one: crops of cosines of at least `least`."""
         for some in _batches(len(self._numbers)):
             rows = np.arange(some.start, some.stop)
-            vectors = _vectors(self._thumbs, self._numbers[rows], part)
+            vectors = coarse(self._thumbs, self._numbers[rows], part)
             for one, other in self._near(vectors, least):
                 keep = one + some.start < other if part == WHOLE else one + some.start != other
                 self._compare(one[keep], other[keep], vectors, rows, part, least)
@@ -115,11 +115,11 @@ class _Search:
         _, found = self._tree.query(places, count, distance_upper_bound=radius, workers=THREADS)
         found = found.reshape(len(places), count)
         there = found < len(self._numbers)
-        crowded = np.logical_and.reduce(there, axis=1) & (count < len(self._numbers))
+        crowded: NDArray[np.bool_] = np.logical_and(there.all(1), count < len(self._numbers))
         row, _ = np.nonzero(there & ~crowded[:, None])
         yield row, found[there & ~crowded[:, None]].astype(np.int64)
-        for start in range(0, int(crowded.sum()), BATCH // 16):
-            rows = np.flatnonzero(crowded)[start : start + BATCH // 16]
+        for start in range(0, int(crowded.sum()), BATCH // 4):
+            rows = np.flatnonzero(crowded)[start : start + BATCH // 4]
             for first in range(0, len(self._numbers), BLOCK):
                 others = self._tree.data[first : first + BLOCK]
                 square = (places[rows] ** 2).sum(1)[:, None] + (others**2).sum(1) - 2 * places[rows] @ others.T
@@ -142,7 +142,7 @@ class _Search:
             crops, wholes = self._numbers[second], self._numbers[rows[first]]
             new = (known >= least - ROUNDING) & self._merged.apart(crops, wholes)
             first, crops, wholes = first[new], crops[new], wholes[new]
-            near = np.einsum("nd,nd->n", vectors[first], _vectors(self._thumbs, crops, WHOLE)) >= least
+            near = np.einsum("nd,nd->n", vectors[first], coarse(self._thumbs, crops, WHOLE)) >= least
             crops, wholes = crops[near], wholes[near]
             if len(crops):
                 enough = SAME_COPY if part == WHOLE else SAME_CROP
@@ -216,7 +216,7 @@ def _transform(thumbs: NDArray[np.uint8], down: Vectors, across: Vectors) -> Vec
     return both.reshape(len(thumbs), -1)[:, 1:]
 
 
-def _vectors(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) -> Vectors:
+def coarse(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) -> Vectors:
     """The coarse unit vectors (n, 63) of a part of each image; zero where it is flat."""
     left, right, top, bottom = (round(fraction * 100) for fraction in part)
     down, across = _OPERATORS[COARSE][top, bottom], _OPERATORS[COARSE][left, right]
