@@ -21,6 +21,7 @@ import registered
 import serving_process
 from podium.data import decode as decode_file
 from podium.data.decode import Preprocess, decode
+from podium.data.image_store import decoder_files
 from podium.errors import PodiumError
 from podium.registry import loading, served_model, versions
 from podium.registry.loading import LoadedModel
@@ -42,12 +43,23 @@ def files(project: Project) -> list[bytes]:
 
 def test_serving_and_decode_import_nothing_that_their_environment_lacks() -> None:
     allowed = set(sys.stdlib_module_names) | {"mlflow", "numpy", "pandas", "torch", "PIL"}
-    for name in (served_model.__file__, decode_file.__file__):
-        tree = ast.parse(Path(name).read_text(encoding="utf-8"))
+    for name in [Path(served_model.__file__), *decoder_files()]:
+        tree = ast.parse(name.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert f"{node.module}.py" in served_model.DECODER
             assert {found.split(".")[0] for found in names} <= allowed, name
+
+
+def test_serving_loads_the_files_of_the_decoder_and_leaves_no_module_behind(model: LoadedModel) -> None:
+    assert decode_file.FILES == served_model.DECODER
+    inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    assert inside.decode.__module__.startswith("podium_model_")
+    assert [name for name in sys.modules if name.startswith("podium_model_")] == []
+    with pytest.raises(inside.bad_image, match="it is no image"):
+        inside.decode(b"no", inside.spec)
 
 
 def test_predict_answers_as_evaluation_recorded(model: LoadedModel, files: list[bytes]) -> None:

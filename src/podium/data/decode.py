@@ -1,13 +1,11 @@
 """Image bytes to the uint8 array that a model takes; the same code in training and in serving.
 
-A copy of this file travels inside every registered model and is loaded from there, so it imports nothing of Podium:
-only Pillow, NumPy and the standard library.
+A copy of this file, of damage.py and of depth.py travels inside every registered model and is loaded from there. So
+they import nothing of Podium but each other (by relative imports: there is no Podium around the copy), only Pillow,
+NumPy and the standard library.
 """
 
 import io
-import re
-import struct
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -16,14 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
-TIFFS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-"""How TIFF files begin (the last two: BigTIFF), and the order of their bytes."""
-BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
-"""Of files that are meant to be images, whatever Pillow makes of them."""
+from .damage import CUT_SHORT, FORMATS, ends_early, unidentified, without_notes
+from .damage import BadImage as BadImage  # what is raised here: importers need not know where it is from
+from .depth import eight_bits, eight_bits_of_colours, low_bytes_of
+
+FILES = ("damage.py", "depth.py", "decode.py")
+"""What a registered model holds of the three, in the order in which they are loaded."""
+
 RESIZES = ("stretch", "crop", "pad")
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
@@ -32,14 +31,6 @@ THUMB = 32
 LEAST = 2 * THUMB
 """Sides that are left of a JPEG which is decoded at a part of its size, whatever is wanted of it: enough for a thumb.
 The same with a thumb (training) and without (serving), so that both have the same pixels."""
-CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
-"""What the messages of Pillow's readers contain for a file that ends too early."""
-PNG = b"\x89PNG\r\n\x1a\n"
-NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
-"""Chunks of a PNG that say something about the pixels, and can't keep them from being read."""
-HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-"""Brands of files that telephones write; mif1 and msf1 stand in AVIF, too."""
-AVIF = {b"avif", b"avis"}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,26 +44,6 @@ TURNS = {
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 Look = Callable[[Image.Image, int], None]
 """Is called with the loaded image as it is stored, and the orientation that it has to be turned by."""
-STRIPS = ((273, 279), (324, 325))
-"""TIFF's tags of where the pixels lie, and how many bytes there are."""
-TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value of each of TIFF's types."""
-SWAPPED = {
-    f"{colours};16{one}": f"{colours};16{other}" for colours in ("RGB", "RGBA", "RGBX") for one, other in ("LB", "BL")
-}
-"""Pillow's raw modes of colours of 16 bits, of which it keeps the high byte, and those that give the low byte."""
-SWAPPED |= {
-    f"{colours};16N": f"{colours};16{'B' if sys.byteorder == 'little' else 'L'}" for colours in ("RGB", "RGBA", "RGBX")
-}
-
-
-class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
-    """The bytes are not an image that can be used; the message is a sentence that says why."""
-
-    def __init__(self, message: str, kind: str = "corrupt") -> None:
-        super().__init__(message)
-        self.kind = kind
-        """empty, not_image, truncated, corrupt or huge."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +131,7 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0, look: Look | None
     try:
         return _decoded(data, spec, thumb, look)
     except BadImage as error:
-        plain = _without_notes(data) if error.kind in ("truncated", "corrupt") else data
+        plain = without_notes(data) if error.kind in ("truncated", "corrupt") else data
         if plain == data:
             raise
         return _decoded(plain, spec, thumb, look)
@@ -170,125 +141,15 @@ def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> De
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_size(image, spec)
-            return decode_image(image, spec, thumb, look, low_bytes=_low_bytes(data, image))
+            return decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise _unidentified(data) from None
+        raise unidentified(data) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         what = str(error) or type(error).__name__
-        cut = CUT_SHORT.search(what) is not None or _ends_early(data)
+        cut = CUT_SHORT.search(what) is not None or ends_early(data)
         raise BadImage(f"it can't be decoded: {what}", "truncated" if cut else "corrupt") from None
-
-
-def _unidentified(data: bytes) -> BadImage:
-    """What to say of bytes that Pillow knows nothing about."""
-    brands = _brands(data)
-    if brands & HEIC and not brands & AVIF:
-        return BadImage(
-            "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
-        )
-    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and not brands & AVIF:
-        return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
-    if _ends_early(data):
-        return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
-    if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
-        return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
-    return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """What a file of the family of HEIC and AVIF calls itself: the major brand and those that it is compatible with."""
-    if data[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
-
-
-def _unsupported_tiff(data: bytes) -> str:
-    """Why Pillow does not read a TIFF that has all it needs; empty: it is damaged."""
-    try:
-        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
-    except SyntaxError as error:
-        return str(error) if "unknown" in str(error) else ""
-    except Exception:  # as Pillow's readers do on damaged files
-        return ""
-    return ""
-
-
-def _ends_early(data: bytes) -> bool:
-    """Whether the file says of itself that there is more of it, in formats whose readers do not tell."""
-    if data[:4] == b"RIFF":
-        return 8 + int.from_bytes(data[4:8], "little") > len(data)
-    if data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG 2000 has a mark of its end
-        return not data.endswith(b"\xff\xd9")
-    if data.startswith(PNG):
-        return b"IEND" not in data[-12:] and data[12:16] == b"IHDR"
-    if data.startswith(b"GIF8"):
-        return not data.endswith(b";")
-    if data[4:8] == b"ftyp":
-        at = 0
-        while len(data) - at >= 8 and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
-            at += size
-        return at > len(data)
-    return data[:4] in TIFFS and _tiff_end(data) > len(data)
-
-
-def _tiff_end(data: bytes) -> int:
-    """Bytes that a TIFF needs for its first image: the table of what is where, its values, the pixels."""
-    order, big = TIFFS[data[:4]], b"+" in data[2:4]
-    number, width, step = ("Q", 8, 20) if big else ("I", 4, 12)
-    values: dict[int, tuple[int, ...]] = {}
-    try:
-        (start,) = struct.unpack_from(order + number, data, 8 if big else 4)
-        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-        first = start + (8 if big else 2)
-        end = first + step * count
-        for at in range(first, end, step):
-            tag, kind, many = struct.unpack_from(order + "HH" + number, data, at)
-            size = TIFF_BYTES.get(kind, 1) * many
-            where = at + step - width
-            if size > width:
-                (where,) = struct.unpack_from(order + number, data, where)
-            end = max(end, where + size)
-            if tag in STRIPS[0] + STRIPS[1] and kind in (3, 4, 16):
-                values[tag] = struct.unpack_from(f"{order}{many}{'HIQ'[(3, 4, 16).index(kind)]}", data, where)
-    except struct.error:  # the table itself lies beyond the end
-        return len(data) + 1
-    pairs = [zip(values.get(of, ()), values.get(many, ()), strict=False) for of, many in STRIPS]
-    return max([int(end), *(start + size for pair in pairs for start, size in pair)])
-
-
-def _without_notes(data: bytes) -> bytes:
-    """A PNG without its profile and texts: damaged or very long ones fail nothing but themselves."""
-    if not data.startswith(PNG):
-        return data
-    kept, at = [PNG], len(PNG)
-    while at + 8 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] not in NOTES:
-            kept.append(data[at:end])
-        at = end
-    return b"".join(kept)
-
-
-def _low_bytes(data: bytes, image: Image.Image) -> Image.Image | None:
-    """The low bytes of colours of 16 bits, of which Pillow keeps the high ones only; None: they are no such colours.
-
-    The same reader is told that the file has its bytes in the other order.
-    """
-    tiles: Any = getattr(image, "tile", [])
-    raw = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
-    if not raw or not all(mode in SWAPPED for mode in raw):
-        return None
-    other: Any = Image.open(io.BytesIO(data), formats=[str(image.format)])
-    other.tile = [
-        tile._replace(args=SWAPPED[mode] if isinstance(tile.args, str) else (SWAPPED[mode], *tile.args[1:]))
-        for tile, mode in zip(other.tile, raw, strict=True)
-    ]
-    other.load()
-    low: Image.Image = other
-    return low
 
 
 def decode_image(
@@ -317,10 +178,10 @@ def decode_image(
     if look is not None:
         look(image, turn)
     if low_bytes is None:
-        image, values = _eight_bits(image, spec, white_is_zero=white_is_zero)
+        image, values = eight_bits(image, spec.range, white_is_zero=white_is_zero)
     else:
         mode = f"{mode};16"
-        image, values = _eight_bits_of_colours(image, low_bytes, spec)
+        image, values = eight_bits_of_colours(image, low_bytes, spec.range)
     transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[1] == 0
     image = _upright(image, spec, turn)
     width, height = size[::-1] if turn >= 5 else size
@@ -453,46 +314,6 @@ def _pad(image: Image.Image, spec: Preprocess) -> Image.Image:
     corner = ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2)
     whole.paste(image.resize(size, Image.Resampling.BILINEAR), corner)
     return whole
-
-
-def _eight_bits(
-    image: Image.Image, spec: Preprocess, *, white_is_zero: bool
-) -> tuple[Image.Image, tuple[float, float] | None]:
-    """Modes deeper than 8 bits as L, with the lowest and highest value; Pillow would clip them at 255: a white image.
-
-    `white_is_zero`: a TIFF of high values for black, which Pillow puts right for 8 bits only.
-    """
-    if not (image.mode in ("F", "I") or image.mode.startswith("I;16")):
-        return image, None
-    values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F" and not np.isfinite(values).all():
-        raise BadImage("it holds pixels that are not numbers")
-    ends = float(values.min()), float(values.max())
-    # Both scales of floats are in use; no visible image on the scale to 255 stays below 1.
-    whole = (0.0, 65535.0) if image.mode != "F" else (0.0, 1.0) if ends[1] <= 1 else (0.0, 255.0)
-    grey = _scaled(values, spec.range or whole)
-    return Image.fromarray(255 - grey if white_is_zero else grey), ends
-
-
-def _eight_bits_of_colours(
-    high: Image.Image, low: Image.Image, spec: Preprocess
-) -> tuple[Image.Image, tuple[float, float] | None]:
-    """Colours of 16 bits as 8 bits, with the lowest and highest value of what can be seen; alpha by its high byte."""
-    bytes_ = np.asarray(high)
-    values = bytes_[..., :3].astype(np.uint16) << 8 | np.asarray(low)[..., :3]
-    seen = values[bytes_[..., 3] > 0] if bytes_.shape[2] == 4 else values
-    ends = (float(seen.min()), float(seen.max())) if seen.size else None
-    if spec.range is None:
-        return high, ends  # as versions before did that knew high bytes only
-    colours = _scaled(np.arange(65536.0), spec.range)[values]
-    return Image.fromarray(np.concatenate([colours, bytes_[..., 3:]], axis=2)), ends
-
-
-def _scaled(values: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.uint8]:
-    """`values` with `ends` as 0 and 255, what lies beyond cut off."""
-    low, high = ends
-    values = values - low if low else values
-    return np.rint(np.clip(values * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
 
 
 class _Quiet:

@@ -215,9 +215,19 @@ def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str],
 
 def key_of(spec: Preprocess) -> str:
     """Name of the store: it follows from all that decides what a file is decoded to."""
-    code = Path(decode.__file__).read_bytes() + Path(content_code.__file__).read_bytes()
-    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, hashlib.sha256(code).hexdigest()])
+    content = hashlib.sha256(Path(content_code.__file__).read_bytes()).hexdigest()
+    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, decoder_digest(), content])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def decoder_files() -> list[Path]:
+    """The files that decode images, here and in a registered model, in the order in which they are loaded."""
+    return [Path(decode.__file__).with_name(name) for name in decode.FILES]
+
+
+def decoder_digest() -> str:
+    """SHA-256 of them."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in decoder_files())).hexdigest()
 
 
 def _facts(row: int, image: Decoded, content: bytes) -> Facts:

@@ -7,7 +7,9 @@ manifest of digests that is checked before any of them is used.
 
 import hashlib
 import json
+import sys
 import types
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ BATCH = 256
 """Rows that pass the network at once: larger ones are no faster on a CPU, and memory stays bounded."""
 NAMED = 5
 """Bad rows that an error names; it counts the rest."""
+DECODER = ("damage.py", "depth.py", "decode.py")
+"""podium.data.decode.FILES: each may import those before it."""
 META = "registered_model_meta"
 """Where MLflow writes name and version of what it has fetched, in the folder of MLmodel."""
 
@@ -37,7 +41,7 @@ class Classifier(PythonModel):
         folder = Path(context.artifacts["model"])
         _check(folder)
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        decoder = _module(folder / "decode.py")
+        decoder = _decoder(folder)
         self.classes = np.array(about["classes"], dtype=object)
         self.max_images: int = about["max_images"]
         self.spec = decoder.Preprocess.from_dict(about["preprocess"])
@@ -118,10 +122,26 @@ def _check(folder: Path) -> None:
         )
 
 
-def _module(path: Path) -> types.ModuleType:
-    """The module in `path`, from its source: an import would also run a compiled file planted beside it."""
-    module = types.ModuleType(f"podium_{path.stem}")
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 (its digest is checked)
+def _decoder(folder: Path) -> types.ModuleType:
+    """The module decode.py of `folder`, with those that it imports, as a package that only they know.
+
+    From their source: an import would also run a compiled file planted beside it.
+    """
+    name = f"podium_model_{uuid.uuid4().hex}"
+    package = types.ModuleType(name)
+    package.__path__ = []
+    known = {name: package}
+    try:
+        for file in DECODER:
+            module = types.ModuleType(f"{name}.{Path(file).stem}")
+            module.__package__ = name
+            known[module.__name__] = module
+            sys.modules.update(known)
+            path = folder / file
+            exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 (its digest is checked)
+    finally:
+        for one in known:
+            sys.modules.pop(one, None)
     return module
 
 

@@ -19,6 +19,7 @@ from podium import paths, process
 from podium.config.params import RegisterParams, TrackingParams, load
 from podium.data import decode
 from podium.data.dataset import DatasetInfo, write_json
+from podium.data.image_store import decoder_digest, decoder_files
 from podium.errors import InputError, RefusedError
 from podium.registry import card, export, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
@@ -70,7 +71,9 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess
     spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
-    same = logged_model.identity(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), _decoder())
+    same = logged_model.identity(
+        trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), decoder_digest()
+    )
     store = connect(tracking_params)
     evaluated = card.Evaluated(
         evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
@@ -137,7 +140,8 @@ def write_bundle(
     example = torch.zeros((2, *trained.shape), dtype=torch.uint8)
     export.export_graph(model, example, bundle / export.GRAPH)
     parity = export.parity(model, bundle / export.GRAPH, evaluation.images, evaluation.probabilities)
-    shutil.copyfile(decode.__file__, bundle / "decode.py")
+    for path in decoder_files():
+        shutil.copyfile(path, bundle / path.name)
     write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
     answers = export.evaluated_predictions(evaluation.images, evaluation.probabilities, trained.classes)
     answers += export.converted_predictions(model, evaluation.images, spec, trained.classes)
@@ -219,10 +223,6 @@ def _write(out: Path, version: Version, trained: TrainedModel) -> None:
     about |= {"model_digest": version.tags["model_digest"], "accuracy": float(version.tags["accuracy"])}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "version.json", about)
-
-
-def _decoder() -> str:
-    return hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

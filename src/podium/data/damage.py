@@ -1,0 +1,129 @@
+"""Bytes that are no image that can be used: what is wrong with them, so that a person knows what to do.
+
+As decode.py it travels inside every registered model, and imports nothing of Podium.
+"""
+
+import io
+import re
+import struct
+
+from PIL import TiffImagePlugin
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
+TIFFS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+"""How TIFF files begin (the last two: BigTIFF), and the order of their bytes."""
+BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
+"""Of files that are meant to be images, whatever Pillow makes of them."""
+CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
+"""What the messages of Pillow's readers contain for a file that ends too early."""
+PNG = b"\x89PNG\r\n\x1a\n"
+NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG that say something about the pixels, and can't keep them from being read."""
+HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+"""Brands of files that telephones write; mif1 and msf1 stand in AVIF, too."""
+AVIF = {b"avif", b"avis"}
+STRIPS = ((273, 279), (324, 325))
+"""TIFF's tags of where the pixels lie, and how many bytes there are."""
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each of TIFF's types."""
+
+
+class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
+    """The bytes are not an image that can be used; the message is a sentence that says why."""
+
+    def __init__(self, message: str, kind: str = "corrupt") -> None:
+        super().__init__(message)
+        self.kind = kind
+        """empty, not_image, truncated, corrupt or huge."""
+
+
+def unidentified(data: bytes) -> BadImage:
+    """What to say of bytes that Pillow knows nothing about."""
+    brands = _brands(data)
+    if brands & HEIC and not brands & AVIF:
+        return BadImage(
+            "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
+        )
+    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and not brands & AVIF:
+        return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
+    if ends_early(data):
+        return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
+    if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
+        return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
+    return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What a file of the family of HEIC and AVIF calls itself: the major brand and those that it is compatible with."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+
+
+def _unsupported_tiff(data: bytes) -> str:
+    """Why Pillow does not read a TIFF that has all it needs; empty: it is damaged."""
+    try:
+        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
+    except SyntaxError as error:
+        return str(error) if "unknown" in str(error) else ""
+    except Exception:  # as Pillow's readers do on damaged files
+        return ""
+    return ""
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether the file says of itself that there is more of it, in formats whose readers do not tell."""
+    if data[:4] == b"RIFF":
+        return 8 + int.from_bytes(data[4:8], "little") > len(data)
+    if data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG 2000 has a mark of its end
+        return not data.endswith(b"\xff\xd9")
+    if data.startswith(PNG):
+        return b"IEND" not in data[-12:] and data[12:16] == b"IHDR"
+    if data.startswith(b"GIF8"):
+        return not data.endswith(b";")
+    if data[4:8] == b"ftyp":
+        at = 0
+        while len(data) - at >= 8 and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
+            at += size
+        return at > len(data)
+    return data[:4] in TIFFS and _tiff_end(data) > len(data)
+
+
+def _tiff_end(data: bytes) -> int:
+    """Bytes that a TIFF needs for its first image: the table of what is where, its values, the pixels."""
+    order, big = TIFFS[data[:4]], b"+" in data[2:4]
+    number, width, step = ("Q", 8, 20) if big else ("I", 4, 12)
+    values: dict[int, tuple[int, ...]] = {}
+    try:
+        (start,) = struct.unpack_from(order + number, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        first = start + (8 if big else 2)
+        end = first + step * count
+        for at in range(first, end, step):
+            tag, kind, many = struct.unpack_from(order + "HH" + number, data, at)
+            size = TIFF_BYTES.get(kind, 1) * many
+            where = at + step - width
+            if size > width:
+                (where,) = struct.unpack_from(order + number, data, where)
+            end = max(end, where + size)
+            if tag in STRIPS[0] + STRIPS[1] and kind in (3, 4, 16):
+                values[tag] = struct.unpack_from(f"{order}{many}{'HIQ'[(3, 4, 16).index(kind)]}", data, where)
+    except struct.error:  # the table itself lies beyond the end
+        return len(data) + 1
+    pairs = [zip(values.get(of, ()), values.get(many, ()), strict=False) for of, many in STRIPS]
+    return max([int(end), *(start + size for pair in pairs for start, size in pair)])
+
+
+def without_notes(data: bytes) -> bytes:
+    """A PNG without its profile and texts: damaged or very long ones fail nothing but themselves."""
+    if not data.startswith(PNG):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in NOTES:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
