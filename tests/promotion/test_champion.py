@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -420,9 +421,75 @@ def test_rollback_to_a_version_that_fails_offers_the_one_before(project: Project
     with pytest.raises(
         RefusedError, match='Version 1 was champion too and passes its check: `podium rollback --to 1 --reason "..."`'
     ):
-        rollback(project.tracking, NAME, "too slow")
+        rollback(project.tracking, NAME, "too slow", to=number)
     assert champion(project) == 3
-    assert rollback(project.tracking, NAME, "too slow", to=1).version.number == 1
+    done = rollback(project.tracking, NAME, "too slow")
+    assert done.version.number == champion(project) == 1
+    (note,) = done.notes
+    assert note.startswith(f"skipped {NAME} version {number} is not what was registered: ")
+
+
+def test_rollback_from_a_champion_that_was_deleted_goes_to_the_last_good_one(project: Project) -> None:
+    for number in (2, 1, 3):
+        promote(project, number)
+    client = project.tracking.client
+    client.delete_model_version(NAME, "3")
+    client.delete_model_version(NAME, "1")
+    done = rollback(project.tracking, NAME, "3 is gone")
+    assert done.version.number == champion(project) == 2
+    assert [note.split(",")[0] for note in done.notes if note.startswith("skipped")] == [
+        f"skipped {NAME} has no version 3",
+        f"skipped {NAME} has no version 1",
+    ]
+    client.delete_model_version(NAME, "2")
+    with pytest.raises(RefusedError, match="rolled nothing back: .* No earlier champion works"):
+        rollback(project.tracking, NAME, "all are gone")
+
+
+def test_files_and_their_digests_changed_together_are_not_the_champion(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    client = project.tracking.client
+    files = json.loads(client.get_model_version(NAME, "1").tags["files"])
+    client.set_model_version_tag(NAME, "3", "files", json.dumps(files))
+    with pytest.raises(RefusedError, match="version 3 is not the model that became champion: .* entry 2 of the ledger"):
+        ledger.check_model(project.tracking, versions.find(project.tracking, NAME, 3))
+    assert rollback(project.tracking, NAME, "not what it was").version.number == 1
+    ledger.check_model(project.tracking, versions.find(project.tracking, NAME, 1))
+
+
+@pytest.mark.parametrize(
+    "files", ["null", "[]", "{}", '"x"', "3", '{"a": null}', '{"a": "x"}', "[" * 100_000, "not json", ""]
+)
+def test_digests_that_are_none_load_nothing(project: Project, files: str) -> None:
+    project.tracking.client.set_model_version_tag(NAME, "3", "files", files[:5000])
+    with pytest.raises(RefusedError, match="version 3 has no digests of its files"):
+        versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
+
+
+WRITTEN: dict[str, Any] = json.loads(Entry("promote", None, 3, "x", at="2026-11-29T10:00:00Z").text())
+CHANGES: list[dict[str, Any]] = [
+    {"to": "3"},
+    {"at": "yesterday"},
+    {"at": "2026-11-29T10:00:00"},
+    {"extra": 1},
+    {"verdict": []},
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "null", '"x"', "3", "{}", '{"from": null}', "[" * 4000),
+        *(json.dumps(WRITTEN | change) for change in CHANGES),
+    ],
+)
+def test_ledger_with_an_entry_that_is_none_is_refused(project: Project, text: str) -> None:
+    project.tracking.client.set_registered_model_tag(NAME, "podium.ledger.000001", text)
+    with pytest.raises(
+        RefusedError, match=f"the ledger of {NAME} .* holds what nobody here wrote: .*; restore the tag"
+    ):
+        ledger.history(project.tracking, NAME)
 
 
 def test_champion_that_was_deleted_or_lost_its_digests_is_found(project: Project) -> None:

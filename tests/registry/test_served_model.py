@@ -113,7 +113,7 @@ def test_load_outside_of_the_registry_still_checks_the_manifest(project: Project
         with pytest.raises(MlflowException, match=f"the model's files differ from its manifest: {file} changed"):
             mlflow.pyfunc.load_model(folder.as_uri())
         with pytest.raises(PodiumError, match=f"can't be loaded: the model's files differ from its manifest: {file}"):
-            loading.load(project.tracking, folder.as_uri(), "it")
+            loading.load(project.tracking, folder.as_uri(), "it", "unchecked")
 
 
 ARRAY = [[[10, 20, 30]] * 8] * 8

@@ -8,3 +8,10 @@ def version_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be the number of a version, such as 7; got {text!r}")
     return int(text)
+
+
+def alias_name(text: str) -> str:
+    """The name of an alias, which is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be the name of an alias, such as challenger; got an empty one")
+    return text

@@ -8,6 +8,7 @@ from typing import Any
 
 from podium.commands._project import opened
 from podium.errors import PodiumError
+from podium.text import one_line
 
 NAME = "history"
 HELP = "every move of the alias champion: when, from, to, who, why"
@@ -82,7 +83,7 @@ def _table(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         moved = tuple("-" if entry[end] is None else str(entry[end]) for end in ("from", "to"))
         what = entry["action"] + (" (forced)" if entry["forced"] else "")
-        rows.append((str(entry["number"]), entry["at"], what, *moved, entry["who"], entry["why"]))
+        rows.append((str(entry["number"]), entry["at"], what, *moved, one_line(entry["who"]), one_line(entry["why"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)] + [row[-1]]) for row in rows

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from podium.commands._arguments import version_number
+from podium.commands._arguments import alias_name, version_number
 from podium.commands._project import opened
 from podium.errors import PodiumError
 from podium.text import one_line, write_row
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probabilities", action="store_true", help="of every class; needs --out")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", type=version_number, metavar="N", help="this version instead of the champion")
-    which.add_argument("--alias", metavar="NAME", help="the version with this alias (default: champion)")
+    which.add_argument(
+        "--alias", type=alias_name, metavar="NAME", help="the version with this alias (default: champion)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -48,9 +50,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("--probabilities needs --out: they are columns of a CSV file")
     files = expand(arguments.files, _left_out)
     with opened() as (tracking, name):
+        from podium.promotion import ledger
         from podium.registry import versions
 
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
+        ledger.check_model(tracking, version)
         model = versions.load(tracking, version)
     found = predict(model, files, probabilities=arguments.probabilities)
     classes = model.classes if arguments.probabilities else []

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from podium.commands._arguments import version_number
+from podium.commands._arguments import alias_name, version_number
 from podium.commands._project import opened
 from podium.errors import InputError
 
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, and where."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", type=version_number, metavar="N", help="this version instead of the champion")
-    which.add_argument("--alias", metavar="NAME", help="the version with this alias (default: champion)")
+    which.add_argument(
+        "--alias", type=alias_name, metavar="NAME", help="the version with this alias (default: champion)"
+    )
     parser.add_argument("--host", help="instead of serve.host")
     parser.add_argument("--port", type=int, help="instead of serve.port")
 
@@ -44,10 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until a signal comes. Raises RefusedError where the model's files were changed."""
     params = _params(arguments)
     with opened() as (tracking, name):
+        from podium.promotion import ledger
         from podium.registry import versions
         from podium.serving import server
 
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
+        ledger.check_model(tracking, version)
         with versions.checked(tracking, version) as folder:
             print(f"{version} at http://{params.host}:{params.port}/invocations", flush=True)
             if params.host not in ("127.0.0.1", "::1", "localhost"):

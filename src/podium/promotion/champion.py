@@ -94,21 +94,22 @@ def promote(
 
 
 def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) -> Outcome:
-    """Make the champion before the present one, or version `to`, champion again, once it has passed its check.
+    """Make the nearest champion before the present one that still works, or version `to`, champion again.
 
-    Raises RefusedError where there is none, `to` never was champion or it fails (then the nearest one that works is
-    named); nothing has moved then.
+    It works where its files are those of the ledger and it passes its check; those that do not are skipped, and a note
+    says why. Raises RefusedError where there is none, or `to` never was champion or fails (then the nearest one that
+    works is named); nothing has moved then.
     """
     reason = moves.checked_reason(reason)
     with _alone(name):
         book, notes = moves.settle(tracking.client, name)
-        version = versions.find(tracking, name, _target(book, to))
-        if version.number == book.champion:
-            return Outcome(version, None, None, tuple(notes))
-        try:
-            versions.load(tracking, version).check_predictions()
-        except PodiumError as error:
-            raise RefusedError(f"rolled nothing back: {error}. {_offer(tracking, book, version)}") from error
+        if to is not None and to == book.champion:
+            return Outcome(versions.find(tracking, name, to), None, None, tuple(notes))
+        version, skipped = _nearest(tracking, book, _targets(book, to))
+        if version is None:
+            offer = _offer(tracking, book, to) if to is not None else "No earlier champion works"
+            raise RefusedError(f"rolled nothing back: {'; '.join(skipped)}. {offer}")
+        notes += [f"skipped {one}" for one in skipped]
         entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
         entry = moves.move(tracking.client, book, entry)
         return Outcome(version, entry, None, tuple(notes))
@@ -121,6 +122,7 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
 
 
 def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
+    ledger.check_model(tracking, version)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
     champion, unreadable, notes = None, "", []
     baseline = _baseline(book, version.number)
@@ -136,6 +138,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
     if baseline is not None:
         try:
             reigning = versions.find(tracking, version.name, baseline)
+            ledger.check_model(tracking, reigning)
             champion = (reigning.number, versions.load(tracking, reigning))
             notes += _foreign(reigning, data)
         except PodiumError as error:
@@ -182,30 +185,42 @@ def _foreign(side: Version, data: DatasetInfo) -> list[str]:
     ]
 
 
-def _target(book: Ledger, to: int | None) -> int:
+def _targets(book: Ledger, to: int | None) -> list[int]:
+    """The versions that a rollback may go to, the nearest first."""
     if to is not None:
         if to not in {entry.target for entry in book.entries if entry.action != "by hand"}:
             raise RefusedError(
                 f"{book.name} version {to} was never made champion by the gate: `podium promote {to}` does it"
             )
-        return to
+        return [to]
     earlier = book.previous_champions()
     if not earlier:
         raise RefusedError(f"{book.name} has no earlier champion to go back to; look at `podium history`")
-    return earlier[0]
+    return earlier
 
 
-def _offer(tracking: Tracking, book: Ledger, failed: Version) -> str:
-    """The nearest earlier champion that works, as a sentence."""
-    for number in book.previous_champions():
-        if number == failed.number:
-            continue
+def _nearest(tracking: Tracking, book: Ledger, numbers: list[int]) -> tuple[Version | None, list[str]]:
+    """The first version of `numbers` that works, and why those before it do not."""
+    failed = []
+    for number in dict.fromkeys(numbers):
         try:
-            versions.load(tracking, versions.find(tracking, book.name, number)).check_predictions()
-        except PodiumError:
-            continue
-        return f'Version {number} was champion too and passes its check: `podium rollback --to {number} --reason "..."`'
-    return "No other earlier champion loads and passes its check"
+            version = versions.find(tracking, book.name, number)
+            ledger.check_model(tracking, version)
+            versions.load(tracking, version).check_predictions()
+        except PodiumError as error:
+            failed.append(str(error))
+        else:
+            return version, failed
+    return None, failed
+
+
+def _offer(tracking: Tracking, book: Ledger, failed: int) -> str:
+    """The nearest earlier champion that works, as a sentence."""
+    found, _ = _nearest(tracking, book, [number for number in book.previous_champions() if number != failed])
+    if found is None:
+        return "No other earlier champion loads and passes its check"
+    number = found.number
+    return f'Version {number} was champion too and passes its check: `podium rollback --to {number} --reason "..."`'
 
 
 def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:

@@ -9,13 +9,15 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from pydantic import ConfigDict, TypeAdapter
 
 from podium.errors import RefusedError
 from podium.registry import versions
+from podium.registry.versions import Version
 from podium.tracking.store import Tracking
 
 ALIAS = "champion"
@@ -30,6 +32,7 @@ Action = Literal["promote", "rollback", "by hand"]
 class Entry:
     """One move of the alias."""
 
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
     action: Action
     """`by hand`: found, not made by us."""
     source: int | None
@@ -61,9 +64,18 @@ class Entry:
 
     @staticmethod
     def parse(text: str) -> "Entry":
-        """The opposite of `text`."""
+        """The opposite of `text`. Raises ValueError where it is none: another hand may have written the tag."""
         fields = json.loads(text)
-        return Entry(source=fields.pop("from"), target=fields.pop("to"), **fields)
+        if not isinstance(fields, dict):
+            raise ValueError(f"an entry is an object; got {type(fields).__name__}")
+        fields = {{"from": "source", "to": "target"}.get(name, name): value for name, value in fields.items()}
+        entry = STRICT.validate_json(json.dumps(fields))
+        if datetime.fromisoformat(entry.at).tzinfo is None:
+            raise ValueError(f"at must have a time zone; got {entry.at}")
+        return entry
+
+
+STRICT = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -170,9 +182,12 @@ def read(client: MlflowClient, name: str) -> Ledger:
         entries = tuple(Entry.parse(text) for text in texts)
         number, _, head_digest = model.tags.get(HEAD, "0 ").partition(" ")
         head = int(number)
-    except (ValueError, TypeError, KeyError) as error:
+        if head < 0 or (head and not versions.SHA256.fullmatch(head_digest)):
+            raise ValueError(f"{HEAD} must be a number and a SHA-256; got {model.tags[HEAD]!r}")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        what = " ".join(str(error).split())[:300]
         raise RefusedError(
-            f"the ledger of {name} (tags {PREFIX}...) holds what nobody here wrote: {error}; restore the tag"
+            f"the ledger of {name} (tags {PREFIX}...) holds what nobody here wrote: {what}; restore the tag"
         ) from None
     champion = model.aliases.get(ALIAS)
     return Ledger(name, entries, texts, head, head_digest, int(champion) if champion else None)
@@ -192,6 +207,21 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
     return book, problems
 
 
+def check_model(tracking: Tracking, version: Version) -> None:
+    """Raise RefusedError where the digests of `version` are not those by which the ledger has it as champion.
+
+    The tag with the digests and the files could be changed together; the ledger is the second record.
+    """
+    book = read(tracking.client, version.name)
+    entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
+    if entry is not None and entry.model != versions.digest_of(version):
+        raise RefusedError(
+            f"{version} is not the model that became champion: its digests are not those of entry {entry.number} of the"
+            f" ledger ({entry.action} at {entry.at}). Restore its files and its tag {versions.FILES!r}, or go back:"
+            ' `podium rollback --reason "..."`'
+        )
+
+
 def champion_at(book: Ledger, moment: datetime) -> Entry | None:
     """The last move of `book` at or before `moment` (with a time zone); None: nobody was champion yet."""
     before = [entry for entry in book.entries if datetime.fromisoformat(entry.at) <= moment]
@@ -203,7 +233,7 @@ def _cut(tracking: Tracking, book: Ledger) -> list[str]:
     found = []
     for version in versions.every(tracking, book.name):
         number, _, written = version.tags.get(ENTRY, "0 ").partition(" ")
-        place = int(number) if number.isdigit() else 0
+        place = int(number) if number.isascii() and number.isdigit() else 0
         if place and (place > len(book.texts) or digest(book.texts[place - 1]) != written):
             found.append(
                 f"entry {place} of {book.name}'s ledger, by which version {version.number} became champion, was edited"

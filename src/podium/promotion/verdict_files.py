@@ -66,12 +66,15 @@ def check(tracking: Tracking, book: Ledger) -> list[str]:
     found = [problem for entry in book.entries if entry.verdict and (problem := _problem(tracking, book.name, entry))]
     for number, model in {entry.target: entry.model for entry in book.entries if entry.model}.items():
         try:
-            same = versions.digest_of(versions.find(tracking, book.name, int(number or 0))) == model
-        except PodiumError as error:  # gone, or without digests
+            version = versions.find(tracking, book.name, int(number or 0))
+            if versions.digest_of(version) != model:
+                what = "is not the model that became champion: its files were replaced"
+                found.append(f"{book.name} version {number} {what}")
+                continue
+            with versions.checked(tracking, version):  # the files themselves, not what a tag says of them
+                pass
+        except PodiumError as error:  # gone, changed, or without digests
             found.append(str(error))
-            continue
-        if not same:
-            found.append(f"{book.name} version {number} is not the model that became champion: its files were replaced")
     return found
 
 

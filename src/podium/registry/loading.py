@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -88,9 +88,10 @@ class LoadedModel:
             )
 
 
-def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> LoadedModel:
+def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Literal["unchecked"]) -> LoadedModel:
     """Fetch the model at `uri`, check its files against the digests `files`, and load it.
 
+    "unchecked": of a model that this process has just logged.
     Raises RefusedError naming the files that differ, PodiumError where it can't be fetched or loaded.
     """
     with checked(tracking, uri, name, files) as folder:
@@ -105,7 +106,7 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None =
 
 
 @contextmanager
-def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | None = None) -> Iterator[Path]:
+def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Literal["unchecked"]) -> Iterator[Path]:
     """A copy of the model at `uri` whose files have the digests `files`; it goes when the block ends.
 
     From a copy: what was checked is what is loaded, and loading leaves no compiled files in the store. Raises
@@ -119,7 +120,7 @@ def checked(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Non
             raise _not_loaded(name, error) from error
         if not found:
             raise PodiumError(f"{name} can't be loaded: {GONE}")
-        problems = compare_digests(files, found) if files is not None else ""
+        problems = compare_digests(files, found) if files != "unchecked" else ""
         if problems:
             raise RefusedError(f"{name} is not what was registered: {problems}")
         yield folder

@@ -71,7 +71,7 @@ def reproduce(tracking: Tracking, version: Version, root: Path) -> Reproduced:
         _restore_data(root, copy)
         _retrain(copy)
         about, model = TrainedModel.load(copy / "data/retrained")
-        exact = about.weights_digest == version.tags["weights_digest"]
+        exact = about.weights_digest == version.tags.get("weights_digest")
         labels, largest = _compare(tracking, version, model, about)
     there = _facts(version, about, stored)
     on_gpu = not version.tags.get("device", "cpu").startswith("cpu")
@@ -192,7 +192,7 @@ def workspace_differences(tracking: Tracking, version: Version, root: Path) -> l
         *_code_differs(version, stored, root),
         *_params_differ(stored.get("params.yaml"), root / "params.yaml"),
         *_digest_differs("data", version.tags.get("data_digest", ""), data),
-        *_digest_differs("weights", version.tags["weights_digest"], weights),
+        *_digest_differs("weights", version.tags.get("weights_digest", ""), weights),
         *_packages_differ(stored.get(provenance.ENVIRONMENT)),
         *_files_differ(tracking, version),
     ]

@@ -6,12 +6,14 @@ folder that was moved or copied counts none twice. Tags are only ever added, so 
 """
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from podium.data import accesses
 from podium.errors import InputError, PodiumError, RefusedError
@@ -28,6 +30,7 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 LINEAGE, LINEAGE_DIGEST = "lineage", "lineage_digest"
 """Tags: where in the run's artifacts lies what reproduces the version, and `folder_digest` of it."""
+SHA256 = re.compile("[0-9a-f]{64}")
 FILES = "files"
 """Tag: SHA-256 of every file of the model, MLflow's own files too."""
 ACCESSES = "podium.sealed."
@@ -107,13 +110,20 @@ def _uri(version: Version) -> str:
 def _files(version: Version) -> dict[str, str]:
     """The digests of the version's files. Raises RefusedError where it has none: nobody could say what is loaded."""
     try:
-        files: dict[str, str] = json.loads(version.tags[FILES])
-    except (KeyError, ValueError):
+        files = json.loads(version.tags[FILES])
+    except (KeyError, ValueError, RecursionError):
+        files = None
+    if not _are_digests(files):
         raise RefusedError(
             f"{version} has no digests of its files (tag {FILES!r}): it was not registered by `dvc repro`, or the tag"
-            " was taken away; register the model again"
-        ) from None
-    return files
+            " was changed or taken away; register the model again"
+        )
+    return cast(dict[str, str], files)
+
+
+def _are_digests(files: Any) -> bool:
+    """Whether `files` is a SHA-256 for each of one or more names."""
+    return isinstance(files, dict) and bool(files) and all(SHA256.fullmatch(str(one)) for one in files.values())
 
 
 def folder_digest(folder: Path) -> str:
