@@ -134,7 +134,7 @@ def test_ranks_draw_their_own_dropout(folder: Path) -> None:
 
 def test_ranks_find_the_head_first_and_then_train_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    changes: Any = {"model__name": "timm:test_resnet", "train__head_epochs": 2, "train__backbone_rate": 0.1}
+    changes: dict[str, Any] = {"model__name": "timm:test_resnet", "train__head_epochs": 2, "train__backbone_rate": 0.1}
     alone, one = _alone(folder, **changes), _together(folder, 1, **changes)
     assert torch.equal(_weights(one), _weights(alone))
     assert _losses(one) == _losses(alone)
