@@ -36,7 +36,7 @@ def test_correction_changes_the_label_and_nothing_else(tmp_path: Path, source: S
     assert items["dog/01.png"].left_out
     assert [item.origin for item in found.items] == [item.origin for item in source.items]
     assert sum(one != other for one, other in zip(found.items, source.items, strict=True)) == 2
-    assert "1 labels corrected, 1 images left out" in found.notes[-1]
+    assert "1 label corrected, 1 image left out" in found.notes[-1]
 
 
 @pytest.mark.parametrize(

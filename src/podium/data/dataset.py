@@ -137,12 +137,27 @@ def chunks(images: Rows) -> Iterator[NDArray[np.uint8]]:
 
 def open_split(folder: Path) -> Split:
     """Open train or val. Raises RefusedError for a sealed split, InputError where it is missing or incomplete."""
+    return _open(folder, _unsealed(folder))
+
+
+def open_labels(folder: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The labels (N,) of train or val and the names of the classes, without the images. Raises as `open_split`."""
+    about = _unsealed(folder)
+    try:
+        labels: NDArray[np.int64] = np.load(folder / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder, str(error)) from None
+    return labels, tuple(about["classes"])
+
+
+def _unsealed(folder: Path) -> dict[str, Any]:
+    """What the marker of train or val says. Raises RefusedError for a sealed split."""
     about = _about(folder)
     if about["sealed"]:
         raise RefusedError(
             f"{folder} is sealed: only `evaluate` and the promotion gate open it, so that nothing is chosen on it"
         )
-    return _open(folder, about)
+    return about
 
 
 def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: str = "") -> Split:

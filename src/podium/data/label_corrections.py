@@ -12,6 +12,7 @@ from pathlib import Path
 from podium.config.problems import did_you_mean
 from podium.data.sources.item import Item, Source
 from podium.errors import InputError
+from podium.text import counted
 
 COLUMNS = (
     "path",
@@ -94,7 +95,7 @@ def corrected(source: Source, path: Path) -> Source:
         items[number] = _changed(items[number], row, source.classes)
     out = sum(item.left_out for item in items)
     changed = sum(one.label != other.label for one, other in zip(items, source.items, strict=True))
-    note = f"{path}: {changed:,} labels corrected, {out:,} images left out (prepare.corrections)"
+    note = f"{path}: {counted(changed, 'label')} corrected, {counted(out, 'image')} left out (prepare.corrections)"
     return replace(source, items=items, notes=(*source.notes, note))
 
 

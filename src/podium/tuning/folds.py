@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.data.dataset import open_split
+from podium.data.dataset import open_labels
 from podium.data.image_files import ImageFile, read_files
 from podium.errors import InputError
 
@@ -38,10 +38,9 @@ class LearningSet:
     @staticmethod
     def read(prepared: Path) -> "LearningSet":
         """Those of data/prepared."""
-        splits = [open_split(prepared / part) for part in PARTS]
-        files = [read_files(prepared / part, len(split.labels)) for part, split in zip(PARTS, splits, strict=True)]
-        labels = np.concatenate([split.labels for split in splits])
-        return LearningSet(labels, [*files[0], *files[1]], splits[0].classes, len(splits[1].labels))
+        (train, classes), (val, _) = (open_labels(prepared / part) for part in PARTS)
+        files = [read_files(prepared / part, len(labels)) for part, labels in zip(PARTS, (train, val), strict=True)]
+        return LearningSet(np.concatenate([train, val]), [*files[0], *files[1]], classes, len(val))
 
     def few_validation_images(self) -> list[str]:
         """The classes of fewer than FEW validation images, each with its number of different pictures."""
