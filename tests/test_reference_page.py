@@ -39,7 +39,7 @@ search:
 prepare:  # of the section
   background: "#ffffff"   # Colour below transparent pixels and around padded images: a name or #rrggbb
   # A reason.
-  salt: podium            # Another salt gives another split; with the same one, every image stays when others are added
+  salt: podium            # Another salt gives another split of a new set
 train:
   momentum: 0.9           # muon, sgd: Momentum (0: none)
   flip: false             # Mirror half of the images left to right; only if a mirrored image is of the same class

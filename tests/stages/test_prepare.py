@@ -306,3 +306,40 @@ def test_stage_with_a_bad_parameter_exits_with_2_and_writes_nothing(tmp_path: Pa
         "  prepare.scource: is not a parameter; did you mean prepare.source?",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_class_of_fewer_groups_than_splits_is_refused_with_the_remedy_and_nothing_is_remembered(
+    tmp_path: Path,
+) -> None:
+    root = photos.folder(tmp_path / "raw", per_class=12)
+    for number in range(12):
+        photos.write(root / f"ant/p{number % 2}_{number}.png", photos.tiles()[30 + number])
+    params = PrepareParams(source=f"folder:{root}", root=str(root), size=16, min_per_class=2, group="(p[0-9]+)_")
+
+    with pytest.raises(InputError, match=r"1 of 3 classes have fewer") as caught:
+        _prepare(params, tmp_path)
+
+    assert str(caught.value).splitlines()[2].split()[0] == "ant"
+    assert str(caught.value).splitlines()[2].split()[-1] == "2"
+    assert "1 class of fewer than 3 groups can't be in three splits" in str(caught.value)
+    assert "salt" not in str(caught.value)
+    assert not (tmp_path / "split").exists()
+
+
+def test_set_divided_anew_says_how_often_earlier_test_sets_were_accessed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = photos.folder(tmp_path / "raw", per_class=12)
+    params = PrepareParams(source=f"folder:{root}", root=str(root), size=16, min_per_class=2)
+    _prepare(params, tmp_path)
+    for _ in range(3):
+        open_test_set(tmp_path / "sealed/test", "gate")
+    photos.write(root / "cat/new.png", photos.tiles()[40])
+    _prepare(params, tmp_path)
+    assert "divided anew" not in capsys.readouterr().out  # it grew, and accesses are still counted
+
+    (tmp_path / "split/split.csv").unlink()
+    _prepare(params, tmp_path)
+
+    assert "the images are divided anew, after 3 accesses to test sets of before" in capsys.readouterr().out

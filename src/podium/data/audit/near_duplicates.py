@@ -45,7 +45,7 @@ BATCH = 1024
 AXES = 12
 """Axes of the tree: those along which the vectors vary most, about 80 % of what they do."""
 NEIGHBOURS = 64
-"""Of an image that are looked for in the tree at once; whoever has more is compared with all, block by block."""
+"""Of an image that are looked for in the tree at once; whoever has more is looked at a few at a time."""
 SAMPLE = 5000
 """Vectors from which the axes are computed."""
 STEP = 127
@@ -54,8 +54,8 @@ ROUNDING = 0.5 * (COARSE * COARSE - 1) ** 0.5 / STEP
 """The cosine of a unit vector with one in bytes is wrong by this at most."""
 SLACK = 1e-4
 """Of a distance along the axes, for their rounding."""
-BLOCK = 16_384
-"""Images that others are compared with at once where there are too many neighbours."""
+MANY = 250_000
+"""Neighbours that are held at once, where images have more than NEIGHBOURS each: about 10 MB."""
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -118,13 +118,18 @@ class _Search:
         crowded: NDArray[np.bool_] = np.logical_and(there.all(1), count < len(self._numbers))
         row, _ = np.nonzero(there & ~crowded[:, None])
         yield row, found[there & ~crowded[:, None]].astype(np.int64)
-        for start in range(0, int(crowded.sum()), BATCH // 4):
-            rows = np.flatnonzero(crowded)[start : start + BATCH // 4]
-            for first in range(0, len(self._numbers), BLOCK):
-                others = self._tree.data[first : first + BLOCK]
-                square = (places[rows] ** 2).sum(1)[:, None] + (others**2).sum(1) - 2 * places[rows] @ others.T
-                one, other = np.nonzero(square <= radius**2)
-                yield rows[one], other + first
+        yield from self._crowd(places, np.flatnonzero(crowded), radius)
+
+    def _crowd(self, places: NDArray[np.float64], rows: NDArray[np.int64], radius: float) -> Iterator[Pairs]:
+        """The same for `rows` of `places` (n, AXES), each with more neighbours than are looked for at once."""
+        if not len(rows):
+            return
+        counts = np.asarray(self._tree.query_ball_point(places[rows], radius, return_length=True, workers=THREADS))
+        piece = np.cumsum(counts) // MANY
+        for number in np.unique(piece):
+            some = rows[piece == number]
+            found = self._tree.query_ball_point(places[some], radius, workers=THREADS)
+            yield np.repeat(some, counts[piece == number]), np.concatenate(found).astype(np.int64)
 
     def _compare(
         self,
