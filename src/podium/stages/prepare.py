@@ -46,7 +46,7 @@ def main() -> None:
 def check_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> None:
     """Raise InputError with the counts where a class has too few images in a split. `counts`: by class and split."""
     if short := short_classes(counts, params):
-        raise InputError(f"{short} Nothing was written.")
+        raise InputError(short)
 
 
 def short_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> str:
@@ -64,6 +64,7 @@ def short_classes(counts: dict[str, dict[str, int]], params: PrepareParams) -> s
         f" other split; {len(short)} of {len(counts)} classes have fewer:\n"
         + "\n".join(lines)
         + "\nAdd images of these classes or remove them, or change prepare.min_per_class, the fractions or the salt."
+        " Nothing was written."
     )
 
 
