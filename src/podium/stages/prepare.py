@@ -90,7 +90,7 @@ def check_classes(
 ) -> None:
     """Raise InputError with the counts where a class has too few images in a split; arguments as `short_classes`."""
     if short := short_classes(counts, params, groups):
-        raise InputError(f"{short} Nothing was written.")
+        raise InputError(short)
 
 
 def short_classes(
@@ -118,6 +118,7 @@ def short_classes(
         + "\n".join(lines)
         + "\n"
         + _remedy([groups.get(name, SPLITS) for name in short])
+        + " Nothing was written."
     )
 
 
