@@ -18,7 +18,7 @@ from podium.tracking import direct_sqlite
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.record import search_attributes, study_id
 from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import TrialRuns, runs_of
+from podium.tracking.trial_logger import TrialRuns, histories, runs_of
 
 
 @pytest.fixture
@@ -261,3 +261,21 @@ def test_deleted_experiment_is_refused_as_by_the_client(tracking: Tracking, stud
         logger.log(study, study.trials[1])
     tracking.client.restore_experiment(tracking.experiment_id)
     assert len(runs_of(tracking, "plain")) == 1
+
+
+def test_histories_are_those_that_the_client_reads(
+    tracking: Tracking, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = _runs(tracking, "0" * 32)
+    for trial in study.trials:
+        if trial.state.is_finished():
+            logger.log(study, trial)
+    runs = runs_of(tracking, "plain")
+    tracking.client.log_metric(runs[0].info.run_id, "odd", float("nan"), step=3)
+    tracking.client.log_metric(runs[0].info.run_id, "odd", float("inf"), step=4)
+    runs = runs_of(tracking, "plain")
+    direct = [histories(tracking, run) for run in runs]
+    monkeypatch.setattr("podium.tracking.trial_logger.read_histories", lambda *arguments: None)
+    assert repr([sorted(one.items()) for one in direct]) == repr(
+        [sorted(histories(tracking, run).items()) for run in runs]
+    )

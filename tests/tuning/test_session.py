@@ -102,7 +102,7 @@ def test_given_trials_have_their_own_names_below_the_searchs_parent(prepared: Pa
     tracking = connect(store)
     assert differences(tracking, study) == []
     runs = runs_of(tracking, "confirm-1")
-    assert sorted(str(run.info.run_name) for run in runs) == ["c-0-0", "c-0-1", "c-1-0", "c-1-1"]
+    assert sorted(str(run.info.run_name).partition(" ")[0] for run in runs) == ["c-0-0", "c-0-1", "c-1-0", "c-1-1"]
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent}
     assert tracking.client.get_run(parent).info.run_name == "search-1"
 

@@ -29,7 +29,7 @@ from podium.training.trained import TrainedModel
 
 LOST = (
     "the MLflow store of tracking.uri does not register the model (where the run of the retraining was deleted there,"
-    " `podium sync` restores it)"
+    " `podium sync` restores it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one)"
 )
 
 

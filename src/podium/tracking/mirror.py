@@ -5,6 +5,7 @@ was missed is logged when it is back, at the next search, or by `podium sync`.
 """
 
 import math
+import os
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
+from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import RefusedError
 from podium.training.epochs import Epoch
@@ -68,6 +70,8 @@ class Mirror:
         self._refused: RefusedError | None = None
         self._tried = threading.Event()
         """Set once the store was opened or did not let itself be opened."""
+        if _is_new(params.uri):
+            self._tried.set()  # its migrations take seconds, and it has nothing to refuse
         self._thread = threading.Thread(target=self._work, name="podium-mirror", daemon=True)
         self._thread.start()
 
@@ -162,6 +166,13 @@ class Mirror:
             return False
         time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
         return True
+
+
+def _is_new(uri: str) -> bool:
+    """Whether the store at `uri` is a file that is yet to be made, in a folder where that can be done."""
+    prefix = "sqlite:///"
+    path = paths.root() / uri.removeprefix(prefix)
+    return uri.startswith(prefix) and not path.exists() and os.access(path.parent, os.W_OK)
 
 
 def _refusal(error: Exception, params: TrackingParams) -> RefusedError | None:

@@ -145,7 +145,8 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
     except (MlflowException, OSError) as error:
         raise PodiumError(
             f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
-            " when the store works; if the run was deleted there, run `podium sync` first: it restores it"
+            " when the store works; if the run was deleted there, run `podium sync` first: it restores"
+            " it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one"
         ) from error
 
 

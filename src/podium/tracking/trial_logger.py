@@ -18,7 +18,7 @@ from mlflow.entities import DatasetInput, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
-from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.direct_sqlite import DirectSqlite, read_histories
 from podium.tracking.record import (
     ID_TAG,
     KIND_TAG,
@@ -40,7 +40,7 @@ from podium.tracking.record import (
     text_of,
     user_attributes,
 )
-from podium.tracking.store import Tracking, find_or_create, making, origin, search
+from podium.tracking.store import Tracking, database, find_or_create, making, origin, search
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
@@ -346,6 +346,10 @@ def number_of(run: Run) -> int | None:
 
 def histories(tracking: Tracking, run: Run) -> dict[tuple[str, int], set[float]]:
     """Every metric of `run` by name and step: one value, unless somebody logged another at the same step."""
+    local = database(tracking.uri)
+    read = read_histories(local, run.info.run_id) if local else None
+    if read is not None:
+        return read
     found: dict[tuple[str, int], set[float]] = defaultdict(set)
     for key in run.data.metrics:
         for metric in tracking.client.get_metric_history(run.info.run_id, key):

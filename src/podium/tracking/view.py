@@ -23,11 +23,11 @@ def view_of(study: optuna.Study) -> str:
     """The view of the trials of `study`: the best first, one column per objective and searched parameter."""
     searched = sorted({key_of(name) for trial in study.get_trials(deepcopy=False) for name in trial.params})
     columns = [f"metrics.`{name}`" for name in objectives(study)]
-    columns += ["tags.`podium.state`", *(f"params.`{name}`" for name in searched), "attributes.`Dataset`"]
+    columns += ["tags.`podium.state`", *(f"params.`{name}`" for name in searched)]
     best_is_low = study.directions[0] == StudyDirection.MINIMIZE
     view = {"orderByKey": columns[0], "orderByAsc": best_is_low, "selectedColumns": columns}
     while len(json.dumps(view)) > LIMIT:  # hundreds of parameters
-        columns.pop(-2)
+        columns.pop()
     return json.dumps(view)
 
 
@@ -39,9 +39,8 @@ def save(tracking: Tracking, study: optuna.Study) -> None:
 def address(tracking: Tracking, server: str = SERVER) -> str:
     """Where the runs of the experiment are shown, with the view where a search has saved one."""
     known = tracking.client.get_experiment(tracking.experiment_id).tags
-    return f"{server}/#/experiments/{tracking.experiment_id}/runs" + (
-        f"?viewStateShareKey={KEY}" if TAG in known else "?workflowType=machine_learning"
-    )
+    page = f"{server}/#/experiments/{tracking.experiment_id}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={KEY}" if TAG in known else page
 
 
 def main() -> None:
