@@ -26,7 +26,10 @@ OF_COMMANDS = {"gate", "serve"}
 OWN = "data/code/training.json"
 DATA: dict[str, tuple[list[str], list[str]]] = {
     "code": ([], ["data/code/source.json", "data/code/training.json"]),
-    "prepare": (["${prepare.root}", "data/code/source.json"], ["data/prepared", "data/sealed"]),
+    "prepare": (
+        ["${prepare.root}", "data/split", "data/labels", "data/code/source.json"],
+        ["data/prepared", "data/sealed"],
+    ),
     "search": ([OWN, "data/prepared", "data/weights"], ["data/search"]),
     "select": ([OWN, "data/prepared", "data/weights", "data/search"], ["data/selected"]),
     "retrain": ([OWN, "data/prepared", "data/weights", "data/selected"], ["data/retrained"]),

@@ -91,13 +91,13 @@ def test_prepare_uses_corrected_labels_and_leaves_every_other_image_in_its_split
     before = PrepareParams(source="folder:data/raw/photos", size=16, min_per_class=1)
     assert not sources.read(before).notes
     audit = parse("").doctor
-    prepare(before, audit, Path("one/prepared"), Path("one/sealed"), Path("decoded"))
+    prepare(before, audit, Path("one/prepared"), Path("one/sealed"), Path("decoded"), Path("split.csv"))
     (tmp_path / "data/labels").mkdir()
     rows = _rows(Path("one/prepared"))
     moved, gone = sorted(rows)[:2]
     _file(tmp_path / "data/labels", f"{moved},{rows[moved][1]},dog,", f"{gone},{rows[gone][1]},,x")
     after = before.model_copy(update={"corrections": "corrections.csv"})
-    prepare(after, audit, Path("two/prepared"), Path("two/sealed"), Path("decoded"))
+    prepare(after, audit, Path("two/prepared"), Path("two/sealed"), Path("decoded"), Path("split.csv"))
     found = _rows(Path("two/prepared"))
     assert found == {name: row for name, row in rows.items() if name != gone} | {moved: (rows[moved][0], "dog")}
 

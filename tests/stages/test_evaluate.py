@@ -15,7 +15,6 @@ from podium.config.params import EvaluateParams, TrackingParams
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
-from podium.metrics.classification import interval
 from podium.stages.evaluate import evaluate
 from podium.tracking.store import connect
 from podium.training.prediction import predict_probabilities
@@ -201,7 +200,9 @@ def test_evaluate_run_that_mlflow_has_lost_keeps_the_files_and_says_what_to_do(
     project: Path, store: TrackingParams
 ) -> None:
     write_model(project / "retrained", "f" * 32)
-    with pytest.raises(PodiumError, match=r"run f{32} .*can't be given the evaluation(.|\n)*--single-item retrain"):
+    with pytest.raises(
+        PodiumError, match=r"run f{32} .*can't be given the evaluation.*`podium sync` first: it restores it"
+    ):
         call(project, store)
     assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES
 
@@ -237,7 +238,7 @@ def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
     files = [ImageFile(f"x/{n}.png", f"data/raw/x/{n}.png", str(n), str(n)) for n in range(80)]
     files[39] = ImageFile("x/39.png", "", "38", "38")
     write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, sealed=True, files=files)
-    measured = call(project, store)
+    call(project, store)
     found = rows(project / "evaluated/predictions.csv")
     assert [(row["file"], row["copy_of"]) for row in found[38:41]] == [
         ("data/raw/x/38.png", ""),
@@ -250,5 +251,4 @@ def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
     assert {entry["map_kind"] for entry in worst} == {
         "occlusion"
     }  # five pixels: the last convolution has one place left
-    assert measured["accuracy_low"] < interval(75, 80, 0.95)[0]
     assert "copies of other test images: 1 image" in capsys.readouterr().out

@@ -167,6 +167,8 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "train.epochs": 10,
         "train.data_fraction": 1.0,
         "train.data_fraction_epochs": 0,
+        "train.head_epochs": 0,
+        "train.layer_decay": 1.0,
         "train.batch_size": 128,
         "train.loss": "cross_entropy",
         "train.optimizer": "sgd",

@@ -60,7 +60,7 @@ class TrialData:
         parts = self.train.images, self.val.images
         if not (isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor)):
             raise InputError(
-                "select.folds: the images must fit into the device's memory; set it to 0: so many need none"
+                f"select.folds must be 0: {len(self.train) + len(self.val):,} images don't fit into the device's memory"
             )
         digest = f"{self.train.digest} {self.val.digest}"
         return Batches(torch.cat([parts[0], parts[1]]), torch.cat([self.train.labels, self.val.labels]), digest)
