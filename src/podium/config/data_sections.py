@@ -168,8 +168,8 @@ class PrepareParams(BaseModel):
     """folder: what the folders in it are: classes, splits, or auto, as their names say. classes: one per class;
     splits: train/, val/ and test/ with these below, or these within each class; auto refuses what is ambiguous."""
     group: Annotated[str | None, AfterValidator(_pattern)] = None
-    """Regular expression with one group: what an image's path belongs to, such as a patient. Images of one share a split.
-    For a burst: `([^/]+)_\\d+\\.jpg$`."""
+    """Regular expression with one group: what an image's path belongs to, such as a patient. Images of a group
+    share a split. A burst: `([^/]+)_\\d+\\.jpg$`."""
     arguments: dict[str, str | int | float | bool] = {}
     """Arguments of a torchvision class, such as {split: balanced} of EMNIST, or of your function."""
     download: bool = False
