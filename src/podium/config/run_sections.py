@@ -113,7 +113,7 @@ class RetrainParams(BaseModel):
 
 
 class EvaluateParams(BaseModel):
-    """The one look at the sealed test set."""
+    """The evaluation on the held-out test set."""
 
     model_config = FROZEN
 

@@ -1,4 +1,4 @@
-"""The retraining itself: from its checkpoint where there is one, to its end or to a signal."""
+"""The retraining itself: from its checkpoint if there is one, to its end or to a signal."""
 
 import math
 import sys
@@ -99,7 +99,7 @@ def device_line(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> 
 def train(
     run: TrainingRun, data: Batches, prepared: Path, path: Path, name: str, params: Params, tracked: RetrainRun
 ) -> dict[str, float]:
-    """Train `run` to its end, from its checkpoint where there is one; returns the overhead, seconds per epoch.
+    """Train `run` to its end, from its checkpoint if there is one; returns the overhead, seconds per epoch.
 
     The caller holds the lock of `name`: nobody else writes the checkpoint.
     """

@@ -45,7 +45,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluate left: its measures, and its answers for the first sealed images."""
+    """What evaluate left: its metrics, and its predictions for the first test images."""
 
     metrics: dict[str, float]
     classes: list[dict[str, str]]

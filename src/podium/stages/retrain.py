@@ -1,4 +1,4 @@
-"""retrain: the chosen configuration on train and validation, on the GPU where there is one."""
+"""retrain: the chosen configuration on train and validation, on the GPU if there is one."""
 
 from podium import paths, process
 from podium.config.params import load
