@@ -13,7 +13,6 @@ from mlflow_server import Server
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.registry import versions
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
 from podium.tracking.trial_logger import runs_of
 from podium.tuning.upkeep import studies
@@ -24,7 +23,7 @@ from stages.running import Project, until
 pytestmark = pytest.mark.slow
 STAGES = ("prepare", "search", "select", "retrain", "evaluate", "register")
 SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 20, high: 30}}"
-SEARCH = f"n_trials: 6\ndefaults_first: false\nsampler: random\npruner: none\nspace: {SPACE}"
+SEARCH = f"n_trials: 4\ndefaults_first: false\nsampler: random\npruner: none\nspace: {SPACE}"
 """The same trials with the same results whatever the number of workers."""
 
 
@@ -62,7 +61,6 @@ def test_pipeline_through_a_server_that_is_away_for_a_while(
     assert _podium(project, "sync", "--check").returncode == 0
     tracking = connect(server.tracking)
     for study in studies(storage):
-        assert differences(tracking, study) == []
         assert len(runs_of(tracking, study.study_name)) == len(study.trials)
 
     _promote_and_roll_back(project)
