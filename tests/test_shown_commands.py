@@ -121,11 +121,11 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path, mlflow_template: Path) -> Reader:
-    """A reader who has three versions and two champions behind them."""
+    """A reader who has a champion."""
     clone = Clone(tmp_path / "clone", SHRUNK, mlflow_template)
     reader = Reader(clone)
     reader.type("make repro")
-    reader.champions(0, 101, 102)
+    reader.champions(0)
     return reader
 
 
