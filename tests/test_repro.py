@@ -20,7 +20,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Cl
     """A clone after its first `dvc repro`, with two workers."""
     made = Clone(tmp_path_factory.mktemp("repro") / "clone", {**SHRUNK, "runtime.workers": 2}, mlflow_template)
     made.run("dvc", "repro")
-    made.run("git", "add", "data/split/split.csv")  # as `prepare` asks: copies of an experiment have what git has
+    made.run("git", "add", "data/split/split.csv")
+    made.run(
+        "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "split"
+    )  # as `prepare` asks
     return made
 
 

@@ -63,7 +63,7 @@ def _check_copy(real: Path) -> None:
     if real.is_file() and not paths.SPLIT.is_file():
         raise InputError(
             f"{paths.SPLIT} is not in this copy of the project, since it is in {real.parent} but not in git, and"
-            f" without it all images would be divided anew: `git add {paths.SPLIT}`"
+            f" without it all images would be divided anew: commit it (`git add {paths.SPLIT}`)"
         )
 
 
