@@ -13,6 +13,12 @@ from podium.config.params import TrackingParams
 from podium.tracking.store import Tracking, connect
 
 pytestmark = pytest.mark.slow
+SMALL = [
+    word
+    for change in ("search.n_trials=3", "select.top_k=1", "select.seeds=1", "search.defaults_first=false")
+    for word in ("-S", change)
+]
+"""What makes an experiment a short one."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def test_experiment_records_into_the_one_mlruns_under_its_name(
 ) -> None:
     tracking = _tracking(clone, monkeypatch)
     name = f"experiment{len(arguments)}"
-    clone.run("dvc", "exp", "run", *arguments, "-n", name, "-S", f"search.seed={5 + len(arguments)}")
+    clone.run("dvc", "exp", "run", *arguments, "-n", name, "-S", f"search.seed={5 + len(arguments)}", *SMALL)
     (parent,) = [run for run in _runs(tracking, "search") if run.data.tags.get("podium.experiment") == name]
 
     assert parent.info.status == "FINISHED"
@@ -122,18 +128,8 @@ def test_two_queued_experiments_at_once_do_not_disturb_each_other(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracking = _tracking(clone, monkeypatch)
-    small = (
-        "-S",
-        "search.n_trials=3",
-        "-S",
-        "select.top_k=1",
-        "-S",
-        "select.seeds=1",
-        "-S",
-        "search.defaults_first=false",
-    )
     for seed in (11, 12):
-        clone.run("dvc", "exp", "run", "--queue", "-n", f"queued-{seed}", "-S", f"search.seed={seed}", *small)
+        clone.run("dvc", "exp", "run", "--queue", "-n", f"queued-{seed}", "-S", f"search.seed={seed}", *SMALL)
     clone.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
     parents = [run for run in _runs(tracking, "search") if "queued" in run.data.tags.get("podium.experiment", "")]
 

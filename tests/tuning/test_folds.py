@@ -102,5 +102,5 @@ def test_images_that_do_not_fit_into_memory_have_no_folds(tmp_path: Path) -> Non
     splits = [open_split(tiny.prepare(tmp_path) / name) for name in ("train", "val")]
     device = torch.device("cpu")
     train, val = (Batches.mapped([split], device) for split in splits)
-    with pytest.raises(InputError, match=r"^select\.folds: the images must fit"):
+    with pytest.raises(InputError, match=r"^select\.folds must be 0: 80 images don't fit"):
         TrialData(train, val, tiny.IMAGES, device).divided([0])
