@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podium.data.image_files import ImageFile, first_of_each, names_of, path_of, read_files, write_files
+from podium.data.image_files import ImageFile, names_of, path_of, read_files, write_files
 from podium.errors import InputError
 
 FILES = [
@@ -18,7 +18,6 @@ FILES = [
 def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_files(tmp_path, FILES)
     assert read_files(tmp_path, 3) == FILES
-    assert first_of_each(FILES).tolist() == [True, True, False]
 
 
 def test_files_of_an_earlier_podium_or_of_other_images_are_refused(tmp_path: Path) -> None:

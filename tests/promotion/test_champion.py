@@ -183,9 +183,8 @@ def test_champion_whose_files_were_replaced_together_with_their_digests_is_found
     project.tracking.client.set_model_version_tag(NAME, "3", "files", other)
     book, problems = ledger.history(project.tracking, NAME)
     assert problems == []
-    assert verdict_files.check(project.tracking, book) == [
-        f"{NAME} version 3 is not the model that became champion: its files were replaced"
-    ]
+    (problem,) = verdict_files.check(project.tracking, book)
+    assert problem.startswith(f"{NAME} version 3 is not the model that became champion: its digests are not those of")
 
 
 def test_promote_while_another_is_under_way_is_refused(project: Project) -> None:

@@ -447,8 +447,9 @@ def test_sampler_that_stops_the_study_ends_the_search_for_good(scene: Scene) -> 
     sampler = {"name": "GridSampler", "arguments": {"search_space": {name: rates}}}
     space = {name: {"low": 0.1, "high": 0.3}}
     params = search_params(n_trials=20, sampler=sampler, space=space, defaults_first=False)
-    for _ in range(2):
-        whole, _, _ = scene.run(finishes, params)
+    for lines in (["search.sampler: GridSampler has nothing more to suggest: no further trial begins"], []):
+        whole, _, recorder = scene.run(finishes, params)
         assert whole
+        assert recorder.lines == lines
         trials = scene.study(params).trials
         assert sorted(trial.params[name] for trial in trials) == rates

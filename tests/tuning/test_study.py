@@ -298,3 +298,17 @@ def test_quasi_random_points_of_a_study_are_one_sequence() -> None:
         study.tell(trial, 0.0)
     for name in space:  # 16 points of a Sobol sequence: one in each sixteenth
         assert sorted(int(t.params[name] / 0.9 * 16) for t in study.trials[1:]) == list(range(16))
+
+
+def test_trial_of_no_point_of_the_grid_may_end_when_one_point_is_left() -> None:
+    name, rates = "train.learning_rate", [0.1, 0.2]
+    sampler = {"name": "GridSampler", "arguments": {"search_space": {name: rates}}}
+    fields = {"sampler": sampler, "pruner": "none", "space": {name: {"low": 0.1, "high": 0.3}}, "defaults_first": False}
+    params = SearchParams.model_validate(fields)
+    study = optuna.create_study()
+    study.enqueue_trial({name: 0.3})
+    first, second = ask(study, params), ask(study, params)
+    assert first.suggest_float(name, 0.1, 0.3) == 0.3
+    assert second.suggest_float(name, 0.1, 0.3) in rates
+    study.tell(second, 0.0)
+    study.tell(first, 0.0)

@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     if differences:
         _print_table(differences)
     elif not failed:
-        print(f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})")
+        what = f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})"
+        print(f"{what}; not compared: runs of `podium train`")
     count = counted(len(differences), "difference")
     if differences and not arguments.check:
         print(f"{count} fixed")

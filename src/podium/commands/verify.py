@@ -27,9 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare, and print what differs. Raises PodiumError where anything does."""
     with opened() as (tracking, name):
         from podium import paths
+        from podium.promotion import ledger
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
+        ledger.check_model(tracking, version)
         found = reproduction.workspace_differences(tracking, version, paths.root())
     if not found:
         print(f"this folder matches {version}, and its registered files are unchanged")

@@ -71,11 +71,3 @@ def read_files(folder: Path, count: int) -> list[ImageFile]:
 def anonymous(count: int, split: str = "") -> list[ImageFile]:
     """For `count` images of which nothing is known: every one shows something else, also than those of other splits."""
     return [ImageFile("", "", f"{split}{number}", f"{split}{number}") for number in range(count)]
-
-
-def first_of_each(files: Sequence[ImageFile]) -> NDArray[np.bool_]:
-    """(N,) whether an image is the first that shows its picture."""
-    _, first = np.unique([one.picture for one in files], return_index=True)
-    found = np.zeros(len(files), np.bool_)
-    found[first] = True
-    return found

@@ -122,7 +122,7 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
 
 
 def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
-    ledger.check_model(tracking, version)  # one that was champion before must still be what it was
+    ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
     champion, unreadable, notes = None, "", []
     baseline = _baseline(book, version.number)
@@ -138,7 +138,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
     if baseline is not None:
         try:
             reigning = versions.find(tracking, version.name, baseline)
-            ledger.check_model(tracking, reigning)
+            ledger.check_model(tracking, reigning, book)
             champion = (reigning.number, versions.load(tracking, reigning))
             notes += _foreign(reigning, data)
         except PodiumError as error:
@@ -205,7 +205,7 @@ def _nearest(tracking: Tracking, book: Ledger, numbers: list[int]) -> tuple[Vers
     for number in dict.fromkeys(numbers):
         try:
             version = versions.find(tracking, book.name, number)
-            ledger.check_model(tracking, version)
+            ledger.check_model(tracking, version, book)
             versions.load(tracking, version).check_predictions()
         except PodiumError as error:
             failed.append(str(error))

@@ -207,12 +207,13 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
     return book, problems
 
 
-def check_model(tracking: Tracking, version: Version) -> None:
+def check_model(tracking: Tracking, version: Version, book: Ledger | None = None) -> None:
     """Raise RefusedError where the digests of `version` are not those by which the ledger has it as champion.
 
-    The tag with the digests and the files could be changed together; the ledger is the second record.
+    The tag with the digests and the files could be changed together; the ledger is the second record. `book`: the
+    ledger, if it has been read.
     """
-    book = read(tracking.client, version.name)
+    book = book or read(tracking.client, version.name)
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):
         raise RefusedError(

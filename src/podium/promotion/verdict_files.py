@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from podium.data import accesses
 from podium.errors import PodiumError
 from podium.metrics.plots import save_figure, short
+from podium.promotion import ledger
 from podium.promotion.ledger import Entry, Ledger, digest
 from podium.promotion.verdict import Disagreement, Verdict
 from podium.registry import versions
@@ -64,13 +65,10 @@ def store(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, 
 def check(tracking: Tracking, book: Ledger) -> list[str]:
     """A sentence for each stored verdict and each champion that is not what the ledger has the digest of."""
     found = [problem for entry in book.entries if entry.verdict and (problem := _problem(tracking, book.name, entry))]
-    for number, model in {entry.target: entry.model for entry in book.entries if entry.model}.items():
+    for number in sorted({entry.target for entry in book.entries if entry.model and entry.target is not None}):
         try:
-            version = versions.find(tracking, book.name, int(number or 0))
-            if versions.digest_of(version) != model:
-                what = "is not the model that became champion: its files were replaced"
-                found.append(f"{book.name} version {number} {what}")
-                continue
+            version = versions.find(tracking, book.name, number)
+            ledger.check_model(tracking, version, book)
             with versions.checked(tracking, version):  # the files themselves, not what a tag says of them
                 pass
         except PodiumError as error:  # gone, changed, or without digests

@@ -13,7 +13,7 @@ from torch import nn
 from podium import paths, process
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_test_set, write_json
-from podium.data.image_files import ImageFile, first_of_each, read_files
+from podium.data.image_files import ImageFile, read_files
 from podium.errors import InputError
 from podium.metrics.classification import Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, gallery, overlay
@@ -67,7 +67,7 @@ def evaluate(
     made_with = {"confidence": params.confidence, "weights_digest": about.weights_digest}
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
-    print(_table(metrics, params.confidence, len(split.labels) - int(first_of_each(files).sum())))
+    print(_table(metrics, params.confidence))
     retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in LOGGED_FILES])
     return metrics.summary()
 
@@ -147,14 +147,13 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def _table(metrics: Metrics, confidence: float, copies: int) -> str:
-    """The result for a person; `copies` of other test images are among them."""
+def _table(metrics: Metrics, confidence: float) -> str:
+    """The result for a person."""
     bounds = f"{100 * confidence:.4g}% interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
     once = f", {metrics.groups:,} different (near-duplicates count once)" if metrics.groups < metrics.count else ""
     lines = [
         f"held-out test set: {counted(metrics.count, 'image')}{once}, {counted(len(metrics.per_class), 'class')}",
         f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
-        *([f"  copies of other test images: {counted(copies, 'image')}, no further evidence"] if copies else []),
         f"  macro F1  {metrics.macro_f1:.4f}",
         f"  ECE       {metrics.ece:.4f}",
         "  weakest classes by recall:",

@@ -241,8 +241,7 @@ class TrainingRun:
 
     def _balance(self, labels: Tensor) -> None:
         params = self.recipe.train
-        weights = None if params.balance == "none" else class_weights(labels, self.classes)
-        self.class_weights = weights if params.balance == "loss" else None
+        self.class_weights = class_weights(labels, self.classes) if params.balance == "loss" else None
         self.loss = params.component("loss").build(self.class_weights)
         self.balanced = Balanced(labels, self.classes) if params.balance == "sampling" else None
 

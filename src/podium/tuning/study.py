@@ -145,7 +145,8 @@ class NamedDraws(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """What some samplers do when a trial has ended, such as recording constraints."""
-        self._together.after_trial(study, trial, state, values)
+        if not self._is_grid or "grid_id" in trial.system_attrs:  # a grid looks for the point of every trial that ends
+            self._together.after_trial(study, trial, state, values)
 
 
 def build_sampler(params: SearchParams, number: int) -> BaseSampler:
