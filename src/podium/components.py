@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_serializer
 from pydantic.fields import FieldInfo
 
 from podium import own_code
+from podium.errors import InputError
 
 FROZEN = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """Every section of params.yaml: an unread key cannot pass, nothing is converted, nothing changes later."""
@@ -128,10 +129,15 @@ def library_names(kind: str) -> tuple[str, ...]:
 def load(kind: str, name: str) -> Any:
     """The object of somebody else's that `name` stands for: `module:object`, or a class of the kind's library.
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, or where it can't be called.
     """
     full = name if own_code.is_name(name) else f"{KINDS[kind].library}:{name}"
-    return own_code.load(full, KINDS[kind].parameter)
+    found = own_code.load(full, KINDS[kind].parameter)
+    if not callable(found):
+        raise InputError(
+            f"{KINDS[kind].parameter}: {name} must be a class or a function; it is {own_code.described(found)}"
+        )
+    return found
 
 
 def make(kind: str, choice: "Choice", values: dict[str, Any]) -> Any:

@@ -140,6 +140,21 @@ NETWORKS = {
         GOOD_NETWORK.replace("self.body(images))", "self.body(images) + torch.rand(1))"),
         "{net} gives other logits for the same images when it is called again in eval mode",
     ),
+    "looks at the batch": (
+        GOOD_NETWORK.replace(
+            "self.head(self.body(images))", "self.head(images.flatten(1)[:, :1] - images.mean(0).sum())"
+        ).replace("nn.Linear(hidden, num_classes)", "nn.Linear(1, num_classes)"),
+        "{net} gives other logits for an image alone than for the same image among 4, in eval mode",
+    ),
+    "teaches nothing": (
+        GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(self.body(images)).detach()"),
+        "{net} gives logits without a gradient in train mode: nothing can be learned",
+    ),
+    "is one network": (
+        GOOD_NETWORK.replace("class Net", "class Made") + "\n\nNet = Made(3, 1, 8)\n",
+        "{net} is one network (Made), and each trial needs a new one: name its class",
+    ),
+    "is no callable": ("Net = 3\n", "{net} must be a class or a function; it is int"),
     "can't be exported": (
         GOOD_NETWORK.replace(
             "return self.head(self.body(images))",

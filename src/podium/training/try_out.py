@@ -72,6 +72,11 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
         model.train()
         logits = model(batch)
         check_logits(logits, BATCH, images.classes, "model.name", name)
+        if not logits.requires_grad:
+            raise InputError(
+                f"model.name: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
+                " parameters that take part in them, or leaves torch (detach, numpy, no_grad)"
+            )
         logits.sum().backward()
         model.eval()
         with torch.inference_mode():
@@ -85,6 +90,11 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
         raise InputError(
             f"model.name: {name} gives other logits for the same images when it is called again in eval mode: it keeps"
             " state between calls, or draws random numbers; a registered model must not"
+        )
+    if not torch.allclose(first[:1], single, rtol=1e-2, atol=1e-3 * max(1.0, float(first.abs().max()))):
+        raise InputError(
+            f"model.name: {name} gives other logits for an image alone than for the same image among {BATCH}, in eval"
+            " mode: it looks at the other images of the batch; a registered model must not"
         )
     return model
 

@@ -72,6 +72,11 @@ class OwnNetwork(Network):
         from torch import nn
 
         function = components.load("network", self.chosen.name)
+        if isinstance(function, nn.Module):
+            raise InputError(
+                f"model.name: {self.chosen.name} is one network ({type(function).__name__}), and each trial needs a new"
+                " one: name its class, or a function that returns a new network"
+            )
         module = own_code.call(function, self.chosen.name, "model.name", self.chosen.arguments, offered(images))
         if not isinstance(module, nn.Module):
             raise InputError(
