@@ -45,11 +45,29 @@ def test_trial_that_fits_nowhere_is_refused_unless_an_autoscaler_is_to_bring_a_n
 
 
 def test_gpus_that_no_trial_reserves_are_mentioned(capsys: pytest.CaptureFixture[str]) -> None:
-    cluster.check_fits([_node(4, 2)], RuntimeParams(engine="ray"))
+    cluster.check_fits([_node(4, 2)], RuntimeParams(engine="ray", trial_gpus=0.0))
     assert "the cluster has 2 GPUs and runtime.trial_gpus is 0: the trials train on CPUs" in capsys.readouterr().out
     for quiet in ({"trial_gpus": 1.0}, {"device": "cpu"}):
         cluster.check_fits([_node(4, 2)], RuntimeParams.model_validate({"engine": "ray"} | quiet))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "runtime", "gpus", "said"),
+    [
+        ([_node(4, 2)], {}, 1.0, "the cluster has 2 GPUs: each trial reserves 1 (runtime.workers_per_device 1)"),
+        ([_node(4), _node(4, 1)], {"workers_per_device": 2}, 0.5, "has 1 GPUs: each trial reserves 0.5"),
+        ([_node(4, 2)], {"trial_gpus": 0.25, "workers_per_device": 2}, 0.25, ""),
+        ([_node(4, 2)], {"device": "cpu"}, 0.0, ""),
+        ([_node(4)], {}, 0.0, ""),
+    ],
+)
+def test_trial_reserves_a_share_of_a_gpu_where_there_are_some(
+    nodes: list[Any], runtime: dict[str, Any], gpus: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = RuntimeParams.model_validate({"engine": "ray", **runtime})
+    assert cluster.check_fits(nodes, wanted) == (1.0, gpus)
+    assert said in capsys.readouterr().out
 
 
 def test_ray_that_is_not_installed_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +82,10 @@ def test_ray_that_is_not_installed_is_named_with_what_to_type(monkeypatch: pytes
         ("address: ray://head:10001", "runtime.address: must be empty"),
         ("address: head", "runtime.address: must be empty"),
         ("trial_gpus: 1.5", "trial_gpus must be a whole number where it is above 1; got 1.5"),
-        ("engine: ray\n  device: cuda", "trial_gpus must be above 0 with engine: ray and device: cuda"),
+        (
+            "engine: ray\n  device: cuda\n  trial_gpus: 0.0",
+            "trial_gpus must be above 0 with engine: ray",
+        ),
         ("trial_cpus: 0", "runtime.trial_cpus: must be greater than 0; got 0"),
     ],
 )

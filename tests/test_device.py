@@ -1,5 +1,3 @@
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,20 +38,6 @@ def test_cpu_is_called_cpu() -> None:
 def test_gpu_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA L4")
     assert describe(torch.device("cuda")) == "cuda NVIDIA L4"
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [("1048576\n", 1048576), ("max\n", None), (None, None), (str(10**18), None)], ids=str
-)
-def test_memory_of_the_cpu_is_the_machines_or_its_containers(
-    limit: str | None, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "memory.max"
-    if limit is not None:
-        file.write_text(limit, encoding="ascii")
-    monkeypatch.setattr("podium.training.device.CONTAINER", file)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert memory(torch.device("cpu")) == (expected or machine)
 
 
 def test_memory_of_a_gpu_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,21 +96,40 @@ def slots(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> int:
     return sum(_fits(node["Resources"], cpus, gpus) for node in nodes if node["Alive"])
 
 
-def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> None:
-    """Raise InputError where no node has what a trial reserves, unless an autoscaler is to add one.
+def reserved(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> tuple[float, float]:
+    """The CPUs and GPUs that a trial reserves: `runtime`'s, or where it leaves the GPUs open a share of one if `nodes`
+    have some.
+    """
+    if runtime.trial_gpus is not None:
+        return runtime.trial_cpus, runtime.trial_gpus
+    gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes if node["Alive"])
+    if runtime.device == "cpu" or not (gpus or runtime.device == "cuda"):
+        return runtime.trial_cpus, 0.0
+    share = 1 / runtime.workers_per_device
+    print(
+        f"the cluster has {gpus:g} GPUs: each trial reserves {share:g}"
+        f" (runtime.workers_per_device {runtime.workers_per_device})"
+    )
+    return runtime.trial_cpus, share
+
+
+def check_fits(nodes: Iterable[Mapping[str, Any]], runtime: "RuntimeParams") -> tuple[float, float]:
+    """The CPUs and GPUs that a trial reserves. Raises InputError where no node has them, unless an autoscaler is to add
+    one.
 
     GPUs that nobody reserves stay idle, which is printed.
     """
     nodes = [node for node in nodes if node["Alive"]]
+    cpus, share = reserved(nodes, runtime)
     gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes)
-    if gpus and not runtime.trial_gpus and runtime.device != "cpu":
+    if gpus and not share and runtime.device != "cpu":
         print(f"the cluster has {gpus:g} GPUs and runtime.trial_gpus is 0: the trials train on CPUs")
-    if runtime.queued or slots(nodes, runtime.trial_cpus, runtime.trial_gpus):
-        return
+    if runtime.queued or slots(nodes, cpus, share):
+        return cpus, share
     has = "; ".join(f"{n['NodeManagerHostname']}: {_amounts(n['Resources'])}" for n in nodes) or "no node"
     raise InputError(
-        f"no node of the cluster has what a trial reserves (runtime.trial_cpus {runtime.trial_cpus:g},"
-        f" runtime.trial_gpus {runtime.trial_gpus:g}); there are {has}. Reserve less, or let an autoscaler add more"
+        f"no node of the cluster has what a trial reserves (runtime.trial_cpus {cpus:g},"
+        f" runtime.trial_gpus {share:g}); there are {has}. Reserve less, or let an autoscaler add more"
         " nodes with runtime.queued: 1"
     )
 

@@ -98,6 +98,23 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def ignored_signals() -> Iterator[None]:
+    """A process that is started within the block ignores Ctrl-C and SIGTERM, until it answers them itself.
+
+    Sent to the whole group they are ours to answer, and that process is still needed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _disk_message(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return (

@@ -377,6 +377,51 @@ def test_timeout_counts_the_seconds_of_earlier_sessions(scene: Scene) -> None:
     assert pool.submitted == []
 
 
+@pytest.mark.parametrize(("timeout", "spent", "left"), [(None, 0.0, None), (1000.0, 400.0, 600.0), (9.0, 9.5, None)])
+def test_worker_is_told_how_much_time_the_search_has(
+    scene: Scene, timeout: float | None, spent: float, left: float | None
+) -> None:
+    params = search_params(n_trials=1, timeout=timeout)
+    scene.study(params).set_user_attr("seconds", spent)
+    told: list[float | None] = []
+
+    def script(task: Task) -> Script:
+        told.append(task.stop_after)
+        return finishes(task)
+
+    scene.run(script, params)
+    if left is None:
+        assert told == ([None] if timeout is None else [])  # no trial begins where no time is left
+    else:
+        assert told[0] is not None
+        assert 0 < told[0] <= left
+
+
+def cannot_begin(task: Task) -> Script:
+    """A worker that has no images."""
+    yield Lost(task.number, task.attempt, "its worker could not load the images", charged=False)
+
+
+@pytest.mark.parametrize("max_restarts", [0, 2])
+def test_workers_that_cannot_begin_charge_no_trial(scene: Scene, max_restarts: int) -> None:
+    params = search_params(n_trials=2)
+
+    def third_time(task: Task) -> Script:
+        return finishes(task) if task.attempt > 5 else cannot_begin(task)
+
+    scene.run(third_time, params, max_restarts=max_restarts)
+    assert states(scene.study(params)) == ["COMPLETE"] * 2
+
+
+def test_search_in_which_no_worker_can_begin_ends_and_resumes(scene: Scene) -> None:
+    params = search_params(n_trials=2)
+    with pytest.raises(PodiumError, match=r"no worker can begin a trial \(10 in a row could not\).*resumes from here"):
+        scene.run(cannot_begin, params, capacity=2)
+    assert "FAIL" not in states(scene.study(params))
+    scene.run(finishes, params)
+    assert states(scene.study(params)) == ["COMPLETE"] * 2
+
+
 def test_timeout_stops_a_running_trial_at_its_next_epoch(scene: Scene) -> None:
     params = search_params(n_trials=5, timeout=1000.0)
     study = scene.study(params)

@@ -32,6 +32,10 @@ def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
 
+def _no_luck(*_: Any) -> Any:
+    raise ValueError("no luck")
+
+
 def _plan(params: Params, **changes: Any) -> session.Plan:
     """A confirmation of two recipes on two seeds."""
     recipes = [tiny.recipe(train__epochs=epochs).flat() for epochs in (1, 2)]
@@ -80,11 +84,13 @@ def test_given_trials_are_all_run_whenever_the_driver_was_killed(
 @pytest.mark.parametrize("written", [0, 3])
 @pytest.mark.parametrize("started", [0, 1])
 def test_trials_that_failed_are_all_tried_again_whenever_the_driver_was_killed(
-    tmp_path: Path, prepared: Path, store: TrackingParams, started: int, written: int
+    prepared: Path, store: TrackingParams, started: int, written: int
 ) -> None:
     params = tiny.params(store)
     plan = _plan(params, tries_again=True)
-    _run(plan, tmp_path / "nowhere", params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("podium.tuning.work._open", _no_luck)
+        _run(plan, prepared, params)
     study = _study(plan)
     assert states(study) == ["FAIL"] * 4
     session._enqueue(study, _plan(params, tries_again=True, enqueued=plan.enqueued[:written]))
@@ -127,12 +133,13 @@ def test_second_search_at_the_same_time_is_refused_with_its_holder(prepared: Pat
 
 
 def test_search_whose_trials_all_fail_ends_with_the_reason_and_a_true_mirror(
-    tmp_path: Path, store: TrackingParams
+    prepared: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = tiny.params(store, "max_failures: 3")
     plan = _plan(params)
-    with pytest.raises(PodiumError, match=r"the last 3 trials all failed .*dataset.json is missing"):
-        _run(plan, tmp_path / "nowhere", params)
+    monkeypatch.setattr("podium.tuning.work._open", _no_luck)
+    with pytest.raises(PodiumError, match=r"the last 3 trials all failed .*ValueError: no luck"):
+        _run(plan, prepared, params)
     study = _study(plan)
     assert states(study) == ["FAIL", "FAIL", "FAIL", "WAITING"]
     assert differences(connect(store), study) == []

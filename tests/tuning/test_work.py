@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,11 @@ def test_timeout_fails_the_trial_and_names_itself(trial_data: TrialData, tmp_pat
     assert ended.how == "failed"
     assert ended.reason == "search.trial_timeout: 1e-09 s passed in epoch 1"
     assert not ended.diverged
+
+
+def test_search_without_time_stops_the_trial_at_its_next_step(trial_data: TrialData, tmp_path: Path) -> None:
+    ended = run_trial(replace(_task(tmp_path), stop_after=0.0), trial_data, _yes)
+    assert (ended.how, ended.history) == ("stopped", [])
 
 
 def test_timeout_counts_what_the_trial_took_before(trial_data: TrialData, tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ class RuntimeParams(BaseModel):
     """processes: worker processes; inline: one worker in the stage's process; ray: a Ray cluster. ray needs the
     extra `ray`."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Trials at the same time; 0: one per core, on Ray as many as fit on the nodes."""
+    """Trials at the same time; 0: one per core, on GPUs workers_per_device, on Ray what fits."""
+    workers_per_device: Annotated[int, Field(ge=1, le=64)] = 1
+    """Trials at the same time on one CUDA device, each with an equal part of its memory. Small networks leave room
+    for several. On Ray: what a trial reserves where trial_gpus is null."""
     storage: Annotated[str, AfterValidator(_storage)] = ""
     """Studies: empty for mlruns/optuna.journal, or postgresql://user@host/database. Other machines can read the
     latter too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
@@ -70,6 +73,9 @@ class RuntimeParams(BaseModel):
     """Seconds between the checkpoints of a running trial."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Times that a trial whose worker died resumes from its checkpoint before it fails."""
+    hang_timeout: Annotated[float, Field(gt=0)] | None = 600.0
+    """Seconds without a step or computing after which a worker is killed; null: never. Its trial resumes on another.
+    Not on Ray."""
     address: Annotated[str, AfterValidator(_address)] = ""
     """ray: empty for a cluster of this machine alone, `auto`, or host:port of a cluster's head."""
     shared_folder: bool = False
@@ -77,8 +83,9 @@ class RuntimeParams(BaseModel):
     written there; otherwise both are sent through Ray's object store."""
     trial_cpus: Annotated[float, Field(gt=0)] = 1.0
     """ray: CPUs that a trial reserves; a fraction shares one."""
-    trial_gpus: Annotated[float, Field(ge=0)] = 0.0
-    """ray: GPUs that a trial reserves; a fraction below 1 shares one, above 1 it must be whole."""
+    trial_gpus: Annotated[float, Field(ge=0)] | None = None
+    """ray: GPUs that a trial reserves; null: where there are some, 1 / workers_per_device. A fraction below 1 shares
+    one, above 1 it must be whole. 0: trials train on CPUs."""
     queued: Annotated[int, Field(ge=0, le=1024)] = 0
     """ray: trials that wait beyond those that fit, so that an autoscaler sees the demand."""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -89,9 +96,9 @@ class RuntimeParams(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> "RuntimeParams":
-        if self.trial_gpus > 1 and self.trial_gpus != int(self.trial_gpus):
+        if self.trial_gpus is not None and self.trial_gpus > 1 and self.trial_gpus != int(self.trial_gpus):
             raise ValueError(f"trial_gpus must be a whole number where it is above 1; got {self.trial_gpus}")
-        if self.engine == "ray" and self.device == "cuda" and not self.trial_gpus:
+        if self.engine == "ray" and self.device == "cuda" and self.trial_gpus == 0:
             raise ValueError("trial_gpus must be above 0 with engine: ray and device: cuda; got 0")
         if self.min_devices > self.devices:
             raise ValueError(f"min_devices must be at most devices; got {self.min_devices} and {self.devices}")

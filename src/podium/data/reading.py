@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from podium import limits
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data.content import Seen, as_numbers, of_pixels
 from podium.data.decode import (
@@ -165,7 +166,7 @@ def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | Non
 
 def workers() -> int:
     """Threads that decode: one for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return limits.cores()
 
 
 def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[tuple[int, list[Result]]]:

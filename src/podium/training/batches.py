@@ -128,9 +128,13 @@ def _labels(splits: Sequence[Split], device: torch.device) -> Tensor:
     return torch.cat([torch.from_numpy(split.labels) for split in splits]).to(device)
 
 
-def fits(size: int, device: torch.device, sharers: int) -> bool:
-    """Whether `size` bytes of images may lie on `device` for each of `sharers` processes; of a GPU each has its own."""
-    return size * (sharers if device.type == "cpu" else 1) <= SHARE * memory(device)
+def fits(size: int, device: torch.device, sharers: int, share: int | None = None) -> bool:
+    """Whether `size` bytes of images may lie on `device` for each of `sharers` processes; of a GPU each has its own.
+
+    `share`: bytes of its memory that this process may use, where that was planned; else what is free now.
+    """
+    there = memory(device) if share is None else share
+    return size * (sharers if device.type == "cpu" else 1) <= SHARE * there
 
 
 def bounds(count: int, size: int) -> list[int]:

@@ -1,19 +1,15 @@
 """What a training runs on: the device, its memory, the precision, and torch.compile, with a message if it fails."""
 
 import copy
-import os
 import time
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from podium import limits
 from podium.errors import InputError
-
-CONTAINER = Path("/sys/fs/cgroup/memory.max")
-"""Where the kernel keeps a container's limit (cgroups, second version): a number of bytes, or `max`."""
 
 
 def pick(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -36,16 +32,25 @@ def describe(device: torch.device) -> str:
     return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "cpu"
 
 
+def limit_memory(device: torch.device, size: int) -> None:
+    """Let this process take `size` bytes of a CUDA device at most: it then fails by itself, and no neighbour does."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, size / total), device)
+
+
+def share_of_memory(device: torch.device, share: float) -> int | None:
+    """Bytes of a CUDA device's memory that are `share` of it, where that is less than one device; else None."""
+    if device.type != "cuda" or not 0 < share < 1:
+        return None
+    return int(share * torch.cuda.get_device_properties(device).total_memory)
+
+
 def memory(device: torch.device) -> int:
     """Bytes that this process may use: what is free on a CUDA device; on the CPU the machine's, or its container's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = CONTAINER.read_text(encoding="ascii").strip()
-    except OSError:
-        return machine
-    return min(machine, int(limit)) if limit.isdecimal() else machine
+    return limits.memory()
 
 
 PROBED = 64

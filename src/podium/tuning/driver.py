@@ -26,6 +26,8 @@ TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
 STOPPED = "stopped_by_sampler"
 """User attribute of a study whose sampler has stopped it."""
+UNUSABLE = 10
+"""So many workers in a row that could not begin a trial, while no other trial got on, end the search."""
 GRACE_PERIOD = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
@@ -58,6 +60,8 @@ class Driver:
         self._waiting: list[RunningTrial] = []
         """Trials whose workers were lost and that need another one."""
         self.metric = "val_" + params.component("metric").label
+        self._unusable = 0
+        """How many workers in a row could not begin a trial."""
         self._pausing = False
         self.clock = Clock(study)
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
@@ -72,7 +76,7 @@ class Driver:
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.
 
-        Raises PodiumError where too many trials in a row failed.
+        Raises PodiumError where too many trials in a row failed, or no worker can begin one.
         """
         left_running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         unfinished = sorted(left_running, key=lambda t: t.number)
@@ -113,7 +117,8 @@ class Driver:
 
     def _submit(self, running: RunningTrial) -> None:
         self.running[running.number] = running
-        self.pool.submit(running.task)
+        left = None if self.params.timeout is None else self.params.timeout - self.clock.seconds()
+        self.pool.submit(running.within(left))
 
     def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         """`trial` with its configuration, ready for a worker."""
@@ -140,6 +145,8 @@ class Driver:
             running = self.running.get(event.number)
             if running is None or running.task.attempt != event.attempt:
                 continue  # from a worker that was given up
+            if not isinstance(event, Lost):
+                self._unusable = 0
             if isinstance(event, Report):
                 self._judge(running, event)
             elif isinstance(event, Resumed):
@@ -198,13 +205,25 @@ class Driver:
         if self._pausing or self.stopping():
             self._leave(running)
             return False
-        if lost.attempt > self.runtime.max_restarts:
+        if not lost.charged:
+            self._check_any_can_begin(running, lost)
+        elif lost.attempt - running.uncharged > self.runtime.max_restarts:
             reason = f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})"
             return self._fail(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
         self._note(f"trial {lost.number}: {lost.reason}; it resumes from its last checkpoint")
         del self.running[lost.number]
-        self._waiting.append(running.next_attempt())
+        self._waiting.append(running.next_attempt(charged=lost.charged))
         return False
+
+    def _check_any_can_begin(self, running: RunningTrial, lost: Lost) -> None:
+        """Raise PodiumError where one worker after the other can't begin. Its trials stay as they are."""
+        self._unusable += 1
+        if self._unusable >= UNUSABLE:
+            self._leave(running)
+            raise PodiumError(
+                f"no worker can begin a trial ({self._unusable} in a row could not): trial {lost.number}: {lost.reason}"
+                "; no trial is charged: `dvc repro` resumes from here"
+            )
 
     def _fail(self, running: RunningTrial, ended: Ended) -> bool:
         running.fail(ended)

@@ -27,6 +27,8 @@ class Task:
     held_out: list[int] = field(default_factory=list)
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""
+    stop_after: float | None = None
+    """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
 
     @property
     def identity(self) -> str:
@@ -67,15 +69,19 @@ class Ended:
     """What its logits are to be divided by, of a finished trial that was asked."""
     diverged: bool = False
     """Whether it failed by its own configuration and seed: so it would again."""
+    suspicious: bool = False
+    """Whether it failed in a way for which its worker may be to blame."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker of a trial is gone: killed, crashed, or out of memory."""
+    """The worker of a trial is gone: killed, crashed, out of memory, or broken."""
 
     number: int
     attempt: int
     reason: str
+    charged: bool = True
+    """Whether the trial may be to blame, so that this counts as one of its `runtime.max_restarts`."""
 
 
 Event = Report | Resumed | Ended | Lost

@@ -19,7 +19,7 @@ from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
 from podium.tuning.inherit import inherit, is_own
-from podium.tuning.pools import Pool, processes
+from podium.tuning.pools import Pool, placement, processes
 from podium.tuning.progress import Progress
 from podium.tuning.trial import Watcher
 
@@ -139,8 +139,11 @@ def open_pool(prepared: Path, runtime: RuntimeParams, at_most: int) -> Pool:
         from podium.tuning.pools.ray_pool import RayPool
 
         return RayPool(prepared, runtime, at_most)
-    setup = processes.Setup(str(prepared), runtime.device, runtime.threads)
-    return processes.ProcessPool(min(runtime.workers or processes.cores(), at_most), setup)
+    places, sentence = placement.plan(runtime, at_most)
+    if sentence:
+        print(f"workers: {sentence}")
+    setup = processes.Setup(str(prepared), "cpu", runtime.threads, runtime.hang_timeout)
+    return processes.ProcessPool(places, setup)
 
 
 def _farewell(study: optuna.Study, plan: Plan) -> str:

@@ -41,6 +41,8 @@ class RunningTrial:
     """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
     epochs: dict[int, Epoch] = field(default_factory=dict)
     """Each epoch as first received: one that is trained again takes other seconds, and is recorded already."""
+    uncharged: int = 0
+    """Attempts that were lost by a worker that could not even begin."""
 
     @property
     def number(self) -> int:
@@ -70,10 +72,15 @@ class RunningTrial:
             self.trial.report(epoch[metric], number)
         return number
 
-    def next_attempt(self) -> "RunningTrial":
-        """The trial as it is handed to another worker."""
+    def next_attempt(self, *, charged: bool = True) -> "RunningTrial":
+        """The trial as it is handed to another worker; `charged`: as one of its restarts."""
         task = replace(self.task, attempt=self.task.attempt + 1)
-        return RunningTrial(self.study, self.trial, task, self.reported | frozenset(self.epochs), self.epochs)
+        reported, uncharged = self.reported | frozenset(self.epochs), self.uncharged + (not charged)
+        return RunningTrial(self.study, self.trial, task, reported, self.epochs, uncharged)
+
+    def within(self, seconds: float | None) -> Task:
+        """Its task, to be stopped after `seconds` where that is a number."""
+        return self.task if seconds is None else replace(self.task, stop_after=max(0.0, seconds))
 
     def fail(self, ended: Ended) -> None:
         """Record why the trial fails; `tell` has to follow."""

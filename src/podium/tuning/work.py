@@ -17,7 +17,7 @@ from podium.errors import InputError
 from podium.models.networks import ImageSpec
 from podium.own_code import blame
 from podium.training import checkpoint
-from podium.training.batches import Batches
+from podium.training.batches import Batches, fits
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.prediction import temperature_of
@@ -43,16 +43,18 @@ class TrialData:
     device: torch.device
 
     @staticmethod
-    def load(prepared: Path, device: torch.device) -> "TrialData":
-        """The training and validation images of data/prepared, on `device`."""
+    def load(prepared: Path, device: torch.device, share: int | None = None) -> "TrialData":
+        """The training and validation images of data/prepared, on `device`, of whose memory `share` bytes are ours."""
         info = DatasetInfo.read(prepared)
-        return TrialData.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device)
+        return TrialData.of(info, open_split(prepared / "train"), open_split(prepared / "val"), device, share)
 
     @staticmethod
-    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device) -> "TrialData":
-        """The images of splits that are open already, on `device`."""
+    def of(info: DatasetInfo, train: Split, val: Split, device: torch.device, share: int | None = None) -> "TrialData":
+        """The images of splits that are open already, on `device`. Both are there whole, or both are streamed."""
         images = ImageSpec.of(info)
-        return TrialData(Batches.of([train], device), Batches.of([val], device), images, device)
+        resident = fits(train.images.nbytes + val.images.nbytes, device, 1, share)
+        of = Batches.of if resident else Batches.mapped
+        return TrialData(of([train], device), of([val], device), images, device)
 
     @cached_property
     def both(self) -> Batches:
@@ -117,7 +119,8 @@ def run_trial(
         return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
     except Exception as error:
         reason = _out_of_memory(error) or _reason(error)
-        return how("failed", _history(run), reason, traceback.format_exc())
+        suspicious = not isinstance(error, InputError)
+        return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
 
 
 def _history(run: TrainingRun | None) -> list[Epoch]:
@@ -163,7 +166,7 @@ class _Checkpointer:
         self.pausing = pausing
         self.on_save = on_save
         self.notes = notes
-        self.saved = time.monotonic()
+        self.saved = self.begun = time.monotonic()
         # The trial's own time: what it took before it was interrupted counts.
         self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
 
@@ -174,6 +177,8 @@ class _Checkpointer:
         now = time.monotonic()
         if now - self.saved >= self.task.checkpoint_seconds:
             self._save(run)
+        if self.task.stop_after is not None and now - self.begun >= self.task.stop_after:
+            raise StopTrial
         limit = self.task.timeout
         if limit is not None and now - self.started > limit:
             raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")

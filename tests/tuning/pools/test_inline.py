@@ -4,6 +4,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
+from podium.errors import PodiumError
 from podium.tuning.pools.inline import open_inline
 from tuning.scripted import states
 from tuning.sessions import Killer, search
@@ -16,10 +17,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.prepare(tmp_path_factory.mktemp("prepared"))
 
 
-def test_images_that_cannot_be_loaded_fail_the_trials_and_say_so(tmp_path: Path) -> None:
-    study = search(tmp_path, open_inline(tmp_path / "nowhere", INLINE), 2)
-    assert states(study) == ["FAIL", "FAIL"]
-    assert "dataset.json is missing: run `dvc repro prepare`" in study.trials[0].user_attrs["reason"]
+def test_images_that_cannot_be_loaded_end_the_search_and_charge_no_trial(prepared: Path, tmp_path: Path) -> None:
+    message = r"no worker can begin a trial \(10 in a row could not\): trial 0: .*dataset.json is missing"
+    with pytest.raises(PodiumError, match=message):
+        search(tmp_path, open_inline(tmp_path / "nowhere", INLINE), 2)
+    assert states(search(tmp_path, open_inline(prepared, INLINE), 2)) == ["COMPLETE"] * 2
 
 
 def test_closing_ends_a_trial_in_its_middle(prepared: Path, tmp_path: Path) -> None:

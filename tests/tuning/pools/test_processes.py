@@ -1,5 +1,7 @@
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 import tiny
 from podium.tuning.messages import Event, Lost, Report, Resumed, Task
+from podium.tuning.pools.placement import Place, visible
 from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
@@ -122,11 +125,11 @@ class PartlyBroken(ProcessPool):
         self.started = 0
         super().__init__(capacity, Setup(str(prepared), "cpu", 1))
 
-    def _fork(self) -> Any:
+    def _fork(self, number: int) -> Any:
         images = self._images / "nowhere" if self.started in self._broken else self._images
         self._setup = Setup(str(images), "cpu", 1)
         self.started += 1
-        return super()._fork()
+        return super()._fork(number)
 
 
 @pytest.mark.slow
@@ -146,6 +149,77 @@ def test_broken_worker_costs_no_trial(
     told = [line for line in recorder.lines if "could not load the images: InputError" in line]
     assert len(told) == len(broken)
     assert ["(2 times in a row; 1 worker left)" in line for line in told].count(True) == (capacity - left)
+
+
+class PartlyFailing(ProcessPool):
+    """A pool in which trials fail where they are trained in one of the places `failing`."""
+
+    def __init__(self, prepared: Path, wrong: Path, capacity: int, failing: set[int]) -> None:
+        self._images = (prepared, wrong)
+        self._failing = failing
+        self.started: list[int] = []
+        super().__init__(capacity, Setup("", "cpu", 1))
+
+    def _fork(self, number: int) -> Any:
+        self._setup = Setup(str(self._images[number in self._failing]), "cpu", 1)
+        self.started.append(number)
+        return super()._fork(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("failing", "capacity", "failed"), [({1}, 2, 1), ({0}, 1, 4)], ids=["one of two", "the only"])
+def test_place_in_which_trials_fail_that_work_elsewhere_is_given_up(
+    prepared: Path, tmp_path: Path, failing: set[int], capacity: int, failed: int
+) -> None:
+    wrong = tmp_path / "wrong"
+    shutil.copytree(prepared, wrong)
+    about = json.loads((wrong / "dataset.json").read_text(encoding="utf-8"))
+    (wrong / "dataset.json").write_text(json.dumps(about | {"classes": ["left"]}), encoding="utf-8")  # labels go to 2
+    pool, recorder = PartlyFailing(prepared, wrong, capacity, failing), Recorder()
+    study = search(tmp_path, pool, 6 if capacity > 1 else failed, recorder)
+    assert states(study).count("FAIL") == failed
+    assert pool.capacity == 1
+    if capacity > 1:
+        assert any("a second trial in a row failed on its worker" in line for line in recorder.lines)
+        assert any("is given up: it works on another (1 worker left)" in line for line in recorder.lines)
+    else:
+        assert len(pool.started) > 1  # replaced after the second in a row
+
+
+@pytest.mark.slow
+def test_worker_that_hangs_is_killed_and_its_trial_goes_on(prepared: Path, tmp_path: Path) -> None:
+    undisturbed = search(tmp_path / "a", _pool(prepared, 1), 2)
+    pool = ProcessPool(1, Setup(str(prepared), "cpu", 1, hang_timeout=2.0))
+    killer = Killer(0, 2, lambda: os.kill(_pid_of(pool, 0), signal.SIGSTOP))
+    study = search(tmp_path / "b", pool, 2, killer)
+    assert curves(study) == curves(undisturbed)
+    assert "made no progress for 2 s (runtime.hang_timeout) and was killed" in killer.lines[0]
+
+
+@pytest.mark.parametrize("before", [None, "3,5"])
+def test_worker_is_started_with_its_device_alone(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    ask = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
+    with visible(Place("cuda", "5", 1)):
+        inside = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    with visible(Place()):
+        on_cpu = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    assert (inside, on_cpu) == ("5", str(before))
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+@pytest.mark.slow
+def test_workers_of_devices_are_processes_that_see_one_each_before_torch_is_imported(prepared: Path) -> None:
+    places = [Place("cuda", name, 2**30) for name in ("0", "GPU-b", "0")]
+    pool = ProcessPool(places, Setup(str(prepared), "auto", 1))
+    try:
+        seen = [Path(f"/proc/{w.process.pid}/environ").read_bytes().split(b"\0") for w in pool._workers]
+    finally:
+        pool.close()
+    names = [[v for v in one if v.startswith(b"CUDA_VISIBLE_DEVICES=")] for one in seen]
+    assert names == [[b"CUDA_VISIBLE_DEVICES=0"], [b"CUDA_VISIBLE_DEVICES=GPU-b"], [b"CUDA_VISIBLE_DEVICES=0"]]
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ most of them out; only what is left is computed from the thumbs.
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
+
+from podium import limits
 
 SIDE = 32
 """Of the thumbs."""
@@ -56,7 +57,7 @@ SLACK = 1e-4
 """Of a distance along the axes, for their rounding."""
 MANY = 250_000
 """Neighbours that are held at once, where images have more than NEIGHBOURS each: about 10 MB."""
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = limits.cores()
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """From numbers (n,) to thumbs (n, SIDE, SIDE)."""

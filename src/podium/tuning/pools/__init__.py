@@ -45,7 +45,8 @@ class Pool(Protocol):
 
 def cannot_load(task: Task, error: Exception) -> Lost:
     """The worker of `task` could not load the images: another one may."""
-    return Lost(task.number, task.attempt, f"its worker could not load the images: {type(error).__name__}: {error}")
+    reason = f"its worker could not load the images: {type(error).__name__}: {error}"
+    return Lost(task.number, task.attempt, reason, charged=False)
 
 
 def unless_broken(ended: Ended) -> Ended | Lost:

@@ -12,7 +12,8 @@ import torch
 
 from podium.config.params import RuntimeParams
 from podium.training import device
-from podium.tuning.messages import Ended, Event, Report, Task
+from podium.tuning.messages import Event, Report, Task
+from podium.tuning.pools import cannot_load
 from podium.tuning.work import TrialData, run_trial
 
 
@@ -62,8 +63,9 @@ class InlinePool:
             try:
                 self._trial_data = self._trial_data or self._load()
                 ended = run_trial(task, self._trial_data, self._report, self._pausing.is_set, resumed=self._events.put)
-            except Exception as error:  # the images can't be loaded
-                ended = Ended(task.number, task.attempt, "failed", reason=f"{type(error).__name__}: {error}")
+            except Exception as error:
+                self._events.put(cannot_load(task, error))
+                continue
             self._events.put(ended)
 
     def _report(self, report: Report) -> bool:

@@ -1,21 +1,28 @@
-"""Workers as processes of this machine, forked from a server that has imported torch once.
+"""Workers as processes of this machine: on the CPU forked from a server that has imported torch once, on a CUDA device
+started anew, since what makes one device visible has to be set before torch opens any.
 
-A killed worker is noticed at once by its closed pipe; workers notice a killed driver in the same way.
+A killed worker is noticed at once by its closed pipe; workers notice a killed driver in the same way. One that hangs is
+noticed by its silence: a busy worker sends signs of progress.
 """
 
 import json
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from typing import Any, Literal
+from multiprocessing.process import BaseProcess
+from typing import Any
 
+from podium import process
+from podium.text import counted
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
+from podium.tuning.pools import placement
+from podium.tuning.pools.blame import FAILED_IN_A_ROW, Blame
+from podium.tuning.pools.placement import Place
 
 WORKER = "podium.tuning.pools.worker"
 """The module that the fork server imports once for all workers."""
@@ -26,67 +33,98 @@ BROKEN_IN_A_ROW = 2
 """A place is given up where so many workers in a row were broken, none of which ended a trial: its device is too."""
 
 
+PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
+a moment comes back."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a worker needs to know before its first trial."""
 
     prepared: str
-    device: Literal["auto", "cpu", "cuda"]
+    device: str
+    """cpu or cuda."""
     threads: int
+    hang_timeout: float | None = None
+    """Seconds without a sign of progress after which a busy worker counts as hanging; None: never."""
+    memory: int | None = None
+    """Bytes of the device's memory that it may use; None: what is free."""
 
 
 @dataclass
 class _Worker:
-    process: ForkServerProcess
+    process: BaseProcess
     pipe: "Connection[Any, Any]"
+    number: int
+    """Of its place."""
     task: Task | None = None
+    silent: float = 0.0
+    """Seconds for which the pool listened and did not hear of it."""
+
+
+@dataclass
+class _Spot:
+    """A place of the pool and what happened in it."""
+
+    place: Place
     broken: int = 0
-    """How many workers in a row were broken in this place."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many workers in a row were broken in it."""
+    worker: _Worker | None = field(default=None)
+    """None: it is given up, or rests."""
 
 
 def warm_up() -> None:
     """Start the fork server now: it imports torch while the driver imports its own libraries."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([WORKER])
-    # The server inherits that it ignores both: sent to the whole group they are ours to answer, and we still need it.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    forkserver.ensure_running()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with process.ignored_signals():
+        forkserver.ensure_running()
 
 
 class ProcessPool:
-    """`capacity` worker processes; one that dies or is broken is replaced.
+    """A worker process in each of `places`, or so many on the CPU; one that dies, hangs or is broken is replaced.
 
-    A place whose workers are broken again and again is given up, and the capacity is one less; the last one never is.
+    A place whose workers are broken again and again, or fail at trials that work elsewhere, is given up, and the
+    capacity is one less; the last one never is.
     """
 
-    def __init__(self, capacity: int, setup: Setup) -> None:
-        self.capacity = capacity
+    def __init__(self, places: int | Sequence[Place], setup: Setup) -> None:
+        places = [Place()] * places if isinstance(places, int) else places
         self._setup = setup
         self._pausing = False
-        self._context = multiprocessing.get_context("forkserver")
-        warm_up()
-        self._workers = [self._start() for _ in range(capacity)]
+        self._blame = Blame()
+        if any(place.device == "cpu" for place in places):
+            warm_up()
+        self._looked = time.monotonic()
+        self._spots = [_Spot(place) for place in places]
+        for number in range(len(places)):
+            self._replace(number)
+
+    @property
+    def capacity(self) -> int:
+        """Trials that can be trained at the same time."""
+        return len(self._workers)
+
+    @property
+    def _workers(self) -> list[_Worker]:
+        return [spot.worker for spot in self._spots if spot.worker is not None]
 
     def submit(self, task: Task) -> None:
         """Hand `task` to a free worker, rather to one in whose place none was broken."""
-        worker = min((w for w in self._workers if w.task is None), key=lambda w: w.broken)
-        worker.task = task
+        free = (w for w in self._workers if w.task is None)
+        worker = min(free, key=lambda w: (self._spots[w.number].broken, self._blame.row(w.number)))
+        worker.task, worker.silent = task, 0.0
         if not self._send(worker, {"task": asdict(task)}):
             worker.task = None
-            self._replace(worker)
+            self._replace(worker.number)
             self.submit(task)
 
     def events(self, timeout: float) -> list[Event]:
-        """What workers sent, and which of them are gone, within `timeout` seconds."""
+        """What workers sent, and which of them are gone or hang, within `timeout` seconds."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         ready = multiprocessing.connection.wait(list(by_pipe), timeout)
-        events = [self._receive(by_pipe[pipe]) for pipe in ready]  # type: ignore[index]
+        heard = [by_pipe[pipe] for pipe in ready]  # type: ignore[index]
+        events = [self._receive(worker) for worker in heard] + self._hanging(heard, 10 * timeout + 1)
         return [event for event in events if event is not None]
 
     def answer(self, report: Report, go_on: bool) -> None:
@@ -112,68 +150,115 @@ class ProcessPool:
                 worker.process.kill()
                 worker.process.join()
 
-    def _start(self) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         for pause in RETRIES:
             try:
-                return self._fork()
+                return self._fork(number)
             except (EOFError, OSError):  # somebody killed the fork server: asked again, it is another one
                 time.sleep(pause)
-        return self._fork()
+        return self._fork(number)
 
-    def _fork(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, asdict(self._setup)), daemon=True)
-        process.start()
+    def _fork(self, number: int) -> _Worker:
+        place = self._spots[number].place
+        context: Any = multiprocessing.get_context("forkserver" if place.device == "cpu" else "spawn")
+        ours, theirs = context.Pipe()
+        setup = replace(self._setup, device=place.device, memory=place.memory)
+        worker = context.Process(target=_work, args=(theirs, asdict(setup)), daemon=True)
+        with placement.visible(place), process.ignored_signals():
+            worker.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(worker, ours, number)
 
     def _stop(self, worker: _Worker) -> None:
         worker.pipe.close()
         worker.process.join(timeout=5)
+        self._spots[worker.number].worker = None
 
-    def _replace(self, worker: _Worker) -> None:
-        self._stop(worker)
-        started = self._start()
-        started.broken = worker.broken
-        self._workers[self._workers.index(worker)] = started
+    def _replace(self, number: int) -> None:
+        spot = self._spots[number]
+        if spot.worker is not None:
+            self._stop(spot.worker)
+        spot.worker = self._start(number)
 
     def _receive(self, worker: _Worker) -> Event | None:
+        worker.silent = 0.0
         try:
             message: dict[str, Any] = json.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):  # OSError: killed in the middle of a message
             return self._bury(worker)
+        if "progress" in message:
+            return None
         if "epoch" in message:
             return Report(**message)
         if "how" in message:
             return self._end(worker, Ended(**message))
         return Resumed(**message) if "history" in message else self._give_up(worker, Lost(**message))
 
-    def _end(self, worker: _Worker, ended: Ended) -> Ended:
+    def _end(self, worker: _Worker, ended: Ended) -> Ended | Lost:
         worker.task = None
-        worker.broken = 0
+        spot = self._spots[worker.number]
         if ended.how == "interrupted" and not self._pausing:
-            self._replace(worker)  # somebody else stopped it: it would interrupt every further trial
+            self._replace(worker.number)  # somebody else stopped it: it would interrupt every further trial
+        elif ended.how == "failed":
+            return self._failed(worker, ended)
+        elif ended.how != "interrupted":
+            spot.broken = 0
+            if self._blame.worked(worker.number, ended.number) is not None:
+                note = f"the worker on which trial {ended.number} failed is given up: it works on another"
+                return replace(ended, notes=[*ended.notes, f"{note} ({counted(self.capacity, 'worker')} left)"])
+        return ended
+
+    def _failed(self, worker: _Worker, ended: Ended) -> Ended | Lost:
+        """Replace a worker on which one trial after another fails, and find out whether it is to blame."""
+        number = worker.number
+        if not ended.suspicious:
+            return ended
+        verdict, cleared = self._blame.failed(number, ended.number, others=self.capacity > 1)
+        if cleared is not None and self._spots[cleared].worker is None:
+            self._replace(cleared)
+        if verdict == "suspect":
+            self._stop(worker)
+            reason = f"a second trial in a row failed on its worker ({ended.reason}); it is tried on another"
+            return Lost(ended.number, ended.attempt, reason, charged=False)
+        if self._blame.row(number) >= FAILED_IN_A_ROW:
+            self._replace(number)
         return ended
 
     def _give_up(self, worker: _Worker, lost: Lost) -> Lost:
         """Replace a worker that is broken, or do without its place."""
-        worker.broken += 1
-        if worker.broken < BROKEN_IN_A_ROW or len(self._workers) == 1:
-            self._replace(worker)
+        spot = self._spots[worker.number]
+        spot.broken += 1
+        if self.capacity == 1:
+            time.sleep(PAUSES[min(spot.broken, len(PAUSES)) - 1])
+        if spot.broken < BROKEN_IN_A_ROW or self.capacity == 1:
+            self._replace(worker.number)
             return lost
-        self._workers.remove(worker)
         self._stop(worker)
-        self.capacity -= 1
-        return replace(lost, reason=f"{lost.reason} ({worker.broken} times in a row; {_workers(self.capacity)} left)")
+        left = counted(self.capacity, "worker")
+        return replace(lost, reason=f"{lost.reason} ({spot.broken} times in a row; {left} left)")
 
-    def _bury(self, worker: _Worker) -> Event | None:
+    def _hanging(self, heard: Sequence[_Worker], at_most: float) -> list[Lost | None]:
+        """Kill busy workers that have been silent for too long; of a pause of our own `at_most` seconds count."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, at_most), now
+        lost = []
+        for worker in (w for w in self._workers if w.task is not None and w not in heard):
+            worker.silent += passed
+            limit = self._setup.hang_timeout
+            if limit is not None and worker.silent >= limit:
+                worker.process.kill()
+                how = f"made no progress for {worker.silent:.0f} s (runtime.hang_timeout) and was killed"
+                lost.append(self._bury(worker, how))
+        return lost
+
+    def _bury(self, worker: _Worker, how: str = "") -> Lost | None:
         task = worker.task
         worker.process.join(timeout=5)
         code = worker.process.exitcode
-        self._replace(worker)
+        self._replace(worker.number)
         if task is None:
             return None
-        return Lost(task.number, task.attempt, f"its worker {_how_it_ended(code)}")
+        return Lost(task.number, task.attempt, f"its worker {how or _how_it_ended(code)}")
 
     def _send(self, worker: _Worker, message: dict[str, Any]) -> bool:
         try:
@@ -187,10 +272,6 @@ def _work(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     from podium.tuning.pools.worker import main  # imported by the fork server already; the driver does without torch
 
     main(pipe, setup)
-
-
-def _workers(count: int) -> str:
-    return f"{count} worker" + ("s" if count != 1 else "")
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -16,12 +16,12 @@ from typing import Any
 
 import ray
 
-from podium import cluster
+from podium import cluster, limits
 from podium.config.params import RuntimeParams
 from podium.data.shared import is_shared, share
 from podium.training import checkpoint
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
-from podium.tuning.pools.processes import BROKEN_IN_A_ROW, cores
+from podium.tuning.pools.processes import BROKEN_IN_A_ROW
 from podium.tuning.pools.ray_worker import CONCURRENT, Began, Mailbox, Message, Saved, Setup, train
 
 LOOK_EVERY = 1.0
@@ -63,7 +63,6 @@ class RayPool:
         self._pausing = False
         self._closing = threading.Event()
         self._looked = float("-inf")
-        self._reserved = (runtime.trial_cpus, runtime.trial_gpus)
         self._slots = 0
         self._nodes: set[str] = set()
         """Nodes that have room for a trial."""
@@ -73,14 +72,14 @@ class RayPool:
         """How many workers of a node were broken since a trial ended there."""
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
-            stack.enter_context(cluster.opened(runtime, (runtime.workers or cores()) * runtime.trial_cpus))
-            cluster.check_fits(cluster.nodes(), runtime)
+            stack.enter_context(cluster.opened(runtime, (runtime.workers or limits.cores()) * runtime.trial_cpus))
+            self._reserved = cpus, gpus = cluster.check_fits(cluster.nodes(), runtime)
             self._mailbox = _open_mailbox()
             images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""
-            self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder)
+            self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder, gpus)
             self._opened = stack.pop_all()
         # max_calls: a worker with a GPU trains one trial after another too, instead of being started for each.
-        options: dict[str, Any] = {"num_cpus": runtime.trial_cpus, "num_gpus": runtime.trial_gpus}
+        options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
         self._train = ray.remote(**options, max_retries=0, max_calls=0)(train)
         self._thread = threading.Thread(target=self._listen, name="podium-mailbox", daemon=True)
         self._thread.start()

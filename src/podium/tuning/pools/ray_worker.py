@@ -51,6 +51,8 @@ class Setup:
     """Whether a checkpoint's path leads to the same file on every node."""
     folder: str = ""
     """The project's, where every node has it; else empty."""
+    gpus: float = 0.0
+    """What a trial reserves; of a GPU that it shares it takes that part of the memory."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,10 @@ def _trial_data(setup: Setup) -> "TrialData":
     name = str(setup.images)
     if name not in _loaded:
         _loaded.clear()  # those of an earlier search
+        where = device.pick(setup.device)
+        memory = device.share_of_memory(where, setup.gpus)
+        if memory is not None:
+            device.limit_memory(where, memory)
         with read_only_arrays():
-            _loaded[name] = TrialData.of(*received(setup.images), device.pick(setup.device))
+            _loaded[name] = TrialData.of(*received(setup.images), where, memory)
     return _loaded[name]

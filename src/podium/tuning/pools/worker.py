@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +21,10 @@ from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.pools import cannot_load, unless_broken
 from podium.tuning.work import TrialData, run_trial
 
+SIGNS = 10
+"""Signs of progress in the time after which a silent worker counts as hanging."""
+BUSY = 0.02
+"""A process that used this fraction of a core computes: an epoch of somebody's own loop may take hours."""
 DRIVER_GONE = 3
 """Exit code of a worker whose driver died."""
 
@@ -32,7 +38,14 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     _handle_signals(pausing)
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
+    progress = Progress()
+    if setup["hang_timeout"] is not None:
+        progress.send_every(setup["hang_timeout"] / SIGNS, lambda: _send_bytes(pipe, {"progress": progress.steps}))
     trial_data: TrialData | None = None
+
+    def pauses() -> bool:
+        progress.steps += 1
+        return pausing.is_set()
 
     def report(epoch: Report) -> bool:
         _send(pipe, epoch)
@@ -41,17 +54,56 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     while True:
         task = Task(**_receive(pipe)["task"])
         try:
-            trial_data = trial_data or TrialData.load(Path(setup["prepared"]), device.pick(setup["device"]))
+            trial_data = trial_data or load(Path(setup["prepared"]), setup["device"], setup["memory"])
         except Exception as error:
             _send(pipe, cannot_load(task, error))
             continue
-        ended = run_trial(task, trial_data, report, pausing.is_set, resumed=partial(_send, pipe))
+        ended = run_trial(task, trial_data, report, pauses, resumed=partial(_send, pipe))
         _send(pipe, unless_broken(ended))
 
 
+def load(prepared: Path, wanted: Literal["cpu", "cuda"], memory: int | None) -> TrialData:
+    """The images of `prepared` on the device that this process sees, of whose memory it may take `memory` bytes."""
+    where = device.pick(wanted)
+    if memory is not None:
+        device.limit_memory(where, memory)
+    return TrialData.load(prepared, where, memory)
+
+
+class Progress:
+    """Signs that this process gets on: it has taken steps, or computed."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        """Of all trials."""
+
+    def send_every(self, seconds: float, send: Callable[[], None]) -> None:
+        """Call `send` from a thread every so many seconds in which there was progress."""
+
+        def watch() -> None:
+            steps, computed = self.steps, time.process_time()
+            while True:
+                time.sleep(seconds)
+                now = time.process_time()
+                if self.steps != steps or now - computed > BUSY * seconds:
+                    send()
+                steps, computed = self.steps, now
+
+        threading.Thread(target=watch, name="podium-progress", daemon=True).start()
+
+
 def _send(pipe: "Connection[Any, Any]", message: Report | Resumed | Ended | Lost) -> None:
+    _send_bytes(pipe, asdict(message))
+
+
+_sending = threading.Lock()
+"""A message is sent whole before another one begins."""
+
+
+def _send_bytes(pipe: "Connection[Any, Any]", message: dict[str, Any]) -> None:
     try:
-        pipe.send_bytes(json.dumps(asdict(message)).encode())
+        with _sending:
+            pipe.send_bytes(json.dumps(message).encode())
     except (BrokenPipeError, ConnectionResetError):
         os._exit(DRIVER_GONE)
 

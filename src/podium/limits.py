@@ -1,0 +1,55 @@
+"""What this process may use of its machine: cores and memory, also where a container or a service limits them.
+
+Linux limits by control groups (kernel documentation, cgroup-v2.rst and sched-bwc.rst): a quota of processor time and a
+number of bytes, each for a group and for all groups above it.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+"""Where the kernel shows the groups; a container sees its own group here."""
+OWN = Path("/proc/self/cgroup")
+"""In which groups this process is."""
+
+
+def cores() -> int:
+    """Cores that this process may use: by affinity, and by the quota of its control groups, rounded up."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([here, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or the least that its control groups have."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [_read(group / "memory.max") for group in _groups()]
+    return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that each group has, where it is limited."""
+    for group in _groups():
+        quota, _, period = _read(group / "cpu.max").partition(" ")
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            yield int(quota) / int(period)
+    for folder in (ROOT / "cpu", ROOT / "cpu,cpuacct"):  # the first version of control groups
+        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            yield int(quota) / int(period)
+
+
+def _groups() -> list[Path]:
+    """The folders of this process's group and of those above it."""
+    lines = [line for line in _read(OWN).splitlines() if line.startswith("0::/")]
+    path = lines[0].removeprefix("0::/").strip("/") if lines else ""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return [ROOT.joinpath(*parts[:length]) for length in range(len(parts) + 1)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

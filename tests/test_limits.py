@@ -1,0 +1,59 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from podium import limits
+
+HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of control groups, in whose /a/b this process is."""
+    own = tmp_path / "own"
+    own.write_text("12:cpu:/x\n0::/a/b\n", encoding="ascii")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.setattr(limits, "ROOT", tmp_path)
+    monkeypatch.setattr(limits, "OWN", own)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("cpu.max", "100000 100000", 1),
+        ("a/cpu.max", "50000 100000", 1),
+        ("a/b/cpu.max", "150000 100000", min(HERE, 2)),
+        ("a/b/cpu.max", "max 100000", HERE),
+        ("a/b/cpu.max", "6400000 100000", HERE if HERE <= 64 else 64),
+        ("a/b/cpu.max", "nonsense", HERE),
+        ("nothing", "", HERE),
+    ],
+)
+def test_cores_are_those_of_the_quota(groups: Path, file: str, content: str, expected: int) -> None:
+    (groups / file).write_text(content + "\n", encoding="ascii")
+    assert limits.cores() == expected
+
+
+def test_quota_of_the_first_version_of_control_groups_counts(groups: Path) -> None:
+    (groups / "cpu").mkdir()
+    (groups / "cpu" / "cpu.cfs_quota_us").write_text("100000\n", encoding="ascii")
+    (groups / "cpu" / "cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
+    assert limits.cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "limit", "expected"),
+    [
+        ("memory.max", "1048576", 1048576),
+        ("a/memory.max", "4096", 4096),
+        ("a/b/memory.max", "max", MACHINE),
+        ("a/b/memory.max", str(10**18), MACHINE),
+        ("nothing", "", MACHINE),
+    ],
+)
+def test_memory_is_the_machines_or_the_least_of_its_groups(groups: Path, file: str, limit: str, expected: int) -> None:
+    (groups / file).write_text(limit + "\n", encoding="ascii")
+    assert limits.memory() == expected
