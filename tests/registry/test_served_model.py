@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +168,58 @@ def test_predict_with_probabilities_gives_each_class_one(model: LoadedModel, fil
         assert row["probabilities"][row["label"]] == pytest.approx(row["probability"])
 
 
-def test_predict_of_too_many_images_or_both_columns_is_refused(model: LoadedModel, files: list[bytes]) -> None:
-    with pytest.raises(MlflowException, match="a request may hold at most 1,024 images; got 1,025"):
-        predict(model, "image", [files[0]] * 1025)
+def test_predict_of_both_columns_is_refused(model: LoadedModel, files: list[bytes]) -> None:
     with pytest.raises(MlflowException, match="must have one of the columns image .* and array"):
         model.model.predict(pd.DataFrame({"image": [files[0]], "array": [ARRAY]}))
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_predict_as_spark_calls_it_leaves_out_the_column_that_holds_nothing(
+    model: LoadedModel, files: list[bytes], nothing: object
+) -> None:
+    inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    expected = model.predict(files[:2])
+    frame = pd.DataFrame({"image": files[:2], "array": pd.Series([nothing] * 2, dtype=object)})
+    pd.testing.assert_frame_equal(inside.predict(None, frame), expected)
+    frame["image"] = pd.Series([files[0], nothing], dtype=object)
+    with pytest.raises(MlflowException, match="image 2 of 2: it must be the bytes of an image file; got nothing"):
+        inside.predict(None, frame)
+
+
+def test_predict_of_any_number_of_rows_holds_one_batch_of_pixels(
+    model: LoadedModel, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    seen: list[int] = []
+    run = inside.probabilities
+    monkeypatch.setattr(inside, "probabilities", lambda images: seen.append(len(images)) or run(images))
+    got = model.predict([files[0]] * 5000)
+    assert len(got) == 5000
+    assert max(seen) == served_model.BATCH
+
+
+def test_predict_names_bad_rows_of_every_batch(model: LoadedModel, files: list[bytes]) -> None:
+    rows = [files[0]] * 600
+    rows[3] = rows[599] = b"x"
+    with pytest.raises(MlflowException, match="image 4 of 600: .*; image 600 of 600: "):
+        model.model.predict(pd.DataFrame({"image": rows}))
+
+
+def test_models_that_four_threads_load_at_once_all_predict(project: Project, files: list[bytes]) -> None:
+    version = versions.find(project.tracking, NAME, 3)
+    source = project.tracking.client.get_model_version_download_uri(NAME, "3")
+    expected = versions.load(project.tracking, version).predict(files[:3])["probability"].tolist()
+
+    def by_podium() -> list[float]:
+        return list(versions.load(project.tracking, version).predict(files[:3])["probability"])
+
+    def by_mlflow() -> list[float]:
+        frame = pd.DataFrame({"image": files[:3]})
+        return list(mlflow.pyfunc.load_model(source).predict(frame)["probability"])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(way) for way in (by_podium, by_mlflow) * 4]
+        assert [one.result() for one in found] == [expected] * 8
 
 
 def test_native_flavour_loads_without_running_code_of_the_model(

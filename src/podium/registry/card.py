@@ -7,16 +7,12 @@ from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
 from podium.training.trained import TrainedModel
 
-MAX_IMAGES = 1024
-"""Of a request to a server: as files of the largest size taken they are read one by one, as pixels they are small."""
-
 
 def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) -> dict[str, Any]:
     """model.json of the registered model: all that serving needs besides the graph, and where it comes from."""
     return {
         "classes": trained.classes,
         "preprocess": spec.to_dict(),
-        "max_images": MAX_IMAGES,
         "metrics": metrics,
         "trained": asdict(trained),
     }

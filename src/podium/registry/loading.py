@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,8 @@ with warnings.catch_warnings():  # MLflow 3.17 warns of type hints of its own
 GONE = "its files are gone; MLflow keeps absolute paths: was the project moved, or mlruns/ emptied?"
 NOT_THE_MODEL = "registered_model_meta"
 """A file that MLflow adds to what it downloads."""
+_process = threading.RLock()
+"""Held while MLflow's process-wide settings are ours: threads that load at once would undo each other's."""
 STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 """MLflow writes them too when it is told its store, and every process started later would follow them."""
 
@@ -148,7 +151,16 @@ def digests(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def process_store(tracking: Tracking) -> Iterator[None]:
-    """Within the block MLflow's process-wide store is ours: logging, fetching and loading models know no other way."""
+    """Within the block MLflow's process-wide store is ours: logging, fetching and loading models know no other way.
+
+    One thread at a time: the settings are the process's.
+    """
+    with _process, _own_settings(tracking):
+        yield
+
+
+@contextmanager
+def _own_settings(tracking: Tracking) -> Iterator[None]:
     before, compiling = {name: os.environ.get(name) for name in STORE_VARIABLES}, sys.dont_write_bytecode
     sys.dont_write_bytecode = True  # MLflow runs serving.py where the model's files are: they stay as they are
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

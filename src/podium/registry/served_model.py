@@ -8,6 +8,7 @@ manifest of digests that is checked before any of them is used.
 import hashlib
 import json
 import sys
+import threading
 import types
 import uuid
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
 BATCH = 256
-"""Rows that pass the network at once: larger ones are no faster on a CPU, and memory stays bounded."""
+"""Rows that are decoded and pass the network at once: larger ones are no faster on a CPU, and memory stays bounded."""
 NAMED = 5
 """Bad rows that an error names; it counts the rest."""
 DECODER = ("damage.py", "depth.py", "decode.py")
@@ -43,31 +44,35 @@ class Classifier(PythonModel):
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         decoder = _decoder(folder)
         self.classes = np.array(about["classes"], dtype=object)
-        self.max_images: int = about["max_images"]
         self.spec = decoder.Preprocess.from_dict(about["preprocess"])
         self.decode: Callable[..., NDArray[np.uint8]] = decoder.decode
         self.decode_array: Callable[..., NDArray[np.uint8]] = decoder.decode_array
         self.bad_image: type[ValueError] = decoder.BadImage
         self.name = _name(folder.parents[1] / META)
-        self.graph = torch.export.load(folder / "model.pt2").module()
+        with _loading():
+            self.graph = torch.export.load(folder / "model.pt2").module()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row of `label`, `probability` and `model` (name/version) for each row, in order and under its index.
 
-        With the parameter `probabilities` there is a column of that name too: the probability of every class by its
-        name. Raises MlflowException (HTTP 400) naming every row that is no usable image; then no row is predicted.
+        Any number of rows, of which BATCH are in memory as pixels. With the parameter `probabilities` there is a column
+        of that name too: the probability of every class by its name. Raises MlflowException (HTTP 400) naming every row
+        that is no usable image; then no row is predicted.
         """
         frame = pd.DataFrame(model_input)  # MLflow lets dictionaries and lists of records through
-        images = self._decode_all(frame)
-        chunks = [self.probabilities(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        probabilities = np.concatenate(chunks) if chunks else np.empty((0, len(self.classes)), np.float32)
-        best = probabilities.argmax(axis=1)
-        top = probabilities[np.arange(len(best)), best].astype(np.float64)
-        predictions: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
-        if (params or {}).get("probabilities"):
-            names = [str(name) for name in self.classes]
-            predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
-        return pd.DataFrame(predictions, index=frame.index)
+        column = _column(frame)
+        found = [np.empty((0, len(self.classes)), np.float32)]
+        named: list[str] = []
+        bad = 0
+        for start in range(0, len(frame), BATCH):
+            images, problems = self._decoded(column, frame[column].iloc[start : start + BATCH])
+            named += [f"image {start + row + 1} of {len(frame)}: {why}" for row, why in problems[: NAMED - len(named)]]
+            bad += len(problems)
+            if not bad:  # else the other bad rows are still looked for
+                found.append(self.probabilities(images))
+        if bad:
+            raise _refused("; ".join(named + ([f"and {bad - NAMED} more"] if bad > NAMED else [])))
+        return self._table(np.concatenate(found), frame.index, every=bool((params or {}).get("probabilities")))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, C, H, W) to float32 (N, classes)."""
@@ -75,25 +80,54 @@ class Classifier(PythonModel):
             found: NDArray[np.float32] = self.graph(torch.from_numpy(images)).numpy()
         return found
 
-    def _decode_all(self, frame: pd.DataFrame) -> NDArray[np.uint8]:
-        if len(frame) > self.max_images:
-            raise _refused(f"a request may hold at most {self.max_images:,} images; got {len(frame):,}")
-        columns = [name for name in ("image", "array") if name in frame]
-        if len(columns) != 1:
-            raise _refused("a request must have one of the columns image (an image file) and array (pixels)")
-        decode = self.decode if columns == ["image"] else self.decode_array
-        shape = (self.spec.channels, self.spec.height, self.spec.width)
-        images = np.empty((len(frame), *shape), np.uint8)
-        problems: list[str] = []
-        for number, data in enumerate(frame[columns[0]]):
+    def _decoded(self, column: str, rows: pd.Series) -> tuple[NDArray[np.uint8], list[tuple[int, str]]]:
+        """The pixels of `rows`, and the place of each bad one with what is wrong with it."""
+        images = np.empty((len(rows), self.spec.channels, self.spec.height, self.spec.width), np.uint8)
+        problems: list[tuple[int, str]] = []
+        for row, data in enumerate(rows):
             try:
-                images[number] = decode(data, self.spec)
+                if column == "array":
+                    images[row] = self.decode_array(data, self.spec)
+                elif isinstance(data, bytes | bytearray | memoryview):
+                    images[row] = self.decode(bytes(data), self.spec)
+                else:
+                    what = "nothing" if _is_missing(data) else f"a value of type {type(data).__name__}"
+                    problems.append((row, f"it must be the bytes of an image file; got {what}"))
             except self.bad_image as error:
-                problems.append(f"image {number + 1} of {len(frame)}: {error}")
-        if problems:
-            rest = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-            raise _refused("; ".join(problems[:NAMED] + rest))
-        return images
+                problems.append((row, str(error)))
+        return images, problems
+
+    def _table(self, probabilities: NDArray[np.float32], index: pd.Index, *, every: bool) -> pd.DataFrame:
+        best = probabilities.argmax(axis=1)
+        top = probabilities[np.arange(len(best)), best].astype(np.float64)
+        predictions: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
+        if every:
+            names = [str(name) for name in self.classes]
+            predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+        return pd.DataFrame(predictions, index=index)
+
+
+def _column(frame: pd.DataFrame) -> str:
+    """The column that holds the images. One that holds nothing counts as none: Spark gives every column there is."""
+    columns = [name for name in ("image", "array") if name in frame]
+    if len(columns) == 2:
+        columns = [name for name in columns if not frame[name].map(_is_missing).all()] or ["image"]
+    if len(columns) != 1:
+        raise _refused("a request must have one of the columns image (an image file) and array (pixels)")
+    return columns[0]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _loading() -> threading.Lock:
+    """The one lock of this process for `torch.export.load`, which is not reentrant (torch 2.14).
+
+    Each loaded model has a copy of this module, so the lock lies where all of them find it.
+    """
+    lock: threading.Lock = vars(torch.export).setdefault("_podium_loading", threading.Lock())
+    return lock
 
 
 def _refused(sentence: str) -> MlflowException:
