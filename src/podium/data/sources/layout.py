@@ -225,8 +225,8 @@ def _check_levels(folder: Path, inside: Sequence[Path]) -> None:
     raise InputError(
         f"prepare.layout: {shown(folder)} can be read in two ways: {_list([path.name for path in inside])} as classes,"
         f" or the folders in them ({_list(sorted(below[which]))}); {why}. Write `layout: classes` for the first; for"
-        f" the second call the folders of training, validation and test images train/, val/ and test/, or write `source:"
-        f" folder:{shown(which)}` if it alone is meant"
+        f" the second call the folders of training, validation and test images train/, val/ and test/, or write"
+        f" `source: folder:{shown(which)}` if it alone is meant"
     )
 
 
