@@ -7,10 +7,12 @@ import io
 import re
 import struct
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
+HEIF = "HEIF"
+"""The format of HEIC files, where the package pillow-heif has taught Pillow to read it."""
 TIFFS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 """How TIFF files begin (the last two: BigTIFF), and the order of their bytes."""
 BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
@@ -41,17 +43,26 @@ class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever s
 def unidentified(data: bytes) -> BadImage:
     """What to say of bytes that Pillow knows nothing about."""
     brands = _brands(data)
-    if brands & HEIC and not brands & AVIF:
+    if is_heic(data) and HEIF not in Image.OPEN:
         return BadImage(
-            "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
+            "it is HEIC, which the package pillow-heif reads: install it (Podium's extra `heic`), or convert the file,"
+            " such as with `heif-convert photo.heic photo.jpg`",
+            "not_image",
         )
-    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and not brands & AVIF:
+    known = data.startswith(BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or brands & (AVIF | HEIC)
+    if not known:
         return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
     if ends_early(data):
         return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
     if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
         return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
     return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file calls itself HEIC, whatever else is wrong with it."""
+    brands = _brands(data)
+    return bool(brands & HEIC) and not brands & AVIF
 
 
 def _brands(data: bytes) -> set[bytes]:

@@ -2,9 +2,10 @@
 
 A copy of this file, of damage.py and of depth.py travels inside every registered model and is loaded from there. So
 they import nothing of Podium but each other (by relative imports: there is no Podium around the copy), only Pillow,
-NumPy and the standard library.
+NumPy, the standard library and, where it is installed, pillow-heif.
 """
 
+import functools
 import io
 import threading
 import warnings
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from .damage import CUT_SHORT, FORMATS, ends_early, unidentified, without_notes
+from .damage import CUT_SHORT, FORMATS, HEIF, ends_early, unidentified, without_notes
 from .damage import BadImage as BadImage  # what is raised here: importers need not know where it is from
 from .depth import eight_bits, eight_bits_of_colours, low_bytes_of
 
@@ -243,9 +244,20 @@ def _image(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _formats() -> list[str]:
-    """Those of FORMATS that this Pillow was built with."""
+    """Those of FORMATS that this Pillow was built with, and HEIC where pillow-heif is installed."""
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    _read_heic()
+    return [name for name in (*FORMATS, HEIF) if name in Image.OPEN]
+
+
+@functools.cache
+def _read_heic() -> None:
+    """Let Pillow read HEIC, if it can. The reader turns an image itself, as its container says and not as EXIF does."""
+    try:
+        import pillow_heif
+    except ImportError:  # an extra: `unidentified` names it to whoever has such files
+        return
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _check_size(image: Image.Image, spec: Preprocess) -> None:

@@ -270,9 +270,10 @@ def refuse(report: Report) -> None:
 
 
 def _with_examples(finding: Finding) -> str:
-    shown = [", ".join(one.files or one.classes) + (f" ({one.why})" if one.why else "") for one in finding.examples]
+    named = [(", ".join(map(repr, one.files or one.classes)), one.why) for one in finding.examples[:REASONS]]
+    shown = [f"{names} ({why})" if names and why else names or why for names, why in named]
     more = f" and {finding.groups - REASONS:,} more" if finding.groups > REASONS else ""
-    return f"{finding.sentence()}: {'; '.join(map(repr, shown[:REASONS]))}{more}"
+    return f"{finding.sentence()}: {'; '.join(shown)}{more}"
 
 
 def _check_search(before: str, audit: DoctorParams, sizes: NDArray[np.int32]) -> None:
