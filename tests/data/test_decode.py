@@ -12,7 +12,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 import photos
 from podium.data.decode import THUMB, BadImage, Preprocess, decode, decode_file, encode_png
@@ -450,3 +450,45 @@ def test_decode_of_damaged_pixels_is_corrupt_in_any_format() -> None:
     with pytest.raises(BadImage) as caught:
         decode(whole[:3000] + b"\xff" * 200 + whole[3200:], RGB)
     assert caught.value.kind == "corrupt"
+
+
+def _chunk(name: bytes, data: bytes, *, damaged: bool = False) -> bytes:
+    check = zlib.crc32(name + data) ^ damaged
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        _chunk(b"tEXt", b"a\0b", damaged=True),
+        _chunk(b"gAMA", struct.pack(">I", 45455), damaged=True),
+        _chunk(b"pHYs", bytes(9), damaged=True),
+        _chunk(b"eXIf", b"MM", damaged=True),
+        _chunk(b"prVt", b"x" * 999, damaged=True),
+    ],
+)
+def test_damaged_chunk_beside_the_pixels_of_a_png_fails_nothing(chunk: bytes) -> None:
+    whole = encoded(Image.fromarray(NOISE))
+
+    assert np.array_equal(decode(whole[:33] + chunk + whole[33:], RGB), decode(whole, RGB))
+
+
+def test_first_image_of_a_raw_file_is_not_taken_for_the_photograph() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+
+    with pytest.raises(BadImage, match="its first image, 6x8, is a small copy of another one.*convert it"):
+        decode(encoded(Image.fromarray(NOISE), "TIFF", tiffinfo=tags), RGB)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(200), "a camera's raw file.*convert it"),
+    ],
+)
+def test_decode_says_what_stands_in_the_place_of_an_image(data: bytes, message: str) -> None:
+    with pytest.raises(BadImage, match=message) as caught:
+        decode(data, RGB)
+    assert caught.value.kind == "not_image"

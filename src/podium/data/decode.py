@@ -43,6 +43,8 @@ TURNS = {
 }
 """What puts an image of each orientation upright."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+SUBFILE, PREVIEW = 254, 1
+"""TIFF's tag of what an image in the file is, and the bit of it for a small copy of another one."""
 Look = Callable[[Image.Image, int], None]
 """Is called with the loaded image as it is stored, and the orientation that it has to be turned by."""
 
@@ -142,6 +144,7 @@ def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> De
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_size(image, spec)
+            _check_preview(image)
             return decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
     except BadImage:
         raise
@@ -267,6 +270,17 @@ def _check_size(image: Image.Image, spec: Preprocess) -> None:
             f"it is {image.width}x{image.height}, {image.width * image.height:,} pixels;"
             f" at most {spec.max_pixels:,} are taken",
             "huge",
+        )
+
+
+def _check_preview(image: Image.Image) -> None:
+    """Cameras' raw files (DNG, NEF) are TIFFs that begin with a small copy: it would be taken for the image."""
+    kind = getattr(image, "tag_v2", {}).get(SUBFILE, 0)
+    if isinstance(kind, int) and kind & PREVIEW:
+        raise BadImage(
+            f"its first image, {image.width}x{image.height}, is a small copy of another one, as in cameras' raw files,"
+            " which are not read: convert it, such as to PNG",
+            "not_image",
         )
 
 

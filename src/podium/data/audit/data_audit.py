@@ -23,12 +23,14 @@ from podium.data.audit.findings import Finding, Subject
 from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
+from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import ImageFile, names_of, path_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.item import Reject, Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
 from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
+from podium.text import counted
 
 REASONS = 5
 """Examples of unusable files that an error names."""
@@ -127,12 +129,12 @@ def _decoded(
 
 def _about_links(source: Source, params: PrepareParams) -> list[str]:
     """Where links were followed out of what DVC watches."""
-    unseen = source.unseen(Path(params.root))
+    unseen = source.unseen(Path(params.root), DvcIgnore(Path.cwd()))
     if not unseen:
         return []
     return [
-        f"{len(unseen):,} files lie outside of prepare.root, such as {unseen[0]}: DVC does not see when they change;"
-        " run `dvc repro -f prepare` then"
+        f"{counted(len(unseen), 'file')} outside of prepare.root or left out by .dvcignore, such as {unseen[0]}: DVC"
+        " does not see when they change; run `dvc repro -f prepare` then"
     ]
 
 
