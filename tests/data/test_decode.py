@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 import photos
 from podium.data.decode import THUMB, BadImage, Preprocess, decode, decode_file, encode_png
@@ -376,13 +377,28 @@ def test_decode_of_a_whole_tiff_that_pillow_does_not_read_says_so(order: str, ph
         decode(deep_tiff(DEEP[..., :channels], order, photometric), RGB)
 
 
+def _heic(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def no_heic_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pillow-heif is not installed."""
+    decode(encoded(Image.new("L", (2, 2))), RGB)  # it is looked for once
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+
+
+@pytest.mark.usefixtures("no_heic_reader")
 @pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
-def test_decode_of_heic_says_what_it_is_and_what_to_do(brand: bytes) -> None:
-    with pytest.raises(BadImage, match="it is HEIC, which is not read: convert it") as caught:
+def test_decode_of_heic_without_its_reader_says_what_it_is_and_what_to_do(brand: bytes) -> None:
+    with pytest.raises(BadImage, match="it is HEIC, which the package pillow-heif reads.*or convert") as caught:
         decode(b"\0\0\0\x18ftyp" + brand + bytes(100), RGB)
     assert caught.value.kind == "not_image"
 
 
+@pytest.mark.usefixtures("no_heic_reader")
 @pytest.mark.parametrize(
     ("brands", "kind"), [(b"mif1\0\0\0\0mif1avif", "truncated"), (b"mif1\0\0\0\0mif1heic", "not_image")]
 )
@@ -390,6 +406,30 @@ def test_decode_of_a_common_brand_tells_avif_from_heic(brands: bytes, kind: str)
     with pytest.raises(BadImage) as caught:
         decode(b"\0\0\0\x18ftyp" + brands + b"\0\0\1\0meta" + bytes(20), RGB)
     assert caught.value.kind == kind
+
+
+def test_decode_reads_heic() -> None:
+    image = Image.linear_gradient("L").resize((32, 48)).convert("RGB")
+    spec = Preprocess(3, 48, 32)
+
+    found = decode_file(_heic(image), spec)
+
+    assert (found.width, found.height, found.mode, found.frames) == (32, 48, "RGB", 1)
+    assert np.abs(found.pixels.astype(int) - np.asarray(image).transpose(2, 0, 1)).mean() < 3
+
+
+@pytest.mark.parametrize(("part", "kind"), [(0.9, "truncated"), (0.3, "truncated")])
+def test_decode_of_a_part_of_heic_is_truncated(part: float, kind: str) -> None:
+    whole = _heic(Image.linear_gradient("L").convert("RGB"))
+
+    with pytest.raises(BadImage) as caught:
+        decode(whole[: int(part * len(whole))], RGB)
+    assert caught.value.kind == kind
+
+
+def test_decode_of_huge_heic_is_refused_by_its_header() -> None:
+    with pytest.raises(BadImage, match="it is 64x64, 4,096 pixels; at most 100 are taken"):
+        decode(_heic(Image.new("RGB", (64, 64))), Preprocess(3, 8, 8, max_pixels=100))
 
 
 def test_decode_finds_what_is_transparent_all_over() -> None:
@@ -410,3 +450,45 @@ def test_decode_of_damaged_pixels_is_corrupt_in_any_format() -> None:
     with pytest.raises(BadImage) as caught:
         decode(whole[:3000] + b"\xff" * 200 + whole[3200:], RGB)
     assert caught.value.kind == "corrupt"
+
+
+def _chunk(name: bytes, data: bytes, *, damaged: bool = False) -> bytes:
+    check = zlib.crc32(name + data) ^ damaged
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        _chunk(b"tEXt", b"a\0b", damaged=True),
+        _chunk(b"gAMA", struct.pack(">I", 45455), damaged=True),
+        _chunk(b"pHYs", bytes(9), damaged=True),
+        _chunk(b"eXIf", b"MM", damaged=True),
+        _chunk(b"prVt", b"x" * 999, damaged=True),
+    ],
+)
+def test_damaged_chunk_beside_the_pixels_of_a_png_fails_nothing(chunk: bytes) -> None:
+    whole = encoded(Image.fromarray(NOISE))
+
+    assert np.array_equal(decode(whole[:33] + chunk + whole[33:], RGB), decode(whole, RGB))
+
+
+def test_first_image_of_a_raw_file_is_not_taken_for_the_photograph() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+
+    with pytest.raises(BadImage, match="its first image, 6x8, is a small copy of another one.*convert it"):
+        decode(encoded(Image.fromarray(NOISE), "TIFF", tiffinfo=tags), RGB)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(200), "a camera's raw file.*convert it"),
+    ],
+)
+def test_decode_says_what_stands_in_the_place_of_an_image(data: bytes, message: str) -> None:
+    with pytest.raises(BadImage, match=message) as caught:
+        decode(data, RGB)
+    assert caught.value.kind == "not_image"

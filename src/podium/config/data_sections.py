@@ -39,7 +39,7 @@ class DoctorParams(BaseModel):
     changed: Unusable = "refuse"
     """Files that change or disappear while they are read: somebody is still copying."""
     outside: Usable = "skip"
-    """Links and paths that leave the source's folder."""
+    """Links and paths that leave the source's folder, and files that .dvcignore hides from DVC."""
     stray: Unusable = "skip"
     """Files next to the class folders."""
     tiny: Usable = "skip"

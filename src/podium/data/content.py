@@ -3,7 +3,7 @@
 Size, channels, resizing, the range of values and the version of a decoder change nothing about it; nor do a file's
 name, its date and its metadata. Formats without loss are known by their pixels, upright. Decoders of JPEG may differ by
 a rounding, so a JPEG is known by what its pixels are computed from: the coded data and the orientation, without
-metadata. The same holds, for the whole file, of JPEG 2000 and AVIF.
+metadata. The same holds, for the whole file, of JPEG 2000, AVIF and HEIC.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from podium.data.damage import is_heic
 from podium.data.decode import TURNS
 
 BYTES = 8
@@ -37,7 +38,7 @@ class Seen:
         """Take in an image as it is stored, and the orientation that it has to be turned by."""
         if self._data.startswith(JPEG):  # it may have been decoded at a part of its size
             self.digest = _short(bytes([turn]), _of_jpeg(self._data))
-        elif self._data.startswith(WHOLE) or self._data[4:12] in (b"ftypavif", b"ftypavis"):
+        elif self._data.startswith(WHOLE) or self._data[4:12] in (b"ftypavif", b"ftypavis") or is_heic(self._data):
             self.digest = _short(self._data)
         else:
             plain = _plain(image)

@@ -6,11 +6,14 @@ As decode.py it travels inside every registered model, and imports nothing of Po
 import io
 import re
 import struct
+import zlib
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read. Pillow knows more, but some of those start other programs (EPS) or are hardly ever pictures."""
+HEIF = "HEIF"
+"""The format of HEIC files, where the package pillow-heif has taught Pillow to read it."""
 TIFFS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 """How TIFF files begin (the last two: BigTIFF), and the order of their bytes."""
 BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
@@ -19,7 +22,10 @@ CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer over
 """What the messages of Pillow's readers contain for a file that ends too early."""
 PNG = b"\x89PNG\r\n\x1a\n"
 NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
-"""Chunks of a PNG that say something about the pixels, and can't keep them from being read."""
+"""Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
+TRANSPARENCY = b"tRNS"
+"""The chunk of a PNG that decides pixels although its name says that it may be skipped."""
+POINTER = b"version https://git-lfs.github.com/"
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 """Brands of files that telephones write; mif1 and msf1 stand in AVIF, too."""
 AVIF = {b"avif", b"avis"}
@@ -41,17 +47,30 @@ class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever s
 def unidentified(data: bytes) -> BadImage:
     """What to say of bytes that Pillow knows nothing about."""
     brands = _brands(data)
-    if brands & HEIC and not brands & AVIF:
+    if is_heic(data) and HEIF not in Image.OPEN:
         return BadImage(
-            "it is HEIC, which is not read: convert it, such as with `heif-convert photo.heic photo.jpg`", "not_image"
+            "it is HEIC, which the package pillow-heif reads: install it (Podium's extra `heic`), or convert the file,"
+            " such as with `heif-convert photo.heic photo.jpg`",
+            "not_image",
         )
-    if not data.startswith(BEGINNINGS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP") and not brands & AVIF:
+    if data.startswith(POINTER):
+        return BadImage("it is a pointer of Git LFS, not the file itself: run `git lfs pull`", "not_image")
+    if data[:4] in TIFFS and data[8:10] == b"CR":
+        return BadImage("it is a camera's raw file, which is not read: convert it, such as to PNG", "not_image")
+    known = data.startswith(BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or brands & (AVIF | HEIC)
+    if not known:
         return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
     if ends_early(data):
         return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
     if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
         return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
     return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file calls itself HEIC, whatever else is wrong with it."""
+    brands = _brands(data)
+    return bool(brands & HEIC) and not brands & AVIF
 
 
 def _brands(data: bytes) -> set[bytes]:
@@ -117,13 +136,19 @@ def _tiff_end(data: bytes) -> int:
 
 
 def without_notes(data: bytes) -> bytes:
-    """A PNG without its profile and texts: damaged or very long ones fail nothing but themselves."""
+    """A PNG without its profile and texts, and without other damaged chunks that decide no pixel.
+
+    Damaged or very long ones fail nothing but themselves. Names of chunks that may be skipped begin in lower case
+    (PNG, third edition, 5.4).
+    """
     if not data.startswith(PNG):
         return data
     kept, at = [PNG], len(PNG)
     while at + 8 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] not in NOTES:
-            kept.append(data[at:end])
+        name, chunk = data[at + 4 : at + 8], data[at:end]
+        whole = name[:1].isupper() or zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if name not in NOTES and (whole or name == TRANSPARENCY):
+            kept.append(chunk)
         at = end
     return b"".join(kept)

@@ -2,9 +2,10 @@
 
 A copy of this file, of damage.py and of depth.py travels inside every registered model and is loaded from there. So
 they import nothing of Podium but each other (by relative imports: there is no Podium around the copy), only Pillow,
-NumPy and the standard library.
+NumPy, the standard library and, where it is installed, pillow-heif.
 """
 
+import functools
 import io
 import threading
 import warnings
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from .damage import CUT_SHORT, FORMATS, ends_early, unidentified, without_notes
+from .damage import CUT_SHORT, FORMATS, HEIF, ends_early, unidentified, without_notes
 from .damage import BadImage as BadImage  # what is raised here: importers need not know where it is from
 from .depth import eight_bits, eight_bits_of_colours, low_bytes_of
 
@@ -42,6 +43,8 @@ TURNS = {
 }
 """What puts an image of each orientation upright."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+SUBFILE, PREVIEW = 254, 1
+"""TIFF's tag of what an image in the file is, and the bit of it for a small copy of another one."""
 Look = Callable[[Image.Image, int], None]
 """Is called with the loaded image as it is stored, and the orientation that it has to be turned by."""
 
@@ -141,6 +144,7 @@ def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> De
     try:
         with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_size(image, spec)
+            _check_preview(image)
             return decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
     except BadImage:
         raise
@@ -243,9 +247,20 @@ def _image(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _formats() -> list[str]:
-    """Those of FORMATS that this Pillow was built with."""
+    """Those of FORMATS that this Pillow was built with, and HEIC where pillow-heif is installed."""
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    _read_heic()
+    return [name for name in (*FORMATS, HEIF) if name in Image.OPEN]
+
+
+@functools.cache
+def _read_heic() -> None:
+    """Let Pillow read HEIC, if it can. The reader turns an image itself, as its container says and not as EXIF does."""
+    try:
+        import pillow_heif
+    except ImportError:  # an extra: `unidentified` names it to whoever has such files
+        return
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _check_size(image: Image.Image, spec: Preprocess) -> None:
@@ -255,6 +270,17 @@ def _check_size(image: Image.Image, spec: Preprocess) -> None:
             f"it is {image.width}x{image.height}, {image.width * image.height:,} pixels;"
             f" at most {spec.max_pixels:,} are taken",
             "huge",
+        )
+
+
+def _check_preview(image: Image.Image) -> None:
+    """Cameras' raw files (DNG, NEF) are TIFFs that begin with a small copy: it would be taken for the image."""
+    kind = getattr(image, "tag_v2", {}).get(SUBFILE, 0)
+    if isinstance(kind, int) and kind & PREVIEW:
+        raise BadImage(
+            f"its first image, {image.width}x{image.height}, is a small copy of another one, as in cameras' raw files,"
+            " which are not read: convert it, such as to PNG",
+            "not_image",
         )
 
 

@@ -16,6 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,8 +217,16 @@ def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str],
 def key_of(spec: Preprocess) -> str:
     """Name of the store: it follows from all that decides what a file is decoded to."""
     content = hashlib.sha256(Path(content_code.__file__).read_bytes()).hexdigest()
-    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, decoder_digest(), content])
+    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, decoder_digest(), content, *_heic_reader()])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _heic_reader() -> list[str]:
+    """The version of the package that reads HEIC, where it is installed."""
+    try:
+        return [metadata.version("pillow-heif")]
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def decoder_files() -> list[Path]:

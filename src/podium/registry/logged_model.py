@@ -10,7 +10,7 @@ from pandas.errors import Pandas4Warning
 
 from podium.registry import loading
 from podium.registry.export import content_digest, file_digests
-from podium.registry.provenance import package_versions
+from podium.registry.provenance import UNKNOWN, package_versions
 from podium.tracking.store import Tracking
 
 # isort: split
@@ -23,6 +23,8 @@ from mlflow.types.schema import AnyType
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "torch")
+OPTIONAL = ("pillow-heif",)
+"""Required where it is installed: what images it was trained on can then be sent to it, too."""
 """What served_model.py and decode.py import, and nothing else."""
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -58,7 +60,7 @@ class _BothFlavors:
 def identity(*parts: object) -> str:
     """A digest of `parts` (JSON) and of what else decides what the model predicts: the served code, the packages."""
     code = hashlib.sha256(SERVED_MODEL.read_bytes()).hexdigest()
-    return content_digest([*parts, code, package_versions(*REQUIREMENTS)])
+    return content_digest([*parts, code, _required()])
 
 
 def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str) -> str:
@@ -77,7 +79,7 @@ def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str
     made = client.create_logged_model(
         run.info.experiment_id, "model", run_id, tags={IDENTITY: same}, params=run.data.params
     )
-    versions = package_versions(*REQUIREMENTS)
+    versions = _required()
     with loading.process_store(tracking), warnings.catch_warnings():
         warnings.simplefilter("ignore", Pandas4Warning)  # MLflow 3.17 compares an index with a range
         Model.log(  # what log_model calls; log_model itself would need the run to be running again
@@ -92,6 +94,12 @@ def log(tracking: Tracking, run_id: str, bundle: Path, example: bytes, same: str
             pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
         )
     return str(made.model_uri)
+
+
+def _required() -> dict[str, str]:
+    """The packages that a server of the model needs, with their versions."""
+    optional = package_versions(*OPTIONAL)
+    return package_versions(*REQUIREMENTS) | {name: found for name, found in optional.items() if found != UNKNOWN}
 
 
 def _logged(tracking: Tracking, run: Run, same: str) -> list[LoggedModel]:

@@ -240,7 +240,7 @@ def test_second_examination_gives_the_same_report(planted: Path) -> None:
 def test_classes_that_differ_by_case_only_are_refused(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "photos", classes=("cat", "Cat"))
 
-    with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.similar_classes: .*Cat, cat"):
+    with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.similar_classes: .*'Cat', 'cat'"):
         refuse(data.report)
 
 

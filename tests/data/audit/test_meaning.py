@@ -129,9 +129,12 @@ def test_one_coloured_image_among_grey_ones_makes_all_of_them_rgb(tmp_path: Path
 def test_too_many_files_that_are_left_out_are_refused(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "photos")
     for number in range(3):
-        (root / "cat" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+        (root / "cat" / f"{number}.heic").write_bytes(b"no HEIC, whatever its name says")
 
-    with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.left_out: (?s:.*)3 of 27 files(?s:.*)HEIC"):
+    with (
+        _audited(root) as data,
+        pytest.raises(InputError, match=r"doctor\.left_out: (?s:.*)3 of 27 (?s:.*)it is no image"),
+    ):
         refuse(data.report)
     with _audited(root, DoctorParams(max_left_out=0.2)) as data:
         refuse(data.report)
@@ -148,7 +151,9 @@ def test_group_that_holds_much_of_a_class_is_named(tmp_path: Path) -> None:
     assert finding.examples[0].why == "11 of the 22 images of 'dog' share one split"
 
 
-@pytest.mark.parametrize(("one", "other"), [("0", "0.0"), ("1", "01"), ("cat", "cat "), ("New York", "new_york")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("0", "0.0"), ("1", "01"), ("cat", "cat "), ("New York", "new_york"), ("cat", "cat\u200b")]
+)
 def test_classes_that_differ_by_form_only_are_refused(tmp_path: Path, one: str, other: str) -> None:
     root = photos.folder(tmp_path / "photos", classes=(one, other))
 

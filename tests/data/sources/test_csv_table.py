@@ -121,6 +121,11 @@ def test_table_with_groups_says_that_they_decide_the_split(tmp_path: Path) -> No
         (" a.png,x", "line 2: path begins or ends with a space: ' a.png'"),
         ("a.png, x", "line 2: label begins or ends with a space: ' x'; write 'x'"),
         ("a.png,x\t", "line 2: label begins or ends with a space"),
+        ("a.png,c\0t", "line 2: label holds a control character"),
+        ("a.png,NaN", "line 2: label is 'NaN', as a missing value is written"),
+        ("a.png;x", "line 2: has 1 value, the header has 2 names; are its values separated by ';'"),
+        ("C:\\photos\\a.png,x", "line 2: path is on a drive of Windows"),
+        ("https://example.org/a.png,x", "line 2: path is an address"),
     ],
 )
 def test_table_with_values_that_are_nearly_right_is_refused_with_the_line(
@@ -154,7 +159,7 @@ def test_column_whose_name_holds_split_is_refused(tmp_path: Path, column: str) -
         csv_table.read(path, tmp_path)
 
 
-@pytest.mark.parametrize("values", [("train", "Test"), ("TRAINING", ""), ("val", "holdout")])
+@pytest.mark.parametrize("values", [("train", "Test"), ("TRAINING", ""), ("val", "holdout"), ("TR", "TE")])
 def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
     tmp_path: Path, values: tuple[str, str]
 ) -> None:
@@ -162,6 +167,29 @@ def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
 
     with pytest.raises(InputError, match=r"column 'stage' holds names of splits \(.*rename it to `split`"):
         csv_table.read(path, tmp_path)
+
+
+def test_column_with_names_of_several_splits_among_other_values_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,part\na.png,x,train\nb c.png,y,test\na.png,x,unlabelled\n")
+
+    with pytest.raises(InputError, match=r"column 'part' holds names of splits \(test, train\)"):
+        csv_table.read(path, tmp_path)
+
+
+def test_line_with_fewer_values_than_names_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,split\na.png,x\nb c.png,y,test\n")
+
+    with pytest.raises(InputError, match="line 2: has 2 values, the header has 3 names"):
+        csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["patient_id", "PatientID", "scene", "video name"])
+def test_column_that_may_say_what_belongs_together_is_said_to_be(tmp_path: Path, column: str) -> None:
+    source = csv_table.read(_write(tmp_path, f"path,label,{column}\na.png,x,1\nb c.png,y,2\n"), tmp_path)
+
+    assert source.notes[1] == (
+        f"column {column!r} may say which images belong together: if they do, call it group, and they share a split"
+    )
 
 
 def test_column_of_other_words_is_named_as_not_used(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
         ("bullet train|train station|test tube", "bullet train|test tube|train station", {"None": 3}),
         ("cat/2023|cat/2024|dog/2024", "cat dog", {"None": 3}),
         ("trainers|valves|devices|testes", "devices testes trainers valves", {"None": 4}),
+        ("cat/left|cat/right|dog/front|dog/left", "cat dog", {"None": 4}),
         ("cat|dog|@eaDir/cat|#recycle", "cat dog", {"None": 2}),
         ("train/cat|train/dog|train/@eaDir|test/cat|@eaDir", "cat dog", {"train": 2, "test": 1}),
     ],
@@ -78,6 +79,12 @@ TWO = "can be read in two ways"
         ("cat/train|cat/test|dog", f"{TWO}: 'cat' holds folders of splits"),
         ("fold1/cat|fold2/cat|fold3/dog", f"{TWO}: .*parts of one set"),
         ("train_cat|train_dog|test_cat|test_dog", f"{TWO}: .*splits of classes"),
+        ("cat|dog|val", f"{TWO}: .*'val' holds its files directly.*train/"),
+        ("trainval/cat|trainval/dog|test/cat", f"{TWO}: .*no folder is for training.*train/"),
+        ("learn/cat|learn/dog|check/cat|check/dog", f"{TWO}: 'check', 'learn' as classes, or the folders in them"),
+        ("tr/0|tr/1|tr/2|te/0|te/2", f"{TWO}: .*folders of the same names"),
+        ("images/cat|images/dog|masks/cat|masks/dog", f"{TWO}: .*'images' is called like a container"),
+        ("imgs/cat|imgs/dog|notes", f"{TWO}: .*'imgs' is called like a container"),
     ],
 )
 def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, text: str, message: str) -> None:
@@ -94,6 +101,7 @@ def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, te
         ("train|test", "classes", "test train", {"None": 2}),
         ("cat/train|cat/test|dog", "splits", "cat dog", {"train": 1, "test": 1, "None": 1}),
         ("cat/train|cat/test|dog", "classes", "cat dog", {"None": 3}),
+        ("cat/2023|cat/2024|dog/2023|dog/2024", "classes", "cat dog", {"None": 4}),
     ],
 )
 def test_layout_that_is_named_decides(

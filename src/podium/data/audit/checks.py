@@ -215,8 +215,11 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
 
 
 def _plain(name: str) -> str:
-    """A class's name without what does not tell it from others: case, spaces, accents' form, a number's form."""
-    plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    """A class's name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths
+    and a number's form.
+    """
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    plain = " ".join(seen.casefold().split())
     if NUMBER.fullmatch(plain):
         return str(Decimal(plain).normalize())
     return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain)

@@ -23,12 +23,14 @@ from podium.data.audit.findings import Finding, Subject
 from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
+from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import ImageFile, names_of, path_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.item import Reject, Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
 from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
+from podium.text import counted
 
 REASONS = 5
 """Examples of unusable files that an error names."""
@@ -127,12 +129,12 @@ def _decoded(
 
 def _about_links(source: Source, params: PrepareParams) -> list[str]:
     """Where links were followed out of what DVC watches."""
-    unseen = source.unseen(Path(params.root))
+    unseen = source.unseen(Path(params.root), DvcIgnore(Path.cwd()))
     if not unseen:
         return []
     return [
-        f"{len(unseen):,} files lie outside of prepare.root, such as {unseen[0]}: DVC does not see when they change;"
-        " run `dvc repro -f prepare` then"
+        f"{counted(len(unseen), 'file')} outside of prepare.root or left out by .dvcignore, such as {unseen[0]}: DVC"
+        " does not see when they change; run `dvc repro -f prepare` then"
     ]
 
 
@@ -270,9 +272,10 @@ def refuse(report: Report) -> None:
 
 
 def _with_examples(finding: Finding) -> str:
-    shown = [", ".join(one.files or one.classes) + (f" ({one.why})" if one.why else "") for one in finding.examples]
+    named = [(", ".join(map(repr, one.files or one.classes)), one.why) for one in finding.examples[:REASONS]]
+    shown = [f"{names} ({why})" if names and why else names or why for names, why in named]
     more = f" and {finding.groups - REASONS:,} more" if finding.groups > REASONS else ""
-    return f"{finding.sentence()}: {'; '.join(map(repr, shown[:REASONS]))}{more}"
+    return f"{finding.sentence()}: {'; '.join(shown)}{more}"
 
 
 def _check_search(before: str, audit: DoctorParams, sizes: NDArray[np.int32]) -> None:

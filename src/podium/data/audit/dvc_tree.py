@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from podium.data.dvcignore import DvcIgnore
 from podium.data.sources.item import shown
 
 SHOWN = 10
@@ -21,7 +22,7 @@ def refusals(root: Path) -> tuple[list[str], list[str]]:
     wrong: list[str] = []
     unseen: list[str] = []
     inside = root.resolve()
-    for path in _everything(root) if root.is_dir() else []:
+    for path in _everything(root, DvcIgnore(Path.cwd())) if root.is_dir() else []:
         if why := _refused(path):
             wrong.append(f"{shown(path)}: {why}")
         elif path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(inside):
@@ -29,11 +30,13 @@ def refusals(root: Path) -> tuple[list[str], list[str]]:
     return _some(wrong), _some(unseen)
 
 
-def _everything(folder: Path) -> Iterator[Path]:
-    """All that lies below `folder`, links not followed; folders that can't be listed are left to the audit."""
+def _everything(folder: Path, ignore: DvcIgnore) -> Iterator[Path]:
+    """All that DVC finds below `folder`, links not followed; folders that can't be listed are left to the audit."""
     for place, folders, files in os.walk(folder):
-        for name in sorted(folders + files):
-            yield Path(place, name)
+        here = Path(place)
+        folders[:] = [name for name in folders if not ignore.hides_folder(here / name)]
+        for name in sorted([*folders, *(name for name in files if not ignore.hides(here / name))]):
+            yield here / name
 
 
 def _refused(path: Path) -> str:

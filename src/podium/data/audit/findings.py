@@ -22,7 +22,7 @@ KINDS = {
     "corrupt": "image files that can't be decoded",
     "huge": "files or images above the limits of size",
     "changed": "files that changed while they were read",
-    "outside": "links and paths that leave the folder",
+    "outside": "links and paths that leave the folder, and files that .dvcignore leaves out",
     "stray": "files outside the class folders",
     "tiny": "images that are tiny",
     "odd_size": "images of an odd size or shape",

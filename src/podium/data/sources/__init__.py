@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import components, paths
 from podium.components import Choice, Component
+from podium.data.dvcignore import DvcIgnore
 from podium.data.sources import groups
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
     """
     source: Any = components.make("source", Choice(name=params.source), {})
     found: Source = source.read(params, follow_links=follow_links)
+    if not follow_links:
+        found = found.without_hidden(DvcIgnore(Path.cwd()))
     if params.group is not None:
         found = groups.of_paths(found, params.group)
     if not params.corrections:

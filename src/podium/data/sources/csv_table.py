@@ -5,6 +5,7 @@ import csv
 import difflib
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +14,7 @@ from podium.data.sources import ImageSource
 from podium.data.sources.item import Item, Reject, Source, in_order, shown
 from podium.data.sources.layout import SPLITS, WORDS, split_of
 from podium.errors import InputError
+from podium.text import counted
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams
@@ -27,6 +29,12 @@ OTHER_NAMES = {
 }
 """How others call these columns, without case and punctuation."""
 SEPARATORS = (";", "\t", "|")
+SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "test", "ts": "test", "tst": "test"}
+"""How others write splits in a table; as names of folders they would be classes as well."""
+TOGETHER = {"patient", "subject", "person", "scene", "burst", "video", "clip", "session", "series", "slide", "case"}
+"""Words in names of columns whose images belong together, as the column `group` says."""
+MISSING = {"nan", "<na>", "#n/a"}
+"""How pandas and spreadsheets write a value that is missing, in lower case."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -77,7 +85,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The names of the columns, and each line with its number in the file."""
     text = _text(path)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="more", restval="")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="more")
         names = list(reader.fieldnames or ())
         _check_names(path, names)
         return names, [(reader.line_num, line) for line in reader]
@@ -130,22 +138,27 @@ def _check_names(path: Path, names: list[str]) -> None:
 
 
 def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]]) -> None:
-    """Raise InputError where a column that is not read holds nothing but names of splits, and no other gives them."""
+    """Raise InputError where a column that is not read holds names of splits, and no other gives them.
+
+    That is: nothing but such names, or the names of several splits among other values.
+    """
     if "split" in names:
         return
     for name in names:
         values = {line[name].strip() for line in lines} - {""}
-        if name not in COLUMNS and values and all(_is_split(value) for value in values):
+        splits = {value: split for value in values if (split := _any_split(value))}
+        if name not in COLUMNS and splits and (len(splits) == len(values) or len(set(splits.values())) > 1):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
-                f" ({', '.join(sorted(values)[:3])}), and only the column `split` is read: rename it to `split`, or, if"
-                " images are to be divided anew, delete it"
+                f" ({', '.join(sorted(splits)[:3])}), and only the column `split` is read: rename it to `split`, with"
+                " the values train, val and test, or, if images are to be divided anew, delete it"
             )
 
 
-def _is_split(value: str) -> bool:
+def _any_split(value: str) -> str:
+    """The split that a value of any column may mean; empty: none."""
     found = split_of(value)
-    return found is not None and not found[1]
+    return found[0] if found is not None and not found[1] else SHORT_SPLITS.get(value.lower(), "")
 
 
 def _meant(name: str, names: Sequence[str]) -> str:
@@ -167,6 +180,12 @@ def _meant(name: str, names: Sequence[str]) -> str:
 def _notes(names: Sequence[str]) -> tuple[str, ...]:
     ignored = [repr(name) for name in names if name not in COLUMNS]
     notes = [f"columns that are not used: {', '.join(ignored)}"] if ignored else []
+    if "group" not in names:
+        notes += [
+            f"column {name!r} may say which images belong together: if they do, call it group, and they share a split"
+            for name in names
+            if TOGETHER & set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+        ]
     if "group" in names:
         notes.append(
             "the column group decides the split: images of a group stay together, so the split is another one than"
@@ -190,22 +209,37 @@ def _problem(number: int, line: dict[str, str], folder: Path) -> str:
     """What is wrong with a line; empty: nothing."""
     if "more" in line:
         return f"line {number}: has more values than the header has names"
+    there = [value for value in line.values() if value is not None]
+    if len(there) < len(line):
+        other = next((one for one in SEPARATORS if one in there[0]), "")
+        hint = f"; are its values separated by {other!r}? Write commas" if other else ""
+        return f"line {number}: has {counted(len(there), 'value')}, the header has {len(line)} names{hint}"
     for name in ("path", "label"):
         if not line[name].strip():
             return f"line {number}: {name} is empty"
-    path = line["path"]
-    if "\0" in path:
-        return f"line {number}: path holds a zero byte"
-    if "\\" in path and not (folder / path).exists():
-        return (
-            f"line {number}: path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
-        )
-    if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
-        return f"line {number}: path begins or ends with a space: {path!r}"
     if line["label"] != line["label"].strip():
         return f"line {number}: label begins or ends with a space: {line['label']!r}; write {line['label'].strip()!r}"
+    for name in [one for one in COLUMNS if one in line]:
+        if any(unicodedata.category(character) == "Cc" for character in line[name]):
+            return f"line {number}: {name} holds a control character: {line[name]!r}"
+    if line["label"].lower() in MISSING:
+        return f"line {number}: label is {line['label']!r}, as a missing value is written: write the label"
     try:
         _split(line.get("split", ""))
     except KeyError:
         return f"line {number}: split must be one of {', '.join(SPLITS)} or empty; got {line['split']!r}"
+    why = _wrong_path(line["path"], folder)
+    return f"line {number}: {why}" if why else ""
+
+
+def _wrong_path(path: str, folder: Path) -> str:
+    """Why `path` can't be meant as it stands; empty: it can."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        return f"path is an address, {path!r}: get the file, and write its path from the folder of this table"
+    if re.match(r"[A-Za-z]:[\\/]", path):
+        return f"path is on a drive of Windows, {path!r}: write it from the folder of this table, with /"
+    if "\\" in path and not (folder / path).exists():
+        return f"path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
+    if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
+        return f"path begins or ends with a space: {path!r}"
     return ""

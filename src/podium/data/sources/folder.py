@@ -67,12 +67,20 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
 
 def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder]) -> None:
     """Raise InputError where an archive was unpacked into a folder of its own, which would be the only class."""
-    only = folder / classes[0].name if len({one.name for one in classes}) == 1 else folder
-    if only != folder and only.is_dir() and layouts.folders_in(only):
-        inside = ", ".join(shown(path.name) for path in layouts.folders_in(only)[:5])
+    if len({one.name for one in classes}) != 1:
+        return
+    wrapped = (folder / classes[0].name).is_dir()
+    only = folder / classes[0].name if wrapped else classes[0].path
+    if only != folder and only.is_dir() and (within := layouts.folders_in(only)):
+        inside = ", ".join(shown(path.name) for path in within[:5])
+        remedy = (
+            f"write `source: folder:{shown(only)}`"
+            if wrapped
+            else f"move them up, out of the folder {shown(only.name)!r} of each split"
+        )
         raise InputError(
             f"prepare.source: {shown(folder)} would have one class, {shown(only.name)!r}, which holds the folders"
-            f" {inside}: if these are the classes or splits, write `source: folder:{shown(only)}`; if not, there must"
+            f" {inside}: if these are the classes{' or splits' if wrapped else ''}, {remedy}; if not, there must"
             " be a folder for each of at least two classes"
         )
 

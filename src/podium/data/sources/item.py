@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from podium.data.dvcignore import DvcIgnore
 
 Content = Path | bytes | NDArray[np.uint8] | Image.Image | Callable[[], Image.Image]
 """A file, the bytes of one, pixels (1 or 3, H, W), a loaded image, or what opens one when called, in any thread."""
@@ -64,15 +68,36 @@ class Source:
                 kept.append(item)
         return Source(self.name, self.classes, kept, rejects, self.notes)
 
-    def unseen(self, root: Path) -> list[str]:
-        """Origins of files that DVC does not see change: their folder, links resolved, is outside of `root`.
+    def without_hidden(self, ignore: "DvcIgnore") -> "Source":
+        """The same without files that .dvcignore hides from DVC, which are rejected.
+
+        Classes of nothing else are none.
+        """
+        hidden = [isinstance(item.content, Path) and ignore.hides(item.content) for item in self.items]
+        if not any(hidden):
+            return self
+        why = "DVC does not see it: .dvcignore leaves it out"
+        kept = [item for item, out in zip(self.items, hidden, strict=True) if not out]
+        rejects = [Reject("outside", item.origin, why) for item, out in zip(self.items, hidden, strict=True) if out]
+        lost = {item.label for item in self.items} - {item.label for item in kept}
+        labels = [label for label in range(len(self.classes)) if label not in lost]
+        number = {label: index for index, label in enumerate(labels)}
+        items = [replace(item, label=number[item.label]) for item in kept] if lost else kept
+        classes = tuple(self.classes[label] for label in labels)
+        return Source(self.name, classes, items, [*self.rejects, *rejects], self.notes)
+
+    def unseen(self, root: Path, ignore: "DvcIgnore | None" = None) -> list[str]:
+        """Origins of files that DVC does not see change: .dvcignore hides them, or their folder is outside of `root`.
 
         A link to a file is no such: DVC reads what it leads to (3.67, tried), but it walks no link to a folder.
         """
         inside = root.resolve()
-        files = [(item.origin, item.content.parent) for item in self.items if isinstance(item.content, Path)]
-        outside = {parent for parent in {parent for _, parent in files} if not parent.resolve().is_relative_to(inside)}
-        return [origin for origin, parent in files if parent in outside]
+        parents = {item.content.parent for item in self.items if isinstance(item.content, Path)}
+        outside = {parent for parent in parents if not parent.resolve().is_relative_to(inside)}
+        items = [(item.origin, item.content) for item in self.items if isinstance(item.content, Path)]
+        return [
+            origin for origin, path in items if path.parent in outside or (ignore is not None and ignore.hides(path))
+        ]
 
 
 SUFFIXES = tuple(

@@ -142,10 +142,11 @@ def _doubt(parts: dict[Path, str], others: Sequence[Path]) -> str:
     """Why `parts` may not be splits; empty: they are; classes: they are classes without a doubt."""
     flat = [path for path in parts if _holds_only_files(path)]
     names = [path.name for path in parts]
-    if len(set(parts.values())) == 1 and others and all(map(_holds_only_files, [*parts, *others])):
+    if {"train"} == {path.name.lower() for path in parts} and others and all(map(_holds_only_files, [*parts, *others])):
         return "classes"  # a train is a vehicle, too
     if len(flat) == len(parts):
-        return f"{_list(names)} hold their files directly, without a folder for each class"
+        hold = "holds its" if len(names) == 1 else "hold their"
+        return f"{_list(names)} {hold} files directly, without a folder for each class"
     if "eval" in parts.values():
         return "the folder for evaluation may be meant for validation or as the held-out test set: rename it to either"
     if double := [split for split, count in Counter(parts.values()).items() if count > 1]:
@@ -183,6 +184,7 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             " (their images get that split, others are drawn) or `layout: classes` (all of a class folder is the class,"
             " whatever the folders in it are called)"
         )
+    _check_levels(folder, inside)
     names = [path.name for path in inside]
     tokens = [split_of(name) for name in names]
     if len(names) > 1 and all(FOLDS.fullmatch(name) for name in names):
@@ -200,6 +202,53 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             " splits of classes. Write `layout: classes` for the first; for the second make folders such as train/cat"
         )
     return _by_class(folder)
+
+
+def _check_levels(folder: Path, inside: Sequence[Path]) -> None:
+    """Raise InputError where the classes may lie one level below the folders `inside`.
+
+    That is where all of these hold folders of the same names (learn/cat, learn/dog, check/cat, check/dog), or where one
+    is called like a container (images, data) and holds folders itself.
+    """
+    below = {path: _names_below(path) for path in inside}
+    most = max(below.values(), key=len, default=set[str]())
+    same = len(inside) > 1 and all(len(names) > 1 and names <= most for names in below.values())
+    around = [path for path in inside if len(below[path]) > 1 and _is_container(path.name)] if len(inside) > 1 else []
+    if not same and not around:
+        return
+    which = max(around, key=lambda path: len(below[path])) if around else inside[0]
+    why = (
+        f"{shown(which.name)!r} is called like a container"
+        if around
+        else "all of them hold folders of the same names, and no files"
+    )
+    raise InputError(
+        f"prepare.layout: {shown(folder)} can be read in two ways: {_list([path.name for path in inside])} as classes,"
+        f" or the folders in them ({_list(sorted(below[which]))}); {why}. Write `layout: classes` for the first; for"
+        f" the second call the folders of training, validation and test images train/, val/ and test/, or write"
+        f" `source: folder:{shown(which)}` if it alone is meant"
+    )
+
+
+def _names_below(path: Path) -> set[str]:
+    """Names of the folders in `path`; none where files lie beside them, or it can't be listed: the walk will say so."""
+    names: set[str] = set()
+    try:
+        with os.scandir(path) as found:
+            for one in found:
+                if not is_litter(one.name):
+                    if not one.is_dir():
+                        return set()
+                    names.add(one.name)
+    except OSError:
+        return set()
+    return names
+
+
+def _is_container(name: str) -> bool:
+    """Whether a name says nothing but that images are in it."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    return bool(words) and all(word in NEUTRAL for word in words)
 
 
 def _splits_below(inside: Sequence[Path]) -> dict[Path, str]:
@@ -264,10 +313,15 @@ def _holds_only_files(folder: Path) -> bool:
 def _ambiguous(folder: Path, parts: dict[Path, str], why: str) -> InputError:
     splits = ", ".join(f"{shown(path.name)!r} as {split}" for path, split in parts.items())
     everything = _list([path.name for path in folders_in(folder)])
+    first = (
+        "Write `layout: splits` for the first (other folders are then left out, folders of one split are joined) or"
+        if "train" in parts.values()
+        else "For the first, the folder of the training images must be called train/, with a folder for each class in"
+        " it; write"
+    )
     return InputError(
         f"prepare.layout: {shown(folder)} can be read in two ways: with splits ({splits}), or with the classes"
-        f" {everything}; {why}. Write `layout: splits` for the first (other folders are then left out, folders of one"
-        " split are joined) or `layout: classes` for the second"
+        f" {everything}; {why}. {first} `layout: classes` for the second"
     )
 
 

@@ -1,0 +1,71 @@
+"""What DVC leaves out of the folders that it watches: `.dvcignore`, read as DVC reads it.
+
+DVC neither sees such files change nor stores or brings them along, so a model that was trained on them could not be
+made again from a clone. Patterns are those of .gitignore; a file in a folder adds to those above it, unless these hide
+it, and the deepest one that says something decides (DVC 3.67, compared in a test).
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+NAME = ".dvcignore"
+Specs = tuple[tuple[GitIgnoreSpec, str], ...]
+"""The deepest first; each with the path of the folder asked about from the one that its file lies in."""
+
+
+class DvcIgnore:
+    """The patterns of a project."""
+
+    def __init__(self, project: Path) -> None:
+        """`project`: the folder that holds .dvc; where there is none, nothing is left out."""
+        self._project = project.absolute()
+        self._specs: dict[Path, Specs] = {}
+        self._folders: dict[Path, bool] = {}
+
+    @cached_property
+    def _is_one(self) -> bool:
+        return (self._project / ".dvc").is_dir()
+
+    def hides(self, path: Path) -> bool:
+        """Whether DVC leaves the file `path` out, itself or with a folder above it."""
+        whole = path.absolute()
+        if not self._is_one or self._project not in whole.parents:
+            return False
+        return self.hides_folder(whole.parent) or self._matches(whole.parent, whole.name)
+
+    def hides_folder(self, path: Path) -> bool:
+        """Whether DVC leaves the folder `path` out, itself or with one above it."""
+        whole = path.absolute()
+        if not self._is_one or self._project not in whole.parents:
+            return False
+        if (known := self._folders.get(whole)) is None:
+            known = self.hides_folder(whole.parent) or self._matches(whole.parent, f"{whole.name}/")
+            self._folders[whole] = known
+        return known
+
+    def _matches(self, folder: Path, name: str) -> bool:
+        return _matches(self._of(folder), name)
+
+    def _of(self, folder: Path) -> Specs:
+        """The patterns that count for what lies in `folder`."""
+        if (known := self._specs.get(folder)) is not None:
+            return known
+        above = () if folder == self._project else self._of(folder.parent)
+        specs = tuple((spec, f"{place}{folder.name}/") for spec, place in above)
+        file = folder / NAME
+        if file.is_file() and not _matches(specs, NAME):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            specs = ((GitIgnoreSpec.from_lines(line.strip() for line in lines), ""), *specs)
+        self._specs[folder] = specs
+        return specs
+
+
+def _matches(specs: Specs, name: str) -> bool:
+    """Whether the deepest of `specs` that says something of `name` leaves it out."""
+    for spec, place in specs:
+        found = spec.check_file(place + name).include
+        if found is not None:
+            return found
+    return False
