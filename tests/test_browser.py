@@ -27,7 +27,7 @@ from podium.config.params import DoctorParams, PrepareParams
 from podium.data.audit.data_audit import audited
 from podium.report.render import build
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_runs import runs_of
 from report import sample
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

@@ -19,8 +19,8 @@ import pytest
 
 from pipeline import STAGES, TIMEOUT, Clone, family, stage_of, until
 from podium.config.params import TrackingParams
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
+from podium.tracking.trial_check import differences
 from podium.tuning.upkeep import studies
 
 ROUNDS = int(os.environ.get("PODIUM_KILL_ROUNDS", "4"))

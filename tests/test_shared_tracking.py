@@ -14,7 +14,7 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.registry import versions
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_runs import runs_of
 from podium.tuning.upkeep import studies
 from postgres import Postgres
 from registered import NAME

@@ -13,7 +13,7 @@ from podium.errors import PodiumError
 from podium.report.report_data import Folders
 from podium.stages.report import report
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_runs import runs_of
 
 pytestmark = pytest.mark.slow
 

@@ -25,8 +25,8 @@ from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
 from podium.profiling.measure import measure
 from podium.retraining.winner import retrain
+from podium.tracking.histories import histories
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import histories
 from podium.training import checkpoint
 from podium.training.batches import Batches, Mapped
 from podium.training.trained import TrainedModel

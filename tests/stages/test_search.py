@@ -16,9 +16,9 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.data.dataset import write_split
 from podium.stages import search
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import runs_of
 from podium.tuning.upkeep import studies
 from stages.running import Project, end_group, until
 

@@ -21,9 +21,10 @@ from optuna.trial import create_trial
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
 from podium.tracking.direct_sqlite import DirectSqlite
-from podium.tracking.record import key_of
+from podium.tracking.histories import histories
+from podium.tracking.run_names import key_of
 from podium.tracking.store import Tracking
-from podium.tracking.trial_logger import histories, runs_of
+from podium.tracking.trial_runs import runs_of
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial
 from podium.config.params import TrackingParams
 from podium.tracking import direct_sqlite
 from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.histories import histories
 from podium.tracking.record import search_attributes, study_id
 from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import TrialRuns, histories, runs_of
+from podium.tracking.trial_runs import TrialRuns, runs_of
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def test_histories_are_those_that_the_client_reads(
     tracking.client.log_metric(runs[0].info.run_id, "odd", float("inf"), step=4)
     runs = runs_of(tracking, "plain")
     direct = [histories(tracking, run) for run in runs]
-    monkeypatch.setattr("podium.tracking.trial_logger.read_histories", lambda *arguments: None)
+    monkeypatch.setattr("podium.tracking.histories.read_histories", lambda *arguments: None)
     assert repr([sorted(one.items()) for one in direct]) == repr(
         [sorted(histories(tracking, run).items()) for run in runs]
     )

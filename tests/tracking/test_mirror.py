@@ -15,10 +15,10 @@ from podium.tracking import mirror as mirrors
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
-from podium.tracking.repair import differences
 from podium.tracking.search_run import log_to_search
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import TrialRuns, runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import TrialRuns, runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.messages import Report, Task
 from podium.tuning.storage import open_storage

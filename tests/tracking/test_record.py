@@ -5,7 +5,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import trials
-from podium.tracking.record import LIMIT, Record, record_of, search_attributes
+from podium.tracking.record import Record, record_of, search_attributes
+from podium.tracking.run_names import LIMIT
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from podium.errors import PodiumError
 from podium.locks import locked
 from podium.tracking import recorded_run
 from podium.tracking.mirror import Mirror, Parent
-from podium.tracking.record import RETRAIN_TAG
-from podium.tracking.repair import Difference, images_of
 from podium.tracking.retrain_run import RetrainRun
+from podium.tracking.run_names import RETRAIN_TAG
 from podium.tracking.search_run import log_report, log_to_search
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import Difference, images_of
+from podium.tracking.trial_runs import runs_of
 from podium.training.epochs import Epoch
 from podium.tuning.storage import open_storage
 from podium.tuning.upkeep import sync_all

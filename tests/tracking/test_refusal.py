@@ -177,7 +177,7 @@ def test_study_of_somebody_else_in_the_journal_stops_no_other(
 
 @pytest.mark.parametrize("text", ["seven", "-1", "", "7.5", "\u0661", "1" * 30])
 def test_tag_of_a_trial_that_is_no_number_stops_nothing(here: TrackingParams, text: str) -> None:
-    from podium.tracking.trial_logger import runs_of
+    from podium.tracking.trial_runs import runs_of
 
     cli.main(["sync"])
     tracking = connect(here)

@@ -8,10 +8,12 @@ from mlflow.entities import Metric, Param, Run
 
 import trials
 from podium.config.params import TrackingParams
+from podium.tracking.histories import histories
 from podium.tracking.record import record_of, search_attributes
-from podium.tracking.repair import Difference, differences, end_open_runs, repair, superseded
+from podium.tracking.repair import end_open_runs, repair, superseded
 from podium.tracking.store import Tracking, connect
-from podium.tracking.trial_logger import TrialRuns, histories, runs_of
+from podium.tracking.trial_check import Difference, differences
+from podium.tracking.trial_runs import TrialRuns, runs_of
 
 LATER = 10**13
 """Milliseconds since 1970: after whatever the tests log."""

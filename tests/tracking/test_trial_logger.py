@@ -8,9 +8,11 @@ from mlflow.entities import Run
 
 import trials
 from podium.config.params import TrackingParams
+from podium.tracking.histories import histories
 from podium.tracking.record import search_attributes, study_id
 from podium.tracking.store import Tracking, connect, find_or_create
-from podium.tracking.trial_logger import TrialLogger, TrialRuns, histories, runs_of
+from podium.tracking.trial_logger import TrialLogger
+from podium.tracking.trial_runs import TrialRuns, runs_of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import trials
 from podium.config.params import TrackingParams
 from podium.tracking import view
 from podium.tracking.mirror import Mirror, Parent
-from podium.tracking.record import LIMIT
+from podium.tracking.run_names import LIMIT
 from podium.tracking.store import connect
 
 

@@ -11,7 +11,7 @@ from podium.config.params import Params, TrackingParams, parse
 from podium.data.dataset import write_json
 from podium.errors import InputError, PodiumError
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_runs import runs_of
 from podium.training.seeds import derive
 from podium.tuning.confirm import choose, confirm, distinct
 from podium.tuning.outcome import search

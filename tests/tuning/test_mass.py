@@ -16,9 +16,9 @@ import pytest
 import tiny
 from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.tracking.mirror import Mirror, Parent
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.pools.processes import ProcessPool, Setup
 from podium.tuning.storage import open_storage

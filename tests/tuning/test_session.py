@@ -12,9 +12,9 @@ from podium.data.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.tracking.mirror import Parent
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import runs_of
 from podium.tuning import session
 from podium.tuning.outcome import plan_of
 from podium.tuning.storage import open_storage

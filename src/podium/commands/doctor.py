@@ -100,7 +100,7 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
 
 def _log_audit(params: "Params", out: Path) -> None:
     from podium.registry import versions
-    from podium.tracking.record import KIND_TAG
+    from podium.tracking.run_names import KIND_TAG
     from podium.tracking.store import connect
 
     with versions.mlflow_errors("the MLflow store refuses the report"):

@@ -7,7 +7,7 @@ from podium.errors import PodiumError
 from podium.text import counted
 
 if TYPE_CHECKING:
-    from podium.tracking.repair import Difference
+    from podium.tracking.trial_check import Difference
 
 NAME = "sync"
 HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, doubled or left RUNNING"
@@ -16,6 +16,7 @@ EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold
 EXAMPLES = """\
   podium sync            fix what differs, and print it
   podium sync --check    only print what differs; exit code 1 if anything does
+  podium sync --quick    compare the values that runs show, not each epoch's: 10,000 runs of a server in a minute
 
 The search does the same automatically when it starts and ends."""
 
@@ -24,8 +25,11 @@ SHOWN = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether to check or to fix."""
+    """Whether to check or to fix, and how closely."""
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if anything differs")
+    parser.add_argument(
+        "--quick", action="store_true", help="compare the trials' last values only, not their names and every epoch"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,15 +41,24 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     failed: dict[str, PodiumError] = {}
-    found = upkeep.sync_all(params.tracking, params.runtime, repair=not arguments.check, failed=failed.__setitem__)
-    if aside := list(upkeep.moved_aside(params.tracking, params.runtime)):
+    aside: list[str] = []
+    found = upkeep.sync_all(
+        params.tracking,
+        params.runtime,
+        repair=not arguments.check,
+        quick=arguments.quick,
+        failed=failed.__setitem__,
+        aside=aside.append,
+    )
+    if aside:
         print(f"moved aside, since what they hold contradicts their study ({len(aside)}):", *aside, sep="\n  ")
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if differences:
         _print_table(differences)
     elif not failed:
         what = f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})"
-        print(f"{what}; not compared: runs of `podium train`")
+        left = ", names, images and epochs before the last (--quick)" if arguments.quick else ""
+        print(f"{what}; not compared: runs of `podium train`{left}")
     count = counted(len(differences), "difference")
     if differences and not arguments.check:
         print(f"{count} fixed")

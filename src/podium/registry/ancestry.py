@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from podium.errors import InputError, RefusedError
 from podium.registry import changes, provenance, versions
 from podium.registry.versions import Version
-from podium.tracking.record import KIND_TAG, STUDY_TAG, TRIAL_TAG
+from podium.tracking.run_names import KIND_TAG, STUDY_TAG, TRIAL_TAG
 from podium.tracking.store import Tracking
 
 SHOWN = ("torch", "mlflow", "optuna", "dvc")

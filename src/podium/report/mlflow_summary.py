@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from podium.metrics.scores import as_percent
 from podium.report.render import Page
 from podium.report.trials import Search
-from podium.tracking.record import HELP
+from podium.tracking.study_summary import HELP
 
 LIMIT = 4500
 """Characters of the note: a tag of MLflow holds 5,000."""

@@ -10,15 +10,9 @@ here, for whatever reason, nothing is written, a message says so once, and the c
 """
 
 import logging
-import math
-import sqlite3
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, RunTag
@@ -78,22 +72,6 @@ class DirectSqlite:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
                 log.warning("MLflow's client logs the trials, a few ms each slower than writing to SQLite: %s", reason)
             return []
-
-
-def read_histories(database: Path, run_id: str) -> dict[tuple[str, int], set[float]] | None:
-    """Every metric of a run by name and step, in one query; None where the database is not as it is known here.
-
-    The client asks once per metric: of 10,000 runs that is minutes.
-    """
-    query = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ?"
-    found: dict[tuple[str, int], set[float]] = defaultdict(set)
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
-            for key, step, value, is_nan in connection.execute(query, (run_id,)):
-                found[str(key), int(step)].add(math.nan if is_nan else float(value))
-    except sqlite3.Error:
-        return None
-    return dict(found)
 
 
 class _Private(NamedTuple):

@@ -1,21 +1,32 @@
-"""What MLflow is to hold of a trial and of a study: pure functions of them, so that it can be compared with them."""
+"""What MLflow is to hold of a trial: a pure function of its study, so that a run can be compared with it."""
 
-import hashlib
 import json
-import posixpath
 import re
 import threading
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import optuna
 from mlflow.entities import Metric, Param
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from podium.tracking.run_names import (
+    ID_TAG,
+    KIND_TAG,
+    LIMIT,
+    LONGEST_NAME,
+    LONGEST_PARAM,
+    STUDY_ID,
+    STUDY_TAG,
+    TRIAL_TAG,
+    clean,
+    key_of,
+    text_of,
+)
+from podium.tracking.study_summary import objectives
 
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -23,34 +34,6 @@ STATUS = {
     TrialState.FAIL: "FAILED",
     TrialState.RUNNING: "RUNNING",
 }
-STUDY_TAG = "podium.study"
-ID_TAG = "podium.id"
-"""The study's own id: names can be equal, ids are not."""
-RETRAIN_TAG = "podium.retrain"
-PROJECT_TAG = "podium.project"
-"""The id of the folder mlruns that a retraining belongs to: two clones with equal settings have two runs."""
-TRIAL_TAG = "podium.trial"
-KIND_TAG = "podium.kind"
-SUPERSEDED_TAG = "podium.superseded"
-"""Why a run was moved aside."""
-STUDY_ID = "podium:id"
-"""The user attribute of a study that holds its id."""
-METRICS_A_CALL = 1000
-OTHERS_A_CALL = 100
-"""MLflow's limits on a batch: metrics, and parameters or tags."""
-LIMIT = 5000
-"""Characters of a tag's value that every MLflow store takes."""
-LONGEST_PARAM = 6000
-LONGEST_NAME = 250
-OWN_METRICS = frozenset(
-    {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible"}
-)
-"""Metrics of a run that come from here; a person's have other names."""
-TOP = 5
-"""Trials in the table of a study's note."""
-HELP = """\
-Trials are the runs below this one: FINISHED ran to their end, KILLED were pruned, FAILED failed. Sort by `objective`,
-which only trials that ran to their end have; or select some and press Compare: `trial_number` is an axis there."""
 
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
 _ids_lock = threading.Lock()
@@ -176,120 +159,6 @@ def _ending(trial: FrozenTrial) -> str:
         last = "" if trial.last_step is None else f" at {trial.intermediate_values[trial.last_step]:.4f}"
         return f" · pruned{last}"
     return " · failed" if trial.state == TrialState.FAIL else ""
-
-
-def key_of(name: str) -> str:
-    """`name`, or where MLflow does not take it as a key, what it takes, with a digest so that no two become one."""
-    safe = re.sub(r"[^A-Za-z0-9_.\- :/]", "_", name)
-    if posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == ".":  # no plain relative path
-        safe = re.sub(r"^\.+", "_", safe.replace("/", "_"))
-    if safe == name and 0 < len(name) <= LONGEST_NAME:
-        return name
-    return f"{safe[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
-
-
-def text_of(value: Any) -> str:
-    """An attribute's value for a tag: text as it stands, all else as JSON."""
-    return clean(value if isinstance(value, str) else json.dumps(value, default=str))
-
-
-def clean(text: str, limit: int = LIMIT) -> str:
-    """The first `limit` characters of `text` as a database takes them.
-
-    Bytes that Python could not decode (a non-ASCII path without UTF-8 mode) are read as UTF-8, if they are; what no
-    UTF-8 text can hold (half a surrogate pair, the character 0) becomes a question mark.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        text = _bytes_of(pairs).decode("utf-8", "replace")
-    return text[:limit].replace("\0", "?")
-
-
-def _bytes_of(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
-
-
-def objectives(study: optuna.Study) -> list[str]:
-    """What the metrics of a study's values are called: objective, or objective_0, ... or as the study names them."""
-    count = len(study.directions)
-    if count == 1:
-        return ["objective"]
-    plain = [f"objective_{place}" for place in range(count)]
-    names = study.metric_names or []
-    if len(set(names)) != count:
-        return plain
-    taken = [name in OWN_METRICS or name.startswith(("objective", "constraint_")) for name in names]
-    return [other if own else key_of(name) for name, other, own in zip(names, plain, taken, strict=True)]
-
-
-def summary_of(study: optuna.Study) -> dict[str, float]:
-    """The result of a study in a few metrics: how many trials ended how, the best value, the size of the front."""
-    trials = study.get_trials(deepcopy=False)
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    values: dict[str, float] = {
-        f"trials_{state.name.lower()}": sum(t.state == state for t in trials) for state in states
-    }
-    best = best_of(study)
-    if len(study.directions) > 1:
-        values["trials_on_front"] = len(best)
-    elif best and best[0].values:
-        values |= {"best_objective": best[0].values[0], "best_trial": best[0].number}
-    return values
-
-
-def best_of(study: optuna.Study) -> list[FrozenTrial]:
-    """The best trial, or the trials on the front of several objectives; none where none completed or is feasible."""
-    if len(study.directions) > 1:
-        return list(study.best_trials)
-    try:
-        return [study.best_trial]
-    except ValueError:
-        return []
-
-
-def note_of(study: optuna.Study) -> str:
-    """The page of a study's parent run in Markdown: counts, the best trials, how to compare them."""
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    states = Counter(t.state for t in trials)
-    complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
-    best = _ranking(study, trials)
-    lines = [f"### {clean(study.study_name, LONGEST_NAME)}", "", counts, "", *_table(objectives(study), best), "", HELP]
-    text = "\n".join(lines)
-    return text if len(text) <= LIMIT else "\n".join([*lines[:4], HELP])  # hundreds of parameters
-
-
-def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    if len(study.directions) > 1:
-        return best_of(study)[:TOP]
-    sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    return sorted((t for t in trials if t.value is not None), key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
-
-
-def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
-    params = sorted({name for trial in best for name in trial.params})
-    if not best:
-        return []
-    head = ["trial", *names, *(f"`{name}`" for name in params)]
-    rows = [
-        [str(t.number), *(f"{v:.4f}" for v in t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
-        for t in best
-    ]
-    marks = ["---:"] * (1 + len(names)) + ["---"] * len(params)
-    return [_row(head), _row(marks), *map(_row, rows)]
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _epoch_metrics(epochs: Sequence[Mapping[str, float]], start: int) -> list[Metric]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from mlflow.entities import Metric, Run
 
 from podium.tracking import recorded_run
-from podium.tracking.record import clean
 from podium.tracking.recorded_run import (
     FORMER_NAME,
     NOTE,
@@ -19,8 +18,9 @@ from podium.tracking.recorded_run import (
     note_tags,
     send,
 )
-from podium.tracking.repair import MEASURED, Difference, images_of, same
+from podium.tracking.run_names import clean
 from podium.tracking.store import Tracking, making, origin
+from podium.tracking.trial_check import MEASURED, Difference, images_of, same
 
 PLACES = {"FINISHED": "FINISHED", "FAILED": "FAILED", "KILLED": "KILLED", "RUNNING": "KILLED"}
 """What a run should say that nobody is at work on, by what was recorded last."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from podium import paths
 from podium.errors import PodiumError
-from podium.tracking.record import (
+from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
     LONGEST_NAME,

@@ -18,10 +18,10 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
-from podium.tracking.record import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
+from podium.tracking.histories import histories
 from podium.tracking.recorded_run import RecordedRun, recorded
+from podium.tracking.run_names import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
 from podium.tracking.store import connect, project_id, shown
-from podium.tracking.trial_logger import histories
 from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:

@@ -16,10 +16,12 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.tracking import repair, view
 from podium.tracking.mirror import Parent
-from podium.tracking.record import KIND_TAG, STUDY_ID, STUDY_TAG, Reader, note_of, search_attributes
+from podium.tracking.record import Reader, search_attributes
 from podium.tracking.recorded_run import RecordedRun, dataset_input, recorded
+from podium.tracking.run_names import KIND_TAG, STUDY_ID, STUDY_TAG
 from podium.tracking.store import Tracking, connect, shown
-from podium.tracking.trial_logger import TrialRuns, identity_of, log_summary
+from podium.tracking.study_summary import note_of
+from podium.tracking.trial_runs import TrialRuns, identity_of, log_summary
 
 REPORT, FIGURES = "report", "figures"
 """Where the page and the pictures lie among the run's artifacts."""

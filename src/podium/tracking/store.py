@@ -30,6 +30,7 @@ from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked
 from podium.tracking.refusal import deleted, refusal
+from podium.tracking.sqlite_reading import read_runs
 
 SQLITE = "sqlite:///"
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -158,19 +159,29 @@ def origin() -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False) -> list[Run]:
+def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, status: str = "") -> list[Run]:
     """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first.
 
-    With `deleted` those too that were deleted and can be restored.
+    With `deleted` those too that were deleted and can be restored; with a `status` only those that have it.
     """
+    local = database(tracking.uri)
+    read = read_runs(local, tracking.experiment_id, tags, deleted=deleted, status=status) if local else None
+    if read is not None:
+        return read
     plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value, re.ASCII)}
-    where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+    asked = [f"tags.`{key}` = '{value}'" for key, value in plain.items()]
+    asked += [f"attributes.status = '{status}'"] if status else []
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     runs: list[Run] = []
     token: Any = None
     while True:
         page = tracking.client.search_runs(
-            [tracking.experiment_id], where, view, PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            [tracking.experiment_id],
+            " and ".join(asked),
+            view,
+            PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
         )
         runs += [run for run in page if all(run.data.tags.get(key) == value for key, value in tags.items())]
         token = page.token

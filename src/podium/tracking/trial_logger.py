@@ -1,173 +1,30 @@
 """Optuna's trials in MLflow: one run per trial below one parent run per study, by a callback that stands alone."""
 
-import hashlib
 import logging
-import re
 import threading
 import time
 import weakref
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal, Self
 
 import mlflow
 import optuna
-from mlflow.entities import DatasetInput, Metric, Run, RunTag
+from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
-from podium.tracking.direct_sqlite import DirectSqlite, read_histories
-from podium.tracking.record import (
-    ID_TAG,
-    KIND_TAG,
-    LONGEST_NAME,
-    METRICS_A_CALL,
-    OTHERS_A_CALL,
-    STATUS,
-    STUDY_ID,
-    STUDY_TAG,
-    TRIAL_TAG,
-    Reader,
-    Record,
-    clean,
-    key_of,
-    note_of,
-    record_of,
-    study_id,
-    summary_of,
-    text_of,
-    user_attributes,
-)
-from podium.tracking.store import Tracking, database, find_or_create, making, origin, search
+from podium.tracking.record import STATUS, user_attributes
+from podium.tracking.run_names import OTHERS_A_CALL, STUDY_ID, key_of, text_of
+from podium.tracking.store import Tracking
+from podium.tracking.trial_runs import TrialRuns, log_summary
 
-PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
-"""Tags that MLflow's documentation names."""
 PAUSES = (1.0, 5.0, 20.0, 60.0)
 """Seconds for which a store that did not answer is left alone: the user's study goes on meanwhile."""
 
 Ending = Literal["FINISHED", "KILLED", "FAILED"]
 log = logging.getLogger(__name__)
-
-
-class TrialRuns:
-    """The runs of trials: made, completed, found again. Logging a trial again adds what is missing, repeats nothing."""
-
-    def __init__(
-        self, tracking: Tracking, parent_run_id: str | None, read: Reader, images: DatasetInput | None = None
-    ) -> None:
-        self.tracking = tracking
-        self.read = read
-        self.images = images
-        self._given = parent_run_id
-        self._parents: dict[str, str] = {}
-        self._runs: dict[tuple[str, int], str] = {}
-        self._logged: dict[str, set[tuple[str, int]]] = {}
-        self._known: set[str] = set()
-        self._direct = DirectSqlite(tracking.client, tracking.uri, tracking.experiment_id, images)
-
-    def log(self, study: optuna.Study, trial: FrozenTrial, history: Sequence[Mapping[str, float]] | None = None) -> str:
-        """Log `trial` as it stands, a running one with its `history` so far. Returns the run's id."""
-        own = _id_of(self.tracking, study)
-        if self.log_ended(study, [trial]):
-            return self._runs[own, trial.number]
-        run_id = self._run(study, trial.number)
-        record = record_of(study, trial, history, self.read)
-        fresh = run_id is None
-        run_id = run_id or self._create(study, trial.number, record)
-        self._add(run_id, record, fresh)
-        if record.end is not None:
-            self._end(run_id, record, fresh)
-        return run_id
-
-    def log_ended(self, study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
-        """Log those of `trials` together that have ended and have no run yet: much cheaper than one by one.
-
-        Returns their numbers. None, where the store does not take runs so: `log` works in every case.
-        """
-        if not self._direct.possible:
-            return set()
-        own = _id_of(self.tracking, study)
-        ended = [t for t in trials if t.state.is_finished() and t.datetime_start]
-        fresh = [t for t in ended if self._run(study, t.number) is None]
-        records = [record_of(study, trial, None, self.read) for trial in fresh]
-        run_ids = self._direct.write([(record, self._tags(study, record)) for record in records])
-        written = {trial.number: run_id for trial, run_id in zip(fresh, run_ids, strict=False)}
-        self._runs |= {(own, number): run_id for number, run_id in written.items()}
-        return set(written)
-
-    def parent(self, study: optuna.Study) -> str:
-        """The id of the run above those of the study's trials, made where there is none."""
-        own = _id_of(self.tracking, study)
-        if own not in self._parents:
-            self._parents[own] = self._given or parent_of(self.tracking, study)
-        return self._parents[own]
-
-    def forget(self, study: optuna.Study, number: int, run_id: str | None) -> None:
-        """Take `run_id` for the run of trial `number` from now on; None: it has none."""
-        self._runs.pop((_id_of(self.tracking, study), number), None)
-        if run_id is not None:
-            self._runs[_id_of(self.tracking, study), number] = run_id
-            self._logged.pop(run_id, None)
-
-    def forget_parents(self) -> None:
-        """Look for the parent runs again: somebody may have deleted one."""
-        self._parents.clear()
-
-    def _end(self, run_id: str, record: Record, fresh: bool) -> None:
-        client = self.tracking.client
-        if not fresh and client.get_run(run_id).info.run_name == record.name:  # a person's name stays
-            client.update_run(run_id, name=record.title)
-        client.set_terminated(run_id, record.status, record.end)
-        self._logged.pop(run_id, None)  # done with; the memory of a thousand of them would grow
-
-    def _run(self, study: optuna.Study, number: int) -> str | None:
-        """The run of trial `number`, if there is one. The study's runs are looked up once."""
-        own = _id_of(self.tracking, study)
-        if own not in self._known:
-            for run in runs_of(self.tracking, study):
-                self._runs.setdefault((own, number_of(run) or 0), run.info.run_id)
-            self._known.add(own)
-        return self._runs.get((own, number))
-
-    def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
-        return origin() | record.tags | {PARENT: self.parent(study), NAME: record.title}
-
-    def _create(self, study: optuna.Study, number: int, record: Record) -> str:
-        tags = self._tags(study, record)
-        run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
-        run_id: str = run.info.run_id
-        if self.images is not None:
-            self.tracking.client.log_inputs(run_id, [self.images])
-        self._runs[_id_of(self.tracking, study), number] = run_id
-        return run_id
-
-    def _add(self, run_id: str, record: Record, fresh: bool) -> None:
-        """Log what the run does not have yet; for a fresh one that is everything, mostly in one call."""
-        if fresh:
-            self._logged[run_id] = set()
-        elif run_id not in self._logged:  # made by an earlier session: see how far it came
-            self._logged[run_id] = self._reopen(run_id, record)
-        logged = self._logged[run_id]
-        missing = [m for m in record.metrics if (m.key, m.step) not in logged]
-        params = record.entities() if fresh else []
-        tags = [RunTag(k, v) for k, v in record.tags.items()] if record.end is not None and not fresh else []
-        while missing or params or tags:
-            others = params[:OTHERS_A_CALL]
-            room = METRICS_A_CALL - 2 * OTHERS_A_CALL if others or tags else METRICS_A_CALL
-            self.tracking.client.log_batch(run_id, missing[:room], others, tags[:OTHERS_A_CALL])
-            logged |= {(m.key, m.step) for m in missing[:room]}
-            missing, params, tags = missing[room:], params[OTHERS_A_CALL:], tags[OTHERS_A_CALL:]
-
-    def _reopen(self, run_id: str, record: Record) -> set[tuple[str, int]]:
-        """Go on with a run that an earlier session left: its parameters and status; which metrics it has."""
-        client = self.tracking.client
-        run = client.get_run(run_id)
-        log_absent_params(self.tracking, record, run)
-        if record.end is None and run.info.status != "RUNNING":
-            client.update_run(run_id, status="RUNNING")
-        return set(histories(self.tracking, run))
 
 
 @dataclass
@@ -306,91 +163,6 @@ class _State:
             self._warned = True
             reason = " ".join(str(error).split("[SQL:")[0].split())[:300]
             log.warning("%s. %s: %s", what, type(error).__name__, reason)
-
-
-def identity_of(tracking: Tracking, study: optuna.Study) -> dict[str, str]:
-    """The tags by which the parent run of `study` is found. The study gets its id where it has none."""
-    return {STUDY_TAG: clean(study.study_name), KIND_TAG: "search", ID_TAG: _id_of(tracking, study)}
-
-
-def parent_of(tracking: Tracking, study: optuna.Study) -> str:
-    """The id of the parent run of `study`, made where there is none: one, however many ask at once."""
-    tags = identity_of(tracking, study)
-    with making(tracking):
-        return find_or_create(tracking, clean(study.study_name, LONGEST_NAME), tags)
-
-
-def runs_of(
-    tracking: Tracking, study: optuna.Study | str, *, deleted: bool = False, numbered: bool = True
-) -> list[Run]:
-    """Every trial's run of `study`, the oldest first: those with its id; by a name, those of all studies called so.
-
-    With `deleted` those too that were deleted and can be restored; without `numbered` those too whose trial's number
-    somebody changed to something else.
-    """
-    if isinstance(study, str):
-        tags = {STUDY_TAG: clean(study)}
-    elif own := study_id(study):
-        tags = {ID_TAG: own}
-    else:
-        return []
-    found = search(tracking, tags | {KIND_TAG: "trial"}, deleted=deleted)
-    return [run for run in found if not numbered or number_of(run) is not None]
-
-
-def number_of(run: Run) -> int | None:
-    """The number of the trial whose run this is; None where its tag is none, since somebody changed it."""
-    text = run.data.tags.get(TRIAL_TAG, "")
-    return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None
-
-
-def histories(tracking: Tracking, run: Run) -> dict[tuple[str, int], set[float]]:
-    """Every metric of `run` by name and step: one value, unless somebody logged another at the same step."""
-    local = database(tracking.uri)
-    read = read_histories(local, run.info.run_id) if local else None
-    if read is not None:
-        return read
-    found: dict[tuple[str, int], set[float]] = defaultdict(set)
-    for key in run.data.metrics:
-        for metric in tracking.client.get_metric_history(run.info.run_id, key):
-            found[metric.key, metric.step].add(metric.value)
-    return dict(found)
-
-
-def log_absent_params(tracking: Tracking, record: Record, run: Run) -> None:
-    """Give `run` those parameters of `record` that it does not have."""
-    absent = [p for p in record.entities() if p.key not in run.data.params]
-    for start in range(0, len(absent), OTHERS_A_CALL):
-        tracking.client.log_batch(run.info.run_id, params=absent[start : start + OTHERS_A_CALL])
-
-
-def log_summary(tracking: Tracking, run_id: str, study: optuna.Study) -> None:
-    """Put the result of `study` on its parent run, and its note, unless a person has written one there."""
-    now = int(time.time() * 1000)  # later than what an earlier session logged: the last one counts
-    known = tracking.client.get_run(run_id).data
-    new = [Metric(key, value, now, 0) for key, value in summary_of(study).items() if known.metrics.get(key) != value]
-    tracking.client.log_batch(run_id, new)
-    log_note(tracking, run_id, note_of(study), known.tags)
-
-
-def log_note(tracking: Tracking, run_id: str, note: str, tags: Mapping[str, str]) -> None:
-    """Put `note` on the page of the run with `tags`, unless a person has changed what is there."""
-    if NOTE not in tags or _digest(tags[NOTE]) == tags.get("podium.note"):
-        new = {NOTE: note, "podium.note": _digest(note)}
-        tracking.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in new.items()])
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _id_of(tracking: Tracking, study: optuna.Study) -> str:
-    """The id of `study`, which gets one where it has none: one, however many processes ask at once."""
-    found = study_id(study)
-    if found is None:
-        with making(tracking):
-            found = study_id(study, make=True)
-    return found or ""
 
 
 def _active_run(tracking: Tracking) -> Run | None:

@@ -10,8 +10,9 @@ from optuna.study import StudyDirection
 
 from podium import paths, process
 from podium.config.params import load
-from podium.tracking.record import LIMIT, key_of, objectives
+from podium.tracking.run_names import LIMIT, key_of
 from podium.tracking.store import Tracking, connect
+from podium.tracking.study_summary import objectives
 
 KEY = "podium"
 TAG = f"mlflow.sharedViewState.{KEY}"

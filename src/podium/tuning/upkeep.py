@@ -16,9 +16,11 @@ from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
 from podium.text import masked
-from podium.tracking import recorded_check, recorded_run
+from podium.tracking import recorded_check, recorded_run, trial_check
 from podium.tracking import repair as mirror
-from podium.tracking.record import (
+from podium.tracking.record import reader_of, study_id
+from podium.tracking.recorded_run import Record, dataset_input
+from podium.tracking.run_names import (
     ID_TAG,
     KIND_TAG,
     LONGEST_NAME,
@@ -28,15 +30,12 @@ from podium.tracking.record import (
     SUPERSEDED_TAG,
     TRIAL_TAG,
     clean,
-    reader_of,
-    study_id,
-    summary_of,
 )
-from podium.tracking.recorded_run import Record, dataset_input
-from podium.tracking.repair import Difference
 from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.study_summary import summary_of
+from podium.tracking.trial_check import Difference
+from podium.tracking.trial_runs import runs_of
 from podium.tuning import storage
 from podium.tuning.folds import PARTS
 
@@ -76,9 +75,18 @@ def _raise(name: str, error: PodiumError) -> None:
 
 
 def sync_all(
-    params: TrackingParams, runtime: RuntimeParams = DEFAULT, *, repair: bool, failed: Failed = _raise
+    params: TrackingParams,
+    runtime: RuntimeParams = DEFAULT,
+    *,
+    repair: bool,
+    quick: bool = False,
+    failed: Failed = _raise,
+    aside: Callable[[str], None] = lambda line: None,
 ) -> dict[str, list[Difference]]:
     """The differences of every study and retraining from MLflow, by name; with `repair` they are fixed.
+
+    A `quick` look compares the values that the trials' runs show, not each epoch's: few calls of a server. `aside` gets
+    a line for each run that contradicted its study and was moved aside, with its reason.
 
     One that can't be compared, such as one that is at work, stops no other: `failed` is called with its name and the
     reason, which it raises by default.
@@ -91,7 +99,9 @@ def sync_all(
         for name in sorted(_names(where, opened), key=lambda name: name.startswith("confirm-")):
             with _failing(name, failed), storage.alone(where, name):
                 study = optuna.load_study(study_name=name, storage=opened)
-                found[name] = _sync_study(tracking, study, repair)
+                found[name] = _sync_study(tracking, study, repair, thorough=not quick)
+                for line in _moved_aside(tracking, study):
+                    aside(line)
     for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
         with _failing(lock.stem, failed), locked(lock, purpose="the retraining"):
             if lines := _sync_retraining(tracking, lock.stem, repair):
@@ -112,7 +122,7 @@ def _failing(name: str, failed: Failed) -> Iterator[None]:
         failed(name, PodiumError(f"it can't be compared ({type(error).__name__}: {error})"))
 
 
-def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool) -> list[Difference]:
+def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool, *, thorough: bool) -> list[Difference]:
     search = _search_of(study)
     is_search = search == study.study_name
     record = recorded_run.load(_described(study, search))
@@ -120,9 +130,10 @@ def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool) -> list[D
     if not repair:
         run = recorded_run.found(tracking, record)
         active = run is not None and run.info.lifecycle_stage == "active"
-        differs = mirror.differences(
+        differs = trial_check.differences(
             tracking,
             study,
+            thorough=thorough,
             read=read,
             parent=run.info.run_id if run is not None and active else None,
             images=dataset_input(*record.dataset) if record.dataset else None,
@@ -132,7 +143,7 @@ def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool) -> list[D
     known = record.run_id or runs_of(tracking, study)
     differs = recorded_check.restore(tracking, record, summary_of(study), print) if is_search and known else []
     above = run_of_search(tracking, study, search)
-    differs += mirror.repair(tracking, study, trial_runs(above, read), thorough=True, message=print)
+    differs += mirror.repair(tracking, study, trial_runs(above, read), thorough=thorough, message=print)
     mirror.end_open_runs(tracking, study)
     if is_search and not known:  # made just now
         recorded_check.restore(tracking, above.record, summary_of(study), print)
@@ -169,15 +180,11 @@ def _sync_retraining(tracking: Tracking, name: str, repair: bool) -> list[Differ
     return recorded_check.compare(tracking, record, {})
 
 
-def moved_aside(params: TrackingParams, runtime: RuntimeParams = DEFAULT) -> Iterator[str]:
-    """A line for each run that contradicted its study and was moved aside, with its reason."""
-    tracking = connect(params)
-    for study in studies(storage.place(runtime)):
-        if study_id(study) is None:
-            continue  # nothing of it was ever logged
-        for run in mirror.superseded(tracking, study):
-            tags = run.data.tags
-            yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
+def _moved_aside(tracking: Tracking, study: optuna.Study) -> Iterator[str]:
+    """A line for each run of `study` that was moved aside; none where nothing of it was ever logged."""
+    for run in mirror.superseded(tracking, study):
+        tags = run.data.tags
+        yield f"{study.study_name} trial {tags.get(TRIAL_TAG)}: run {run.info.run_id}, {tags.get(SUPERSEDED_TAG)}"
 
 
 def leftovers(runtime: RuntimeParams = DEFAULT, busy: Callable[[str], None] = lambda name: None) -> Iterator[Leftover]:

@@ -14,9 +14,9 @@ import tiny
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.errors import InputError
 from podium.tracking.mirror import Mirror, Parent
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import runs_of
 from podium.training import checkpoint
 from podium.training.epochs import Epoch
 from podium.tuning.driver import Driver

@@ -1,0 +1,81 @@
+"""The histories of many runs' metrics, in as few calls as the store allows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from podium.tracking.sqlite_reading import History, read_histories
+from podium.tracking.store import Tracking, database
+
+RUNS_A_CALL = 100
+"""Runs whose history of one metric a server returns at once."""
+VALUES_A_CALL = 25_000
+"""Values that it returns at most; it leaves out what is beyond."""
+AT_ONCE = 8
+"""Calls at a time. A server that asks for a password takes most of a call to check it, each on one of its workers."""
+TOGETHER = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+"""The call with which MLflow's pages draw the curves of many runs."""
+
+
+def histories(tracking: Tracking, run: Run) -> History:
+    """Every metric of `run`."""
+    return histories_of(tracking, [run])[str(run.info.run_id)]
+
+
+def histories_of(tracking: Tracking, runs: Sequence[Run]) -> dict[str, History]:
+    """Every metric of each of `runs`, by the run's id."""
+    local = database(tracking.uri)
+    ids = [str(run.info.run_id) for run in runs]
+    read = read_histories(local, ids) if local else None
+    if read is not None:
+        return read
+    found: dict[str, History] = {run_id: defaultdict(set) for run_id in ids}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for values in pool.map(lambda call: _ask(tracking, *call), _calls(runs)):
+            for run_id, key, step, value in values:
+                found[run_id][key, step].add(value)
+    return {run_id: dict(history) for run_id, history in found.items()}
+
+
+def _calls(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """A metric, and the runs that are asked for it together."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        for key in run.data.metrics:
+            by_key[key].append(str(run.info.run_id))
+    return [
+        (key, ids[first : first + RUNS_A_CALL])
+        for key, ids in by_key.items()
+        for first in range(0, len(ids), RUNS_A_CALL)
+    ]
+
+
+def _ask(tracking: Tracking, key: str, run_ids: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    """Run, name, step and value of what `run_ids` have of the metric `key`."""
+    together = _together(tracking.uri, key, run_ids) if len(run_ids) > 1 else None
+    if together is not None:
+        return together
+    each = ((run_id, tracking.client.get_metric_history(run_id, key)) for run_id in run_ids)
+    return [(run_id, key, metric.step, metric.value) for run_id, metrics in each for metric in metrics]
+
+
+def _together(uri: str, key: str, run_ids: Sequence[str]) -> list[tuple[str, str, int, float]] | None:
+    """The same in one call; None: the store has no such call, or there are more values than it returns."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    asked = {"run_id": list(run_ids), "metric_key": key, "max_results": VALUES_A_CALL}
+    try:
+        answer: Any = http_request(get_default_host_creds(uri), TOGETHER, "GET", params=asked)  # type: ignore[no-untyped-call]
+        rows = answer.json()["metrics"] if answer.status_code == 200 else None
+    except (MlflowException, ValueError, KeyError, TypeError):  # a proxy that lets only the public calls through
+        return None
+    if rows is None or len(rows) >= VALUES_A_CALL:
+        return None
+    return [(str(row["run_id"]), key, int(row["step"]), float(row["value"])) for row in rows]

@@ -1,0 +1,65 @@
+"""What Podium's runs are called and tagged with in MLflow, and what MLflow takes as a name and as a value."""
+
+import hashlib
+import json
+import posixpath
+import re
+from functools import lru_cache
+from typing import Any
+
+STUDY_TAG = "podium.study"
+ID_TAG = "podium.id"
+"""The study's own id: names can be equal, ids are not."""
+RETRAIN_TAG = "podium.retrain"
+PROJECT_TAG = "podium.project"
+"""The id of the folder mlruns that a retraining belongs to: two clones with equal settings have two runs."""
+TRIAL_TAG = "podium.trial"
+KIND_TAG = "podium.kind"
+SUPERSEDED_TAG = "podium.superseded"
+"""Why a run was moved aside."""
+STUDY_ID = "podium:id"
+"""The user attribute of a study that holds its id."""
+METRICS_A_CALL = 1000
+OTHERS_A_CALL = 100
+"""MLflow's limits on a batch: metrics, and parameters or tags."""
+LIMIT = 5000
+"""Characters of a tag's value that every MLflow store takes."""
+LONGEST_PARAM = 6000
+LONGEST_NAME = 250
+
+
+@lru_cache(4096)
+def key_of(name: str) -> str:
+    """`name`, or where MLflow does not take it as a key, what it takes, with a digest so that no two become one."""
+    safe = re.sub(r"[^A-Za-z0-9_.\- :/]", "_", name)
+    if posixpath.normpath(safe) != safe or safe.startswith(("..", "/")) or safe == ".":  # no plain relative path
+        safe = re.sub(r"^\.+", "_", safe.replace("/", "_"))
+    if safe == name and 0 < len(name) <= LONGEST_NAME:
+        return name
+    return f"{safe[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def text_of(value: Any) -> str:
+    """An attribute's value for a tag: text as it stands, all else as JSON."""
+    return clean(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def clean(text: str, limit: int = LIMIT) -> str:
+    """The first `limit` characters of `text` as a database takes them.
+
+    Bytes that Python could not decode (a non-ASCII path without UTF-8 mode) are read as UTF-8, if they are; what no
+    UTF-8 text can hold (half a surrogate pair, the character 0) becomes a question mark.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        text = _bytes_of(pairs).decode("utf-8", "replace")
+    return text[:limit].replace("\0", "?")
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

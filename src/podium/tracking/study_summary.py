@@ -1,0 +1,99 @@
+"""The result of a study, as its run in MLflow shows it: metrics, and a page in Markdown."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.tracking.run_names import LIMIT, LONGEST_NAME, clean, key_of
+
+OWN_METRICS = frozenset(
+    {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible"}
+)
+"""Metrics of a run that come from here; a person's have other names."""
+TOP = 5
+"""Trials in the table of a study's note."""
+HELP = """\
+Trials are the runs below this one: FINISHED ran to their end, KILLED were pruned, FAILED failed. Sort by `objective`,
+which only trials that ran to their end have; or select some and press Compare: `trial_number` is an axis there."""
+
+
+def objectives(study: optuna.Study) -> list[str]:
+    """What the metrics of a study's values are called: objective, or objective_0, ... or as the study names them."""
+    count = len(study.directions)
+    if count == 1:
+        return ["objective"]
+    plain = [f"objective_{place}" for place in range(count)]
+    names = study.metric_names or []
+    if len(set(names)) != count:
+        return plain
+    taken = [name in OWN_METRICS or name.startswith(("objective", "constraint_")) for name in names]
+    return [other if own else key_of(name) for name, other, own in zip(names, plain, taken, strict=True)]
+
+
+def summary_of(study: optuna.Study) -> dict[str, float]:
+    """The result of a study in a few metrics: how many trials ended how, the best value, the size of the front."""
+    trials = study.get_trials(deepcopy=False)
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    values: dict[str, float] = {
+        f"trials_{state.name.lower()}": sum(t.state == state for t in trials) for state in states
+    }
+    best = best_of(study)
+    if len(study.directions) > 1:
+        values["trials_on_front"] = len(best)
+    elif best and best[0].values:
+        values |= {"best_objective": best[0].values[0], "best_trial": best[0].number}
+    return values
+
+
+def best_of(study: optuna.Study) -> list[FrozenTrial]:
+    """The best trial, or the trials on the front of several objectives; none where none completed or is feasible."""
+    if len(study.directions) > 1:
+        return list(study.best_trials)
+    try:
+        return [study.best_trial]
+    except ValueError:
+        return []
+
+
+def note_of(study: optuna.Study) -> str:
+    """The page of a study's parent run in Markdown: counts, the best trials, how to compare them."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    states = Counter(t.state for t in trials)
+    complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
+    best = _ranking(study, trials)
+    lines = [f"### {clean(study.study_name, LONGEST_NAME)}", "", counts, "", *_table(objectives(study), best), "", HELP]
+    text = "\n".join(lines)
+    return text if len(text) <= LIMIT else "\n".join([*lines[:4], HELP])  # hundreds of parameters
+
+
+def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    if len(study.directions) > 1:
+        return best_of(study)[:TOP]
+    sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+    return sorted((t for t in trials if t.value is not None), key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
+
+
+def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
+    params = sorted({name for trial in best for name in trial.params})
+    if not best:
+        return []
+    head = ["trial", *names, *(f"`{name}`" for name in params)]
+    rows = [
+        [str(t.number), *(f"{v:.4f}" for v in t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
+        for t in best
+    ]
+    marks = ["---:"] * (1 + len(names)) + ["---"] * len(params)
+    return [_row(head), _row(marks), *map(_row, rows)]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
