@@ -96,8 +96,8 @@ def train(
     from podium.training.program import training
 
     data = data or prepared_data(device=params.runtime.device)
-    metric = params.search.component("metric")
-    run = training(params.recipe(), data.images, seed, data.device, metric)
+    metric, more = params.search.component("metric"), params.measured()
+    run = training(params.recipe(), data.images, seed, data.device, metric, more)
     run.train(data.train, data.val, on_step, lambda run: on_epoch(run.history))
     return Trained(run.result.eval(), list(run.history), list(run.notes))
 

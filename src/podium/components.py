@@ -48,6 +48,8 @@ class Kind:
     """A package whose classes are taken by their bare names, such as torch.optim."""
     suffix: str = ""
     """How the names of those classes end."""
+    prefix: str = ""
+    """How they begin."""
 
     @property
     def section(self) -> str:
@@ -63,7 +65,7 @@ KINDS = {
     "augmentation": Kind("train.augment", "podium.training.augmentations", "torchvision.transforms.v2"),
     "sampler": Kind("search.sampler", "podium.tuning.samplers", "optuna.samplers", "Sampler"),
     "pruner": Kind("search.pruner", "podium.tuning.pruners", "optuna.pruners", "Pruner"),
-    "metric": Kind("search.metric", "podium.metrics.scores"),
+    "metric": Kind("search.metric", "podium.metrics.scores", "torchmetrics.classification", prefix="Multiclass"),
     "program": Kind("train.program", "podium.training.program"),
     "source": Kind("prepare.source", "podium.data.sources"),
 }
@@ -113,7 +115,7 @@ ABSTRACT = {"Optimizer", "LRScheduler", "BaseSampler", "BaseGASampler", "BasePru
 @cache
 def library_names(kind: str) -> tuple[str, ...]:
     """The classes of the kind's library, read from its `__init__` without importing it: torch takes seconds."""
-    library, suffix = KINDS[kind].library, KINDS[kind].suffix
+    library, suffix, prefix = KINDS[kind].library, KINDS[kind].suffix, KINDS[kind].prefix
     if not library:
         return ()
     top, *below = library.split(".")
@@ -123,7 +125,9 @@ def library_names(kind: str) -> tuple[str, ...]:
     folder = Path(next(iter(spec.submodule_search_locations)), *below)
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     names = _public_names(ast.parse(path.read_text(encoding="utf-8"))) - ABSTRACT
-    return tuple(sorted(name for name in names if name[0].isupper() and name.endswith(suffix)))
+    return tuple(
+        sorted(name for name in names if name[0].isupper() and name.startswith(prefix) and name.endswith(suffix))
+    )
 
 
 def load(kind: str, name: str) -> Any:

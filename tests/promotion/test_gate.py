@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from podium.components import Choice
 from podium.config.params import GateParams
 from podium.data.dataset import Split
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError
-from podium.promotion import gate
-from podium.promotion.gate import Candidates, judge, predict
+from podium.metrics import scores
+from podium.promotion.gate import Candidates, judge
+from podium.promotion.model_predictions import BATCH, predict
 from podium.promotion.rules.accuracy_comparison import TESTS
 from podium.promotion.verdict import Verdict
 from podium.promotion.verdict_files import draw_disagreements
@@ -40,7 +42,7 @@ class Known:
     sure: float = 1.0
     size: int = 2_000_000
 
-    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         levels = [int(decode(data, SPEC)[0, 0, 0]) for data in images]
         labels = [CLASSES[self.answers[level]] for level in levels]
         return pd.DataFrame({"label": labels, "probability": self.sure})
@@ -154,7 +156,7 @@ def test_challenger_with_foreign_classes_is_an_input_error() -> None:
     class Foreign:
         size: int = 1
 
-        def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
             return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
 
     with pytest.raises(InputError, match="version 2 predicts classes that the held-out test set does not have: cat"):
@@ -190,7 +192,7 @@ def test_predictions_over_several_batches_keep_the_order() -> None:
     model = Known([1 - label if n in places else label for n, label in enumerate(labels)])
     images = split(labels)
     twice = Split("test", np.concatenate([images.images] * 2), np.concatenate([images.labels] * 2), CLASSES, "s" * 64)
-    assert gate.BATCH < 512
+    assert BATCH < 512
     (found,) = predict([model], twice)
     assert set(np.flatnonzero(~found.right)) == places | {n + 256 for n in places}
 
@@ -213,3 +215,95 @@ def test_picture_of_disagreements_is_drawn_for_any_number(tmp_path: Path, gained
 def test_rule_is_named_in_words() -> None:
     assert verdict(wrong(), wrong()).rule.startswith("the challenger must be more accurate than the champion at a conf")
     assert set(TESTS) == {"superior", "non_inferior"}
+
+
+SKEWED = [0] * 180 + [1] * 20
+
+
+def answers(evens: int, odds: int) -> list[int]:
+    """So many of each class right."""
+    return [0] * evens + [1] * (180 - evens) + [1] * odds + [0] * (20 - odds)
+
+
+@pytest.mark.parametrize(
+    ("metric", "decision", "value"),
+    [
+        ("accuracy", "refuse", None),
+        ("balanced_accuracy", "promote", (170 / 180 + 17 / 20) / 2),
+        ("macro_f1", "promote", None),
+    ],
+)
+def test_gate_compares_by_the_metric(metric: str, decision: str, value: float | None) -> None:
+    """The challenger gets ten more of the rare class right and eight fewer of the frequent one."""
+    chosen = scores.of(Choice(name=metric))
+    candidates = Candidates((2, Known(answers(170, 17))), (1, Known(answers(178, 5))))
+    found = judge(LOOSE, split(SKEWED), candidates, {"evaluate": 1, "gate": 2}, metric=chosen)
+    assert found.decision == decision
+    assert found.metric == metric
+    assert found.champion is not None
+    if value is not None:
+        assert found.challenger.value == pytest.approx(value)
+        assert f"{metric} {value:.4f} against {found.champion.value:.4f} of the champion" in found.reason
+        assert found.checks[0].name == metric
+        assert "permutation test" in found.rule
+        assert f"| {metric} |" in found.markdown()
+        assert found.short()["challenger_value"] == found.challenger.value
+
+
+@dataclass
+class Sure(Known):
+    """Says how sure it is of each class."""
+
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        frame = super().predict(images)
+        rows = [{label: self.sure, _other(label): 1 - self.sure} for label in frame["label"]]
+        return frame.assign(probabilities=pd.Series(rows)) if probabilities else frame
+
+
+def _other(label: str) -> str:
+    return CLASSES[1 - CLASSES.index(label)]
+
+
+def test_metric_of_probabilities_sees_what_accuracy_does_not() -> None:
+    candidates = Candidates((2, Sure(wrong(1, 2), 0.95)), (1, Sure(wrong(1, 2), 0.7)))
+    for name, decision in (("accuracy", "refuse"), ("loss", "promote"), ("brier", "promote")):
+        found = judge(LOOSE, split(LABELS), candidates, {"gate": 2}, metric=scores.of(Choice(name=name)))
+        assert found.decision == decision
+
+
+def test_champion_of_other_classes_is_compared_by_the_metric() -> None:
+    class Foreign(Known):
+        def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+            return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
+
+    candidates = Candidates((2, Known(wrong())), (1, Foreign([])))
+    found = judge(LOOSE, split(LABELS), candidates, {}, metric=scores.of(Choice(name="macro_f1")))
+    assert found.champion is not None
+    assert (found.challenger.value, found.champion.value, found.decision) == (1.0, 0.0, "promote")
+
+
+def test_worse_by_less_than_the_margin_passes_by_the_metric_too() -> None:
+    loose = LOOSE.model_copy(update={"rule": "non_inferior", "margin": 0.2})
+    candidates = Candidates((2, Known(wrong(1, 2, 3))), (1, Known(wrong(1, 2))))
+    metric = scores.of(Choice(name="balanced_accuracy"))
+    assert judge(loose, split(LABELS), candidates, {"gate": 2}, metric=metric).decision == "promote"
+    strict = loose.model_copy(update={"margin": 0.001})
+    assert judge(strict, split(LABELS), candidates, {"gate": 2}, metric=metric).decision == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("name", "floor", "decision"), [("balanced_accuracy", 0.9, "promote"), ("cost", 0.05, "refuse")]
+)
+def test_first_model_has_to_reach_the_floor_of_the_metric(name: str, floor: float, decision: str) -> None:
+    costs = {"arguments": {"costs": {"even": {"odd": 1}, "odd": {"even": 3}}}} if name == "cost" else {}
+    metric = scores.of(Choice(name=name, **costs))
+    params = LOOSE.model_copy(update={"min_value": floor})
+    found = judge(params, split(LABELS), Candidates((1, Known(wrong(1, 2, 3))), None), {}, metric=metric)
+    assert found.decision == decision
+    assert name in [check.name for check in found.checks]
+
+
+def test_metric_that_is_undefined_on_the_test_set_is_refused_with_the_class() -> None:
+    message = "gate.metric: auroc is undefined on the held-out test set: there is no image of odd"
+    with pytest.raises(InputError, match=message):
+        judge(LOOSE, split([0] * 9), Candidates((1, Known([0] * 9)), None), {}, metric=scores.of(Choice(name="auroc")))

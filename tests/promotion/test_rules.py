@@ -124,7 +124,7 @@ def test_file_without_a_rule_and_parameter_declared_twice_are_refused(tmp_path: 
 
 def test_parameters_of_the_section_are_those_of_the_rules_and_the_confidence() -> None:
     declared = {name for rule in find_rules() for name in rule.model_fields}
-    assert set(GateParams.model_fields) == declared | {"confidence"}
+    assert set(GateParams.model_fields) == declared | {"confidence", "metric"}
     assert all(field.description for field in GateParams.model_fields.values())
 
 

@@ -34,7 +34,7 @@ def train_logged(params: Params, seed: int) -> str:
     recipe = params.recipe()
     torch.set_num_threads(params.runtime.threads)
     data = prepared_data(device=params.runtime.device)
-    rehearse(recipe, params.search.model_copy(update={"space": {}}), data.images)
+    rehearse(recipe, params.search.model_copy(update={"space": {}}), data.images, params.evaluate.metrics)
     facts = {"recipe": recipe.flat(), "seed": seed, "data": info.digest, "code": code_of(reachable(recipe, {}))}
     name = "train-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     tags = {"podium.seed": str(seed), "podium.data_digest": info.digest, "podium.device": describe(data.device)}
@@ -88,6 +88,7 @@ def register(params: Params, name: str, seed: int) -> None:
     places["selected"].mkdir(parents=True, exist_ok=True)
     write_json(places["selected"] / "config.json", chosen)
     retrain(params, paths.PREPARED, places["selected"], places["retrained"])
-    evaluate(params.evaluate, params.tracking, paths.SEALED, places["retrained"], places["evaluated"])
+    where = paths.SEALED, places["retrained"], places["evaluated"]
+    evaluate(params.evaluate, params.tracking, *where, params.search.metric)
     folders = Folders(paths.PREPARED, places["selected"], places["retrained"], places["evaluated"])
     register_stage(params.register_, params.tracking, folders, places["registered"])

@@ -43,13 +43,15 @@ def run(arguments: argparse.Namespace) -> None:
     with opened() as (tracking, name):
         from podium import paths
         from podium.config.params import load
+        from podium.metrics import scores
         from podium.promotion import champion
 
         params = load(paths.PARAMS)
         images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
         what = tracking, name, arguments.version, images, params.gate
+        metric = scores.of(params.gate.metric or params.search.metric)
         try:
-            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run)
+            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run, metric=metric)
         except champion.NotPromotedError as refusal:
             print(refusal.verdict.table(), flush=True)
             raise

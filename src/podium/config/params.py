@@ -5,6 +5,7 @@ Every problem is reported at once, each with its dotted path, the rule and what 
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
@@ -24,7 +25,7 @@ from podium.config.run_sections import (
     TrackingParams,
 )
 from podium.config.search_section import SearchParams, SelectParams
-from podium.config.section import Section
+from podium.config.section import Section, made_of
 from podium.config.space import (
     Dimension,
     argument_problems,
@@ -78,6 +79,10 @@ class Params(BaseModel):
     serve: ServeParams = ServeParams()
     tracking: TrackingParams = TrackingParams()
     runtime: RuntimeParams = RuntimeParams()
+
+    def measured(self) -> list[Any]:
+        """The metrics that every epoch has besides search.metric: those of evaluate.metrics."""
+        return [made_of("metric", one, {}) for one in self.evaluate.metrics]
 
     def recipe(self) -> Recipe:
         """The training run that `model` and `train` spell out."""

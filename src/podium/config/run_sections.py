@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from podium.components import FROZEN
+from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Fraction, Name, Seed, Text
+from podium.config.section import made_of
 from podium.text import holds_password
 
 
@@ -32,6 +33,18 @@ def _address(address: str) -> str:
             " (with ray://, Ray Client, the search would run far from its study: start it on a node of the cluster)"
         )
     return address
+
+
+def _metric(one: Choice) -> Choice:
+    made_of("metric", one, {})
+    return one
+
+
+def _once(metrics: list[Choice]) -> list[Choice]:
+    labels = [made_of("metric", one, {}).label for one in metrics]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"must name each metric once; got {', '.join(twice)} twice")
+    return metrics
 
 
 class TrackingParams(BaseModel):
@@ -128,6 +141,11 @@ class EvaluateParams(BaseModel):
     """Level of the intervals."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
     """Bins of the expected calibration error."""
+    metrics: Annotated[list[Annotated[Choice, choice("metric"), AfterValidator(_metric)]], AfterValidator(_once)] = (
+        Field(default=[])
+    )
+    """More metrics of every epoch and of the test set, each as search.metric. Accuracy and log loss are always there,
+    and what search.metric and search.limits name."""
 
 
 class RegisterParams(BaseModel):

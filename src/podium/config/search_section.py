@@ -17,7 +17,7 @@ NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures"}
 class SearchParams(Section):
     """The study: how many trials, of what, judged how."""
 
-    KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner", "metric")
+    KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner")
     NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides")
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
@@ -27,7 +27,10 @@ class SearchParams(Section):
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
-    """Optimised on the validation images: accuracy, loss, balanced_accuracy, or your own function."""
+    """Optimised on the validation images: accuracy, balanced_accuracy, loss, another metric, or your own function. The
+    others: average_precision, auroc, brier, calibration_error, cost, kappa, macro_f1, mcc, min_recall,
+    recall_at_precision, top_k, weighted_f1, and torchmetrics' own by name, such as MulticlassJaccardIndex. One with
+    arguments takes them as {name: top_k, arguments: {k: 3}}."""
     seed: Seed = 0
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True

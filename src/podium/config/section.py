@@ -41,10 +41,7 @@ class Section(BaseModel):
         values = self.set_values()
         if not self._turns_on(kind, choice):
             values.pop(choice.name, None)
-        try:
-            return components.make(kind, choice, values)
-        except ValidationError as error:
-            raise ValueError("; ".join(_of_component(choice.name, dict(e)) for e in error.errors())) from None
+        return made_of(kind, choice, values)
 
     def set_values(self) -> dict[str, Any]:
         """The components' parameters that are set."""
@@ -99,6 +96,14 @@ class Section(BaseModel):
             section[name] = [_with_argument(one, below[0], value, label) for one in section.get(name, [])]
         else:
             section[place] = _with_argument(section.get(place, ""), below[0], value)
+
+
+def made_of(kind: str, choice: Choice, values: dict[str, Any]) -> Any:
+    """The component that `choice` names, with its parameters out of `values`. Raises ValueError for what is wrong."""
+    try:
+        return components.make(kind, choice, values)
+    except ValidationError as error:
+        raise ValueError("; ".join(_of_component(choice.name, dict(e)) for e in error.errors())) from None
 
 
 T = TypeVar("T", bound=Section)
@@ -159,6 +164,10 @@ def _of_component(name: str, error: dict[str, Any]) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{name} has no argument {path!r}"
+    if error["type"] == "missing":
+        return f"{name} needs {path}: write {{name: {name}, arguments: {{{path}: ...}}}}"
+    if not path:
+        return rule(str(error["msg"]))
     return f"{path} {rule(str(error['msg']))} for {name}; got {error['input']!r}"
 
 
@@ -186,4 +195,4 @@ def _with_argument(old: Any, name: str, value: Any, label: str = "") -> Any:
     return raw | {ARGUMENTS: {**raw.get(ARGUMENTS, {}), name: value}}
 
 
-__all__ = ["Component", "Section", "Value", "parameters_of", "with_parameters"]
+__all__ = ["Component", "Section", "Value", "made_of", "parameters_of", "with_parameters"]

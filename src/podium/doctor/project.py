@@ -66,7 +66,7 @@ def own_code(params: Params, prepared: Path) -> Finding:
         return ok("own code", "params.yaml names none")
     images = ImageSpec.of(DatasetInfo.read(prepared)) if prepared.is_dir() else None
     try:
-        rehearse(base, params.search, images)
+        rehearse(base, params.search, images, params.evaluate.metrics)
     except InputError as error:
         problems.append(str(error))
     try:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -11,6 +11,8 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 
 from podium.errors import InputError
 
+SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
+"""What every summary has, the most important first."""
 COUNTS = ("count", "groups")
 """Of the summary; the rest is logged to MLflow."""
 
@@ -70,11 +72,14 @@ class Metrics:
     """In order of confidence, empty bins included."""
     confusion: NDArray[np.int64]
     """(K, K) counts: row the actual class, column the predicted one."""
+    others: dict[str, float] = field(default_factory=dict)
+    """search.metric with the ends of its interval, and evaluate.metrics."""
 
     def summary(self) -> dict[str, float]:
         """The numbers of metrics.json, the most important first."""
-        names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SUMMARY} | {
+            name: value for name, value in self.others.items() if name not in SUMMARY
+        }
 
     def flat(self) -> dict[str, float]:
         """The same numbers as MLflow has them, with `test_` before each name."""

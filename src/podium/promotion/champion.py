@@ -11,8 +11,10 @@ from podium.data import accesses
 from podium.data.dataset import DatasetInfo, open_test_set
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
+from podium.metrics.scores import Metric
 from podium.promotion import first_model, gate, ledger, moves, verdict_files
 from podium.promotion.ledger import Entry, Ledger, word
+from podium.promotion.model_predictions import ACCURACY
 from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.verdict import Verdict
 from podium.registry import versions
@@ -64,8 +66,9 @@ def promote(
     *,
     force: str = "",
     dry_run: bool = False,
+    metric: Metric = ACCURACY,
 ) -> Outcome:
-    """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it.
+    """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it; `metric` compares them.
 
     `force` is the reason to move against the gate's verdict; ledger and version store it permanently. With `dry_run`
     only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
@@ -78,7 +81,7 @@ def promote(
         if book.champion == version.number:
             return Outcome(version, None, None, tuple(notes))
         params = params or GateParams()
-        verdict = _judge(tracking, version, book, images, params)
+        verdict = _judge(tracking, version, book, images, params, metric)
         forced = bool(force) and verdict.decision == "refuse"
         if dry_run:
             return Outcome(version, None, verdict, tuple(notes))
@@ -121,7 +124,9 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
     return ledger.history(tracking, name)
 
 
-def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams) -> Verdict:
+def _judge(
+    tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams, metric: Metric
+) -> Verdict:
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
     champion, unreadable, notes = None, "", []
@@ -160,6 +165,7 @@ def _judge(tracking: Tracking, version: Version, book: Ledger, images: Images, p
         versions.record_accesses(tracking, version.name, split.access_key),
         bins=images.bins,
         notes=tuple(notes),
+        metric=metric,
     )
 
 

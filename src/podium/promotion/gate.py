@@ -4,53 +4,23 @@ Both get the images as PNG bytes through the registered model, whole: so decoder
 models of different shapes compare, and nothing rests on old numbers. The rules (promotion/rules) decide.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from podium.config.params import GateParams
 from podium.data.dataset import Split
-from podium.data.decode import encode_png
 from podium.errors import InputError
 from podium.metrics import classification
+from podium.metrics.resampling import Groups, Paired, measured
+from podium.metrics.scores import Metric
 from podium.promotion.comparison import compare
+from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
 from podium.promotion.rules import ClassCounts, Evidence, Finding, find_rules
-from podium.promotion.verdict import Check, Disagreement, Side, Verdict
-
-BATCH = 256
-"""Images encoded at a time, so that a test set larger than memory can be judged."""
-TIMED = 40
-"""Predictions of a single image whose times give a percentile."""
-ROUNDS = 3
-"""Of them; the minimum of the rounds counts, since other work of the machine only makes a model slower."""
-WARM_UP = 10
-"""Predictions before them, which load what is loaded late."""
-
-
-class Model(Protocol):
-    """A model that predicts from image files, as `loading.LoadedModel` does."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its files."""
-
-    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """A row with `label` and `probability` for each image file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model predicts for each test image."""
-
-    labels: NDArray[np.object_]
-    probabilities: NDArray[np.float64]
-    right: NDArray[np.bool_]
+from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
 
 
 @dataclass(frozen=True)
@@ -74,18 +44,24 @@ def judge(
     *,
     bins: int = 15,
     notes: tuple[str, ...] = (),
+    metric: Metric = ACCURACY,
 ) -> Verdict:
     """Predict every image of `test` with the models, and decide by `params`; `bins` are the calibration error's.
 
-    `accesses` to the test set are part of the verdict. Raises InputError where the challenger predicts classes that
-    `test` does not have.
+    `metric` compares them. `accesses` to the test set are part of the verdict. Raises InputError where the challenger
+    predicts classes that `test` does not have, or the metric is undefined.
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
-    predicted = predict([model for _, model in models], test)
+    _check_defined(metric, test)
+    predicted = predict([model for _, model in models], test, metric)
     _check_classes(predicted[0], test, candidates.challenger[0])
+    groups = Groups.of(len(test.labels), test.duplicates)
     times = latencies([model for _, model in models], test)
     sides = [
-        _side(number, model, found, test, params.confidence, bins, took)
+        replace(
+            _side(number, model, found, test, params.confidence, bins, took),
+            value=_value(metric, found, groups, number),
+        )
         for (number, model), found, took in zip(models, predicted, times, strict=True)
     ]
     champion = sides[1] if len(sides) == 2 else None
@@ -97,11 +73,14 @@ def judge(
         unreadable=candidates.unreadable,
         foreign=candidates.foreign,
         classes=_class_counts(predicted, test),
+        metric=metric.label,
+        sign=metric.sign,
         attempt=attempts(accesses),
     )
     if champion:
         found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
         evidence = replace(evidence, comparison=found)
+        evidence = _by_metric(evidence, found, metric, predicted, groups)
     return _decide(
         params,
         evidence,
@@ -124,7 +103,7 @@ def _decide(
     """Run every rule over `evidence`."""
     every = [(rule.name, rule.of(params).judge(evidence)) for rule in find_rules()]
     found = [(name, finding) for name, finding in every if finding]
-    checks = [Check(name, finding.rule, finding.found, finding.passed) for name, finding in found]
+    checks = [Check(finding.name or name, finding.rule, finding.found, finding.passed) for name, finding in found]
     tested = next((finding.significance for _, finding in found if finding.significance), None)
     comparison = evidence.comparison
     if comparison and tested:
@@ -146,18 +125,50 @@ def _decide(
         checks=tuple(checks),
         disagreements=disagreements,
         notes=notes,
+        metric=evidence.metric,
     )
+
+
+def _by_metric(
+    evidence: Evidence, found: Comparison, metric: Metric, predicted: list[Predictions], groups: Groups
+) -> Evidence:
+    """`evidence` with both models' predictions and their difference by `metric`, where that is not accuracy."""
+    new, old = (one.scored for one in predicted)
+    if new is None or old is None:
+        return evidence
+    paired = Paired(metric, new, old, groups)
+    low, high = paired.interval(found.level)
+    found = replace(found, difference=paired.improvement(), low=low, high=high)
+    return replace(evidence, paired=paired, comparison=found)
+
+
+def _value(metric: Metric, found: Predictions, groups: Groups, number: int) -> float | None:
+    if found.scored is None:
+        return None
+    value = measured(metric, found.scored, groups)
+    if math.isnan(value):
+        raise InputError(f"gate.metric: {metric.label} is undefined for the predictions of version {number}")
+    return value
+
+
+def _check_defined(metric: Metric, test: Split) -> None:
+    if why := metric.undefined(test.counts()):
+        raise InputError(
+            f"gate.metric: {metric.label} is undefined on the held-out test set: {why}. Choose another metric for the"
+            " gate, such as accuracy"
+        )
 
 
 def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) -> str:
     """The figures in words, then every check that failed."""
     new, old, found = evidence.challenger, evidence.champion, evidence.comparison
-    reason = f"accuracy {new.accuracy:.4f}"
+    reason = f"accuracy {new.accuracy:.4f}" if new.value is None else f"{evidence.metric} {new.value:.4f}"
     if old is None or found is None:
         reason += f" on {evidence.images:,} held-out test images, and there is no champion to compare with"
     else:
+        before = old.accuracy if old.value is None else old.value
         reason += (
-            f" against {old.accuracy:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
+            f" against {before:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
             f" held-out test images{_once(evidence.images, found.groups)}; {found.gained} predictions became right,"
             f" {found.lost} wrong"
         )
@@ -167,43 +178,6 @@ def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) ->
 
 def _once(images: int, groups: int) -> str:
     return f" ({groups:,} different: near-duplicates count once)" if groups < images else ""
-
-
-def predict(models: Sequence[Model], test: Split) -> list[Predictions]:
-    """The predictions of each of `models` for each image, given as PNG bytes; every image is encoded once."""
-    names = np.array(test.classes, dtype=object)[test.labels]
-    parts: list[list[pd.DataFrame]] = [[] for _ in models]
-    bar = tqdm(total=len(names), desc="gate", unit=" images", delay=2, leave=False, disable=None)
-    with bar:
-        for start in range(0, len(names), BATCH):
-            files = [encode_png(np.asarray(image)) for image in test.images[start : start + BATCH]]
-            for part, model in zip(parts, models, strict=True):
-                part.append(model.predict(files))
-            bar.update(len(files))
-    return [_predictions(pd.concat(part, ignore_index=True), names) for part in parts]
-
-
-def latencies(models: Sequence[Model], test: Split) -> list[float]:
-    """The 95th percentile of each model's time for one image file, in ms. They take turns: a busy moment hits all."""
-    count = len(test.labels)
-    files = [encode_png(np.asarray(test.images[n % count])) for n in range(TIMED)]
-    for model in models:
-        for file in files[:WARM_UP]:
-            model.predict([file])
-    rounds = [[_timed(model, file) for model in models] for _ in range(ROUNDS) for file in files]
-    took = np.array(rounds).reshape(ROUNDS, TIMED, len(models))
-    return [float(ms) for ms in np.percentile(took, 95, axis=1).min(axis=0)]
-
-
-def _timed(model: Model, file: bytes) -> float:
-    started = time.perf_counter()
-    model.predict([file])
-    return 1000 * (time.perf_counter() - started)
-
-
-def _predictions(frame: pd.DataFrame, names: NDArray[np.object_]) -> Predictions:
-    labels = frame["label"].to_numpy(dtype=object)
-    return Predictions(labels, frame["probability"].to_numpy(dtype=np.float64), labels == names)
 
 
 def _side(

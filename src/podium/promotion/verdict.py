@@ -29,6 +29,8 @@ class Side:
     """95th percentile for one image file, in the gate's process."""
     size_mb: float
     """All files of the registered model."""
+    value: float | None = None
+    """By the gate's metric, where that is not accuracy; near-duplicates count once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Comparison:
     lost: int
     """The same for the champion."""
     difference: float
-    """Accuracy of the challenger minus that of the champion."""
+    """By how much the challenger is better, by the metric."""
     low: float
     high: float
     """Paired bootstrap interval of the difference."""
@@ -100,6 +102,8 @@ class Verdict:
     disagreements: tuple[Disagreement, ...]
     notes: tuple[str, ...] = ()
     """What a person should know before relying on the figures."""
+    metric: str = "accuracy"
+    """What compares the two models."""
 
     @property
     def failed(self) -> list[Check]:
@@ -112,7 +116,7 @@ class Verdict:
 
     def short(self) -> dict[str, Any]:
         """The figures for the ledger."""
-        figures = {
+        figures: dict[str, Any] = {
             "decision": self.decision,
             "images": self.images,
             "openings": sum(self.accesses.values()),
@@ -120,6 +124,9 @@ class Verdict:
             "champion": self.champion.accuracy if self.champion else None,
             "failed": [check.name for check in self.failed],
         }
+        if self.metric != "accuracy":
+            figures |= {"metric": self.metric, "challenger_value": self.challenger.value}
+            figures |= {"champion_value": self.champion.value if self.champion else None}
         if self.comparison:
             figures |= {name: getattr(self.comparison, name) for name in ("gained", "lost", "p_value")}
         return figures
@@ -140,7 +147,7 @@ class Verdict:
     def markdown(self, picture: str = "") -> str:
         """The verdict for a person; `picture` is the file that shows the disagreements, if there is one."""
         lines = [f"# Version {self.challenger.version}: {self.decision}", "", f"{_capital(self.reason)}.", ""]
-        lines += _sides([("challenger", self.challenger), ("champion", self.champion)], self.images)
+        lines += _sides([("challenger", self.challenger), ("champion", self.champion)], self.images, self.metric)
         lines += ["", f"Rule: {self.rule}.", "", "| check | must be | is | |", "|---|---|---|---|"]
         lines += [
             f"| {c.name} | {c.rule} | {c.found} | {'passed' if c.passed else '**failed**'} |" for c in self.checks
@@ -157,15 +164,18 @@ class Verdict:
         return "\n".join(lines) + "\n"
 
 
-def _sides(sides: list[tuple[str, Side | None]], images: int) -> list[str]:
+def _sides(sides: list[tuple[str, Side | None]], images: int, metric: str) -> list[str]:
+    is_other = metric != "accuracy"
     lines = [
-        "| | version | right | accuracy | interval | calibration error | p95, one image | size |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| | version |{f' {metric} |' if is_other else ''} right | accuracy | interval | calibration error |"
+        " p95, one image | size |",
+        "|---|---|---|---|---|---|---|---|" + ("---|" if is_other else ""),
     ]
     for name, side in sides:
         if side:
+            value = f" {side.value:.4f} |" if is_other else ""
             lines.append(
-                f"| {name} | {side.version} | {side.right:,} of {images:,} | {side.accuracy:.4f} |"
+                f"| {name} | {side.version} |{value} {side.right:,} of {images:,} | {side.accuracy:.4f} |"
                 f" {side.low:.4f} to {side.high:.4f} | {side.calibration_error:.4f} | {side.latency_ms:.1f} ms |"
                 f" {side.size_mb:.1f} MB |"
             )

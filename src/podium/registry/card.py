@@ -7,6 +7,11 @@ from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
 from podium.training.trained import TrainedModel
 
+MEASURES = 20
+"""Further metrics in the registry's card, which has little room."""
+SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
+"""What every evaluation has."""
+
 
 def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) -> dict[str, Any]:
     """model.json of the registered model: all that serving needs besides the graph, and where it comes from."""
@@ -52,6 +57,7 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         f"Accuracy {metrics['accuracy']:.4f} ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}) of"
         f" {metrics['count']:,.0f} images, macro F1 {metrics['macro_f1']:.4f}, expected calibration error"
         f" {metrics['ece']:.4f}, negative log likelihood {metrics['nll']:.4f}.",
+        *_others(metrics),
         "",
         "| class | images | precision | recall | interval |",
         "|---|---|---|---|---|",
@@ -82,6 +88,12 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
     return "\n".join(lines) + "\n"
 
 
+def _others(metrics: dict[str, float]) -> list[str]:
+    """search.metric with the ends of its interval, and evaluate.metrics, where these are others."""
+    others = {name: value for name, value in metrics.items() if name not in SUMMARY}
+    return ["", f"{', '.join(f'{name} {value:.4f}' for name, value in others.items())}."] if others else []
+
+
 def _calibration(temperature: float) -> list[str]:
     if temperature == 1:
         return []
@@ -106,6 +118,7 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
         f"| macro F1 | {metrics['macro_f1']:.4f} |",
         f"| expected calibration error | {metrics['ece']:.4f} |",
         f"| negative log likelihood | {metrics['nll']:.4f} |",
+        *[f"| {name} | {value:.4f} |" for name, value in metrics.items() if name not in SUMMARY][:MEASURES],
         "",
         f"Takes image files of any size, makes them {channels}x{height}x{width}, predicts one of"
         f" {len(trained.classes)} classes: {classes if len(classes) <= 1000 else classes[:1000] + ' ...'}.",

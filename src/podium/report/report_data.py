@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from podium import paths
+from podium.metrics.scores import Objective
 from podium.report.trials import Search, Timing, read_search, read_timing
 from podium.tuning.outcome import REFERENCE
 from podium.tuning.reference_lines import Lines
@@ -54,6 +55,13 @@ class Evaluated:
     """Actual and predicted class of each test image."""
     calibration: Table
     gallery: list[dict[str, Any]]
+    metric: Objective | None = None
+    """search.metric, where that is not accuracy."""
+
+    @property
+    def is_by_metric(self) -> bool:
+        """Whether there is a figure of search.metric besides the accuracy."""
+        return self.metric is not None and self.metric.name in self.metrics
 
     def overconfidence(self) -> float:
         """Mean confidence minus accuracy; below 0 if the model is underconfident."""
@@ -164,7 +172,8 @@ def _evaluated(folder: Path, evaluation: dict[str, Any]) -> Evaluated:
     metrics = _json(folder / "metrics.json")
     pairs = [(row["actual"], row["predicted"]) for row in _table(folder / "confusion.csv")]
     tables = _table(folder / "per_class.csv"), pairs, _table(folder / "calibration.csv")
-    return Evaluated(metrics, evaluation.get("confidence"), *tables, _json(folder / "gallery.json") or [])
+    metric = Objective.of(evaluation) if "metric" in evaluation else None
+    return Evaluated(metrics, evaluation.get("confidence"), *tables, _json(folder / "gallery.json") or [], metric)
 
 
 def _text(path: Path) -> str:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from podium.metrics.scores import as_percent
+from podium.metrics.scores import Objective, as_percent
 from podium.report.chart import Scale
 from podium.report.cost import Outlook, Spent
-from podium.report.report_data import ReportData, stale_notice
+from podium.report.report_data import Evaluated, ReportData, stale_notice
 from podium.report.trials import Search
 from podium.text import counted
 from podium.tuning.reference_lines import LABELS
@@ -74,12 +74,33 @@ def summarize(data: ReportData, spent: Spent, outlook: Outlook) -> Summary:
         caption = f"best validation {metric.name} of the search (trial {best['trial']}); not evaluated yet"
         return Summary(metric.format(best["value"]), caption, None, None, None, None, cards)
     m = evaluated.metrics
+    if evaluated.metric is not None and evaluated.is_by_metric:
+        return _by_metric(evaluated, evaluated.metric, cards)
     return Summary(
         headline=as_percent(m["accuracy"]),
         caption=f"accuracy on {counted(int(m['count']), 'held-out test image')} (used for evaluation only)",
         low=m["accuracy_low"],
         high=m["accuracy_high"],
         value=m["accuracy"],
+        confidence=evaluated.confidence,
+        cards=cards,
+    )
+
+
+def _by_metric(evaluated: Evaluated, metric: Objective, cards: list[Card]) -> Summary:
+    """The top of the page by search.metric; the bar below it is for values between 0 and 1."""
+    m, name = evaluated.metrics, metric.name
+    value, low, high = m[name], m.get(f"{name}_low"), m.get(f"{name}_high")
+    caption = f"{name} on {counted(int(m['count']), 'held-out test image')} (used for evaluation only)"
+    if low is not None and high is not None and not 0 <= low <= high <= 1:
+        caption += f", {metric.format(low)} to {metric.format(high)}"
+        low = high = None
+    return Summary(
+        headline=metric.format(value),
+        caption=f"{caption}; accuracy {as_percent(m['accuracy'])}",
+        low=low,
+        high=high,
+        value=value,
         confidence=evaluated.confidence,
         cards=cards,
     )

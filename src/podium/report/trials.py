@@ -20,7 +20,7 @@ from podium.tuning.storage import open_storage
 COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "inherited_from")
 """Of trials.csv; each other column is a searched field."""
 
-ABOUT = ("trial", "state")
+ABOUT = ("trial", "state", "value")
 """Columns of curves.csv that are no figures."""
 
 

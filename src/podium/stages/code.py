@@ -16,6 +16,7 @@ def named(params: Params) -> dict[str, list[str]]:
     """The own objects that the stages reach: `source` is what prepare reads by, `training` is all the rest."""
     source = params.prepare.source
     pairs = [*reachable(params.recipe(), params.search.space), *((k, c.name) for k, c in params.search.chosen())]
+    pairs += [("metric", one.name) for one in params.evaluate.metrics]
     foreign = [(kind, name) for kind, name in pairs if find(kind, name) is None]
     training = {name if own_code.is_name(name) else KINDS[kind].library for kind, name in foreign}
     return {

@@ -1,7 +1,9 @@
 """evaluate: the one access to the held-out test set. Writes data/evaluated, logs to the retraining's MLflow run."""
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from podium import paths, process
+from podium.components import Choice
 from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_test_set, write_json
 from podium.data.image_files import ImageFile, read_files
 from podium.errors import InputError
-from podium.metrics.classification import Metrics, measure
+from podium.metrics import resampling, scores
+from podium.metrics.classification import SUMMARY, Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, gallery, overlay
+from podium.metrics.scored import Scored
+from podium.metrics.scores import Metric
 from podium.models.activation_maps import maps
 from podium.text import counted
 from podium.tracking import retrain_run
@@ -25,6 +31,7 @@ from podium.training.trained import TrainedModel
 
 REFERENCE = 64
 """Images stored with their predictions, so that register compares models without a test set access."""
+ACCURACY = Choice(name="accuracy")
 LOGGED_FILES = (
     "confusion.png",
     "calibration.png",
@@ -37,10 +44,16 @@ LOGGED_FILES = (
 
 
 def evaluate(
-    params: EvaluateParams, tracking_params: TrackingParams, sealed: Path, retrained: Path, out: Path
+    params: EvaluateParams,
+    tracking_params: TrackingParams,
+    sealed: Path,
+    retrained: Path,
+    out: Path,
+    objective: Choice = ACCURACY,
 ) -> dict[str, float]:
     """Measure the model of `retrained` on `sealed`/test, write everything to `out`, and return metrics.json.
 
+    `objective`: search.metric; it has an interval among the figures, and what else evaluate.metrics names is there too.
     The files are complete before they are logged to MLflow, and a second run logs nothing twice. Raises InputError
     where the model is not one for these images, PodiumError where nothing can be logged to MLflow.
     """
@@ -57,6 +70,7 @@ def evaluate(
         bins=params.calibration_bins,
         weights=split.weights,
     )
+    metrics = replace(metrics, others=_others(objective, params, split, probabilities))
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
     _write_predictions(out, split, probabilities, files)
@@ -64,10 +78,14 @@ def evaluate(
     write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
     draw_confusion(out / "confusion.png", metrics)
     draw_calibration(out / "calibration.png", metrics)
-    made_with = {"confidence": params.confidence, "weights_digest": about.weights_digest}
+    made_with: dict[str, Any] = {"confidence": params.confidence, "weights_digest": about.weights_digest}
+    if objective != ACCURACY:
+        metric = scores.of(objective)
+        about_metric = {"metric": metric.label, "direction": metric.direction, "percent": metric.PERCENT}
+        made_with |= about_metric
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
-    print(_table(metrics, params.confidence))
+    print(_table(metrics, params.confidence, scores.of(objective)))
     retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in LOGGED_FILES])
     return metrics.summary()
 
@@ -75,7 +93,29 @@ def evaluate(
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
-    evaluate(params.evaluate, params.tracking, paths.SEALED, paths.RETRAINED, paths.EVALUATED)
+    places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
+    evaluate(params.evaluate, params.tracking, *places, params.search.metric)
+
+
+def _others(
+    objective: Choice, params: EvaluateParams, split: Split, probabilities: NDArray[np.float64]
+) -> dict[str, float]:
+    """The objective with its interval, where that is not accuracy, and evaluate.metrics; those that are defined."""
+    labels = torch.from_numpy(split.labels)
+    scored = Scored(torch.from_numpy(probabilities), labels, split.classes, are_probabilities=True)
+    groups, found = resampling.Groups.of(len(labels), split.duplicates), dict[str, float]()
+    for choice in [objective, *params.metrics]:
+        metric = scores.of(choice)
+        value = resampling.measured(metric, scored, groups)
+        if math.isnan(value):
+            why = metric.undefined(split.counts()) or "it gives NaN"
+            print(f"evaluate: {metric.label} is undefined on the held-out test set and left out: {why}")
+            continue
+        found[metric.label] = value
+        if choice == objective != ACCURACY:
+            low, high = resampling.interval(metric, scored, groups, params.confidence)
+            found |= {f"{metric.label}_low": low, f"{metric.label}_high": high}
+    return found
 
 
 def _check(about: TrainedModel, split: Split, retrained: Path) -> None:
@@ -147,8 +187,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def _table(metrics: Metrics, confidence: float) -> str:
+def _table(metrics: Metrics, confidence: float, objective: Metric) -> str:
     """The result for a person."""
+    label, others = objective.label, dict(metrics.others)
     bounds = f"{100 * confidence:.4g}% interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}"
     once = f", {metrics.groups:,} different (near-duplicates count once)" if metrics.groups < metrics.count else ""
     lines = [
@@ -156,8 +197,13 @@ def _table(metrics: Metrics, confidence: float) -> str:
         f"  accuracy  {metrics.accuracy:.4f}  ({bounds})",
         f"  macro F1  {metrics.macro_f1:.4f}",
         f"  ECE       {metrics.ece:.4f}",
-        "  weakest classes by recall:",
     ]
+    ends = [others.pop(f"{label}_{end}", None) for end in ("low", "high")]
+    for name in (name for name in others if name not in SUMMARY):
+        is_objective = name == label and ends[0] is not None
+        bounds = f"  ({100 * confidence:.4g}% interval {ends[0]:.4f} to {ends[1]:.4f})" if is_objective else ""
+        lines.append(f"  {name}  {others[name]:.4f}{bounds}")
+    lines.append("  weakest classes by recall:")
     weakest = metrics.weakest()
     width = max(len(c.name) for c in weakest)
     lines += [

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
 from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
 from podium.training.seeds import derive
-from podium.training.validation import validate
+from podium.training.validation import defined, validate
 
 
 class DivergedError(Exception):
@@ -35,9 +35,15 @@ class TrainingRun:
     """Whether a head is trained on features where it can be."""
 
     def __init__(
-        self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+        self,
+        recipe: Recipe,
+        images: ImageSpec,
+        seed: int,
+        device: torch.device,
+        metric: Metric | None = None,
+        more: Sequence[Metric] = (),
     ) -> None:
-        """`metric`: what every epoch has besides accuracy and loss."""
+        """`metric`, the objective, and `more`: what every epoch has besides accuracy and loss."""
         torch.manual_seed(seed)
         # The moments of units that have died come to almost nothing, which a CPU computes many times slower than 0.
         torch.set_flush_denormal(True)
@@ -45,6 +51,7 @@ class TrainingRun:
         self.seed = seed
         self.device = device
         self.metric = metric
+        self.more = [one for one in more if metric is None or one.label != metric.label]
         head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
         self.model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
         if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
@@ -63,6 +70,7 @@ class TrainingRun:
         colour = [round(255 * value) for value in images.mean]
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
         self.classes = images.classes
+        self.names = images.names
         self.class_weights: Tensor | None = None
         self.balanced: Balanced | None = None
         self.loss = recipe.train.component("loss").build(None)
@@ -278,7 +286,8 @@ class TrainingRun:
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:
-            done |= validate(self._judged, val, self.fast, self.metric)
+            metrics = [*([self.metric] if self.metric else []), *self.more]
+            done |= validate(self._judged, val, self.fast, metrics, self.names)
         done["seconds"] = round(self.seconds + time.perf_counter() - started, 4)
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(done.get(name, 0.0)):
@@ -286,6 +295,9 @@ class TrainingRun:
                     f"{name} became {done[name]} in epoch {self.epoch + 1}"
                     f" (train.learning_rate {self.recipe.train.learning_rate:.3g})"
                 )
+        if val is not None:
+            done, undefined = defined(done, self.metric, self.more, val, self.names)
+            self.notes += [note for note in undefined if note not in self.notes]
         self.history.append(done)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()

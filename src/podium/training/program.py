@@ -9,7 +9,7 @@ The function is called with those of these arguments that it names: `config` (ev
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -118,12 +118,20 @@ class ProgramRun:
     """An own training loop, with the interface of TrainingRun."""
 
     def __init__(
-        self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+        self,
+        recipe: Recipe,
+        images: ImageSpec,
+        seed: int,
+        device: torch.device,
+        metric: Metric | None = None,
+        more: Sequence[Metric] = (),
     ) -> None:
+        """`metric` has to be reported each epoch; of `more` the function reports what it likes."""
         torch.manual_seed(seed)
         self.recipe, self.images, self.seed, self.device = recipe, images, seed, device
         self.program: Program = recipe.train.component("program")
         self.metric = metric
+        self.more = [one for one in more if metric is None or one.label != metric.label]
         self.history: list[Epoch] = []
         self.notes: list[str] = []
         self.model: nn.Module | None = None
@@ -258,7 +266,8 @@ class ProgramRun:
 
     def _compare(self, val: Batches) -> None:
         """Note where the returned module is not the one that was reported last."""
-        measured = validate(self.result, val, self.fast, self.metric)
+        metrics = [*([self.metric] if self.metric else []), *self.more]
+        measured = validate(self.result, val, self.fast, metrics, self.images.names)
         for key, value in measured.items():
             reported = self.history[-1].get(key)
             if reported is not None and key != "val_loss" and abs(reported - value) > TOLERANCE:
@@ -278,12 +287,17 @@ class ProgramRun:
 
 
 def training(
-    recipe: Recipe, images: ImageSpec, seed: int, device: torch.device, metric: Metric | None = None
+    recipe: Recipe,
+    images: ImageSpec,
+    seed: int,
+    device: torch.device,
+    metric: Metric | None = None,
+    more: Sequence[Metric] = (),
 ) -> "TrainingRun":
     """The training run of `recipe`: Podium's loop, or the own one that it names."""
     if recipe.train.program is None:
-        return TrainingRun(recipe, images, seed, device, metric)
-    return ProgramRun(recipe, images, seed, device, metric)  # type: ignore[return-value] # the same interface
+        return TrainingRun(recipe, images, seed, device, metric, more)
+    return ProgramRun(recipe, images, seed, device, metric, more)  # type: ignore[return-value] # the same interface
 
 
 def check_logits(logits: Any, count: int, classes: int, parameter: str, name: str) -> None:

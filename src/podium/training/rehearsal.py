@@ -7,11 +7,12 @@ JSON on standard output): code that ends the process, or imports half of the wor
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from podium import components
+from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import reachable
@@ -32,6 +33,8 @@ class Job:
     search: dict[str, Any]
     """Sampler, pruner, metric and space, as params.yaml has them."""
     images: dict[str, Any] | None
+    metrics: list[Any]
+    """evaluate.metrics that are not Podium's own."""
 
 
 def foreign(base: Recipe, search: SearchParams) -> list[str]:
@@ -40,14 +43,16 @@ def foreign(base: Recipe, search: SearchParams) -> list[str]:
     return [name for kind, name in named if _is_foreign(kind, name)]
 
 
-def rehearse(base: Recipe, search: SearchParams, images: ImageSpec | None) -> None:
-    """Try what `base` and `search` name that is not Podium's own. Raises InputError naming every problem.
+def rehearse(base: Recipe, search: SearchParams, images: ImageSpec | None, metrics: Sequence[Choice] = ()) -> None:
+    """Try what `base`, `search` and evaluate.metrics name that is not Podium's own. Raises InputError naming every
+    problem.
 
     Without `images`: what would be called with images is only loaded, and its arguments are checked.
     """
-    if not foreign(base, search):
+    others = [one.model_dump() for one in metrics if _is_foreign("metric", one.name)]
+    if not foreign(base, search) and not others:
         return
-    job = Job(base.nested(), _searched(search), asdict(images) if images else None)
+    job = Job(base.nested(), _searched(search), asdict(images) if images else None, others)
     command = [sys.executable, "-m", "podium.training.rehearsal"]
     try:
         done = subprocess.run(
@@ -113,8 +118,13 @@ def _named(base: Recipe, kind: str, name: str) -> Recipe:
 def main() -> None:
     """Read a job, try it, print the problems."""
     job = Job(**json.loads(sys.stdin.read()))
-    images = ImageSpec(**(job.images | {"shape": tuple(job.images["shape"])})) if job.images else None
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in (job.images or {}).items()}
+    images = ImageSpec(**known) if known else None
     found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), images)
+    for metric in job.metrics:
+        search = SearchParams.model_validate({"metric": metric})
+        lines = _problems(lambda search=search: try_of_search("metric", search, images))  # type: ignore[misc]
+        found += [line.replace("search.metric", "evaluate.metrics", 1) for line in lines]
     print(MARK + json.dumps(found), flush=True)
 
 

@@ -1,11 +1,15 @@
 """What a network in training is worth: its figures on images that it is not trained on."""
 
+import math
+from collections.abc import Sequence
 from contextlib import closing
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from podium.errors import InputError
+from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
@@ -14,10 +18,16 @@ EVALUATION_BATCH = 1024
 """Images a forward pass without gradients: large enough to keep a core busy, small enough for its cache."""
 
 
-def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None = None) -> Epoch:
-    """val_loss (mean cross-entropy), val_accuracy and, where it is another one, val_<metric> of `model` on `data`."""
+def validate(
+    model: nn.Module, data: Batches, fast: bool, metrics: Sequence[Metric] = (), classes: tuple[str, ...] = ()
+) -> Epoch:
+    """val_loss (mean cross-entropy), val_accuracy and val_<metric> of `metrics` of `model` on `data`, in one pass.
+
+    `classes`: their names, which some metrics need. An undefined metric is nan.
+    """
     model.eval()
     device = data.labels.device
+    others = [metric for metric in metrics if not metric.EACH_EPOCH]
     loss = torch.zeros((), dtype=torch.float64, device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     all_logits: list[Tensor] = []
@@ -30,8 +40,33 @@ def validate(model: nn.Module, data: Batches, fast: bool, metric: Metric | None 
             logits = model(images).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
-            all_logits += [logits] if metric is not None and not metric.EACH_EPOCH else []
+            all_logits += [logits] if others else []
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
-    if all_logits and metric is not None:
-        done[f"val_{metric.label}"] = metric.compute(torch.cat(all_logits), data.labels)
+    if others:
+        scored = Scored(torch.cat(all_logits), data.labels, classes)
+        done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
     return done
+
+
+def defined(
+    measured: Epoch, objective: Metric | None, others: Sequence[Metric], data: Batches, classes: tuple[str, ...]
+) -> tuple[Epoch, list[str]]:
+    """`measured` without what is undefined, and a sentence for each of `others` that is.
+
+    Raises InputError where the `objective` is: nothing can be searched for by it.
+    """
+    notes = []
+    for metric in [*([objective] if objective else []), *others]:
+        key = f"val_{metric.label}"
+        if not math.isnan(measured.get(key, 0.0)):
+            continue
+        count = torch.bincount(data.labels.cpu(), minlength=len(classes)).tolist()
+        names = classes if len(classes) == len(count) else tuple(map(str, range(len(count))))
+        why = metric.undefined(dict(zip(names, count, strict=True))) or "it gives NaN for the predictions"
+        if metric is objective:
+            raise InputError(
+                f"search.metric: {metric.label} is undefined on the validation images: {why}. Choose another metric,"
+                " or other validation images (prepare.val_fraction)"
+            )
+        notes.append(f"{key} is undefined on the validation images and left out: {why}")
+    return {key: value for key, value in measured.items() if not math.isnan(value)}, notes

@@ -6,15 +6,17 @@ broken is handed to the next free worker.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.components import Choice
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
+from podium.metrics.scores import carried
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
@@ -45,7 +47,9 @@ class Driver:
         checkpoints: Path,
         watchers: list[Watcher],
         stopping: Callable[[], bool] = lambda: False,
+        metrics: Sequence[Choice] = (),
     ) -> None:
+        """`metrics`: what every epoch has besides search.metric."""
         self.study = study
         self.pool = pool
         self.params = params
@@ -62,6 +66,7 @@ class Driver:
         self.metric = "val_" + params.component("metric").label
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
+        self._metric, *self._more = (carried(one).model_dump() for one in [params.metric, *metrics])
         self._pausing = False
         self.clock = Clock(study)
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
@@ -126,9 +131,9 @@ class Driver:
         recipe, seed = configure(trial, self.params, self.base)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
-        metric = self.params.metric.model_dump()
         held_out = trial.user_attrs.get("held_out", [])
-        task = Task(number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate, metric, held_out)
+        about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
+        task = Task(*about, self._metric, self._more, held_out)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:

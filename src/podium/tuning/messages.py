@@ -24,6 +24,8 @@ class Task:
     """Whether a finished trial is asked for its temperature."""
     metric: Any = "accuracy"
     """`search.metric` as plain values: every epoch has it."""
+    more: list[Any] = field(default_factory=list)
+    """Other metrics that every epoch has, likewise."""
     held_out: list[int] = field(default_factory=list)
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""

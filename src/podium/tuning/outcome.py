@@ -40,8 +40,9 @@ ENOUGH_FOR_IMPORTANCES = 8
 def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     """Search over `prepared` (train and val only) and write the trials, their curves, the ranking and more to `out`."""
     info = DatasetInfo.read(prepared)
+    check_defined(params, info)
     plan = plan_of(params, info)
-    rehearse(plan.base, params.search, ImageSpec.of(info))
+    rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics)
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
     best = write(out, study, params, parent, _reference_lines(params, prepared))
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
@@ -56,6 +57,24 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     return study
 
 
+def check_defined(params: Params, info: DatasetInfo) -> None:
+    """Raise InputError where search.metric or one of evaluate.metrics has no value for the validation images."""
+    images = info.counts.get("val", {})
+    if not images:  # an earlier Podium counted nothing: each epoch looks
+        return
+    named = [
+        ("search.metric", params.search.component("metric")),
+        *(("evaluate.metrics", one) for one in params.measured()),
+    ]
+    problems = [
+        f"{parameter}: {metric.label} is undefined on the validation images: {why}"
+        for parameter, metric in named
+        if (why := metric.undefined(images))
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
 def write(
     out: Path, study: optuna.Study, params: Params, parent_run_id: str, reference: dict[str, Any] | None = None
 ) -> FrozenTrial:
@@ -65,7 +84,7 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     write_trials(out / "trials.csv", study)
-    write_curves(out / "curves.csv", study)
+    write_curves(out / "curves.csv", study, "val_" + params.search.component("metric").label)
     write_json(out / "space.json", _space(params))
     best = _best(study)
     write_json(out / "importances.json", importances(study))
@@ -121,7 +140,17 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     tags = {"podium.data_digest": info.digest, "podium.source": info.source}
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
-    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued, inherits=True)
+    return session.Plan(
+        name,
+        facts,
+        params.search,
+        base,
+        Parent(name, tags),
+        "search",
+        enqueued,
+        inherits=True,
+        metrics=params.evaluate.metrics,
+    )
 
 
 def with_defaults(base: Recipe, space: dict[str, Dimension]) -> Recipe:
@@ -154,17 +183,18 @@ def write_trials(path: Path, study: optuna.Study) -> None:
             writer.writerow(_row(trial))
 
 
-def write_curves(path: Path, study: optuna.Study) -> None:
-    """Every epoch of every trial; like trials.csv it has nothing in which two equal searches differ."""
+def write_curves(path: Path, study: optuna.Study, objective: str) -> None:
+    """Every epoch of every trial, its `objective` as `value` too; nothing in which two equal searches differ."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     with path.open("w", newline="", encoding="utf-8") as file:
-        columns = ["trial", "state", *(columns_of(t.user_attrs.get("history", []) for t in trials) or COLUMNS)]
+        columns = ["trial", "state", "value", *(columns_of(t.user_attrs.get("history", []) for t in trials) or COLUMNS)]
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for trial in sorted(trials, key=lambda t: t.number):
             about = {"trial": trial.number, "state": trial.state.name}
             writer.writerows(
-                about | epoch | {"epoch": int(epoch["epoch"])} for epoch in trial.user_attrs.get("history", [])
+                about | epoch | {"epoch": int(epoch["epoch"]), "value": epoch.get(objective, "")}
+                for epoch in trial.user_attrs.get("history", [])
             )
 
 

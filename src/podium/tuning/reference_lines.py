@@ -23,6 +23,7 @@ from torch import Tensor
 from podium.config.params import Params
 from podium.config.recipe import PACKAGED, ModelParams
 from podium.data.dataset import DatasetInfo, Split, chunks, open_split
+from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
@@ -114,18 +115,20 @@ def measure(params: Params, prepared: Path) -> Lines:
     found = {"majority": (_priors(train, len(val.labels)), len(train.labels))}
     with threadpool_limits(1, "blas"):
         pictures = _simple(few.images), _simple(val.images)
-        found["simple"] = (_regression(*pictures, few.labels, labels, metric), len(few.labels))
+        found["simple"] = (_regression(*pictures, few.labels, labels, metric, val.classes), len(few.labels))
         skipped = _pretrained(params, info, few, val)
         if not isinstance(skipped, str):
             learnt, judged, used = skipped
-            found["pretrained"] = (_regression(learnt, judged, used.labels, labels, metric), len(used.labels))
-    lines = [
-        Line(name, metric.compute(logits, labels), float((logits.argmax(1) == labels).float().mean()), count)
-        for name, (logits, count) in found.items()
-    ]
+            regression = _regression(learnt, judged, used.labels, labels, metric, val.classes)
+            found["pretrained"] = (regression, len(used.labels))
+    lines = [_line(name, Scored(logits, labels, val.classes), metric, n) for name, (logits, n) in found.items()]
     direction = metric.direction
     missing = {"pretrained": skipped} if isinstance(skipped, str) else {}
     return Lines(metric.label, direction, len(labels), tuple(lines), missing)
+
+
+def _line(name: str, scored: Scored, metric: Metric, count: int) -> Line:
+    return Line(name, metric.value(scored), float((scored.predicted == scored.labels).float().mean()), count)
 
 
 def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -209,7 +212,14 @@ def _mean_of_views(data: Batches) -> Matrix:
     return views.float().mean(1).flatten(1).cpu().numpy()
 
 
-def _regression(train: Matrix, val: Matrix, labels: NDArray[np.int64], val_labels: Tensor, metric: Metric) -> Tensor:
+def _regression(
+    train: Matrix,
+    val: Matrix,
+    labels: NDArray[np.int64],
+    val_labels: Tensor,
+    metric: Metric,
+    classes: tuple[str, ...],
+) -> Tensor:
     """Log-probabilities (M, K) of the rows of `val` (M, D) by logistic regression on `train` (N, D), standardised."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -223,8 +233,7 @@ def _regression(train: Matrix, val: Matrix, labels: NDArray[np.int64], val_label
         for strength in STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=1e-3).fit(inputs, labels)
             answers.append(torch.from_numpy(model.predict_log_proba(judged)).float())
-    sign = -1 if metric.direction == "minimize" else 1
-    return max(answers, key=lambda logits: sign * metric.compute(logits, val_labels))
+    return max(answers, key=lambda logits: metric.sign * metric.value(Scored(logits, val_labels, classes)))
 
 
 def described(lines: Lines, value: float, what: str) -> list[str]:

@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium import cluster, paths
+from podium.components import Choice
 from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError
@@ -40,6 +41,8 @@ class Plan:
     """(parameters, attributes) of trials to run before any that the sampler proposes."""
     inherits: bool = False
     """Whether a new study begins with the trials of earlier ones that are valid in it."""
+    metrics: list[Choice] = field(default_factory=list)
+    """More metrics that every epoch has."""
     tries_again: bool = False
     """Whether trials that failed in an earlier session count as absent: see `_to_try_again`."""
 
@@ -58,7 +61,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
         if plan.inherits and (sentence := inherit(study, opened, plan.params.space, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
-        progress = Progress(study, plan.params.n_trials, plan.title)
+        progress = Progress(study, plan.params.n_trials, plan.title, plan.params.component("metric").label)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         interrupted = True
         with stop_signals() as received:
@@ -123,7 +126,7 @@ def _drive(
         mirror.check()  # while the workers start
         watchers: list[Watcher] = [mirror, progress]
         driver = BatchDriver if plan.params.deterministic else Driver
-        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping).run()
+        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping, plan.metrics).run()
     finally:
         pool.close()
 

@@ -23,9 +23,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium import components
 from podium.closure import code_of
+from podium.components import Choice
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
+from podium.metrics.scores import carried
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
 from podium.tuning.samplers import Sampler
@@ -172,13 +174,18 @@ def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, 
     return {
         "data": data_digest,
         "code": code_of(reachable(base, params.space)),
-        "metric": code_of([("metric", params.metric.name)]),
+        "metric": code_of([("metric", params.metric.name)]) | _arguments(params.metric),
         "own": code_of(own),
         "search": params.identity(),
         "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
         "fixed": fixed(base, params.space),
         "first": base.flat() if params.defaults_first else {},
     }
+
+
+def _arguments(metric: Choice) -> dict[str, Any]:
+    """What makes values of one metric no values of another: its arguments, with what their files hold."""
+    return {"arguments": carried(metric).arguments} if metric.arguments else {}
 
 
 def name_of(kind: str, facts: dict[str, Any]) -> str:

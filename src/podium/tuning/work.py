@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, Split, open_split
 from podium.errors import InputError
+from podium.metrics import scores
+from podium.metrics.scores import Metric
 from podium.models.networks import ImageSpec
 from podium.own_code import blame
 from podium.training import checkpoint
@@ -132,10 +135,15 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, InputError) else blame(error)
 
 
+def component_of(metric: Any) -> Metric:
+    """A metric as a task has it."""
+    return scores.of(SearchParams.model_validate({"metric": metric}).metric)
+
+
 def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
     recipe = Recipe.model_validate(task.recipe)
-    metric = SearchParams.model_validate({"metric": task.metric}).component("metric")
-    run = training(recipe, trial_data.images, task.seed, trial_data.device, metric)
+    metric, *more = (component_of(one) for one in [task.metric, *task.more])
+    run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more)
     notes += [f"trial {task.number}: {note}" for note in run.notes]
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)

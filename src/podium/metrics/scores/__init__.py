@@ -1,5 +1,11 @@
-"""Metrics that a search optimises, a file each: `search.metric` names them."""
+"""Metrics, a file each family: `search.metric` names the one to optimise, `evaluate.metrics` those to log as well.
 
+A metric says which way is better, its range, how it is shown, when it is undefined, and whether it is a mean over
+images or follows from the confusion matrix: from that the promotion gate knows how to test a difference.
+"""
+
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +16,8 @@ from podium.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from podium.metrics.scored import Scored
 
 DIRECTIONS = ("maximize", "minimize")
 
@@ -48,14 +56,20 @@ class Metric(Component):
 
     DIRECTION: ClassVar[str] = "maximize"
     """maximize or minimize."""
+    RANGE: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Lowest and highest value that it can have."""
     PERCENT: ClassVar[bool] = False
     """Whether its values are fractions of images, shown as 99.63%."""
     EACH_EPOCH: ClassVar[bool] = False
     """Whether every epoch has it anyway."""
+    OF_LABELS: ClassVar[bool] = False
+    """Whether it looks at the predicted classes alone, and at no probability."""
+    WEIGHTED: ClassVar[bool] = True
+    """Whether it takes the images' weights."""
 
     @property
     def label(self) -> str:
-        """What `val_` is put before."""
+        """What `val_` is put before; with those arguments that make it another metric."""
         return self.NAME
 
     @property
@@ -63,23 +77,70 @@ class Metric(Component):
         """maximize or minimize."""
         return self.DIRECTION
 
+    @property
+    def sign(self) -> int:
+        """1 if a higher value is better, else -1."""
+        return -1 if self.direction == "minimize" else 1
+
     def compute(self, logits: "Tensor", labels: "Tensor") -> float:
         """The metric of logits (N, classes) float32 and labels (N,) int64, both on the training's device."""
+        from podium.metrics.scored import Scored
+
+        return self.value(Scored(logits, labels))
+
+    def value(self, scored: "Scored") -> float:
+        """The metric of predictions; nan where it is undefined for these labels."""
+        if (each := self.each(scored)) is not None:
+            return float(scored.mean(each))
+        if (found := self.of_confusion(scored.confusion)) is not None:
+            return float(found)
         raise NotImplementedError
 
+    def each(self, scored: "Scored") -> "Tensor | None":
+        """(N,) the value of each image, where the metric is their mean; None: it is no mean."""
+        return None
 
-class OwnMetric(Metric):
-    """Somebody's own function of logits and labels to a number.
+    def of_confusion(self, confusion: "Tensor") -> "Tensor | None":
+        """The metrics (...) of confusion matrices (..., K, K), rows the actual classes; None: it needs more."""
+        return None
 
-    It says which way is better by an attribute: `my_metric.direction = "minimize"`.
-    """
+    def undefined(self, images: Mapping[str, int]) -> str:
+        """Why the metric has no value for so many images of each class; empty: it has one."""
+        return "" if any(images.values()) else "there are no images"
+
+    def portable(self) -> "Metric":
+        """The same metric without a file that another machine may not have."""
+        return self
+
+
+class _Foreign(Metric):
+    """A metric of somebody else's: it takes no weights."""
+
+    WEIGHTED: ClassVar[bool] = False
 
     chosen: Choice
 
     @property
     def label(self) -> str:
-        """The function's name."""
-        return self.chosen.label
+        """The object's name, with its arguments."""
+        values = "_".join(f"{key}_{value}" for key, value in sorted(self.chosen.arguments.items()))
+        return f"{self.chosen.label}_{plain(values)}" if values else self.chosen.label
+
+    def number(self, value: Any) -> float:
+        """`value` as a number. Raises InputError where it is none."""
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"search.metric: {self.chosen.name} must give a number; it gave {value!r}") from error
+
+
+class OwnMetric(_Foreign):
+    """Somebody's own function of logits and labels to a number.
+
+    It says which way is better by an attribute: `my_metric.direction = "minimize"`.
+    """
+
+    RANGE: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     @property
     def direction(self) -> str:
@@ -92,19 +153,66 @@ class OwnMetric(Metric):
             )
         return str(found)
 
-    def compute(self, logits: "Tensor", labels: "Tensor") -> float:
+    def value(self, scored: "Scored") -> float:
         """What the function gives. Raises InputError where that is no number."""
         name, given = self.chosen.name, dict(self.chosen.arguments)
         function = components.load("metric", name)
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "search.metric", given, set(list(known)[:2]))
-        value: Any = function(logits, labels, **given)
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"search.metric: {name} must give a number; it gave {value!r}") from error
+        return self.number(function(scored.logits, scored.labels, **given))
+
+
+class TorchMetric(_Foreign):
+    """A class of torchmetrics.classification for several classes, by its name, such as MulticlassJaccardIndex.
+
+    What is undefined there is 0 in many of them; each says so in its documentation.
+    """
+
+    @property
+    def direction(self) -> str:
+        """By the class's `higher_is_better`. Raises InputError where it has none: then it is no single number."""
+        better = getattr(components.load("metric", self.chosen.name), "higher_is_better", None)
+        if better is None:
+            raise InputError(f"search.metric: {self.chosen.name} does not say which way is better: it is no one number")
+        return "maximize" if better else "minimize"
+
+    def value(self, scored: "Scored") -> float:
+        """What the class gives. Raises InputError where that is no single number, or an argument is wrong."""
+        made = own_code.call(
+            components.load("metric", self.chosen.name),
+            self.chosen.name,
+            "search.metric",
+            self.chosen.arguments,
+            {"num_classes": scored.count},
+        )
+        return self.number(made.to(scored.labels.device)(scored.probabilities.float(), scored.labels))
 
 
 def wrap(choice: Choice) -> Metric:
-    """Somebody's own metric as one of ours."""
-    return OwnMetric(chosen=choice)
+    """Somebody else's metric as one of ours."""
+    return OwnMetric(chosen=choice) if own_code.is_name(choice.name) else TorchMetric(chosen=choice)
+
+
+def of(choice: Choice) -> Metric:
+    """The metric that `choice` names. Raises pydantic's ValidationError for wrong arguments."""
+    found: Metric = components.make("metric", choice, {})
+    return found
+
+
+def carried(choice: Choice) -> Choice:
+    """`choice` without files: what a worker on another machine, or a study's identity, can do with."""
+    metric = of(choice)
+    if isinstance(metric, _Foreign) or not choice.arguments:
+        return choice
+    return Choice(name=choice.name, arguments=metric.portable().model_dump(exclude_defaults=True))
+
+
+def plain(text: str) -> str:
+    """`text` as a part of a metric's name: letters, digits, dots and underscores."""
+    return re.sub(r"[^\w.]+", "_", text).strip("_")
+
+
+def missing(images: Mapping[str, int]) -> str:
+    """Which classes have no image, as a sentence; empty: none."""
+    without = [name for name, count in images.items() if not count]
+    return f"there is no image of {', '.join(without[:5])}{' ...' if len(without) > 5 else ''}" if without else ""

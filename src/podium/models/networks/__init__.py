@@ -28,12 +28,15 @@ class ImageSpec:
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    """Of the classes, in the order of their labels; empty: not known."""
 
     @staticmethod
     def of(info: "DatasetInfo") -> "ImageSpec":
         """Those of dataset.json."""
         channels, height, width = info.shape
-        return ImageSpec((channels, height, width), len(info.classes), tuple(info.mean), tuple(info.std))
+        shape, names = (channels, height, width), tuple(info.classes)
+        return ImageSpec(shape, len(names), tuple(info.mean), tuple(info.std), names)
 
 
 class Network(Component):

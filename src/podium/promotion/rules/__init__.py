@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import BaseModel
 
 from podium.components import FROZEN
 from podium.promotion.verdict import Comparison, Side
+
+if TYPE_CHECKING:
+    from podium.metrics.resampling import Paired
 
 ROUNDING = 1e-9
 """1 - 0.96 is a little more than 0.04 in floating point."""
@@ -55,6 +58,12 @@ class Evidence:
     """On what other data the challenger was trained."""
     classes: Mapping[str, ClassCounts] = field(default_factory=dict)
     """Of each class that has test images."""
+    metric: str = "accuracy"
+    """Label of the metric that compares the two."""
+    sign: int = 1
+    """Of the metric: 1 if a higher value is better, else -1."""
+    paired: "Paired | None" = None
+    """Both models' predictions, where the metric is another one than accuracy."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
 
@@ -90,6 +99,8 @@ class Finding:
     """What is."""
     passed: bool
     significance: Significance | None = None
+    name: str = ""
+    """What the check is called, where that is not the rule's name."""
 
 
 class Rule(BaseModel, ABC):

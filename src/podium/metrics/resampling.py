@@ -1,0 +1,202 @@
+"""By chance alone: intervals of a metric by the bootstrap, and tests of a difference between two models.
+
+Near-duplicates are no independent evidence: a group of them is drawn, or swapped, as one, and counts once. The
+bootstrap is stratified: it draws the groups of each class by themselves, as the test set was divided by class.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import permutation_test
+from torch import Tensor
+
+from podium.metrics.scored import Scored
+from podium.metrics.scores import Metric
+
+RESAMPLES = 1999
+"""At least: the ends of a 95 % interval then move by a twentieth of its width from seed to seed."""
+BEYOND = 10
+"""Resamples that are expected beyond the level that is tested: their number then varies by a third."""
+FIRST = 499
+"""Swaps of a first look; a test that is far from its level needs no more."""
+CELLS = 4_000_000
+"""Numbers held at a time."""
+
+Weights = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Which images are near-duplicates of each other."""
+
+    of_image: NDArray[np.int64]
+    """(N,) the group of each image, from 0."""
+    size: NDArray[np.int64]
+    """(G,) images of each group."""
+    first: NDArray[np.int64]
+    """(G,) the first image of each."""
+
+    @staticmethod
+    def of(count: int, duplicates: NDArray[np.int64] | None) -> "Groups":
+        """Of `count` images, where images with one number in `duplicates` (N,) are alike; None: there are none."""
+        each = np.arange(count) if duplicates is None else duplicates
+        _, first, group, size = np.unique(each, return_index=True, return_inverse=True, return_counts=True)
+        return Groups(group, size, first)
+
+    def weights(self, times: NDArray[np.int64]) -> Weights:
+        """(R, N) what each image counts where its group was drawn `times` (R, G)."""
+        return np.asarray((times / self.size)[:, self.of_image])
+
+
+def measured(metric: Metric, scored: Scored, groups: Groups) -> float:
+    """The metric, each group counted once: by weights, or where it takes none by the first image of each group."""
+    if not metric.WEIGHTED:
+        return metric.value(scored.taken(torch.from_numpy(groups.first)))
+    if len(groups.size) == len(scored.labels):
+        return metric.value(scored)
+    return metric.value(scored.weighted(torch.from_numpy(groups.weights(np.ones((1, len(groups.size)), np.int64))[0])))
+
+
+def interval(metric: Metric, scored: Scored, groups: Groups, confidence: float) -> tuple[float, float]:
+    """Stratified percentile bootstrap of the metric (B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993,
+    chapter 13); nan where it is undefined.
+
+    Where a class has few images it is too narrow: they are drawn from themselves.
+    """
+    found = np.concatenate([_values(metric, scored, times, groups) for times in _drawn(scored, groups, RESAMPLES)])
+    return _ends(found, confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Two models' predictions of the same images, and the metric that compares them."""
+
+    metric: Metric
+    new: Scored
+    old: Scored
+    groups: Groups
+
+    def improvement(self) -> float:
+        """By how much the new model is better; below 0 if it is worse."""
+        both = [measured(self.metric, one, self.groups) for one in (self.new, self.old)]
+        return self.metric.sign * (both[0] - both[1])
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Stratified paired bootstrap of the improvement."""
+        return _ends(self._improvements(RESAMPLES), confidence)
+
+    def better(self, level: float) -> float:
+        """One-sided p-value that the new model is no better; exact to about `level`, above it only roughly.
+
+        Were both models alike, each group's two predictions could be swapped (E. Pitman 1937; for measures of
+        classifiers: A. Yeh, More accurate tests for the statistical significance of result differences, COLING 2000).
+        """
+        first = self._swapped(FIRST)
+        return first if first > 4 * max(level, 1 / FIRST) else self._swapped(_enough(level))
+
+    def not_worse(self, margin: float, level: float) -> float:
+        """One-sided p-value that the new model is worse by `margin` or more: the bootstrap samples that say so."""
+        found = self._improvements(_enough(level))
+        return float((1 + (found <= -margin).sum()) / (1 + len(found)))
+
+    def _improvements(self, count: int) -> NDArray[np.float64]:
+        return self.metric.sign * np.concatenate(
+            [
+                _values(self.metric, self.new, times, self.groups) - _values(self.metric, self.old, times, self.groups)
+                for times in _drawn(self.new, self.groups, count)
+            ]
+        )
+
+    def _swapped(self, count: int) -> float:
+        each = [self.metric.each(one) for one in (self.new, self.old)]
+        random = np.random.default_rng(0)
+        settings: Any = {"permutation_type": "samples", "alternative": "greater", "n_resamples": count, "rng": random}
+        if each[0] is not None and each[1] is not None:
+            gains = self.metric.sign * (each[0].double() - each[1].double()).cpu().numpy()
+            gains = np.bincount(self.groups.of_image, gains) / self.groups.size
+            gains = gains[gains != 0]  # swapping the others changes nothing
+            if not len(gains):
+                return 1.0
+            batch = max(1, CELLS // len(gains))
+            return float(permutation_test((gains,), _sum, vectorized=True, batch=batch, **settings).pvalue)
+        count_of = len(self.groups.size)
+        sides = np.zeros(count_of, np.bool_), np.ones(count_of, np.bool_)
+        batch = max(1, CELLS // max(len(self.new.labels), self.new.count**2))
+        return float(permutation_test(sides, self._mixed, vectorized=True, batch=batch, **settings).pvalue)
+
+    def _mixed(self, swap: NDArray[np.bool_], rest: NDArray[np.bool_], axis: int = -1) -> NDArray[np.float64]:
+        """The improvement where the groups of `swap` (..., G) have the two models' predictions exchanged."""
+        rows = np.atleast_2d(np.moveaxis(swap, axis, -1)).reshape(-1, len(self.groups.size))
+        found = self._of_swaps(torch.from_numpy(np.ascontiguousarray(rows.astype(np.bool_)[:, self.groups.of_image])))
+        return np.asarray(found.reshape(np.moveaxis(swap, axis, -1).shape[:-1]))
+
+    def _of_swaps(self, swap: Tensor) -> NDArray[np.float64]:
+        weights = torch.from_numpy(1 / self.groups.size[self.groups.of_image])
+        if self.metric.OF_LABELS:
+            sides = [
+                torch.where(swap, a.predicted, b.predicted) for a, b in ((self.old, self.new), (self.new, self.old))
+            ]
+            tables = [_confusions(self.new, side, weights.expand(len(swap), -1)) for side in sides]
+            new, old = (self.metric.of_confusion(table) for table in tables)
+            if new is not None and old is not None:
+                return self.metric.sign * np.asarray((new - old).numpy())
+        return np.array([self._of_swap(row) for row in swap])
+
+    def _of_swap(self, swap: Tensor) -> float:
+        sides = self.new.exchanged(self.old, swap), self.old.exchanged(self.new, swap)
+        return Paired(self.metric, *sides, self.groups).improvement()
+
+
+def _enough(level: float) -> int:
+    return max(RESAMPLES, math.ceil(BEYOND / level))
+
+
+def _sum(gains: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    return np.asarray(gains.sum(axis))
+
+
+def _drawn(scored: Scored, groups: Groups, count: int) -> Iterator[NDArray[np.int64]]:
+    """How often each group is drawn, (R, G) each, `count` in all: as many groups of each class as there are."""
+    random = np.random.default_rng(0)
+    label = scored.labels.cpu().numpy()[groups.first]
+    classes = [np.flatnonzero(label == one) for one in np.unique(label)]
+    step = max(1, CELLS // max(len(scored.labels), scored.count**2))
+    for start in range(0, count, step):
+        rows = min(step, count - start)
+        times = np.zeros((rows, len(label)), np.int64)
+        for members in classes:
+            times[:, members] = random.multinomial(len(members), np.full(len(members), 1 / len(members)), rows)
+        yield times
+
+
+def _values(metric: Metric, scored: Scored, times: NDArray[np.int64], groups: Groups) -> NDArray[np.float64]:
+    """The metric of each bootstrap sample: (R,) of `times` (R, G)."""
+    if not metric.WEIGHTED:
+        first = torch.from_numpy(groups.first)
+        samples = [first.repeat_interleave(torch.from_numpy(row)) for row in times]
+        return np.array([metric.value(scored.taken(rows)) for rows in samples])
+    weights = torch.from_numpy(groups.weights(times))
+    if (each := metric.each(scored)) is not None:
+        return np.asarray(((weights @ each.double()) / weights.sum(1)).numpy())
+    if metric.OF_LABELS:
+        found = metric.of_confusion(_confusions(scored, scored.predicted.expand(len(weights), -1), weights))
+        if found is not None:
+            return np.asarray(found.numpy())
+    return np.array([metric.value(scored.weighted(row)) for row in weights])
+
+
+def _confusions(scored: Scored, predicted: Tensor, weights: Tensor) -> Tensor:
+    """(R, K, K) of predictions and weights (R, N) each."""
+    cells = scored.labels * scored.count + predicted
+    table = torch.zeros((len(cells), scored.count**2), dtype=torch.float64)
+    return table.scatter_add_(1, cells, weights.double()).view(-1, scored.count, scored.count)
+
+
+def _ends(found: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,104 @@
+"""Predictions beside the labels they should be, with what several metrics share of them: each is computed once.
+
+What is computed here takes weights, so a group of near-duplicates counts once, and so does a bootstrap sample: it is
+the same images with other weights. Everything stays on the device of the logits.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+SMALLEST = 2.220446049250313e-16
+"""Lower bound of a probability in a logarithm: the float64 epsilon, as in scikit-learn's log_loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Predictions for some images, and their labels."""
+
+    given: Tensor
+    """(N, K) of any float type: logits, or probabilities."""
+    labels: Tensor
+    """(N,) int64, 0 to K - 1."""
+    classes: tuple[str, ...] = ()
+    """Names in the order of the labels; empty: not known."""
+    weights: Tensor | None = None
+    """(N,) float64: what each image counts; None: each counts once."""
+    are_probabilities: bool = False
+    """Whether probabilities are given: they stay as they are, since rounding would separate ties."""
+
+    def weighted(self, weights: Tensor) -> "Scored":
+        """The same predictions with other weights; what does not depend on these is not computed again."""
+        other = replace(self, weights=weights)
+        for name in ("logits", "probabilities", "predicted", "ranked"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    def taken(self, rows: Tensor) -> "Scored":
+        """Some of the images, each counted once."""
+        return replace(self, given=self.given[rows], labels=self.labels[rows], weights=None)
+
+    def exchanged(self, other: "Scored", rows: Tensor) -> "Scored":
+        """With the predictions of `other` for the images where `rows` (N,) is true."""
+        chosen = torch.where(rows[:, None], other.probabilities, self.probabilities)
+        return replace(self, given=chosen, are_probabilities=True)
+
+    @property
+    def count(self) -> int:
+        """Classes, those without images too."""
+        return self.given.shape[1]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(N, K); of probabilities their logarithms."""
+        return self.given.double().clamp(min=SMALLEST).log() if self.are_probabilities else self.given
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(N, K) float64."""
+        return self.given.double() if self.are_probabilities else self.given.double().softmax(1)
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """(N,) the most probable class of each image, the first of equals."""
+        return self.given.argmax(1)
+
+    @cached_property
+    def each(self) -> Tensor:
+        """(N,) float64: what each image counts."""
+        ones = torch.ones(len(self.labels), dtype=torch.float64, device=self.labels.device)
+        return ones if self.weights is None else self.weights
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """(K, K) float64: row the actual class, column the predicted one."""
+        cells = self.labels * self.count + self.predicted
+        return torch.bincount(cells, self.weights, self.count**2).double().view(self.count, self.count)
+
+    @cached_property
+    def ranked(self) -> tuple[Tensor, Tensor]:
+        """(K, N) for each class the images by its probability, highest first; then (K, N) the last place that has the
+        same probability as each place: ties are one threshold."""
+        values, order = self.probabilities.T.sort(1, descending=True)
+        is_end = torch.ones_like(values, dtype=torch.bool)
+        is_end[:, :-1] = values[:, 1:] != values[:, :-1]
+        if bool(is_end.all()):
+            return order, torch.arange(len(self.labels), device=order.device).expand_as(order)
+        places = torch.arange(len(self.labels), device=order.device).masked_fill(~is_end, len(self.labels))
+        return order, places.flip(1).cummin(1).values.flip(1)
+
+    @cached_property
+    def passed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(K, N) float64 each, in the order of `ranked`: what the image of a place counts where it is of the class, and
+        the sums of these and of all images down to the end of the place's threshold."""
+        order, ends = self.ranked
+        every = self.each[order]
+        own = every * (self.labels[order] == torch.arange(self.count, device=order.device)[:, None])
+        return own, own.cumsum(1).gather(1, ends), every.cumsum(1).gather(1, ends)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` (N,) by weight."""
+        return (values.double() @ self.each) / self.each.sum()

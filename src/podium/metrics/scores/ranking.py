@@ -1,0 +1,99 @@
+"""How well the probabilities rank the images: no threshold is chosen."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from podium.errors import InputError
+from podium.metrics.scores import Metric, missing, plain
+
+if TYPE_CHECKING:
+    from podium.metrics.scored import Scored
+
+
+class Auroc(Metric):
+    """The mean over the classes of the area under the ROC curve, one class against the rest.
+
+    As scikit-learn's roc_auc_score(multi_class="ovr", average="macro"): ties count half. Undefined where a class has no
+    images, or all of them.
+    """
+
+    NAME: ClassVar[str] = "auroc"
+
+    def value(self, scored: "Scored") -> float:
+        """0 to 1; 0.5 is chance."""
+        import torch
+
+        own, above, every = scored.passed
+        whole, others = own.sum(1), every - above  # others: of the rest, what ranks as high as each place or higher
+        ends = scored.ranked[1]
+        rest = scored.each.sum() - whole
+        first = torch.nn.functional.pad(ends[:, :-1], (1, 0), value=-1)
+        before = first.masked_fill(first == ends, -1).cummax(1).values  # the end of the threshold before
+        higher = others.gather(1, before.clamp(min=0)).masked_fill(before < 0, 0.0)
+        beaten = rest[:, None] - (others + higher) / 2
+        return float(((own * beaten).sum(1) / (whole * rest)).mean())
+
+    def undefined(self, images: Mapping[str, int]) -> str:
+        """Every class needs images, and so does its rest."""
+        return missing(images) or ("" if len(images) > 1 else "there is one class")
+
+
+class AveragePrecision(Metric):
+    """The mean over the classes of the average precision, one class against the rest.
+
+    As scikit-learn's average_precision_score(average="macro"). Undefined where a class has no images; there it is 0,
+    with a warning.
+    """
+
+    NAME: ClassVar[str] = "average_precision"
+
+    def value(self, scored: "Scored") -> float:
+        """0 to 1; a class's share is chance."""
+        own, above, every = scored.passed
+        return float(((own * (above / every).nan_to_num()).sum(1) / own.sum(1)).mean())
+
+    def undefined(self, images: Mapping[str, int]) -> str:
+        """Every class needs images."""
+        return missing(images)
+
+
+class RecallAtPrecision(Metric):
+    """The highest recall of one class among the thresholds that reach a precision.
+
+    By the points of scikit-learn's precision_recall_curve. 0 where none reaches it: then nothing may be predicted.
+    """
+
+    NAME: ClassVar[str] = "recall_at_precision"
+    PERCENT: ClassVar[bool] = True
+
+    class_name: str
+    """The class."""
+    precision: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """What its predictions must be right by."""
+
+    @property
+    def label(self) -> str:
+        """Such as recall_cat_at_precision_0.9."""
+        return f"recall_{plain(self.class_name)}_at_precision_{self.precision:g}"
+
+    def value(self, scored: "Scored") -> float:
+        """0 to 1. Raises InputError where there is no such class."""
+        column = self._column(scored.classes)
+        own, above, every = (one[column] for one in scored.passed)
+        reached = above >= self.precision * every
+        return float((above * reached).max() / own.sum()) if float(own.sum()) else float("nan")
+
+    def _column(self, classes: tuple[str, ...]) -> int:
+        if self.class_name not in classes:
+            raise InputError(
+                f"recall_at_precision: class_name must be a class; got {self.class_name!r},"
+                f" there are {', '.join(classes[:20])}"
+            )
+        return classes.index(self.class_name)
+
+    def undefined(self, images: Mapping[str, int]) -> str:
+        """The class needs images. Raises InputError where there is no such class."""
+        self._column(tuple(images))
+        return "" if images[self.class_name] else f"there is no image of {self.class_name}"

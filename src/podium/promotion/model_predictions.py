@@ -1,0 +1,108 @@
+"""What the gate asks of both models: their predictions for every test image, and the time that one takes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from podium.data.dataset import Split
+from podium.data.decode import encode_png
+from podium.metrics.scored import Scored
+from podium.metrics.scores import Metric
+from podium.metrics.scores.accuracy import Accuracy
+
+ACCURACY: Metric = Accuracy()
+BATCH = 256
+"""Images encoded at a time, so that a test set larger than memory can be judged."""
+TIMED = 40
+"""Predictions of a single image whose times give a percentile."""
+ROUNDS = 3
+"""Of them; the minimum of the rounds counts, since other work of the machine only makes a model slower."""
+WARM_UP = 10
+"""Predictions before them, which load what is loaded late."""
+
+
+class Model(Protocol):
+    """A model that predicts from image files, as `loading.LoadedModel` does."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        """A row with `label` and `probability` for each image file, and `probabilities` by class where asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model predicts for each test image."""
+
+    labels: NDArray[np.object_]
+    probabilities: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    scored: Scored | None = None
+    """For the metric that compares the models, where that is not accuracy."""
+
+
+def predict(models: Sequence[Model], test: Split, metric: Metric = ACCURACY) -> list[Predictions]:
+    """The predictions of each of `models` for each image, given as PNG bytes; every image is encoded once.
+
+    As much of them as `metric` looks at: the probability of every class, or the label alone.
+    """
+    options = {} if metric.OF_LABELS else {"probabilities": True}
+    names = np.array(test.classes, dtype=object)[test.labels]
+    parts: list[list[pd.DataFrame]] = [[] for _ in models]
+    bar = tqdm(total=len(names), desc="gate", unit=" images", delay=2, leave=False, disable=None)
+    with bar:
+        for start in range(0, len(names), BATCH):
+            files = [encode_png(np.asarray(image)) for image in test.images[start : start + BATCH]]
+            for part, model in zip(parts, models, strict=True):
+                part.append(model.predict(files, **options))
+            bar.update(len(files))
+    frames = [pd.concat(part, ignore_index=True) for part in parts]
+    foreign = sorted({label for frame in frames for label in frame["label"]} - set(test.classes))
+    classes = (*test.classes, *foreign)
+    return [
+        _predictions(frame, names, None if metric == ACCURACY else _scored(frame, test, classes)) for frame in frames
+    ]
+
+
+def latencies(models: Sequence[Model], test: Split) -> list[float]:
+    """The 95th percentile of each model's time for one image file, in ms. They take turns: a busy moment hits all."""
+    count = len(test.labels)
+    files = [encode_png(np.asarray(test.images[n % count])) for n in range(TIMED)]
+    for model in models:
+        for file in files[:WARM_UP]:
+            model.predict([file])
+    rounds = [[_timed(model, file) for model in models] for _ in range(ROUNDS) for file in files]
+    took = np.array(rounds).reshape(ROUNDS, TIMED, len(models))
+    return [float(ms) for ms in np.percentile(took, 95, axis=1).min(axis=0)]
+
+
+def _timed(model: Model, file: bytes) -> float:
+    started = time.perf_counter()
+    model.predict([file])
+    return 1000 * (time.perf_counter() - started)
+
+
+def _predictions(frame: pd.DataFrame, names: NDArray[np.object_], scored: Scored | None) -> Predictions:
+    labels = frame["label"].to_numpy(dtype=object)
+    return Predictions(labels, frame["probability"].to_numpy(dtype=np.float64), labels == names, scored)
+
+
+def _scored(frame: pd.DataFrame, test: Split, classes: tuple[str, ...]) -> Scored:
+    """`frame` for a metric; `classes`: those of the test set, then others that are predicted."""
+    if "probabilities" in frame:
+        rows = [[row.get(name, 0.0) for name in classes] for row in frame["probabilities"]]
+        table = torch.tensor(rows, dtype=torch.float64)
+    else:
+        place = {name: column for column, name in enumerate(classes)}
+        table = torch.zeros((len(frame), len(classes)), dtype=torch.float64)
+        table[range(len(frame)), [place[name] for name in frame["label"]]] = 1.0
+    return Scored(table, torch.from_numpy(test.labels), classes, are_probabilities=True)

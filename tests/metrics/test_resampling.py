@@ -1,0 +1,114 @@
+"""What chance explains: the quick ways against the plain ones, and groups of near-duplicates."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from podium.components import Choice
+from podium.metrics import scores
+from podium.metrics.resampling import Groups, Paired, interval, measured
+from podium.metrics.scored import Scored
+from podium.metrics.scores import Metric
+from podium.metrics.scores.recalls import BalancedAccuracy
+
+CLASSES = ("a", "b", "c")
+
+
+def metric(name: str) -> Metric:
+    return scores.of(Choice(name=name))
+
+
+def predictions(labels: torch.Tensor, skill: float, seed: int) -> Scored:
+    """Logits that know the labels by `skill`."""
+    logits = torch.randn(
+        (len(labels), len(CLASSES)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    logits[torch.arange(len(labels)), labels] += skill
+    return Scored(logits, labels, CLASSES)
+
+
+def pair(name: str, count: int, skills: tuple[float, float], seed: int = 0) -> Paired:
+    labels = torch.from_numpy(np.random.default_rng(seed).choice(3, count, p=[0.6, 0.3, 0.1]))
+    sides = [predictions(labels, skill, 2 * seed + n) for n, skill in enumerate(skills)]
+    return Paired(metric(name), sides[0], sides[1], Groups.of(count, None))
+
+
+class Plain(BalancedAccuracy):
+    """The same metric without the way that takes many samples at once."""
+
+    OF_LABELS = False
+
+    def of_confusion(self, confusion: torch.Tensor) -> torch.Tensor:
+        assert confusion.ndim == 2
+        return super().of_confusion(confusion)
+
+
+def test_many_samples_at_once_are_the_same_as_one_by_one() -> None:
+    quick = pair("balanced_accuracy", 60, (0.6, 0.5))
+    plain = Paired(Plain(), quick.new, quick.old, quick.groups)
+    assert plain.better(0.025) == quick.better(0.025)
+    assert plain.interval(0.9) == pytest.approx(quick.interval(0.9))
+    assert plain.not_worse(0.05, 0.025) == quick.not_worse(0.05, 0.025)
+
+
+@pytest.mark.parametrize("name", ["brier", "balanced_accuracy", "auroc"])
+def test_permutation_test_of_a_few_images_counts_every_swap(name: str) -> None:
+    found = pair(name, 8, (1.0, 0.2), seed=3)
+    if found.metric.undefined(dict.fromkeys(CLASSES, 1)):
+        pytest.fail("the case has no value")
+    sides = torch.stack([found.new.probabilities, found.old.probabilities])
+    every = []
+    for swap in product([0, 1], repeat=8):
+        rows = torch.tensor(swap), torch.arange(8)
+        new, old = sides[rows[0], rows[1]], sides[1 - rows[0], rows[1]]
+        values = [
+            found.metric.value(Scored(one, found.new.labels, CLASSES, are_probabilities=True)) for one in (new, old)
+        ]
+        every.append(found.metric.sign * (values[0] - values[1]))
+    observed = found.improvement()
+    expected = np.mean([value >= observed - 1e-12 for value in every])
+    assert found.better(0.025) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "loss", "macro_f1"])
+def test_clear_difference_is_found_and_none_is_not(name: str) -> None:
+    clear, none = pair(name, 400, (2.5, 1.0)), pair(name, 400, (1.5, 1.5))
+    assert clear.better(0.025) <= 0.025
+    assert none.better(0.025) > 0.025
+    assert none.not_worse(0.3, 0.025) <= 0.025
+    low, high = none.interval(0.95)
+    assert low < none.improvement() < high
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "brier"])
+def test_group_of_duplicates_counts_once_whatever_its_size(name: str) -> None:
+    once = pair(name, 90, (1.2, 0.8), seed=5)
+    times = torch.from_numpy(np.random.default_rng(0).integers(1, 5, 90))
+    rows = torch.arange(90).repeat_interleave(times)
+    groups = Groups.of(len(rows), rows.numpy())
+    repeated = Paired(once.metric, once.new.taken(rows), once.old.taken(rows), groups)
+    assert measured(once.metric, repeated.new, groups) == pytest.approx(measured(once.metric, once.new, once.groups))
+    assert repeated.improvement() == pytest.approx(once.improvement())
+    assert repeated.better(0.025) == pytest.approx(once.better(0.025), abs=0.01)
+    assert repeated.interval(0.9) == pytest.approx(once.interval(0.9), abs=0.01)
+
+
+def test_metric_that_takes_no_weights_counts_the_first_of_each_group() -> None:
+    rare = scores.of(Choice(name="MulticlassJaccardIndex"))
+    assert (rare.direction, rare.label) == ("maximize", "MulticlassJaccardIndex")
+    once = predictions(torch.tensor([0, 1, 2, 0, 1, 2]), 1.0, 0)
+    rows = torch.tensor([0, 0, 0, 1, 2, 3, 4, 4, 5])
+    groups = Groups.of(9, rows.numpy())
+    assert measured(rare, once.taken(rows), groups) == pytest.approx(rare.value(once))
+
+
+def test_interval_of_a_metric_holds_its_value_and_narrows_with_more_images() -> None:
+    few, many = pair("balanced_accuracy", 60, (1.0, 1.0)), pair("balanced_accuracy", 1500, (1.0, 1.0))
+    widths = []
+    for one in (few, many):
+        low, high = interval(one.metric, one.new, one.groups, 0.95)
+        assert low < one.metric.value(one.new) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
