@@ -28,6 +28,9 @@ class Task:
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""
 
+    until: int | None = None
+    """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
+
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to."""
@@ -54,11 +57,12 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial has ended. interrupted: it was saved and can be resumed; stopped: by the driver."""
+    """A trial has ended. interrupted: it was saved and can be resumed; rested: the same, at the end of the epoch that
+    was asked for; stopped: by the driver."""
 
     number: int
     attempt: int
-    how: Literal["finished", "stopped", "interrupted", "failed"]
+    how: Literal["finished", "stopped", "interrupted", "rested", "failed"]
     history: list[Epoch] = field(default_factory=list)
     reason: str = ""
     trace: str = ""

@@ -23,6 +23,9 @@ class Watcher(Protocol):
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """An epoch of a running trial has ended."""
 
+    def rested(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """A trial has left its worker and rests, RUNNING in the study: it may go on later."""
+
     def ended(self, trial: FrozenTrial) -> None:
         """A trial has ended and is recorded in the study."""
 
@@ -41,6 +44,8 @@ class RunningTrial:
     """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
     epochs: dict[int, Epoch] = field(default_factory=dict)
     """Each epoch as first received: one that is trained again takes other seconds, and is recorded already."""
+    restarts: int = 0
+    """How often it was handed to another worker for the loss of one."""
 
     @property
     def number(self) -> int:
@@ -73,7 +78,8 @@ class RunningTrial:
     def next_attempt(self) -> "RunningTrial":
         """The trial as it is handed to another worker."""
         task = replace(self.task, attempt=self.task.attempt + 1)
-        return RunningTrial(self.study, self.trial, task, self.reported | frozenset(self.epochs), self.epochs)
+        reported = self.reported | frozenset(self.epochs)
+        return RunningTrial(self.study, self.trial, task, reported, self.epochs, self.restarts + 1)
 
     def fail(self, ended: Ended) -> None:
         """Record why the trial fails; `tell` has to follow."""
@@ -101,7 +107,7 @@ def configure(trial: optuna.Trial, params: SearchParams, base: Recipe) -> tuple[
     recorded = trial.user_attrs
     if "recipe" in recorded and "seed" in recorded:
         return base.replace(recorded["recipe"]), int(recorded["seed"])
-    recipe = suggest(trial, params.space, base)
+    recipe = suggest(trial, params, base)
     seed = derive(params.seed, "trial", trial.number)
     trial.set_user_attr("seed", seed)
     trial.set_user_attr("recipe", recipe.flat())
