@@ -80,7 +80,7 @@ def configuration(number: int) -> Recipe:
     if number < 0:
         return params.recipe()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
-    return suggest(study.ask(), params.search.space, params.recipe())
+    return suggest(study.ask(), params.search, params.recipe())
 
 
 def _train(number: int, material: Any) -> Curve:

@@ -44,6 +44,9 @@ class Clock:
     def running(self, trial: Any, history: list[Epoch]) -> None:
         """Nothing."""
 
+    def rested(self, trial: Any, history: list[Epoch]) -> None:
+        """Nothing."""
+
     def ended(self, trial: Any) -> None:
         """Note it."""
         self.ends.append(time.perf_counter())

@@ -138,7 +138,7 @@ def pruned(world: World, params: SearchParams, seed: int, trials: int) -> Iterat
     spent = 0
     for _ in range(trials):
         trial = ask(study, params)
-        recipe = suggest(trial, params.space, world.base)
+        recipe = suggest(trial, params, world.base)
         values = world.curve(recipe)
         for epoch, value in enumerate(values, 1):
             spent += 1
@@ -167,7 +167,7 @@ def one_epoch(world: World, params: SearchParams, seed: int, trials: int) -> Ite
     found = []
     for _ in range(trials):
         trial = ask(study, params)
-        recipe = suggest(trial, params.space, world.base)
+        recipe = suggest(trial, params, world.base)
         values = world.curve(recipe)
         study.tell(trial, values[0] if values else 0.0)
         found.append((values[0] if values else 0.0, recipe, values))
@@ -214,7 +214,7 @@ def _propose(world: World, params: SearchParams, paused: list[Paused]) -> Recipe
                 intermediate_values=values,
             )
         )
-    return suggest(ask(study, params), params.space, world.base)
+    return suggest(ask(study, params), params, world.base)
 
 
 def replay(world: World, strategy: Strategy, arguments: argparse.Namespace) -> list[dict[str, Any]]:

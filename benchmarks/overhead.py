@@ -187,7 +187,7 @@ class Bare:
     def submit(self, trial: optuna.trial.FrozenTrial) -> None:
         """Hand `trial` to a worker, after as much thought as the search gave it."""
         self.asked[trial.number] = studies.ask(self.study, self.params.search)
-        suggest(self.asked[trial.number], self.params.search.space, self.base)
+        suggest(self.asked[trial.number], self.params.search, self.base)
         recipe = self.base.replace(trial.user_attrs["recipe"]).model_dump()
         self.pool.submit(Task(trial.number, 1, trial.user_attrs["seed"], recipe, "nowhere", checkpoint_seconds=1e9))
 

@@ -139,6 +139,9 @@ class _Clock:
     def running(self, trial: object, history: list[Epoch]) -> None:
         """Nothing."""
 
+    def rested(self, trial: object, history: list[Epoch]) -> None:
+        """Nothing."""
+
     def ended(self, trial: object) -> None:
         """When a trial was told."""
         self.ends.append(time.process_time())

@@ -35,6 +35,13 @@ class Component(BaseModel):
     NAME: ClassVar[str] = ""
     """What params.yaml calls it; empty: a base class."""
 
+    def uses_total(self) -> bool:
+        """Whether what it does in an epoch depends on how many epochs the training will have.
+
+        Where none of a training's components says so, its first n epochs are a training of n epochs.
+        """
+        return False
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -112,10 +112,14 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.histories: dict[int, list[Epoch]] = {}
+        self.rests: list[tuple[int, int]] = []
         self.told: list[tuple[int, str]] = []
 
     def running(self, trial: Any, history: list[Epoch]) -> None:
         self.histories[trial.number] = list(history)
+
+    def rested(self, trial: Any, history: list[Epoch]) -> None:
+        self.rests.append((trial.number, len(history)))
 
     def ended(self, trial: Any) -> None:
         self.told.append((trial.number, trial.state.name))

@@ -45,7 +45,7 @@ class Storage:
 
     def inherited(self, space: dict[str, Any], base: Recipe = BASE, **fields: Any) -> tuple[optuna.Study, Inheritance]:
         study = self.open(space, base, **fields)
-        return study, inherit(study, self.journal, self.params(space).space, base)
+        return study, inherit(study, self.journal, self.params(space), base)
 
     @staticmethod
     def params(space: dict[str, Any], **fields: Any) -> SearchParams:

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from torch import nn
 
 import tiny
-from podium.config.params import Params, parse
+from podium.config.params import Params, SearchParams, parse
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension
 from podium.models.build import build_model
@@ -71,7 +71,7 @@ def test_suggest_asks_for_what_exists_and_leaves_the_rest(optimizer: str, asked:
     space = _space(train__momentum=MOMENTUM, train__learning_rate=LEARNING_RATE, train__optimizer=OPTIMIZER)
     values: dict[str, Any] = {"train.optimizer": optimizer, "train.learning_rate": 0.01, "train.momentum": 0.5}
     trial = optuna.trial.FixedTrial(values)
-    recipe = suggest(trial, space, BASE)  # type: ignore[arg-type]
+    recipe = suggest(trial, SearchParams(space=space), BASE)  # type: ignore[arg-type]
     assert set(trial.params) == asked
     assert recipe == BASE.replace({name: value for name, value in values.items() if name in asked})
 
@@ -120,11 +120,11 @@ def test_recipe_of_a_point_is_the_recipe(tmp_path: Path) -> None:
     params = parse((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        recipe = suggest(study.ask(), params.search.space, params.recipe())
+        recipe = suggest(study.ask(), params.search, params.recipe())
         values = point(params.search.space, recipe, params.recipe())
         assert not isinstance(values, str)
         again = optuna.trial.FixedTrial(values)
-        assert suggest(again, params.search.space, params.recipe()) == recipe  # type: ignore[arg-type]
+        assert suggest(again, params.search, params.recipe()) == recipe  # type: ignore[arg-type]
 
 
 BLOG_POST = """
@@ -155,7 +155,7 @@ def test_blog_posts_space_can_be_written(blog_post: Params) -> None:
 
 def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
     trial = optuna.trial.FixedTrial({"train.learning_rate": 0.01, "train.batch_size": 128, "train.epochs": 10})
-    recipe = suggest(trial, blog_post.search.space, blog_post.recipe())  # type: ignore[arg-type]
+    recipe = suggest(trial, blog_post.search, blog_post.recipe())  # type: ignore[arg-type]
     assert recipe.flat() == {
         "model.name": "cnn",
         "model.width": 32,

@@ -217,7 +217,7 @@ def _study_with(journal: Path, params: SearchParams, trials: int) -> optuna.Stud
 
 
 def _draw(trial: optuna.Trial, params: SearchParams) -> dict[str, Any]:
-    suggest(trial, params.space, tiny.recipe())
+    suggest(trial, params, tiny.recipe())
     return dict(trial.params)
 
 

@@ -195,3 +195,40 @@ def test_disk_that_takes_no_checkpoint_costs_the_trial_nothing_else(
     (note,) = ended.notes
     assert note.startswith("trial 3 continues without checkpoints: ")
     assert note.endswith(": No space left on device")
+
+
+def test_trial_rests_at_the_end_of_an_epoch_and_goes_on_bit_for_bit(trial_data: TrialData, tmp_path: Path) -> None:
+    whole = run_trial(_task(tmp_path / "whole", train__epochs=5), trial_data, _yes)
+    task = _task(tmp_path, train__epochs=5)
+    seen: list[bool] = []
+
+    def report(report: Report) -> bool:
+        seen.append(Path(task.checkpoint).is_file())
+        return True
+
+    for until, epochs in ((1, 1), (3, 3), (3, 3), (None, 5)):
+        ended = run_trial(replace(task, until=until), trial_data, report)
+        assert (ended.how, len(ended.history)) == ("rested" if until else "finished", epochs)
+    assert seen[:4] == [True, True, True, True], "the epoch at which it rests is saved before it is reported"
+    assert _timeless(ended.history) == _timeless(whole.history)
+
+
+@pytest.mark.parametrize("saved", [2, 3, 4])
+def test_trial_saved_beyond_its_rest_reports_where_it_is(trial_data: TrialData, tmp_path: Path, saved: int) -> None:
+    task = _task(tmp_path, train__epochs=6)
+    run_trial(replace(task, until=saved), trial_data, _yes)
+    reports: list[int] = []
+
+    def report(report: Report) -> bool:
+        reports.append(int(report.epoch["epoch"]))
+        return True
+
+    ended = run_trial(replace(task, until=3), trial_data, report)
+    assert (ended.how, reports) == ("rested", [max(saved, 3)])
+
+
+def test_trial_without_its_checkpoint_trains_again_to_its_rest(trial_data: TrialData, tmp_path: Path) -> None:
+    task = replace(_task(tmp_path, train__epochs=4), until=2)
+    first = run_trial(task, trial_data, _yes)
+    Path(task.checkpoint).unlink()
+    assert _timeless(run_trial(task, trial_data, _yes).history) == _timeless(first.history)

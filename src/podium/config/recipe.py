@@ -131,6 +131,10 @@ class TrainParams(Section):
         """The augmentations that are on, in the order in which they are applied."""
         return [self.made(kind, one) for kind, one in self.chosen() if kind == "augmentation"]
 
+    def uses_total(self) -> bool:
+        """Whether an epoch of this training depends on `epochs`; if not, a longer training passes through it."""
+        return any(self.made(kind, one).uses_total() for kind, one in self.chosen())
+
     @model_validator(mode="after")
     def _no_augmentation_is_applied_twice(self) -> Self:
         on = self._turned_on()

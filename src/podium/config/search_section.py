@@ -1,16 +1,19 @@
 """The sections `search` and `select`."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from podium import components
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Seed
 from podium.config.section import Section, with_parameters
 from podium.config.space import Dimension, Value
 
-NEUTRAL = {"n_trials", "timeout", "plateau", "trial_timeout", "max_failures"}
+NEUTRAL = {"n_trials", "timeout", "max_epochs", "until", "plateau", "trial_timeout", "max_failures"}
 """Fields that say how long to search, not what a trial's result is."""
+OF_OPTUNA = {"sampler": "tpe", "pruner": "median"}
+"""Components that `method: optuna` names, and their defaults: no other method reads them."""
 
 
 @with_parameters
@@ -22,8 +25,15 @@ class SearchParams(Section):
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Trials in total, over every resume; raising it continues the same study."""
+    method: Literal["optuna", "thaw"] = "optuna"
+    """optuna: search.sampler proposes, search.pruner stops trials for good. thaw: trials rest and may go on later.
+    thaw needs no good starting point, and has to be told when to end: max_epochs, timeout or until."""
     timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of search in total, over every resume; null: no limit."""
+    max_epochs: Annotated[int, Field(ge=1)] | None = None
+    """thaw: Epochs in total, of all trials and over every resume; null: no limit."""
+    until: Literal["budget", "no_gain"] = "budget"
+    """thaw: When to end: budget, or no_gain, also as soon as no gain above the noise is expected."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
@@ -39,6 +49,12 @@ class SearchParams(Section):
     """tpe, random, a class of optuna.samplers, or your own."""
     pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
     """Stops trials early: median, halving, hyperband, none, a class of optuna.pruners, or your own."""
+    max_resting: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """thaw: Trials that may rest at a time, each with a checkpoint; the least promising above that are pruned."""
+    shared_epochs: bool | None = None
+    """One training serves all values of train.epochs if nothing else depends on its length; null: with thaw.
+    So with a constant schedule and no own training loop: such a trial trains to the largest value. The number of
+    epochs with the best mean of five is its result, and the confirmation trains for that many."""
     deterministic: bool = False
     """The same trials for any number of workers: proposed in batches, pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -57,6 +73,11 @@ class SearchParams(Section):
         """The sampler, the pruner and the metric."""
         return [("sampler", self.sampler), ("pruner", self.pruner), ("metric", self.metric)]
 
+    @property
+    def shares_epochs(self) -> bool:
+        """Whether one training may serve all values of train.epochs."""
+        return self.method == "thaw" if self.shared_epochs is None else self.shared_epochs
+
     def component(self, kind: str) -> Any:
         """The sampler, pruner or metric, with its parameters."""
         return self.made(kind, dict(self.chosen())[kind])
@@ -64,6 +85,10 @@ class SearchParams(Section):
     def identity(self) -> dict[str, Any]:
         """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
+        if self.method == "optuna":  # as it was before there was another one: a study of that time goes on
+            neutral |= {"method", "max_resting"}
+        else:
+            neutral |= {name for kind in OF_OPTUNA for name in (kind, *components.parameters(kind))}
         return {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
 
     @model_validator(mode="after")
@@ -73,6 +98,41 @@ class SearchParams(Section):
                 f"deterministic does not go with a pruner that looks at running trials; got {self.pruner.name}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _method_is_whole(self) -> Self:
+        wrong = self._wrong_for_thaw() if self.method == "thaw" else self._only_for_thaw()
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _wrong_for_thaw(self) -> list[str]:
+        chosen = dict(self.chosen())
+        wrong = [
+            f"{kind} must be left out with method: thaw, which does without one; got {chosen[kind].name}:"
+            f" remove it, or set method: optuna"
+            for kind, default in OF_OPTUNA.items()
+            if chosen[kind].name != default
+        ]
+        if self.plateau is not None:
+            wrong.append(
+                "plateau must be null with method: thaw: it counts trials that ended, and there most rest; got"
+                f" {self.plateau}: set until: no_gain instead"
+            )
+        if self.max_epochs is None and self.timeout is None and self.until == "budget":
+            wrong.append(
+                "method: thaw must be told when to end, since n_trials counts trials that began and most of them rest:"
+                " set max_epochs (such as 12 for each of n_trials), timeout, or until: no_gain"
+            )
+        return wrong
+
+    def _only_for_thaw(self) -> list[str]:
+        wrong = []
+        if self.max_epochs is not None:
+            wrong.append(f"max_epochs must be null with method: optuna; got {self.max_epochs}: set n_trials or timeout")
+        if self.until != "budget":
+            wrong.append(f"until must be budget with method: optuna; got {self.until}: set plateau, or method: thaw")
+        return wrong
 
 
 def _folds(count: int) -> int:

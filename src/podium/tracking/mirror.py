@@ -92,6 +92,11 @@ class Mirror:
             self._flushed[trial.number] = now
             self._queue.put((trial, list(history)))
 
+    def rested(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """Log the epochs of a trial that rests: its run stays open, for it may go on."""
+        self._flushed[trial.number] = time.monotonic()
+        self._queue.put((trial, list(history)))
+
     def ended(self, trial: FrozenTrial) -> None:
         """Log a trial that has ended."""
         self._flushed.pop(trial.number, None)

@@ -42,6 +42,10 @@ class Program(Component):
 
     chosen: Choice
 
+    def uses_total(self) -> bool:
+        """It may: every setting is handed to it, `train.epochs` too."""
+        return True
+
     def check(self) -> Callable[..., Any]:
         """The function. Raises InputError where it is not there, or asks for what it is not given."""
         function: Callable[..., Any] = components.load("program", self.chosen.name)

@@ -157,6 +157,10 @@ def _plan(
             "n_trials": len(trials),
             "space": {},
             "pruner": Choice(name="none"),
+            "method": "optuna",  # these trials run to their ends
+            "max_epochs": None,
+            "until": "budget",
+            "shared_epochs": False,  # and their number of epochs is chosen
             "deterministic": False,  # nothing is proposed or pruned: it is the same with any number of workers
             "sampler": Choice(name="random"),
             "timeout": None,

@@ -22,6 +22,7 @@ from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.optuna_private import unjudged
 from podium.tuning.pools import Pool
+from podium.tuning.shared_epochs import BEST, best_epoch, dimension_of
 from podium.tuning.trial import RunningTrial, Watcher, configure
 
 TICK = 0.2
@@ -91,6 +92,7 @@ class Driver:
                 self._hand_on()
                 self._fill(unfinished)
                 if not self.running:
+                    self._close()
                     return True
                 if self._handle_events():
                     self._end_when_nothing_works()
@@ -99,6 +101,9 @@ class Driver:
             raise
         self._pause()
         return False
+
+    def _close(self) -> None:
+        """Whatever is left to do when the budget is spent."""
 
     def _hand_on(self) -> None:
         """Give free workers the trials of lost ones, which may have to wait: a place that was given up has no other."""
@@ -155,12 +160,16 @@ class Driver:
             if isinstance(event, Report):
                 self._judge(running, event)
             elif isinstance(event, Resumed):
-                running.log(event.history)
+                self._resumed(running, event)
             elif isinstance(event, Ended):
                 failed = self._end(running, event) or failed
             else:
                 failed = self._restart(running, event) or failed
         return failed
+
+    def _resumed(self, running: RunningTrial, event: Resumed) -> None:
+        """A worker has found a trial's checkpoint, and what epochs it is of."""
+        running.log(event.history)
 
     def _judge(self, running: RunningTrial, report: Report) -> None:
         """Record an epoch, and let the trial continue or prune it."""
@@ -193,13 +202,27 @@ class Driver:
             return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
         if ended.how == "failed":
             return self._fail(running, ended)
-        if ended.how == "stopped":
-            self._tell(running, TrialState.PRUNED)
-        else:
-            if ended.temperature is not None:
-                running.trial.set_user_attr("temperature", ended.temperature)
-            self._tell(running, TrialState.COMPLETE, running.history[-1][self.metric])
+        if ended.temperature is not None:
+            running.trial.set_user_attr("temperature", ended.temperature)
+        self._finish(running, whole=ended.how == "finished")
         return False
+
+    def _finish(self, running: RunningTrial, *, whole: bool) -> None:
+        """Record the result of a trial that trains no further; `whole`: its last epoch has ended.
+
+        Where one training serves all values of `train.epochs`, it is complete from the smallest of them on.
+        """
+        dimension = dimension_of(self.params, Recipe.model_validate(running.task.recipe))
+        if dimension is None:
+            state = TrialState.COMPLETE if whole else TrialState.PRUNED
+            self._tell(running, state, running.history[-1][self.metric] if whole else None)
+            return
+        found = best_epoch(running.frozen.intermediate_values, dimension, self.study.direction)
+        if found is None:
+            self._tell(running, TrialState.PRUNED)
+            return
+        running.trial.set_user_attr(BEST, found[0])
+        self._tell(running, TrialState.COMPLETE, found[1])
 
     def _restart(self, running: RunningTrial, lost: Lost) -> bool:
         """Have the trial of a lost worker handed to another one, from its checkpoint; a bounded number of times.
@@ -212,8 +235,8 @@ class Driver:
             return False
         if not lost.charged:
             self._check_any_can_begin(running, lost)
-        elif lost.attempt - running.uncharged > self.runtime.max_restarts:
-            reason = f"{lost.reason}, {lost.attempt} times (runtime.max_restarts {self.runtime.max_restarts})"
+        elif running.restarts >= self.runtime.max_restarts:
+            reason = f"{lost.reason}, {running.restarts + 1} times (runtime.max_restarts {self.runtime.max_restarts})"
             return self._fail(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
         self._note(f"trial {lost.number}: {lost.reason}; it resumes from its last checkpoint")
         del self.running[lost.number]
@@ -239,11 +262,15 @@ class Driver:
     def _end_when_nothing_works(self) -> None:
         row = self.budget.failures(self.study.get_trials(deepcopy=False))
         if row:
-            first = row[0].user_attrs.get("reason", "no reason was recorded")
-            raise PodiumError(
-                f"the last {len(row)} trials all failed (search.max_failures {self.params.max_failures});"
-                f" the first of them, trial {row[0].number}, because: {first}"
-            )
+            raise PodiumError(self._failed(row))
+
+    def _failed(self, row: list[FrozenTrial]) -> str:
+        """That all trials of `row` failed."""
+        first = row[0].user_attrs.get("reason", "no reason was recorded")
+        return (
+            f"the last {len(row)} trials all failed (search.max_failures {self.params.max_failures});"
+            f" the first of them, trial {row[0].number}, because: {first}"
+        )
 
     def _tell(self, running: RunningTrial, state: TrialState, value: float | None = None) -> None:
         frozen = running.tell(state, value)

@@ -16,8 +16,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.recipe import Recipe
-from podium.config.space import Dimension, reachable
+from podium.config.search_section import SearchParams
+from podium.config.space import reachable
 from podium.text import counted
+from podium.tuning.shared_epochs import EPOCHS, dimension_of
 from podium.tuning.study import distribution, point
 
 SOURCE = "inherited_from"
@@ -49,7 +51,7 @@ def is_own(trial: FrozenTrial) -> bool:
     return SOURCE not in trial.user_attrs
 
 
-def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimension], base: Recipe) -> Inheritance:
+def inherit(study: optuna.Study, storage: BaseStorage, params: SearchParams, base: Recipe) -> Inheritance:
     """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof."""
     done = Inheritance()
     if "inherited" in study.user_attrs:
@@ -62,7 +64,7 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
             continue
         source = optuna.load_study(study_name=summary.study_name, storage=storage)
         for trial in source.get_trials(deepcopy=False):
-            _take(study, source, trial, space, base, present, done)
+            _take(study, source, trial, params, base, present, done)
     study.set_user_attr("inherited", {"kept": done.reused, "dropped": dict(done.dropped)})
     return done
 
@@ -83,7 +85,7 @@ def _take(
     study: optuna.Study,
     source: optuna.Study,
     trial: FrozenTrial,
-    space: dict[str, Dimension],
+    params: SearchParams,
     base: Recipe,
     present: set[str | None],
     done: Inheritance,
@@ -98,6 +100,10 @@ def _take(
     if not _same_code(recipe, study.user_attrs["identity"], source.user_attrs["identity"]):
         done.dropped["the code that it went through has changed"] += 1
         return
+    if why := _other_epochs(trial, source, params, recipe):
+        done.dropped[why] += 1
+        return
+    space = params.space
     values = point(space, recipe, base)
     if isinstance(values, str):
         done.dropped[values] += 1
@@ -105,10 +111,29 @@ def _take(
     origin = f"{source.study_name}/{trial.number}"
     if origin not in present:
         copied = copy.copy(trial)
-        copied.params = values
-        copied.distributions = {name: distribution(name, space[name]) for name in values}
+        asked = [name for name in values if name != EPOCHS or EPOCHS in trial.params or not _was_shared(trial, source)]
+        copied.params = {name: values[name] for name in asked}
+        copied.distributions = {name: distribution(name, space[name]) for name in asked}
         # What was unread may be read by a confirmation that trains otherwise (search.overrides): as it is now.
         copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
         copied.system_attrs = {}
         study.add_trial(copied)
     done.reused += 1
+
+
+def _was_shared(trial: FrozenTrial, source: optuna.Study) -> bool:
+    """Whether `trial` of the study `source` serves all values of `train.epochs`: it was not asked for one."""
+    searched = source.user_attrs["identity"].get("space", {}).get(EPOCHS)
+    return searched is not None and not searched.get("when") and EPOCHS not in trial.params
+
+
+def _other_epochs(trial: FrozenTrial, source: optuna.Study, params: SearchParams, recipe: Recipe) -> str:
+    """Why the value of `trial` is that of other epochs than the new study would choose from; empty: it is not."""
+    dimension, shared = dimension_of(params, recipe), _was_shared(trial, source)
+    if (dimension is not None) != shared:
+        return "one training serves all values of train.epochs in one of the two studies only"
+    if dimension is None or source.user_attrs["identity"]["space"][EPOCHS] == dimension.model_dump(
+        exclude_defaults=True
+    ):
+        return ""
+    return "one training serves all values of train.epochs, and these have changed"

@@ -32,6 +32,9 @@ class Task:
     stop_after: float | None = None
     """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
 
+    until: int | None = None
+    """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
+
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to."""
@@ -58,11 +61,12 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial has ended. interrupted: it was saved and can be resumed; stopped: by the driver."""
+    """A trial has ended. interrupted: it was saved and can be resumed; rested: the same, at the end of the epoch that
+    was asked for; stopped: by the driver."""
 
     number: int
     attempt: int
-    how: Literal["finished", "stopped", "interrupted", "failed"]
+    how: Literal["finished", "stopped", "interrupted", "rested", "failed"]
     history: list[Epoch] = field(default_factory=list)
     reason: str = ""
     trace: str = ""

@@ -23,10 +23,11 @@ from podium.models.weights import digests
 from podium.own_code import arguments_of
 from podium.text import red
 from podium.tracking.mirror import Parent
-from podium.training.epochs import COLUMNS, columns_of
+from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE
+from podium.tuning.shared_epochs import BEST, EPOCHS
 from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
@@ -174,7 +175,7 @@ def write_trials(path: Path, study: optuna.Study) -> None:
     The file has nothing that differs between two equal searches, such as times.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    fields = sorted({name for t in trials for name in t.params})
+    fields = sorted({name for t in trials for name in (*t.params, *([EPOCHS] if BEST in t.user_attrs else []))})
     columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, SOURCE]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -214,6 +215,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "last_value": "" if last is None else trial.intermediate_values[last],
         "epochs": len(history),
         "seed": trial.user_attrs.get("seed", ""),
+        **({EPOCHS: trial.user_attrs[BEST]} if BEST in trial.user_attrs else {}),
         **trial.params,
         SOURCE: trial.user_attrs.get(SOURCE, ""),
     }
@@ -226,7 +228,7 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
     def order(trial: FrozenTrial) -> tuple[float, float, int]:
         value = trial.value if trial.value is not None else float("inf")
-        return sign * value, trial.user_attrs["history"][-1].get("val_loss", 0.0), trial.number
+        return sign * value, result_epoch(trial).get("val_loss", 0.0), trial.number
 
     return sorted(complete, key=order)
 
@@ -242,14 +244,22 @@ def _best(study: optuna.Study) -> FrozenTrial:
     return complete[0]
 
 
+def result_epoch(trial: FrozenTrial) -> Epoch:
+    """The epoch that a completed trial's value is of: its last, or the best where it serves all of `train.epochs`."""
+    history: list[Epoch] = trial.user_attrs["history"]
+    epoch: int = trial.user_attrs.get(BEST, len(history))
+    return history[epoch - 1]
+
+
 def about(trial: FrozenTrial) -> dict[str, Any]:
     """A completed trial as the ranking has it."""
+    chosen = {EPOCHS: trial.user_attrs[BEST]} if BEST in trial.user_attrs else {}
     return {
         "trial": trial.number,
         "value": trial.value,
-        "val_loss": trial.user_attrs["history"][-1].get("val_loss"),
+        "val_loss": result_epoch(trial).get("val_loss"),
         "trial_seed": trial.user_attrs["seed"],
-        "recipe": trial.user_attrs["recipe"],
+        "recipe": trial.user_attrs["recipe"] | chosen,
     }
 
 

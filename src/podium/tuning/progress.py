@@ -36,6 +36,8 @@ class Progress:
         self._metric = metric or ("accuracy" if self._sign == 1 else "loss")
         self._running: dict[int, tuple[int, int, float | None]] = {}
         """Epochs that have ended, epochs that are planned, and the last value of each running trial."""
+        self._resting: set[int] = set()
+        """Trials that may go on later."""
         self._at_once = 1
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._terminal = sys.stderr.isatty()
@@ -44,6 +46,8 @@ class Progress:
         self._title = title
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
+            if trial.state == TrialState.RUNNING:
+                self._resting.add(trial.number)
         hidden: dict[str, Any] = {"disable": not self._terminal, "dynamic_ncols": True}
         self._bar = tqdm(total=n_trials, initial=self._done, desc=title, bar_format=BAR, **hidden)
         self._below = [tqdm(bar_format="{desc}", position=k, leave=False, **hidden) for k in (1, 2)]
@@ -57,7 +61,15 @@ class Progress:
             planned,
             history[-1].get("val_" + self._metric) if history else None,
         )
+        self._resting.discard(trial.number)
         self._at_once = max(self._at_once, len(self._running))
+        if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
+            self._draw()
+
+    def rested(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """A trial rests."""
+        self._running.pop(trial.number, None)
+        self._resting.add(trial.number)
         if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
 
@@ -65,6 +77,7 @@ class Progress:
         """Count a trial."""
         self._count(trial)
         self._running.pop(trial.number, None)
+        self._resting.discard(trial.number)
         if trial.duration is not None:
             self._recent.append(trial.duration.total_seconds())
         self._bar.update()
@@ -114,6 +127,7 @@ class Progress:
     def _counts(self) -> str:
         states = self._states
         text = f"{states[TrialState.COMPLETE]} complete, {states[TrialState.PRUNED]} pruned"
+        text += f", {len(self._resting)} resting" if self._resting else ""
         return text + (f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else "")
 
     def _best_one(self, *, with_settings: bool = False) -> str:

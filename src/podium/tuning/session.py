@@ -19,9 +19,11 @@ from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
+from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.inherit import inherit, is_own
 from podium.tuning.pools import Pool, placement, processes
 from podium.tuning.progress import Progress
+from podium.tuning.shared_epochs import EPOCHS
 from podium.tuning.trial import Watcher
 
 
@@ -58,7 +60,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
         opened = storage.open_at(where)
         study = studies.open_study(opened, plan.name, plan.params, plan.facts)
-        if plan.inherits and (sentence := inherit(study, opened, plan.params.space, plan.base).sentence()):
+        if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title, plan.params.component("metric").label)
@@ -94,7 +96,8 @@ def _enqueue(study: optuna.Study, plan: Plan) -> Plan:
     present = {t.user_attrs.get("planned") for t in trials if is_own(t) and t.number not in failed}
     known = [t.params for t in trials if not is_own(t)]
     for index, (parameters, attributes) in enumerate(plan.enqueued):
-        if index not in present and parameters not in known:
+        shared = {name: value for name, value in parameters.items() if name != EPOCHS}  # what one such trial is asked
+        if index not in present and parameters not in known and shared not in known:
             study.enqueue_trial(parameters, {**attributes, "planned": index})
     limits = {name: getattr(plan.params, name) + len(failed) for name in ("n_trials", "max_failures")}
     return replace(plan, params=plan.params.model_copy(update=limits))
@@ -125,7 +128,9 @@ def _drive(
     try:
         mirror.check()  # while the workers start
         watchers: list[Watcher] = [mirror, progress]
-        driver = BatchDriver if plan.params.deterministic else Driver
+        driver: type[Driver] = BatchDriver if plan.params.deterministic else Driver
+        if plan.params.method == "thaw":
+            driver = ThawDriver
         driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping, plan.metrics).run()
     finally:
         pool.close()

@@ -31,15 +31,24 @@ from podium.metrics.scores import carried
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
 from podium.tuning.samplers import Sampler
+from podium.tuning.shared_epochs import EPOCHS, dimension_of, longest
 
 
-def suggest(trial: optuna.Trial, space: dict[str, Dimension], base: Recipe) -> Recipe:
-    """Ask `trial` for a value of every dimension that exists, and return `base` with those values in place."""
+def suggest(trial: optuna.Trial, params: SearchParams, base: Recipe) -> Recipe:
+    """Ask `trial` for a value of every dimension that exists, and return `base` with those values in place.
+
+    Where one training serves all values of `train.epochs`, it has the largest, and is not asked for it.
+    """
+    space = params.space
     values: dict[str, Any] = {}
     known = base.flat()
-    for name in ordered(space):
+    last = [EPOCHS] if params.shares_epochs and EPOCHS in space else []  # whether it is asked depends on the others
+    for name in [name for name in ordered(space) if name not in last] + last:
         if all((known | values).get(other) in wanted for other, wanted in space[name].when.items()):
-            values[name] = _suggest(trial, name, distribution(name, space[name]))
+            if name in last and (dimension := dimension_of(params, base.replace(values))):
+                values[name] = longest(dimension)
+            else:
+                values[name] = _suggest(trial, name, distribution(name, space[name]))
     return base.replace(values)
 
 
@@ -161,9 +170,8 @@ def build_sampler(params: SearchParams, number: int) -> BaseSampler:
 
 def build_pruner(params: SearchParams) -> BasePruner:
     """The pruner that `params` names."""
-    dimension = params.space.get("train.epochs")
-    longest = None if dimension is None else max(int(value) for value in dimension.values())
-    pruner: BasePruner = params.component("pruner").build(longest)
+    dimension = params.space.get(EPOCHS)
+    pruner: BasePruner = params.component("pruner").build(None if dimension is None else longest(dimension))
     return pruner
 
 

@@ -23,6 +23,9 @@ class Watcher(Protocol):
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """An epoch of a running trial has ended."""
 
+    def rested(self, trial: FrozenTrial, history: list[Epoch]) -> None:
+        """A trial has left its worker and rests, RUNNING in the study: it may go on later."""
+
     def ended(self, trial: FrozenTrial) -> None:
         """A trial has ended and is recorded in the study."""
 
@@ -41,8 +44,8 @@ class RunningTrial:
     """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
     epochs: dict[int, Epoch] = field(default_factory=dict)
     """Each epoch as first received: one that is trained again takes other seconds, and is recorded already."""
-    uncharged: int = 0
-    """Attempts that were lost by a worker that could not even begin."""
+    restarts: int = 0
+    """How often it was handed to another worker for the loss of one that had begun it."""
 
     @property
     def number(self) -> int:
@@ -75,8 +78,8 @@ class RunningTrial:
     def next_attempt(self, *, charged: bool = True) -> "RunningTrial":
         """The trial as it is handed to another worker; `charged`: as one of its restarts."""
         task = replace(self.task, attempt=self.task.attempt + 1)
-        reported, uncharged = self.reported | frozenset(self.epochs), self.uncharged + (not charged)
-        return RunningTrial(self.study, self.trial, task, reported, self.epochs, uncharged)
+        reported, restarts = self.reported | frozenset(self.epochs), self.restarts + charged
+        return RunningTrial(self.study, self.trial, task, reported, self.epochs, restarts)
 
     def within(self, seconds: float | None) -> Task:
         """Its task, to be stopped after `seconds` where that is a number."""
@@ -108,7 +111,7 @@ def configure(trial: optuna.Trial, params: SearchParams, base: Recipe) -> tuple[
     recorded = trial.user_attrs
     if "recipe" in recorded and "seed" in recorded:
         return base.replace(recorded["recipe"]), int(recorded["seed"])
-    recipe = suggest(trial, params.space, base)
+    recipe = suggest(trial, params, base)
     seed = derive(params.seed, "trial", trial.number)
     trial.set_user_attr("seed", seed)
     trial.set_user_attr("recipe", recipe.flat())

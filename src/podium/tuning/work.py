@@ -32,6 +32,10 @@ class StopTrial(BaseException):
     """The driver wants no more of this trial."""
 
 
+class RestTrial(BaseException):
+    """The trial has come as far as it was to come for now, and is saved."""
+
+
 class PauseTrial(BaseException):
     """The trial is saved and can be resumed."""
 
@@ -105,10 +109,17 @@ def run_trial(
         checkpointer = _Checkpointer(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
+            rests = task.until is not None and run.epoch >= task.until
+            if rests:
+                checkpointer.before_rest(run)
             if not report(Report(task.number, task.attempt, run.history[-1])):
                 raise StopTrial
+            if rests:
+                raise RestTrial
             checkpointer.after_epoch(run)
 
+        if task.until is not None and run.epoch >= task.until:
+            on_epoch(run)  # its worker or its driver died between the save and the report
         train, val = trial_data.divided(task.held_out)
         run.train(train, val, checkpointer.after_step, on_epoch)
         temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
@@ -116,6 +127,8 @@ def run_trial(
         return how("finished", run.history, temperature=temperature)
     except StopTrial:
         return how("stopped", _history(run))
+    except RestTrial:
+        return how("rested", _history(run))
     except PauseTrial:
         return how("interrupted", _history(run))
     except (DivergedError, TimeoutError) as error:
@@ -175,6 +188,8 @@ class _Checkpointer:
         self.on_save = on_save
         self.notes = notes
         self.saved = self.begun = time.monotonic()
+        self.at = (run.epoch, run.step)
+        """The epochs and steps that the checkpoint has."""
         # The trial's own time: what it took before it was interrupted counts.
         self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
 
@@ -191,6 +206,11 @@ class _Checkpointer:
         if limit is not None and now - self.started > limit:
             raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")
 
+    def before_rest(self, run: TrainingRun) -> None:
+        """Save the trial, unless it was saved at this very point; before the report, so that who hears of it has it."""
+        if (run.epoch, run.step) != self.at:
+            self._save(run)
+
     def after_epoch(self, run: TrainingRun) -> None:
         if run.history[-1]["seconds"] >= self.task.checkpoint_seconds:
             self._save(run)
@@ -198,6 +218,7 @@ class _Checkpointer:
     def _save(self, run: TrainingRun) -> None:
         try:
             checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
+            self.at = (run.epoch, run.step)
             self.on_save()
         except OSError as error:
             note = f"trial {self.task.number} continues without checkpoints: {self.task.checkpoint}: {error.strerror}"

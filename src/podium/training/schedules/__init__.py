@@ -13,6 +13,9 @@ from podium.errors import InputError
 PER_STEP = {"CyclicLR"}
 """Classes of torch without `total_steps` that are made to be stepped after each batch."""
 
+FROM_TOTAL = {"total", "epochs", "total_steps", "T_max"}
+"""Arguments of a function or a class that follow from the number of epochs of the training."""
+
 
 class Schedule(Component):
     """A schedule that `train.schedule` names."""
@@ -21,6 +24,10 @@ class Schedule(Component):
         """The learning rate of step `step` of `total`, in epoch `epoch` of `epochs` (both from 0), as a fraction of
         train.learning_rate."""
         raise NotImplementedError
+
+    def uses_total(self) -> bool:
+        """Most schedules do: they fall until the last epoch."""
+        return True
 
 
 class OwnSchedule(Schedule):
@@ -44,6 +51,14 @@ class OwnSchedule(Schedule):
         per_step = "total_steps" in takes or getattr(self._function, "__name__", "") in PER_STEP
         table = self._table(total if per_step else epochs, epochs)
         return table[min(step if per_step else epoch, len(table) - 1)]
+
+    def uses_total(self) -> bool:
+        """Whether it asks for one of the arguments that follow from the number of epochs, and `arguments` leave it out.
+
+        What takes any name (`**kwargs`) is not offered these: it does not depend on them.
+        """
+        takes, _ = own_code.arguments_of(self._function)
+        return bool(FROM_TOTAL & (takes.keys() - self.chosen.arguments.keys()))
 
     @cached_property
     def _function(self) -> Any:

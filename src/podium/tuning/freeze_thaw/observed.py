@@ -1,0 +1,144 @@
+"""What the trials of a search have shown, as the model of the curves takes it.
+
+The model works on the logarithm of the error: the last images of a set are as far apart there as the first, and
+learning curves are nearly straight lines over the logarithm of time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.tuning.freeze_thaw.curve_model import Array, Points
+from podium.tuning.freeze_thaw.places import Place, Places
+
+MOST = 260
+"""Points of curves that the model is given: its time grows with their third power."""
+LAST = (5, 3, 2, 1)
+"""So many of each curve's last points are left where there would be more."""
+RECENT = 3
+"""Epochs whose mean is where a trial stands."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial so far."""
+
+    number: int
+    place: Place
+    values: dict[int, float]
+    """The metric by epoch, from 1; finite ones."""
+    failed: bool
+    seconds: float | None
+    """The median time of an epoch, in seconds; None: not known."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How a metric's values become errors, of which less is better: the logarithm of what a value is short of the best.
+
+    The best is 1 of a metric that is higher the better and was never outside of 0 to 1, and 0 of one that is lower the
+    better and was never below; of any other it is the best value seen.
+    """
+
+    best: float
+    sign: int
+    floor: float
+    """Half of the smallest difference between two values: below it no error is told from none."""
+
+    @staticmethod
+    def of(values: Array, direction: StudyDirection) -> "Errors":
+        """As `values` (n,) suggest."""
+        maximize = direction == StudyDirection.MAXIMIZE
+        bounded = values.min() >= 0 and (not maximize or values.max() <= 1)
+        best = float(maximize) if bounded else float(values.max() if maximize else values.min())
+        steps = np.diff(np.unique(values))
+        least = float(steps.min()) if len(steps) else 0.0
+        floor = max(least, 1e-3 * float(np.ptp(values)), 1e-9 * (1 + abs(best))) / 2
+        return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * float(np.ptp(values))))
+
+    def log(self, values: Array | float) -> Array:
+        """The logarithms of the errors of `values`."""
+        return np.asarray(np.log(np.maximum(self.sign * (self.best - np.asarray(values)), 0.0) + self.floor))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The points that the model is given."""
+
+    points: Points
+    y: Array
+    """Logarithms of errors, (n,)."""
+    best: float
+    """Where the best trial stands, as the logarithm of an error."""
+
+
+def curves_of(trials: Sequence[FrozenTrial], places: Places) -> list[Curve]:
+    """The curves of all trials whose configuration is known; of another study's too, where they were taken over."""
+    found = []
+    for trial in trials:
+        if "recipe" not in trial.user_attrs:
+            continue
+        values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if np.isfinite(value)}
+        failed = trial.state == TrialState.FAIL
+        if values or failed:
+            seconds = [one["seconds"] for one in trial.user_attrs.get("history", [])]
+            place = places.of(trial.user_attrs["recipe"])
+            found.append(Curve(trial.number, place, values, failed, float(np.median(seconds)) if seconds else None))
+    return found
+
+
+def progress(epochs: NDArray[np.int64] | int, total: NDArray[np.int64] | int) -> Array:
+    """How far a training of `total` epochs is after `epochs`, from 0 to 1 on a logarithmic scale."""
+    return np.asarray(np.log1p(epochs) / np.log1p(total), dtype=np.float64)
+
+
+def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | None:
+    """The points of `curves`; None where nothing was seen of any.
+
+    A failed trial counts as the worst that was seen, at its end: its region is not tried again and again.
+    """
+    seen = np.array([value for curve in curves for value in curve.values.values()])
+    if not len(seen):
+        return None
+    errors = Errors.of(seen, direction)
+    worst = float(errors.log(seen).max())
+    rows: list[list[tuple[Array, float, int, float]]] = []
+    for curve in curves:
+        x, total = curve.place.x, curve.place.total
+        marked = [(x, float(progress(e, total)), curve.number, float(errors.log(v))) for e, v in marks(curve.values)]
+        rows.append(marked + ([(x, 1.0, curve.number, worst)] if curve.failed else []))
+    kept = [row for curve in thinned(rows) for row in curve]
+    stands = [float(errors.log(_recent(curve.values))) for curve in curves if curve.values and not curve.failed]
+    x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
+    return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst))
+
+
+def marks(values: Mapping[int, float]) -> Iterator[tuple[int, float]]:
+    """Epochs of a curve, each half as far again as the one before, and its last; each with the mean around it."""
+    last, mark = max(values, default=0), 1
+    while mark <= last:
+        around = [values[e] for e in range(max(1, round(0.85 * mark)), mark + 1) if e in values]
+        if around:
+            yield mark, float(np.mean(around))
+        mark = max(mark + 1, min(round(1.5 * mark), last)) if mark < last else last + 1
+
+
+def thinned(rows: list[list[tuple[Array, float, int, float]]]) -> list[list[tuple[Array, float, int, float]]]:
+    """At most about MOST points: fewer of each curve, then fewer curves, the best half of them and some of the rest."""
+    for last in LAST:
+        if sum(map(len, rows)) <= MOST:
+            return rows
+        rows = [row[-last:] for row in rows]
+    if len(rows) > MOST:
+        rows = sorted((row for row in rows if row), key=lambda row: row[-1][-1])
+        others = rows[MOST // 2 :]
+        rows = rows[: MOST // 2] + [others[round(k)] for k in np.linspace(0, len(others) - 1, MOST // 2)]
+    return rows
+
+
+def _recent(values: Mapping[int, float]) -> float:
+    return float(np.mean([values[epoch] for epoch in sorted(values)[-RECENT:]]))

@@ -1,0 +1,252 @@
+"""What a freeze-thaw search does next: a pure function of its study.
+
+First one epoch of a few configurations that divide every range into as many strata (M. D. McKay, R. J. Beckman and W.
+J. Conover, A Comparison of Three Methods for Selecting Values of Input Variables, Technometrics 1979). Then the model's
+choice among trials that rest and new configurations: the one that is most probably better than the best by a random
+amount at a random horizon (MFPI-random of H. Rakotoarison et al., In-Context Freeze-Thaw Bayesian Optimization, ICML
+2024, arXiv 2404.16795). It trains for as long again as it has, or to the horizon if that is nearer.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
+
+from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
+from podium.training.seeds import derive
+from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, fit, start
+from podium.tuning.freeze_thaw.decisions import Decision, trained
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, progress
+from podium.tuning.freeze_thaw.places import Place, Places
+from podium.tuning.inherit import is_own
+from podium.tuning.shared_epochs import EPOCHS
+
+STRATA = 8
+"""First configurations, each in another eighth of every range."""
+FIRST = 1
+"""Epochs of a new trial's first slice."""
+GROWTH = 2
+"""A slice ends at the latest where the trial has trained so many times as long as before."""
+CANDIDATES = 60
+"""New configurations that are looked at for a decision."""
+ENOUGH = 4
+"""Points of curves below which the model is not asked."""
+HORIZON = (1 / 8, 5 / 2)
+"""The shortest and the longest horizon, in the time of a whole training of median length."""
+AHEAD = (-2.0, -0.3)
+"""By how much better than the best, in the logarithm of the error: powers of ten."""
+FITTED = 120
+"""Points of curves at most that the model's parameters are fitted to."""
+CALM = 10
+"""Decisions in a row by which no gain is expected, before a search ends for that."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Trials that rest, then new configurations."""
+
+    places: list[Place]
+    epochs: Array
+    """Epochs that each has trained, (n,)."""
+    numbers: Array
+    """The trial's number of each; of new ones numbers below 0 that no other has."""
+    seconds: Array
+    """The time of an epoch of each."""
+
+    @property
+    def totals(self) -> Array:
+        """The epochs of each one's whole training."""
+        return np.array([place.total for place in self.places])
+
+    def points(self, epochs: Array) -> Points:
+        """Each after so many `epochs`."""
+        x = np.array([place.x for place in self.places])
+        return Points(x, progress(epochs.astype(np.int64), self.totals.astype(np.int64)), self.numbers.astype(np.int64))
+
+
+class Planner:
+    """Makes the decisions of one search."""
+
+    def __init__(self, params: SearchParams, base: Recipe, direction: StudyDirection) -> None:
+        self.params, self.direction = params, direction
+        self.places = Places(params, base)
+        self._memory: tuple[Any, tuple[CurveModel, list[float] | None]] | None = None
+        """The model that was made last, and what of: one serves a decision and what comes before it."""
+
+    def decide(
+        self, trials: Sequence[FrozenTrial], decisions: Sequence[Decision], resting: Collection[int], epochs: int | None
+    ) -> Decision | None:
+        """What comes next, or None: nothing is left to do.
+
+        `resting`: the trials that may go on; `epochs`: how many are left of the budget, None: any number.
+        """
+        if epochs is not None and epochs <= 0:
+            return None
+        new = sum(is_own(t) and t.state != TrialState.WAITING for t in trials) < self.params.n_trials
+        waiting = min((t.number for t in trials if t.state == TrialState.WAITING), default=None)
+        if waiting is not None and new:
+            fixed = trials[waiting].system_attrs.get("fixed_params", {})
+            return self._within(Decision(waiting, fixed.get(EPOCHS), "enqueued"), None, epochs)
+        begun = sum(one.how == "stratum" for one in decisions)
+        inherited = sum(not is_own(trial) for trial in trials)
+        if new and begun < STRATA - inherited and self.places.names:
+            place = self.places.at(self._stratum(begun))
+            return Decision(len(trials), min(FIRST, place.total), "stratum", place.values)
+        return self._by_model(trials, decisions, resting, new=new, epochs=epochs)
+
+    def surplus(
+        self, trials: Sequence[FrozenTrial], decisions: Sequence[Decision], resting: Collection[int]
+    ) -> list[int]:
+        """The trials that may rest no longer, for there are more than `search.max_resting`: the least promising."""
+        many = len(resting) - self.params.max_resting
+        curves = curves_of(trials, self.places)
+        observed = observe(curves, self.direction)
+        if many <= 0 or observed is None:
+            return []
+        model, _ = self._model(observed, decisions)
+        candidates = self._candidates(trials, curves, resting, [])
+        mean, deviation = model.predict(candidates.points(candidates.totals))
+        order = np.argsort(norm.logcdf((observed.best - mean) / deviation), kind="stable")
+        return [int(candidates.numbers[row]) for row in order[:many]]
+
+    def _by_model(
+        self,
+        trials: Sequence[FrozenTrial],
+        decisions: Sequence[Decision],
+        resting: Collection[int],
+        *,
+        new: bool,
+        epochs: int | None,
+    ) -> Decision | None:
+        random = np.random.default_rng(derive(self.params.seed, "thaw", len(decisions)))
+        drawn = random.random((CANDIDATES, len(self.places.names)))
+        places = [self.places.at(cube) for cube in drawn] if new else []
+        curves = curves_of(trials, self.places)
+        observed = observe(curves, self.direction)
+        if observed is None or len(observed.y) < ENOUGH:
+            if not places:
+                return self._first_of(trials, resting, epochs)
+            return Decision(len(trials), min(FIRST, places[0].total), "random", places[0].values)
+        candidates = self._candidates(trials, curves, resting, places)
+        if not candidates.places:
+            return None
+        model, theta = self._model(observed, decisions)
+        ends = self._ends(candidates, random.uniform(*np.log(HORIZON)))
+        mean, deviation = model.predict(candidates.points(ends))
+        wanted = observed.best - 10 ** random.uniform(*AHEAD)
+        row = int(np.argmax(norm.logcdf((wanted - mean) / deviation)))
+        gain = float(improvement(observed.best, *model.predict(candidates.points(candidates.totals))).max())
+        facts = {"theta": theta, "gain": round(gain, 6), "noise": round(model.noise, 6)}
+        before, end = int(candidates.epochs[row]), int(ends[row])
+        if not before:
+            place = candidates.places[row]
+            return Decision(len(trials), min(FIRST, place.total), "new", place.values, **facts)  # type: ignore[arg-type]
+        end = max(min(end, math.ceil(GROWTH * before)), before + 1)
+        chosen = Decision(int(candidates.numbers[row]), end, "thaw", None, **facts)  # type: ignore[arg-type]
+        return self._within(chosen, before, epochs)
+
+    def _first_of(self, trials: Sequence[FrozenTrial], resting: Collection[int], epochs: int | None) -> Decision | None:
+        """Hardly anything was seen, and nothing new may begin: the first that rests goes on."""
+        if not resting:
+            return None
+        number = min(resting)
+        before = trained(trials[number])
+        return self._within(Decision(number, max(2 * before, before + 1), "thaw"), before, epochs)
+
+    @staticmethod
+    def _within(decision: Decision, before: int | None, epochs: int | None) -> Decision:
+        """`decision`, no longer than what is left of the budget."""
+        if epochs is None:
+            return decision
+        most = (before or 0) + epochs
+        end = most if decision.until is None else min(decision.until, most)
+        return Decision(**{**vars(decision), "until": end})
+
+    def _stratum(self, number: int) -> Array:
+        """A point of the unit cube in stratum `number` of a Latin hypercube."""
+        random = np.random.default_rng(derive(self.params.seed, "strata"))
+        size = len(self.places.names)
+        orders = np.array([random.permutation(STRATA) for _ in range(size)])
+        return np.asarray((orders[:, number] + random.random((STRATA, size))[number]) / STRATA)
+
+    def _candidates(
+        self, trials: Sequence[FrozenTrial], curves: Sequence[Curve], resting: Collection[int], new: list[Place]
+    ) -> Candidates:
+        known = {curve.number: curve for curve in curves}
+        numbers = sorted(number for number in resting if number in known)
+        places = [known[number].place for number in numbers] + new
+        epochs = np.array([float(trained(trials[number])) for number in numbers] + [0.0] * len(new))
+        below = [float(-1 - k) for k in range(len(new))]
+        return Candidates(places, epochs, np.array([*map(float, numbers), *below]), self._seconds(places, curves))
+
+    def _seconds(self, places: list[Place], curves: Sequence[Curve]) -> Array:
+        """The time of an epoch at each of `places`: a line through the logarithms of those that are known.
+
+        1 for all where the search is deterministic: how long something took is chance.
+        """
+        timed = [curve for curve in curves if curve.seconds]
+        if self.params.deterministic or not timed or not places:
+            return np.ones(len(places))
+        x = np.array([[1.0, *curve.place.x] for curve in timed])
+        took = np.log([curve.seconds for curve in timed if curve.seconds])
+        ridge = np.diag([0.0] + [0.1] * (x.shape[1] - 1))
+        line = np.linalg.lstsq(x.T @ x + ridge, x.T @ took, rcond=None)[0]
+        guessed = np.array([[1.0, *place.x] for place in places]) @ line
+        return np.asarray(np.exp(np.clip(guessed, took.min(), took.max())))
+
+    @staticmethod
+    def _ends(candidates: Candidates, horizon: float) -> Array:
+        """The epoch at which each candidate is after a time of exp(`horizon`) median trainings."""
+        whole = float(np.median(candidates.seconds * candidates.totals))
+        more = np.maximum(1, np.floor(math.exp(horizon) * whole / candidates.seconds))
+        return np.asarray(np.minimum(candidates.totals, candidates.epochs + more))
+
+    def _model(self, observed: Observed, decisions: Sequence[Decision]) -> tuple[CurveModel, list[float] | None]:
+        """The model of what was observed, and its parameters where they were fitted now.
+
+        They are fitted at some decisions of the model's only, ever fewer of them, and hold until the next.
+        """
+        key = (len(decisions), observed.y.tobytes(), observed.points.t.tobytes())
+        if self._memory is None or self._memory[0] != key:
+            made = sum(one.by_model for one in decisions)
+            last = next((np.array(one.theta) for one in reversed(decisions) if one.theta is not None), None)
+            theta, fitted = last, None
+            if theta is None or is_fitted(made):
+                theta = self._fit(observed, start(observed.points.x.shape[1]) if theta is None else theta, made)
+                fitted = theta.tolist()
+            self._memory = (key, (CurveModel(observed.points, observed.y, theta), fitted))
+        return self._memory[1]
+
+    def _fit(self, observed: Observed, theta: Array, made: int) -> Array:
+        points, y = observed.points, observed.y
+        if len(y) > FITTED:
+            random = np.random.default_rng(derive(self.params.seed, "fit", made))
+            rows = np.sort(random.choice(len(y), FITTED, replace=False))
+            points, y = points.take(rows), y[rows]
+        return fit(points, y, theta)
+
+
+def is_fitted(made: int) -> bool:
+    """Whether the model's parameters are fitted for its decision number `made`, from 0: 0, 1, 2, 4, 7, 12, 20, ..."""
+    at = 0
+    while at < made:
+        at = max(at + 1, int(1.6 * at) + 1)
+    return at == made
+
+
+def improvement(best: float, mean: Array, deviation: Array) -> Array:
+    """By how much each candidate is expected to be below `best`, counting 0 where it is not (Mockus 1975)."""
+    away = (best - mean) / deviation
+    return np.asarray((best - mean) * norm.cdf(away) + deviation * norm.pdf(away))
+
+
+def no_gain(decisions: Sequence[Decision]) -> bool:
+    """Whether the last decisions of the model expected no more than the noise of what is observed."""
+    last = [one for one in decisions if one.by_model][-CALM:]
+    return len(last) == CALM and all((one.gain or 0.0) < (one.noise or 0.0) for one in last)
