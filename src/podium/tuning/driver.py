@@ -125,10 +125,11 @@ class Driver:
         number = trial.number
         recipe, seed = configure(trial, self.params, self.base)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
-        every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
+        every, share = self.runtime.checkpoint_seconds, self.runtime.checkpoint_share
+        limit = self.params.trial_timeout
         metric = self.params.metric.model_dump()
         held_out = trial.user_attrs.get("held_out", [])
-        task = Task(number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate, metric, held_out)
+        task = Task(number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate, metric, held_out, share)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
