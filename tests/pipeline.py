@@ -32,6 +32,7 @@ SHRUNK = {
     "retrain.profile_steps": 2,
     "runtime.workers": 1,
     "runtime.checkpoint_seconds": 0.1,
+    "runtime.checkpoint_share": 1.0,
     "tracking.flush_seconds": 0.5,
 }
 """What makes the default pipeline one of half a minute, reproducible bit for bit."""

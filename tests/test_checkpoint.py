@@ -97,3 +97,19 @@ def test_checkpoint_with_code_in_it_is_not_run(path: Path) -> None:
     with pytest.raises(Exception, match="weights_only"):
         load(path, "trial 7")
     assert not (path.parent / "boom").exists()
+
+
+@pytest.mark.parametrize("written", [0, 1, 3])
+def test_checkpoint_that_is_abandoned_leaves_the_one_before(path: Path, written: int) -> None:
+    left = written
+
+    def abandoned() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    assert not save(path, "trial 7", STATE | {"epoch": 4}, abandoned)
+    state = load(path, "trial 7")
+    assert state is not None
+    assert state["epoch"] == 3
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

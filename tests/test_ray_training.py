@@ -90,7 +90,7 @@ def test_training_outlives_a_killed_rank_and_a_removed_node(
     from podium.retraining import distributed
 
     extra = two_nodes.add_node()
-    runtime = two_nodes.runtime(devices=3, min_devices=2, max_restarts=10, checkpoint_seconds=0.5)
+    runtime = two_nodes.runtime(devices=3, min_devices=2, max_restarts=10, checkpoint_seconds=0.5, checkpoint_share=1.0)
     steps = Steps(
         (3, lambda: os.kill(_ranks()[0], signal.SIGKILL)),
         (8, lambda: two_nodes.cluster.remove_node(extra, allow_graceful=False)),
@@ -118,7 +118,7 @@ def test_stop_saves_the_run_and_one_process_ends_it_as_if_nothing_had_been(
     params = params.model_copy(
         update={
             "retrain": params.retrain.model_copy(update={"seed": 3}),
-            "runtime": two_nodes.runtime(devices=2, checkpoint_seconds=0.1),
+            "runtime": two_nodes.runtime(devices=2, checkpoint_seconds=0.1, checkpoint_share=1.0),
         }
     )
 

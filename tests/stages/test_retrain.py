@@ -319,7 +319,11 @@ def test_cuda_asked_for_and_absent_is_refused_before_any_run(here: Params, monke
 
 @pytest.fixture
 def project(tmp_path: Path, mlflow_template: Path) -> Project:
-    project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL, "", "checkpoint_seconds: 0.05"))
+    project = Project(
+        tmp_path / "project",
+        mlflow_template,
+        tiny.params_yaml(LOCAL, "", "checkpoint_seconds: 0.05\ncheckpoint_share: 1.0"),
+    )
     _select(project.folder, **LONG)
     return project
 

@@ -25,7 +25,7 @@ from stages.running import Project, end_group, until
 SPACE = "train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}"
 LONG = f"n_trials: 6\ndefaults_first: false\nspace: {{{SPACE}, train.batch_size: {{choices: [2, 4]}}}}"
 """Trials of about a second, most of which are pruned."""
-ONE_WORKER = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.1"
+ONE_WORKER = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.1\ncheckpoint_share: 1.0"
 LOCAL = TrackingParams(flush_seconds=0.2)
 ROUNDS = 3
 

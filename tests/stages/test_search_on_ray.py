@@ -31,7 +31,9 @@ LISTEN = "0A"
 
 
 def _params(runtime: str) -> str:
-    return tiny.params_yaml(LOCAL, LONG, f"engine: ray\ndevice: cpu\ncheckpoint_seconds: 0.1\n{runtime}")
+    return tiny.params_yaml(
+        LOCAL, LONG, f"engine: ray\ndevice: cpu\ncheckpoint_seconds: 0.1\ncheckpoint_share: 1.0\n{runtime}"
+    )
 
 
 def _has_checkpoint(project: Project) -> bool:

@@ -17,7 +17,7 @@ SEARCH = """n_trials: 2
 defaults_first: false
 pruner: none
 space: {train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 60, high: 70}}"""
-OFTEN = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.05"
+OFTEN = "engine: processes\nworkers: 1\ncheckpoint_seconds: 0.05\ncheckpoint_share: 1.0"
 
 
 def _searched(folder: Path, store: Path) -> Project:

@@ -93,7 +93,7 @@ def head(cable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_pulled_cable_costs_no_trial(
     head: str, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = f"engine: ray\naddress: {head}\ndevice: cpu\ncheckpoint_seconds: 0.1"
+    runtime = f"engine: ray\naddress: {head}\ndevice: cpu\ncheckpoint_seconds: 0.1\ncheckpoint_share: 1.0"
     project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL, LONG, runtime))
     process = project.start("search", within=_in(NEAR))
     try:

@@ -11,6 +11,7 @@ from podium.models.networks import ImageSpec
 from podium.training import checkpoint, features
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
+from podium.training.saver import size_of, snapshot
 from podium.training.trained import digest_of
 
 CPU = torch.device("cpu")
@@ -100,6 +101,19 @@ def test_run_saved_between_head_and_whole_resumes_bit_for_bit() -> None:
     second.restore(checkpoint.loads(states[1], "run"))
     _trained(second)
     assert digest_of(second.result.state_dict()) == digest_of(whole.result.state_dict())
+
+
+def test_checkpoint_of_a_head_alone_has_no_frozen_weights_and_refuses_others() -> None:
+    states: list[dict[str, Any]] = []
+    run = _run()
+    run.train(_data(48), _data(17), on_epoch=lambda run: states.append(snapshot(run.state())))
+    assert size_of(states[0]["model"]) < size_of(run.model.state_dict()) / 2
+    assert [set(state["model"]) == set(run.model.state_dict()) for state in states] == [False, True, True, True]
+    other = _run()
+    first = next(value for name, value in other.model.state_dict().items() if ".fc." not in name and value.dim())
+    first += 1
+    with pytest.raises(checkpoint.TornCheckpointError, match="the frozen weights that it goes with are no longer"):
+        other.restore(states[0])
 
 
 def test_schedule_begins_again_after_the_head() -> None:

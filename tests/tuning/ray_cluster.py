@@ -41,6 +41,7 @@ class TwoNodes:
             "device": "cpu",
             "trial_gpus": 0.5,
             "checkpoint_seconds": 1e-9,
+            "checkpoint_share": 1.0,
         }
         return RuntimeParams(**usual | fields)
 

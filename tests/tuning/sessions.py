@@ -20,7 +20,7 @@ SPACE = {
     "train.epochs": {"low": 8, "high": 12},
     "train.optimizer": {"choices": ["sgd", "adamw"]},
 }
-OFTEN = RuntimeParams(checkpoint_seconds=1e-9)
+OFTEN = RuntimeParams(checkpoint_seconds=1e-9, checkpoint_share=1.0)
 """A checkpoint a step, so that every kill has one to go on from."""
 
 

@@ -32,7 +32,7 @@ SPACE = {
     "train.momentum": {"choices": [0.0, 0.97]},
 }
 BASE = tiny.recipe(train__optimizer="sgd")
-RUNTIME = RuntimeParams(checkpoint_seconds=0.01, max_restarts=1000)
+RUNTIME = RuntimeParams(checkpoint_seconds=0.01, checkpoint_share=1.0, max_restarts=1000)
 
 pytestmark = pytest.mark.slow
 

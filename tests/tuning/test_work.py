@@ -83,9 +83,27 @@ def test_long_epochs_are_saved_at_their_end_and_in_between(
     trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[tuple[int, int]] = []
-    monkeypatch.setattr(checkpoint, "save", lambda path, name, state: saved.append((state["epoch"], state["step"])))
+
+    def save(path: Path, name: str, state: dict[str, Any], abandoned: Any) -> bool:
+        saved.append((state["epoch"], state["step"]))
+        return True
+
+    monkeypatch.setattr(checkpoint, "save", save)
     run_trial(_task(tmp_path, seconds=1e-9, train__epochs=2), trial_data, _yes)
     assert saved == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]
+
+
+def test_checkpoint_written_meanwhile_is_one_to_resume_from_bit_for_bit(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.training.saver.ASSUMED", 1e15)
+    recipe: dict[str, Any] = {"train__shift": 1, "model__dropout": 0.2}
+    task = replace(_task(tmp_path, seconds=1e-9, **recipe), checkpoint_share=0.99)
+    undisturbed = run_trial(task, trial_data, _yes)
+    assert [path.name for path in tmp_path.iterdir()] == ["3.ckpt"]  # that of some step
+    again = run_trial(task, trial_data, _yes)
+    assert again.notes[0].startswith("trial 3 resumes from epoch ")
+    assert _timeless(again.history) == _timeless(undisturbed.history)
 
 
 @pytest.mark.parametrize(

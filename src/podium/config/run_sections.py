@@ -83,7 +83,10 @@ class RuntimeParams(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if available, else the CPU."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds between the checkpoints of a running trial."""
+    """Seconds between the checkpoints of a running trial, at least."""
+    checkpoint_share: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """The fraction of the time that checkpoints take at most: a large model has fewer. 1: no limit, and each is written
+    before the training goes on."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Times that a trial whose worker died resumes from its checkpoint before it fails."""
     hang_timeout: Annotated[float, Field(gt=0)] | None = 600.0

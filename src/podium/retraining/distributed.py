@@ -80,6 +80,7 @@ class Job:
     images: Any
     actor: Any
     checkpoint_seconds: float
+    checkpoint_share: float
     threads: int
     cuda: bool
     folder: str
@@ -106,7 +107,7 @@ def rank(config: dict[str, Any]) -> None:
         run.restore(checkpoint.loads(content, job.identity))
     checkpointer = _RankCheckpointer(job)
     try:
-        run.train(data, None, checkpointer.after_step, checkpointer.save)
+        run.train(data, None, checkpointer.after_step, checkpointer.after_epoch)
     except _StopRank:
         return
     except DivergedError as error:
@@ -124,6 +125,8 @@ class _RankCheckpointer:
         self._job = job
         self._rank = dist.get_rank()
         self._saved = time.monotonic()
+        self._cost = 0.0
+        """Seconds that the last checkpoint took."""
         self._steps = 0
 
     def after_step(self, run: TrainingRun) -> None:
@@ -134,19 +137,32 @@ class _RankCheckpointer:
         stop = save = False
         if self._rank == 0:
             stop = bool(ray.get(self._job.actor.stopping.remote()))
-            save = stop or time.monotonic() - self._saved >= self._job.checkpoint_seconds
+            save = stop or self._is_due()
         stop, save = agree(run.device, stop, save)
         if save:
             self.save(run)
         if stop:
             raise _StopRank
 
+    def after_epoch(self, run: TrainingRun) -> None:
+        """Save where it is time, and at the end."""
+        (save,) = agree(run.device, run.epoch == run.recipe.train.epochs or self._is_due())
+        if save:
+            self.save(run)
+
     def save(self, run: TrainingRun) -> None:
         """Leave a checkpoint; every rank takes part in making it."""
+        started = time.monotonic()
         state = run.state()
         if self._rank == 0:
             ray.get(self._job.actor.put.remote(checkpoint.dumps(self._job.identity, state)))
         self._saved = time.monotonic()
+        self._cost = self._saved - started
+
+    def _is_due(self) -> bool:
+        share = self._job.checkpoint_share
+        least = self._cost / share if share < 1 else 0.0
+        return time.monotonic() - self._saved >= max(self._job.checkpoint_seconds, least)
 
 
 POLL = 0.5
@@ -178,6 +194,7 @@ def train(
             share(prepared, runtime),
             actor,
             seconds,
+            runtime.checkpoint_share,
             runtime.threads,
             cuda,
             folder,

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint, device
 from podium.training.batches import Batches
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.saver import Saver
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
@@ -38,40 +38,27 @@ class Lines:
             print(text, flush=True)
 
 
-@dataclass
 class Checkpointer:
-    """Saves the run every few seconds and at every epoch, and ends it when a signal came."""
+    """Saves the run now and then, and ends it when a signal came."""
 
-    path: Path
-    identity: str
-    every: float
-    received: list[int]
-    on_save: Callable[[TrainingRun], None]
-
-    def __post_init__(self) -> None:
-        self._saved = time.monotonic()
-        self.saving = self.logging = 0.0
-        """Seconds in all."""
+    def __init__(self, path: Path, identity: str, runtime: RuntimeParams, received: list[int]) -> None:
+        self.saver = Saver(path, identity, runtime.checkpoint_seconds, runtime.checkpoint_share)
+        self.received = received
 
     def after_step(self, run: TrainingRun) -> None:
         """Save where it is time. Raises InterruptedSearchError, the run saved, where a signal came."""
         if self.received:
-            self.save(run)
+            self.saver.save_now(run)
             raise InterruptedSearchError(
                 f"stopped in epoch {run.epoch + 1} of {run.recipe.train.epochs}, saved; `dvc repro` resumes from here",
                 self.received[0],
             )
-        if time.monotonic() - self._saved >= self.every:
-            self.save(run)
+        self.save_if_due(run)
 
-    def save(self, run: TrainingRun) -> None:
-        """Save now."""
-        started = time.monotonic()
-        checkpoint.save(self.path, self.identity, run.state())
-        self._saved = time.monotonic()
-        self.on_save(run)
-        self.saving += self._saved - started
-        self.logging += time.monotonic() - self._saved
+    def save_if_due(self, run: TrainingRun) -> None:
+        """Save where it is time."""
+        if self.saver.is_due(run):
+            self.saver.save(run)
 
 
 def own_device(runtime: RuntimeParams) -> torch.device:
@@ -105,25 +92,30 @@ def train(
     """
     try:
         state = checkpoint.load(path, name)
+        if state is not None:
+            run.restore(state)
+            print(f"retrain resumes from epoch {run.epoch}, step {run.step}")
     except checkpoint.TornCheckpointError as error:
         print(f"retrain starts again: {error}")
-        state = None
-    if state is not None:
-        run.restore(state)
-        print(f"retrain resumes from epoch {run.epoch}, step {run.step}")
     epochs, first = run.recipe.train.epochs, run.epoch
     line = Lines()
     with (
         stop_signals() as received,
         tqdm(total=epochs, initial=run.epoch, desc="retrain", unit="epoch", disable=None) as bar,
     ):
-        checkpointer = Checkpointer(
-            path, name, params.runtime.checkpoint_seconds, received, lambda run: tracked.update(run.history)
-        )
+        checkpointer = Checkpointer(path, name, params.runtime, received)
+        logging = 0.0
 
         def on_epoch(run: TrainingRun) -> None:
+            nonlocal logging
             last = run.history[-1]
-            checkpointer.save(run)
+            if run.epoch == epochs:
+                checkpointer.saver.save_now(run)  # what a later `dvc repro` finds instead of training again
+            else:
+                checkpointer.save_if_due(run)
+            started = time.monotonic()
+            tracked.update(run.history)
+            logging += time.monotonic() - started
             text = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
             bar.set_postfix_str(text)
             bar.update(run.epoch - bar.n)
@@ -143,8 +135,10 @@ def train(
         except Exception:
             tracked.leave(run.history, "FAILED")
             raise
+        finally:
+            checkpointer.saver.close()
     trained = max(epochs - first, 1)
-    return {"checkpoint": checkpointer.saving / trained, "logging": checkpointer.logging / trained}
+    return {"checkpoint": checkpointer.saver.spent / trained, "logging": logging / trained}
 
 
 def _train_on_ranks(
@@ -167,7 +161,7 @@ def _train_on_ranks(
             seen = run.epoch
             on_epoch(run)
         else:
-            checkpointer.save(run)
+            checkpointer.save_if_due(run)
 
     distributed.train(run, name, prepared, params.runtime, lambda: bool(checkpointer.received), on_news)
     if run.epoch < run.recipe.train.epochs:

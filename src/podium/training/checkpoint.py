@@ -4,10 +4,12 @@ import hashlib
 import io
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
+from torch.serialization import get_crc32_options, set_crc32_options
 
 HEADER = b"podium-checkpoint-1 "
 
@@ -19,28 +21,79 @@ class TornCheckpointError(Exception):
 def dumps(identity: str, state: dict[str, Any]) -> bytes:
     """A checkpoint as bytes; `identity` names the run that `state` (tensors and plain values) belongs to."""
     buffer = io.BytesIO()
-    torch.save({"identity": identity, "state": state}, buffer)
-    payload = buffer.getvalue()
-    return HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    _write(buffer, identity, state, lambda: False)
+    return buffer.getvalue()
 
 
-def save(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) to `path`; `identity` names the run that it belongs to."""
-    write(path, dumps(identity, state))
+def save(path: Path, identity: str, state: dict[str, Any], abandoned: Callable[[], bool] = lambda: False) -> bool:
+    """Write `state` (tensors and plain values) to `path`; `identity` names the run that it belongs to.
+
+    Returns whether it is written: not where `abandoned` turned true meanwhile, which leaves `path` as it was.
+    """
+    try:
+        _replace(path, lambda file: _write(file, identity, state, abandoned))
+    except _AbandonedError:
+        return False
+    return True
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a checkpoint that `dumps` made."""
+    _replace(path, lambda file: file.write(content))
+
+
+class _AbandonedError(Exception):
+    """Nobody wants the rest."""
+
+
+class _Hashed:
+    """A file that knows the SHA-256 of what was written to it."""
+
+    def __init__(self, file: BinaryIO, abandoned: Callable[[], bool]) -> None:
+        self._file, self._abandoned = file, abandoned
+        self.sha = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        if self._abandoned():
+            raise _AbandonedError
+        self.sha.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(file: BinaryIO, identity: str, state: dict[str, Any], abandoned: Callable[[], bool]) -> None:
+    """Write header and state to `file`, never the whole of it in memory; the checksum comes last, into its place."""
+    start = len(HEADER)
+    file.write(HEADER + b"0" * 64 + b"\n")
+    hashed = _Hashed(file, abandoned)
+    crc = get_crc32_options()
+    set_crc32_options(False)  # three quarters of the time, for a checksum that nobody needs beside ours
+    try:
+        torch.save({"identity": identity, "state": state}, cast(BinaryIO, hashed))
+    except RuntimeError as error:  # how torch's writer hands on what `write` raised
+        if abandoned():
+            raise _AbandonedError from error
+        raise
+    finally:
+        set_crc32_options(crc)
+    file.seek(start)
+    file.write(hashed.sha.hexdigest().encode())
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    """Put what `fill` writes in the place of `path`, whole or not at all."""
     # Not the process id: on a shared folder two machines may have the same one.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)  # on a full disk every byte counts
         raise
 

@@ -17,9 +17,18 @@ from podium.models.networks import ImageSpec
 from podium.training import features
 from podium.training.augmentations import Draw
 from podium.training.batches import Balanced, Batches, bounds
+from podium.training.checkpoint import TornCheckpointError
 from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
-from podium.training.optimization import Average, build_optimizer, class_weights, set_rate
+from podium.training.optimization import (
+    Average,
+    Frozen,
+    build_optimizer,
+    class_weights,
+    learning_state,
+    load_learning_state,
+    set_rate,
+)
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
@@ -79,6 +88,7 @@ class TrainingRun:
         self.seconds = 0.0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[Epoch] = []
+        self._frozen = Frozen(self.model)
 
     @property
     def result(self) -> nn.Module:
@@ -111,8 +121,9 @@ class TrainingRun:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and plain values."""
         return {
-            "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.model.state_dict(),
+            "model": learning_state(self.model),
+            "average": None if self.average is None else learning_state(self.average.model),
+            "frozen": self._frozen.digest(),
             "optimizer": self.optimizer.state_dict(),
             "fast": self.fast,
             "head_alone": self._head_alone,
@@ -127,12 +138,17 @@ class TrainingRun:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a position that `state` returned."""
+        """Go back to a position that `state` returned.
+
+        Raises TornCheckpointError where it goes with other weights of a frozen backbone.
+        """
         if self._head_alone and not state["head_alone"]:
             self._thaw()
-        self.model.load_state_dict(state["model"])
+        if state.get("frozen", "") != self._frozen.digest():
+            raise TornCheckpointError("the frozen weights that it goes with are no longer those of the backbone")
+        load_learning_state(self.model, state["model"])
         if self.average is not None:
-            self.average.model.load_state_dict(state["average"])
+            load_learning_state(self.average.model, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fast = state["fast"]  # whatever the probe finds now: the rest is trained as the beginning was
         self.generator.set_state(state["generator"].cpu())

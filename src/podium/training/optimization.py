@@ -12,6 +12,7 @@ from podium.models.backbone import Backbone
 from podium.models.build import backbone_of
 from podium.training import eager
 from podium.training.optimizers import Group
+from podium.training.trained import digest_of
 
 HEAD_START = 10
 """Steps after which the decay of the average is about a half: the first weights are random, and are soon forgotten."""
@@ -93,6 +94,39 @@ def _learning_part(model: nn.Module) -> nn.Module:
     """What of `model` changes in training: of a network with a frozen backbone its head."""
     backbone = backbone_of(model)
     return backbone.head if backbone is not None and backbone.frozen else model
+
+
+def learning_state(model: nn.Module) -> dict[str, Tensor]:
+    """What of the state dict of `model` changes in training: all, or without the weights of a frozen backbone."""
+    own = {id(value) for value in _learning_part(model).state_dict(keep_vars=True).values()}
+    return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items() if id(value) in own}
+
+
+def frozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """The rest of it."""
+    own = learning_state(model)
+    return {name: value for name, value in model.state_dict().items() if name not in own}
+
+
+def load_learning_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back what `learning_state` returned. Raises RuntimeError where it is that of another network."""
+    model.load_state_dict(frozen_state(model) | state)
+
+
+class Frozen:
+    """What of a network does not change for now, so that no checkpoint has it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._known = ""
+
+    def digest(self) -> str:
+        """SHA-256 of the weights of a frozen backbone, computed once; empty where none is frozen."""
+        backbone = backbone_of(self._model)
+        if backbone is None or not backbone.frozen:
+            return ""
+        self._known = self._known or digest_of(frozen_state(self._model))
+        return self._known
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:

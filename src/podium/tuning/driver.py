@@ -135,10 +135,10 @@ class Driver:
         number = trial.number
         recipe, seed = configure(trial, self.params, self.base)
         path, calibrate = self.checkpoints / f"{number:06d}.ckpt", trial.user_attrs.get("calibrate", False)
-        every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
-        held_out = trial.user_attrs.get("held_out", [])
+        every, share = self.runtime.checkpoint_seconds, self.runtime.checkpoint_share
+        limit, held_out = self.params.trial_timeout, trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
-        task = Task(*about, self._metric, self._more, held_out)
+        task = Task(*about, self._metric, self._more, held_out, share)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:

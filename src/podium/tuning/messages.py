@@ -29,6 +29,8 @@ class Task:
     held_out: list[int] = field(default_factory=list)
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""
+    checkpoint_share: float = 1.0
+    """The fraction of its time that checkpoints may take at most: see training.saver."""
     stop_after: float | None = None
     """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
 

@@ -25,6 +25,7 @@ from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.prediction import temperature_of
 from podium.training.program import training
+from podium.training.saver import Saver
 from podium.tuning.messages import Ended, Report, Resumed, Task
 
 
@@ -101,27 +102,28 @@ def run_trial(
     """
     notes: list[str] = []
     run: TrainingRun | None = None
+    checkpointer: _Checkpointer | None = None
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
         run = _open(task, trial_data, notes)
         if run.history:
             resumed(Resumed(task.number, task.attempt, list(run.history)))
-        checkpointer = _Checkpointer(task, pausing, saved, run, notes)
+        checkpointer = saving = _Checkpointer(task, pausing, saved, run, notes)
 
         def on_epoch(run: TrainingRun) -> None:
             rests = task.until is not None and run.epoch >= task.until
             if rests:
-                checkpointer.before_rest(run)
+                saving.before_rest(run)
             if not report(Report(task.number, task.attempt, run.history[-1])):
                 raise StopTrial
             if rests:
                 raise RestTrial
-            checkpointer.after_epoch(run)
+            saving.after_epoch(run)
 
         if task.until is not None and run.epoch >= task.until:
             on_epoch(run)  # its worker or its driver died between the save and the report
         train, val = trial_data.divided(task.held_out)
-        run.train(train, val, checkpointer.after_step, on_epoch)
+        run.train(train, val, saving.after_step, on_epoch)
         temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
         notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
         return how("finished", run.history, temperature=temperature)
@@ -137,6 +139,9 @@ def run_trial(
         reason = _out_of_memory(error) or _reason(error)
         suspicious = not isinstance(error, InputError)
         return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
+    finally:
+        if checkpointer is not None:
+            checkpointer.saver.close()  # nothing may write to its checkpoint from now on
 
 
 def _history(run: TrainingRun | None) -> list[Epoch]:
@@ -160,17 +165,16 @@ def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
     notes += [f"trial {task.number}: {note}" for note in run.notes]
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)
+        if state is not None:
+            run.restore(state)
+            notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     except checkpoint.TornCheckpointError as error:
         notes.append(f"trial {task.number} starts again: {error}")
-        state = None
-    if state is not None:
-        run.restore(state)
-        notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     return run
 
 
 class _Checkpointer:
-    """Saves a trial every few seconds, and at once when the search is about to pause.
+    """Saves a trial now and then, and at once when the search is about to pause.
 
     A disk that takes nothing costs a trial its checkpoints, not its life: the configuration is not to blame.
     """
@@ -185,21 +189,21 @@ class _Checkpointer:
     ) -> None:
         self.task = task
         self.pausing = pausing
-        self.on_save = on_save
         self.notes = notes
-        self.saved = self.begun = time.monotonic()
+        path, every, share = Path(task.checkpoint), task.checkpoint_seconds, task.checkpoint_share
+        self.saver = Saver(path, task.identity, every, share, on_save, self._note)
+        self.begun = time.monotonic()
         self.at = (run.epoch, run.step)
-        """The epochs and steps that the checkpoint has."""
+        """The epochs and steps that the checkpoint had when this worker began."""
         # The trial's own time: what it took before it was interrupted counts.
-        self.started = self.saved - run.seconds - sum(epoch["seconds"] for epoch in run.history)
+        self.started = self.begun - run.seconds - sum(epoch["seconds"] for epoch in run.history)
 
     def after_step(self, run: TrainingRun) -> None:
         if self.pausing():
-            self._save(run)
+            self.saver.save_now(run)
             raise PauseTrial
+        self.after_epoch(run)
         now = time.monotonic()
-        if now - self.saved >= self.task.checkpoint_seconds:
-            self._save(run)
         if self.task.stop_after is not None and now - self.begun >= self.task.stop_after:
             raise StopTrial
         limit = self.task.timeout
@@ -207,24 +211,18 @@ class _Checkpointer:
             raise TimeoutError(f"search.trial_timeout: {limit:g} s passed in epoch {run.epoch + 1}")
 
     def before_rest(self, run: TrainingRun) -> None:
-        """Save the trial, unless it was saved at this very point; before the report, so that who hears of it has it."""
+        """Save the trial, unless it came from this very point; before the report, so that who hears of it has it."""
         if (run.epoch, run.step) != self.at:
-            self._save(run)
+            self.saver.save_now(run)
 
     def after_epoch(self, run: TrainingRun) -> None:
-        if run.history[-1]["seconds"] >= self.task.checkpoint_seconds:
-            self._save(run)
+        if self.saver.is_due(run):
+            self.saver.save(run)
 
-    def _save(self, run: TrainingRun) -> None:
-        try:
-            checkpoint.save(Path(self.task.checkpoint), self.task.identity, run.state())
-            self.at = (run.epoch, run.step)
-            self.on_save()
-        except OSError as error:
-            note = f"trial {self.task.number} continues without checkpoints: {self.task.checkpoint}: {error.strerror}"
-            if note not in self.notes:
-                self.notes.append(note)
-        self.saved = time.monotonic()
+    def _note(self, error: OSError) -> None:
+        note = f"trial {self.task.number} continues without checkpoints: {self.task.checkpoint}: {error.strerror}"
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def _out_of_memory(error: Exception) -> str:

@@ -152,7 +152,13 @@ def test_trial_whose_workers_keep_dying_fails_with_the_reason(open_pool: Open, t
             if trial.number == 1:  # type: ignore[attr-defined]
                 kill_worker_of(pool, 1)
 
-    study = search(tmp_path, pool, 3, Reaper(), runtime=RuntimeParams(checkpoint_seconds=1e-9, max_restarts=1))
+    study = search(
+        tmp_path,
+        pool,
+        3,
+        Reaper(),
+        runtime=RuntimeParams(checkpoint_seconds=1e-9, checkpoint_share=1.0, max_restarts=1),
+    )
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
     reason = study.trials[1].user_attrs["reason"]
     assert reason.startswith("its worker ")

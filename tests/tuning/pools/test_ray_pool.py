@@ -204,7 +204,13 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
     options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
     pool._train = ray.remote(**options)(train)
     recorder = Recorder()
-    study = search(tmp_path, pool, 4, recorder, runtime=RuntimeParams(max_restarts=3, checkpoint_seconds=1e-9))
+    study = search(
+        tmp_path,
+        pool,
+        4,
+        recorder,
+        runtime=RuntimeParams(max_restarts=3, checkpoint_seconds=1e-9, checkpoint_share=1.0),
+    )
     assert states(study) == ["COMPLETE"] * 4
     lost = [line for line in recorder.lines if "could not load the images: ZeroDivisionError" in line]
     assert 1 <= len(lost) <= (4 if always else 1)
