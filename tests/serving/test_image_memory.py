@@ -3,6 +3,7 @@
 import gc
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,11 @@ def file(kind: str, mode: str) -> bytes:
     if mode == "F":
         image = Image.fromarray(draw[..., 0].astype(np.float32) / 255)
     buffer = io.BytesIO()
-    options = {"PNG": {"compress_level": 1}, "JPEG2": {"progressive": True}, "WEBP": {"method": 0}}
+    options: dict[str, dict[str, Any]] = {
+        "PNG": {"compress_level": 1},
+        "JPEG2": {"progressive": True},
+        "WEBP": {"method": 0},
+    }
     image.save(buffer, kind.removesuffix("2"), **options.get(kind, {}))
     return buffer.getvalue()
 
