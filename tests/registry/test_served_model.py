@@ -192,7 +192,12 @@ def test_predict_of_any_number_of_rows_holds_one_batch_of_pixels(
     inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
     seen: list[int] = []
     run = inside.probabilities
-    monkeypatch.setattr(inside, "probabilities", lambda images: seen.append(len(images)) or run(images))
+
+    def counting(images: Any) -> Any:
+        seen.append(len(images))
+        return run(images)
+
+    monkeypatch.setattr(inside, "probabilities", counting)
     got = model.predict([files[0]] * 5000)
     assert len(got) == 5000
     assert max(seen) == served_model.BATCH

@@ -4,6 +4,8 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from podium import cli
 from podium.errors import InputError
 from podium.registry import versions
 from podium.registry.loading import LoadedModel
-from podium.serving import predictions
+from podium.serving import prediction_table, predictions
 from podium.serving.predictions import expand
 from registered import Project
 
@@ -194,3 +196,114 @@ def test_predict_with_an_output_that_can_not_be_exits_2(
         cli.main(["predict", "--version", "3", "scans", *arguments])
     assert end.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def table(path: str = "predictions.csv") -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_follows_a_link_to_its_file(scans: Path) -> None:
+    (scans / "4.png").unlink()
+    Path("elsewhere").mkdir()
+    Path("elsewhere/real.csv").write_text("old", encoding="utf-8")
+    for name, target in (("link.csv", "elsewhere/real.csv"), ("new.csv", "elsewhere/new.csv")):
+        Path(name).symlink_to(target)
+        cli_run("predict", "--version", "3", "scans", "--out", name)
+        assert Path(name).is_symlink()
+        assert len(table(target)) == 9
+    assert sorted(path.name for path in Path("elsewhere").iterdir()) == ["new.csv", "real.csv"]
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/null", "pipe"])
+def test_predict_writes_to_what_is_no_file_and_leaves_it(scans: Path, out: str) -> None:
+    os.mkfifo("pipe")
+    code = "import sys; from podium.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "predict", "--version", "3", "scans", "--out", out]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        rows = Path("pipe").read_bytes() if out == "pipe" else b""
+        said, problems = process.communicate()
+    assert process.returncode == 1, problems  # one of the files is damaged
+    assert b"9 predictions of tiny-classifier version 3" in (problems if out == "/dev/stdout" else said)
+    got = {"/dev/stdout": said, "pipe": rows, "/dev/null": b"\n" * 11}[out]
+    assert got.count(b"\n") == 11
+    assert out == "/dev/stdout" or not Path(out).is_file()
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [("=1+1", "'=1+1"), ("@x", "'@x"), ("+cmd", "'+cmd"), ("-1", "-1"), ("+1.5e3", "+1.5e3"), ("a", "a")],
+)
+def test_table_holds_no_label_that_a_spreadsheet_would_compute(label: str, shown: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    found = [predictions.Prediction(file, label, 0.5, "m/1", {label: 0.5})]
+    assert prediction_table.write(tmp_path / "out.csv", [file], "m/1", [label], lambda _: found) == (0, 0)
+    assert table(str(tmp_path / "out.csv"))[0]["label"] == shown
+
+
+def stopped(tmp_path: Path, count: int) -> tuple[list[Path], Path]:
+    """Ten files, and what a run leaves that was stopped after `count` of them."""
+    files = [tmp_path / f"{number}\n.png" for number in range(10)]
+    for file in files:
+        file.touch()
+        os.utime(file, (1, 1))
+
+    def until(left: Sequence[Path]) -> Iterator[predictions.Prediction]:
+        yield from answers(left[:count])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prediction_table.write(tmp_path / "out.csv", files, "m/1", [], until)
+    return files, tmp_path / "out.csv"
+
+
+def answers(files: Sequence[Path]) -> list[predictions.Prediction]:
+    return [
+        predictions.Prediction(file, error="damaged")
+        if "3" in file.name
+        else predictions.Prediction(file, "a", 1.0, "m/1")
+        for file in files
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ("nothing", 6),
+        ("another model", 3),
+        ("another column", 0),
+        ("a file has changed", 2),
+        ("a file is new", 0),
+        ("cut within a row", 5),
+        ("no text", 0),
+    ],
+)
+def test_stopped_run_goes_on_where_what_is_there_is_still_true(tmp_path: Path, change: str, kept: int) -> None:
+    files, out = stopped(tmp_path, 6)
+    partial = out.with_name("out.csv.tmp")
+    model, classes = "m/1", []
+    if change == "another model":
+        text = partial.read_text(encoding="utf-8").splitlines(keepends=True)
+        partial.write_text("".join(text[:7]) + "".join(text[7:]).replace("m/1", "m/2"), encoding="utf-8")
+    elif change == "another column":
+        classes = ["a"]
+    elif change == "a file has changed":
+        os.utime(files[2])
+        os.utime(partial, (10, 10))
+    elif change == "a file is new":
+        files.insert(0, tmp_path / "!.png")
+    elif change == "cut within a row":
+        partial.write_bytes(partial.read_bytes()[:-15])
+    elif change == "no text":
+        partial.write_bytes(b"\xff\x00\n")
+    asked: list[Path] = []
+
+    def rest(left: Sequence[Path]) -> list[predictions.Prediction]:
+        asked.extend(left)
+        return [replace(one, probabilities={"a": 1.0}) for one in answers(left)]
+
+    bad, found = prediction_table.write(out, files, model, classes, rest)
+    assert (bad, found) == (1, kept)
+    assert asked == files[kept:]
+    assert [row["file"] for row in table(str(out))] == [str(file) for file in files]
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []

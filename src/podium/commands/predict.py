@@ -2,16 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.commands._arguments import alias_name, version_number
 from podium.commands._project import opened
 from podium.errors import PodiumError
-from podium.text import one_line, write_row
+from podium.text import counted, one_line
 
 if TYPE_CHECKING:
+    from podium.registry.loading import LoadedModel
+    from podium.registry.versions import Version
     from podium.serving.predictions import Prediction
 
 NAME = "predict"
@@ -22,9 +24,11 @@ EXAMPLES = """\
   podium predict scan.png
   podium predict scans/ --out predictions.csv                   every image below the folder, one row per image
   podium predict scans/ --out predictions.csv --probabilities   with one column per class
+  podium predict scans/ --out /dev/stdout | head                the rows as they come
   podium predict --version 7 scan.png
   podium predict --alias challenger scan.png
 
+A run that was stopped goes on where it was when the same command is given again.
 Exit code 1: some files are no images that can be used; each is named, the others are predicted."""
 
 
@@ -56,15 +60,28 @@ def run(arguments: argparse.Namespace) -> None:
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
         ledger.check_model(tracking, version)
         model = versions.load(tracking, version)
-    found = predict(model, files, probabilities=arguments.probabilities)
-    classes = model.classes if arguments.probabilities else []
-    width = max(len(one_line(shown(file))) for file in files)
-    bad = _write(found, arguments.out, classes) if arguments.out else _print(found, width)
     if arguments.out:
-        count = f"{len(files) - bad} prediction" + ("" if len(files) - bad == 1 else "s")
-        print(f"{count} of {version} in {arguments.out}")
+        bad = _write(arguments.out, files, version, model, every=arguments.probabilities)
+    else:
+        bad = _print(predict(model, files), max(len(one_line(shown(file))) for file in files))
     if bad:
         raise PodiumError(f"{bad} of {len(files)} files could not be predicted")
+
+
+def _write(out: Path, files: "Sequence[Path]", version: "Version", model: "LoadedModel", *, every: bool) -> int:
+    """Write the predictions to `out` and say so; returns how many files have none."""
+    from podium.serving import prediction_table
+    from podium.serving.predictions import predict
+
+    said = sys.stderr if prediction_table.is_standard_output(out) else sys.stdout
+    name, classes = f"{version.name}/{version.number}", model.classes if every else []
+    bad, kept = prediction_table.write(
+        out, files, name, classes, lambda left: predict(model, left, probabilities=every)
+    )
+    if kept:
+        print(f"resumed: the first {counted(kept, 'row')} were there, of an earlier run that was stopped", file=said)
+    print(f"{counted(len(files) - bad, 'prediction')} of {version} in {out}", file=said)
+    return bad
 
 
 def _left_out(name: str, why: str) -> None:
@@ -83,30 +100,5 @@ def _print(found: "Iterable[Prediction]", width: int) -> int:
             bad += 1
             print(f"podium: {one_line(shown(one.file))}: {one_line(one.error)}", file=sys.stderr)
         else:
-            print(f"{one_line(shown(one.file)):<{width}}  {one.probability:<11.4f}  {one_line(one.label)}")
-    return bad
-
-
-def _write(found: "Iterable[Prediction]", out: Path, classes: list[str]) -> int:
-    """Write each prediction to `out`, which appears when it is complete, with a column for each of `classes`.
-
-    Returns how many files have no prediction.
-    """
-    from podium.data.sources.item import cell
-    from podium.errors import InputError
-
-    temporary = out.with_name(out.name + ".tmp")
-    bad = 0
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            columns = [f"probability_{name}" for name in classes]
-            write_row(file, ["file", "label", "probability", "model", "error", *columns])
-            for one in found:
-                bad += bool(one.error)
-                probability = "" if one.probability is None else f"{one.probability:.6f}"
-                each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-                write_row(file, [cell(one.file), one.label, probability, one.model, one.error, *each])
-        temporary.replace(out)
-    except OSError as error:
-        raise InputError(f"--out: {out} can't be written: {error.strerror}") from None
+            print(f"{one_line(shown(one.file)):<{width}}  {one.probability:<11.4f}  {one_line(one.label)}", flush=True)
     return bad

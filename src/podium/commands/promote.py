@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Promote, and print the verdict."""
     if arguments.force != bool(arguments.reason.strip()):
         raise InputError("--force and --reason must be given together: the ledger stores why a verdict was overruled")
+    servers: list[str] = []
     with opened() as (tracking, name):
         from podium import paths
         from podium.config.params import load
@@ -55,7 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
         except champion.NotPromotedError as refusal:
             print(refusal.verdict.table(), flush=True)
             raise
+        if done.entry is not None:
+            from podium.serving import presence
+
+            servers = presence.sentences(tracking, name)
     _print(done, dry_run=arguments.dry_run)
+    print("".join(f"server {one}\n" for one in servers), end="")
 
 
 def _print(done: "Outcome", *, dry_run: bool) -> None:

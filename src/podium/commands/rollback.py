@@ -28,11 +28,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Roll back, and print to which version."""
     with opened() as (tracking, name):
         from podium.promotion import champion
+        from podium.serving import presence
 
         done = champion.rollback(tracking, name, arguments.reason, arguments.to)
+        servers = presence.sentences(tracking, name) if done.entry is not None else []
     for note in done.notes:
         print(f"podium: {note}", file=sys.stderr)
     if done.entry is None:
         print(f"{done.version} is the champion already")
     else:
         print(f"{done.version} is the champion again, in place of version {done.entry.source}")
+    print("".join(f"server {one}\n" for one in servers), end="")

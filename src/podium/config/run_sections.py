@@ -175,7 +175,31 @@ class ServeParams(BaseModel):
     """Intra-op threads of a worker."""
     max_request_mb: Annotated[float, Field(gt=0)] = 64.0
     """Larger requests are refused before they are read to their end."""
+    max_images: Annotated[int, Field(ge=1)] = 1024
+    """Images of a request."""
+    max_decoded_mb: Annotated[float, Field(gt=0)] = 512.0
+    """Memory that decoding an image may take, known from its header; 512 are 12 megapixels of 16 bits, 36 of 8 bits."""
+    memory_mb: Annotated[float, Field(gt=0)] = 1024.0
+    """Memory that all requests of a worker together may take, beyond the model; further ones wait."""
     max_concurrent: Annotated[int, Field(ge=1)] = 64
-    """Connections per worker; a further one gets the answer 503."""
+    """Requests at work per worker; a further one gets the answer 503. Health checks do not count."""
     timeout_seconds: Annotated[int, Field(ge=1)] = 30
-    """A request that takes longer is cancelled (504)."""
+    """A request that has not arrived after this time gets 408, one that is not answered after it 504."""
+    idle_seconds: Annotated[int, Field(ge=1)] = 10
+    """A connection that has sent no whole headers after this time is closed."""
+    drain_seconds: Annotated[int, Field(ge=0)] = 30
+    """After Ctrl-C or SIGTERM: time for the requests at work."""
+    follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
+    """Time between two looks whether the champion has changed."""
+    access_log: bool = True
+    """A line on standard error for each request but health checks."""
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> "ServeParams":
+        least = max(self.max_decoded_mb, 3 * self.max_request_mb)
+        if self.memory_mb < least:
+            raise ValueError(
+                f"memory_mb must be at least max_decoded_mb and three times max_request_mb ({least:g}), so that one"
+                f" request fits; got {self.memory_mb:g}"
+            )
+        return self

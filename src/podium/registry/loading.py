@@ -36,6 +36,8 @@ NOT_THE_MODEL = "registered_model_meta"
 """A file that MLflow adds to what it downloads."""
 _process = threading.RLock()
 """Held while MLflow's process-wide settings are ours: threads that load at once would undo each other's."""
+_fetched: set[str] = set()
+"""Temporary folders with fetched files."""
 STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 """MLflow writes them too when it is told its store, and every process started later would follow them."""
 
@@ -136,12 +138,27 @@ def _not_loaded(name: str, error: Exception) -> PodiumError:
 @contextmanager
 def fetched(tracking: Tracking, uri: str) -> Iterator[Path]:
     """The files of an MLflow model in a folder that goes when the block ends."""
-    with process_store(tracking), tempfile.TemporaryDirectory(prefix="podium-") as folder:
+    with process_store(tracking), tempfile.TemporaryDirectory(prefix="podium-") as folder, _remembered(folder):
         files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
         # A server that loads from the store leaves compiled files there; a planted one would be run: none is kept.
         for compiled in list(files.rglob("__pycache__")):
             shutil.rmtree(compiled)
         yield files
+
+
+@contextmanager
+def _remembered(folder: str) -> Iterator[None]:
+    _fetched.add(folder)
+    try:
+        yield
+    finally:
+        _fetched.discard(folder)
+
+
+def remove_fetched() -> None:
+    """Remove the fetched files of blocks that are still under way: for a process that ends without leaving them."""
+    for folder in list(_fetched):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,123 +1,196 @@
-"""The application of `podium serve`: MLflow's own scoring server behind a limit on the size of a request."""
+"""The process of `podium serve`: hypercorn in front of the application, from the first connection to the last answer.
+
+Why hypercorn: docs/decisions/2026-11-29-server.md.
+"""
 
 import asyncio
-import json
+import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from podium.config.params import ServeParams
+from podium.errors import PodiumError
+from podium.registry import loading
+from podium.serving import listening
+from podium.serving.application import Application
+from podium.serving.follower import Choice, Follower
+from podium.serving.predictor import Predictor
+from podium.serving.presence import EVERY, Sign
+from podium.serving.server_metrics import ServerMetrics
+from podium.text import one_line
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
-
-MODEL, LIMIT, THREADS = "PODIUM_SERVED_MODEL", "PODIUM_MAX_REQUEST_BYTES", "PODIUM_SERVE_THREADS"
-SECONDS = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
-"""How the command tells its worker processes what they need; the last one MLflow reads too."""
-
-
-def serve(folder: Path, params: ServeParams) -> None:
-    """Serve predictions of the MLflow model in `folder` until a signal ends it."""
-    import uvicorn
-
-    os.environ |= {
-        MODEL: str(folder),
-        LIMIT: str(int(params.max_request_mb * 1e6)),
-        THREADS: str(params.threads),
-        SECONDS: str(params.timeout_seconds),
-    }
-    uvicorn.run(
-        "podium.serving.server:create",
-        factory=True,
-        host=params.host,
-        port=params.port,
-        workers=params.workers,
-        limit_concurrency=params.max_concurrent + 1,  # uvicorn counts the new one too
-        timeout_keep_alive=params.timeout_seconds,
-        log_level="warning",
-    )
+LOG = logging.getLogger("podium.serve")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KEPT_REQUESTS = 1_000_000
+"""Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
 
-def create() -> "BodyLimit":
-    """The application, as each of uvicorn's workers makes it."""
+def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+    """Serve predictions on `sockets` until a signal comes, then answer what is at work and return.
+
+    Raises PodiumError where the version can't be served.
+    """
     import torch
-    from mlflow.pyfunc import scoring_server
 
-    torch.set_num_threads(int(os.environ[THREADS]))
-    model = scoring_server.load_model_with_mlflow_config(os.environ[MODEL])  # type: ignore[no-untyped-call]
-    return BodyLimit(scoring_server.init(model), int(os.environ[LIMIT]), float(os.environ[SECONDS]))
+    torch.set_num_threads(params.threads)
+    # Else torch makes an empty folder there when it loads a graph (2.14), which a kill would leave.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    _log_to_stderr()
+    listening.allow_many_connections()
+    asyncio.run(_Server(choice, params, sockets).run())
 
 
-class BodyLimit:
-    """An ASGI application that lets requests through to `app`: JSON of at most `limit` bytes, here within `seconds`."""
+class _Server:
+    """One process's server."""
 
-    def __init__(self, app: Application, limit: int, seconds: float) -> None:
-        self.app = app
-        self.limit = limit
-        self.seconds = seconds
+    def __init__(self, choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+        self.params, self.sockets = params, sockets
+        self.metrics = ServerMetrics()
+        self.follower = Follower(choice, params.follow_seconds, self._changed)
+        self.application = Application(self.follower, params, self.metrics)
+        self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
+        self.ended = asyncio.Event()
+        self.failure: BaseException | None = None
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Handle one request: its body is held, never more than `limit` of it, and then handed on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        said = headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said) > self.limit:
-            await self._too_long(send, int(said))
-            return
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != b"application/json":  # MLflow's others unpack to any size
-            await _refuse(send, 415, f"a request must be application/json; got {kind.decode('latin-1') or 'no type'}")
-            return
+    async def run(self) -> None:
+        from hypercorn.asyncio.run import worker_serve
+        from hypercorn.config import Sockets
+        from hypercorn.utils import wrap_app
+
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        loading_first = asyncio.ensure_future(self._start())
+        config = _hypercorn(self.params)
+        application: Any = self.application  # the same protocol in other words
+        app = wrap_app(application, config.wsgi_max_body_size, "asgi")
+        await worker_serve(app, config, sockets=Sockets([], self.sockets, []), shutdown_trigger=self.ended.wait)
+        await self._leave(loading_first)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _start(self) -> None:
+        """Load the version; the server answers health checks meanwhile."""
         try:
-            async with asyncio.timeout(self.seconds):
-                body = await self._read(receive)
-        except TimeoutError:
-            sentence = f"the request did not arrive whole within {self.seconds:g} s (serve.timeout_seconds)"
-            await _refuse(send, 408, sentence)
+            await asyncio.to_thread(self.follower.start)
+        except BaseException as error:
+            self.failure = error
+            self.ended.set()
             return
-        if body is None:
-            return
-        if len(body) > self.limit:
-            await self._too_long(send, len(body))
-            return
-        await self.app(scope, _once(body, receive), send)
+        current = self.follower.current
+        LOG.info("version %s answers", current.number if current else "none")
+        while not self.ended.is_set():
+            await asyncio.to_thread(self._show)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), EVERY)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, or as much of it as is more than the limit; None where the client has gone."""
-        body = bytearray()
-        more = True
-        while more and len(body) <= self.limit:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        return bytes(body)
+    def _show(self) -> None:
+        current = self.follower.current
+        try:
+            if current is not None:
+                self.sign.show(current.number)
+        except Exception as error:  # a registry that is away or read-only: promote can't name this server then
+            LOG.warning("the registry does not take this server's sign of life: %s", one_line(str(error)))
 
-    async def _too_long(self, send: Send, size: int) -> None:
-        sentence = f"a request may have at most {self.limit:,} bytes (serve.max_request_mb); got {size:,} or more"
-        await _refuse(send, 413, sentence)
+    def _changed(self, new: Predictor) -> None:
+        new.on_batch = self.metrics.batches.observe
+        self.metrics.version.clear()
+        self.metrics.version.labels(self.metrics.worker, self.follower.choice.name).set(new.number)
+        self.metrics.changes.inc()
+
+    def _signalled(self, number: int) -> None:
+        if self.ended.is_set():
+            loading.remove_fetched()
+            os._exit(128 + number)
+        LOG.info("%s: answering what is at work, then ending", signal.Signals(number).name)
+        self.application.pages.draining = True
+        self.ended.set()
+
+    async def _leave(self, loading_first: "asyncio.Future[None]") -> None:
+        """End the threads; where one goes on working, end the process without it."""
+        self.application.end()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(loading_first), 60)
+        following = not await asyncio.to_thread(self.follower.end, 30)
+        if self.follower.current is not None:
+            with suppress(Exception):
+                await asyncio.to_thread(self.sign.remove)
+        if following or self.application.at_work:
+            LOG.warning("ended with work unfinished, after serve.drain_seconds")
+            loading.remove_fetched()
+            os._exit(0 if self.failure is None else 1)
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    """Answer without reading the rest of the request."""
-    content = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+def _hypercorn(params: ServeParams) -> Any:
+    from hypercorn.config import Config
+
+    config = Config()
+    config.keep_alive_timeout = params.idle_seconds  # also until the headers have come
+    config.keep_alive_max_requests = KEPT_REQUESTS
+    config.graceful_timeout = params.drain_seconds
+    config.backlog = listening.BACKLOG
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("podium.serve.http")
+    config.loglevel = "WARNING"
+    config.alpn_protocols = ["http/1.1"]
+    return config
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    """`receive` of a request whose body is known: it comes in one piece, then whatever the connection says."""
-    pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    logger = logging.getLogger("podium.serve")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logging.getLogger("podium.serve.http").setLevel(logging.WARNING)
 
-    async def read() -> Message:
-        return pieces.pop() if pieces else await receive()
 
-    return read
+def supervise(start: Callable[[], "Any"], count: int, drain_seconds: float) -> None:
+    """Keep `count` worker processes, each started by `start`, until a signal comes; then let them end.
+
+    Raises PodiumError where a worker can't start.
+    """
+    _Supervisor(start, count, drain_seconds).run()
+
+
+class _Supervisor:
+    """The process that a person started, where there are several workers."""
+
+    FASTEST = 5.0
+    """Seconds that a worker must have run before it is replaced: one that can't start is not tried for ever."""
+
+    def __init__(self, start: Callable[[], Any], count: int, drain_seconds: float) -> None:
+        self.start, self.count, self.drain_seconds = start, count, drain_seconds
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: self.ended.set())
+        workers = {self.start(): time.monotonic() for _ in range(self.count)}
+        try:
+            while not self.ended.wait(0.2):
+                for worker in [one for one in workers if one.poll() is not None]:
+                    lived = time.monotonic() - workers.pop(worker)
+                    if worker.returncode and lived < self.FASTEST:
+                        raise PodiumError(f"a worker of the server ended after {lived:.1f} s: its message is above")
+                    print("podium: a worker of the server ended; another one is started", file=sys.stderr, flush=True)
+                    workers[self.start()] = time.monotonic()
+        finally:
+            for worker in workers:
+                worker.terminate()
+            deadline = time.monotonic() + self.drain_seconds + 60
+            for worker in workers:
+                with suppress(Exception):
+                    worker.wait(max(1.0, deadline - time.monotonic()))
+                worker.kill()
+                worker.wait()

@@ -1,0 +1,282 @@
+"""The application of `podium serve` (ASGI): requests for predictions within their limits, and pages for operators."""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from podium.config.params import ServeParams
+from podium.serving import request_body
+from podium.serving.follower import Follower
+from podium.serving.memory_budget import MemoryBudget
+from podium.serving.operators_pages import OperatorsPages, send_answer
+from podium.serving.predictor import CancelledError, Predictor
+from podium.serving.request_error import RequestError
+from podium.serving.server_metrics import ServerMetrics
+from podium.text import one_line
+
+LOG = logging.getLogger("podium.serve")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+T = TypeVar("T")
+
+JOBS = 16
+"""Threads: requests that are decoded at a time, and that can share a batch."""
+FREE = 4_000_000
+"""Bytes that a thread may take without asking: small images are not worth a way back to the event loop."""
+DISCARD_SECONDS = 2.0
+"""Time for which the rest of a refused body is read and dropped: a client that is still sending sees no answer."""
+QUIET = {"/ping", "/health", "/ready", "/metrics"}
+"""Asked every few seconds by machines: not in the access log."""
+
+
+class Application:
+    """Answers requests by the version that `follower` has at that moment."""
+
+    def __init__(self, follower: Follower, params: ServeParams, metrics: ServerMetrics) -> None:
+        self.follower, self.params, self.metrics = follower, params, metrics
+        self.pages = OperatorsPages(follower, metrics)
+        self.memory = MemoryBudget(int(params.memory_mb * 1e6))
+        self.most_decoded = int(params.max_decoded_mb * 1e6)
+        self.most_body = int(params.max_request_mb * 1e6)
+        self.at_work = 0
+        self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="podium-predict")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handle one request or the server's own messages."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:  # a WebSocket: closing it before it is accepted is 403
+            await send({"type": "websocket.close"})
+
+    def end(self) -> None:
+        """Take no more work; what is at work is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        path = scope["path"] if scope["path"] in {"/invocations", *self.pages.paths} else "other"
+        sent: list[int] = [0, 0]
+
+        async def counting(message: Message) -> None:
+            sent[0] = message.get("status", sent[0])
+            sent[1] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            if path == "/invocations":
+                status, content = await self._invocations(scope, receive, started)
+                if status:
+                    async with asyncio.timeout(self.params.timeout_seconds):
+                        await send_answer(counting, status, content)
+            else:
+                await self.pages(scope, counting)
+        except TimeoutError:
+            LOG.warning("a client does not read its answer: the connection is closed")
+        finally:
+            self.metrics.requests.labels(self.metrics.worker, path, str(sent[0] or "none")).inc()
+            if self.params.access_log and path not in QUIET:
+                _log(scope, sent[0], sent[1], time.perf_counter() - started)
+
+    async def _invocations(self, scope: Message, receive: Receive, started: float) -> tuple[int, bytes]:
+        """Status and JSON of the answer; status 0: nobody waits for one."""
+        try:
+            if scope["method"] != "POST":
+                raise RequestError(405, "predictions are asked for with POST")
+            records = await self._answer(scope, receive)
+        except RequestError as error:
+            return error.status, json.dumps(error.content).encode()
+        except (_GoneError, CancelledError):
+            return 0, b""
+        except Exception:
+            LOG.exception("a request failed")
+            content = RequestError(500, "the model failed; the server's log says why").content
+            return 500, json.dumps(content).encode()
+        self.metrics.images.inc(len(records))
+        self.metrics.seconds.observe(time.perf_counter() - started)
+        return 200, json.dumps({"predictions": records}).encode()
+
+    async def _answer(self, scope: Message, receive: Receive) -> list[dict[str, Any]]:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        predictor = self.follower.current
+        if predictor is None:
+            raise RequestError(503, "the model is still being loaded")
+        body = await self._read(headers, receive)
+        try:
+            if self.at_work >= self.params.max_concurrent:
+                raise RequestError(
+                    503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
+                )
+            self.at_work += 1
+            self.metrics.at_work.inc()
+            try:
+                return await self._predict(predictor, headers, scope["query_string"], body, receive)
+            finally:
+                self.at_work -= 1
+                self.metrics.at_work.dec()
+        finally:
+            self.memory.give(len(body))
+
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytearray:
+        """The body, within its time and size; its bytes are reserved as they come, and the caller gives them back."""
+        said = headers.get(b"content-length", b"0")
+        body = bytearray()
+        seconds = self.params.timeout_seconds
+        try:
+            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                raise RequestError(415, "Content-Encoding must be identity: compressed bodies are not taken")
+            if said.isdigit() and int(said) > self.most_body:
+                raise self._too_long(int(said))
+            async with asyncio.timeout(seconds):
+                async for piece in _pieces(receive):
+                    if len(body) + len(piece) > self.most_body:
+                        raise self._too_long(len(body) + len(piece))
+                    await self.memory.take(len(piece))
+                    body += piece
+        except TimeoutError:
+            self.memory.give(len(body))
+            raise RequestError(
+                408, f"the request did not arrive whole within {seconds:g} s (serve.timeout_seconds)"
+            ) from None
+        except RequestError:
+            self.memory.give(len(body))
+            await _discard(receive)
+            raise
+        except BaseException:
+            self.memory.give(len(body))
+            raise
+        return body
+
+    def _too_long(self, size: int) -> RequestError:
+        sentence = f"a request may have at most {self.most_body:,} bytes (serve.max_request_mb); got {size:,} or more"
+        return RequestError(413, sentence)
+
+    async def _predict(
+        self, predictor: Predictor, headers: dict[bytes, bytes], query: bytes, body: bytearray, receive: Receive
+    ) -> list[dict[str, Any]]:
+        """Read the body and predict, in threads, within the memory and the time that there are."""
+        kind = headers.get(b"content-type", b"").decode("latin-1")
+        is_json = kind.lower().startswith(request_body.JSON_KIND)
+        need = request_body.json_memory(body) if is_json else 2 * len(body)
+        if need > self.memory.total or (is_json and need - 2 * len(body) > self.most_decoded):
+            raise RequestError(
+                413,
+                f"the JSON would take {need / 1e6:,.0f} MB of memory; at most {self.most_decoded / 1e6:,.0f} MB are"
+                " allowed (serve.max_decoded_mb): send image files instead of arrays, or fewer of them",
+            )
+        cancelled = threading.Event()
+        job = _Job(self, predictor, kind, query, body, cancelled)
+        work = asyncio.ensure_future(job.run(need))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({work, gone}, timeout=self.params.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            if gone.done():
+                raise _GoneError
+            raise RequestError(
+                504,
+                f"no answer within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
+            )
+        finally:
+            cancelled.set()
+            gone.cancel()
+            if not work.cancel() and not work.cancelled():
+                work.exception()  # it has been seen, or nobody waits for it
+
+
+class _GoneError(Exception):
+    """The client has closed the connection."""
+
+
+class _Job:
+    """The work of one request, in threads of `application`."""
+
+    def __init__(
+        self,
+        application: Application,
+        predictor: Predictor,
+        kind: str,
+        query: bytes,
+        body: bytearray,
+        cancelled: threading.Event,
+    ) -> None:
+        self.application, self.predictor, self.kind, self.query = application, predictor, kind, query
+        self.body, self.cancelled = body, cancelled
+
+    async def run(self, need: int) -> list[dict[str, Any]]:
+        """The predictions. What is reserved is given back when the threads have ended, also after a cancellation."""
+        first = await self._reserved(need, self._read_and_maybe_answer)
+        if isinstance(first, list):
+            return first
+        rows, memory = first
+        return await self._reserved(need + memory, lambda: self.predictor.answer(rows, self.cancelled))
+
+    def _read_and_maybe_answer(self) -> "list[dict[str, Any]] | tuple[request_body.Rows, int]":
+        if self.cancelled.is_set():
+            raise CancelledError
+        params = self.application.params
+        rows = request_body.read(bytes(self.body), self.kind, self.query, params.max_images)
+        memory = self.predictor.memory(rows, self.application.most_decoded)
+        return self.predictor.answer(rows, self.cancelled) if memory <= FREE else (rows, memory)
+
+    async def _reserved(self, need: int, work: Callable[[], T]) -> T:
+        application = self.application
+        need = min(need, application.memory.total)
+        await application.memory.take(need)
+        loop = asyncio.get_running_loop()
+        future: Future[T] = application._pool.submit(work)
+
+        def give_back(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(application.memory.give, need)
+
+        future.add_done_callback(give_back)
+        return await asyncio.wrap_future(future)
+
+
+async def _pieces(receive: Receive) -> Any:
+    """The pieces of a body as they come. Raises _GoneError where the client goes."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def _discard(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for _ in _pieces(receive):
+                continue
+    except (TimeoutError, _GoneError):
+        return
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _log(scope: Message, status: int, size: int, seconds: float) -> None:
+    client = (scope.get("client") or ["-"])[0]
+    path = one_line(scope["path"][:200])
+    LOG.info('%s "%s %s" %s %d B %.1f ms', client, scope["method"], path, status or "-", size, 1000 * seconds)

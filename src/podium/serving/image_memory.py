@@ -1,0 +1,66 @@
+"""How much memory the decoding of an image takes, known from its header: before a pixel is decoded.
+
+The figures per pixel are upper bounds of what podium.data.decode and Pillow 11 to 13 hold at once; a test compares
+them with the peak of a process.
+"""
+
+import io
+import struct
+from typing import Protocol
+
+from PIL import Image
+
+from podium.data.decode import LEAST, quiet
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PLAIN, BLENDED, DEEP = 14, 34, 52
+"""Bytes per pixel of 8 bits (read, converted, turned: up to three copies of 4), of pixels with transparency (laid on
+the background: eight copies), and of more than 8 bits (scaled as float64: five arrays of 8)."""
+COEFFICIENTS = 6
+"""Bytes per pixel of a progressive JPEG at its full size: libjpeg holds three components of 2 bytes until the end."""
+OTHER = 8
+"""Bytes per pixel more, of formats that are decoded as a whole before Pillow has them."""
+
+
+class Size(Protocol):
+    """What is known of the model's input."""
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+
+
+def decoding_bytes(data: bytes, wanted: Size) -> int:
+    """Bytes of memory that decoding the image file `data` for the size `wanted` takes at most; 0: it is no image."""
+    if data.startswith(PNG):
+        return _of_png(data)
+    try:
+        with quiet, Image.open(io.BytesIO(data)) as image:
+            return _of_image(image, wanted)
+    except Exception:  # damaged: the decoder fails at the same place, and says why
+        return 0
+
+
+def _of_png(data: bytes) -> int:
+    """By the first chunk (RFC 2083), which comes before everything that could be damaged."""
+    if len(data) < 33:
+        return 0
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    blended = colour in (3, 4, 6) or b"tRNS" in data[:65536]
+    return int(width * height * (DEEP if depth == 16 else BLENDED if blended else PLAIN))
+
+
+def _of_image(image: Image.Image, wanted: Size) -> int:
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        whole = COEFFICIENTS * pixels if image.info.get("progressive") else 0
+        side = max(2 * wanted.height, 2 * wanted.width, LEAST)
+        image.draft(None, (side, side))  # what the decoder does; here never to less
+        return whole + PLAIN * image.width * image.height
+    deep = image.mode in ("F", "I") or ";16" in image.mode
+    each = DEEP if deep else BLENDED if image.has_transparency_data or image.mode == "P" else PLAIN
+    return (each + OTHER) * pixels

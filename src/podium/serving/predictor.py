@@ -1,0 +1,150 @@
+"""One version's model in memory, for many threads: rows to predictions, small requests together in one batch."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.errors import PodiumError
+from podium.registry.loading import LoadedModel
+from podium.serving.image_memory import decoding_bytes
+from podium.serving.request_body import Rows
+from podium.serving.request_error import about_rows
+
+BATCH = 64
+"""Images that pass the network at once: larger batches are no faster on a CPU, and in between a request can end."""
+NEEDED = ("decode", "decode_array", "spec", "bad_image", "classes", "probabilities", "name")
+"""What registered models of all versions of Podium have, by which a server asks them."""
+
+
+class CancelledError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(eq=False)
+class _Turn:
+    """Images that wait for the network."""
+
+    images: NDArray[np.uint8]
+    found: "Future[NDArray[np.float32]]" = field(default_factory=Future)
+
+
+class Predictor:
+    """A loaded model and the version it is of."""
+
+    def __init__(self, loaded: LoadedModel, number: int, digest: str) -> None:
+        self.number = number
+        self.digest = digest
+        """Of the files that it was loaded from."""
+        self.loaded = loaded
+        self._model: Any = loaded.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+        if missing := [name for name in NEEDED if not hasattr(self._model, name)]:
+            raise PodiumError(
+                f"{loaded.name} can't be served here: its code lacks {', '.join(missing)}; it was registered by another"
+                " version of Podium. `mlflow models serve` serves it"
+            )
+        self._network = threading.Lock()
+        self._turns: deque[_Turn] = deque()
+        self.on_batch: Callable[[int], object] = lambda _: None
+        """Is called with the size of each batch."""
+
+    def memory(self, rows: Rows, most: int) -> int:
+        """Bytes that `answer` takes at most for `rows`. Raises RequestError 413 naming rows that need above `most`."""
+        spec = self._model.spec
+        pixels = int(spec.channels * spec.height * spec.width)
+        if rows.column == "array":
+            return pixels * min(len(rows.values), BATCH)
+        each = [decoding_bytes(data, spec) for data in rows.values]
+        problems = [
+            (row, f"decoding it would take {need / 1e6:,.0f} MB of memory; at most {most / 1e6:,.0f} MB are allowed"
+                  " (serve.max_decoded_mb)")
+            for row, need in enumerate(each)
+            if need > most
+        ]  # fmt: skip
+        if problems:
+            raise about_rows(problems, len(each), 413)
+        return max(each) + pixels * min(len(each), BATCH)
+
+    def answer(self, rows: Rows, cancelled: threading.Event) -> list[dict[str, Any]]:
+        """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images.
+
+        Raises CancelledError soon after `cancelled` is set: after the image or batch that is at work.
+        """
+        found: list[NDArray[np.float32]] = []
+        problems: list[tuple[int, str]] = []
+        for start in range(0, len(rows.values), BATCH):
+            images, bad = self._decoded(rows, start, cancelled)
+            problems += bad
+            if not problems:
+                found.append(self._in_turn(images))
+        if problems:
+            raise about_rows(problems, len(rows.values))
+        return self._records(np.concatenate(found), every=rows.probabilities)
+
+    def _decoded(
+        self, rows: Rows, start: int, cancelled: threading.Event
+    ) -> tuple[NDArray[np.uint8], list[tuple[int, str]]]:
+        model, values = self._model, rows.values[start : start + BATCH]
+        decode = model.decode if rows.column == "image" else model.decode_array
+        images = np.empty((len(values), model.spec.channels, model.spec.height, model.spec.width), np.uint8)
+        problems: list[tuple[int, str]] = []
+        for place, value in enumerate(values):
+            if cancelled.is_set():
+                raise CancelledError
+            try:
+                images[place] = decode(value, model.spec)
+            except model.bad_image as error:
+                problems.append((start + place, str(error)))
+        return images, problems
+
+    def _in_turn(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probabilities of `images`; what waits while the network is at work is one batch afterwards.
+
+        Whoever gets the network takes along those that wait, so nothing is delayed to make a batch larger.
+        """
+        turn = _Turn(images)
+        self._turns.append(turn)
+        while not turn.found.done():
+            with self._network:
+                if not turn.found.done():
+                    self._run(self._next_batch())
+        return turn.found.result()
+
+    def _next_batch(self) -> list[_Turn]:
+        taken: list[_Turn] = []
+        count = 0
+        while self._turns and (not taken or count + len(self._turns[0].images) <= BATCH):
+            taken.append(self._turns.popleft())
+            count += len(taken[-1].images)
+        return taken
+
+    def _run(self, turns: list[_Turn]) -> None:
+        try:
+            images = turns[0].images if len(turns) == 1 else np.concatenate([turn.images for turn in turns])
+            probabilities = self._model.probabilities(images)
+        except Exception as error:  # of torch: whoever waits has to know
+            for turn in turns:
+                turn.found.set_exception(error)
+            return
+        self.on_batch(len(images))
+        start = 0
+        for turn in turns:
+            turn.found.set_result(probabilities[start : start + len(turn.images)])
+            start += len(turn.images)
+
+    def _records(self, probabilities: NDArray[np.float32], *, every: bool) -> list[dict[str, Any]]:
+        classes, name = [str(one) for one in self._model.classes], str(self._model.name)
+        best = probabilities.argmax(axis=1).tolist()
+        top = probabilities.max(axis=1).astype(np.float64).tolist()
+        found: list[dict[str, Any]] = [
+            {"label": classes[k], "probability": p, "model": name} for k, p in zip(best, top, strict=True)
+        ]
+        if every:
+            for record, row in zip(found, probabilities.tolist(), strict=True):
+                record["probabilities"] = dict(zip(classes, row, strict=True))
+        return found

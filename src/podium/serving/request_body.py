@@ -1,0 +1,284 @@
+"""What the body of a request holds: image files or pixels, one row each.
+
+Taken are JSON in the forms of MLflow's scoring server, the bytes of one image, and a form with files (multipart).
+"""
+
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import python_multipart
+from python_multipart.exceptions import FormParserError, QuerystringParseError
+from python_multipart.multipart import parse_options_header
+
+from podium.serving.request_error import RequestError, about_rows
+
+Column = Literal["image", "array"]
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+JSON_KIND, FORM_KIND = "application/json", "multipart/form-data"
+UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Types by which nothing is said of a body; the last one is what curl's --data-binary sends where none is given."""
+IMAGE_STARTS = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"II",
+    b"MM",
+    b"BM",
+    b"RIFF",
+    b"\0\0\0",
+    b"\xff\x4f\xff\x51",
+    b"P",
+)
+"""First bytes of the formats that are read; the decoder says more of what begins so and is none."""
+ONE_COLUMN = "a request must have one of the columns image (an image file in base64) and array (pixels)"
+AS_IS = (b"binary", b"8bit", b"7bit")
+NO_BASE64 = "it is no base64 of an image file"
+URL_SAFE = str.maketrans("-_", "+/")
+LIST_BYTES, OBJECT_BYTES, VALUE_BYTES = 88, 248, 72
+"""Of memory at most for a list and an object of JSON with their first value, and for each further value (CPython 3.11:
+an empty list has 56, an object of one value 184, a short text 53, its place in a list 8 to 9)."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The images of a request."""
+
+    column: Column
+    values: list[Any]
+    """Image files as bytes, or pixels as nested lists."""
+    probabilities: bool
+    """Whether the probability of every class is wanted."""
+
+
+def json_memory(body: bytes | bytearray) -> int:
+    """An upper bound of the bytes that `body` takes as Python objects, known before it is parsed."""
+    lists, objects, values = (body.count(sign) for sign in (b"[", b"{", b","))
+    return 2 * len(body) + LIST_BYTES * lists + OBJECT_BYTES * objects + VALUE_BYTES * values
+
+
+def read(body: bytes, content_type: str, query: bytes, most: int) -> Rows:
+    """The rows of a request of at most `most` images.
+
+    `query` is what follows the question mark of its address: `probabilities=true`, or nothing. Raises RequestError 400
+    naming the rows that can't be used, 415 for a type that is not taken.
+    """
+    wanted = _of_query(query)
+    kind, options = parse_options_header(content_type)
+    name = kind.decode("latin-1").strip().lower()
+    if name == JSON_KIND:
+        rows = _of_json(body)
+    elif name == FORM_KIND:
+        rows = _of_form(body, options.get(b"boundary", b""))
+    elif name.startswith("image/") or (name in UNTOLD and body.startswith(IMAGE_STARTS)):
+        rows = Rows("image", [body], probabilities=False)
+    else:
+        raise RequestError(
+            415,
+            f"Content-Type must be {JSON_KIND}, {FORM_KIND} or image/*, such as image/jpeg: one image file as the body",
+        )
+    if not rows.values:
+        raise RequestError(400, "a request must hold at least one image")
+    if len(rows.values) > most:
+        raise RequestError(
+            400, f"a request may hold at most {most:,} images (serve.max_images); got {len(rows.values):,}"
+        )
+    return Rows(rows.column, rows.values, rows.probabilities or wanted)
+
+
+def _of_query(query: bytes) -> bool:
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if any(name != "probabilities" for name, _ in given) or len(given) > 1:
+        raise RequestError(400, "the address may have one parameter: ?probabilities=true (or false)")
+    return bool(given) and _boolean(given[0][1])
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise RequestError(400, "probabilities must be true or false")
+    return text.lower() == "true"
+
+
+def _of_json(body: bytes) -> Rows:
+    try:
+        content = json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
+    except RecursionError:
+        raise RequestError(400, "the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise RequestError(400, "the body is no JSON: it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(400, f"the body is no JSON: {error.msg} at character {error.pos + 1:,}") from None
+    except ValueError:  # a number of thousands of digits
+        raise RequestError(400, "the body is no JSON that can be read: it holds a number that is too long") from None
+    forms = [name for name in FORMS if isinstance(content, dict) and name in content]
+    if len(forms) != 1 or not content.keys() <= {*FORMS, "params"}:
+        raise RequestError(
+            400, f"the body must be a JSON object with one of {', '.join(FORMS)}, params if you like, and no other key"
+        )
+    column, values = _table(forms[0], content[forms[0]])
+    wanted = _params(content.get("params"))
+    if column == "image":
+        values = _files(values)
+    return Rows(column, values, wanted)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RequestError(400, "an object of the body has one key twice")
+    return found
+
+
+def _no_number(_: str) -> float:
+    raise RequestError(400, "the body is no JSON: NaN and Infinity are no numbers")
+
+
+def _params(params: Any) -> bool:
+    if params is None:
+        return False
+    if not isinstance(params, dict) or not params.keys() <= {"probabilities"}:
+        raise RequestError(400, 'params must be {"probabilities": true} or false: it knows no other parameter')
+    wanted = params.get("probabilities", False)
+    if not isinstance(wanted, bool):
+        raise RequestError(400, "params: probabilities must be true or false")
+    return wanted
+
+
+def _table(form: str, table: Any) -> tuple[Column, list[Any]]:
+    """The column with the images, and its values."""
+    if form == "dataframe_split":
+        return _of_split(table)
+    if form == "inputs" and isinstance(table, dict):
+        return _of_columns(table)
+    if not isinstance(table, list):
+        raise RequestError(400, f"{form} must be a list of rows")
+    if form != "dataframe_records" and table and all(isinstance(row, str) for row in table):
+        return "image", table
+    if not all(isinstance(row, dict) for row in table):
+        plain = "" if form == "dataframe_records" else ", or all of them image files in base64"
+        raise RequestError(400, f'the rows of {form} must be objects such as {{"image": "..."}}{plain}')
+    return _of_records(table)
+
+
+def _of_split(table: Any) -> tuple[Column, list[Any]]:
+    known = {"columns", "data", "index"}
+    if not isinstance(table, dict) or not {"columns", "data"} <= table.keys() <= known:
+        raise RequestError(400, "dataframe_split must be an object with columns, data and, if you like, index")
+    columns, data = table["columns"], table["data"]
+    if not isinstance(columns, list) or not isinstance(data, list):
+        raise RequestError(400, "columns and data of dataframe_split must be lists")
+    places = [(name, place) for place, name in enumerate(columns) if name in ("image", "array")]
+    if len(places) != 1:
+        raise RequestError(400, ONE_COLUMN)
+    column, place = places[0]
+    wrong = f"it must be a list of {len(columns)}, one value for each of columns"
+    bad = [(n, wrong) for n, row in enumerate(data) if not isinstance(row, list) or len(row) != len(columns)]
+    if bad:
+        raise about_rows(bad, len(data))
+    return column, [row[place] for row in data]
+
+
+def _of_columns(table: dict[str, Any]) -> tuple[Column, list[Any]]:
+    columns: list[Column] = [name for name in ("image", "array") if name in table]
+    if len(columns) != 1 or not isinstance(table[columns[0]], list):
+        raise RequestError(400, f"{ONE_COLUMN}, as a list")
+    return columns[0], table[columns[0]]
+
+
+def _of_records(rows: list[dict[str, Any]]) -> tuple[Column, list[Any]]:
+    used = {name for row in rows for name in ("image", "array") if row.get(name) is not None}
+    if len(used) > 1 or (not used and not any("image" in row or "array" in row for row in rows) and rows):
+        raise RequestError(400, ONE_COLUMN)
+    column: Column = "array" if used == {"array"} else "image"
+    return column, [row.get(column) for row in rows]
+
+
+def _files(values: list[Any]) -> list[bytes]:
+    found: list[bytes] = []
+    problems: list[tuple[int, str]] = []
+    for row, value in enumerate(values):
+        try:
+            found.append(_file(value))
+        except ValueError as error:
+            problems.append((row, str(error)))
+    if problems:
+        raise about_rows(problems, len(values))
+    return found
+
+
+def _file(value: Any) -> bytes:
+    """The image file of base64 (also for addresses, broken into lines, without padding) or of a data URL (RFC 2397)."""
+    if not isinstance(value, str):
+        raise ValueError("it must be an image file in base64; got " + ("nothing" if value is None else "no text"))
+    if value[:5].lower() == "data:":
+        about, comma, value = value.partition(",")
+        if not comma or not about.lower().endswith(";base64"):
+            raise ValueError("its data URL must be such as data:image/png;base64,... (in base64)")
+    try:
+        return binascii.a2b_base64(value, strict_mode=True)
+    except ValueError:  # the usual case is read once; what follows mends what can be read in one way only
+        plain = "".join(value.split()).translate(URL_SAFE).rstrip("=")
+    try:
+        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+    except ValueError:
+        raise ValueError(NO_BASE64) from None
+
+
+def _of_form(body: bytes, boundary: bytes) -> Rows:
+    parts = _parts(body, boundary)
+    images = [data for name, data in parts if name == b"image"]
+    wanted = [data for name, data in parts if name == b"probabilities"]
+    if len(images) + len(wanted) < len(parts) or len(wanted) > 1:
+        raise RequestError(400, "the fields of a form must be image (a file, as often as you like) and probabilities")
+    return Rows("image", images, bool(wanted) and _boolean(wanted[0].decode("latin-1")))
+
+
+def _parts(body: bytes, boundary: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and content of each field of a form."""
+    found: list[tuple[bytes, bytearray]] = []
+    header, value, content = bytearray(), bytearray(), bytearray()
+    names: list[bytes] = []
+    ended: list[bool] = []
+
+    def end_header() -> None:
+        if bytes(header).lower() == b"content-disposition":
+            names.append(parse_options_header(bytes(value))[1].get(b"name", b""))
+        elif bytes(header).lower() == b"content-transfer-encoding" and bytes(value).lower() not in AS_IS:
+            raise RequestError(400, "a field of the form has a Content-Transfer-Encoding: send the bytes as they are")
+        header.clear()
+        value.clear()
+
+    def begin() -> None:
+        names.clear()
+
+    def headers_end() -> None:
+        nonlocal content
+        content = bytearray()
+        found.append((names[0] if names else b"", content))
+
+    def adds(target: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
+        return lambda data, start, end: target().extend(data[start:end])
+
+    try:
+        parser = python_multipart.MultipartParser(
+            boundary,
+            {
+                "on_part_begin": begin,
+                "on_header_field": adds(lambda: header),
+                "on_header_value": adds(lambda: value),
+                "on_header_end": end_header,
+                "on_headers_finished": headers_end,
+                "on_part_data": adds(lambda: content),
+                "on_end": lambda: ended.append(True),
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, QuerystringParseError):
+        ended.clear()
+    if not boundary or not ended:
+        raise RequestError(400, "the form is damaged: it does not end with its boundary, or has none")
+    return [(name, bytes(data)) for name, data in found]

@@ -1,0 +1,61 @@
+"""What a server counts, in Prometheus' text format (its client library writes it): rates, times, sizes, the version."""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class ServerMetrics:
+    """The metrics of one process, each with its process number as the label `worker`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a time beside each value, which nothing here needs
+        self.worker = str(os.getpid())
+        self.requests = Counter(
+            "podium_requests", "Requests answered.", ["worker", "path", "status"], registry=self.registry
+        )
+        self.images = Counter("podium_images", "Images predicted.", ["worker"], registry=self.registry).labels(
+            self.worker
+        )
+        self.seconds = Histogram(
+            "podium_request_seconds",
+            "From the end of the headers to the end of the answer, of requests for predictions that got some.",
+            ["worker"],
+            buckets=SECONDS,
+            registry=self.registry,
+        ).labels(self.worker)
+        self.batches = Histogram(
+            "podium_batch_images",
+            "Images that passed the network at once.",
+            ["worker"],
+            buckets=SIZES,
+            registry=self.registry,
+        ).labels(self.worker)
+        self.at_work = Gauge("podium_requests_at_work", "Requests at work.", ["worker"], registry=self.registry).labels(
+            self.worker
+        )
+        self.memory = Gauge(
+            "podium_reserved_bytes", "Memory reserved by requests.", ["worker"], registry=self.registry
+        ).labels(self.worker)
+        self.version = Gauge(
+            "podium_model_version", "Number of the version that answers.", ["worker", "model"], registry=self.registry
+        )
+        self.changes = Counter("podium_model_changes", "Versions taken up.", ["worker"], registry=self.registry).labels(
+            self.worker
+        )
+        self.failing = Gauge(
+            "podium_follow_failing",
+            "1: the version that is to answer can't be taken up.",
+            ["worker"],
+            registry=self.registry,
+        ).labels(self.worker)
+
+    def text(self) -> bytes:
+        """The page for Prometheus."""
+        return generate_latest(self.registry)

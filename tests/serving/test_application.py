@@ -1,0 +1,249 @@
+"""The server's application without a server: its limits, its answers, and what it does for operators."""
+
+import base64
+import io
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asgi_calls import Brightness, Request, application, ask, send
+
+
+def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
+    buffer = io.BytesIO()
+    kind = np.uint16 if mode == "I;16" else np.uint8
+    Image.fromarray(np.full((side, side), value, kind)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def records(*files: bytes) -> bytes:
+    return json.dumps({"instances": [base64.b64encode(file).decode() for file in files]}).encode()
+
+
+def one(value: int = 200) -> Request:
+    return Request(picture(value), "image/png")
+
+
+def test_application_answers_each_row_in_order() -> None:
+    (answer,) = ask(application(Brightness()), Request(records(picture(255), picture(0), picture(204))))
+    assert answer.status == 200
+    got = [(row["label"], round(row["probability"], 3), row["model"]) for row in answer.json["predictions"]]
+    assert got == [("bright", 1.0, "brightness/1"), ("dark", 1.0, "brightness/1"), ("bright", 0.8, "brightness/1")]
+
+
+def test_application_gives_every_probability_if_asked() -> None:
+    (answer,) = ask(application(Brightness()), Request(picture(255), "image/png", query=b"probabilities=true"))
+    assert answer.json["predictions"][0]["probabilities"] == {"dark": 0.0, "bright": 1.0}
+
+
+def test_application_takes_pixels() -> None:
+    body = json.dumps({"dataframe_records": [{"array": [[255] * 4] * 4}, {"array": [[0] * 9] * 5}]}).encode()
+    (answer,) = ask(application(Brightness()), Request(body))
+    assert [row["label"] for row in answer.json["predictions"]] == ["bright", "dark"]
+
+
+def test_bad_images_are_named_and_the_good_ones_are_not_predicted() -> None:
+    model = Brightness()
+    (answer,) = ask(application(model), Request(records(picture(), b"secret", b"")))
+    assert answer.status == 400
+    assert "image 2 of 3: it is no image" in answer.json["message"]
+    assert "image 3 of 3: it is empty" in answer.json["message"]
+    assert "secret" not in answer.body.decode()
+    assert model.sizes == []
+
+
+@pytest.mark.parametrize(("told", "size"), [(True, 11_000), (False, 11_000)])
+def test_body_above_the_limit_is_413(told: bool, size: int) -> None:
+    headers = [(b"content-length", str(size).encode())] if told else []
+    request = Request(kind="application/json", headers=headers, pieces=[b"x" * 1000] * (size // 1000))
+    app = application(Brightness(), max_request_mb=0.01)
+    (answer,) = ask(app, request)
+    assert answer.status == 413
+    assert "at most 10,000 bytes (serve.max_request_mb); got 11,000" in answer.json["message"]
+    assert app.memory.used == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_image_that_would_take_too_much_memory_is_413_by_its_header(mode: str) -> None:
+    model = Brightness()
+    bomb = picture(7, 2000, mode)
+    (answer,) = ask(application(model, max_decoded_mb=20), Request(records(picture(), bomb)))
+    assert answer.status == 413
+    assert "image 2 of 2: decoding it would take" in answer.json["message"]
+    assert "at most 20 MB are allowed (serve.max_decoded_mb)" in answer.json["message"]
+    (answer,) = ask(application(model, max_decoded_mb=300), Request(records(picture(), bomb)))
+    assert answer.status == 200
+
+
+def test_json_that_would_take_too_much_memory_is_413_before_it_is_parsed() -> None:
+    (answer,) = ask(
+        application(Brightness(), max_decoded_mb=1), Request(b'{"instances": [' + b"[]," * 10_000 + b"[]]}")
+    )
+    assert answer.status == 413
+    assert "at most 1 MB are allowed (serve.max_decoded_mb)" in answer.json["message"]
+
+
+def test_body_that_does_not_arrive_is_408_and_gives_its_memory_back() -> None:
+    app = application(Brightness(), timeout_seconds=1)
+    (answer,) = ask(app, Request(pieces=[b"x" * 100], ends=False))
+    assert answer.status == 408
+    assert "did not arrive whole within 1 s (serve.timeout_seconds)" in answer.json["message"]
+    assert answer.headers["connection"] == "close"
+    assert app.memory.used == 0
+
+
+def test_work_that_takes_too_long_is_504_and_is_stopped() -> None:
+    model, free = Brightness(), threading.Event()
+    model.wait = free.wait
+    app = application(model, timeout_seconds=1)
+    (answer,) = ask(app, Request(records(*[picture()] * 200)))
+    assert answer.status == 504
+    free.set()
+    app._pool.shutdown(wait=True)
+    assert model.sizes == [64]  # the batch at work, and none of the three after it
+
+
+def test_request_whose_client_goes_is_stopped() -> None:
+    model, free, leaves = Brightness(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        leaves.set()
+        free.wait()
+
+    model.wait = wait
+    app = application(model)
+    (answer,) = ask(app, Request(records(*[picture()] * 200), leaves=leaves))
+    assert answer.status == 0
+    free.set()
+    app._pool.shutdown(wait=True)
+    assert model.sizes == [64]
+
+
+def test_too_many_requests_at_work_are_503_and_health_checks_are_answered() -> None:
+    model, free = Brightness(), threading.Event()
+    app = application(model, max_concurrent=2)
+    answers: dict[str, Any] = {}
+
+    async def both() -> None:
+        import asyncio
+
+        model.wait = free.wait
+        busy = [asyncio.ensure_future(send(app, one())) for _ in range(2)]
+        while app.at_work < 2:
+            await asyncio.sleep(0.005)
+        answers["third"] = await send(app, one())
+        answers["health"] = await send(app, Request(path="/health", method="GET", kind=""))
+        answers["ready"] = await send(app, Request(path="/ready", method="GET", kind=""))
+        free.set()
+        answers["busy"] = await asyncio.gather(*busy)
+
+    import asyncio
+
+    asyncio.run(both())
+    assert answers["third"].status == 503
+    assert answers["third"].headers["retry-after"] == "1"
+    assert "serve.max_concurrent" in answers["third"].json["message"]
+    assert (answers["health"].status, answers["ready"].status) == (200, 200)
+    assert [answer.status for answer in answers["busy"]] == [200, 200]
+
+
+def test_requests_that_wait_for_the_network_share_a_batch() -> None:
+    model, first = Brightness(), threading.Event()
+    app = application(model)
+
+    def wait() -> None:
+        if len(model.sizes) == 1:  # the others come while the first is at work
+            first.wait(10)
+
+    model.wait = wait
+
+    async def all_of_them() -> list[Any]:
+        import asyncio
+
+        tasks = [asyncio.ensure_future(send(app, one(value))) for value in range(0, 120, 10)]
+        predictor = app.follower.current
+        assert predictor
+        while len(predictor._turns) < 11:
+            await asyncio.sleep(0.005)
+        first.set()
+        return await asyncio.gather(*tasks)
+
+    import asyncio
+
+    answers = asyncio.run(all_of_them())
+    assert model.sizes == [1, 11]
+    bright = [1 - answer.json["predictions"][0]["probability"] for answer in answers]
+    np.testing.assert_allclose(bright, np.arange(0, 120, 10) / 255, atol=1e-6)
+
+
+def test_model_that_fails_is_500_for_its_requests_only(caplog: pytest.LogCaptureFixture) -> None:
+    model = Brightness()
+
+    def fail() -> None:
+        raise RuntimeError("secret")
+
+    model.wait = fail
+    app = application(model)
+    (answer,) = ask(app, one())
+    assert (answer.status, answer.json["error_code"]) == (500, "INTERNAL_ERROR")
+    assert "secret" not in answer.body.decode()
+    model.wait = lambda: None
+    assert ask(app, one())[0].status == 200
+    assert app.memory.used == 0
+
+
+def test_memory_of_a_request_is_given_back_and_no_more_is_used_than_there_is() -> None:
+    model = Brightness()
+    app = application(model, max_decoded_mb=100, memory_mb=192)
+    most: list[int] = []
+    model.wait = lambda: most.append(app.memory.used)
+    answers = ask(app, *[Request(picture(9, 2600), "image/png") for _ in range(6)])
+    assert [answer.status for answer in answers] == [200] * 6
+    assert 0 < max(most) <= 192_000_000
+
+
+def test_application_before_its_model_is_loaded() -> None:
+    app = application(None)
+    for path, status in (("/health", 200), ("/ping", 503), ("/ready", 503), ("/metrics", 200), ("/", 200)):
+        assert ask(app, Request(path=path, method="GET", kind=""))[0].status == status
+    assert ask(app, one())[0].status == 503
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/ping", "/health", "/ready", "/version", "/metrics"])
+def test_pages_answer_get_and_head_alone(path: str) -> None:
+    app = application(Brightness())
+    got, head, post = ask(app, *(Request(path=path, method=how, kind="") for how in ("GET", "HEAD", "POST")))
+    assert (got.status, head.status, post.status) == (200, 200, 405)
+    assert post.headers["allow"] == "GET, HEAD"
+    assert b"<script" not in got.body
+
+
+def test_other_addresses_and_methods_are_said() -> None:
+    app = application(Brightness())
+    missing, asked = ask(app, Request(path="/secret"), Request(method="GET"))
+    assert (missing.status, missing.json["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert b"secret" not in missing.body
+    assert (asked.status, asked.headers["allow"]) == (405, "POST")
+
+
+def test_compressed_body_is_415() -> None:
+    (answer,) = ask(application(Brightness()), Request(b"x", headers=[(b"content-encoding", b"gzip")]))
+    assert (answer.status, "Content-Encoding" in answer.json["message"]) == (415, True)
+
+
+def test_metrics_count_what_was_answered() -> None:
+    app = application(Brightness())
+    ask(app, Request(records(picture(), picture())), Request(b"{"))
+    text = ask(app, Request(path="/metrics", method="GET", kind=""))[0].body.decode()
+    for line in (
+        'podium_requests_total{path="/invocations",status="200"',
+        'podium_requests_total{path="/invocations",status="400"',
+        "podium_images_total{",
+        "podium_reserved_bytes{",
+    ):
+        assert line in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("podium_images_total")] == ["2.0"]

@@ -1,0 +1,40 @@
+"""The addresses of a server."""
+
+import socket
+
+import pytest
+
+from podium.errors import InputError
+from podium.serving.listening import listen, url
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost")])
+def test_listen_takes_loopback_of_both_families(host: str, shown: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sockets = listen(host, port, 30)
+    try:
+        with socket.create_connection((host, port), timeout=5):
+            assert url(host, port) == f"http://{shown}:{port}"
+        with pytest.raises(InputError, match=f"serve.port: {port} of {host} is in use by another process"):
+            listen(host, port, 30)
+    finally:
+        close(sockets)
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("192.0.2.1", "serve.host: '192.0.2.1' can't be listened on"),
+        ("no.such.host.invalid", "serve.host: 'no.such.host.invalid' is no address"),
+    ],
+)
+def test_address_of_another_machine_is_refused(host: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        listen(host, 5001, 30)

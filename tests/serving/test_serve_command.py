@@ -1,0 +1,157 @@
+"""`podium serve` as a process: slow clients, signals, the champion's moves, several workers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+import registered
+from podium import cli
+from podium.registry import versions
+from registered import NAME, Project
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`podium serve` with its temporary files in `scratch`, when it is ready; killed at the end if it still runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scratch.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "podium.cli", "serve", "--port", str(port), *arguments]
+    with Path("server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=os.environ | {"TMPDIR": str(scratch.absolute())}, stdout=log, stderr=log
+        )
+    try:
+        while process.poll() is None:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/ping", timeout=60):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        assert process.poll() is None, Path("server.log").read_text(encoding="utf-8")
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def model_of(connection: HTTPConnection, image: bytes) -> str:
+    connection.request("POST", "/invocations", image, {"Content-Type": "image/png"})
+    response = connection.getresponse()
+    content = json.loads(response.read())
+    assert response.status == 200, content
+    return str(content["predictions"][0]["model"])
+
+
+def serve_params(**params: object) -> None:
+    path = Path("params.yaml")
+    path.write_text(path.read_text(encoding="utf-8") + f"serve: {json.dumps(params)}\n", encoding="utf-8")
+
+
+def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(project: Project) -> None:
+    serve_params(idle_seconds=1, timeout_seconds=2, follow_seconds=0.2)
+    image = registered.reference_images(project.folder)[0]
+    cli_run("promote", "1")
+    with serving(scratch=Path("scratch")) as (process, port):
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        for number, one in enumerate(slow):
+            one.sendall((b"", b"GET /ping HTTP/1.1\r\nX: ", b"POST /invocations HTTP/1.1\r\n")[number % 3])
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        assert model_of(connection, image) == f"{NAME}/1"
+        for one in slow:
+            one.settimeout(60)
+            assert one.recv(100) == b""  # closed by the server, unanswered
+            one.close()
+        half = socket.create_connection(("127.0.0.1", port))
+        half.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx")
+        half.settimeout(60)
+        assert half.recv(100).startswith(b"HTTP/1.1 408")
+        half.close()
+
+        stop, seen, problems = threading.Event(), list[str](), list[object]()
+
+        def ask() -> None:
+            own = HTTPConnection("127.0.0.1", port, timeout=60)
+            while not stop.is_set():
+                try:
+                    seen.append(model_of(own, image))
+                except Exception as error:
+                    problems.append(error)
+            own.close()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        said = cli_run("promote", "3")
+        assert f"server http://127.0.0.1:{port} (" in said
+        assert "follows and answers with it within seconds" in said
+        wait_for(lambda: f"{NAME}/3" in seen)
+        cli_run("rollback", "--reason", "try")
+        wait_for(lambda: bool(seen) and seen[-1] == f"{NAME}/1")
+        stop.set()
+        asking.join()
+        assert problems == []
+
+        refused = subprocess.run(
+            [sys.executable, "-m", "podium.cli", "serve", "--port", str(port)], capture_output=True, check=False
+        )
+        assert refused.returncode == 2
+        assert f"serve.port: {port} of 127.0.0.1 is in use by another process".encode() in refused.stderr
+
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert list(Path("scratch").iterdir()) == []
+    tags = project.tracking.client.get_registered_model(NAME).tags
+    assert [key for key in tags if key.startswith("podium.server.")] == []
+
+
+def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Project) -> None:
+    serve_params(workers=2)
+    image = registered.reference_images(project.folder)[0]
+    with serving("--pin", "2", "--host", "127.0.0.1", scratch=Path("scratch")) as (process, port):
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        assert model_of(connection, image) == f"{NAME}/2"
+        connection.close()
+        process.kill()
+        process.wait()
+
+        def is_free() -> bool:
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                return one.connect_ex(("127.0.0.1", port)) != 0
+
+        wait_for(is_free)
+    assert versions.find(project.tracking, NAME, 2).number == 2
+
+
+def wait_for(condition: object) -> None:
+    """Until `condition()` is true; pytest's own timeout ends one that never is."""
+    assert callable(condition)
+    while not condition():
+        time.sleep(0.05)
+
+
+def cli_run(*arguments: str) -> str:
+    """What a command prints; it ends well."""
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        cli.main(arguments)
+    return out.getvalue()
