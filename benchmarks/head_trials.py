@@ -115,7 +115,7 @@ def _bare(files: list[Path]) -> None:
 
 
 def _opened(path: Path) -> "np.ndarray[Any, Any]":
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     if image.has_transparency_data:
         whole = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)

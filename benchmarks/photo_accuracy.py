@@ -138,9 +138,9 @@ def _pooled(images: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """A bare loop of timm: (N, 1280) features of (N, 3, H, W) uint8 images."""
     import torch
 
-    network = network()
+    model = network()
     with torch.inference_mode():
-        found = [network((torch.from_numpy(one).float() - 127) / 128) for one in _batches(images)]
+        found = [model((torch.from_numpy(one).float() - 127) / 128) for one in _batches(images)]
     return torch.cat(found).numpy()
 
 
