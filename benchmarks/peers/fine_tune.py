@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from peers.scoring import accuracy
+
 EPOCHS, BATCH, RATE, DECAY = 12, 32, 1e-3, 0.95
 SCALE, OFFSET = 128.0, 127.0
 """Of the pixels that the weights were trained on."""
@@ -59,8 +61,8 @@ def main(data: Path, weights: Path) -> None:
     test, answers = read(data / "sealed" / "test")
     with torch.inference_mode():
         guesses = torch.cat([model((one.float() - OFFSET) / SCALE).argmax(1) for one in torch.split(test, 64)])
-    right = float((guesses == answers).float().mean())
-    print(json.dumps({"accuracy": right, "seconds": time.perf_counter() - started}))
+    right = (guesses == answers).numpy()
+    print(json.dumps({"accuracy": accuracy(right, data / "sealed" / "test"), "seconds": time.perf_counter() - started}))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from podium.data.image_files import ImageFile, names_of, path_of, read_files, wr
 from podium.errors import InputError
 
 FILES = [
-    ImageFile("a/1.jpg", "data/raw/a/1.jpg", "x", "g"),
-    ImageFile('b/"2",\n.jpg', "", "y", "g"),
-    ImageFile("train[3]", "", "x", "h"),
+    ImageFile("a/1.jpg", "data/raw/a/1.jpg", "g"),
+    ImageFile('b/"2",\n.jpg', "", "g"),
+    ImageFile("train[3]", "", "h"),
 ]
 
 
@@ -45,3 +45,9 @@ def test_group_has_one_name_whatever_the_order_of_the_source() -> None:
 )
 def test_path_is_from_the_project_and_of_files_only(content: Path | bytes, path: str) -> None:
     assert path_of(content) == path
+
+
+def test_files_of_another_podium_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "files.csv").write_text("origin,path,picture,group\na,b,c,d\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"files\.csv is another Podium's: run `dvc repro prepare`"):
+        read_files(tmp_path, 1)

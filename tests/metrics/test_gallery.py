@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,8 +60,9 @@ def test_gallery_is_bounded_and_certain_errors_have_a_finite_surprise() -> None:
 
 
 def test_gallery_shows_each_picture_once_with_its_file_and_the_number_of_copies() -> None:
-    files = [ImageFile(f"a/{n}.jpg", f"data/raw/a/{n}.jpg", picture, picture) for n, picture in enumerate("xyxzx")]
-    found = gallery(split([0] * 5), np.array([[0.2, 0.8], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1], [0.8, 0.2]]), files)
+    files = [ImageFile(f"a/{n}.jpg", f"data/raw/a/{n}.jpg", picture) for n, picture in enumerate("xyxzx")]
+    copied = replace(split([0] * 5), duplicates=np.array([0, 1, 0, 2, 0]))
+    found = gallery(copied, np.array([[0.2, 0.8], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1], [0.8, 0.2]]), files)
     assert [(e["kind"], e["file"], e["copies"]) for e in found] == [
         ("worst", "a/2.jpg", 2),
         ("worst", "a/1.jpg", 1),

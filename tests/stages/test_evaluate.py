@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,9 +234,11 @@ def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
     project: Path, store: TrackingParams
 ) -> None:
     """The two bright images that are labelled dark show the same, so one of them is shown."""
-    files = [ImageFile(f"x/{n}.png", f"data/raw/x/{n}.png", str(n), str(n)) for n in range(80)]
-    files[39] = ImageFile("x/39.png", "", "38", "38")
-    write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, sealed=True, files=files)
+    files = [ImageFile(f"x/{n}.png", f"data/raw/x/{n}.png", str(n)) for n in range(80)]
+    files[39] = ImageFile("x/39.png", "", "38")
+    same = np.array([38 if number == 39 else number for number in range(80)])
+    about: dict[str, Any] = {"sealed": True, "files": files, "duplicates": same}
+    write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, **about)
     call(project, store)
     found = rows(project / "evaluated/predictions.csv")
     assert [(row["file"], row["copy_of"]) for row in found[38:41]] == [

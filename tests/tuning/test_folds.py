@@ -23,8 +23,9 @@ def _images(train: int, val: int, group_of: int = 1, classes: int = 2) -> Learni
     """Images in turn of each class; so many of one class in a row share a picture."""
     labels = np.arange(train + val) % classes
     names = [f"{label}-{number // classes // group_of}" for number, label in enumerate(labels)]
-    files = [ImageFile(f"{number}.png", "", name, name) for number, name in enumerate(names)]
-    return LearningSet(labels, files, tuple("abcdefgh"[:classes]), val)
+    files = [ImageFile(f"{number}.png", "", name) for number, name in enumerate(names)]
+    _, pictures = np.unique(names, return_inverse=True)
+    return LearningSet(labels, files, tuple("abcdefgh"[:classes]), pictures[train:])
 
 
 @pytest.mark.parametrize("group_of", [1, 3])

@@ -28,7 +28,7 @@ def test_relabel_finds_labels_that_were_changed(tmp_path: Path, monkeypatch: pyt
     prepared = tiny.prepare(tmp_path / "data/prepared", 90, 30)
     images, labels = tiny.pixels(90, 1)
     labels[list(WRONG)] = (labels[list(WRONG)] + 1) % 3
-    files = [ImageFile(f"{n}.png", f"raw/{n}.png", str(n), str(n)) for n in range(90)]
+    files = [ImageFile(f"{n}.png", f"raw/{n}.png", str(n)) for n in range(90)]
     write_split(prepared / "train", "train", images, labels, tiny.CLASSES, files=files)
     (tmp_path / "params.yaml").write_text(
         "model: {width: 4, hidden: 16}\ntrain: {epochs: 30, batch_size: 16, label_smoothing: 0.0}\n", encoding="utf-8"
@@ -44,8 +44,8 @@ def test_relabel_finds_labels_that_were_changed(tmp_path: Path, monkeypatch: pyt
 
 
 def _images(count: int = 30) -> LearningSet:
-    files = [ImageFile(f"{n}.png", "", str(n), str(n)) for n in range(count)]
-    return LearningSet(np.arange(count) % 3, files, tiny.CLASSES, 6)
+    files = [ImageFile(f"{n}.png", "", str(n)) for n in range(count)]
+    return LearningSet(np.arange(count) % 3, files, tiny.CLASSES, np.arange(6))
 
 
 def test_doubts_are_the_labels_that_sure_predictions_contradict() -> None:

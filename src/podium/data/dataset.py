@@ -62,11 +62,14 @@ class Split:
         return self.drawn or self.digest
 
     @property
+    def pictures(self) -> NDArray[np.int64]:
+        """(N,) a number that only duplicates share."""
+        return _pictures(self.duplicates, len(self.labels))
+
+    @property
     def weights(self) -> NDArray[np.float64]:
         """(N,) what each image counts in a metric: a group of duplicates counts once, each of its images a part."""
-        if self.duplicates is None:
-            return np.ones(len(self.labels))
-        _, group, size = np.unique(self.duplicates, return_inverse=True, return_counts=True)
+        _, group, size = np.unique(self.pictures, return_inverse=True, return_counts=True)
         return np.asarray(1.0 / size[group])
 
     @property
@@ -140,14 +143,18 @@ def open_split(folder: Path) -> Split:
     return _open(folder, _unsealed(folder))
 
 
-def open_labels(folder: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The labels (N,) of train or val and the names of the classes, without the images. Raises as `open_split`."""
+def open_labels(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """The labels (N,) of train or val, numbers (N,) that only duplicates share, and the names of the classes.
+
+    The images are not opened. Raises as `open_split`.
+    """
     about = _unsealed(folder)
     try:
         labels: NDArray[np.int64] = np.load(folder / "labels.npy", allow_pickle=False)
+        duplicates = _duplicates(folder, len(labels))
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, str(error)) from None
-    return labels, tuple(about["classes"])
+    return labels, _pictures(duplicates, len(labels)), tuple(about["classes"])
 
 
 def _unsealed(folder: Path) -> dict[str, Any]:
@@ -240,17 +247,29 @@ def _open(folder: Path, about: dict[str, Any]) -> Split:
     try:
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
-        duplicates = np.load(folder / DUPLICATES, allow_pickle=False) if (folder / DUPLICATES).exists() else None
+        duplicates = _duplicates(folder, about["count"])
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, str(error)) from None
-    if duplicates is not None and len(duplicates) != about["count"]:
-        raise _damaged(folder, f"{MARKER} says {about['count']} images and {DUPLICATES} holds {len(duplicates)}")
     if list(images.shape) != [about["count"], *about["shape"]] or len(labels) != about["count"]:
         raise _damaged(
             folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}"
         )
     drawn = str(about.get("drawn", ""))
     return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"], duplicates, drawn)
+
+
+def _duplicates(folder: Path, count: int) -> NDArray[np.int64] | None:
+    """The file of duplicates of `count` images; None where there are none."""
+    if not (folder / DUPLICATES).exists():
+        return None
+    found: NDArray[np.int64] = np.load(folder / DUPLICATES, allow_pickle=False)
+    if len(found) != count:
+        raise _damaged(folder, f"there are {count} images and {DUPLICATES} holds {len(found)}")
+    return found
+
+
+def _pictures(duplicates: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+    return np.arange(count, dtype=np.int64) if duplicates is None else duplicates
 
 
 def _damaged(folder: Path, what: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Which file each prepared image came from, and which images show the same: files.csv next to a split's images."""
+"""Which file each prepared image came from, and which belong together: files.csv next to a split's images."""
 
 import csv
 import os
@@ -23,8 +23,6 @@ class ImageFile:
     """Its name in the source, such as cat/1.jpg or train[12]: reports and corrections of labels use it."""
     path: str
     """From the project's folder; empty: it is no file in there."""
-    picture: str
-    """Equal images and near-duplicates have the same one."""
     group: str
     """Images that share a split have the same one: near-duplicates, and what the source groups."""
 
@@ -62,12 +60,15 @@ def read_files(folder: Path, count: int) -> list[ImageFile]:
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro prepare`")
     with path.open(encoding="utf-8", newline="") as file:
-        found = [ImageFile(**row) for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        if reader.fieldnames != [field.name for field in fields(ImageFile)]:
+            raise InputError(f"{path} is another Podium's: run `dvc repro prepare`")
+        found = [ImageFile(**row) for row in reader]
     if len(found) != count:
         raise InputError(f"{path} must have a row for each of {count:,} images; got {len(found):,}: run `dvc repro`")
     return found
 
 
 def anonymous(count: int, split: str = "") -> list[ImageFile]:
-    """For `count` images of which nothing is known: every one shows something else, also than those of other splits."""
-    return [ImageFile("", "", f"{split}{number}", f"{split}{number}") for number in range(count)]
+    """For `count` images of which nothing is known: each is in a group of its own, also than those of other splits."""
+    return [ImageFile("", "", f"{split}{number}") for number in range(count)]

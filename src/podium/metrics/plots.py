@@ -93,16 +93,16 @@ def gallery(
         | {"surprise": round(float(surprise[row]), 4)}
         | {"file": files[row].origin, "path": files[row].path, "copies": copies}
         for kind, rows in kinds.items()
-        for row, copies in list(_distinct(rows, files).items())[:SHOWN]
+        for row, copies in list(_distinct(rows, split.pictures).items())[:SHOWN]
     ]
 
 
-def _distinct(rows: NDArray[np.int64], files: Sequence[ImageFile]) -> dict[int, int]:
+def _distinct(rows: NDArray[np.int64], pictures: NDArray[np.int64]) -> dict[int, int]:
     """The first of `rows` that shows each picture, with how many of them do."""
-    first: dict[str, int] = {}
+    first: dict[int, int] = {}
     counts: dict[int, int] = {}
     for row in rows.tolist():
-        shown = first.setdefault(files[row].picture, row)
+        shown = first.setdefault(int(pictures[row]), row)
         counts[shown] = counts.get(shown, 0) + 1
     return counts
 

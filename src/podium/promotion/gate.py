@@ -204,7 +204,7 @@ def attempts(accesses: Mapping[str, int]) -> int:
 
 def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassCounts]:
     """Of each class, a group of near-duplicates counted once, by the greater part of it."""
-    each = np.arange(len(test.labels)) if test.duplicates is None else test.duplicates
+    each = test.pictures
     _, first, group, size = np.unique(each, return_index=True, return_inverse=True, return_counts=True)
     labels, length = test.labels[first], len(test.classes)
 

@@ -147,8 +147,8 @@ def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float6
     labels, predictions = split.labels, probabilities.argmax(1)
     actual, predicted = ([split.classes[k] for k in which] for which in (labels, predictions))
     confidences = [f"{p:.6f}" for p in probabilities.max(1)]
-    first: dict[str, int] = {}
-    copies = [first.setdefault(one.picture, row) for row, one in enumerate(files)]
+    first: dict[int, int] = {}
+    copies = [first.setdefault(picture, row) for row, picture in enumerate(split.pictures.tolist())]
     copy_of = ["" if row == earlier else earlier for row, earlier in enumerate(copies)]
     names = [one.path or one.origin for one in files]
     rows = zip(range(len(labels)), actual, predicted, confidences, names, copy_of, strict=True)

@@ -32,23 +32,21 @@ class LearningSet:
     files: list[ImageFile]
     """N."""
     classes: tuple[str, ...]
-    val: int
-    """How many of them are validation images: the last ones."""
+    val_pictures: NDArray[np.int64]
+    """(V,) of the validation images, which are the last ones: a number that only duplicates share."""
 
     @staticmethod
     def read(prepared: Path) -> "LearningSet":
         """Those of data/prepared."""
-        (train, classes), (val, _) = (open_labels(prepared / part) for part in PARTS)
+        (train, _, classes), (val, pictures, _) = (open_labels(prepared / part) for part in PARTS)
         files = [read_files(prepared / part, len(labels)) for part, labels in zip(PARTS, (train, val), strict=True)]
-        return LearningSet(np.concatenate([train, val]), [*files[0], *files[1]], classes, len(val))
+        return LearningSet(np.concatenate([train, val]), [*files[0], *files[1]], classes, pictures)
 
     def few_validation_images(self) -> list[str]:
         """The classes of fewer than FEW validation images, each with its number of different pictures."""
-        val = slice(len(self.labels) - self.val, None)
-        pictures: list[set[str]] = [set() for _ in self.classes]
-        for one, label in zip(self.files[val], self.labels[val].tolist(), strict=True):
-            pictures[label].add(one.picture)
-        return [f"{name} ({len(own)})" for name, own in zip(self.classes, pictures, strict=True) if len(own) < FEW]
+        labels = self.labels[len(self.labels) - len(self.val_pictures) :]
+        counts = [len(np.unique(self.val_pictures[labels == label])) for label in range(len(self.classes))]
+        return [f"{name} ({count})" for name, count in zip(self.classes, counts, strict=True) if count < FEW]
 
 
 def assign(images: LearningSet, count: int, seed: int = 0) -> NDArray[np.int64]:

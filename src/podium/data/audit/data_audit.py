@@ -59,7 +59,7 @@ class AuditedData:
     split: SplitFile
     """The same with the images that are new."""
     files: Sequence[ImageFile] = ()
-    """Where each of all images came from, and which show the same."""
+    """Where each of all images came from, and which belong together."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
         """The pixels of some of the images, read when they are asked for."""
@@ -107,7 +107,7 @@ def audited(
         placed = _placed(source, images, subject, groups, seen, places, params, split)
         whole = known.with_images(images.contents, placed.places, seen.near)
         found = _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store)
-        yield replace(found, files=_files(source, images, subject, seen, placed))
+        yield replace(found, files=_files(source, images, subject, placed))
 
 
 def _decoded(
@@ -186,14 +186,11 @@ def _placed(
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
 
 
-def _files(
-    source: Source, images: reading.Images, subject: Subject, seen: Examination, placed: Placed
-) -> list[ImageFile]:
-    """Where each image came from, and which show the same or belong together."""
-    pictures = names_of(seen.groups, subject.prints)
+def _files(source: Source, images: reading.Images, subject: Subject, placed: Placed) -> list[ImageFile]:
+    """Where each image came from, and which belong together."""
     together = names_of(placed.groups, subject.prints)
     paths = [path_of(source.items[number].content) for number in images.numbers.tolist()]
-    return [ImageFile(*row) for row in zip(subject.origins, paths, pictures, together, strict=True)]
+    return [ImageFile(*row) for row in zip(subject.origins, paths, together, strict=True)]
 
 
 def _audited(

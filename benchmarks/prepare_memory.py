@@ -1,0 +1,83 @@
+"""Memory of `prepare` for each image, outside the pixels: two sets of tiny images, the larger less the smaller.
+
+The images are 16x16 PNGs of noise in ten classes, in folders. Each set is prepared twice by a process of its own: once
+with nothing decoded, once with everything decoded before. A process's peak is VmHWM of /proc, read from inside.
+
+    python benchmarks/prepare_memory.py --images 20000 100000
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from measuring import parser, publish, table
+
+CLASSES = 10
+SIDE = 16
+LIMIT = 200
+"""Bytes that were asked for."""
+PREPARE = """
+import json, sys, time
+from pathlib import Path
+import podium.data.audit.near_duplicates
+from podium.config.params import DoctorParams, PrepareParams
+from podium.stages.prepare import prepare
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+before, started = peak(), time.process_time()
+params = PrepareParams(source=f"folder:{root}", root=str(root), min_per_class=2)
+prepare(params, DoctorParams(), out / "prepared", out / "sealed", out / "decoded")
+print(json.dumps({"before": before, "after": peak(), "cpu": time.process_time() - started}))
+"""
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    made = parser(__doc__)
+    made.add_argument("--images", type=int, nargs=2, default=(20_000, 100_000), help="sizes of the two sets")
+    options = made.parse_args()
+    few, many = (200, 1000) if options.quick else sorted(options.images)
+    found: dict[str, dict[int, dict[str, float]]] = {"nothing decoded": {}, "all decoded before": {}}
+    for count in (few, many):
+        with tempfile.TemporaryDirectory() as name:
+            images(Path(name) / "images", count)
+            for when in found:
+                found[when][count] = prepared(Path(name))
+    rows = []
+    for when, by_count in found.items():
+        more = by_count[many]["after"] - by_count[few]["after"]
+        rows.append([when, *(f"{by_count[n]['after'] / 1e6:.0f} MB" for n in (few, many)),
+                     f"{more / (many - few):.0f} bytes", f"{by_count[many]['cpu']:.0f} s"])  # fmt: skip
+    head = ["", f"peak, {few:,} images", f"peak, {many:,} images", "for each image", "CPU time of the larger"]
+    publish("prepare_memory", table(head, rows), {"limit": LIMIT, "found": found}, quick=options.quick)
+
+
+def images(root: Path, count: int) -> None:
+    """`count` grey PNGs of noise."""
+    draw = np.random.default_rng(0)
+    for number in range(CLASSES):
+        (root / f"class {number}").mkdir(parents=True)
+    for number in range(count):
+        pixels = draw.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"class {number % CLASSES}" / f"{number:07}.png")
+
+
+def prepared(place: Path) -> dict[str, float]:
+    """Bytes before and after, and CPU seconds."""
+    command = [sys.executable, "-c", PREPARE, str(place / "images"), str(place / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()
