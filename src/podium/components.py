@@ -65,6 +65,7 @@ KINDS = {
     "metric": Kind("search.metric", "podium.metrics.scores"),
     "program": Kind("train.program", "podium.training.program"),
     "source": Kind("prepare.source", "podium.data.sources"),
+    "tracker": Kind("tracking.also", "podium.tracking.trackers"),
 }
 
 

@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from podium.errors import PodiumError
-from podium.text import one_line
+from podium.text import masked, one_line
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors of a disk that is full or can not be written: for a person to fix, not a bug."""
@@ -40,6 +41,11 @@ def run(main: Callable[[], object]) -> None:
         if error.errno not in DISK_ERRORS:
             raise
         print(f"podium: {_disk_message(error)}", file=sys.stderr)
+        sys.exit(PodiumError.exit_code)
+    except Exception as error:
+        if not (message := _store_message(error)):
+            raise
+        print(f"podium: {one_line(message)}", file=sys.stderr)
         sys.exit(PodiumError.exit_code)
 
 
@@ -104,6 +110,43 @@ def _disk_message(error: OSError) -> str:
         f"{where}{error.strerror}. What was recorded before is complete; free some space or make it writable, then run"
         " the same again: it resumes from there (`df -h` shows the space, `podium gc` frees some)"
     )
+
+
+STORES = {"mlflow.exceptions.MlflowException", "sqlalchemy.exc.OperationalError", "sqlite3.OperationalError"}
+"""What raises where a database or a tracking server fails; by name, since few processes import these packages."""
+
+
+def _store_message(error: BaseException) -> str:
+    """What to do about an MLflow store that fails in the middle of the work; empty: it is another error.
+
+    MLflow's own exception says of itself whether the store failed or the call was wrong by what caused it.
+    """
+    if not any(f"{one.__module__}.{one.__qualname__}" in STORES for one in type(error).__mro__):
+        return ""
+    causes = list(_causes(error))
+    local = next((one for one in causes if isinstance(one, sqlite3.OperationalError)), None)
+    if local is None and not any(isinstance(one, OSError) for one in causes):
+        return ""
+    reason = str(local) if local else str(error)
+    remedy = "See that the server is running and can be reached"
+    if local is not None:
+        remedy = "Free some space or make it writable (`df -h` shows the space, `podium gc` frees some)"
+        if "locked" in reason:
+            remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
+    return (
+        f"tracking.uri: MLflow's store failed: {masked(' '.join(reason.split()))[:300]}. What was recorded before is"
+        f" complete. {remedy}, then run the same again: it resumes from there"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised from or while handling."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__
 
 
 def _end_with(parent: int) -> None:

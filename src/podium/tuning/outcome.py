@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,14 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     tags = {"podium.data_digest": info.digest, "podium.source": info.source}
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
-    return session.Plan(name, facts, params.search, base, Parent(name, tags), "search", enqueued, inherits=True)
+    return session.Plan(
+        name, facts, params.search, base, Parent(name, tags), "search", enqueued, subject_of(info.source), inherits=True
+    )
+
+
+def subject_of(source: str) -> str:
+    """What is classified, as a title has it: `photos` for `folder:data/raw/photos`, `digits` for `digits`."""
+    return re.split(r"[:/\\]", source.rstrip("/\\"))[-1][:40] or source
 
 
 def with_defaults(base: Recipe, space: dict[str, Dimension]) -> Recipe:

@@ -33,7 +33,7 @@ from podium.tracking.run_names import (
 )
 from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
-from podium.tracking.study_summary import summary_of
+from podium.tracking.study_summary import summary_of, title_of
 from podium.tracking.trial_check import Difference
 from podium.tracking.trial_runs import runs_of
 from podium.tuning import storage
@@ -160,7 +160,7 @@ def _described(study: optuna.Study, search: str) -> Record:
             found = None
     own = study_id(found) if found is not None else None
     identity = {STUDY_TAG: clean(search), KIND_TAG: "search"} | ({ID_TAG: own} if own else {})
-    return Record(name=clean(search, LONGEST_NAME), identity=identity)
+    return Record(name=title_of(found) if found is not None else clean(search, LONGEST_NAME), identity=identity)
 
 
 def _search_of(study: optuna.Study) -> str:
