@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -57,6 +58,19 @@ def test_store_that_fails_is_a_sentence_with_a_remedy(
     text = capsys.readouterr().err
     assert text.startswith(f"podium: tracking.uri: MLflow's store failed: {words}")
     assert text.count("\n") == 1
+
+
+def test_array_that_a_full_disk_took_a_part_of_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            try:
+                np.zeros(1000).tofile(file)
+            except OSError as error:
+                raise OSError("8000 requested and 0 written") from error  # as numpy does after a part
+
+    with pytest.raises(SystemExit):
+        process.run(main)
+    assert capsys.readouterr().err.startswith("podium: No space left on device. What was recorded before is complete")
 
 
 @pytest.mark.parametrize("error", [MlflowException("no such run"), ValueError("a bug"), KeyError("x")])

@@ -6,6 +6,7 @@ import errno
 import gc
 import io
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from podium.errors import PodiumError
-from podium.text import masked, one_line
+from podium.text import one_line, reason_of
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors of a disk that is full or can not be written: for a person to fix, not a bug."""
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a disk that took a part of an array: it leaves the error's number out."""
 POLL_SECONDS = 0.5
 """Time between two checks whether DVC is still running."""
 
@@ -38,7 +41,7 @@ def run(main: Callable[[], object]) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS and not SHORT_WRITE.fullmatch(str(error)):
             raise
         print(f"podium: {_disk_message(error)}", file=sys.stderr)
         sys.exit(PodiumError.exit_code)
@@ -107,7 +110,8 @@ def stop_signals() -> Iterator[list[int]]:
 def _disk_message(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return (
-        f"{where}{error.strerror}. What was recorded before is complete; free some space or make it writable, then run"
+        f"{where}{error.strerror or os.strerror(errno.ENOSPC)}. What was recorded before is complete; free some space"
+        " or make it writable, then run"
         " the same again: it resumes from there (`df -h` shows the space, `podium gc` frees some)"
     )
 
@@ -127,14 +131,14 @@ def _store_message(error: BaseException) -> str:
     local = next((one for one in causes if isinstance(one, sqlite3.OperationalError)), None)
     if local is None and not any(isinstance(one, OSError) for one in causes):
         return ""
-    reason = str(local) if local else str(error)
+    reason = reason_of(local or error)
     remedy = "See that the server is running and can be reached"
     if local is not None:
         remedy = "Free some space or make it writable (`df -h` shows the space, `podium gc` frees some)"
         if "locked" in reason:
             remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
     return (
-        f"tracking.uri: MLflow's store failed: {masked(' '.join(reason.split()))[:300]}. What was recorded before is"
+        f"tracking.uri: MLflow's store failed: {reason}. What was recorded before is"
         f" complete. {remedy}, then run the same again: it resumes from there"
     )
 

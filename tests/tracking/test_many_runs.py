@@ -37,7 +37,7 @@ def tracking(store: TrackingParams) -> Tracking:
 
 
 def _all_of(run: Run) -> tuple[Any, ...]:
-    info, inputs = run.info, run.inputs.dataset_inputs
+    info, inputs = run.info, run.inputs.dataset_inputs if run.inputs else []
     metrics = {key: "nan" if math.isnan(value) else value for key, value in run.data.metrics.items()}
     return (
         (info.run_id, info.run_name, info.status, info.start_time, info.end_time, info.lifecycle_stage),

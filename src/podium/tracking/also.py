@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.components import Choice
 from podium.config.params import TrackingParams
-from podium.text import masked
+from podium.text import reason_of
 from podium.tracking.trackers import OwnTracker, TrackedRun, Tracker, metrics_of
 from podium.training.epochs import Epoch
 
@@ -80,7 +80,7 @@ class Also:
                     _tell(tracker, choice, news, sent)
                 except Exception as error:  # whatever it has against it: it is an extra
                     self._trackers.remove((choice, tracker))
-                    reason = masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+                    reason = f"{type(error).__name__}: {reason_of(error)}"
                     self.message(f"tracking.also: {choice.name} gets nothing more of this session: {reason}")
             if not news.state:
                 self._sent[news.run] = len(news.history)

@@ -18,6 +18,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
+from podium.text import reason_of
 from podium.tracking.also import Also
 from podium.tracking.histories import histories
 from podium.tracking.recorded_run import RecordedRun, recorded
@@ -157,9 +158,9 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
             run.log_file(path, FOLDER)
     except (MlflowException, OSError) as error:
         raise PodiumError(
-            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
-            " when the store works; if the run was deleted there, run `podium sync` first: it restores"
-            " it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one"
+            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {reason_of(error)}. Run"
+            " `dvc repro` again when the store works; if the run was deleted there, run `podium sync` first: it"
+            " restores it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one"
         ) from error
 
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
+from podium.text import reason_of
 from podium.tracking import repair, view
 from podium.tracking.mirror import Parent
 from podium.tracking.record import Reader, search_attributes
@@ -141,7 +142,7 @@ def log_reference_lines(params: TrackingParams, study: optuna.Study, values: dic
     try:
         log_to_search(params, study, study.study_name, values, {BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, PodiumError) as error:
-        print(f"MLflow has not got the reference lines; data/search has them. {' '.join(str(error).split())[:300]}")
+        print(f"MLflow has not got the reference lines; data/search has them. {reason_of(error)}")
 
 
 def log_report(
@@ -184,6 +185,6 @@ def log_report(
             run.log([], tags={BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, OSError) as error:
         raise PodiumError(
-            f"run {run_id} in {where} can't be given the report: {error}. {report} is written; run"
+            f"run {run_id} in {where} can't be given the report: {reason_of(error)}. {report} is written; run"
             " `dvc repro` again when the store works"
         ) from error

@@ -15,7 +15,7 @@ from podium.config.params import RuntimeParams, TrackingParams
 from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
-from podium.text import masked
+from podium.text import reason_of
 from podium.tracking import recorded_check, recorded_run, trial_check
 from podium.tracking import repair as mirror
 from podium.tracking.record import reader_of, study_id
@@ -117,7 +117,7 @@ def _failing(name: str, failed: Failed) -> Iterator[None]:
     except PodiumError as error:
         failed(name, error)
     except STORE_ERRORS as error:
-        failed(name, PodiumError(f"MLflow refuses it: {masked(' '.join(str(error).split()))[:300]}"))
+        failed(name, PodiumError(f"MLflow refuses it: {reason_of(error)}"))
     except Exception as error:  # a study of somebody else's in the same storage may hold anything
         failed(name, PodiumError(f"it can't be compared ({type(error).__name__}: {error})"))
 
