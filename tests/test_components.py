@@ -56,6 +56,8 @@ KINDS = ("network", "loss", "optimizer", "schedule", "augmentation", "sampler", 
         ("metric", "balanced_accuracy", "BalancedAccuracy"),
         ("metric", "my_metrics.deep:f1", None),
         ("program", "my_loop:train", None),
+        ("tracker", "tensorboard", "TensorBoard"),
+        ("tracker", "my_tracker:Tracker", None),
     ],
 )
 def test_name_is_one_of_ours_or_somebody_elses(kind: str, name: str, component: str | None) -> None:
@@ -105,6 +107,7 @@ def test_name_is_one_of_ours_or_somebody_elses(kind: str, name: str, component: 
         ),
         ("metric", "macro_f2", "did you mean macro_f1?"),
         ("program", "train", "must be your own as module:object; got 'train'"),
+        ("tracker", "tensorbord", "must be tensorboard or your own as module:object; got 'tensorbord'; did you mean"),
     ],
 )
 def test_other_name_is_refused_with_the_one_that_was_meant_or_all(kind: str, name: str, sentence: str) -> None:
@@ -418,6 +421,40 @@ FILES = {
                 return read(params.model_copy(update={"source": "digits"}))
         ''',
     ),
+    "tracker": (
+        "tracking/trackers/counter.py",
+        '''
+        """Counts epochs."""
+
+        from typing import ClassVar
+
+        from pydantic import Field
+
+        from podium.tracking.trackers import Tracker
+
+
+        class Counter(Tracker):
+            """A count."""
+
+            NAME: ClassVar[str] = "counter"
+
+            count_from: int = Field(default=0, ge=0)
+            """Where it begins."""
+
+            def start(self, run):
+                """Begin."""
+                NOTE
+                self.__dict__["count"] = self.count_from
+
+            def log(self, run, values, epoch):
+                """One more."""
+                self.__dict__["count"] += 1
+
+            def end(self, run, state, value):
+                """Print it."""
+                print(run.name, self.__dict__["count"], state)
+        ''',
+    ),
     "gate rule": (
         "promotion/rules/min_images.py",
         '''
@@ -480,6 +517,20 @@ print(len(read(load(Path("params.yaml")).prepare).items))
 """,
         "prepare: {source: again}",
         "1797",
+    ),
+    "tracker": (
+        """
+from pathlib import Path
+from podium.config.params import load
+from podium.tracking.also import Also
+from podium.tracking.trackers import TrackedRun
+
+also = Also(load(Path("params.yaml")).tracking)
+also.tell(TrackedRun("train", "", "one", Path()), [{"epoch": 1, "seconds": 0.1, "val_loss": 0.5}], "COMPLETE")
+also.close()
+""",
+        "tracking: {also: [counter], count_from: 3}",
+        "one 4 COMPLETE",
     ),
     "gate rule": (
         """

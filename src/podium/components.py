@@ -75,6 +75,7 @@ KINDS = {
     "metric": Kind("search.metric", "podium.metrics.scores", "torchmetrics.classification", prefix="Multiclass"),
     "program": Kind("train.program", "podium.training.program"),
     "source": Kind("prepare.source", "podium.data.sources"),
+    "tracker": Kind("tracking.also", "podium.tracking.trackers"),
 }
 
 

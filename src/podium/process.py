@@ -6,7 +6,9 @@ import errno
 import gc
 import io
 import os
+import re
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +16,12 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from podium.errors import PodiumError
-from podium.text import one_line
+from podium.text import one_line, reason_of
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors of a disk that is full or can not be written: for a person to fix, not a bug."""
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a disk that took a part of an array: it leaves the error's number out."""
 POLL_SECONDS = 0.5
 """Time between two checks whether DVC is still running."""
 
@@ -37,9 +41,14 @@ def run(main: Callable[[], object]) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS and not SHORT_WRITE.fullmatch(str(error)):
             raise
         print(f"podium: {_disk_message(error)}", file=sys.stderr)
+        sys.exit(PodiumError.exit_code)
+    except Exception as error:
+        if not (message := _store_message(error)):
+            raise
+        print(f"podium: {one_line(message)}", file=sys.stderr)
         sys.exit(PodiumError.exit_code)
 
 
@@ -118,9 +127,47 @@ def ignored_signals() -> Iterator[None]:
 def _disk_message(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return (
-        f"{where}{error.strerror}. What was recorded before is complete; free some space or make it writable, then run"
+        f"{where}{error.strerror or os.strerror(errno.ENOSPC)}. What was recorded before is complete; free some space"
+        " or make it writable, then run"
         " the same again: it resumes from there (`df -h` shows the space, `podium gc` frees some)"
     )
+
+
+STORES = {"mlflow.exceptions.MlflowException", "sqlalchemy.exc.OperationalError", "sqlite3.OperationalError"}
+"""What raises where a database or a tracking server fails; by name, since few processes import these packages."""
+
+
+def _store_message(error: BaseException) -> str:
+    """What to do about an MLflow store that fails in the middle of the work; empty: it is another error.
+
+    MLflow's own exception says of itself whether the store failed or the call was wrong by what caused it.
+    """
+    if not any(f"{one.__module__}.{one.__qualname__}" in STORES for one in type(error).__mro__):
+        return ""
+    causes = list(_causes(error))
+    local = next((one for one in causes if isinstance(one, sqlite3.OperationalError)), None)
+    if local is None and not any(isinstance(one, OSError) for one in causes):
+        return ""
+    reason = reason_of(local or error)
+    remedy = "See that the server is running and can be reached"
+    if local is not None:
+        remedy = "Free some space or make it writable (`df -h` shows the space, `podium gc` frees some)"
+        if "locked" in reason:
+            remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
+    return (
+        f"tracking.uri: MLflow's store failed: {reason}. What was recorded before is"
+        f" complete. {remedy}, then run the same again: it resumes from there"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised from or while handling."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__
 
 
 def _end_with(parent: int) -> None:

@@ -45,6 +45,11 @@ def masked(text: str) -> str:
     return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
 
 
+def reason_of(error: BaseException, longest: int = 300) -> str:
+    """What `error` says, in one line, without passwords and without the statement that an SQL store adds."""
+    return masked(" ".join(str(error).split("[SQL:")[0].split()))[:longest]
+
+
 def was_masked(text: str) -> bool:
     """Whether `masked` has replaced a password of `text`, as far as it can be seen."""
     return f":{MASK}@" in text or f"={MASK}" in text

@@ -23,7 +23,13 @@ def trained(classes: list[str]) -> TrainedModel:
 def test_markdown_tells_figures_configuration_and_origin() -> None:
     text = card.markdown(trained(["left", "right"]), METRICS, TAGS)
     assert text.startswith("**Accuracy 0.9700** (0.9500 to 0.9800) on 1,234 images of the held-out test set")
-    for words in ("makes them 3x8x8", "left, right", "trial 17 of study `podium-x`", "seeds 1, 2", "width 2"):
+    for words in (
+        "makes them 3x8x8",
+        "left, right",
+        "trial 17 of study `podium-x`",
+        "seeds 1, 2",
+        "| `model.width` | 2 |",
+    ):
         assert words in text
     assert "commit `cccccccccccc`, with uncommitted changes" in text
 
@@ -31,6 +37,15 @@ def test_markdown_tells_figures_configuration_and_origin() -> None:
 @pytest.mark.parametrize("count", [1, 10_000])
 def test_markdown_of_any_number_of_classes_fits_a_database(count: int) -> None:
     assert len(card.markdown(trained([f"a class with a long name {n}" for n in range(count)]), METRICS, TAGS)) < 4000
+
+
+def test_markdown_of_many_long_settings_counts_those_that_do_not_fit() -> None:
+    model = trained(["left"])
+    model.recipe["model"] |= {f"setting_{n}": "a | b\n" * 20 for n in range(100)}
+    text = card.markdown(model, METRICS, TAGS)
+    assert len(text) < 4000
+    assert "longer or further ones are in the model's card.md" in text
+    assert all(row.count("|") - row.count("\\|") in (0, 3) for row in text.split("| setting")[1].splitlines()[2:])
 
 
 def test_page_tells_data_classes_limits_and_choice() -> None:

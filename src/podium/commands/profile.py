@@ -17,7 +17,7 @@ EXAMPLES = """\
   podium profile                                       `model` and `train` of params.yaml, on data/prepared
   podium profile --set train.batch_size=128            with another batch
   podium profile --chosen --set train.shift=2          what the search chose, with one more change
-  podium profile --show                                the trace of the retraining in TensorBoard
+  podium profile --show                                trace and curves of the retraining in TensorBoard
   podium profile --show --trace data/profile/profile   the trace of the last `podium profile`
 
 Nothing is registered or logged: page and trace go to data/profile, which DVC does not track."""
@@ -89,7 +89,9 @@ def show(trace: Path, port: int) -> None:
             f"{trace} holds no trace (*.pt.trace.json), and torch-tb-profiler would wait for one permanently:"
             " run `dvc repro retrain` with retrain.profile_steps above 0, or `podium profile`"
         )
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(trace), "--host", "127.0.0.1"]
+    with_curves = (trace.parent / "scalars").is_dir()  # of the retraining
+    folder = trace.parent if with_curves else trace
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
     print(f"http://127.0.0.1:{port}/#pytorch_profiler (Ctrl-C ends it)", flush=True)
     subprocess.run([*command, "--port", str(port)], check=False)
 

@@ -1,13 +1,13 @@
 """The sections of what comes after the search, and of what changes no result (tracking, runtime, serve)."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Fraction, Name, Seed, Text
-from podium.config.section import made_of
+from podium.config.section import Section, made_of, with_parameters
 from podium.text import holds_password
 
 
@@ -47,10 +47,11 @@ def _once(metrics: list[Choice]) -> list[Choice]:
     return metrics
 
 
-class TrackingParams(BaseModel):
+@with_parameters
+class TrackingParams(Section):
     """Where runs are recorded; changes no result."""
 
-    model_config = FROZEN
+    KINDS: ClassVar[tuple[str, ...]] = ("tracker",)
 
     uri: Annotated[Text, AfterValidator(_without_password)] = "sqlite:///mlruns/mlflow.db"
     """An MLflow tracking URI; a relative SQLite path starts at the project's root. Never with a password: MLflow reads
@@ -60,6 +61,12 @@ class TrackingParams(BaseModel):
     flush_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds after which a running trial's epochs reach MLflow at the latest. A trial that has ended does so
     within this time, and within five seconds, together with others."""
+    also: list[Annotated[Choice, choice("tracker")]] = Field(default=[])
+    """Other trackers that get every run too: tensorboard, or your own as module:Class."""
+
+    def chosen(self) -> list[tuple[str, Choice]]:
+        """The other trackers."""
+        return [("tracker", one) for one in self.also]
 
 
 class RuntimeParams(BaseModel):

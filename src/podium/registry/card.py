@@ -7,6 +7,8 @@ from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
 from podium.training.trained import TrainedModel
 
+LONGEST = 4000
+"""Characters of the card in the registry: a database stores 5,000."""
 MEASURES = 20
 """Further metrics in the registry's card, which has little room."""
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
@@ -105,7 +107,7 @@ def _calibration(temperature: float) -> list[str]:
 
 
 def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, str]) -> str:
-    """The card in the registry: at most 4,000 characters, since a database stores 5,000."""
+    """The card in the registry, of at most LONGEST characters: figures, origin, the configuration as a table."""
     model, train = trained.recipe["model"], trained.recipe["train"]
     channels, height, width = trained.shape
     classes = ", ".join(trained.classes)
@@ -123,14 +125,37 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
         f"Takes image files of any size, makes them {channels}x{height}x{width}, predicts one of"
         f" {len(trained.classes)} classes: {classes if len(classes) <= 1000 else classes[:1000] + ' ...'}.",
         "",
-        f"- configuration: trial {trained.trial} of study `{trained.study}`; {_settings(model)}, {_settings(train)}",
+        f"- configuration (below): trial {trained.trial} of study `{trained.study}`",
         f"- trained on {trained.device} with seed {trained.seed}; confirmed on seeds"
         f" {', '.join(map(str, trained.confirmation_seeds)) or 'none'}",
         f"- data `{trained.data_digest[:12]}`, weights `{trained.weights_digest[:12]}`",
         f"- commit `{tags['git_commit'][:12]}`{', with uncommitted changes' if tags['git_dirty'] == 'true' else ''}",
         f"- evaluation, loaded model, exported graph and served model agree within {tags['parity_max_difference']}",
     ]
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return f"{text}\n\n{_table({'model': model, 'train': train}, LONGEST - len(text))}"
+
+
+def _table(sections: dict[str, dict[str, Any]], room: int) -> str:
+    """The configuration, a setting a row, in at most `room` characters; what has none is counted."""
+    rows = [
+        f"| `{name}.{key}` | {_shown(value)} |" for name, section in sections.items() for key, value in section.items()
+    ]
+    lines, left = ["| setting | value |", "|---|---|"], max(0, room - 120)
+    for row in rows:
+        left -= len(row) + 1
+        if left >= 0:
+            lines.append(row)
+    missing = len(rows) - (len(lines) - 2)
+    return "\n".join(
+        [*lines, *([f"\n{missing} longer or further ones are in the model's card.md."] if missing else [])]
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value within a row of a table."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _settings(section: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from podium.data import accesses
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import loading
 from podium.registry.export import content_digest, file_digests
+from podium.text import reason_of
 from podium.tracking.store import Tracking
 
 # isort: split
@@ -168,7 +169,7 @@ def mlflow_errors(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise PodiumError(f"{what}: {error.message}") from error
+        raise PodiumError(f"{what}: {reason_of(error)}") from error
 
 
 def _ensure_registered(tracking: Tracking, name: str) -> None:

@@ -20,6 +20,7 @@ from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
 from podium.retraining.resumable import described, device_line, own_device, train
 from podium.tracking.retrain_run import RetrainRun
+from podium.tracking.trackers import tensorboard
 from podium.training.batches import Batches
 from podium.training.device import compile_network
 from podium.training.epochs import write_history
@@ -61,6 +62,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
             overhead = train(run, data, prepared, path, name, params, tracked)
         out.mkdir(parents=True, exist_ok=True)
         write_history(out / "history.csv", run.history)
+        tensorboard.write(out / "scalars", run.history, recipe.flat())
         whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
         if params.retrain.profile_steps and recipe.train.program is None:  # after the model is safe
             _profile(run, images, data, params.retrain.profile_steps, out, overhead)

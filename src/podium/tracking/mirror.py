@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import RefusedError
+from podium.text import reason_of
 from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
@@ -189,5 +190,4 @@ def _refusal(error: Exception, params: TrackingParams) -> RefusedError | None:
 
 def _in_a_line(error: Exception) -> str:
     """What went wrong, without the statement and the thousand values that an SQL store adds."""
-    text = " ".join(str(error).split("[SQL:")[0].split())
-    return f"{type(error).__name__}: {text[:LONGEST]}"
+    return f"{type(error).__name__}: {reason_of(error, LONGEST)}"

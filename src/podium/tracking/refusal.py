@@ -6,7 +6,7 @@ import re
 from mlflow.exceptions import MlflowException
 
 from podium.errors import RefusedError
-from podium.text import masked
+from podium.text import reason_of
 
 UNKNOWN_USER = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -21,7 +21,7 @@ def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | N
     remedy = _remedy(error, uri, experiment)
     if remedy is None:
         return None
-    words = masked(" ".join(str(error).split("[SQL:")[0].split()))[:LONGEST]
+    words = reason_of(error, LONGEST)
     return RefusedError(
         f"tracking.uri: {uri} does not work: {remedy}. Nothing was searched or logged. MLflow says: {words}"
     )

@@ -18,10 +18,13 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
+from podium.text import reason_of
+from podium.tracking.also import Also
 from podium.tracking.histories import histories
 from podium.tracking.recorded_run import RecordedRun, recorded
 from podium.tracking.run_names import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
 from podium.tracking.store import connect, project_id, shown
+from podium.tracking.trackers import TrackedRun
 from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
@@ -40,6 +43,10 @@ class RetrainRun:
     """One run, called `retrain`; that of a single training (`podium train`) is called `train`."""
 
     run: RecordedRun
+    also: Also
+    """The other trackers."""
+    told: TrackedRun
+    """The run, as they know it."""
     logged: set[tuple[str, int]] = field(default_factory=set)
     """Metrics that the run has, by name and step."""
 
@@ -48,6 +55,7 @@ class RetrainRun:
         params: TrackingParams, name: str, tags: dict[str, str], recipe: Recipe, title: str = "retrain"
     ) -> "RetrainRun":
         """The run of the retraining called `name`, made where there is none."""
+        also = Also(params)
         tracking = connect(params)
         own = {RETRAIN_TAG: name, KIND_TAG: title, PROJECT_TAG: project_id()}
         run = RecordedRun.open(tracking, title, own)
@@ -57,7 +65,8 @@ class RetrainRun:
         run.log(params={key: value for key, value in fields.items() if key not in known.data.params}, tags=tags)
         run.set_status("RUNNING")
         run.log_images(tags["podium.source"], tags["podium.data_digest"])
-        return RetrainRun(run, set(histories(tracking, known)))
+        told = TrackedRun(title, "", name, Path(), recipe.flat())
+        return RetrainRun(run, also, told, set(histories(tracking, known)))
 
     @property
     def run_id(self) -> str:
@@ -79,6 +88,7 @@ class RetrainRun:
 
     def update(self, history: Sequence[Epoch]) -> None:
         """Log the epochs that the run does not have. A store that is away is asked again at the next one."""
+        self.also.tell(self.told, history)
         try:
             self._log(history)
         except MlflowException:
@@ -86,6 +96,8 @@ class RetrainRun:
 
     def leave(self, history: Sequence[Epoch], status: Literal["KILLED", "FAILED"]) -> None:
         """Log what there is and leave the run KILLED or FAILED, until it goes on. A store that is away is let be."""
+        self.also.tell(self.told, history, "FAIL" if status == "FAILED" else "")
+        self.also.close()
         try:
             self._log(history)
             self.run.set_status(status)
@@ -111,6 +123,8 @@ class RetrainRun:
                 if key != "epoch":
                     self.run.record.metrics.setdefault(key, {})[int(epoch["epoch"])] = value
         self.run.set_status("FINISHED")
+        self.also.tell(self.told, history, "COMPLETE")
+        self.also.close()
 
     def _log(self, history: Sequence[Epoch]) -> None:
         client = self.run.tracking.client
@@ -144,9 +158,9 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
             run.log_file(path, FOLDER)
     except (MlflowException, OSError) as error:
         raise PodiumError(
-            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {error}. Run `dvc repro` again"
-            " when the store works; if the run was deleted there, run `podium sync` first: it restores"
-            " it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one"
+            f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {reason_of(error)}. Run"
+            " `dvc repro` again when the store works; if the run was deleted there, run `podium sync` first: it"
+            " restores it; if it was made elsewhere, `dvc repro --force --single-item retrain` makes a new one"
         ) from error
 
 

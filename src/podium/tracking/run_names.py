@@ -19,6 +19,8 @@ SUPERSEDED_TAG = "podium.superseded"
 """Why a run was moved aside."""
 STUDY_ID = "podium:id"
 """The user attribute of a study that holds its id."""
+TITLE = "podium:title"
+"""The user attribute of a study that holds what people call it; its name is a digest, by which it is found again."""
 METRICS_A_CALL = 1000
 OTHERS_A_CALL = 100
 """MLflow's limits on a batch: metrics, and parameters or tags."""

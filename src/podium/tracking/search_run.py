@@ -14,13 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
+from podium.text import reason_of
 from podium.tracking import repair, view
 from podium.tracking.mirror import Parent
 from podium.tracking.record import Reader, search_attributes
 from podium.tracking.recorded_run import RecordedRun, dataset_input, recorded
 from podium.tracking.run_names import KIND_TAG, STUDY_ID, STUDY_TAG
 from podium.tracking.store import Tracking, connect, shown
-from podium.tracking.study_summary import note_of
+from podium.tracking.study_summary import note_of, title_of
 from podium.tracking.trial_runs import TrialRuns, identity_of, log_summary
 
 REPORT, FIGURES = "report", "figures"
@@ -97,20 +98,27 @@ def run_of_search(tracking: Tracking, study: optuna.Study, search: str) -> Recor
     It is the run with the search's own id; by its name alone it is found where the search is not in the storage of
     `study`: it was made on another machine.
     """
-    return RecordedRun.open(tracking, search, identity_of_search(tracking, study, search))
+    searched = _searched(study, search)
+    title = title_of(searched) if searched is not None else search
+    return RecordedRun.open(tracking, title, _identity(tracking, searched, search))
 
 
-def identity_of_search(tracking: Tracking, study: optuna.Study, search: str) -> dict[str, str]:
+def _identity(tracking: Tracking, searched: optuna.Study | None, search: str) -> dict[str, str]:
     """The tags by which the run of the search called `search` is found."""
+    if searched is None:
+        return {STUDY_TAG: search, KIND_TAG: "search"}
+    return identity_of(tracking, searched)
+
+
+def _searched(study: optuna.Study, search: str) -> optuna.Study | None:
+    """The study called `search`, which `study` is or confirms; None: nothing of it was logged from this storage."""
     if search == study.study_name:
-        return identity_of(tracking, study)
+        return study
     try:
         found = optuna.load_study(study_name=search, storage=study._storage)
     except KeyError:
-        found = None
-    if found is not None and STUDY_ID in found.user_attrs:
-        return identity_of(tracking, found)
-    return {STUDY_TAG: search, KIND_TAG: "search"}
+        return None
+    return found if STUDY_ID in found.user_attrs else None
 
 
 def log_to_search(
@@ -134,7 +142,7 @@ def log_reference_lines(params: TrackingParams, study: optuna.Study, values: dic
     try:
         log_to_search(params, study, study.study_name, values, {BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, PodiumError) as error:
-        print(f"MLflow has not got the reference lines; data/search has them. {' '.join(str(error).split())[:300]}")
+        print(f"MLflow has not got the reference lines; data/search has them. {reason_of(error)}")
 
 
 def log_report(
@@ -177,6 +185,6 @@ def log_report(
             run.log([], tags={BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, OSError) as error:
         raise PodiumError(
-            f"run {run_id} in {where} can't be given the report: {error}. {report} is written; run"
+            f"run {run_id} in {where} can't be given the report: {reason_of(error)}. {report} is written; run"
             " `dvc repro` again when the store works"
         ) from error

@@ -28,7 +28,7 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
-from podium.text import MASK, masked
+from podium.text import MASK, masked, reason_of
 from podium.tracking.refusal import deleted, refusal
 from podium.tracking.sqlite_reading import read_runs
 
@@ -110,7 +110,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
         if refused := refusal(error, shown(uri), experiment):
             raise refused from error
         raise PodiumError(
-            f"tracking.uri: {shown(uri)} does not work: {masked(' '.join(str(error).split()))[:300]}."
+            f"tracking.uri: {shown(uri)} does not work: {reason_of(error)}."
             " See that the server is running or the folder can be written, then run again: what is done stays done"
         ) from error
 

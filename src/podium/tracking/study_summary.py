@@ -8,7 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.tracking.run_names import LIMIT, LONGEST_NAME, clean, key_of
+from podium.tracking.run_names import LIMIT, LONGEST_NAME, TITLE, clean, key_of
 
 OWN_METRICS = frozenset(
     {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible"}
@@ -19,6 +19,12 @@ TOP = 5
 HELP = """\
 Trials are the runs below this one: FINISHED ran to their end, KILLED were pruned, FAILED failed. Sort by `objective`,
 which only trials that ran to their end have; or select some and press Compare: `trial_number` is an axis there."""
+
+
+def title_of(study: optuna.Study) -> str:
+    """What people call `study`, such as `digits · 2026-11-29 · 3f2a`; its name where it was made without a title."""
+    title = study.user_attrs.get(TITLE)
+    return clean(title if isinstance(title, str) and title else study.study_name, LONGEST_NAME)
 
 
 def objectives(study: optuna.Study) -> list[str]:
@@ -66,7 +72,7 @@ def note_of(study: optuna.Study) -> str:
     complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
     best = _ranking(study, trials)
-    lines = [f"### {clean(study.study_name, LONGEST_NAME)}", "", counts, "", *_table(objectives(study), best), "", HELP]
+    lines = [f"### {title_of(study)}", "", counts, "", *_table(objectives(study), best), "", HELP]
     text = "\n".join(lines)
     return text if len(text) <= LIMIT else "\n".join([*lines[:4], HELP])  # hundreds of parameters
 

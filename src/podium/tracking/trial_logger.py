@@ -15,6 +15,7 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
+from podium.text import reason_of
 from podium.tracking.record import STATUS, user_attributes
 from podium.tracking.run_names import OTHERS_A_CALL, STUDY_ID, key_of, text_of
 from podium.tracking.store import Tracking
@@ -161,8 +162,7 @@ class _State:
     def _warn(self, what: str, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = " ".join(str(error).split("[SQL:")[0].split())[:300]
-            log.warning("%s. %s: %s", what, type(error).__name__, reason)
+            log.warning("%s. %s: %s", what, type(error).__name__, reason_of(error))
 
 
 def _active_run(tracking: Tracking) -> Run | None:

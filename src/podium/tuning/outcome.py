@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -149,9 +150,15 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
         Parent(name, tags),
         "search",
         enqueued,
+        subject_of(info.source),
         inherits=True,
         metrics=params.evaluate.metrics,
     )
+
+
+def subject_of(source: str) -> str:
+    """What is classified, as a title has it: `photos` for `folder:data/raw/photos`, `digits` for `digits`."""
+    return re.split(r"[:/\\]", source.rstrip("/\\"))[-1][:40] or source
 
 
 def with_defaults(base: Recipe, space: dict[str, Dimension]) -> Recipe:

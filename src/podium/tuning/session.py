@@ -14,7 +14,9 @@ from podium.config.params import RuntimeParams, SearchParams, TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError
 from podium.process import stop_signals
+from podium.tracking.also import Also
 from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.study_summary import title_of
 from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
@@ -39,8 +41,11 @@ class Plan:
     base: Recipe
     parent: Parent
     title: str
+    """Of the progress bar."""
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     """(parameters, attributes) of trials to run before any that the sampler proposes."""
+    subject: str = ""
+    """What the study's title begins with; empty: it has none."""
     inherits: bool = False
     """Whether a new study begins with the trials of earlier ones that are valid in it."""
     metrics: list[Choice] = field(default_factory=list)
@@ -56,15 +61,17 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    also = Also(tracking)
     where = storage.place(runtime)
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
         opened = storage.open_at(where)
-        study = studies.open_study(opened, plan.name, plan.params, plan.facts)
+        study = studies.open_study(opened, plan.name, plan.params, plan.facts, plan.subject)
         if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title, plan.params.component("metric").label)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
+        also.study, also.message = title_of(study), progress.note
         interrupted = True
         with stop_signals() as received:
 
@@ -74,11 +81,12 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
 
             try:
                 checkpoints = paths.mlruns() / "checkpoints" / plan.name
-                _drive(study, plan, prepared, runtime, checkpoints, mirror, progress, stopping)
+                _drive(study, plan, prepared, runtime, checkpoints, mirror, [also, progress], stopping)
                 interrupted = bool(received)
             finally:
                 progress.close()
                 mirror.close(interrupted=interrupted)
+                also.close()
     if mirror.error:
         print(f"MLflow is not in step with the search; `podium sync` repairs that. {mirror.error}")
     if received:
@@ -116,7 +124,7 @@ def _drive(
     runtime: RuntimeParams,
     checkpoints: Path,
     mirror: Mirror,
-    progress: Progress,
+    others: list[Watcher],
     stopping: Callable[[], bool],
 ) -> None:
     trials = study.get_trials(deepcopy=False)
@@ -127,7 +135,7 @@ def _drive(
     pool = open_pool(prepared, runtime, left)
     try:
         mirror.check()  # while the workers start
-        watchers: list[Watcher] = [mirror, progress]
+        watchers: list[Watcher] = [mirror, *others]
         driver: type[Driver] = BatchDriver if plan.params.deterministic else Driver
         if plan.params.method == "thaw":
             driver = ThawDriver

@@ -6,7 +6,9 @@ space or a changed image starts another one, and undoing the edit finds the firs
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import optuna
@@ -28,6 +30,7 @@ from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
 from podium.metrics.scores import carried
+from podium.tracking.run_names import TITLE
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
 from podium.tuning.samplers import Sampler
@@ -202,8 +205,14 @@ def name_of(kind: str, facts: dict[str, Any]) -> str:
     return f"{kind}-{digest[:12]}"
 
 
-def open_study(storage: BaseStorage, name: str, params: SearchParams, facts: dict[str, Any]) -> optuna.Study:
-    """The study called `name`, made where it does not exist."""
+def open_study(
+    storage: BaseStorage, name: str, params: SearchParams, facts: dict[str, Any], subject: str = ""
+) -> optuna.Study:
+    """The study called `name`, made where it does not exist.
+
+    A new one gets a title for people: its `subject`, such as what is classified, the day, and four characters of the
+    digest in its name. Optuna's pages show the metric by its name.
+    """
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -213,6 +222,11 @@ def open_study(storage: BaseStorage, name: str, params: SearchParams, facts: dic
         pruner=build_pruner(params),
     )
     if "identity" not in study.user_attrs:
+        if subject:
+            study.set_user_attr(TITLE, f"{subject} · {date.today().isoformat()} · {name.rpartition('-')[2][:4]}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([params.component("metric").label])
         study.set_user_attr("identity", facts)
     return study
 

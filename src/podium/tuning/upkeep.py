@@ -15,7 +15,7 @@ from podium.config.params import RuntimeParams, TrackingParams
 from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
-from podium.text import masked
+from podium.text import reason_of
 from podium.tracking import recorded_check, recorded_run, trial_check
 from podium.tracking import repair as mirror
 from podium.tracking.record import reader_of, study_id
@@ -33,7 +33,7 @@ from podium.tracking.run_names import (
 )
 from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
-from podium.tracking.study_summary import summary_of
+from podium.tracking.study_summary import summary_of, title_of
 from podium.tracking.trial_check import Difference
 from podium.tracking.trial_runs import runs_of
 from podium.tuning import storage
@@ -117,7 +117,7 @@ def _failing(name: str, failed: Failed) -> Iterator[None]:
     except PodiumError as error:
         failed(name, error)
     except STORE_ERRORS as error:
-        failed(name, PodiumError(f"MLflow refuses it: {masked(' '.join(str(error).split()))[:300]}"))
+        failed(name, PodiumError(f"MLflow refuses it: {reason_of(error)}"))
     except Exception as error:  # a study of somebody else's in the same storage may hold anything
         failed(name, PodiumError(f"it can't be compared ({type(error).__name__}: {error})"))
 
@@ -160,7 +160,7 @@ def _described(study: optuna.Study, search: str) -> Record:
             found = None
     own = study_id(found) if found is not None else None
     identity = {STUDY_TAG: clean(search), KIND_TAG: "search"} | ({ID_TAG: own} if own else {})
-    return Record(name=clean(search, LONGEST_NAME), identity=identity)
+    return Record(name=title_of(found) if found is not None else clean(search, LONGEST_NAME), identity=identity)
 
 
 def _search_of(study: optuna.Study) -> str:

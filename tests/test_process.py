@@ -1,0 +1,82 @@
+"""How a process ends when a store fails in the middle of its work, and what a traceback is left for."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy
+from mlflow.exceptions import MlflowException
+
+from podium import process
+
+
+def _full(folder: Path) -> None:
+    """SQLite's own error of a database that can't grow."""
+    connection = sqlite3.connect(folder / "full.db")
+    connection.execute("PRAGMA max_page_count = 2")
+    connection.execute("CREATE TABLE t (x)")
+    connection.execute("INSERT INTO t VALUES (?)", ["x" * 100_000])
+
+
+def _locked(folder: Path) -> None:
+    holder = sqlite3.connect(folder / "held.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        engine = sqlalchemy.create_engine(f"sqlite:///{folder}/held.db", connect_args={"timeout": 0})
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT * FROM sqlite_master"))
+    finally:
+        holder.close()
+
+
+def _away(folder: Path) -> None:
+    raise ConnectionRefusedError("no server")
+
+
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [
+        (_full, "database or disk is full. What was recorded before is complete. Free some space"),
+        (_locked, "database is locked. What was recorded before is complete. Another program has had it"),
+        (_away, "API request failed. What was recorded before is complete. See that the server is running"),
+    ],
+)
+def test_store_that_fails_is_a_sentence_with_a_remedy(
+    fails: Callable[[Path], None], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        try:
+            fails(tmp_path)
+        except Exception:
+            raise MlflowException("API request failed")  # noqa: B904 (as MLflow does)
+
+    with pytest.raises(SystemExit) as ended:
+        process.run(main)
+    assert ended.value.code == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"podium: tracking.uri: MLflow's store failed: {words}")
+    assert text.count("\n") == 1
+
+
+def test_array_that_a_full_disk_took_a_part_of_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            try:
+                np.zeros(1000).tofile(file)
+            except OSError as error:
+                raise OSError("8000 requested and 0 written") from error  # as numpy does after a part
+
+    with pytest.raises(SystemExit):
+        process.run(main)
+    assert capsys.readouterr().err.startswith("podium: No space left on device. What was recorded before is complete")
+
+
+@pytest.mark.parametrize("error", [MlflowException("no such run"), ValueError("a bug"), KeyError("x")])
+def test_bug_keeps_its_traceback(error: Exception) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        process.run(main)
