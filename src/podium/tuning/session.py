@@ -60,7 +60,8 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
         if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
-        progress = Progress(study, plan.params.n_trials, plan.title)
+        rests = plan.params.method == "thaw"
+        progress = Progress(study, plan.params.n_trials, plan.title, rests=rests, max_epochs=plan.params.max_epochs)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         interrupted = True
         with stop_signals() as received:

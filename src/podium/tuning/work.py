@@ -154,7 +154,10 @@ def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
         state = None
     if state is not None:
         run.restore(state)
-        notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
+        if (run.epoch, run.step) != (task.rested, 0):
+            notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
+    elif task.rested:
+        notes.append(f"trial {task.number} trains its first {task.rested} epochs again: its checkpoint is gone")
     return run
 
 

@@ -188,10 +188,12 @@ class ThawDriver(Driver):
 
     def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         running = super()._prepare(trial, reported)
-        until = decided.until(self.decisions, running.frozen)
+        until: int | None = decided.until(self.decisions, running.frozen)
         total = int(running.task.recipe["train"]["epochs"])
         attempt = self._attempts.get(running.number, 0) + 1
-        running.task = replace(running.task, attempt=attempt, until=until if until < total else None)
+        rested = max(reported, default=0)
+        until = until if until is not None and until < total else None
+        running.task = replace(running.task, attempt=attempt, until=until, rested=rested)
         return running
 
     def _submit(self, running: RunningTrial) -> None:
