@@ -218,7 +218,9 @@ class ThawDriver(Driver):
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
-        running.leave()
+        at = [one.until for one in self.decisions if one.trial == running.number and one.until]
+        running.trial.set_user_attr(decided.RESTED, [epoch for epoch in at if epoch <= len(running.history)])
+        running.leave()  # written last: it makes the trial one that rests
         del self.running[running.number]
         for watcher in self.watchers:
             watcher.rested(running.frozen, running.history)
