@@ -50,9 +50,9 @@ class SearchParams(Section):
     pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
     """Stops trials early: median, halving, hyperband, none, a class of optuna.pruners, or your own."""
     max_resting: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """thaw: Trials that may rest at a time, each with a checkpoint; the least promising above that are pruned."""
+    """thaw: Trials that may rest at a time, each with a checkpoint. The least promising above that are pruned."""
     shared_epochs: bool | None = None
-    """One training serves all values of train.epochs if nothing else depends on its length; null: with thaw.
+    """One training serves all values of train.epochs, if nothing depends on them; null: with thaw.
     So with a constant schedule and no own training loop: such a trial trains to the largest value. The number of
     epochs with the best mean of five is its result, and the confirmation trains for that many."""
     deterministic: bool = False

@@ -77,7 +77,7 @@ def spent(search: Search, timing: Timing | None) -> Spent:
         epochs_saved=sum(_epochs_saved(t) for t in pruned),
         seconds=timing.seconds if timing else None,
         seconds_saved=sum(_epochs_saved(t) * _epoch_seconds(t, timing) for t in pruned) if timing else None,
-        busy=_busy(timing) if timing else None,
+        busy=_busy(timing) if timing and not search.decisions else None,
     )
 
 

@@ -71,6 +71,8 @@ def sections(data: ReportData, spent: Spent) -> list[Section]:
 def _search(data: ReportData) -> Section:
     search = data.search
     charts = [search_charts.history(search), search_charts.curves(search)]
+    if search.decisions:
+        charts.append(search_charts.thawing(search))
     small = []
     if search.space and search.ranked():
         charts.append(search_charts.parallel(search))
@@ -88,7 +90,7 @@ def _search(data: ReportData) -> Section:
         measured = network_costs(networks, (channels, height, width), len(data.dataset["classes"]))
         charts += search_charts.cost_charts(search, measured)
         tables.append(("Cost of the networks", _costs(measured)))
-    if data.timing is not None:
+    if data.timing is not None and not search.decisions:  # a trial that rests is with no worker
         charts.append(search_charts.timeline(search, data.timing))
     if search.of("FAIL"):
         tables.append(("Failed trials", _failures(data)))

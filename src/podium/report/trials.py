@@ -64,6 +64,8 @@ class Search:
     """The value of each field of the recipe that a trial's parameters do not set."""
     trials: list[Trial] = field(repr=False)
     """By number."""
+    decisions: list[dict[str, str]] = field(default_factory=list, repr=False)
+    """The rows of decisions.csv; none where trials do not rest."""
     last_epoch: dict[str, float] = field(default_factory=dict)
     """The figures of the best trial's last epoch, such as train_loss and val_loss."""
 
@@ -135,6 +137,7 @@ def read_search(folder: Path) -> Search:
         space=space["space"],
         fixed=space["fixed"],
         trials=trials,
+        decisions=list(_rows(folder / "decisions.csv")) if (folder / "decisions.csv").is_file() else [],
         last_epoch=_last_epoch(folder / "curves.csv", int(best["trial"])),
     )
 

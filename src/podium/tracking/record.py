@@ -84,6 +84,8 @@ def search_attributes(trial: FrozenTrial) -> Attributes:
     if not isinstance(name, str) or not isinstance(recipe, dict) or not _is_history(history):
         return user_attributes(trial)
     tags = {f"podium.{key}": clean(str(own[key])) for key in ("seed", "reason", "inherited_from") if key in own}
+    if "rested_at" in own:  # of a freeze-thaw search: the epochs at whose ends it rested
+        tags["podium.rested_at"] = ", ".join(str(epoch) for epoch in own["rested_at"])
     if "traceback" in own:  # its end says what happened
         tags["podium.traceback"] = clean(str(own["traceback"])[-LIMIT:])
     return Attributes(name, history, own.get("recipe"), tags)

@@ -37,6 +37,9 @@ class Task:
     until: int | None = None
     """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
 
+    rested: int = 0
+    """The epoch at whose end it rested: that it resumes from there is no news."""
+
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to."""

@@ -27,6 +27,7 @@ from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session
+from podium.tuning.freeze_thaw.decisions import read as read_decisions
 from podium.tuning.inherit import SOURCE
 from podium.tuning.shared_epochs import BEST, EPOCHS
 from podium.tuning.study import identity, name_of, point
@@ -87,6 +88,7 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     write_trials(out / "trials.csv", study)
     write_curves(out / "curves.csv", study, "val_" + params.search.component("metric").label)
+    write_decisions(out / "decisions.csv", study)
     write_json(out / "space.json", _space(params))
     best = _best(study)
     write_json(out / "importances.json", importances(study))
@@ -206,6 +208,24 @@ def write_curves(path: Path, study: optuna.Study, objective: str) -> None:
             )
 
 
+def write_decisions(path: Path, study: optuna.Study) -> None:
+    """What a freeze-thaw search decided, in order: which trial, how, until which epoch, and what the model expected.
+
+    Another search has no such file. `gain` and `noise` are logarithms of the error: see freeze_thaw.decisions.
+    """
+    decisions = read_decisions(study)
+    if not decisions:
+        path.unlink(missing_ok=True)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = ["decision", "trial", "how", "until", "gain", "noise"]
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for number, one in enumerate(decisions):
+            known = {name: value for name, value in vars(one).items() if value is not None}
+            writer.writerow({"decision": number, **known})
+
+
 def _space(params: Params) -> dict[str, Any]:
     """What was searched, and what every field is that was not."""
     space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
@@ -245,9 +265,8 @@ def _best(study: optuna.Study) -> FrozenTrial:
     if not complete:
         failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
-        raise PodiumError(
-            f"no trial of {study.study_name} was completed ({reason}); raise search.n_trials or widen search.space"
-        )
+        remedy = "raise search.max_epochs or search.timeout" if read_decisions(study) else "raise search.n_trials"
+        raise PodiumError(f"no trial of {study.study_name} was completed ({reason}); {remedy} or widen search.space")
     return complete[0]
 
 

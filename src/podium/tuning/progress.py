@@ -29,13 +29,28 @@ SHOWN = 6
 class Progress:
     """A watcher that shows counts by state, the best trial, the running trials, and the time left."""
 
-    def __init__(self, study: optuna.Study, n_trials: int, title: str, metric: str = "") -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        n_trials: int,
+        title: str,
+        metric: str = "",
+        *,
+        rests: bool = False,
+        max_epochs: int | None = None,
+    ) -> None:
+        """`rests`: trials may rest, and how long one takes from its beginning to its end says nothing of time left;
+        `max_epochs`: the budget of epochs, if there is one.
+        """
         self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._states: Counter[TrialState] = Counter()
         self._best: FrozenTrial | None = None
         self._metric = metric or ("accuracy" if self._sign == 1 else "loss")
         self._running: dict[int, tuple[int, int, float | None]] = {}
         """Epochs that have ended, epochs that are planned, and the last value of each running trial."""
+        self._rests, self._max_epochs = rests, max_epochs
+        self._epochs = sum(len(t.intermediate_values) for t in study.get_trials(deepcopy=False) if is_own(t))
+        """Epochs that have ended, of all trials."""
         self._resting: set[int] = set()
         """Trials that may go on later."""
         self._at_once = 1
@@ -62,6 +77,7 @@ class Progress:
             history[-1].get("val_" + self._metric) if history else None,
         )
         self._resting.discard(trial.number)
+        self._epochs += 1
         self._at_once = max(self._at_once, len(self._running))
         if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
@@ -72,6 +88,8 @@ class Progress:
         self._resting.add(trial.number)
         if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
+        elif not self._terminal and time.monotonic() - self._printed >= LINE_EVERY:
+            self._print()
 
     def ended(self, trial: FrozenTrial) -> None:
         """Count a trial."""
@@ -84,11 +102,13 @@ class Progress:
         if self._terminal:
             self._draw()
             return
-        now = time.monotonic()
-        if now - self._printed >= LINE_EVERY or self._done == self._total:
-            self._printed = now
-            parts = [f"{self._done}/{self._total}  {self._counts()}", self._best_one(), self._workers(), self._left()]
-            print(f"{self._title}: {'; '.join(part for part in parts if part)}", flush=True)
+        if time.monotonic() - self._printed >= LINE_EVERY or self._done == self._total:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed = time.monotonic()
+        parts = [f"{self._done}/{self._total}  {self._counts()}", self._best_one(), self._workers(), self._left()]
+        print(f"{self._title}: {'; '.join(part for part in parts if part)}", flush=True)
 
     def note(self, line: str) -> None:
         """Print a line without breaking the bar."""
@@ -151,6 +171,8 @@ class Progress:
 
     def _left(self) -> str:
         """From the last trials' own durations and how many are trained at once; nothing before one has ended."""
+        if self._rests:
+            return f"{self._epochs} of {self._max_epochs} epochs" if self._max_epochs else f"{self._epochs} epochs"
         if not self._recent:
             return ""
         under_way = sum(epoch / planned for epoch, planned, _ in self._running.values() if planned)

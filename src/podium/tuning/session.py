@@ -69,7 +69,9 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
         if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
-        progress = Progress(study, plan.params.n_trials, plan.title, plan.params.component("metric").label)
+        rests, label = plan.params.method == "thaw", plan.params.component("metric").label
+        count, most = plan.params.n_trials, plan.params.max_epochs
+        progress = Progress(study, count, plan.title, label, rests=rests, max_epochs=most)
         mirror = Mirror(study, tracking, plan.parent, progress.note)
         also.study, also.message = title_of(study), progress.note
         interrupted = True

@@ -163,13 +163,18 @@ def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
     metric, *more = (component_of(one) for one in [task.metric, *task.more])
     run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more)
     notes += [f"trial {task.number}: {note}" for note in run.notes]
+    state = None
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)
         if state is not None:
             run.restore(state)
-            notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     except checkpoint.TornCheckpointError as error:
         notes.append(f"trial {task.number} starts again: {error}")
+        state = None
+    if state is not None and (run.epoch, run.step) != (task.rested, 0):
+        notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
+    elif state is None and task.rested:
+        notes.append(f"trial {task.number} trains its first {task.rested} epochs again: its checkpoint is gone")
     return run
 
 

@@ -187,12 +187,12 @@ def test_any_kind_of_dimension_is_searched(tmp_path: Path, space: dict[str, Any]
 
 
 def _kill_everywhere(folder: Path, params: SearchParams, every: int, *, checkpoints: bool) -> None:
-    fails = lambda task, number: task.number == 5 and number == 2  # noqa: E731
+    fails = lambda task, number: task.number == 5  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         count = kill_before(-1, patch)
         undisturbed, _ = search(folder / "undisturbed", params, Sleepers(fails=fails))
         writes = count()
-    assert {"COMPLETE", "PRUNED", "FAIL"} == set(states(undisturbed))
+    assert {"PRUNED", "FAIL"} <= set(states(undisturbed))
     wrong = []
     for write in range(0, writes, every):
         workers = Sleepers(checkpoints=checkpoints, fails=fails)
@@ -214,13 +214,12 @@ def test_killed_search_is_the_same_search(tmp_path: Path, *, deterministic: bool
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoints", [True, False])
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_search_killed_before_any_write_is_the_same_search(
+@pytest.mark.parametrize(("deterministic", "checkpoints"), [(True, False), (False, True)])
+def test_search_killed_before_every_other_write_is_the_same_search(
     tmp_path: Path, *, deterministic: bool, checkpoints: bool
 ) -> None:
-    params = params_of(max_epochs=40, deterministic=deterministic, batch=3)
-    _kill_everywhere(tmp_path, params, every=1, checkpoints=checkpoints)
+    params = params_of(max_epochs=24, deterministic=deterministic, batch=3)
+    _kill_everywhere(tmp_path, params, every=2, checkpoints=checkpoints)
 
 
 def test_deterministic_search_is_the_same_with_any_number_of_workers(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from podium.tuning.inherit import is_own
 PREFIX = "thaw:"
 """How the names of the study's user attributes begin that hold the decisions, by number."""
 
+RESTED = "rested_at"
+"""User attribute of a trial: the epochs at whose ends it rested, for people."""
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -188,10 +188,12 @@ class ThawDriver(Driver):
 
     def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         running = super()._prepare(trial, reported)
-        until = decided.until(self.decisions, running.frozen)
+        until: int | None = decided.until(self.decisions, running.frozen)
         total = int(running.task.recipe["train"]["epochs"])
         attempt = self._attempts.get(running.number, 0) + 1
-        running.task = replace(running.task, attempt=attempt, until=until if until < total else None)
+        rested = max(reported, default=0)
+        until = until if until is not None and until < total else None
+        running.task = replace(running.task, attempt=attempt, until=until, rested=rested)
         return running
 
     def _submit(self, running: RunningTrial) -> None:
@@ -216,7 +218,9 @@ class ThawDriver(Driver):
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
-        running.leave()
+        at = [one.until for one in self.decisions if one.trial == running.number and one.until]
+        running.trial.set_user_attr(decided.RESTED, [epoch for epoch in at if epoch <= len(running.history)])
+        running.leave()  # written last: it makes the trial one that rests
         del self.running[running.number]
         for watcher in self.watchers:
             watcher.rested(running.frozen, running.history)
