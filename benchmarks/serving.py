@@ -1,128 +1,121 @@
-"""What the server costs beyond the model: one image, a batch of 64, and a long load with bad requests among the good.
+"""What the server costs beyond the model: one image, a batch of 64, many small requests, and a load with bad clients.
 
-`podium serve` answers over HTTP what the same registered model answers in this process; wrk asks (Debian: `apt-get
-install wrk`). The two take turns, so that a busy moment of the machine hits both, and ratios are reported.
+`podium serve` beside the same registered model in this process, behind MLflow's own server and, with --litserve, behind
+LitServe. One image and batches are asked in turns, so that a busy moment of the machine hits all; ratios are reported.
 
-    python benchmarks/serving.py                 writes docs/benchmarks/serving.md; a quarter of an hour
-    python benchmarks/serving.py --minutes 0.2   a first look
+    python benchmarks/serving.py                    10 minutes of load
+    python benchmarks/serving.py --seconds 60       a minute
+    python benchmarks/serving.py --litserve PYTHON  a Python that has litserve, and the packages of the model
 """
 
-import argparse
 import base64
+import io
 import json
 import os
-import re
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
 import torch
+from PIL import Image
 
 import project
+from measuring import parser, publish, table
 from podium.config.params import ServeParams
 from podium.registry import versions
 from podium.registry.loading import LoadedModel
 
-OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/serving.md"
 THREADS = ServeParams().threads
-ROUNDS = 15
-SINGLE, BATCHES = 40, 6
-"""Requests a round."""
-LUA = """
-local good = io.open("good.json"):read("*a")
-local kinds = { io.open("bad-bytes.json"):read("*a"), "{", "{}" }
-local asked, threads = 0, {}
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-function setup(thread) table.insert(threads, thread) end
-function init() ok, refused, other = 0, 0, 0 end
-function request()
-  asked = asked + 1
-  if asked % 20 == 0 then return wrk.format(nil, nil, nil, kinds[asked / 20 % 3 + 1]) end
-  return wrk.format(nil, nil, nil, good)
-end
-function response(status)
-  if status == 200 then ok = ok + 1 elseif status >= 400 and status < 500 then refused = refused + 1
-  else other = other + 1 end
-end
-function done(summary, latency)
-  local sums = { ok = 0, refused = 0, other = 0 }
-  for _, thread in ipairs(threads) do
-    for name, sum in pairs(sums) do sums[name] = sum + thread:get(name) end
-  end
-  local errors = summary.errors
-  local lost = errors.connect + errors.read + errors.write + errors.timeout
-  io.write(string.format('RESULT {"ok": %d, "refused": %d, "other": %d, "lost": %d, "p50": %.2f, "p99": %.2f, ' ..
-    '"per_second": %.1f}\\n', sums.ok, sums.refused, sums.other, lost, latency:percentile(50) / 1000,
-    latency:percentile(99) / 1000, summary.requests / summary.duration * 1000000))
-end
-"""
+ROUNDS, SINGLE, BATCHES = 15, 40, 6
+"""Rounds of turns, and requests of each kind in a turn."""
+CLIENTS, SLOW = 16, 50
+"""Of many small requests; and silent or slow ones beside the load."""
+PEER = Path(__file__).parent / "peers/litserve_model.py"
+JSON = "application/json"
 
 
 @dataclass(frozen=True)
 class Server:
     """A running server."""
 
+    name: str
     port: int
     process: int
 
     def memory(self) -> float:
-        """Resident memory of the server in MB."""
-        text = Path(f"/proc/{self.process}/status").read_text(encoding="utf-8")
-        found = re.search(r"VmRSS:\s+(\d+) kB", text)
-        assert found
-        return int(found[1]) / 1000
+        """Resident memory of its processes, in MB."""
+        main = psutil.Process(self.process)
+        total = 0.0
+        for one in [main, *main.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += one.memory_info().rss / 1e6
+        return total
 
 
 @contextmanager
-def serving(command: list[str]) -> Iterator[Server]:
-    """`command` with a free port at its end, until the block ends."""
+def serving(name: str, command: list[str]) -> Iterator[Server]:
+    """`command` with PORT in its words replaced, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with Path("server.log").open("wb") as log:
-        process = subprocess.Popen([*command, str(port)], env=environment, stdout=log, stderr=log)
+    environment |= {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db", "OMP_NUM_THREADS": str(THREADS)}
+    log = Path(f"{name.split()[0]}.log")
+    with log.open("wb") as output:
+        words = [word.replace("PORT", str(port)) for word in command]
+        process = subprocess.Popen(words, env=environment, stdout=output, stderr=output)
     try:
         while process.poll() is None:
-            try:
-                if _get(port, "/ping") == 200:
+            with suppress(OSError):
+                if _status(port, "GET", "/ping" if name != "LitServe" else "/health") == 200:
                     break
-            except OSError:
-                time.sleep(0.2)
-        assert process.poll() is None, Path("server.log").read_text(encoding="utf-8")
-        yield Server(port, process.pid)
+            time.sleep(0.2)
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        yield Server(name, port, process.pid)
     finally:
+        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
         process.wait(60)
+        for one in below:
+            with suppress(psutil.Error):
+                one.kill()
 
 
-def _get(port: int, path: str) -> int:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    return connection.getresponse().status
+def _status(port: int, method: str, path: str, body: bytes = b"", kind: str = JSON) -> int:
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body or None, {"Content-Type": kind})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
 
 
-def body(files: list[bytes]) -> bytes:
+def records(files: list[bytes]) -> bytes:
     """A request for `files`."""
-    rows = [[base64.b64encode(file).decode()] for file in files]
-    return json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+    return json.dumps({"dataframe_records": [{"image": base64.b64encode(file).decode()} for file in files]}).encode()
 
 
-def asker(server: Server, content: bytes) -> Callable[[], None]:
+def asker(server: Server, content: bytes, kind: str = JSON) -> Callable[[], None]:
     """One request over a connection that stays open."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
 
     def ask() -> None:
-        connection.request("POST", "/invocations", content, {"Content-Type": "application/json"})
+        connection.request("POST", "/invocations", content, {"Content-Type": kind})
         response = connection.getresponse()
         said = response.read()
         assert response.status == 200, said
@@ -130,10 +123,10 @@ def asker(server: Server, content: bytes) -> Callable[[], None]:
     return ask
 
 
-def medians(ways: dict[str, Callable[[], object]], times: int) -> dict[str, float]:
+def medians(ways: dict[str, Callable[[], object]], times: int, rounds: int) -> dict[str, float]:
     """The median time of each of `ways` in ms, taking turns."""
     took: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         for name, way in ways.items():
             for _ in range(times):
                 started = time.perf_counter()
@@ -143,77 +136,179 @@ def medians(ways: dict[str, Callable[[], object]], times: int) -> dict[str, floa
     return {name: statistics.median(values) for name, values in took.items()}
 
 
-def load(server: Server, files: list[bytes], minutes: float) -> tuple[dict[str, float], list[float]]:
-    """wrk's summary of so many minutes, of which 5 % are bad requests, and the server's memory over them, in MB."""
-    Path("good.json").write_bytes(body(files[:1]))
-    Path("bad-bytes.json").write_bytes(body([b"no image"]))
-    Path("load.lua").write_text(LUA, encoding="utf-8")
-    seconds = int(60 * minutes)
-    address = f"http://127.0.0.1:{server.port}/invocations"
-    command = ["wrk", "-t", "1", "-c", "4", "-d", f"{seconds}s", "--timeout", "30s", "-s", "load.lua", address]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    memory = []
-    while process.poll() is None:
-        memory.append(server.memory())
-        time.sleep(max(1.0, seconds / 100))
-    assert process.stdout
-    said = process.stdout.read()
-    line = next(line for line in said.splitlines() if line.startswith("RESULT "))
-    return json.loads(line.removeprefix("RESULT ")), memory
+def many(server: Server, content: bytes, seconds: float) -> float:
+    """Requests a second of CLIENTS clients, each over a connection of its own."""
+    done = [0] * CLIENTS
+    end = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        ask = asker(server, content)
+        while time.monotonic() < end:
+            ask()
+            done[number] += 1
+
+    started = time.monotonic()
+    _together([threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)])
+    return sum(done) / (time.monotonic() - started)
 
 
-def measure(model: LoadedModel, files: list[bytes], minutes: float) -> list[str]:
-    """The page's lines."""
-    one, many = files[:1], files[:64]
-    with serving(["podium", "serve", "--version", "2", "--port"]) as server:
-        single = medians({"process": lambda: model.predict(one), "server": asker(server, body(one))}, SINGLE)
-        batch = medians({"process": lambda: model.predict(many), "server": asker(server, body(many))}, BATCHES)
-        result, memory = load(server, files, minutes)
-    tenth = max(1, len(memory) // 10)
-    early, late = statistics.median(memory[tenth : 2 * tenth]), statistics.median(memory[-tenth:])
-    return [
-        "| | in this process | `podium serve` | ratio | to reach |",
-        "|---|---|---|---|---|",
-        f"| one 28x28 image, median | {single['process']:.2f} ms | {single['server']:.2f} ms |"
-        f" {single['server'] / single['process']:.2f} | at most 3 |",
-        f"| a batch of 64, images a second | {64000 / batch['process']:,.0f} | {64000 / batch['server']:,.0f} |"
-        f" {batch['process'] / batch['server']:.2f} | at least 0.6 |",
-        "",
-        f"A load of {minutes:g} minutes by wrk, 4 connections, every 20th request bad (no image, no JSON, no rows):",
-        "",
-        "| answered 200 | answered 4xx | other answers | lost | requests a second | p50 | p99 | memory early | late |",
-        "|---|---|---|---|---|---|---|---|---|",
-        f"| {result['ok']:,} | {result['refused']:,} | {result['other']} | {result['lost']} |"
-        f" {result['per_second']:.0f} | {result['p50']:.1f} ms | {result['p99']:.1f} ms |"
-        f" {early:.0f} MB | {late:.0f} MB |",
-    ]
+def _together(threads: list[threading.Thread]) -> None:
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+
+@dataclass
+class Load:
+    """What came of a load."""
+
+    took: list[float] = field(default_factory=list)
+    """Seconds of good requests that were answered."""
+    refused: int = 0
+    """Bad requests that got a status of 400 to 499."""
+    wrong: list[str] = field(default_factory=list)
+    """Good requests that were lost, and bad ones that got anything else."""
+    memory: list[float] = field(default_factory=list)
+
+    def quantile(self, share: float) -> float:
+        """Of the good requests, in ms."""
+        return 1000 * sorted(self.took)[int(share * (len(self.took) - 1))]
+
+
+def bomb() -> bytes:
+    """A small file of 64 million pixels of 16 bits."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8000, 8000), np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def load(server: Server, file: bytes, seconds: float) -> Load:
+    """Four clients, every 20th of whose requests is bad, SLOW slow ones, and a bomb each second."""
+    found, end = Load(), time.monotonic() + seconds
+    good, large = records([file]), bomb()
+    rubbish = [(records([b"no image"]), JSON), (b"{", JSON), (b"[" * 50_000, JSON), (b"x", "text/csv")]
+
+    def client() -> None:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+        for number in count(1):
+            if time.monotonic() > end:
+                return
+            body, kind = (good, JSON) if number % 20 else rubbish[number // 20 % len(rubbish)]
+            started = time.perf_counter()
+            try:
+                connection.request("POST", "/invocations", body, {"Content-Type": kind})
+                response = connection.getresponse()
+                response.read()
+            except Exception as error:
+                found.wrong.append(repr(error))
+                connection.close()
+                continue
+            if number % 20 == 0:
+                found.refused += 400 <= response.status < 500
+            if number % 20 and response.status == 200:
+                found.took.append(time.perf_counter() - started)
+            elif number % 20 or not 400 <= response.status < 500:
+                found.wrong.append(str(response.status))
+
+    def slow(number: int) -> None:
+        starts = (
+            b"",
+            b"GET /ping HTTP/1.1\r\nX: ",
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n",
+        )
+        while time.monotonic() < end:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 60) as one:
+                one.sendall(starts[number % 3])
+                one.settimeout(2)
+                while time.monotonic() < end:
+                    try:
+                        if not one.recv(1000):
+                            break
+                    except TimeoutError:
+                        one.sendall(b"a" if number % 3 else b"")
+
+    def watch() -> None:
+        while time.monotonic() < end:
+            started = time.monotonic()
+            status = _status(server.port, "POST", "/invocations", large, "image/png")
+            if status != 413:
+                found.wrong.append(f"a bomb got {status}")
+            if _status(server.port, "GET", "/ping") != 200:
+                found.wrong.append("a health check failed")
+            found.memory.append(server.memory())
+            time.sleep(max(0.0, 1 - (time.monotonic() - started)))
+
+    threads = [threading.Thread(target=client) for _ in range(4)] + [threading.Thread(target=watch)]
+    _together(threads + [threading.Thread(target=slow, args=(number,)) for number in range(SLOW)])
+    return found
+
+
+def contenders(stack: ExitStack, folder: Path, litserve: str) -> list[Server]:
+    """The servers, all started."""
+    commands = {"podium serve": ["podium", "serve", "--pin", "2", "--port", "PORT"]}
+    plain = ["mlflow", "models", "serve", "-m", f"models:/{project.NAME}/2", "--env-manager", "local"]
+    commands["MLflow's server"] = [*plain, "--host", "127.0.0.1", "--port", "PORT"]
+    if litserve:
+        commands["LitServe"] = [litserve, str(PEER), str(folder), "PORT"]
+    return [stack.enter_context(serving(name, command)) for name, command in commands.items()]
+
+
+def measure(model: LoadedModel, files: list[bytes], servers: list[Server], rounds: int, seconds: float) -> list[Any]:
+    """Rows of the table: who, ms of one image, images a second in batches, small requests a second."""
+    one, batch = records(files[:1]), records(files)
+    ways: dict[str, Callable[[], object]] = {"the model in this process": lambda: model.predict(files[:1])}
+    ways |= {server.name: asker(server, one) for server in servers}
+    ways["podium serve, image as the body"] = asker(servers[0], files[0], "image/png")
+    single = medians(ways, SINGLE, rounds)
+    ways = {"the model in this process": lambda: model.predict(files)}
+    ways |= {server.name: asker(server, batch) for server in servers}
+    batches = medians(ways, BATCHES, rounds)
+    small = {server.name: many(server, one, seconds) for server in servers}
+    own, whole = single["the model in this process"], batches["the model in this process"]
+    rows = []
+    for name, took in single.items():
+        rate = f"{64_000 / batches[name]:,.0f} ({whole / batches[name]:.2f})" if name in batches else "-"
+        rows.append([name, f"{took:.2f} ({took / own:.2f})", rate, f"{small[name]:,.0f}" if name in small else "-"])
+    return rows
 
 
 def main() -> None:
-    """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="of load")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        os.chdir(folder)
+    """Measure and publish."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=600, help="of load")
+    arguments.add_argument("--litserve", default="", metavar="PYTHON", help="a Python that has litserve")
+    given = arguments.parse_args()
+    rounds, seconds = (2, 10.0) if given.quick else (ROUNDS, given.seconds)
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        os.chdir(scratch)
+        stack.callback(os.chdir, "/")
         torch.set_num_threads(THREADS)
-        store = project.make(folder, 300)
-        model = versions.load(store, versions.find(store, project.NAME, 2))
-        lines = measure(model, project.files(64), arguments.minutes)
-        os.chdir(OUT.parents[2])
-    head = [
-        "# The server beside the model",
+        store = project.make(Path(scratch), 300)
+        version = versions.find(store, project.NAME, 2)
+        model = versions.load(store, version)
+        folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
+        files = project.files(64)
+        with ExitStack() as all_of_them:
+            servers = contenders(all_of_them, folder, given.litserve)
+            rows = measure(model, files, servers, rounds, min(10.0, seconds))
+        with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
+            done = load(server, files[0], seconds)
+    tenth = max(1, len(done.memory) // 10)
+    early, late = statistics.median(done.memory[tenth : 2 * tenth]), statistics.median(done.memory[-tenth:])
+    head = ["", "one image, ms (ratio)", "batches of 64, images/s (ratio)", f"requests/s of {CLIENTS} clients"]
+    lines = [
+        table(head, rows),
         "",
-        f"Written by `python benchmarks/serving.py --minutes {arguments.minutes:g}`",
+        f"Load of {seconds:g} s: 4 clients, 5 % rubbish, {SLOW} slow clients, a memory bomb each second."
+        f" Good requests answered: {len(done.took):,}; bad ones refused: {done.refused:,}; lost or answered wrongly:"
+        f" {len(done.wrong)}; p50 {done.quantile(0.5):.1f} ms, p99 {done.quantile(0.99):.1f} ms; memory {early:.0f} MB"
+        f" early, {late:.0f} MB late, {max(done.memory):.0f} MB at most.",
     ]
-    text = (
-        "\n".join([*head, f"on {os.cpu_count()} cores; one worker, and both sides with {THREADS} thread.", "", *lines])
-        + "\n"
-    )
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(text, encoding="utf-8")
-    print(text)
+    if done.wrong:
+        lines.append(f"Lost or wrong: {sorted(set(done.wrong))[:10]}")
+    content = {"rows": rows, "p50_ms": done.quantile(0.5), "p99_ms": done.quantile(0.99), "lost": len(done.wrong)}
+    publish("serving", "\n".join(lines), content, quick=given.quick)
 
 
 if __name__ == "__main__":
