@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.content import Seen, as_numbers, of_pixels
+from podium.data.content import Seen, of_pixels
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -80,8 +80,7 @@ class Images:
 
 def read(source: Source, spec: Preprocess, store: Store) -> Images:
     """Decode every item of `source` as `spec` says into `store`; only files that it does not know are decoded."""
-    facts: list[Facts] = []
-    numbers: list[int] = []
+    found = _Found(len(source.items))
     rejects: list[Reject] = []
     decoded = 0
     with tqdm(total=len(source.items), desc="decode", unit=" images", delay=1, leave=False, disable=None) as bar:
@@ -92,19 +91,13 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
                 if isinstance(result, Reject):
                     rejects.append(result)
                     continue
-                numbers.append(number)
-                facts.append(result if isinstance(result, Facts) else next(added))
+                found.add(number, result if isinstance(result, Facts) else next(added))
             decoded += len(new)
             if new and decoded // SAVE_EVERY != (decoded - len(new)) // SAVE_EVERY:
                 store.save()
             bar.update(len(results))
     store.save()
-    sizes = np.array([(one.width, one.height) for one in facts], np.int32).reshape(-1, 2)
-    modes = [_mode(one) for one in facts]
-    rows = np.array([one.row for one in facts], np.int64)
-    values = {kind: (min(lows), max(highs)) for kind, (lows, highs) in _values(facts).items()}
-    contents = as_numbers([one.content for one in facts])
-    return Images(np.array(numbers, np.int64), rows, sizes, modes, contents, rejects, decoded, values)
+    return found.images(rejects, decoded)
 
 
 def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preprocess:
@@ -134,20 +127,36 @@ def is_grey(mode: str) -> bool:
     return mode.partition(" ")[0] in GREY
 
 
-def _mode(one: Facts) -> str:
-    """As reports have it."""
-    return one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
+class _Found:
+    """The usable images so far, in arrays: what is held of an image does not depend on how many there are."""
 
+    def __init__(self, most: int) -> None:
+        self._count = 0
+        self._whole = np.empty((most, 4), np.int64)
+        """Number, row, width, height."""
+        self._contents = np.empty(most, np.uint64)
+        self._modes: list[str] = []
+        self._names: dict[str, str] = {}
+        """One text for each mode, however many images have it."""
+        self._values: dict[str, tuple[float, float]] = {}
 
-def _values(facts: Sequence[Facts]) -> dict[str, tuple[list[float], list[float]]]:
-    """The lowest and highest values of the images deeper than 8 bits, of whole numbers and of floats."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    for one in facts:
+    def add(self, number: int, one: Facts) -> None:
+        """The source's item `number`, of which `one` is known."""
+        self._whole[self._count] = number, one.row, one.width, one.height
+        self._contents[self._count] = int.from_bytes(one.content, "big")
+        self._count += 1
+        mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
+        self._modes.append(self._names.setdefault(mode, mode))
         if one.low is not None and one.high is not None:
-            lows, highs = found.setdefault(FLOATS if one.mode == "F" else WHOLE, ([], []))
-            lows.append(one.low)
-            highs.append(one.high)
-    return found
+            kind = FLOATS if one.mode == "F" else WHOLE
+            low, high = self._values.get(kind, (one.low, one.high))
+            self._values[kind] = min(low, one.low), max(high, one.high)
+
+    def images(self, rejects: list[Reject], decoded: int) -> Images:
+        """All of them."""
+        whole, contents = self._whole[: self._count], self._contents[: self._count].copy()
+        numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
+        return Images(numbers, rows, sizes, self._modes, contents, rejects, decoded, self._values)
 
 
 def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
