@@ -53,6 +53,9 @@ BITS = (8, 10, 12, 14, 16)
 LEAST_VALUE = 16
 """A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
+TWO_SCALES = 0.05
+"""Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
+
 Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
 """Known already; just decoded, with the digest of the file and of the content; or not usable."""
 
@@ -76,6 +79,8 @@ class Images:
     """How many were decoded now; the rest was known."""
     values: dict[str, tuple[float, float]]
     """The lowest and highest value of all images deeper than 8 bits, of whole numbers and of floats."""
+    scales: tuple[int, int] = (0, 0)
+    """How many images of floats stay at or below 1, and how many have a value of LEAST_VALUE or more."""
 
 
 def read(source: Source, spec: Preprocess, store: Store) -> Images:
@@ -104,7 +109,7 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
     """`spec` as it has to be now that all images have been decoded: only headers of some were looked at before.
 
     One rule for the whole set: with colours in one image all are RGB, and one range of values becomes 0 to 255. Raises
-    InputError where the set has whole numbers and floats.
+    InputError where the set has whole numbers and floats, or floats of two scales.
     """
     if params.channels is None and spec.channels == 1 and not all(is_grey(mode) for mode in images.modes):
         spec = replace(spec, channels=3)
@@ -115,6 +120,12 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
             "prepare.range: the source has images of whole numbers deeper than 8 bits and images of floats, which have"
             f" no scale in common ({', '.join(f'{k} {a:g} to {b:g}' for k, (a, b) in images.values.items())}). Convert"
             " them, or write the range of both, such as `range: [0, 65535]`"
+        )
+    if min(images.scales) > TWO_SCALES * sum(images.scales):
+        raise InputError(
+            f"prepare.range: {images.scales[0]:,} images of floats have values up to 1, and {images.scales[1]:,} up to"
+            f" {images.values[FLOATS][1]:g}: two scales, or dark images beside bright ones. Convert them to one scale,"
+            " or write the range of all of them, such as `range: [0, 255]`"
         )
     ((kind, (low, high)),) = images.values.items()
     if params.range == "auto":
@@ -139,6 +150,7 @@ class _Found:
         self._names: dict[str, str] = {}
         """One text for each mode, however many images have it."""
         self._values: dict[str, tuple[float, float]] = {}
+        self._scales = [0, 0]
 
     def add(self, number: int, one: Facts) -> None:
         """The source's item `number`, of which `one` is known."""
@@ -151,12 +163,24 @@ class _Found:
             kind = FLOATS if one.mode == "F" else WHOLE
             low, high = self._values.get(kind, (one.low, one.high))
             self._values[kind] = min(low, one.low), max(high, one.high)
+            self._scales[0] += kind == FLOATS and one.high <= 1
+            self._scales[1] += kind == FLOATS and one.high >= LEAST_VALUE
 
     def images(self, rejects: list[Reject], decoded: int) -> Images:
         """All of them."""
         whole, contents = self._whole[: self._count], self._contents[: self._count].copy()
         numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
-        return Images(numbers, rows, sizes, self._modes, contents, rejects, decoded, self._values)
+        return Images(
+            numbers,
+            rows,
+            sizes,
+            self._modes,
+            contents,
+            rejects,
+            decoded,
+            self._values,
+            (self._scales[0], self._scales[1]),
+        )
 
 
 def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
