@@ -27,12 +27,12 @@ class ImageFile:
     """Images that share a split have the same one: near-duplicates, and what the source groups."""
 
 
-def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> list[str]:
-    """A name for each image's group (N,): its lowest fingerprint of `prints` (N, 4), whatever the source's order."""
+def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A number (N,) for each image's group: its lowest fingerprint of `prints` (N, 4), whatever the source's order."""
     _, group = np.unique(groups, return_inverse=True)
     lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, group, prints[:, 0])
-    return [f"{lowest[number]:016x}" for number in group.tolist()]
+    return lowest[group.reshape(-1)]
 
 
 def path_of(content: Content) -> str:

@@ -14,6 +14,7 @@ import math
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from importlib import metadata
@@ -35,6 +36,9 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
     " frames INTEGER, content BLOB, low REAL, high REAL, transparent INTEGER) WITHOUT ROWID"
 )
+
+
+INSERT = "INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class RowFile:
@@ -122,21 +126,24 @@ class Store:
         self.pixels = RowFile(folder / "pixels", (spec.channels, spec.height, spec.width))
         self.thumbs = RowFile(folder / "thumbs", (THUMB, THUMB))
         self._index = index
-        self._known: dict[bytes, Facts] = {}
+        self._lock = threading.Lock()
+        whole = 0
         if index is not None:
             index.execute(SCHEMA)
-            self._known = {digest: Facts(*rest) for digest, *rest in index.execute("SELECT * FROM image")}
-        whole = 1 + max((facts.row for facts in self._known.values()), default=-1)
-        if min(len(self.pixels), len(self.thumbs)) < whole:  # somebody cut the files: nothing in them is trusted
-            self._known, whole = {}, 0
-            if index is not None:
+            whole = 1 + index.execute("SELECT COALESCE(MAX(row), -1) FROM image").fetchone()[0]
+            if min(len(self.pixels), len(self.thumbs)) < whole:  # somebody cut the files: nothing in them is trusted
                 index.execute("DELETE FROM image")
+                whole = 0
+        self._is_new = not whole
         self.pixels.truncate(whole)
         self.thumbs.truncate(whole)
 
     def find(self, digest: bytes) -> Facts | None:
         """What is known of the image file with this SHA-256; safe in any thread."""
-        return self._known.get(digest)
+        if self._index is None or self._is_new:
+            return None
+        with self._lock:
+            return self._found(digest)
 
     def add(self, images: list[tuple[bytes | None, Decoded, bytes]]) -> list[Facts]:
         """Store images, with the SHA-256 of their files if they have one, and the digests of their contents.
@@ -146,14 +153,11 @@ class Store:
         facts: list[Facts] = []
         new: list[Decoded] = []
         for digest, image, content in images:
-            found = self._known.get(digest) if digest is not None else None
-            if found is None:
-                found = _facts(len(self.pixels) + len(new), image, content)
+            found = _facts(len(self.pixels) + len(new), image, content)
+            before = self._remember(digest, found) if digest is not None else None
+            if before is None:
                 new.append(image)
-                if digest is not None:
-                    self._known[digest] = found
-                    self._remember(digest, found)
-            facts.append(found)
+            facts.append(before or found)
         if new:
             self.pixels.append(np.stack([image.pixels for image in new]))
             self.thumbs.append(np.stack([_thumb(image) for image in new]))
@@ -164,16 +168,27 @@ class Store:
         if self._index is not None:
             self.pixels.flush()
             self.thumbs.flush()
-            self._index.commit()
+            with self._lock:
+                self._index.commit()
 
     def close(self) -> None:
         """Close the files."""
         self.pixels.close()
         self.thumbs.close()
 
-    def _remember(self, digest: bytes, facts: Facts) -> None:
-        if self._index is not None:
-            self._index.execute("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (digest, *facts))
+    def _remember(self, digest: bytes, facts: Facts) -> Facts | None:
+        """Add an image file to the index; returns what is known of it if it is there already."""
+        if self._index is None:
+            return None
+        with self._lock:
+            added = self._index.execute(INSERT, (digest, *facts)).rowcount
+            return None if added else self._found(digest)
+
+    def _found(self, digest: bytes) -> Facts | None:
+        if self._index is None:
+            return None
+        row = self._index.execute("SELECT * FROM image WHERE digest = ?", (digest,)).fetchone()
+        return Facts(*row[1:]) if row else None
 
 
 @contextmanager
@@ -194,7 +209,10 @@ def persistent_store(folder: Path, spec: Preprocess) -> Iterator[Store]:
     place = folder / key_of(spec)
     with locked(folder / f"{place.name}.lock", wait=True):
         place.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(place / "index.sqlite")) as index, closing(Store(place, spec, index)) as store:
+        with (
+            closing(sqlite3.connect(place / "index.sqlite", check_same_thread=False)) as index,
+            closing(Store(place, spec, index)) as store,
+        ):
             yield store
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from podium import limits
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.content import Seen, as_numbers, of_pixels
+from podium.data.content import Seen, of_pixels
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -54,6 +54,9 @@ BITS = (8, 10, 12, 14, 16)
 LEAST_VALUE = 16
 """A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
+TWO_SCALES = 0.05
+"""Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
+
 Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
 """Known already; just decoded, with the digest of the file and of the content; or not usable."""
 
@@ -77,12 +80,13 @@ class Images:
     """How many were decoded now; the rest was known."""
     values: dict[str, tuple[float, float]]
     """The lowest and highest value of all images deeper than 8 bits, of whole numbers and of floats."""
+    scales: tuple[int, int] = (0, 0)
+    """How many images of floats stay at or below 1, and how many have a value of LEAST_VALUE or more."""
 
 
 def read(source: Source, spec: Preprocess, store: Store) -> Images:
     """Decode every item of `source` as `spec` says into `store`; only files that it does not know are decoded."""
-    facts: list[Facts] = []
-    numbers: list[int] = []
+    found = _Found(len(source.items))
     rejects: list[Reject] = []
     decoded = 0
     with tqdm(total=len(source.items), desc="decode", unit=" images", delay=1, leave=False, disable=None) as bar:
@@ -93,26 +97,20 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
                 if isinstance(result, Reject):
                     rejects.append(result)
                     continue
-                numbers.append(number)
-                facts.append(result if isinstance(result, Facts) else next(added))
+                found.add(number, result if isinstance(result, Facts) else next(added))
             decoded += len(new)
             if new and decoded // SAVE_EVERY != (decoded - len(new)) // SAVE_EVERY:
                 store.save()
             bar.update(len(results))
     store.save()
-    sizes = np.array([(one.width, one.height) for one in facts], np.int32).reshape(-1, 2)
-    modes = [_mode(one) for one in facts]
-    rows = np.array([one.row for one in facts], np.int64)
-    values = {kind: (min(lows), max(highs)) for kind, (lows, highs) in _values(facts).items()}
-    contents = as_numbers([one.content for one in facts])
-    return Images(np.array(numbers, np.int64), rows, sizes, modes, contents, rejects, decoded, values)
+    return found.images(rejects, decoded)
 
 
 def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preprocess:
     """`spec` as it has to be now that all images have been decoded: only headers of some were looked at before.
 
     One rule for the whole set: with colours in one image all are RGB, and one range of values becomes 0 to 255. Raises
-    InputError where the set has whole numbers and floats.
+    InputError where the set has whole numbers and floats, or floats of two scales.
     """
     if params.channels is None and spec.channels == 1 and not all(is_grey(mode) for mode in images.modes):
         spec = replace(spec, channels=3)
@@ -123,6 +121,12 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
             "prepare.range: the source has images of whole numbers deeper than 8 bits and images of floats, which have"
             f" no scale in common ({', '.join(f'{k} {a:g} to {b:g}' for k, (a, b) in images.values.items())}). Convert"
             " them, or write the range of both, such as `range: [0, 65535]`"
+        )
+    if min(images.scales) > TWO_SCALES * sum(images.scales):
+        raise InputError(
+            f"prepare.range: {images.scales[0]:,} images of floats have values up to 1, and {images.scales[1]:,} up to"
+            f" {images.values[FLOATS][1]:g}: two scales, or dark images beside bright ones. Convert them to one scale,"
+            " or write the range of all of them, such as `range: [0, 255]`"
         )
     ((kind, (low, high)),) = images.values.items()
     if params.range == "auto":
@@ -135,20 +139,49 @@ def is_grey(mode: str) -> bool:
     return mode.partition(" ")[0] in GREY
 
 
-def _mode(one: Facts) -> str:
-    """As reports have it."""
-    return one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
+class _Found:
+    """The usable images so far, in arrays: what is held of an image does not depend on how many there are."""
 
+    def __init__(self, most: int) -> None:
+        self._count = 0
+        self._whole = np.empty((most, 4), np.int64)
+        """Number, row, width, height."""
+        self._contents = np.empty(most, np.uint64)
+        self._modes: list[str] = []
+        self._names: dict[str, str] = {}
+        """One text for each mode, however many images have it."""
+        self._values: dict[str, tuple[float, float]] = {}
+        self._scales = [0, 0]
 
-def _values(facts: Sequence[Facts]) -> dict[str, tuple[list[float], list[float]]]:
-    """The lowest and highest values of the images deeper than 8 bits, of whole numbers and of floats."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    for one in facts:
+    def add(self, number: int, one: Facts) -> None:
+        """The source's item `number`, of which `one` is known."""
+        self._whole[self._count] = number, one.row, one.width, one.height
+        self._contents[self._count] = int.from_bytes(one.content, "big")
+        self._count += 1
+        mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
+        self._modes.append(self._names.setdefault(mode, mode))
         if one.low is not None and one.high is not None:
-            lows, highs = found.setdefault(FLOATS if one.mode == "F" else WHOLE, ([], []))
-            lows.append(one.low)
-            highs.append(one.high)
-    return found
+            kind = FLOATS if one.mode == "F" else WHOLE
+            low, high = self._values.get(kind, (one.low, one.high))
+            self._values[kind] = min(low, one.low), max(high, one.high)
+            self._scales[0] += kind == FLOATS and one.high <= 1
+            self._scales[1] += kind == FLOATS and one.high >= LEAST_VALUE
+
+    def images(self, rejects: list[Reject], decoded: int) -> Images:
+        """All of them."""
+        whole, contents = self._whole[: self._count], self._contents[: self._count].copy()
+        numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
+        return Images(
+            numbers,
+            rows,
+            sizes,
+            self._modes,
+            contents,
+            rejects,
+            decoded,
+            self._values,
+            (self._scales[0], self._scales[1]),
+        )
 
 
 def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:

@@ -14,9 +14,12 @@ whole, and lines of two branches can be merged: sorted by digest they hardly eve
 """
 
 import hashlib
+import io
 import json
 import os
 import re
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +41,8 @@ MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 """What git writes into a file that it could not merge."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
+BATCH = 10_000
+"""Lines that are text at the same time."""
 MANY = 100_000
 """Lines above which git is the wrong place: the file then has 2.3 MB."""
 
@@ -87,12 +92,15 @@ class SplitFile:
         chosen = np.append(self.places, chosen)[order].astype(np.int8)
         return SplitFile(self.salt, drawn, max(self.near, near, key=SEARCHES.index), whole[order], chosen)
 
-    def text(self) -> str:
-        """The whole file."""
+    def lines(self) -> Iterator[str]:
+        """The whole file, many lines at a time."""
         head = f"# salt: {json.dumps(self.salt)}\n# drawn: {self.drawn}\n# near-duplicates: {self.near}\n"
-        pairs = zip(self.digests.tolist(), self.places.tolist(), strict=True)
-        lines = [f"{digest:016x},{PLACES[place]}\n" for digest, place in pairs]
-        return "".join([ABOUT, head, COLUMNS, "\n", *lines, END, "\n"])
+        yield f"{ABOUT}{head}{COLUMNS}\n"
+        for start in range(0, len(self.digests), BATCH):
+            some = slice(start, start + BATCH)
+            pairs = zip(self.digests[some].tolist(), self.places[some].tolist(), strict=True)
+            yield "".join(f"{digest:016x},{PLACES[place]}\n" for digest, place in pairs)
+        yield f"{END}\n"
 
 
 def read(path: Path, salt: str) -> SplitFile:
@@ -122,7 +130,7 @@ def read(path: Path, salt: str) -> SplitFile:
 
 def write(path: Path, content: SplitFile) -> bool:
     """Write the file whole or not at all; returns whether anything in it changed. Raises PodiumError if it can't."""
-    data = content.text().encode()
+    data = b"".join(lines.encode() for lines in content.lines())
     partial = path.with_name(f".{path.name}.partial")
     try:
         if path.is_file() and path.read_bytes() == data:
@@ -152,16 +160,21 @@ class _Lines:
     """What was read so far."""
 
     head: dict[str, list[str]] = field(default_factory=dict)
-    lines: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Number of the line and place, by digest."""
+    numbers: "array[int]" = field(default_factory=lambda: array("I"))
+    """Of the lines of images; the arrays have one entry for each."""
+    digests: "array[int]" = field(default_factory=lambda: array("Q"))
+    places: "array[int]" = field(default_factory=lambda: array("b"))
     problems: list[str] = field(default_factory=list)
     columns: bool = False
 
     def read(self, text: str) -> "_Lines":
         last = ""
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, whole in enumerate(io.StringIO(text, newline="\n"), 1):
+            line = whole.removesuffix("\n")
             if match := LINE.fullmatch(line):
-                self._image(number, int(match[1], 16), PLACES.index(match[2]))
+                self.numbers.append(number)
+                self.digests.append(int(match[1], 16))
+                self.places.append(PLACES.index(match[2]))
             elif match := HEADER.fullmatch(line):
                 self.head.setdefault(match[1], []).append(match[2])
             elif line == COLUMNS:
@@ -171,24 +184,28 @@ class _Lines:
             last = line or last
         if last != END or not text.endswith("\n"):
             self.problems.append(f"line {text.count(chr(10)) + 1}: the file ends early; its last line must be `{END}`")
+        self._check_images()
         self._check_head()
         return self
 
     def content(self) -> SplitFile:
         """What the lines say."""
-        digests = np.fromiter(self.lines, np.uint64, len(self.lines))
-        places = np.fromiter((place for _, place in self.lines.values()), np.int8, len(self.lines))
-        order = np.argsort(digests)
+        digests, first = np.unique(np.frombuffer(self.digests, np.uint64), return_index=True)
         near = max(self.head["near-duplicates"], key=SEARCHES.index)
-        return SplitFile(json.loads(self.head["salt"][0]), self.head["drawn"][0], near, digests[order], places[order])
+        places = np.frombuffer(self.places, np.int8)[first]
+        return SplitFile(json.loads(self.head["salt"][0]), self.head["drawn"][0], near, digests, places)
 
-    def _image(self, number: int, digest: int, place: int) -> None:
-        first, before = self.lines.setdefault(digest, (number, place))
-        if before != place:
-            one, other = PLACES[before], PLACES[place]
+    def _check_images(self) -> None:
+        """Whether an image has two places."""
+        digests, places = np.frombuffer(self.digests, np.uint64), np.frombuffer(self.places, np.int8)
+        _, first, image = np.unique(digests, return_index=True, return_inverse=True)
+        for row in np.flatnonzero(places != places[first][image]).tolist():
+            number, before = self.numbers[row], first[image[row]]
+            one, other = PLACES[places[before]], PLACES[places[row]]
             self.problems.append(
-                f"line {number}: {digest:016x} is in {other}, and in {one} by line {first}: two branches placed the"
-                " image differently; keep the line of the branch whose models you keep, test if in doubt"
+                f"line {number}: {self.digests[row]:016x} is in {other}, and in {one} by line {self.numbers[before]}:"
+                " two branches placed the image differently; keep the line of the branch whose models you keep, test"
+                " if in doubt"
             )
 
     def _check_head(self) -> None:

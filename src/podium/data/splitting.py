@@ -43,15 +43,17 @@ class Division:
 def fingerprints(images: Rows) -> NDArray[np.uint64]:
     """SHA-256 of shape and pixels of each of `images` (N, C, H, W), as (N, 4) words, the highest first."""
     start = hashlib.sha256(f"{'x'.join(map(str, images.shape[1:]))}\x1f".encode())
-    digests = bytearray()
+    words = np.empty((images.shape[0], 4), np.uint64)
+    row = 0
     with tqdm(total=images.shape[0], desc="fingerprints", unit=" images", delay=2, leave=False, disable=None) as bar:
         for chunk in chunks(images):
             for image in chunk:
                 sha = start.copy()
                 sha.update(image.data)
-                digests += sha.digest()
+                words[row] = np.frombuffer(sha.digest(), ">u8")
+                row += 1
             bar.update(len(chunk))
-    return np.frombuffer(bytes(digests), dtype=">u8").reshape(-1, 4).astype(np.uint64)
+    return words
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
             folder = (new_sealed if name == "test" else new_prepared) / name
             images, labels = data.images(rows), data.labels[rows]
             near, drawn, sealed_too = data.near[rows], data.split.drawn, name == "test"
-            files = [data.files[number] for number in rows.tolist()]
+            files = data.files.of(rows)
             about: dict[str, Any] = {"sealed": sealed_too, "duplicates": near, "drawn": drawn, "files": files}
             splits.append(write_split(folder, name, images, labels, data.classes, **about))
         mean, std = channel_statistics(data.images(data.division.train))

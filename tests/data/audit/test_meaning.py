@@ -161,6 +161,20 @@ def test_classes_that_differ_by_form_only_are_refused(tmp_path: Path, one: str, 
         refuse(data.report)
 
 
+def test_floats_of_two_scales_are_refused_unless_the_range_is_named(tmp_path: Path) -> None:
+    root = _deep(tmp_path / "deep", np.float32, 255)
+    for path in sorted(root.rglob("*.tif"))[:6]:
+        with Image.open(path) as image:
+            values = np.asarray(image) / np.float32(255)
+        Image.fromarray(values).save(path)
+
+    message = r"prepare\.range: 6 images of floats have values up to 1, and 18 up to 255"
+    with pytest.raises(InputError, match=message), _audited(root):
+        pass
+    with _audited(root, range=(0, 255)) as data:
+        assert data.spec.range == (0.0, 255.0)
+
+
 def test_what_dvc_stumbles_over_is_named(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     (root / "cat").mkdir(parents=True)

@@ -182,6 +182,7 @@ def _finding(finding: Finding, pixels: Pixels) -> dict[str, object]:
         "count": f"{finding.images:,}",
         "sentence": f"{finding.images:,}{groups}, {done}",
         "examples": examples,
+        "single": all(len(one.rows) == 1 for one in finding.examples),
         "rest": f"{rest:,}" if rest > 0 else "",
     }
 

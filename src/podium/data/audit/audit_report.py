@@ -1,7 +1,7 @@
 """The audit's report: JSON and CSV for programs, Markdown and one self-contained page of HTML for people."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ class Report:
         ]
 
 
-def most_common(values: list[str]) -> dict[str, int]:
+def most_common(values: Iterable[str]) -> dict[str, int]:
     """The most frequent of `values` with their counts, and how many others there are."""
     counted = sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
     rest = sum(count for _, count in counted[SHOWN:])

@@ -124,14 +124,18 @@ def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
     median = float(np.median(area)) if len(area) else 0.0
     tiny = least < params.min_side
     odd = ~tiny & ((most > params.max_aspect * least) | (area > FAR * median) | (area * FAR < median))
-    sizes = [f"{w}x{h}" for w, h in subject.sizes.tolist()]
     common = Counter(subject.modes)
     rare = {mode for mode, count in common.items() if count < RARE * len(subject.modes)}
     return {
-        "tiny": {int(i): sizes[i] for i in np.flatnonzero(tiny)},
-        "odd_size": {int(i): sizes[i] for i in np.flatnonzero(odd)},
+        "tiny": {int(i): _size(subject, int(i)) for i in np.flatnonzero(tiny)},
+        "odd_size": {int(i): _size(subject, int(i)) for i in np.flatnonzero(odd)},
         "odd_mode": {i: mode for i, mode in enumerate(subject.modes) if mode in rare},
     }
+
+
+def _size(subject: Subject, number: int) -> str:
+    width, height = subject.sizes[number].tolist()
+    return f"{width}x{height}"
 
 
 def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
@@ -227,8 +231,14 @@ def _plain(name: str) -> str:
 
 def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:
     """For each image a number that equal images share."""
-    _, number = np.unique(prints, axis=0, return_inverse=True)
-    return number.reshape(-1).astype(np.int64)
+    order = np.lexsort(prints.T[::-1])
+    new = np.zeros(len(prints), np.bool_)
+    for word in prints.T:
+        sorted_word = word[order]
+        new[1:] |= sorted_word[1:] != sorted_word[:-1]
+    number = np.empty(len(prints), np.int64)
+    number[order] = np.cumsum(new)
+    return number
 
 
 def _grouped(roots: NDArray[np.int64], subject: Subject) -> list[Group]:

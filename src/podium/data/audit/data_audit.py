@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,14 @@ from podium.data import reading, sources, split_file, splitting
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
-from podium.data.audit.findings import Finding, Subject
+from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import ImageFile, names_of, path_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
-from podium.data.sources.item import Reject, Source
+from podium.data.sources.item import Item, Reject, Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
 from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
@@ -58,7 +59,7 @@ class AuditedData:
     """What the split file remembers."""
     split: SplitFile
     """The same with the images that are new."""
-    files: Sequence[ImageFile] = ()
+    files: "Files"
     """Where each of all images came from, and which belong together."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
@@ -100,14 +101,14 @@ def audited(
         places = known.find(images.contents)
         subject = _subject(source, images, prints, places)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
-        out = np.array([source.items[number].left_out for number in images.numbers.tolist()], np.bool_)
+        out = np.fromiter((item.left_out for item in _items(source, images)), np.bool_, len(images.numbers))
         seen = replace(seen, left_out=seen.left_out | out)
-        groups = SourceGroups.of([source.items[number].group for number in images.numbers.tolist()])
+        groups = SourceGroups.of([item.group for item in _items(source, images)])
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
         placed = _placed(source, images, subject, groups, seen, places, params, split)
         whole = known.with_images(images.contents, placed.places, seen.near)
-        found = _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store)
-        yield replace(found, files=_files(source, images, subject, placed))
+        files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
+        yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
 
 
 def _decoded(
@@ -155,11 +156,13 @@ def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextMa
 
 def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64], places: NDArray[np.int8]) -> Subject:
     """`places`: those that are remembered."""
-    items = [source.items[number] for number in images.numbers.tolist()]
-    given = np.array([NAMES.index(item.split) if item.split else -1 for item in items], np.int8)
+    count = len(images.numbers)
+    given, labels = np.empty(count, np.int8), np.empty(count, np.int64)
+    for row, item in enumerate(_items(source, images)):
+        given[row], labels[row] = NAMES.index(item.split) if item.split else -1, item.label
     return Subject(
-        origins=[item.origin for item in items],
-        labels=np.array([item.label for item in items], np.int64),
+        origins=Origins(source.items, images.numbers),
+        labels=labels,
         classes=source.classes,
         splits=np.where((given < 0) & (places < NOWHERE), places, given).astype(np.int8),
         rows=images.rows,
@@ -179,18 +182,43 @@ def _placed(
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    splits = [source.items[number].split for number in images.numbers.tolist()]
-    given = np.array([NAMES.index(name) if name else -1 for name in splits], np.int8)
+    splits = (NAMES.index(item.split) if item.split else -1 for item in _items(source, images))
+    given = np.fromiter(splits, np.int8, len(images.numbers))
     what = splitting.Images(images.contents, subject.labels, given, seen.groups, groups, ~seen.left_out, places)
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
 
 
-def _files(source: Source, images: reading.Images, subject: Subject, placed: Placed) -> list[ImageFile]:
-    """Where each image came from, and which belong together."""
-    together = names_of(placed.groups, subject.prints)
-    paths = [path_of(source.items[number].content) for number in images.numbers.tolist()]
-    return [ImageFile(*row) for row in zip(subject.origins, paths, together, strict=True)]
+def _items(source: Source, images: reading.Images) -> Iterator[Item]:
+    """The items of the usable images."""
+    return (source.items[int(number)] for number in images.numbers)
+
+
+class Files(Sequence[ImageFile]):
+    """Where each image came from, and which belong together; a row is made when it is asked for."""
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
+        """`numbers` (N,) of the images among `items`; `together` (N,): a number that each group has."""
+        self._items, self._numbers, self._together = items, numbers, together
+
+    def of(self, rows: NDArray[np.int64]) -> "Files":
+        """Those of some images."""
+        return Files(self._items, self._numbers[rows], self._together[rows])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int, /) -> ImageFile: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
+
+    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        item = self._items[int(self._numbers[index])]
+        return ImageFile(item.origin, path_of(item.content), f"{self._together[index]:016x}")
 
 
 def _audited(
@@ -203,6 +231,7 @@ def _audited(
     audit: DoctorParams,
     spec: Preprocess,
     store: Store,
+    files: Files,
 ) -> AuditedData:
     labels, together = subject.labels, placed.groups
     used = ~seen.left_out & (placed.places != NOWHERE)
@@ -215,8 +244,8 @@ def _audited(
         used=int(used.sum()),
         shape=[spec.channels, spec.height, spec.width],
         counts={name: {part: int(table[part][k]) for part in table} for k, name in enumerate(source.classes)},
-        sizes=most_common([f"{width}x{height}" for width, height in subject.sizes.tolist()]),
-        modes=most_common(list(subject.modes)),
+        sizes=most_common(f"{width}x{height}" for width, height in subject.sizes.tolist()),
+        modes=most_common(subject.modes),
         near=seen.near,
         findings=in_order([*seen.findings, *large_groups(subject, together, seen.left_out, audit)]),
         groups=len(groups.names),
@@ -228,7 +257,7 @@ def _audited(
     )
     per_class = dict(zip(source.classes, placed.groups_per_class.tolist(), strict=True))
     return AuditedData(
-        report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class, *splits
+        report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class, *splits, files
     )
 
 

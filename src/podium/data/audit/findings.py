@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
+from podium.data.sources.item import Item
 
 EXAMPLES = 12
 """Files or groups of each kind that a report shows; it counts all."""
@@ -92,6 +93,28 @@ class Finding:
         in_groups = f" in {groups}" if self.groups != self.images else ""
         done = {"refuse": "refused", "skip": "left out where needed" if in_groups else "left out", "keep": "kept"}
         return f"{KINDS[self.kind]}: {self.images:,}{in_groups}, {done[self.policy]}"
+
+
+class Origins(Sequence[str]):
+    """What reports call each image; a name is made when it is asked for."""
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64]) -> None:
+        """`numbers` (N,) of the images among `items`."""
+        self._items, self._numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int, /) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice, /) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self._items[int(self._numbers[index])].origin
 
 
 @dataclass(frozen=True)

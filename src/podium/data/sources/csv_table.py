@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
-from podium.data.sources.item import Item, Reject, Source, in_order, shown
+from podium.data.sources.file_items import FileItems
+from podium.data.sources.item import Reject, Source, in_order, shown
 from podium.data.sources.layout import SPLITS, WORDS, split_of
 from podium.errors import InputError
 from podium.text import counted
@@ -66,7 +67,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     _check_values(path, names, [line for _, line in lines])
     classes = in_order({line["label"] for _, line in lines})
     numbers = {name: number for number, name in enumerate(classes)}
-    items: list[Item] = []
+    items = FileItems(path.parent)
     rejects: list[Reject] = []
     inside = root.resolve()
     for _, line in lines:
@@ -77,7 +78,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
             rejects.append(Reject("unreadable", line["path"], "there is no such file"))
         else:
             group = line.get("group", "").strip() or None
-            items.append(Item(line["path"], numbers[line["label"]], _split(line.get("split", "")), file, group))
+            items.append(line["path"], numbers[line["label"]], _split(line.get("split", "")), group)
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names))
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
-from podium.data.sources.item import Item, Reject, Source, in_order, shown
+from podium.data.sources.file_items import FileItems
+from podium.data.sources.item import Reject, Source, in_order, shown
 from podium.data.sources.layout import entries, hidden_images
 from podium.errors import InputError
 from podium.text import counted
@@ -49,7 +50,6 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
         _check_links(folder, [one.path for one in found.folders], root or folder)
     walk = _Walk(folder, inside, follow_links)
     for one in found.folders:
-        walk.names.add(one.name)
         walk.files_of(one.path, one.name, one.split, ())
     for path, why in found.strays:
         walk.reject("stray", path, why)
@@ -58,11 +58,10 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
             f"prepare.source: {shown(folder)} holds no image that could be read: it needs a sub-folder with images for"
             f" each class (or train/, val/ and test/ with these below){_loose(walk.rejects)}"
         )
-    names = in_order(walk.names)
-    numbers = {name: number for number, name in enumerate(names)}
-    items = [Item(shown(path.relative_to(folder)), numbers[name], split, path) for name, split, path in walk.found]
+    names = in_order(set(walk.names))
+    walk.found.relabel([names.index(name) for name in walk.names])
     notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden])
-    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), items, walk.rejects, notes)
+    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes)
 
 
 def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder]) -> None:
@@ -114,7 +113,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[Reject]]:
     walk = _Walk(folder, folder.resolve(), follow_links=False)
     walk.files_of(folder, "", None, ())
     hidden = [Reject("stray", shown(path.relative_to(folder)), "it is hidden") for path in walk.hidden]
-    return sorted(path for _, _, path in walk.found), walk.rejects + hidden
+    return sorted(one.content for one in walk.found if isinstance(one.content, Path)), walk.rejects + hidden
 
 
 @dataclass
@@ -125,19 +124,21 @@ class _Walk:
     inside: Path
     """What DVC watches, links resolved; what leads out of it is rejected unless `follow_links`."""
     follow_links: bool
-    found: list[tuple[str, str | None, Path]] = field(default_factory=list)
-    """Class, given split, file."""
-    names: set[str] = field(default_factory=set)
-    """Classes; those without a file too."""
+    names: dict[str, int] = field(default_factory=dict)
+    """Classes with their numbers, in the order in which they were found; those without a file too."""
     rejects: list[Reject] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     """Files that are ignored although their names are those of images."""
+
+    def __post_init__(self) -> None:
+        self.found = FileItems(self.folder)
 
     def reject(self, kind: str, path: Path, why: str) -> None:
         self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why))
 
     def files_of(self, path: Path, name: str, split: str | None, above: tuple[Path, ...]) -> None:
         """Everything below the folder `path`; `above`: the real folders on the way, to which a link may lead back."""
+        label = self.names.setdefault(name, len(self.names))
         real = path.resolve()
         if not self._allowed(path, real):
             return
@@ -154,7 +155,7 @@ class _Walk:
             if entry.is_dir():
                 self.files_of(entry, name, split, (*above, real))
             elif self._is_file(entry):
-                self.found.append((name, split, entry))
+                self.found.append(str(entry.relative_to(self.folder)), label, split)
 
     def _allowed(self, path: Path, real: Path) -> bool:
         if self.follow_links or real.is_relative_to(self.inside):

@@ -94,9 +94,11 @@ class Source:
         inside = root.resolve()
         parents = {item.content.parent for item in self.items if isinstance(item.content, Path)}
         outside = {parent for parent in parents if not parent.resolve().is_relative_to(inside)}
-        items = [(item.origin, item.content) for item in self.items if isinstance(item.content, Path)]
         return [
-            origin for origin, path in items if path.parent in outside or (ignore is not None and ignore.hides(path))
+            item.origin
+            for item in self.items
+            if isinstance(item.content, Path)
+            and (item.content.parent in outside or (ignore is not None and ignore.hides(item.content)))
         ]
 
 
