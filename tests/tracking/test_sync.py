@@ -13,7 +13,7 @@ from podium.tracking.record import record_of, search_attributes
 from podium.tracking.repair import end_open_runs, repair, superseded
 from podium.tracking.store import Tracking, connect
 from podium.tracking.trial_check import Difference, differences
-from podium.tracking.trial_runs import TrialRuns, runs_of
+from podium.tracking.trial_runs import TrialRuns, log_summary, runs_of
 
 LATER = 10**13
 """Milliseconds since 1970: after whatever the tests log."""
@@ -95,6 +95,17 @@ def test_true_image_has_no_difference_and_is_left_alone(mirrored: Mirrored) -> N
     assert mirrored.differences() == []
     assert mirrored.repair() == []
     assert mirrored.everything() == before
+
+
+def test_summary_is_the_newest_though_the_clock_was_set_back(
+    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_summary(mirrored.tracking, mirrored.parent, mirrored.study)
+    mirrored.study.add_trial(optuna.trial.create_trial(value=0.99, user_attrs={"history": []}))
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)  # 1970
+    log_summary(mirrored.tracking, mirrored.parent, mirrored.study)
+    shown = mirrored.client.get_run(mirrored.parent).data.metrics
+    assert (shown["best_objective"], shown["trials_complete"]) == (0.99, 3)
 
 
 def test_empty_store_is_filled(store: TrackingParams) -> None:

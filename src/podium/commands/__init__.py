@@ -4,3 +4,7 @@ A command declares what `podium.cli.Command` lists: NAME, HELP, ORDER, EXAMPLE, 
 run(arguments). It imports what is heavy inside `run`, so that `podium --help` answers at once. A file whose name begins
 with an underscore is not a command: it holds what several of them share.
 """
+
+from podium import process
+
+process.short_interrupts()  # here, since a command imports for a second before its main() is called

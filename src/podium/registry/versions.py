@@ -188,7 +188,10 @@ def _version(made: ModelVersion) -> Version:
 def _what_there_is(tracking: Tracking, name: str, which: int | str) -> str:
     numbers = [version.number for version in every(tracking, name)]
     if not numbers:
-        return f"nothing is registered as {name}: run `dvc repro`"
+        return (
+            f"nothing is registered as {name}: run `dvc repro`; if it says that nothing changed (mlruns was deleted, or"
+            " tracking.uri is another store): `dvc repro --force --single-item retrain`, then `dvc repro`"
+        )
     held = ", ".join(f"{alias} is {number}" for alias, number in sorted(aliases(tracking, name).items()))
     wanted = f"version {which}" if isinstance(which, int) else f"version with the alias {which!r}"
     hint = "; `podium promote` makes a champion" if which == CHAMPION else ""

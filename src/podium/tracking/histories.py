@@ -1,11 +1,12 @@
 """The histories of many runs' metrics, in as few calls as the store allows."""
 
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from podium.tracking.sqlite_reading import History, read_histories
@@ -19,6 +20,18 @@ AT_ONCE = 8
 """Calls at a time. A server that asks for a password takes most of a call to check it, each on one of its workers."""
 TOGETHER = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 """The call with which MLflow's pages draw the curves of many runs."""
+
+
+def newest(tracking: Tracking, run: Run, values: Mapping[str, float]) -> list[Metric]:
+    """`values` as metrics that MLflow shows instead of those that `run` has, also where the clock was set back since.
+
+    Of one step MLflow shows the value of the latest time.
+    """
+    found, now = [], int(time.time() * 1000)
+    for key, value in values.items():
+        known = tracking.client.get_metric_history(run.info.run_id, key) if key in run.data.metrics else []
+        found.append(Metric(key, value, max([now, *(metric.timestamp + 1 for metric in known)]), 0))
+    return found
 
 
 def histories(tracking: Tracking, run: Run) -> History:

@@ -184,7 +184,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     """
     values: dict[str, float] = {"trial_number": trial.number}
     if end is not None:
-        values["duration_seconds"] = (end - start) / 1000
+        values["duration_seconds"] = max(0, end - start) / 1000  # the clock may have been set back meanwhile
         values["epochs"] = epochs
     if trial.state == TrialState.COMPLETE and trial.values:
         values |= dict(zip(objectives(study), trial.values, strict=True))

@@ -3,7 +3,6 @@
 import logging
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.text import reason_of
 from podium.tracking.also import Also
-from podium.tracking.histories import histories
+from podium.tracking.histories import histories, newest
 from podium.tracking.recorded_run import RecordedRun, recorded
 from podium.tracking.run_names import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
 from podium.tracking.store import connect, project_id, shown
@@ -149,11 +148,10 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
     tracking = connect(params)
     run = recorded(tracking, run_id)
     try:
-        known = tracking.client.get_run(run.run_id).data.metrics
-        now = int(time.time() * 1000)
+        known = tracking.client.get_run(run.run_id)
         wanted = metrics.flat() | _recalls(metrics)
-        new = [Metric(name, value, now, 0) for name, value in wanted.items() if not _same(known.get(name), value)]
-        run.log(new)
+        changed = {name: value for name, value in wanted.items() if not _same(known.data.metrics.get(name), value)}
+        run.log(newest(tracking, known, changed))
         for path in files:
             run.log_file(path, FOLDER)
     except (MlflowException, OSError) as error:

@@ -1,13 +1,11 @@
 """The run of a search, below which those of its trials lie: opened, reconciled, ended; and what it gets later."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,6 +14,7 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.text import reason_of
 from podium.tracking import repair, view
+from podium.tracking.histories import newest
 from podium.tracking.mirror import Parent
 from podium.tracking.record import Reader, search_attributes
 from podium.tracking.recorded_run import RecordedRun, dataset_input, recorded
@@ -125,9 +124,9 @@ def log_to_search(
     params: TrackingParams, study: optuna.Study, search: str, values: dict[str, float], tags: dict[str, str]
 ) -> None:
     """Log `values` as metrics and `tags` on the run of the search called `search`, which `study` confirms."""
-    now = int(time.time() * 1000)  # later than what another selection logged: the last one counts
-    metrics = [Metric(key, value, now, 0) for key, value in values.items()]
-    run_of_search(connect(params), study, search).log(metrics, tags=tags)
+    tracking = connect(params)
+    above = run_of_search(tracking, study, search)
+    above.log(newest(tracking, tracking.client.get_run(above.run_id), values), tags=tags)
 
 
 BEATS_TAG = "podium.beats_reference_lines"

@@ -2,15 +2,14 @@
 
 import hashlib
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
-from mlflow.entities import DatasetInput, Metric, Run, RunTag
+from mlflow.entities import DatasetInput, Run, RunTag
 from optuna.trial import FrozenTrial
 
 from podium.tracking.direct_sqlite import DirectSqlite
-from podium.tracking.histories import histories
+from podium.tracking.histories import histories, newest
 from podium.tracking.record import Reader, Record, record_of, study_id
 from podium.tracking.run_names import (
     ID_TAG,
@@ -205,11 +204,10 @@ def log_absent_params(tracking: Tracking, record: Record, run: Run) -> None:
 
 def log_summary(tracking: Tracking, run_id: str, study: optuna.Study) -> None:
     """Put the result of `study` on its parent run, and its note, unless a person has written one there."""
-    now = int(time.time() * 1000)  # later than what an earlier session logged: the last one counts
-    known = tracking.client.get_run(run_id).data
-    new = [Metric(key, value, now, 0) for key, value in summary_of(study).items() if known.metrics.get(key) != value]
-    tracking.client.log_batch(run_id, new)
-    log_note(tracking, run_id, note_of(study), known.tags)
+    run = tracking.client.get_run(run_id)
+    changed = {key: value for key, value in summary_of(study).items() if run.data.metrics.get(key) != value}
+    tracking.client.log_batch(run_id, newest(tracking, run, changed))
+    log_note(tracking, run_id, note_of(study), run.data.tags)
 
 
 def log_note(tracking: Tracking, run_id: str, note: str, tags: Mapping[str, str]) -> None:
