@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import tiny
 from podium.training import checkpoint
 from podium.training.epochs import Epoch
+from podium.training.loop import TrainingRun
 from podium.tuning.messages import Report, Resumed, Task
 from podium.tuning.work import TrialData, run_trial
 
@@ -250,3 +252,48 @@ def test_trial_without_its_checkpoint_trains_again_to_its_rest(trial_data: Trial
     first = run_trial(task, trial_data, _yes)
     Path(task.checkpoint).unlink()
     assert _timeless(run_trial(task, trial_data, _yes).history) == _timeless(first.history)
+
+
+@pytest.mark.parametrize("fits", [2, 4, 8])
+def test_batch_that_does_not_fit_is_trained_in_parts(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    sizes: list[int] = []
+    real = TrainingRun._loss_of_part
+
+    def whole(run: TrainingRun, *_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def part(run: TrainingRun, inputs: Any, labels: Any, others: Any, own: float, rows: Any) -> Any:
+        if len(rows) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(rows))
+        return real(run, inputs, labels, others, own, rows)
+
+    monkeypatch.setattr(TrainingRun, "_loss", whole)
+    monkeypatch.setattr(TrainingRun, "_loss_of_part", part)
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
+    assert ended.how == "finished"
+    assert max(sizes) == fits
+    assert f"out of memory; its gradients are added up over {16 // fits} parts" in ended.notes[0]
+
+
+def test_batch_of_which_no_part_fits_fails_the_trial_and_leaves_nothing(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[Any] = []
+
+    def never(run: TrainingRun, *_: Any) -> Any:
+        networks.append(weakref.ref(run.model))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TrainingRun, "train_step", never)
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
+    assert (ended.how, ended.reason) == ("failed", "out of memory: CUDA out of memory")
+    assert len(networks) == 4  # whole, and in 2, 4 and 8 parts
+    assert [network() for network in networks] == [None] * 4
+
+
+def test_trial_tells_its_peak_of_memory(trial_data: TrialData, tmp_path: Path) -> None:
+    ended = run_trial(_task(tmp_path), trial_data, _yes)
+    assert ended.peak_memory is None or 10**7 < ended.peak_memory < 10**11

@@ -92,6 +92,8 @@ def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device)
         )
     elif params.retrain.compile and recipe.train.program is None:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
+    if params.runtime.devices == 1:
+        run.fit_into_memory()
     for note in run.notes:
         print(f"retrain: {note}")
     return run

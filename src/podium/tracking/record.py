@@ -70,6 +70,8 @@ class Attributes:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+PEAK_MEMORY = "peak_memory_mb"
+"""A trial's attribute and metric: the most memory that it used, in 10^6 bytes."""
 Reader = Callable[[FrozenTrial], Attributes]
 """How a trial's attributes are read: those of Podium's own search, or anybody's."""
 
@@ -190,6 +192,9 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
         values |= dict(zip(objectives(study), trial.values, strict=True))
     elif trial.state == TrialState.PRUNED and trial.last_step is not None:
         values["last_reported"] = trial.intermediate_values[trial.last_step]
+    used = trial.user_attrs.get(PEAK_MEMORY)
+    if end is not None and isinstance(used, int | float):
+        values[PEAK_MEMORY] = used
     limits = trial.constraints
     if limits:
         values |= {key_of(f"constraint_{name}"): value for name, value in limits.items()}

@@ -32,11 +32,31 @@ def describe(device: torch.device) -> str:
     return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "cpu"
 
 
+USABLE = 0.8
+"""Of the machine's memory, or of a whole CUDA device's, that trainings may take where nothing was planned."""
+_limits: dict[str, int] = {}
+"""What this process may take by the plan of its pool, by the kind of device."""
+
+
 def limit_memory(device: torch.device, size: int) -> None:
-    """Let this process take `size` bytes of a CUDA device at most: it then fails by itself, and no neighbour does."""
+    """Let this process take `size` bytes of `device` at most.
+
+    On CUDA torch's allocator holds it to that: it then fails by itself, and no neighbour does.
+    """
+    _limits[device.type] = size
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, size / total), device)
+
+
+def room(device: torch.device) -> int:
+    """Bytes of `device` that a training of this process may still take, by plan: not what happens to be free now, for
+    the same training is to be divided in the same way again.
+    """
+    if device.type != "cuda":
+        return _limits.get(device.type, int(USABLE * limits.memory()))
+    whole = int(USABLE * torch.cuda.get_device_properties(device).total_memory)
+    return _limits.get("cuda", whole) - int(torch.cuda.memory_allocated(device))
 
 
 def share_of_memory(device: torch.device, share: float) -> int | None:

@@ -20,6 +20,7 @@ from podium.training.batches import Balanced, Batches, bounds
 from podium.training.checkpoint import TornCheckpointError
 from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
+from podium.training.footprint import parts_of_batch
 from podium.training.optimization import (
     Average,
     Frozen,
@@ -78,8 +79,7 @@ class TrainingRun:
         self.generator = torch.Generator(device=device)
         colour = [round(255 * value) for value in images.mean]
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
-        self.classes = images.classes
-        self.names = images.names
+        self.classes, self.names, self.shape = images.classes, images.names, images.shape
         self.class_weights: Tensor | None = None
         self.balanced: Balanced | None = None
         self.loss = recipe.train.component("loss").build(None)
@@ -88,7 +88,18 @@ class TrainingRun:
         self.seconds = 0.0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[Epoch] = []
+        self.parts = 1
+        """Into how many parts a batch is divided, whose gradients are added up: see `fit_into_memory`."""
         self._frozen = Frozen(self.model)
+
+    def fit_into_memory(self, *, least: int = 1) -> None:
+        """Divide each batch into as many parts as the memory demands, `least` at least."""
+        size, shape = self.recipe.train.batch_size, self.shape
+        self.parts, note = parts_of_batch(self.model, self.loss, shape, size, self.fast)
+        if least > self.parts:
+            self.parts = min(least, max(1, size // 2))
+            note = f"train.batch_size {size}: out of memory; its gradients are added up over {self.parts} parts"
+        self.notes += [note] if note else []
 
     @property
     def result(self) -> nn.Module:
@@ -211,12 +222,36 @@ class TrainingRun:
         """One step on a batch: images (B, C, H, W) uint8, labels (B,) int64, at the learning rate `rate`."""
         set_rate(self.optimizer, rate)
         inputs, own = self._augmented(images)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
-            loss = self._loss(inputs, labels, labels.roll(1) if own < 1 else labels, own)
-        loss.backward()  # type: ignore[no-untyped-call]
+        others = labels.roll(1) if own < 1 else labels
+        for rows in self._rows_of_parts(labels):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+                if rows is None:
+                    loss = self._loss(inputs, labels, others, own)
+                else:
+                    loss = self._loss_of_part(inputs, labels, others, own, rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
+
+    def _rows_of_parts(self, labels: Tensor) -> Sequence[Tensor | None]:
+        """The rows of each part of a batch; None: it is whole."""
+        parts = min(self.parts, max(1, len(labels) // 2))
+        return torch.arange(len(labels), device=labels.device).tensor_split(parts) if parts > 1 else (None,)
+
+    def _loss_of_part(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float, rows: Tensor) -> Tensor:
+        """What the images of `rows` add to the mean loss of the batch."""
+        logits = self._learning(inputs[rows])
+        loss: Tensor = self.loss(logits, labels[rows]) * self._weight(labels, rows)
+        if own == 1:
+            return loss
+        second: Tensor = self.loss(logits, others[rows]) * self._weight(others, rows)
+        return own * loss + (1 - own) * second
+
+    def _weight(self, labels: Tensor, rows: Tensor | slice) -> Tensor | float:
+        """Which part of the whole weight of a batch of `labels` the images of `rows` have."""
+        mine, weights = labels[rows], self.class_weights
+        return len(mine) / len(labels) if weights is None else weights[mine].sum() / weights[labels].sum()
 
     def _augmented(self, images: Tensor) -> tuple[Tensor, float]:
         """The batch as the network gets it, and which fraction of each image is its own."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from podium.errors import InputError
 from podium.training.batches import Batches
+from podium.training.footprint import images_per_pass
 
 
 def predict_probabilities(
@@ -51,11 +52,13 @@ PRECISION = 1e-4
 def temperature_of(model: nn.Module, data: Batches, fast: bool) -> float:
     """The temperature that suits `model` on images it was not trained on; `fast`: under bf16 autocast, as validated."""
     model.eval()
+    first = data.images[torch.arange(1, device=data.labels.device)]
+    size = images_per_pass(model, first, BATCH, fast)
     logits, labels = [], []
     with (
         torch.inference_mode(),
         torch.autocast(data.labels.device.type, torch.bfloat16, enabled=fast),
-        closing(data.feed(torch.arange(len(data)), BATCH)) as batches,
+        closing(data.feed(torch.arange(len(data)), size)) as batches,
     ):
         for images, own in batches:
             logits.append(model(images).double().cpu())

@@ -73,10 +73,8 @@ class SharedRun(TrainingRun):
 
     def _part(self, logits: Tensor, labels: Tensor, share: slice, *, counts: bool) -> Tensor:
         """The loss of the rows `share` of `labels`, by their part of the batch's whole weight."""
-        mine, weights = labels[share], self.class_weights
-        part = len(mine) / len(labels) if weights is None else weights[mine].sum() / weights[labels].sum()
-        loss: Tensor = self.loss(logits, mine)
-        return loss * (part * self.world if counts else 0.0)
+        loss: Tensor = self.loss(logits, labels[share])
+        return loss * (self._weight(labels, share) * self.world if counts else 0.0)
 
     def _order(self, count: int) -> Tensor:
         if self.step == 0:

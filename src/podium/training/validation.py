@@ -13,9 +13,10 @@ from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
+from podium.training.footprint import images_per_pass
 
 EVALUATION_BATCH = 1024
-"""Images a forward pass without gradients: large enough to keep a core busy, small enough for its cache."""
+"""Images a forward pass without gradients at most: large enough to keep a core busy, small enough for its cache."""
 
 
 def validate(
@@ -25,7 +26,27 @@ def validate(
 
     `classes`: their names, which some metrics need. An undefined metric is nan.
     """
+    size = batch_size(model, data, fast)
+    while True:
+        try:
+            return _validated(model, data, fast, metrics, classes, size)
+        except torch.OutOfMemoryError:  # the estimate does not see everything
+            if size == 1:
+                raise
+        size //= 2
+        torch.cuda.empty_cache()
+
+
+def batch_size(model: nn.Module, data: Batches, fast: bool) -> int:
+    """Images of a forward pass of `model` over `data` without gradients: EVALUATION_BATCH, or fewer that fit."""
     model.eval()
+    first = data.images[torch.arange(min(1, len(data)), device=data.labels.device)]
+    return images_per_pass(model, first, EVALUATION_BATCH, fast) if len(first) else EVALUATION_BATCH
+
+
+def _validated(
+    model: nn.Module, data: Batches, fast: bool, metrics: Sequence[Metric], classes: tuple[str, ...], size: int
+) -> Epoch:
     device = data.labels.device
     others = [metric for metric in metrics if not metric.EACH_EPOCH]
     loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -34,7 +55,7 @@ def validate(
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=fast),
-        closing(data.feed(torch.arange(len(data)), EVALUATION_BATCH)) as batches,
+        closing(data.feed(torch.arange(len(data)), size)) as batches,
     ):
         for images, labels in batches:
             logits = model(images).float()

@@ -17,6 +17,7 @@ from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.metrics.scores import carried
+from podium.tracking.record import PEAK_MEMORY
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
@@ -200,6 +201,8 @@ class Driver:
         running.log(ended.history)
         if ended.how == "interrupted":
             return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
+        if ended.peak_memory is not None:
+            running.trial.set_user_attr(PEAK_MEMORY, round(ended.peak_memory / 1e6, 1))
         if ended.how == "failed":
             return self._fail(running, ended)
         if ended.temperature is not None:

@@ -21,7 +21,7 @@ from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.program import training
 from podium.training.seeds import derive
-from podium.training.validation import EVALUATION_BATCH
+from podium.training.validation import batch_size
 from podium.tuning.folds import LearningSet
 from podium.tuning.work import TrialData
 
@@ -118,7 +118,7 @@ def _probabilities(run: TrainingRun, data: Batches) -> NDArray[np.float64]:
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=run.fast),
-        closing(data.feed(torch.arange(len(data), device=device), EVALUATION_BATCH)) as batches,
+        closing(data.feed(torch.arange(len(data), device=device), batch_size(model, data, run.fast))) as batches,
     ):
         for images, _ in batches:
             parts.append(model(images).double().softmax(1).cpu().numpy())

@@ -80,6 +80,8 @@ class Ended:
     """What its logits are to be divided by, of a finished trial that was asked."""
     diverged: bool = False
     """Whether it failed by its own configuration and seed: so it would again."""
+    peak_memory: int | None = None
+    """The most bytes that it used: of a CUDA device's memory, else its process's; None: not known."""
     suspicious: bool = False
     """Whether it failed in a way for which its worker may be to blame."""
 

@@ -1,9 +1,10 @@
 """A worker's part of the search: train a trial, report each epoch, stop on request. No Optuna, no MLflow here."""
 
+import gc
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from podium.own_code import blame
 from podium.training import checkpoint
 from podium.training.batches import Batches, fits
 from podium.training.epochs import Epoch
+from podium.training.footprint import forget_peak, peak
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.prediction import temperature_of
 from podium.training.program import training
@@ -100,12 +102,43 @@ def run_trial(
     a worker that dies before its next epoch ends has reported the earlier ones. Whatever goes wrong in a trial is its
     own failure and comes back as such.
     """
+    knows_peak = forget_peak(trial_data.device)
+    parts = 1
+    while True:
+        ended = _attempt(task, trial_data, report, pausing, saved, resumed, parts)
+        if not isinstance(ended, _TooLarge):
+            if ended.how == "failed":
+                _free(trial_data.device)
+            return replace(ended, peak_memory=peak(trial_data.device) if knows_peak else None)
+        parts = ended.parts
+        _free(trial_data.device)
+
+
+@dataclass(frozen=True)
+class _TooLarge:
+    """The first steps did not fit into the memory; nothing of them is left or was reported."""
+
+    parts: int
+    """Into how many parts each batch is to be divided instead."""
+
+
+def _attempt(
+    task: Task,
+    trial_data: TrialData,
+    report: Callable[[Report], bool],
+    pausing: Callable[[], bool],
+    saved: Callable[[], None],
+    resumed: Callable[[Resumed], None],
+    parts: int,
+) -> Ended | _TooLarge:
     notes: list[str] = []
     run: TrainingRun | None = None
     checkpointer: _Checkpointer | None = None
+    begun = 0
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
-        run = _open(task, trial_data, notes)
+        run = _open(task, trial_data, notes, parts)
+        begun = run.epoch
         if run.history:
             resumed(Resumed(task.number, task.attempt, list(run.history)))
         checkpointer = saving = _Checkpointer(task, pausing, saved, run, notes)
@@ -136,7 +169,10 @@ def run_trial(
     except (DivergedError, TimeoutError) as error:
         return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
     except Exception as error:
-        reason = _out_of_memory(error) or _reason(error)
+        too_large = _out_of_memory(error)
+        if too_large and run is not None and run.epoch == begun and run.parts < run.recipe.train.batch_size // 2:
+            return _TooLarge(2 * run.parts)
+        reason = too_large or _reason(error)
         suspicious = not isinstance(error, InputError)
         return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
     finally:
@@ -158,10 +194,11 @@ def component_of(metric: Any) -> Metric:
     return scores.of(SearchParams.model_validate({"metric": metric}).metric)
 
 
-def _open(task: Task, trial_data: TrialData, notes: list[str]) -> TrainingRun:
+def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> TrainingRun:
     recipe = Recipe.model_validate(task.recipe)
     metric, *more = (component_of(one) for one in [task.metric, *task.more])
     run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more)
+    run.fit_into_memory(least=parts)
     notes += [f"trial {task.number}: {note}" for note in run.notes]
     state = None
     try:
@@ -231,8 +268,13 @@ class _Checkpointer:
 
 
 def _out_of_memory(error: Exception) -> str:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return f"out of memory: {error}"
-    return ""
+    """The reason where the machine has no more memory; the CPU's allocator has no exception of its own for it."""
+    found = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return f"out of memory: {error}" if found else ""
+
+
+def _free(device: torch.device) -> None:
+    """Give back what an ended trial held: networks and optimizers refer to each other, and wait for the collector."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

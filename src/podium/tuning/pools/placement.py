@@ -45,7 +45,7 @@ class Place:
     visible: str | None = None
     """The worker's CUDA_VISIBLE_DEVICES; None: left as it is."""
     memory: int | None = None
-    """Bytes of the device's memory that it may use; None: the machine's."""
+    """Bytes of the device's memory, on the CPU of the machine's, that it may use; None: nothing is planned."""
 
 
 def find_devices() -> list[Device]:
@@ -80,7 +80,8 @@ def plan(
                 "runtime.device: cuda was asked for and torch sees no CUDA device; set runtime.device: auto to train"
                 " on the CPU"
             )
-        return [Place()] * min(runtime.workers or limits.cores(), at_most), ""
+        count = min(runtime.workers or limits.cores(), at_most)
+        return [Place(memory=int(limits.memory() * (1 - 2 * RESERVE)) // count)] * count, ""
     count = min(runtime.workers or len(devices) * runtime.workers_per_device, at_most)
     used = [number % len(devices) for number in range(count)]
     names = _names(len(devices), os.environ)

@@ -1,0 +1,175 @@
+"""How much memory a step or a forward pass takes, measured on a few images before any batch is trained on.
+
+The bytes of all tensors that are alive are followed operation by operation, as torch.distributed's memory tracker
+does: the answer is the same on every device, and needs no room for the whole batch. What it does not see are the
+workspaces of libraries and fragmentation: MARGIN is for these.
+"""
+
+import copy
+import resource
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from podium.training import device
+
+MARGIN = 1.25
+"""By how much more is taken to be needed than was measured."""
+SEEN = (2, 4)
+"""Images that are measured; what follows is linear in their number."""
+CERTAIN = 20_000
+"""A network that keeps so many numbers for each of its input's is not known; what fits even so is not measured."""
+COPIES = 4
+"""Copies of the whole batch in floats that augmentations make."""
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within its block, follows the bytes of new tensors; `peak` is the most that were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive = self.peak = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry out `func` and count what it allocated."""
+        before = {id(one.untyped_storage()) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for one in tree_leaves(result):
+            if isinstance(one, Tensor):
+                self._count(one.untyped_storage(), before)
+        return result
+
+    def _count(self, storage: Any, before: set[int]) -> None:
+        if id(storage) in before or storage in self._known:  # a view, or changed in place
+            return
+        size = storage.nbytes()
+        self._known.add(storage)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self.alive -= size
+
+
+def bytes_of(work: Callable[[int], object]) -> tuple[float, float]:
+    """Bytes that `work` takes whatever its number of images, and for each image; `work` is called with SEEN numbers."""
+    peaks = []
+    with torch.random.fork_rng():
+        for count in SEEN:
+            with LiveBytes() as live:
+                work(count)
+            peaks.append(live.peak)
+    each = max(0.0, (peaks[1] - peaks[0]) / (SEEN[1] - SEEN[0]))
+    return max(0.0, peaks[0] - each * SEEN[0]), each
+
+
+_steps: dict[tuple[object, ...], tuple[float, float]] = {}
+"""What this process has measured: a search trains the same network many times."""
+
+
+def parts_of_batch(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], size: int, fast: bool
+) -> tuple[int, str]:
+    """Into how many parts a batch of `size` images of `shape` (C, H, W) is divided so that a step of `model` fits into
+    the memory that this process has, and a sentence where these are several.
+
+    A power of two; parts have two images at least. An optimizer's two moments count, `model` itself is there already.
+    """
+    where = next(model.parameters()).device
+    room = device.room(where)
+    weights = sum(p.nbytes for p in model.parameters())
+    whole = size * torch.Size(shape).numel() * 4  # float32
+    if whole * CERTAIN + 8 * weights < room:
+        return 1, ""
+    key = (str(model), shape, fast, where)
+    if key not in _steps:
+        _steps[key] = _measured_step(model, loss, shape, fast)
+    fixed, each = _steps[key]
+    fixed = MARGIN * fixed + 2 * weights + COPIES * whole
+    parts = 1
+    while fixed + MARGIN * each * (size / parts) > room and size // (2 * parts) >= SEEN[0]:
+        parts *= 2
+    if parts == 1:
+        return 1, ""
+    return parts, (
+        f"train.batch_size {size}: a step needs about {_gib(fixed + MARGIN * each * size)} of {_gib(room)} GiB, so its"
+        f" gradients are added up over {parts} parts; batch normalisation sees {-(-size // parts)} images at a time"
+    )
+
+
+def _measured_step(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], fast: bool
+) -> tuple[float, float]:
+    probed = copy.deepcopy(model).train()
+    where = next(probed.parameters()).device
+
+    def step(count: int) -> None:
+        images = torch.zeros((count, *shape), dtype=torch.uint8, device=where)
+        labels = torch.zeros(count, dtype=torch.int64, device=where)
+        with torch.autocast(where.type, torch.bfloat16, enabled=fast):
+            value = loss(probed(images), labels)
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+        probed.zero_grad(set_to_none=True)
+
+    return bytes_of(step)
+
+
+_passes: "weakref.WeakKeyDictionary[nn.Module, tuple[float, float]]" = weakref.WeakKeyDictionary()
+
+
+def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: bool) -> int:
+    """How many images like `examples` (N, ...) a forward pass of `model` without gradients takes: `most`, or its half,
+    quarter and so on, whichever fits into the memory that this process has.
+    """
+    where = examples.device
+    room = device.room(where)
+    if most * examples[0].numel() * 4 * CERTAIN < room:
+        return most
+    if model not in _passes:
+
+        def forward(count: int) -> None:
+            with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=fast):
+                model(examples[:1].expand(count, *examples.shape[1:]))
+
+        _passes[model] = bytes_of(forward)
+    fixed, each = _passes[model]
+    while most > 1 and MARGIN * (fixed + each * most) > room:
+        most //= 2
+    return most
+
+
+def forget_peak(where: torch.device) -> bool:
+    """Let `peak` begin anew. Returns whether that is possible here."""
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+        return True
+    with suppress(OSError):  # proc(5): 5 resets the peak of the resident set
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return True
+    return False
+
+
+def peak(where: torch.device) -> int:
+    """The most bytes that were in use since `forget_peak`: tensors of a CUDA device, else this process's memory."""
+    if where.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(where))
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2g}"
