@@ -7,16 +7,19 @@ broken is handed to the next free worker.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
+from podium.config import limits
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.metrics.scores import carried
+from podium.tuning import feasibility
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
@@ -62,7 +65,9 @@ class Driver:
         self._waiting: list[RunningTrial] = []
         """Trials whose workers were lost and that need another one."""
         self.metric = "val_" + params.component("metric").label
-        self._metric, *self._more = (carried(one).model_dump() for one in [params.metric, *metrics])
+        measured = [params.metric, *metrics, *limits.metrics_of(params.limits)]
+        self._metric, *self._more = (carried(one).model_dump() for one in measured)
+        self._costs = feasibility.known_costs(study) if params.limits else {}
         self._pausing = False
         self.clock = Clock(study)
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
@@ -128,7 +133,9 @@ class Driver:
         every, limit = self.runtime.checkpoint_seconds, self.params.trial_timeout
         held_out = trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
-        task = Task(*about, self._metric, self._more, held_out)
+        network = feasibility.network_of(trial.user_attrs["recipe"])
+        bounds = limits.of_costs(self.params.limits)
+        task = Task(*about, self._metric, self._more, held_out, bounds, self._costs.get(network, {}))
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
@@ -182,17 +189,33 @@ class Driver:
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
+        self._learn_costs(running, ended)
         if ended.how == "interrupted":
             return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
         if ended.how == "failed":
             return self._fail(running, ended)
-        if ended.how == "stopped":
+        if ended.how in ("stopped", "infeasible"):
+            feasibility.record(running.trial, limits.of_costs(self.params.limits), ended.costs)
             self._tell(running, TrialState.PRUNED)
+        elif unknown := self._unknown(running, ended):
+            return self._fail(running, replace(ended, reason=unknown))
         else:
+            feasibility.record(running.trial, self.params.limits, ended.costs | running.history[-1])
             if ended.temperature is not None:
                 running.trial.set_user_attr("temperature", ended.temperature)
             self._tell(running, TrialState.COMPLETE, running.history[-1][self.metric])
         return False
+
+    def _learn_costs(self, running: RunningTrial, ended: Ended) -> None:
+        if ended.costs:
+            self._costs.setdefault(feasibility.network_of(running.trial.user_attrs["recipe"]), ended.costs)
+            running.trial.set_user_attr(feasibility.COSTS, ended.costs)
+
+    def _unknown(self, running: RunningTrial, ended: Ended) -> str:
+        """Why a trial that ran to its end can't be judged by the limits; empty: it can."""
+        known = limits.excess(self.params.limits, ended.costs | running.history[-1])
+        missing = [name for name in self.params.limits if name not in known]
+        return f"search.limits: its last epoch has no {', '.join(missing)}" if missing else ""
 
     def _restart(self, running: RunningTrial, lost: Lost) -> bool:
         """Have the trial of a lost worker handed to another one, from its checkpoint; a bounded number of times.

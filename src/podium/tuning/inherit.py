@@ -8,6 +8,7 @@ not trained again, and the sampler learns from it.
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,11 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.config import limits as rules
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, reachable
 from podium.text import counted
+from podium.tuning import feasibility
 from podium.tuning.study import distribution, point
 
 SOURCE = "inherited_from"
@@ -49,8 +52,17 @@ def is_own(trial: FrozenTrial) -> bool:
     return SOURCE not in trial.user_attrs
 
 
-def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimension], base: Recipe) -> Inheritance:
-    """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof."""
+def inherit(
+    study: optuna.Study,
+    storage: BaseStorage,
+    space: dict[str, Dimension],
+    base: Recipe,
+    limits: Mapping[str, float] | None = None,
+) -> Inheritance:
+    """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof.
+
+    Each is judged by the new study's `limits`; one that lacks what these look at is left out.
+    """
     done = Inheritance()
     if "inherited" in study.user_attrs:
         return done
@@ -62,7 +74,7 @@ def inherit(study: optuna.Study, storage: BaseStorage, space: dict[str, Dimensio
             continue
         source = optuna.load_study(study_name=summary.study_name, storage=storage)
         for trial in source.get_trials(deepcopy=False):
-            _take(study, source, trial, space, base, present, done)
+            _take(study, source, trial, space, base, present, done, limits or {})
     study.set_user_attr("inherited", {"kept": done.reused, "dropped": dict(done.dropped)})
     return done
 
@@ -87,6 +99,7 @@ def _take(
     base: Recipe,
     present: set[str | None],
     done: Inheritance,
+    limits: Mapping[str, float],
 ) -> None:
     """Add `trial` of the study `source`, or count why not."""
     if not is_own(trial) or trial.state == TrialState.WAITING:
@@ -102,6 +115,11 @@ def _take(
     if isinstance(values, str):
         done.dropped[values] += 1
         return
+    judged = limits if trial.state == TrialState.COMPLETE else rules.of_costs(limits)
+    known = feasibility.figures(trial.user_attrs)
+    if missing := [name for name in judged if name not in rules.excess(judged, known)]:
+        done.dropped[f"its {missing[0]} (search.limits) was not measured"] += 1
+        return
     origin = f"{source.study_name}/{trial.number}"
     if origin not in present:
         copied = copy.copy(trial)
@@ -109,6 +127,8 @@ def _take(
         copied.distributions = {name: distribution(name, space[name]) for name in values}
         # What was unread may be read by a confirmation that trains otherwise (search.overrides): as it is now.
         copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
+        copied.user_attrs.pop(feasibility.OVER, None)
         copied.system_attrs = {}
+        feasibility.record(copied, judged, known)
         study.add_trial(copied)
     done.reused += 1

@@ -30,6 +30,11 @@ class Task:
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""
 
+    limits: dict[str, float] = field(default_factory=dict)
+    """Those of search.limits that follow from the configuration: one that breaks any is not trained."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """What they limit, where it is known; empty: to be measured."""
+
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to."""
@@ -56,17 +61,20 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial has ended. interrupted: it was saved and can be resumed; stopped: by the driver."""
+    """A trial has ended. interrupted: it was saved and can be resumed; stopped: by the driver; infeasible: its
+    configuration breaks a limit, so it was not trained."""
 
     number: int
     attempt: int
-    how: Literal["finished", "stopped", "interrupted", "failed"]
+    how: Literal["finished", "stopped", "interrupted", "failed", "infeasible"]
     history: list[Epoch] = field(default_factory=list)
     reason: str = ""
     trace: str = ""
     notes: list[str] = field(default_factory=list)
     temperature: float | None = None
     """What its logits are to be divided by, of a finished trial that was asked."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """What search.limits looks at and follows from the configuration."""
     diverged: bool = False
     """Whether it failed by its own configuration and seed: so it would again."""
 

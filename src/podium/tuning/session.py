@@ -58,7 +58,9 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
         opened = storage.open_at(where)
         study = studies.open_study(opened, plan.name, plan.params, plan.facts)
-        if plan.inherits and (sentence := inherit(study, opened, plan.params.space, plan.base).sentence()):
+        if plan.inherits and (
+            sentence := inherit(study, opened, plan.params.space, plan.base, plan.params.limits).sentence()
+        ):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
         progress = Progress(study, plan.params.n_trials, plan.title, plan.params.component("metric").label)
