@@ -30,10 +30,10 @@ DATA: dict[str, tuple[list[str], list[str]]] = {
         ["${prepare.root}", "data/split", "data/labels", "data/code/source.json"],
         ["data/prepared", "data/sealed"],
     ),
-    "search": ([OWN, "data/prepared", "data/weights"], ["data/search"]),
-    "select": ([OWN, "data/prepared", "data/weights", "data/search"], ["data/selected"]),
+    "search": ([OWN, "data/labels", "data/prepared", "data/weights"], ["data/search"]),
+    "select": ([OWN, "data/labels", "data/prepared", "data/weights", "data/search"], ["data/selected"]),
     "retrain": ([OWN, "data/prepared", "data/weights", "data/selected"], ["data/retrained"]),
-    "evaluate": ([OWN, "data/sealed", "data/retrained"], ["data/evaluated"]),
+    "evaluate": ([OWN, "data/labels", "data/sealed", "data/retrained"], ["data/evaluated"]),
     "register": (
         ["data/prepared/dataset.json", "data/selected/config.json", "data/retrained", "data/evaluated"],
         ["data/registered/version.json"],
@@ -121,7 +121,7 @@ def test_every_section_is_listed_by_one_stage_or_read_by_a_verb_or_changes_no_re
     listed = [section for stage in stages for section in stage.get("params", []) if "." not in section]
 
     assert sorted(listed) == sorted(set(_sections()) - NEUTRAL - OF_COMMANDS)
-    assert STAGES["search"]["params"] == ["model", "train", "search"]
+    assert STAGES["search"]["params"] == ["model", "train", "search", "evaluate.metrics"]
 
 
 def test_params_file_shows_every_parameter_that_it_reads_and_none_that_does_not_exist() -> None:

@@ -35,7 +35,7 @@ from podium.config.space import (
 )
 from podium.errors import InputError
 
-MAPPINGS = ("space", "overrides")
+MAPPINGS = ("space", "overrides", "limits")
 """Fields that are mappings of dotted names."""
 COMPONENTS = ("model", "train", "search")
 """Sections that name components."""

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium import components
 from podium.components import FROZEN, Choice, choice
+from podium.config.limits import checked
 from podium.config.problems import Seed
 from podium.config.section import Section, with_parameters
 from podium.config.space import Dimension, Value
@@ -21,7 +22,7 @@ class SearchParams(Section):
     """The study: how many trials, of what, judged how."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner")
-    NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides")
+    NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides", "limits")
 
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Trials in total, over every resume; raising it continues the same study."""
@@ -37,10 +38,14 @@ class SearchParams(Section):
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
-    """Optimised on the validation images: accuracy, balanced_accuracy, loss, another metric, or your own function. The
-    others: average_precision, auroc, brier, calibration_error, cost, kappa, macro_f1, mcc, min_recall,
-    recall_at_precision, top_k, weighted_f1, and torchmetrics' own by name, such as MulticlassJaccardIndex. One with
-    arguments takes them as {name: top_k, arguments: {k: 3}}."""
+    """Optimised on the validation images: accuracy, balanced_accuracy, loss, another, or your own function. Also
+    average_precision, auroc, brier, calibration_error, cost, kappa, macro_f1, mcc, min_recall, recall_at_precision,
+    top_k, weighted_f1, and torchmetrics' classes by name, such as MulticlassJaccardIndex. Arguments are given as in
+    {name: top_k, arguments: {k: 3}}."""
+    limits: Annotated[dict[str, float | int], AfterValidator(checked)] = Field(default={})
+    """What a configuration must keep to be selected, such as {latency_ms: 5, min_recall: 0.6}. At most so much of
+    parameters, size_mb (of its weights), latency_ms (one image, one CPU thread) and of metrics that are minimised; at
+    least so much of those that are maximised. What costs too much is not trained, and counts as a trial."""
     seed: Seed = 0
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
@@ -89,7 +94,14 @@ class SearchParams(Section):
             neutral |= {"method", "max_resting"}
         else:
             neutral |= {name for kind in OF_OPTUNA for name in (kind, *components.parameters(kind))}
-        return {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
+        limited = {f"limits.{name}": value for name, value in self.limits.items()}
+        return limited | {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
+
+    @model_validator(mode="after")
+    def _limits_are_repeatable(self) -> Self:
+        if self.deterministic and "latency_ms" in self.limits:
+            raise ValueError("deterministic does not go with limits.latency_ms, which is measured: limit parameters")
+        return self
 
     @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
@@ -118,6 +130,11 @@ class SearchParams(Section):
             wrong.append(
                 "plateau must be null with method: thaw: it counts trials that ended, and there most rest; got"
                 f" {self.plateau}: set until: no_gain instead"
+            )
+        if self.limits:
+            wrong.append(
+                "limits do not go with method: thaw, which does not avoid what breaks one yet; got"
+                f" {', '.join(self.limits)}: set method: optuna"
             )
         if self.max_epochs is None and self.timeout is None and self.until == "budget":
             wrong.append(

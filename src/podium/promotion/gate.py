@@ -17,10 +17,16 @@ from podium.errors import InputError
 from podium.metrics import classification
 from podium.metrics.resampling import Groups, Paired, measured
 from podium.metrics.scores import Metric
+from podium.models.latency import BUSY
 from podium.promotion.comparison import compare
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
 from podium.promotion.rules import ClassCounts, Evidence, Finding, find_rules
 from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
+
+BUSY_NOTE = (
+    "other programs kept this machine busy (a reference computation took {crowding:.1f} times its own processor time by"
+    " the clock): latencies are processor time, set against that reference, which this hardly changes"
+)
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,16 @@ def judge(
     predicted = predict([model for _, model in models], test, metric)
     _check_classes(predicted[0], test, candidates.challenger[0])
     groups = Groups.of(len(test.labels), test.duplicates)
-    times = latencies([model for _, model in models], test)
+    taken = latencies([model for _, model in models], test)
     sides = [
         replace(
-            _side(number, model, found, test, params.confidence, bins, took),
+            _side(number, model, found, test, params.confidence, bins, took.milliseconds),
             value=_value(metric, found, groups, number),
         )
-        for (number, model), found, took in zip(models, predicted, times, strict=True)
+        for (number, model), found, took in zip(models, predicted, taken, strict=True)
     ]
+    if (crowding := max(took.crowding for took in taken)) > BUSY:
+        notes += (BUSY_NOTE.format(crowding=crowding),)
     champion = sides[1] if len(sides) == 2 else None
     evidence = Evidence(
         len(test.labels),

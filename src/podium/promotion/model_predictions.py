@@ -1,8 +1,8 @@
 """What the gate asks of both models: their predictions for every test image, and the time that one takes."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +16,13 @@ from podium.data.decode import encode_png
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.metrics.scores.accuracy import Accuracy
+from podium.models.latency import Latency, in_turns
 
 ACCURACY: Metric = Accuracy()
 BATCH = 256
 """Images encoded at a time, so that a test set larger than memory can be judged."""
 TIMED = 40
-"""Predictions of a single image whose times give a percentile."""
-ROUNDS = 3
-"""Of them; the minimum of the rounds counts, since other work of the machine only makes a model slower."""
+"""Different images whose times give a percentile."""
 WARM_UP = 10
 """Predictions before them, which load what is loaded late."""
 
@@ -73,22 +72,21 @@ def predict(models: Sequence[Model], test: Split, metric: Metric = ACCURACY) -> 
     ]
 
 
-def latencies(models: Sequence[Model], test: Split) -> list[float]:
-    """The 95th percentile of each model's time for one image file, in ms. They take turns: a busy moment hits all."""
+def latencies(models: Sequence[Model], test: Split) -> list[Latency]:
+    """The 95th percentile of each model's time for one image file, in turns with each other and a reference.
+
+    On one thread, as a server has it, and in processor time: see `podium.models.latency`.
+    """
     count = len(test.labels)
     files = [encode_png(np.asarray(test.images[n % count])) for n in range(TIMED)]
     for model in models:
         for file in files[:WARM_UP]:
             model.predict([file])
-    rounds = [[_timed(model, file) for model in models] for _ in range(ROUNDS) for file in files]
-    took = np.array(rounds).reshape(ROUNDS, TIMED, len(models))
-    return [float(ms) for ms in np.percentile(took, 95, axis=1).min(axis=0)]
+    return in_turns([partial(_predict_one, model, files) for model in models], 0.95)
 
 
-def _timed(model: Model, file: bytes) -> float:
-    started = time.perf_counter()
-    model.predict([file])
-    return 1000 * (time.perf_counter() - started)
+def _predict_one(model: Model, files: Sequence[bytes], turn: int) -> object:
+    return model.predict([files[turn % len(files)]])
 
 
 def _predictions(frame: pd.DataFrame, names: NDArray[np.object_], scored: Scored | None) -> Predictions:

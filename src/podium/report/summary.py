@@ -67,7 +67,7 @@ class Advice:
 
 def summarize(data: ReportData, spent: Spent, outlook: Outlook) -> Summary:
     """What to read first."""
-    cards = [_chosen(data), *_reference(data), _cost(spent), _more_trials(outlook), _trust(data)]
+    cards = [_chosen(data), *_limits(data), *_reference(data), _cost(spent), _more_trials(outlook), _trust(data)]
     evaluated, metric = data.evaluated, data.search.metric
     if evaluated is None:
         best = data.search.best
@@ -143,6 +143,20 @@ def _chosen(data: ReportData) -> Card:
     elif chosen["trial"] != search.best["trial"]:
         lines.append(f"{best} was not better {_runs(chosen, short=True)}.")
     return Card("Which configuration won?", f"Trial {chosen['trial']}: best mean {_runs(chosen, short=True)}", lines)
+
+
+def _limits(data: ReportData) -> list[Card]:
+    """The trials that break search.limits; none where there is none."""
+    over = [t for t in data.search.trials if t.over_limits]
+    if not over:
+        return []
+    untrained = sum(not t.epochs for t in over)
+    lines = [f"{untrained} of them were not trained: their configuration alone says so."] if untrained else []
+    best = max(over, key=lambda t: data.search.metric.sign * t.value if t.value is not None else float("-inf"))
+    if best.value is not None:
+        lines.append(f"The best of them, trial {best.number} with {best.value:.4f}: {best.over_limits}.")
+    answer = f"{len(over)} of {counted(len(data.search.trials), 'trial')} are over them"
+    return [Card("What did the limits rule out?", answer, [*lines, "None of these can be selected."])]
 
 
 def _runs(chosen: dict[str, Any], *, short: bool = False) -> str:

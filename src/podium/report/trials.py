@@ -17,7 +17,7 @@ from podium.errors import InputError
 from podium.metrics.scores import Objective
 from podium.tuning.storage import open_storage
 
-COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "inherited_from")
+COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "feasible", "over_limits", "inherited_from")
 """Of trials.csv; each other column is a searched field."""
 
 ABOUT = ("trial", "state", "value")
@@ -45,6 +45,8 @@ class Trial:
     """Whether this study ran it; else it was inherited from an earlier one."""
     curve: list[tuple[int, float]]
     """Epoch and validation metric."""
+    over_limits: str = ""
+    """The limits that it breaks, in words; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Search:
         return [t for t in self.trials if t.state in states]
 
     def ranked(self) -> list[Trial]:
-        """The completed trials, best value first."""
-        return sorted(self.of("COMPLETE"), key=lambda t: (-self.metric.sign * (t.value or 0.0), t.number))
+        """The completed trials that keep search.limits, best value first."""
+        complete = [t for t in self.of("COMPLETE") if not t.over_limits]
+        return sorted(complete, key=lambda t: (-self.metric.sign * (t.value or 0.0), t.number))
 
     def network(self, trial: Trial) -> dict[str, Any]:
         """The `model` section of a trial's configuration."""
@@ -175,6 +178,7 @@ def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, fl
         params=params,
         own=not row["inherited_from"],
         curve=curve,
+        over_limits=row.get("over_limits", ""),
     )
 
 

@@ -81,7 +81,12 @@ def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial
     if len(study.directions) > 1:
         return best_of(study)[:TOP]
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    return sorted((t for t in trials if t.value is not None), key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
+    valued = [t for t in trials if t.value is not None and _keeps_limits(t)]
+    return sorted(valued, key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
+
+
+def _keeps_limits(trial: FrozenTrial) -> bool:
+    return all(value <= 0 for value in trial.constraints.values())
 
 
 def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:

@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
+from podium.tuning.feasibility import is_feasible
 from podium.tuning.inherit import is_own
 
 SAVE_EVERY = 10.0
@@ -65,7 +66,8 @@ def since_best(trials: Sequence[FrozenTrial], direction: StudyDirection) -> int:
     sign = 1 if direction == StudyDirection.MAXIMIZE else -1
     best, since, any_complete = float("-inf"), 0, False
     for trial in (t for t in trials if t.state.is_finished()):
-        value = sign * trial.value if trial.state == TrialState.COMPLETE and trial.value is not None else float("-inf")
+        counts = trial.state == TrialState.COMPLETE and trial.value is not None and is_feasible(trial)
+        value = sign * (trial.value or 0.0) if counts else float("-inf")
         if value > best:
             best, since, any_complete = value, 0, True
         else:

@@ -5,6 +5,7 @@ study like the search's, of given trials, so that it survives the same kills and
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, geometric_mean, stdev
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.closure import code_digest, code_of
 from podium.components import Choice
+from podium.config.limits import described
 from podium.config.params import Params, SearchParams, SelectParams
 from podium.config.recipe import Recipe
 from podium.config.space import reachable
@@ -23,7 +25,7 @@ from podium.errors import InputError, PodiumError
 from podium.models.weights import digests
 from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
-from podium.tuning import session
+from podium.tuning import feasibility, session
 from podium.tuning.folds import LearningSet, assign, warning
 from podium.tuning.study import name_of
 
@@ -45,7 +47,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     held_out = _held_out(images, folds, best["seed"]) if folds else []
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out)
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
-    chosen = choose(study, candidates, best) | {"folds": folds}
+    chosen = choose(study, candidates, best, params.search.limits) | {"folds": folds}
     if folds:  # other images judged: by how much the best value was lucky does not follow from that
         chosen["optimism"] = None
     alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
@@ -70,8 +72,15 @@ def distinct(ranking: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return found[:count]
 
 
-def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
-    """The candidate with the best mean over the fresh seeds; equal means go to the better rank.
+def choose(
+    study: optuna.Study,
+    candidates: list[dict[str, Any]],
+    best: dict[str, Any],
+    limits: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """The candidate with the best mean over the fresh seeds that keeps `limits`; equal means go to the better rank.
+
+    Of a limit on a metric the mean over the fresh seeds has to keep it.
 
     `optimism` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
@@ -79,10 +88,10 @@ def choose(study: optuna.Study, candidates: list[dict[str, Any]], best: dict[str
     network, having learnt them, can't be asked.
     """
     sign = -1 if best["direction"] == "minimize" else 1
-    tried = [entry | {"rank": rank} | _fresh(study, rank) for rank, entry in enumerate(candidates)]
-    confirmed = [entry for entry in tried if entry["values"]]
+    tried = [entry | {"rank": rank} | _fresh(study, rank, limits or {}) for rank, entry in enumerate(candidates)]
+    confirmed = [entry for entry in tried if entry["values"] and not entry.get("over_limits")]
     if not confirmed:
-        raise PodiumError(_why_none(study))
+        raise PodiumError(_why_none(study, tried))
     first = tried[0]
     alike = first["recipe"] == best["recipe"]
     chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
@@ -102,8 +111,13 @@ def _newest(study: optuna.Study) -> list[FrozenTrial]:
     return list({(t.user_attrs["rank"], t.user_attrs["seed"]): t for t in trials}.values())
 
 
-def _why_none(study: optuna.Study) -> str:
-    """The message if no run completed."""
+def _why_none(study: optuna.Study, tried: list[dict[str, Any]]) -> str:
+    """The message if no run completed, or none keeps the limits."""
+    if over := [f"trial {entry['trial']}: {entry['over_limits']}" for entry in tried if entry.get("over_limits")]:
+        return (
+            f"no candidate keeps search.limits on fresh seeds: {'; '.join(over)}. Raise select.top_k for other"
+            " candidates, or relax the limit"
+        )
     runs = _newest(study)
     reasons = "; ".join(sorted({t.user_attrs.get("reason", "no reason was recorded") for t in runs}))
     remedy = "Mend that and run `dvc repro`: what failed is then tried again"
@@ -112,13 +126,16 @@ def _why_none(study: optuna.Study) -> str:
     return f"no candidate could be run again on a fresh seed: {reasons}. {remedy}"
 
 
-def _fresh(study: optuna.Study, rank: int) -> dict[str, Any]:
+def _fresh(study: optuna.Study, rank: int, limits: Mapping[str, float]) -> dict[str, Any]:
     """The fresh runs of the candidate of `rank`, as far as they completed."""
     runs = [t for t in _newest(study) if t.user_attrs["rank"] == rank]
     done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
     values = [float(t.value) for t in done if t.value is not None]
     temperatures = [t.user_attrs["temperature"] for t in done if "temperature" in t.user_attrs]
-    return {
+    every = [feasibility.figures(t.user_attrs) for t in done or runs]
+    means = {name: fmean(one[name] for one in every) for name in every[0] if all(name in one for one in every)}
+    over = described(limits, means) if limits else ""
+    return ({"over_limits": over} if over else {}) | {
         "values": values,
         "temperature": geometric_mean(temperatures) if temperatures else 1.0,
         "seeds": [int(t.user_attrs["seed"]) for t in done],

@@ -13,11 +13,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
+from podium.config import limits
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.metrics.scores import carried
 from podium.tracking.record import PEAK_MEMORY
+from podium.tuning import feasibility
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
@@ -68,7 +70,9 @@ class Driver:
         self.metric = "val_" + params.component("metric").label
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
-        self._metric, *self._more = (carried(one).model_dump() for one in [params.metric, *metrics])
+        measured = [params.metric, *metrics, *limits.metrics_of(params.limits)]
+        self._metric, *self._more = (carried(one).model_dump() for one in measured)
+        self._costs = feasibility.known_costs(study) if params.limits else {}
         self._pausing = False
         self.clock = Clock(study)
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
@@ -139,7 +143,9 @@ class Driver:
         every, share = self.runtime.checkpoint_seconds, self.runtime.checkpoint_share
         limit, held_out = self.params.trial_timeout, trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
-        task = Task(*about, self._metric, self._more, held_out, share)
+        network = feasibility.network_of(trial.user_attrs["recipe"])
+        costs = limits.of_costs(self.params.limits), self._costs.get(network, {})
+        task = Task(*about, self._metric, self._more, held_out, *costs, checkpoint_share=share)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
@@ -199,6 +205,7 @@ class Driver:
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
+        self._learn_costs(running, ended)
         if ended.how == "interrupted":
             return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
         if ended.peak_memory is not None:
@@ -207,25 +214,44 @@ class Driver:
             return self._fail(running, ended)
         if ended.temperature is not None:
             running.trial.set_user_attr("temperature", ended.temperature)
-        self._finish(running, whole=ended.how == "finished")
-        return False
+        return self._finish(running, whole=ended.how == "finished")
 
-    def _finish(self, running: RunningTrial, *, whole: bool) -> None:
+    def _finish(self, running: RunningTrial, *, whole: bool) -> bool:
         """Record the result of a trial that trains no further; `whole`: its last epoch has ended.
 
-        Where one training serves all values of `train.epochs`, it is complete from the smallest of them on.
+        Where one training serves all values of `train.epochs`, it is complete from the smallest of them on. Returns
+        whether it failed: it did where its result lacks what search.limits looks at.
         """
+        costs = running.frozen.user_attrs.get(feasibility.COSTS, {})
+        found = self._result(running, whole=whole)
+        if found is None:
+            feasibility.record(running.trial, limits.of_costs(self.params.limits), costs)
+            self._tell(running, TrialState.PRUNED)
+            return False
+        epoch, value = found
+        known = costs | running.history[epoch - 1]
+        judged = limits.excess(self.params.limits, known)
+        if missing := [name for name in self.params.limits if name not in judged]:
+            reason = f"search.limits: its last epoch has no {', '.join(missing)}"
+            return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=reason))
+        feasibility.record(running.trial, self.params.limits, known)
+        self._tell(running, TrialState.COMPLETE, value)
+        return False
+
+    def _result(self, running: RunningTrial, *, whole: bool) -> tuple[int, float] | None:
+        """The epoch, from 1, that a trial's result is of, and its value; None: it has none."""
         dimension = dimension_of(self.params, Recipe.model_validate(running.task.recipe))
         if dimension is None:
-            state = TrialState.COMPLETE if whole else TrialState.PRUNED
-            self._tell(running, state, running.history[-1][self.metric] if whole else None)
-            return
+            return (len(running.history), running.history[-1][self.metric]) if whole else None
         found = best_epoch(running.frozen.intermediate_values, dimension, self.study.direction)
-        if found is None:
-            self._tell(running, TrialState.PRUNED)
-            return
-        running.trial.set_user_attr(BEST, found[0])
-        self._tell(running, TrialState.COMPLETE, found[1])
+        if found is not None:
+            running.trial.set_user_attr(BEST, found[0])
+        return found
+
+    def _learn_costs(self, running: RunningTrial, ended: Ended) -> None:
+        if ended.costs:
+            self._costs.setdefault(feasibility.network_of(running.trial.user_attrs["recipe"]), ended.costs)
+            running.trial.set_user_attr(feasibility.COSTS, ended.costs)
 
     def _restart(self, running: RunningTrial, lost: Lost) -> bool:
         """Have the trial of a lost worker handed to another one, from its checkpoint; a bounded number of times.

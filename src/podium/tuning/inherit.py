@@ -15,10 +15,12 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.config import limits as rules
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import reachable
 from podium.text import counted
+from podium.tuning import feasibility
 from podium.tuning.shared_epochs import EPOCHS, dimension_of
 from podium.tuning.study import distribution, point
 
@@ -52,7 +54,10 @@ def is_own(trial: FrozenTrial) -> bool:
 
 
 def inherit(study: optuna.Study, storage: BaseStorage, params: SearchParams, base: Recipe) -> Inheritance:
-    """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof."""
+    """Add to a new `study` every trial of the storage's other studies that is valid in it; once, and kill-proof.
+
+    Each is judged by the new study's limits; one that lacks what these look at is left out.
+    """
     done = Inheritance()
     if "inherited" in study.user_attrs:
         return done
@@ -108,6 +113,11 @@ def _take(
     if isinstance(values, str):
         done.dropped[values] += 1
         return
+    judged = params.limits if trial.state == TrialState.COMPLETE else rules.of_costs(params.limits)
+    known = feasibility.figures(trial.user_attrs)
+    if missing := [name for name in judged if name not in rules.excess(judged, known)]:
+        done.dropped[f"its {missing[0]} (search.limits) was not measured"] += 1
+        return
     origin = f"{source.study_name}/{trial.number}"
     if origin not in present:
         copied = copy.copy(trial)
@@ -116,7 +126,9 @@ def _take(
         copied.distributions = {name: distribution(name, space[name]) for name in asked}
         # What was unread may be read by a confirmation that trains otherwise (search.overrides): as it is now.
         copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
+        copied.user_attrs.pop(feasibility.OVER, None)
         copied.system_attrs = {}
+        feasibility.record(copied, judged, known)
         study.add_trial(copied)
     done.reused += 1
 

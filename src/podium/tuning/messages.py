@@ -29,14 +29,16 @@ class Task:
     held_out: list[int] = field(default_factory=list)
     """Rows of the training and validation images, one after the other, that judge in place of the latter; all others
     are trained on. Empty: the splits as they are."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """Those of search.limits that follow from the configuration: one that breaks any is not trained."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """What they limit, where it is known; empty: to be measured."""
     checkpoint_share: float = 1.0
     """The fraction of its time that checkpoints may take at most: see training.saver."""
     stop_after: float | None = None
     """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
-
     until: int | None = None
     """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
-
     rested: int = 0
     """The epoch at whose end it rested: that it resumes from there is no news."""
 
@@ -67,17 +69,19 @@ class Resumed:
 @dataclass(frozen=True)
 class Ended:
     """A trial has ended. interrupted: it was saved and can be resumed; rested: the same, at the end of the epoch that
-    was asked for; stopped: by the driver."""
+    was asked for; stopped: by the driver; infeasible: its configuration breaks a limit, so it was not trained."""
 
     number: int
     attempt: int
-    how: Literal["finished", "stopped", "interrupted", "rested", "failed"]
+    how: Literal["finished", "stopped", "interrupted", "rested", "failed", "infeasible"]
     history: list[Epoch] = field(default_factory=list)
     reason: str = ""
     trace: str = ""
     notes: list[str] = field(default_factory=list)
     temperature: float | None = None
     """What its logits are to be divided by, of a finished trial that was asked."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """What search.limits looks at and follows from the configuration."""
     diverged: bool = False
     """Whether it failed by its own configuration and seed: so it would again."""
     peak_memory: int | None = None

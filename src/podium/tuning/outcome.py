@@ -13,12 +13,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import KINDS, find, load
+from podium.config import limits
 from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.section import ARGUMENTS
 from podium.config.space import Dimension, is_argument
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
+from podium.metrics import scores
 from podium.models.networks import ImageSpec
 from podium.models.weights import digests
 from podium.own_code import arguments_of
@@ -26,7 +28,8 @@ from podium.text import red
 from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
-from podium.tuning import session
+from podium.tuning import feasibility, session
+from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import read as read_decisions
 from podium.tuning.inherit import SOURCE
 from podium.tuning.shared_epochs import BEST, EPOCHS
@@ -50,6 +53,7 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     best = write(out, study, params, parent, _reference_lines(params, prepared))
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    counts += f"; {over}" if (over := feasibility.counted(study)) else ""
     print(f"{study.study_name}: {counts}; best {params.search.metric.label} {best.value:.4f} (trial {best.number})")
     if not parent:
         raise PodiumError(
@@ -67,6 +71,7 @@ def check_defined(params: Params, info: DatasetInfo) -> None:
         return
     named = [
         ("search.metric", params.search.component("metric")),
+        *(("search.limits", scores.of(one)) for one in limits.metrics_of(params.search.limits)),
         *(("evaluate.metrics", one) for one in params.measured()),
     ]
     problems = [
@@ -128,6 +133,11 @@ def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) 
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
+    if params.train.program is not None and (costly := limits.of_costs(params.search.limits)):
+        raise InputError(
+            f"search.limits: {', '.join(costly)} can't be known before an own training loop (train.program) has built"
+            " its network: leave them out, or limit metrics"
+        )
     base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
@@ -185,9 +195,10 @@ def write_trials(path: Path, study: optuna.Study) -> None:
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     fields = sorted({name for t in trials for name in (*t.params, *([EPOCHS] if BEST in t.user_attrs else []))})
-    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, SOURCE]
+    limited = ["feasible", "over_limits"] if any(t.constraints for t in trials) else []
+    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, *limited, SOURCE]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for trial in sorted(trials, key=lambda t: t.number):
             writer.writerow(_row(trial))
@@ -243,15 +254,17 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "epochs": len(history),
         "seed": trial.user_attrs.get("seed", ""),
         **({EPOCHS: trial.user_attrs[BEST]} if BEST in trial.user_attrs else {}),
+        "feasible": is_feasible(trial) if trial.constraints else "",
+        "over_limits": trial.user_attrs.get(feasibility.OVER, ""),
         **trial.params,
         SOURCE: trial.user_attrs.get(SOURCE, ""),
     }
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The completed trials, best first; equal values by validation loss, then by number."""
+    """The completed trials that keep search.limits, best first; equal values by validation loss, then by number."""
     sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE and is_feasible(t)]
 
     def order(trial: FrozenTrial) -> tuple[float, float, int]:
         value = trial.value if trial.value is not None else float("inf")
@@ -263,6 +276,8 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 def _best(study: optuna.Study) -> FrozenTrial:
     complete = ranked(study)
     if not complete:
+        if over := feasibility.counted(study):
+            raise PodiumError(_none_feasible(study, over))
         failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
         remedy = "raise search.max_epochs or search.timeout" if read_decisions(study) else "raise search.n_trials"
@@ -275,6 +290,16 @@ def result_epoch(trial: FrozenTrial) -> Epoch:
     history: list[Epoch] = trial.user_attrs["history"]
     epoch: int = trial.user_attrs.get(BEST, len(history))
     return history[epoch - 1]
+
+
+def _none_feasible(study: optuna.Study, over: str) -> str:
+    """The message where no trial can be selected: the nearest one is the one that breaks its limits least."""
+    broken = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not is_feasible(t)]
+    nearest = min(broken, key=lambda t: sum(value for value in t.constraints.values() if value > 0))
+    return (
+        f"no trial of {study.study_name} keeps search.limits: {over}. The nearest is trial {nearest.number}:"
+        f" {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen search.space"
+    )
 
 
 def about(trial: FrozenTrial) -> dict[str, Any]:

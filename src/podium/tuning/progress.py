@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from podium.training.epochs import Epoch
+from podium.tuning.feasibility import is_feasible
 from podium.tuning.inherit import is_own
 
 LINE_EVERY = 15.0
@@ -45,6 +46,7 @@ class Progress:
         self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._states: Counter[TrialState] = Counter()
         self._best: FrozenTrial | None = None
+        self._over = 0
         self._metric = metric or ("accuracy" if self._sign == 1 else "loss")
         self._running: dict[int, tuple[int, int, float | None]] = {}
         """Epochs that have ended, epochs that are planned, and the last value of each running trial."""
@@ -139,7 +141,8 @@ class Progress:
         if not trial.state.is_finished() or not is_own(trial):
             return
         self._states[trial.state] += 1
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
+        self._over += not is_feasible(trial)
+        if trial.state == TrialState.COMPLETE and trial.value is not None and is_feasible(trial):
             best = self._best
             if best is None or best.value is None or self._sign * trial.value > self._sign * best.value:
                 self._best = trial
@@ -148,7 +151,8 @@ class Progress:
         states = self._states
         text = f"{states[TrialState.COMPLETE]} complete, {states[TrialState.PRUNED]} pruned"
         text += f", {len(self._resting)} resting" if self._resting else ""
-        return text + (f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else "")
+        text += f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else ""
+        return text + (f"; {self._over} of them over search.limits" if self._over else "")
 
     def _best_one(self, *, with_settings: bool = False) -> str:
         if self._best is None:

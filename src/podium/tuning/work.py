@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from podium.config.limits import excess
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, Split, open_split
 from podium.errors import InputError
 from podium.metrics import scores
 from podium.metrics.scores import Metric
+from podium.models.network_costs import costs
 from podium.models.networks import ImageSpec
 from podium.own_code import blame
 from podium.training import checkpoint
@@ -137,6 +139,11 @@ def _attempt(
     begun = 0
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
+        recipe = Recipe.model_validate(task.recipe)
+        known = task.costs or costs(recipe.model, trial_data.images, task.limits)
+        how = partial(how, costs=known)
+        if any(beyond > 0 for beyond in excess(task.limits, known).values()):
+            return how("infeasible")
         run = _open(task, trial_data, notes, parts)
         begun = run.epoch
         if run.history:

@@ -1,0 +1,70 @@
+"""`search.limits`: what a configuration has to keep to be selected, however good it is otherwise."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from podium import components, own_code
+from podium.components import Choice
+from podium.config.problems import did_you_mean
+from podium.config.section import made_of
+
+COSTS = ("latency_ms", "parameters", "size_mb")
+"""What follows from the configuration alone, and is known before anything is trained; each has an upper limit."""
+
+
+def checked(limits: dict[str, Any]) -> dict[str, Any]:
+    """`limits`, where each is a cost above 0 or a metric within its range. ValueError names the others."""
+    problems = []
+    for name, limit in limits.items():
+        if name in COSTS:
+            problems += [] if limit > 0 else [f"{name} must be above 0; got {limit!r}"]
+            continue
+        if own_code.is_name(name) or name in components.declared("metric"):
+            metric = made_of("metric", Choice(name=name), {})
+            low, high = metric.RANGE
+            problems += [] if low <= limit <= high else [f"{name} must be {low:g} to {high:g}; got {limit!r}"]
+            continue
+        known = [*COSTS, *components.declared("metric")]
+        problems.append(f"{name} is no limit; {did_you_mean(name, known)}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return limits
+
+
+def of_costs(limits: Mapping[str, float]) -> dict[str, float]:
+    """Those that are known before the training."""
+    return {name: limit for name, limit in limits.items() if name in COSTS}
+
+
+def metrics_of(limits: Iterable[str]) -> list[Choice]:
+    """The metrics that have to be measured for the others."""
+    return [Choice(name=name) for name in limits if name not in COSTS]
+
+
+def excess(limits: Mapping[str, float], figures: Mapping[str, float]) -> dict[str, float]:
+    """By how much each of the `figures` that are known breaks its limit, relative to that; at most 0 where it is kept.
+
+    `figures`: costs by their names, metrics as an epoch has them, val_<metric>.
+    """
+    found = {}
+    for name, limit in limits.items():
+        sign, key = 1, name
+        if name not in COSTS:
+            metric = made_of("metric", Choice(name=name), {})
+            sign, key = -metric.sign, f"val_{metric.label}"
+        if key in figures:
+            found[name] = sign * (figures[key] - limit) / (abs(limit) or 1.0)
+    return found
+
+
+def described(limits: Mapping[str, float], figures: Mapping[str, float]) -> str:
+    """The limits that `figures` break, such as `latency_ms 7.2 (at most 5)`; empty: none."""
+    parts = []
+    for name, beyond in excess(limits, figures).items():
+        if beyond > 0:
+            is_cost = name in COSTS
+            metric = None if is_cost else made_of("metric", Choice(name=name), {})
+            value = figures[name if metric is None else f"val_{metric.label}"]
+            word = "at least" if metric is not None and metric.sign > 0 else "at most"
+            parts.append(f"{name} {value:.4g} ({word} {limits[name]:g})")
+    return ", ".join(parts)

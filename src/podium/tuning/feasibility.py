@@ -1,0 +1,57 @@
+"""Which trials keep `search.limits`: Optuna has each limit as a constraint, so its samplers avoid what breaks one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from podium.config import limits as rules
+from podium.tuning.shared_epochs import BEST
+
+COSTS, OVER = "costs", "over_limits"
+"""User attributes of a trial: what its network costs, and the limits that it breaks, in words."""
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether `trial` keeps every limit that it was judged by."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def figures(trial_attributes: Mapping[str, Any]) -> dict[str, float]:
+    """What the limits judge of a trial by its user attributes: its costs, and the metrics of its result's epoch."""
+    history = trial_attributes.get("history") or [{}]
+    return {**trial_attributes.get(COSTS, {}), **history[trial_attributes.get(BEST, len(history)) - 1]}
+
+
+def record(trial: optuna.Trial | FrozenTrial, limits: Mapping[str, float], known: Mapping[str, float]) -> bool:
+    """Record on `trial` by how much it breaks each of `limits` that is known; returns whether it keeps them."""
+    found = rules.excess(limits, known)
+    there = trial.constraints
+    for name, value in found.items():
+        if name not in there:  # a driver may have been killed before it told the study of the end
+            trial.set_constraint(name, value)
+    if over := rules.described(limits, known):
+        trial.set_user_attr(OVER, over)
+    return not over
+
+
+def network_of(recipe: Mapping[str, Any]) -> str:
+    """What decides the costs of a configuration, by dotted names."""
+    return repr(sorted((name, value) for name, value in recipe.items() if name.startswith("model.")))
+
+
+def known_costs(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """The costs of every network that a trial of `study` has measured: the same network costs the same everywhere."""
+    found: dict[str, dict[str, float]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if COSTS in trial.user_attrs and "recipe" in trial.user_attrs:
+            found.setdefault(network_of(trial.user_attrs["recipe"]), trial.user_attrs[COSTS])
+    return found
+
+
+def counted(study: optuna.Study) -> str:
+    """How many trials break a limit, for a sentence; empty: none."""
+    over = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not is_feasible(t)]
+    untrained = sum(t.state != TrialState.COMPLETE for t in over)
+    return f"{len(over)} over search.limits ({untrained} of them not trained)" if over else ""
