@@ -61,7 +61,7 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=2, help="of a search, and for the confirmations (default 2)")
     arguments = options.parse_args()
     if arguments.quick:
-        arguments.seeds, arguments.seconds = 1, min(arguments.seconds, 30.0)
+        arguments.seeds, arguments.seconds = 1, min(arguments.seconds, 150.0)
     names = arguments.contenders.split(",")
     found: dict[str, list[Followed]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:

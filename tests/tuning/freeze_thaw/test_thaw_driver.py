@@ -209,7 +209,7 @@ def _kill_everywhere(folder: Path, params: SearchParams, every: int, *, checkpoi
 @pytest.mark.parametrize("checkpoints", [True, False])
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_killed_search_is_the_same_search(tmp_path: Path, *, deterministic: bool, checkpoints: bool) -> None:
-    params = params_of(max_epochs=40, deterministic=deterministic, batch=3)
+    params = params_of(max_epochs=24, deterministic=deterministic, batch=3)
     _kill_everywhere(tmp_path, params, every=29, checkpoints=checkpoints)
 
 

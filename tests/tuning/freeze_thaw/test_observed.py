@@ -1,0 +1,77 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.study import StudyDirection
+
+from podium.tuning.freeze_thaw.observed import MOST, Curve, Errors, marks, observe, progress
+from podium.tuning.freeze_thaw.places import Place
+
+UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+
+
+def _curve(number: int, values: list[float], *, failed: bool = False) -> Curve:
+    place = Place({}, np.array([number / 1000]), 50)
+    return Curve(number, place, dict(enumerate(values, 1)), failed, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "direction", "best"),
+    [
+        ([0.1, 0.5, 0.9], UP, 1.0),
+        ([0.1, 0.5, 2.9], DOWN, 0.0),
+        ([-3.0, 0.5, 2.9], UP, 2.9),
+        ([-3.0, 0.5, 2.9], DOWN, -3.0),
+        ([0.5, 7.0], UP, 7.0),
+        ([0.5, 0.5], UP, 1.0),
+    ],
+)
+def test_error_is_what_is_short_of_the_best(values: list[float], direction: StudyDirection, best: float) -> None:
+    errors = Errors.of(np.array(values), direction)
+    assert errors.best == best
+    ordered = sorted(values, reverse=direction == UP)
+    found = [float(errors.log(value)) for value in ordered]
+    assert found == sorted(found)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [(0, []), (1, [1]), (2, [1, 2]), (10, [1, 2, 3, 4, 6, 9, 10])],
+)
+def test_marks_are_half_as_far_again_and_the_last(epochs: int, expected: list[int]) -> None:
+    assert [epoch for epoch, _ in marks(dict.fromkeys(range(1, epochs + 1), 0.5))] == expected
+
+
+def test_failed_trial_counts_as_the_worst_at_its_end() -> None:
+    observed = observe([_curve(0, [0.2, 0.9]), _curve(1, [], failed=True)], UP)
+    assert observed is not None
+    failed = observed.points.trial == 1
+    assert observed.y[failed].tolist() == [observed.y.max()]
+    assert observed.points.t[failed].tolist() == [1.0]
+
+
+def test_where_a_trial_stands_is_no_single_epoch() -> None:
+    lucky, steady = _curve(0, [0.1, 0.1, 0.9]), _curve(1, [0.5, 0.5, 0.5])
+    observed = observe([lucky, steady], UP)
+    assert observed is not None
+    assert observed.best == pytest.approx(float(Errors.of(np.array([0.1, 0.9, 0.5]), UP).log(0.5)))
+
+
+@pytest.mark.parametrize("trials", [20, 100, 250, 900])
+def test_points_are_bounded_and_the_best_trials_keep_theirs(trials: int) -> None:
+    curves = [_curve(n, [0.5 * (1 - n / trials) * (1 - 0.9**e) for e in range(1, 13)]) for n in range(trials)]
+    observed = observe(curves, UP)
+    assert observed is not None
+    assert len(observed.y) <= MOST + 5
+    assert 0 in observed.points.trial
+    assert trials - 1 in observed.points.trial, "and a part of the worst ones"
+
+
+@pytest.mark.parametrize("curves", [[], [_curve(0, [])], [_curve(0, [], failed=True)]])
+def test_nothing_seen_is_nothing(curves: list[Any]) -> None:
+    assert observe(curves, UP) is None
+
+
+def test_progress_is_from_nothing_to_the_whole() -> None:
+    assert progress(np.array([0, 50]), np.array([50, 50])).tolist() == [0.0, 1.0]
