@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from podium import paths
-from podium.closure import code_of
+from podium.closure import code_of, versions_of
 from podium.config.params import Params, RetrainParams
 from podium.config.recipe import Recipe
 from podium.config.space import reachable
@@ -122,6 +122,7 @@ def _facts(
         "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
+        "versions": versions_of(reachable(recipe, {})),
     }
     return facts | ({"compile": True} if params.compile else {})  # only then: names from before it was asked stay
 

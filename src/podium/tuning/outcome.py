@@ -11,11 +11,12 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.closure import versions_of
 from podium.components import KINDS, find, load
 from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.section import ARGUMENTS
-from podium.config.space import Dimension, is_argument
+from podium.config.space import Dimension, is_argument, reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.networks import ImageSpec
@@ -27,6 +28,7 @@ from podium.training.epochs import COLUMNS, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import session
 from podium.tuning.inherit import SOURCE
+from podium.tuning.pools.placement import environment
 from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
@@ -108,6 +110,7 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
+    facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:

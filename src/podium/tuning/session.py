@@ -18,7 +18,7 @@ from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
-from podium.tuning.inherit import inherit, is_own
+from podium.tuning.inherit import inherit, is_own, what_changed
 from podium.tuning.pools import Pool, placement, processes
 from podium.tuning.progress import Progress
 from podium.tuning.trial import Watcher
@@ -55,6 +55,8 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
         opened = storage.open_at(where)
         study = studies.open_study(opened, plan.name, plan.params, plan.facts)
+        if sentence := what_changed(study, opened):
+            print(f"{plan.name}: {sentence}")
         if plan.inherits and (sentence := inherit(study, opened, plan.params.space, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
