@@ -82,6 +82,28 @@ def code_of(chosen: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
+LIBRARIES = ("timm", "torchvision")
+"""What a training may go through besides torch."""
+
+
+def versions_of(chosen: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The versions of the libraries that decide the results of a training with the components `chosen`, (kind, name).
+
+    Of torch, and of those that one of them names or whose module imports them. Builds of one version (`+cpu`) are told
+    apart by the device.
+    """
+    found = {"torch": version("torch").partition("+")[0]}
+    for kind, name in chosen:
+        own = components.find(kind, name)
+        files = import_closure(own.__module__) if own else []
+        text = "".join((SOURCE.parent / path).read_text(encoding="utf-8") for path in files if path.stem != "__init__")
+        for library in LIBRARIES:
+            named = name.partition(":")[0] == library
+            if named or re.search(rf"^\s*(?:import|from) {library}\b", text, re.MULTILINE):
+                found[library] = version(library).partition("+")[0]
+    return dict(sorted(found.items()))
+
+
 def own_files(names: Iterable[str]) -> list[Path]:
     """The files of the project's `src/` that people's own objects `names` (module:object) are made of, sorted."""
     source, found = own_code.source_folder(), set[Path]()

@@ -222,16 +222,26 @@ def test_search_at_a_fraction_is_confirmed_and_retrained_as_a_whole(
 
 
 @pytest.mark.slow
+def _no_luck(*_: Any) -> Any:
+    raise ValueError("no luck")
+
+
 def test_confirmation_of_which_all_failed_is_run_again_once_that_is_mended(searched: Params, tmp_path: Path) -> None:
     images = tmp_path / "prepared" / "val" / "images.npy"
     away = images.rename(tmp_path / "away")
     for _ in range(2):
-        with pytest.raises(
-            PodiumError, match=r"could be run again .*images.npy.*\. Mend that and run `dvc repro`: "
-        ) as e:
+        with pytest.raises(PodiumError, match=r"no worker can begin a trial .*images.npy.*`dvc repro` resumes from"):
             _confirm(searched, tmp_path)
-        assert "max_failures" not in str(e.value)
     away.rename(images)
+    assert "FAIL" not in states(_confirmed(tmp_path))  # images that are away are no run's failure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("podium.tuning.work._open", _no_luck)
+        for _ in range(2):
+            with pytest.raises(
+                PodiumError, match=r"could be run again .*no luck\. Mend that and run `dvc repro`: "
+            ) as e:
+                _confirm(searched, tmp_path)
+            assert "max_failures" not in str(e.value)
     chosen = _confirm(searched, tmp_path)
     assert [(len(entry["values"]), entry["failed"]) for entry in chosen["candidates"]] == [(2, 0), (2, 0)]
     assert states(_confirmed(tmp_path)) == ["FAIL"] * 8 + ["COMPLETE"] * 4

@@ -12,7 +12,7 @@ import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.driver import Driver
-from podium.tuning.inherit import SOURCE, Inheritance, inherit, is_own
+from podium.tuning.inherit import SOURCE, Inheritance, inherit, is_own, what_changed
 from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
 from tuning.scripted import Recorder, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
@@ -192,3 +192,57 @@ def test_inherited_trials_do_not_count_against_the_budget(storage: Storage) -> N
     Driver(study, pool, storage.params(wider, n_trials=2), RuntimeParams(), BASE, storage.folder, [Recorder()]).run()
     assert sum(is_own(trial) for trial in study.trials) == 2
     assert len(study.trials) == 5
+
+
+HERE = {"device": "cpu", "auto_precision": "float32", "torch": "2.14.1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "reused", "said"),
+    [
+        (HERE, HERE, 2, ""),
+        (None, HERE, 2, "environment.torch is 2.14.1 and was not named"),
+        (HERE, HERE | {"torch": "2.15.0"}, 0, "environment.torch is 2.15.0 and was 2.14.1"),
+        (HERE, HERE | {"device": "cuda"}, 0, "environment.device is cuda and was cpu"),
+        (HERE, HERE | {"timm": "1.0.31"}, 0, "environment.timm is 1.0.31 and was not named"),
+    ],
+)
+def test_trials_are_those_of_one_environment_and_a_change_is_named(
+    tmp_path: Path, before: dict[str, str] | None, now: dict[str, str], reused: int, said: str
+) -> None:
+    journal = open_storage(tmp_path / "optuna.journal")
+    params = search_params(n_trials=2, space=SPACE)
+
+    def opened(environment: dict[str, str] | None) -> optuna.Study:
+        facts = identity(params, BASE, "data") | ({"environment": environment} if environment else {})
+        return open_study(journal, name_of("search", facts), params, facts)
+
+    first = opened(before)
+    Driver(first, ScriptedPool(1, finishes), params, RuntimeParams(), BASE, tmp_path, [Recorder()]).run()
+    second = opened(now)
+    if second.study_name == first.study_name:
+        assert what_changed(second, journal) == ""
+        return
+    sentence = what_changed(second, journal)
+    assert sentence.startswith(f"a new study, and not {first.study_name}, for ")
+    assert said in sentence
+    assert inherit(second, journal, params.space, BASE).reused == reused
+
+
+def test_edits_are_named_with_their_values_and_code_without(tmp_path: Path) -> None:
+    journal = open_storage(tmp_path / "optuna.journal")
+    params = search_params(n_trials=1, space=SPACE)
+    first = identity(params, BASE, "data")
+    study = open_study(journal, name_of("search", first), params, first)
+    Driver(study, ScriptedPool(1, finishes), params, RuntimeParams(), BASE, tmp_path, [Recorder()]).run()
+    edited = identity(params, BASE.replace({"train.epochs": 9}), "other data")
+    edited["code"] |= {"loop": "other"}
+    sentence = what_changed(open_study(journal, name_of("search", edited), params, edited), journal)
+    assert "another code loop; another data; " in sentence
+    assert "first.train.epochs is 9 and was 3" in sentence
+
+
+def test_first_study_has_changed_nothing(tmp_path: Path) -> None:
+    params = search_params(n_trials=1, space=SPACE)
+    journal = open_storage(tmp_path / "optuna.journal")
+    assert what_changed(open_study(journal, "search-1", params, identity(params, BASE, "data")), journal) == ""

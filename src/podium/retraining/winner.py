@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from podium import paths
-from podium.closure import code_of
+from podium.closure import code_of, versions_of
 from podium.config.params import Params, RetrainParams
 from podium.config.recipe import Recipe
 from podium.config.space import reachable
@@ -86,14 +86,14 @@ def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device)
             f" {params.runtime.devices}"
         )
     run = training(recipe, images, params.retrain.seed, where)
+    if params.runtime.devices == 1:
+        run.fit_into_memory()  # before it is compiled: what is measured goes operation by operation
     if params.retrain.compile and params.runtime.devices > 1:
         run.notes.append(
             f"retrain.compile: left out on {params.runtime.devices} devices; it goes with runtime.devices: 1"
         )
     elif params.retrain.compile and recipe.train.program is None:
         run.notes += compile_network(run.model, images.shape, recipe.train.batch_size, run.fast)
-    if params.runtime.devices == 1:
-        run.fit_into_memory()
     for note in run.notes:
         print(f"retrain: {note}")
     return run
@@ -124,6 +124,7 @@ def _facts(
         "weights": digests(recipe, {}),
         "study": chosen["study"],
         "device": where.type,
+        "versions": versions_of(reachable(recipe, {})),
     }
     return facts | ({"compile": True} if params.compile else {})  # only then: names from before it was asked stay
 

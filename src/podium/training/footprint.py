@@ -140,7 +140,7 @@ def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: bool) -
 
         def forward(count: int) -> None:
             with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=fast):
-                model(examples[:1].expand(count, *examples.shape[1:]))
+                model(examples[:1].expand(count, *examples.shape[1:]).contiguous())
 
         _passes[model] = bytes_of(forward)
     fixed, each = _passes[model]

@@ -14,10 +14,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.closure import code_digest, code_of
+from podium.closure import code_digest, code_of, versions_of
 from podium.components import Choice
 from podium.config.limits import described
-from podium.config.params import Params, SearchParams, SelectParams
+from podium.config.params import Params, RuntimeParams, SearchParams, SelectParams
 from podium.config.recipe import Recipe
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
@@ -27,6 +27,7 @@ from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import feasibility, session
 from podium.tuning.folds import LearningSet, assign, warning
+from podium.tuning.pools.placement import environment
 from podium.tuning.study import name_of
 
 UNCALIBRATED = (
@@ -45,7 +46,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     if text := warning(images, folds):
         print(text)
     held_out = _held_out(images, folds, best["seed"]) if folds else []
-    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out)
+    plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out, params.runtime)
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
     chosen = choose(study, candidates, best, params.search.limits) | {"folds": folds}
     if folds:  # other images judged: by how much the best value was lucky does not follow from that
@@ -152,13 +153,16 @@ def _plan(
     candidates: list[dict[str, Any]],
     info: DatasetInfo,
     held_out: list[list[int]],
+    runtime: RuntimeParams,
 ) -> session.Plan:
+    reached = [pair for entry in candidates for pair in reachable(_recipe(entry), {})]
     facts: dict[str, Any] = {
         "search": best["study"],
         "candidates": [entry["recipe"] for entry in candidates],
         "seeds": select.seeds,
         "data": info.digest,
-        "code": code_of([pair for entry in candidates for pair in reachable(_recipe(entry), {})]),
+        "code": code_of(reached),
+        "environment": environment(runtime, versions_of(reached)),
         "temperature": code_digest("podium.training.prediction"),
         "weights": {name: sha for entry in candidates for name, sha in digests(_recipe(entry), {}).items()},
     }

@@ -77,7 +77,50 @@ def inherit(study: optuna.Study, storage: BaseStorage, params: SearchParams, bas
 def _comparable(facts: dict[str, Any], other: Any) -> bool:
     if not isinstance(other, dict) or not isinstance(other.get("search"), dict):
         return False  # a confirmation, or a study of somebody else's in the same storage
+    # Studies from before 2026-11-29 do not name their environment: it is taken to be this one.
+    if other.get("environment", facts.get("environment")) != facts.get("environment"):
+        return False
     return isinstance(other.get("code"), dict) and all(facts.get(key) == other.get(key) for key in SAME)
+
+
+def what_changed(study: optuna.Study, storage: BaseStorage) -> str:
+    """What makes a new `study` another one than the last of its kind, for a person; empty: it is the first, or not new.
+
+    Values are named where a person can read them; of images and code only that they differ.
+    """
+    kind = study.study_name.partition("-")[0]
+    if study.get_trials(deepcopy=False):
+        return ""
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    others = [s for s in summaries if s.study_name.startswith(f"{kind}-") and s.study_name != study.study_name]
+    others = [s for s in others if s.datetime_start is not None and isinstance(s.user_attrs.get("identity"), dict)]
+    if not others:
+        return ""
+    last = max(others, key=lambda s: s.datetime_start.timestamp() if s.datetime_start else 0.0)
+    before, now = _flat(last.user_attrs["identity"]), _flat(study.user_attrs["identity"])
+    parts = [_difference(key, before.get(key), now.get(key)) for key in sorted({*before, *now})]
+    found = [part for part in parts if part]
+    return f"a new study, and not {last.study_name}, for {'; '.join(found)}" if found else ""
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        found |= _flat(value, f"{prefix}{key} ") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if before == now:
+        return ""
+    section = key.partition(" ")[0]
+    if section not in ("environment", "search", "fixed", "space", "first"):
+        return f"another {key}"
+    return f"{key.replace(' ', '.', 1)} is {_named(now)} and was {_named(before)}"
+
+
+def _named(value: Any) -> str:
+    return "not named" if value is None else str(value)
 
 
 def _same_code(recipe: Recipe, facts: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -12,12 +12,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.closure import versions_of
 from podium.components import KINDS, find, load
 from podium.config import limits
 from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.section import ARGUMENTS
-from podium.config.space import Dimension, is_argument
+from podium.config.space import Dimension, is_argument, reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.metrics import scores
@@ -32,6 +33,7 @@ from podium.tuning import feasibility, session
 from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import read as read_decisions
 from podium.tuning.inherit import SOURCE
+from podium.tuning.pools.placement import environment
 from podium.tuning.shared_epochs import BEST, EPOCHS
 from podium.tuning.study import identity, name_of, point
 
@@ -141,6 +143,7 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
+    facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:

@@ -22,7 +22,7 @@ from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
-from podium.tuning.inherit import inherit, is_own
+from podium.tuning.inherit import inherit, is_own, what_changed
 from podium.tuning.pools import Pool, placement, processes
 from podium.tuning.progress import Progress
 from podium.tuning.shared_epochs import EPOCHS
@@ -66,6 +66,8 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
     with storage.reached(where), storage.alone(where, plan.name) as check_alone:
         opened = storage.open_at(where)
         study = studies.open_study(opened, plan.name, plan.params, plan.facts, plan.subject)
+        if sentence := what_changed(study, opened):
+            print(f"{plan.name}: {sentence}")
         if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)

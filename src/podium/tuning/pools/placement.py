@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from podium import limits
@@ -48,6 +49,7 @@ class Place:
     """Bytes of the device's memory, on the CPU of the machine's, that it may use; None: nothing is planned."""
 
 
+@cache
 def find_devices() -> list[Device]:
     """The CUDA devices that torch sees in a new process. Raises PodiumError where that process fails."""
     if not any(Path(node).exists() for node in NODES):
@@ -63,6 +65,20 @@ def find_devices() -> list[Device]:
         why = " ".join(done.stderr.strip().splitlines()[-1:])
         raise PodiumError(f"torch can't open a CUDA device: {why}; set runtime.device: cpu to train without one")
     return [Device(**one) for one in json.loads(done.stdout.splitlines()[-1])]
+
+
+def environment(runtime: RuntimeParams, versions: dict[str, str]) -> dict[str, str]:
+    """What decides the results of trainings besides code and data: kind of device, what `train.precision: auto` is on
+    it, and the `versions` of libraries. On a Ray cluster whose nodes are not known yet the kind is `auto`.
+    """
+    if runtime.device == "cpu" or (runtime.engine == "ray" and runtime.trial_gpus == 0):
+        kind = "cpu"
+    elif runtime.engine == "ray":
+        kind = "cuda" if runtime.trial_gpus or runtime.device == "cuda" else "auto"
+    else:
+        kind = "cuda" if find_devices() else "cpu"
+    precision = {"cpu": "float32", "cuda": "bfloat16", "auto": "auto"}[kind]
+    return {"device": kind, "auto_precision": precision} | versions
 
 
 def plan(

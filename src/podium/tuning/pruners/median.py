@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 class Median(Warm):
-    """The median stopping rule. D. Golovin et al., Google Vizier, KDD 2017."""
+    """The median stopping rule. D. Golovin et al., Google Vizier, KDD 2017.
+
+    Compared at the same share of their epochs where schedules span them, for a long run is behind a short one at every
+    epoch of the latter and ends higher; at the same epoch where the schedule is constant.
+    """
 
     NAME: ClassVar[str] = "median"
 
@@ -19,7 +23,7 @@ class Median(Warm):
     """Trials that must have completed before any is pruned."""
 
     def build(self, longest: int | None) -> "BasePruner":
-        """Optuna's."""
-        from optuna.pruners import MedianPruner
+        """Optuna's rule, on values at the same share."""
+        from podium.tuning.share_pruner import MedianAtShare
 
-        return MedianPruner(n_startup_trials=self.pruner_startup, n_warmup_steps=self.pruner_warmup)
+        return MedianAtShare(n_startup_trials=self.pruner_startup, n_warmup_steps=self.pruner_warmup)
