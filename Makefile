@@ -75,7 +75,7 @@ lock: $(UV) ## resolve pyproject.toml anew into the lock files (hashes, no addre
 	$(LOCK) -o requirements.lock
 	$(LOCK) -c requirements.lock --extra ray --extra postgres -o requirements-cluster.lock
 	$(LOCK) -c requirements.lock --extra dashboard -o requirements-dashboard.lock
-	$(LOCK) -c requirements-cluster.lock --extra ray --extra postgres --group dev -o requirements-dev.lock
+	$(LOCK) -c requirements-cluster.lock --extra ray --extra postgres --extra onnx --group dev -o requirements-dev.lock
 
 bench-lock: $(UV) ## resolve what the benchmarks compare with, on top of requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -115,8 +115,13 @@ def asker(server: Server, content: bytes, kind: str = JSON) -> Callable[[], None
     connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
 
     def ask() -> None:
-        connection.request("POST", "/invocations", content, {"Content-Type": kind})
-        response = connection.getresponse()
+        try:
+            connection.request("POST", "/invocations", content, {"Content-Type": kind})
+            response = connection.getresponse()
+        except ConnectionError:  # the server has closed it between two turns
+            connection.close()
+            connection.request("POST", "/invocations", content, {"Content-Type": kind})
+            response = connection.getresponse()
         said = response.read()
         assert response.status == 200, said
 

@@ -139,6 +139,20 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
     assert versions.find(project.tracking, NAME, 2).number == 2
 
 
+def test_workers_end_after_one_signal_to_the_process_that_started_them(project: Project) -> None:
+    serve_params(workers=2)
+    with serving("--pin", "2", scratch=Path("scratch")) as (process, _):
+        log = Path("server.log")
+        wait_for(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    said = log.read_text(encoding="utf-8")
+    assert said.count("answering what is at work, then ending") == 2
+    assert "Fatal" not in said
+    assert "Traceback" not in said
+    assert list(Path("scratch").iterdir()) == []
+
+
 def wait_for(condition: object) -> None:
     """Until `condition()` is true; pytest's own timeout ends one that never is."""
     assert callable(condition)

@@ -122,7 +122,8 @@ def _end_with_parent() -> None:
     """End as by SIGTERM when the process that started this worker is gone, also if it was killed."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not by sys.stdin, whose lock would still be held when Python ends
+            continue
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="podium-parent", daemon=True).start()

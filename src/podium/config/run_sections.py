@@ -192,7 +192,7 @@ class ServeParams(BaseModel):
     """Requests at work per worker; a further one gets the answer 503. Health checks do not count."""
     timeout_seconds: Annotated[int, Field(ge=1)] = 30
     """A request that has not arrived after this time gets 408, one that is not answered after it 504."""
-    idle_seconds: Annotated[int, Field(ge=1)] = 10
+    idle_seconds: Annotated[int, Field(ge=1)] = 30
     """A connection that has sent no whole headers after this time is closed."""
     drain_seconds: Annotated[int, Field(ge=0)] = 30
     """After Ctrl-C or SIGTERM: time for the requests at work."""

@@ -1,0 +1,131 @@
+"""A version's graph for programs without torch or MLflow: ONNX, checked to give the same probabilities; or the .pt2."""
+
+import base64
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from podium.data.decode import Preprocess, decode
+from podium.errors import InputError, RefusedError
+from podium.registry.export import GRAPH, PARITY_LIMIT, largest_difference, load_graph
+
+Format = Literal["onnx", "pt2"]
+FORMATS: tuple[Format, ...] = ("onnx", "pt2")
+INPUT, OUTPUT = "images", "probabilities"
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+SIZES = (1, 2, 7, 64)
+"""Batches of random pixels that both graphs are compared on."""
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def format_of(out: Path, given: str | None) -> Format:
+    """The format `given`, or that of the file's ending. Raises InputError where they differ or neither says."""
+    ending = out.suffix.lower().lstrip(".")
+    for name in FORMATS:
+        if name == (given or ending) and (ending == name or ending not in FORMATS):
+            return name
+    if given is not None:
+        raise InputError(f"--format is {given}, and {out} ends like {ending}: write one of them in both places")
+    raise InputError(f"{out} ends in none of {', '.join(f'.{name}' for name in FORMATS)}: add --format")
+
+
+def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
+    """Write the graph of the model in `folder` (a checked copy) to `out`, which appears when it is complete.
+
+    It takes uint8 (N, C, H, W), pixels as the model's decoder makes them, and gives float32 (N, classes); classes and
+    what pixels are made of stand in the file's metadata (ONNX) and in model.json of the version. Returns the largest
+    difference of a probability from the version's own graph. Raises RefusedError above PARITY_LIMIT, InputError where
+    the packages for ONNX are missing or `out` can't be written.
+    """
+    inside = folder / "artifacts/model"
+    about = json.loads((inside / "model.json").read_text(encoding="utf-8"))
+    out = out.resolve()
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        if kind == "onnx":
+            _check_packages()
+            _write_onnx(inside / GRAPH, partial, about, version)
+            run = _onnx_graph(partial)
+        else:
+            shutil.copyfile(inside / GRAPH, partial)
+            run = load_graph(partial)
+        found = _difference(run, inside, about)
+        if not found <= PARITY_LIMIT:  # not `>`: a NaN must not pass
+            raise RefusedError(
+                f"the exported graph does not give the probabilities of {version}: they differ by up to {found:.2g};"
+                f" rounding explains {PARITY_LIMIT:g}. Nothing was written"
+            )
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"{out} can't be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return found
+
+
+def _check_packages() -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"--format onnx needs {', '.join(missing)}, not installed here: `pip install {' '.join(missing)}`"
+        )
+
+
+def _write_onnx(graph: Path, out: Path, about: dict[str, Any], version: str) -> None:
+    import onnx
+
+    program = torch.export.load(graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter, about its own inside
+        made: Any = torch.onnx.export(program, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+    model = made.model_proto
+    metadata = {name: json.dumps(about[name]) for name in ("classes", "preprocess")}
+    onnx.helper.set_model_props(model, {"version": version} | metadata)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in which file of this machine it comes from
+    model.producer_name, model.doc_string = "podium", ""
+    onnx.checker.check_model(model)
+    out.write_bytes(model.SerializeToString())
+
+
+def _onnx_graph(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
+        return probabilities
+
+    return run
+
+
+def _difference(run: Run, inside: Path, about: dict[str, Any]) -> float:
+    """The largest difference of `run` from the version's graph and from the predictions stored with it."""
+    own, spec = load_graph(inside / GRAPH), Preprocess.from_dict(about["preprocess"])
+    stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
+    pixels = np.stack([decode(base64.b64decode(row["image"]), spec) for row in stored])
+    rows = [about["classes"].index(row["label"]) for row in stored]
+    got = run(pixels)
+    found = [
+        largest_difference(got, own(pixels)),
+        largest_difference(got[np.arange(len(rows)), rows], np.array([row["probability"] for row in stored])),
+    ]
+    draw = np.random.default_rng(0)
+    for size in SIZES:
+        images = draw.integers(0, 256, (size, *pixels.shape[1:]), dtype=np.uint8)
+        found.append(largest_difference(run(images), own(images)))
+    return float(np.max(found))

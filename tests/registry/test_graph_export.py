@@ -1,0 +1,87 @@
+"""A version's graph as a file for other programs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import registered
+from podium import cli
+from podium.data.decode import Preprocess, decode
+from podium.errors import InputError, RefusedError
+from podium.registry import graph_export, versions
+from podium.registry.graph_export import format_of, write_graph
+from registered import NAME, Project
+
+
+def test_onnx_file_alone_predicts_what_the_version_does(project: Project) -> None:
+    cli.main(["export", "3", "model.onnx"])
+
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["version"] == f"{NAME}/3"
+    classes, spec = json.loads(about["classes"]), Preprocess.from_dict(json.loads(about["preprocess"]))
+    files = registered.reference_images(project.folder)[:20]
+    pixels = np.stack([decode(file, spec) for file in files])
+    (got,) = session.run(["probabilities"], {"images": pixels})
+    expected = versions.load(project.tracking, versions.find(project.tracking, NAME, 3)).predict(files)
+    assert [classes[k] for k in got.argmax(1)] == expected["label"].tolist()
+    np.testing.assert_allclose(got.max(1), expected["probability"], atol=1e-5)
+    text = str(onnx.load("model.onnx"))
+    assert "site-packages" not in text
+    assert str(Path.cwd()) not in text
+
+
+def test_pt2_file_is_that_of_the_version(project: Project) -> None:
+    Path("real").mkdir()
+    Path("model.pt2").symlink_to("real/model.pt2")
+    cli.main(["export", "3", "model.pt2"])
+    assert Path("model.pt2").is_symlink()
+    version = versions.find(project.tracking, NAME, 3)
+    with versions.checked(project.tracking, version) as folder:
+        assert Path("real/model.pt2").read_bytes() == (folder / "artifacts/model/model.pt2").read_bytes()
+    assert [path.name for path in Path("real").iterdir()] == ["model.pt2"]
+
+
+def test_graph_that_differs_is_refused_and_nothing_is_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_export, "PARITY_LIMIT", -1.0)
+    Path("model.pt2").write_text("old", encoding="utf-8")
+    version = versions.find(project.tracking, NAME, 3)
+    with (
+        versions.checked(project.tracking, version) as folder,
+        pytest.raises(RefusedError, match="does not give the probabilities of it: .* Nothing was written"),
+    ):
+        write_graph(folder, Path("model.pt2"), "pt2", "it")
+    assert Path("model.pt2").read_text(encoding="utf-8") == "old"
+    assert not list(Path().glob(".model*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kind"),
+    [("a.onnx", None, "onnx"), ("a.PT2", None, "pt2"), ("a", "onnx", "onnx"), ("a.bin", "pt2", "pt2")],
+)
+def test_format_is_the_ending_or_what_is_given(name: str, given: str | None, kind: str) -> None:
+    assert format_of(Path(name), given) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("a.bin", None, r"a.bin ends in none of .onnx, .pt2: add --format"),
+        ("a.onnx", "pt2", "--format is pt2, and a.onnx ends like onnx"),
+    ],
+)
+def test_format_that_is_not_clear_is_refused(name: str, given: str | None, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        format_of(Path(name), given)
+
+
+def test_missing_packages_are_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_export, "PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(InputError, match=r"needs no_such_package, not installed here: `pip install no_such_package`"):
+        graph_export._check_packages()
