@@ -25,6 +25,7 @@ PREPARE = """
 import json, sys, time
 from pathlib import Path
 import podium.data.audit.near_duplicates
+from podium.data import dataset
 from podium.config.params import DoctorParams, PrepareParams
 from podium.stages.prepare import prepare
 
@@ -32,6 +33,7 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
+dataset.CHUNK_BYTES = 1 << 20  # else the buffers of pixels grow with the set until they have 16 MB
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 before, started = peak(), time.process_time()
 params = PrepareParams(source=f"folder:{root}", root=str(root), min_per_class=2)

@@ -6,11 +6,10 @@ images have joined it, and then near-duplicates of test images that are added mi
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +20,16 @@ from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
+from podium.data.audit.item_columns import Files, ItemColumns
 from podium.data.audit.sizes import about_resizing, histogram
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
-from podium.data.image_files import ImageFile, names_of, path_of
+from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
-from podium.data.sources.item import Item, Reject, Source
+from podium.data.sources.item import Reject, Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, place
+from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -59,7 +59,7 @@ class AuditedData:
     """What the split file remembers."""
     split: SplitFile
     """The same with the images that are new."""
-    files: "Files"
+    files: Files
     """Where each of all images came from, and which belong together."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
@@ -99,13 +99,13 @@ def audited(
         _check_search(known.near, audit, images.sizes)
         prints = fingerprints(Gathered(store.pixels, images.rows))
         places = known.find(images.contents)
-        subject = _subject(source, images, prints, places)
+        items = ItemColumns.of(source.items, images.numbers)
+        subject = _subject(source, images, items, prints, places)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
-        out = np.fromiter((item.left_out for item in _items(source, images)), np.bool_, len(images.numbers))
-        seen = replace(seen, left_out=seen.left_out | out)
-        groups = SourceGroups.of([item.group for item in _items(source, images)])
+        seen = replace(seen, left_out=seen.left_out | items.left_out)
+        groups = SourceGroups.of(items.groups)
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
-        placed = _placed(source, images, subject, groups, seen, places, params, split)
+        placed = _placed(source, images, items, groups, seen, places, params, split)
         whole = known.with_images(images.contents, placed.places, seen.near)
         files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
         yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
@@ -154,17 +154,15 @@ def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextMa
     return persistent_store(decoded, spec) if files else temporary_store(decoded, spec)
 
 
-def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64], places: NDArray[np.int8]) -> Subject:
+def _subject(
+    source: Source, images: reading.Images, items: ItemColumns, prints: NDArray[np.uint64], places: NDArray[np.int8]
+) -> Subject:
     """`places`: those that are remembered."""
-    count = len(images.numbers)
-    given, labels = np.empty(count, np.int8), np.empty(count, np.int64)
-    for row, item in enumerate(_items(source, images)):
-        given[row], labels[row] = NAMES.index(item.split) if item.split else -1, item.label
     return Subject(
         origins=Origins(source.items, images.numbers),
-        labels=labels,
+        labels=items.labels,
         classes=source.classes,
-        splits=np.where((given < 0) & (places < NOWHERE), places, given).astype(np.int8),
+        splits=np.where((items.given < 0) & (places < NOWHERE), places, items.given).astype(np.int8),
         rows=images.rows,
         sizes=images.sizes,
         modes=images.modes,
@@ -175,50 +173,16 @@ def _subject(source: Source, images: reading.Images, prints: NDArray[np.uint64],
 def _placed(
     source: Source,
     images: reading.Images,
-    subject: Subject,
+    items: ItemColumns,
     groups: SourceGroups,
     seen: Examination,
     places: NDArray[np.int8],
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    splits = (NAMES.index(item.split) if item.split else -1 for item in _items(source, images))
-    given = np.fromiter(splits, np.int8, len(images.numbers))
-    what = splitting.Images(images.contents, subject.labels, given, seen.groups, groups, ~seen.left_out, places)
+    what = splitting.Images(images.contents, items.labels, items.given, seen.groups, groups, ~seen.left_out, places)
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
-
-
-def _items(source: Source, images: reading.Images) -> Iterator[Item]:
-    """The items of the usable images."""
-    return (source.items[int(number)] for number in images.numbers)
-
-
-class Files(Sequence[ImageFile]):
-    """Where each image came from, and which belong together; a row is made when it is asked for."""
-
-    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
-        """`numbers` (N,) of the images among `items`; `together` (N,): a number that each group has."""
-        self._items, self._numbers, self._together = items, numbers, together
-
-    def of(self, rows: NDArray[np.int64]) -> "Files":
-        """Those of some images."""
-        return Files(self._items, self._numbers[rows], self._together[rows])
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int, /) -> ImageFile: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
-
-    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        item = self._items[int(self._numbers[index])]
-        return ImageFile(item.origin, path_of(item.content), f"{self._together[index]:016x}")
 
 
 def _audited(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
+from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 
 EXAMPLES = 12
@@ -114,7 +115,8 @@ class Origins(Sequence[str]):
     def __getitem__(self, index: int | slice, /) -> str | list[str]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        return self._items[int(self._numbers[index])].origin
+        number = int(self._numbers[index])
+        return self._items.origin(number) if isinstance(self._items, FileItems) else self._items[number].origin
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ class FileItems(Sequence[Item]):
         if len(self):
             self._labels = array("i", np.asarray(labels, np.int32)[np.frombuffer(self._labels, np.int32)].tobytes())
 
+    def origin(self, number: int) -> str:
+        """What reports call the file, without making the rest of its Item."""
+        return shown(self._name(number))
+
     def __len__(self) -> int:
         return len(self._labels)
 
@@ -60,7 +64,7 @@ class FileItems(Sequence[Item]):
         return map(self._item, range(len(self)))
 
     def _item(self, number: int) -> Item:
-        name = os.fsdecode(bytes(self._names[self._ends[number] : self._ends[number + 1]]))
+        name = self._name(number)
         group = self._groups[number]
         return Item(
             shown(name),
@@ -69,6 +73,9 @@ class FileItems(Sequence[Item]):
             self._folder / name,
             self._group_names[group] if group >= 0 else None,
         )
+
+    def _name(self, number: int) -> str:
+        return os.fsdecode(bytes(self._names[self._ends[number] : self._ends[number + 1]]))
 
     def _number(self, group: str) -> int:
         if group not in self._group_numbers:

@@ -1,0 +1,65 @@
+"""What a source's items say of the usable images: in columns, and rows that are made when they are asked for.
+
+Python objects take hundreds of bytes for each image, so none is held for all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.data.image_files import ImageFile, path_of
+from podium.data.sources.item import Item
+from podium.data.splitting import NAMES
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """What the items of N images say, in columns."""
+
+    labels: NDArray[np.int64]
+    given: NDArray[np.int8]
+    """Number in NAMES of the split that the source itself names; -1: none."""
+    left_out: NDArray[np.bool_]
+    groups: list[str | None]
+
+    @staticmethod
+    def of(items: Sequence[Item], numbers: NDArray[np.int64]) -> "ItemColumns":
+        """In one pass over the items of these numbers."""
+        count = len(numbers)
+        found = ItemColumns(np.empty(count, np.int64), np.empty(count, np.int8), np.empty(count, np.bool_), [])
+        for row, number in enumerate(numbers):
+            item = items[int(number)]
+            found.labels[row], found.left_out[row] = item.label, item.left_out
+            found.given[row] = NAMES.index(item.split) if item.split else -1
+            found.groups.append(item.group)
+        return found
+
+
+class Files(Sequence[ImageFile]):
+    """Where each image came from, and which belong together; a row is made when it is asked for."""
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
+        """`numbers` (N,) of the images among `items`; `together` (N,): a number that each group has."""
+        self._items, self._numbers, self._together = items, numbers, together
+
+    def of(self, rows: NDArray[np.int64]) -> "Files":
+        """Those of some images."""
+        return Files(self._items, self._numbers[rows], self._together[rows])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int, /) -> ImageFile: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
+
+    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        item = self._items[int(self._numbers[index])]
+        return ImageFile(item.origin, path_of(item.content), f"{self._together[index]:016x}")
