@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from mlflow.entities import Run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tiny
 from podium import paths
@@ -68,6 +69,18 @@ def _run_of(params: TrackingParams) -> Run:
 def _model(folder: Path) -> dict[str, Any]:
     about: dict[str, Any] = json.loads((folder / paths.RETRAINED / "model.json").read_text(encoding="utf-8"))
     return about
+
+
+def test_curves_are_there_for_tensorboard(here: Params) -> None:
+    _retrain(here.model_copy(update={"retrain": here.retrain.model_copy(update={"profile_steps": 0})}))
+    with (paths.RETRAINED / "history.csv").open(encoding="utf-8") as file:
+        epochs = list(csv.DictReader(file))
+    read = EventAccumulator(str(paths.RETRAINED / "scalars"))
+    read.Reload()
+    for name in ("train_loss", "learning_rate"):
+        shown = [(point.step, point.value) for point in read.Scalars(name)]
+        assert [step for step, _ in shown] == [int(epoch["epoch"]) for epoch in epochs] == [1, 2, 3, 4]
+        assert [value for _, value in shown] == pytest.approx([float(epoch[name]) for epoch in epochs])
 
 
 def test_retraining_leaves_weights_history_and_profile(here: Params) -> None:

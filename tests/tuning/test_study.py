@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import tiny
 from podium import closure
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
+from podium.tracking.study_summary import title_of
+from podium.tuning.outcome import subject_of
 from podium.tuning.storage import open_storage
 from podium.tuning.study import ask, build_pruner, build_sampler, identity, name_of, open_study, resume_trial, suggest
 from tuning.scripted import search_params
@@ -312,3 +315,28 @@ def test_trial_of_no_point_of_the_grid_may_end_when_one_point_is_left() -> None:
     assert second.suggest_float(name, 0.1, 0.3) in rates
     study.tell(second, 0.0)
     study.tell(first, 0.0)
+
+
+def test_new_study_has_a_title_that_stays_and_names_its_metric() -> None:
+    storage, params = optuna.storages.InMemoryStorage(), SearchParams.model_validate({"space": {}})
+    made = open_study(storage, "search-3f2a00112233", params, {"search": {}}, "digits")
+    title = made.user_attrs["podium:title"]
+    again = open_study(storage, "search-3f2a00112233", params, {"search": {}}, "another")
+
+    assert re.fullmatch(r"digits · \d{4}-\d\d-\d\d · 3f2a", title)
+    assert title_of(again) == title
+    assert again.metric_names == ["accuracy"]
+    assert title_of(open_study(storage, "confirm-1", params, {})) == "confirm-1"
+
+
+@pytest.mark.parametrize(
+    ("source", "subject"),
+    [
+        ("digits", "digits"),
+        ("folder:data/raw/photos/", "photos"),
+        ("torchvision:MNIST", "MNIST"),
+        ("csv:a/b.csv", "b.csv"),
+    ],
+)
+def test_title_begins_with_what_is_classified(source: str, subject: str) -> None:
+    assert subject_of(source) == subject

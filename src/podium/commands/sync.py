@@ -16,7 +16,7 @@ EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold
 EXAMPLES = """\
   podium sync            fix what differs, and print it
   podium sync --check    only print what differs; exit code 1 if anything does
-  podium sync --quick    compare the values that runs show, not each epoch's: 10,000 runs of a server in a minute
+  podium sync --quick    compare the values that runs show, not each epoch's: few calls of a server
 
 The search does the same automatically when it starts and ends."""
 
