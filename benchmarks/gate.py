@@ -235,9 +235,9 @@ def other_metrics(pairs: int) -> list[str]:
         "",
         "## Other metrics: three classes, of 70, 20 and 10 % of the images",
         "",
-        "The share of so many pairs that `superior` promotes by a permutation test at p 0.025, as the gate asks of a first"
-        " challenger, and at p 0.05. Alike: the same skill, other noise. Skill is how far the right class's logit is above"
-        " the others, in standard deviations.",
+        "The share of so many pairs that `superior` promotes by a permutation test at p 0.025, as the gate asks of a"
+        " first challenger, and at p 0.05. Alike: the same skill, other noise. Skill is how far the right class's logit"
+        " is above the others, in standard deviations.",
         "",
         "| metric | images | skill of both | pairs | promoted at 0.025 | at 0.05 |",
         "|---|---|---|---|---|---|",
