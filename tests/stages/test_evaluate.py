@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from podium.components import Choice
 from podium.config.params import EvaluateParams, TrackingParams
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
@@ -252,3 +253,16 @@ def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
     assert {entry["map_kind"] for entry in worst} == {
         "occlusion"
     }  # five pixels: the last convolution has one place left
+
+
+def test_metrics_that_are_asked_for_are_among_the_figures(project: Path, store: TrackingParams, run_id: str) -> None:
+    params = EvaluateParams(metrics=[Choice(name="mcc"), Choice(name="brier")])
+    places = project / "sealed", project / "retrained", project / "evaluated"
+    found = evaluate(params, store, *places, Choice(name="balanced_accuracy"))
+    assert found["balanced_accuracy_low"] <= found["balanced_accuracy"] <= found["balanced_accuracy_high"]
+    assert {"mcc", "brier"} <= set(found)
+    about = json.loads((project / "evaluated/evaluation.json").read_text(encoding="utf-8"))
+    assert (about["metric"], about["direction"], about["percent"]) == ("balanced_accuracy", "maximize", True)
+    logged = connect(store).client.get_run(run_id).data.metrics
+    assert logged["test_balanced_accuracy"] == pytest.approx(found["balanced_accuracy"])
+    assert logged["test_mcc"] == pytest.approx(found["mcc"])
