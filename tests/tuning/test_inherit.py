@@ -226,7 +226,7 @@ def test_trials_are_those_of_one_environment_and_a_change_is_named(
     sentence = what_changed(second, journal)
     assert sentence.startswith(f"a new study, and not {first.study_name}, for ")
     assert said in sentence
-    assert inherit(second, journal, params.space, BASE).reused == reused
+    assert inherit(second, journal, params, BASE).reused == reused
 
 
 def test_edits_are_named_with_their_values_and_code_without(tmp_path: Path) -> None:

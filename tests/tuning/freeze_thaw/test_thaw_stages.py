@@ -8,9 +8,9 @@ import pytest
 
 import tiny
 from podium.config.params import TrackingParams
-from podium.tracking.repair import differences
 from podium.tracking.store import connect
-from podium.tracking.trial_logger import runs_of
+from podium.tracking.trial_check import differences
+from podium.tracking.trial_runs import runs_of
 from podium.tuning.confirm import confirm
 from podium.tuning.outcome import search
 
