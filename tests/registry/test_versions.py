@@ -76,7 +76,7 @@ def test_logged_model_belongs_to_the_run_and_holds_no_pickle(project: Project) -
 
 def test_logged_model_pins_what_serving_needs_and_nothing_else(project: Project) -> None:
     lines = (model_folder(project, 3) / "requirements.txt").read_text(encoding="utf-8").split()
-    assert [line.split("==")[0] for line in lines] == ["mlflow", "numpy", "pandas", "pillow", "torch"]
+    assert [line.split("==")[0] for line in lines] == ["mlflow", "numpy", "pandas", "pillow", "torch", "pillow-heif"]
     assert all("==" in line for line in lines)
 
 
