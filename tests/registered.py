@@ -18,7 +18,8 @@ from torch.nn import functional
 import tiny
 from podium.config.params import RegisterParams, TrackingParams
 from podium.data.dataset import DatasetInfo, write_json, write_split
-from podium.promotion import gate
+from podium.models import latency
+from podium.promotion import model_predictions
 from podium.tracking.store import Tracking, connect
 from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
@@ -142,8 +143,10 @@ def three_versions(mlflow_template: Path, tmp_path_factory: pytest.TempPathFacto
 def project(three_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The three versions in a store and folder of the test's own, with params.yaml; the test stands in the folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("TIMED", "ROUNDS", "WARM_UP"):
-        monkeypatch.setattr(gate, name, 2)
+    monkeypatch.setattr(model_predictions, "TIMED", 2)
+    monkeypatch.setattr(model_predictions, "WARM_UP", 2)
+    monkeypatch.setattr(latency, "FEWEST", 2)
+    monkeypatch.setattr(latency, "ROUNDS", 2)
     shutil.copytree(three_versions / "data", tmp_path / "data")
     (tmp_path / "mlruns").mkdir()
     shutil.copy(three_versions / "mlruns/mlflow.db", tmp_path / "mlruns/mlflow.db")

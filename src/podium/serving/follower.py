@@ -114,7 +114,7 @@ class Follower:
             self._warm = None  # two models at a time, not three
             new = self.choice.load(version)
         if self._ended.is_set():
-            raise PodiumError("the server ends")
+            raise PodiumError(f"the server ends: it does not take up {version}")
         self.on_change(new)
         self.current, self._warm = new, before
         LOG.info(

@@ -19,6 +19,7 @@ from podium.tracking.run_names import (
     LIMIT,
     LONGEST_NAME,
     LONGEST_PARAM,
+    PEAK_MEMORY,
     STUDY_ID,
     STUDY_TAG,
     TRIAL_TAG,
@@ -70,8 +71,6 @@ class Attributes:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-PEAK_MEMORY = "peak_memory_mb"
-"""A trial's attribute and metric: the most memory that it used, in 10^6 bytes."""
 Reader = Callable[[FrozenTrial], Attributes]
 """How a trial's attributes are read: those of Podium's own search, or anybody's."""
 

@@ -18,7 +18,7 @@ from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.metrics.scores import carried
-from podium.tracking.record import PEAK_MEMORY
+from podium.tracking.run_names import PEAK_MEMORY
 from podium.tuning import feasibility
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock

@@ -157,6 +157,16 @@ class _Resumed:
     def set_user_attr(self, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._trial_id, key, value)
 
+    @property
+    def constraints(self) -> dict[str, float]:
+        return self._frozen().constraints
+
+    def set_constraint(self, key: str, value: float) -> None:
+        frozen = copy.deepcopy(self._frozen())
+        frozen.set_constraint(key, value)  # it knows how constraints are named among the attributes
+        for name in frozen.system_attrs.keys() - self._frozen().system_attrs.keys():
+            self._storage.set_trial_system_attr(self._trial_id, name, frozen.system_attrs[name])
+
     def report(self, value: float, step: int) -> None:
         self._storage.set_trial_intermediate_value(self._trial_id, step, float(value))
 

@@ -93,7 +93,7 @@ def plan(
     if not devices:
         if runtime.device == "cuda":
             raise InputError(
-                "runtime.device: cuda was asked for and torch sees no CUDA device; set runtime.device: auto to train"
+                "runtime.device: cuda was asked for and torch sees no CUDA device; set `runtime.device: auto` to train"
                 " on the CPU"
             )
         count = min(runtime.workers or limits.cores(), at_most)
