@@ -11,9 +11,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# An environment holds absolute paths, so that of a project that was moved is made anew.
+# An environment holds absolute paths, so that of a project that was moved is made again.
 ifeq ($(shell test -s $(VENV)/installed && test "$$(cat $(VENV)/installed)" != "$(CURDIR)" && echo moved),moved)
-$(info the project was moved to $(CURDIR): $(VENV) is made anew)
+$(info the project was moved to $(CURDIR): $(VENV) is made again)
 $(shell rm -rf $(VENV))
 endif
 
@@ -71,7 +71,7 @@ dashboard: install ## Optuna's dashboard on the study, also while it runs, at ht
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	--custom-compile-command "make lock" pyproject.toml
 
-lock: $(UV) ## resolve pyproject.toml anew into the lock files (hashes, no addresses)
+lock: $(UV) ## resolve pyproject.toml again into the lock files (hashes, no addresses)
 	$(LOCK) -o requirements.lock
 	$(LOCK) -c requirements.lock --extra ray --extra postgres -o requirements-cluster.lock
 	$(LOCK) -c requirements.lock --extra dashboard -o requirements-dashboard.lock

@@ -74,7 +74,7 @@ class Server:
         self._hash_cheaply()
 
     def _hash_cheaply(self) -> None:
-        """Store a hash of the password that takes no time: the server checks it anew for every one of 1,000 calls."""
+        """Store a hash of the password that takes no time: the server checks it for every one of 1,000 calls."""
         cheap = generate_password_hash(self.password, "pbkdf2:sha256:1")
         with closing(sqlite3.connect(self.folder / "users.db")) as users, users:
             assert users.execute("UPDATE users SET password_hash = ?", (cheap,)).rowcount == 1

@@ -206,7 +206,7 @@ def test_source_that_gives_an_image_another_split_than_it_has_is_refused(known: 
     column = np.array([VAL, TEST, TRAIN, given, given], np.int8)
     images = _images([0] * 5, given=column, known=np.array([NEW, NEW, NEW, known, known], np.int8))
     words = f"gives 2 images another split than split.csv remembers \\({NAMES[known]} to {NAMES[given]}\\)"
-    with pytest.raises(InputError, match=f"^prepare.source: {words}.*or delete split.csv to divide all images anew"):
+    with pytest.raises(InputError, match=f"^prepare.source: {words}.*or delete split.csv to split all images again"):
         _place(images)
 
 

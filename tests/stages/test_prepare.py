@@ -326,7 +326,7 @@ def test_class_of_fewer_groups_than_splits_is_refused_with_the_remedy_and_nothin
     assert not (tmp_path / "split").exists()
 
 
-def test_set_divided_anew_says_how_often_earlier_test_sets_were_accessed(
+def test_set_split_again_says_how_often_earlier_test_sets_were_accessed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -337,9 +337,9 @@ def test_set_divided_anew_says_how_often_earlier_test_sets_were_accessed(
         open_test_set(tmp_path / "sealed/test", "gate")
     photos.write(root / "cat/new.png", photos.tiles()[40])
     _prepare(params, tmp_path)
-    assert "divided anew" not in capsys.readouterr().out  # it grew, and accesses are still counted
+    assert "split again" not in capsys.readouterr().out  # it grew, and accesses are still counted
 
     (tmp_path / "split/split.csv").unlink()
     _prepare(params, tmp_path)
 
-    assert "the images are divided anew, after 3 accesses to test sets of before" in capsys.readouterr().out
+    assert "the images are split again, after 3 accesses to test sets of before" in capsys.readouterr().out

@@ -70,7 +70,7 @@ def test_register_after_a_kill_before_the_version_uses_what_was_logged(fresh: Pr
     assert versions.find(fresh.tracking, NAME, "challenger").model_uri == first.model_uri
 
 
-def test_register_again_where_the_logged_files_changed_logs_anew(fresh: Project) -> None:
+def test_register_again_where_the_logged_files_changed_logs_again(fresh: Project) -> None:
     registered.register(fresh)
     first = versions.find(fresh.tracking, NAME, 1)
     folder = Path(fresh.tracking.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))

@@ -194,7 +194,7 @@ def test_deleted_parent_is_restored_with_what_people_wrote_on_it(project: Projec
     project.report()
 
 
-def test_parent_that_is_lost_is_made_anew_with_every_child_and_artifact(project: Project) -> None:
+def test_parent_that_is_lost_is_made_again_with_every_child_and_artifact(project: Project) -> None:
     before = project.run()
     project.lose(project.parent)
     assert [one.what for one in project.check()] == ["run search-1234"]
@@ -214,7 +214,7 @@ def test_parent_that_is_lost_is_made_anew_with_every_child_and_artifact(project:
     assert project.check() == []
 
 
-def test_lost_retraining_is_made_anew_and_gets_its_evaluation_later(project: Project) -> None:
+def test_lost_retraining_is_made_again_and_gets_its_evaluation_later(project: Project) -> None:
     before = project.run(project.retrained)
     project.lose(project.retrained)
     project.sync()

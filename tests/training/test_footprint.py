@@ -146,7 +146,7 @@ def test_validation_goes_on_with_half_of_the_images_where_the_memory_does_not_su
 
 
 @pytest.mark.skipif(not forget_peak(CPU), reason="the kernel does not reset the peak")
-def test_peak_of_the_process_begins_anew() -> None:
+def test_peak_of_the_process_begins_again() -> None:
     block = torch.ones(50_000_000)
     high = peak(CPU)
     del block

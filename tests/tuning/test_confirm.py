@@ -238,7 +238,7 @@ def test_confirmation_of_which_all_failed_is_run_again_once_that_is_mended(searc
         patch.setattr("podium.tuning.work._open", _no_luck)
         for _ in range(2):
             with pytest.raises(
-                PodiumError, match=r"could be run again .*no luck\. Mend that and run `dvc repro`: "
+                PodiumError, match=r"could be run again .*no luck\. Fix that and run `dvc repro`: "
             ) as e:
                 _confirm(searched, tmp_path)
             assert "max_failures" not in str(e.value)

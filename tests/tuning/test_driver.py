@@ -38,7 +38,7 @@ class Scene:
         self.memory = memory
 
     def study(self, params: SearchParams) -> optuna.Study:
-        storage: Any = self.memory or open_storage(self.folder / "optuna.journal")  # read anew each time
+        storage: Any = self.memory or open_storage(self.folder / "optuna.journal")  # read again each time
         return open_study(storage, "scene", params, {})
 
     def run(

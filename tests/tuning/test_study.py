@@ -149,7 +149,7 @@ def test_journal_torn_in_its_last_line_is_cut_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"x" * 200_000], ids=["empty", "one torn line", "a long torn line"])
-def test_journal_without_a_whole_line_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+def test_journal_without_a_whole_line_is_begun_again(tmp_path: Path, content: bytes) -> None:
     journal = tmp_path / "j"
     journal.write_bytes(content)
     study = open_study(open_storage(journal), "s", search_params(), {})

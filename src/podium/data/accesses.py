@@ -2,7 +2,7 @@
 
 Every look at a test set is a chance to choose by luck, so the promotion gate reports their number, and no line is ever
 removed. A test set is known by the name of its split, which stays while the set grows (podium.data.split_file), or by
-its digest where that is not remembered: one that was divided anew is counted from zero. Folders that share a registry
+its digest where that is not remembered: one that was split again is counted from zero. Folders that share a registry
 report their accesses to it.
 """
 

@@ -123,7 +123,7 @@ def read(path: Path, salt: str) -> SplitFile:
     if known.salt != salt:
         raise InputError(
             f"prepare.salt: is {salt!r}, and {path} was drawn with {known.salt!r}, which decides where its images are."
-            f" Write `salt: {known.salt}`, or, to divide all images anew, delete the file:\n{anew(path)}"
+            f" Write `salt: {known.salt}`, or, to split all images again, delete the file:\n{consequences(path)}"
         )
     return known
 
@@ -146,12 +146,12 @@ def write(path: Path, content: SplitFile) -> bool:
     return True
 
 
-def anew(path: Path) -> str:
+def consequences(path: Path) -> str:
     """What deleting the file means, for errors that offer it."""
     return (
-        f"Without {path} all images are divided anew: images that were test images are trained on, models trained"
+        f"Without {path} all images are split again: images that were test images are trained on, models trained"
         " before have seen images of the new test set, and accesses to it are counted from zero (those to the old one"
-        " stay recorded). Train and promote anew then, and compare with no earlier model"
+        " stay recorded). Train and promote again then, and compare with no earlier model"
     )
 
 
@@ -243,5 +243,5 @@ def _damaged(path: Path, problems: list[str]) -> InputError:
     return InputError(
         f"{path} remembers which images are test images, and can't be used as it is:\n  "
         + "\n  ".join(problems[:SHOWN] + more)
-        + f"\nMend these lines, or bring back the committed file: `git checkout {path}`. Nothing was changed."
+        + f"\nFix these lines, or bring back the committed file: `git checkout {path}`. Nothing was changed."
     )

@@ -205,7 +205,7 @@ def _check_given(images: Images, allowed: NDArray[np.bool_], remembered: str) ->
     raise InputError(
         f"prepare.source: gives {len(wrong):,} images another split than {remembered} remembers ({moves}). A test image"
         " must not be trained on, nor a training image be a test image of the same models. Give them the split that"
-        f" they had, or delete {remembered} to divide all images anew: models trained before have then seen images of"
+        f" they had, or delete {remembered} to split all images again: models trained before have then seen images of"
         " the new test set"
     )
 
@@ -218,7 +218,7 @@ def _fixed(images: Images, allowed: NDArray[np.bool_], missing: list[int], remem
     images.groups.check(
         np.where((known == NOWHERE) | (images.given > 0), np.int8(-1), known),
         f"They were placed before they were one group ({remembered}). Take these groups apart again, or delete that"
-        " file to divide all images anew: models trained before have then seen images of the new test set",
+        " file to split all images again: models trained before have then seen images of the new test set",
     )
     known = np.where(images.given > 0, images.given, known)
     return known if missing else np.where(images.given == 0, np.int8(0), known)

@@ -155,7 +155,7 @@ def _judge(
         )
     if others := accesses.others(split.access_key):
         notes.append(
-            f"{counted(others, 'access')} to other test sets of this folder before it was divided anew, or to"
+            f"{counted(others, 'access')} to other test sets of this folder before it was split again, or to"
             " those of other images: not counted here"
         )
     return gate.judge(

@@ -63,7 +63,7 @@ def _check_copy(real: Path) -> None:
     if real.is_file() and not paths.SPLIT.is_file():
         raise InputError(
             f"{paths.SPLIT} is not in this copy of the project, since it is in {real.parent} but not in git, and"
-            f" without it all images would be divided anew: commit it (`git add {paths.SPLIT}`)"
+            f" without it all images would be split again: commit it (`git add {paths.SPLIT}`)"
         )
 
 
@@ -78,7 +78,7 @@ def _remember(split: Path, data: AuditedData) -> None:
         print(f"  none of the {len(before.digests):,} images that it remembers is in the source: this is a new set")
     if before.drawn != now.drawn and (count := accesses.others(now.drawn)):
         print(
-            f"  the images are divided anew, after {counted(count, 'access')} to test sets of before: models"
+            f"  the images are split again, after {counted(count, 'access')} to test sets of before: models"
             " trained until now may have seen images of the new one"
         )
     if len(now.digests) > split_file.MANY:

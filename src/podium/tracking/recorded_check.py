@@ -41,7 +41,7 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
 def restore(
     tracking: Tracking, record: Record, summary: Mapping[str, float], message: Callable[[str], None]
 ) -> list[Difference]:
-    """Make the run what `record` says: restored or made anew where it is gone, each difference written again.
+    """Make the run what `record` says: restored or made again where it is gone, each difference written again.
 
     Returns what was different. An artifact that the project does not have any more gets a `message`, and is no longer
     compared.
@@ -91,7 +91,7 @@ def _newest(
 
 
 def _present(recorded: RecordedRun) -> Run:
-    """The run of `recorded`, restored or made anew where it is gone."""
+    """The run of `recorded`, restored or made again where it is gone."""
     client, record = recorded.tracking.client, recorded.record
     with making(recorded.tracking):
         run = recorded_run.found(recorded.tracking, record)

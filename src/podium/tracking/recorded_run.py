@@ -32,7 +32,7 @@ NAME, NOTE, NOTE_DIGEST = "mlflow.runName", "mlflow.note.content", "podium.note"
 FORMER_NAME = "podium.former_name"
 """The tag that keeps the name that somebody gave a run of ours, where `podium sync` gave it its own again."""
 REPLACES = "podium.replaces"
-"""The tag of a run that was made anew: the id of the one that was deleted for good."""
+"""The tag of a run that was made again: the id of the one that was deleted for good."""
 ENDED = ("FINISHED", "FAILED", "KILLED")
 FOLDER = "runs"
 
@@ -47,7 +47,7 @@ class Record(BaseModel):
     """The tags by which it is found."""
     run_id: str = ""
     former: list[str] = []
-    """Ids that it had before: it was deleted for good and made anew."""
+    """Ids that it had before: it was deleted for good and made again."""
     status: str = "RUNNING"
     tags: dict[str, str] = {}
     params: dict[str, str] = {}

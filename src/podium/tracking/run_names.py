@@ -39,6 +39,8 @@ def key_of(name: str) -> str:
     if safe == name and 0 < len(name) <= LONGEST_NAME:
         return name
     return f"{safe[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
 PEAK_MEMORY = "peak_memory_mb"
 """A trial's attribute and metric: the most memory that it used, in 10^6 bytes."""
 

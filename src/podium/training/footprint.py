@@ -150,7 +150,7 @@ def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: bool) -
 
 
 def forget_peak(where: torch.device) -> bool:
-    """Let `peak` begin anew. Returns whether that is possible here."""
+    """Let `peak` begin again. Returns whether that is possible here."""
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
         return True

@@ -285,7 +285,7 @@ class TrainingRun:
         )
 
     def _phase(self) -> tuple[int, int]:
-        """The epochs, from 0, at which this phase began and will have ended: the schedule spans each phase anew."""
+        """The epochs, from 0, at which this phase began and will have ended: each has a schedule of its own."""
         params = self.recipe.train
         if self._head_alone:
             return 0, min(params.head_epochs, params.epochs)

@@ -121,7 +121,7 @@ def _why_none(study: optuna.Study, tried: list[dict[str, Any]]) -> str:
         )
     runs = _newest(study)
     reasons = "; ".join(sorted({t.user_attrs.get("reason", "no reason was recorded") for t in runs}))
-    remedy = "Mend that and run `dvc repro`: what failed is then tried again"
+    remedy = "Fix that and run `dvc repro`: what failed is then tried again"
     if all(t.user_attrs.get("diverged") for t in runs):
         remedy = "Every try ends so: raise select.top_k for other candidates, or narrow search.space"
     return f"no candidate could be run again on a fresh seed: {reasons}. {remedy}"

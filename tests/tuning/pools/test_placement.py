@@ -89,5 +89,6 @@ def test_process_that_fails_is_an_error_with_the_remedy(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(placement, "NODES", ("/",))
     monkeypatch.setattr(subprocess, "run", failed)
+    find_devices.cache_clear()
     with pytest.raises(PodiumError, match="CUDA error: busy; set runtime.device: cpu to train without one"):
         find_devices()

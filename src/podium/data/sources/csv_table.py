@@ -152,7 +152,7 @@ def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]])
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
                 f" ({', '.join(sorted(splits)[:3])}), and only the column `split` is read: rename it to `split`, with"
-                " the values train, val and test, or, if images are to be divided anew, delete it"
+                " the values train, val and test, or, if images are to be split again, delete it"
             )
 
 

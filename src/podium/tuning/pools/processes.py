@@ -1,5 +1,5 @@
 """Workers as processes of this machine: on the CPU forked from a server that has imported torch once, on a CUDA device
-started anew, since what makes one device visible has to be set before torch opens any.
+each started by itself, since what makes one device visible has to be set before torch opens any.
 
 A killed worker is noticed at once by its closed pipe; workers notice a killed driver in the same way. One that hangs is
 noticed by its silence: a busy worker sends signs of progress.
