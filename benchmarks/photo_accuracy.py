@@ -164,7 +164,7 @@ def weights() -> Path:
     import timm
     import torch
 
-    from podium.models.weights import located
+    from podium.models.weight_files import located
 
     path = Path(tempfile.gettempdir()) / f"podium-lite0-{os.getuid()}.pt"
     if not path.is_file():

@@ -10,7 +10,7 @@ from podium.errors import InputError
 from podium.models.build import backbone_of, build_model
 from podium.models.layers import FlipAverage, ResidualBlock
 from podium.models.networks import ImageSpec
-from podium.registry.export import PARITY_LIMIT, export_graph, load_graph
+from podium.registry.exported import PARITY_LIMIT, export_graph, load_graph
 from podium.training.prediction import predict_probabilities
 
 SMALL = ModelParams(width=4, hidden=8)

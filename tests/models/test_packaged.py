@@ -8,7 +8,7 @@ import torch
 import tiny
 from podium.config.recipe import ModelParams, Recipe
 from podium.errors import InputError
-from podium.models import weights
+from podium.models import weight_files
 from podium.models.build import backbone_of, initial_model
 from podium.models.networks import ImageSpec
 
@@ -64,7 +64,7 @@ def test_weights_of_a_library_are_normalised_as_it_says() -> None:
 def test_other_network_is_told_how_to_get_weights() -> None:
     base = Recipe().replace({"model.name": "timm:resnet10t", "model.weights": "imagenet"})
     with pytest.raises(InputError, match=r"imagenet comes with timm:tf_efficientnet_lite0 only.*`podium weights timm:"):
-        weights.digests(base, {})
+        weight_files.digests(base, {})
 
 
 def test_changed_file_of_the_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +75,6 @@ def test_changed_file_of_the_package_is_refused(tmp_path: Path, monkeypatch: pyt
             (package / "__init__.py").touch()
             (package / "models/w.pth").write_bytes(b"other")
         monkeypatch.syspath_prepend(tmp_path)
-        one = weights.Packaged(package.name, "models/w.pth", "0" * 64, "MIT", weights.IMAGENET_STATISTICS)
+        one = weight_files.Packaged(package.name, "models/w.pth", "0" * 64, "MIT", weight_files.IMAGENET_STATISTICS)
         with pytest.raises(InputError, match=problem):
             one.path()

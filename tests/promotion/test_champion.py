@@ -241,7 +241,7 @@ def damaged(project: Project, tmp_path: Path, *, tags: bool) -> int:
     rows = json.loads(answers.read_text(encoding="utf-8"))
     write_json(answers, [row | {"probability": row["probability"] / 2} for row in rows])
     manifest = folder / "artifacts/model/manifest.json"
-    from podium.registry.export import write_manifest
+    from podium.registry.exported import write_manifest
 
     manifest.unlink()
     write_manifest(manifest.parent)

@@ -16,7 +16,7 @@ from podium.data import decode
 from podium.data.dataset import Split, open_test_set
 from podium.errors import RefusedError
 from podium.registry import versions
-from podium.registry.export import MANIFEST, PARITY_LIMIT, write_manifest
+from podium.registry.exported import MANIFEST, PARITY_LIMIT, write_manifest
 from podium.registry.loading import LoadedModel, digests
 from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel

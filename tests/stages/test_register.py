@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModelStatus
 import registered
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import logged_model, versions
-from podium.registry.export import load_graph
+from podium.registry.exported import load_graph
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
 
@@ -114,9 +114,9 @@ def test_register_of_a_model_that_is_not_the_evaluated_one_is_refused(fresh: Pro
 
 
 def test_register_of_a_graph_that_answers_otherwise_is_refused(fresh: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podium.registry import export
+    from podium.registry import exported
 
-    monkeypatch.setattr(export.Probabilities, "forward", lambda self, images: self.model(images).sigmoid())
+    monkeypatch.setattr(exported.Probabilities, "forward", lambda self, images: self.model(images).sigmoid())
     with pytest.raises(RefusedError, match=r"0(\.\d+)?(e-\d+)? \(model\), 0\.\d+ \(exported graph\)"):
         registered.register(fresh)
     assert numbers(fresh) == []

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _list(folder: Path) -> None:
-    from podium.models.weights import PACKAGES
+    from podium.models.weight_files import PACKAGES
 
     for network, one in PACKAGES.items():
         print(f"{'imagenet':<40} {one.path().stat().st_size / 1e6:8.1f} MB  of {network}, {one.license}; installed")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from podium import limits
+from podium import resources
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import (
@@ -199,7 +199,7 @@ def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | Non
 
 def workers() -> int:
     """Threads that decode: one for each core that this process may use."""
-    return limits.cores()
+    return resources.cores()
 
 
 def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[tuple[int, list[Result]]]:

@@ -83,7 +83,7 @@ def own_code(params: Params, prepared: Path) -> Finding:
 
 def weights(params: Params) -> Finding:
     """Whether the weights that params.yaml begins with are there, and are those that they should be."""
-    from podium.models.weights import digests
+    from podium.models.weight_files import digests
 
     try:
         found = digests(params.recipe(), params.search.space)

@@ -9,7 +9,7 @@ from podium.config.recipe import PACKAGED, ModelParams
 from podium.models.backbone import Backbone, load_weights
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
-from podium.models.weights import IMAGENET_STATISTICS, Statistics, located, packaged
+from podium.models.weight_files import IMAGENET_STATISTICS, Statistics, located, packaged
 
 
 def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError, RefusedError
-from podium.registry.export import GRAPH, PARITY_LIMIT, largest_difference, load_graph
+from podium.registry.exported import GRAPH, PARITY_LIMIT, largest_difference, load_graph
 
 Format = Literal["onnx", "pt2"]
 FORMATS: tuple[Format, ...] = ("onnx", "pt2")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry.export import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
+from podium.registry.exported import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
 from podium.tracking.store import Tracking
 
 # isort: split

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.errors import Pandas4Warning
 
 from podium.registry import loading
-from podium.registry.export import content_digest, file_digests
+from podium.registry.exported import content_digest, file_digests
 from podium.registry.provenance import UNKNOWN, package_versions
 from podium.tracking.store import Tracking
 

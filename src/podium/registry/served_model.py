@@ -144,7 +144,7 @@ def _name(path: Path) -> str:
 
 
 def _check(folder: Path) -> None:
-    """What `podium.registry.export.check_manifest` does, where there is no Podium."""
+    """What `podium.registry.exported.check_manifest` does, where there is no Podium."""
     listed: dict[str, str] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     del files["manifest.json"]

@@ -18,7 +18,7 @@ from typing import Any, cast
 from podium.data import accesses
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import loading
-from podium.registry.export import content_digest, file_digests
+from podium.registry.exported import content_digest, file_digests
 from podium.text import reason_of
 from podium.tracking.store import Tracking
 

@@ -15,7 +15,7 @@ from podium.data.dataset import DatasetInfo, open_split
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
 from podium.models.networks import ImageSpec
-from podium.models.weights import digests
+from podium.models.weight_files import digests
 from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
 from podium.retraining.resumable import described, device_line, own_device, train

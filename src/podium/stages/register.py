@@ -21,7 +21,7 @@ from podium.data import decode
 from podium.data.dataset import DatasetInfo, write_json
 from podium.data.image_store import decoder_digest, decoder_files
 from podium.errors import InputError, RefusedError
-from podium.registry import card, export, loading, logged_model, provenance, versions
+from podium.registry import card, exported, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
 from podium.tracking.recorded_run import run_now
 from podium.tracking.store import Tracking, connect
@@ -83,7 +83,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
         (bundle / "card.md").write_text(card.page(trained, spec, evaluated, tags), encoding="utf-8")
-        export.write_manifest(bundle)
+        exported.write_manifest(bundle)
         version = versions.latest(store, params.name)
         if version is None or version.tags.get(logged_model.IDENTITY) != same:
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
@@ -134,17 +134,17 @@ def write_bundle(
 ) -> float:
     """Write what serving needs to `bundle`, once the graph is proved right; returns the largest difference.
 
-    Raises RefusedError where it is above `export.PARITY_LIMIT`.
+    Raises RefusedError where it is above `exported.PARITY_LIMIT`.
     """
     bundle.mkdir(parents=True)
     example = torch.zeros((2, *trained.shape), dtype=torch.uint8)
-    export.export_graph(model, example, bundle / export.GRAPH)
-    parity = export.parity(model, bundle / export.GRAPH, evaluation.images, evaluation.probabilities)
+    exported.export_graph(model, example, bundle / exported.GRAPH)
+    parity = exported.parity(model, bundle / exported.GRAPH, evaluation.images, evaluation.probabilities)
     for path in decoder_files():
         shutil.copyfile(path, bundle / path.name)
     write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
-    answers = export.evaluated_predictions(evaluation.images, evaluation.probabilities, trained.classes)
-    answers += export.converted_predictions(model, evaluation.images, spec, trained.classes)
+    answers = exported.evaluated_predictions(evaluation.images, evaluation.probabilities, trained.classes)
+    answers += exported.converted_predictions(model, evaluation.images, spec, trained.classes)
     write_json(bundle / "answers.json", answers)
     return parity.largest
 
@@ -164,12 +164,12 @@ def _register(
     model = loading.load(store, uri, "the logged model", "unchecked")
     answers = model.predict(files)
     best = evaluation.probabilities.argmax(axis=1)
-    off = export.largest_difference(answers["probability"].to_numpy(), evaluation.probabilities.max(axis=1))
+    off = exported.largest_difference(answers["probability"].to_numpy(), evaluation.probabilities.max(axis=1))
     wrong = int(np.count_nonzero(answers["label"].to_numpy() != np.array(trained.classes, dtype=object)[best]))
-    if wrong or not off <= export.PARITY_LIMIT:
+    if wrong or not off <= exported.PARITY_LIMIT:
         raise RefusedError(
             f"the model as it is served does not answer as evaluation recorded: {wrong} of {len(files)} labels and up"
-            f" to {off:.2g} of probability differ; rounding explains {export.PARITY_LIMIT:g}. No version was made"
+            f" to {off:.2g} of probability differ; rounding explains {exported.PARITY_LIMIT:g}. No version was made"
         )
     model.check_predictions()
     tags = tags | {"parity_max_difference": f"{max(parity, off):.2g}"} | _keep_origin(store, trained, tags)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from podium import limits
+from podium import resources
 from podium.errors import InputError
 
 
@@ -54,7 +54,7 @@ def room(device: torch.device) -> int:
     the same training is to be divided in the same way again.
     """
     if device.type != "cuda":
-        return _limits.get(device.type, int(USABLE * limits.memory()))
+        return _limits.get(device.type, int(USABLE * resources.memory()))
     whole = int(USABLE * torch.cuda.get_device_properties(device).total_memory)
     return _limits.get("cuda", whole) - int(torch.cuda.memory_allocated(device))
 
@@ -70,7 +70,7 @@ def memory(device: torch.device) -> int:
     """Bytes that this process may use: what is free on a CUDA device; on the CPU the machine's, or its container's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return limits.memory()
+    return resources.memory()
 
 
 PROBED = 64

@@ -22,7 +22,7 @@ from podium.config.recipe import Recipe
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
-from podium.models.weights import digests
+from podium.models.weight_files import digests
 from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import feasibility, session

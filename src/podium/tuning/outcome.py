@@ -23,7 +23,7 @@ from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.metrics import scores
 from podium.models.networks import ImageSpec
-from podium.models.weights import digests
+from podium.models.weight_files import digests
 from podium.own_code import arguments_of
 from podium.text import red
 from podium.tracking.mirror import Parent

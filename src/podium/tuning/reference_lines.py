@@ -27,7 +27,7 @@ from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
-from podium.models.weights import PACKAGES
+from podium.models.weight_files import PACKAGES
 from podium.training import features
 from podium.training.batches import Batches
 from podium.training.device import pick

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from podium import limits
+from podium import resources
 from podium.config.params import RuntimeParams
 from podium.errors import InputError, PodiumError
 from podium.tuning.pools import placement
@@ -16,7 +16,7 @@ TWO = [Device("NVIDIA L4", 20 * GIB), Device("NVIDIA L4", 10 * GIB)]
 @pytest.fixture(autouse=True)
 def _all_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(limits, "cores", lambda: 6)
+    monkeypatch.setattr(resources, "cores", lambda: 6)
 
 
 def _plan(at_most: int = 100, devices: list[Device] = TWO, **runtime: Any) -> tuple[list[Place], str]:

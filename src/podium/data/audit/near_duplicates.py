@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from podium import limits
+from podium import resources
 
 SIDE = 32
 """Of the thumbs."""
@@ -57,7 +57,7 @@ SLACK = 1e-4
 """Of a distance along the axes, for their rounding."""
 MANY = 250_000
 """Neighbours that are held at once, where images have more than NEIGHBOURS each: about 10 MB."""
-THREADS = limits.cores()
+THREADS = resources.cores()
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """From numbers (n,) to thumbs (n, SIDE, SIDE)."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from podium.data.dataset import DatasetInfo
-    from podium.models.weights import Statistics
+    from podium.models.weight_files import Statistics
 
 
 @dataclass(frozen=True)

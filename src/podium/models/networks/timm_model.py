@@ -11,7 +11,7 @@ from podium.models.networks import ImageSpec, Network
 if TYPE_CHECKING:
     from torch import nn
 
-    from podium.models.weights import Statistics
+    from podium.models.weight_files import Statistics
 
 PREFIX = "timm:"
 

@@ -10,7 +10,7 @@ from podium.models.networks import ImageSpec, Network
 if TYPE_CHECKING:
     from torch import nn
 
-    from podium.models.weights import Statistics
+    from podium.models.weight_files import Statistics
 
 PREFIX = "torchvision:"
 TORCHVISION = """
@@ -51,7 +51,7 @@ class Torchvision(Network):
 
     def pretrained_statistics(self) -> "Statistics | None":
         """Those of ImageNet, on which all of torchvision's weights were trained."""
-        from podium.models.weights import IMAGENET_STATISTICS
+        from podium.models.weight_files import IMAGENET_STATISTICS
 
         return IMAGENET_STATISTICS
 

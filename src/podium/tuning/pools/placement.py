@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from podium import limits
+from podium import resources
 from podium.config.run_sections import RuntimeParams
 from podium.errors import InputError, PodiumError
 from podium.text import counted
@@ -96,8 +96,8 @@ def plan(
                 "runtime.device: cuda was asked for and torch sees no CUDA device; set `runtime.device: auto` to train"
                 " on the CPU"
             )
-        count = min(runtime.workers or limits.cores(), at_most)
-        return [Place(memory=int(limits.memory() * (1 - 2 * RESERVE)) // count)] * count, ""
+        count = min(runtime.workers or resources.cores(), at_most)
+        return [Place(memory=int(resources.memory() * (1 - 2 * RESERVE)) // count)] * count, ""
     count = min(runtime.workers or len(devices) * runtime.workers_per_device, at_most)
     used = [number % len(devices) for number in range(count)]
     names = _names(len(devices), os.environ)

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from podium import cluster, limits
+from podium import cluster, resources
 from podium.config.params import RuntimeParams
 from podium.data.shared import is_shared, share
 from podium.training import checkpoint
@@ -72,7 +72,7 @@ class RayPool:
         """How many workers of a node were broken since a trial ended there."""
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
-            stack.enter_context(cluster.opened(runtime, (runtime.workers or limits.cores()) * runtime.trial_cpus))
+            stack.enter_context(cluster.opened(runtime, (runtime.workers or resources.cores()) * runtime.trial_cpus))
             self._reserved = cpus, gpus = cluster.check_fits(cluster.nodes(), runtime)
             self._mailbox = _open_mailbox()
             images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from podium import limits
+from podium import resources
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -15,8 +15,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own = tmp_path / "own"
     own.write_text("12:cpu:/x\n0::/a/b\n", encoding="ascii")
     (tmp_path / "a" / "b").mkdir(parents=True)
-    monkeypatch.setattr(limits, "ROOT", tmp_path)
-    monkeypatch.setattr(limits, "OWN", own)
+    monkeypatch.setattr(resources, "ROOT", tmp_path)
+    monkeypatch.setattr(resources, "OWN", own)
     return tmp_path
 
 
@@ -34,14 +34,14 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_cores_are_those_of_the_quota(groups: Path, file: str, content: str, expected: int) -> None:
     (groups / file).write_text(content + "\n", encoding="ascii")
-    assert limits.cores() == expected
+    assert resources.cores() == expected
 
 
 def test_quota_of_the_first_version_of_control_groups_counts(groups: Path) -> None:
     (groups / "cpu").mkdir()
     (groups / "cpu" / "cpu.cfs_quota_us").write_text("100000\n", encoding="ascii")
     (groups / "cpu" / "cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
-    assert limits.cores() == 1
+    assert resources.cores() == 1
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_quota_of_the_first_version_of_control_groups_counts(groups: Path) -> No
 )
 def test_memory_is_the_machines_or_the_least_of_its_groups(groups: Path, file: str, limit: str, expected: int) -> None:
     (groups / file).write_text(limit + "\n", encoding="ascii")
-    assert limits.memory() == expected
+    assert resources.memory() == expected

@@ -15,7 +15,7 @@ import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError, RefusedError
 from podium.models.build import build_model
-from podium.registry.export import PARITY_LIMIT, check_manifest, export_graph, load_graph, parity, write_manifest
+from podium.registry.exported import PARITY_LIMIT, check_manifest, export_graph, load_graph, parity, write_manifest
 from podium.training.prediction import predict_probabilities
 
 EXAMPLE = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)

@@ -6,7 +6,7 @@ import pytest
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension
 from podium.errors import InputError
-from podium.models.weights import digests
+from podium.models.weight_files import digests
 
 RESNET18 = Recipe().replace({"model.name": "torchvision:resnet18", "model.weights": "a.pt"})
 
