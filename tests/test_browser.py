@@ -199,7 +199,8 @@ def test_mlflow_pages_tell_the_story_compare_ten_trials_and_show_the_alias(
     page.set_default_timeout(PATIENCE)
 
     page.goto(f"{ui}/#/experiments/{tracking.experiment_id}/runs")
-    page.get_by_text(study["study"]).first.wait_for()
+    title = tracking.client.get_run(study["parent_run_id"]).info.run_name
+    page.get_by_text(title).first.wait_for()
     page.get_by_text("tiny (" + "0" * 10).first.wait_for()  # the images with their digest, as a column
 
     page.goto(f"{ui}/#/experiments/{tracking.experiment_id}/runs/{study['parent_run_id']}")

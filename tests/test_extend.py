@@ -128,7 +128,7 @@ def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(
 
 
 def test_walk_throughs_fit_a_screen() -> None:
-    assert len(EXTEND) == 8
+    assert len(EXTEND) == 10
     for title, (modules, _) in EXTEND.items():
         for code in modules.values():
             assert len(code.strip().splitlines()) <= 24, title

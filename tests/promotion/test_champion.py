@@ -133,7 +133,8 @@ def test_champion_trained_on_other_data_is_a_note(project: Project) -> None:
     client.set_model_version_tag(NAME, "1", "data_digest", "e" * 64)
     done = promote(project, 3)
     assert done.verdict is not None
-    assert [note[:41] for note in done.verdict.notes] == ["version 1 was trained on other data (dige"]
+    notes = [note[:41] for note in done.verdict.notes if "kept this machine busy" not in note]
+    assert notes == ["version 1 was trained on other data (dige"]
 
 
 def test_sealed_images_of_another_preparation_are_refused(project: Project) -> None:

@@ -137,7 +137,7 @@ def test_database_that_goes_away_in_a_search_ends_it_with_a_sentence_and_loses_n
     plan = plan_of(params, DatasetInfo.read(prepared))
     with monkeypatch.context() as patch:
         killer = Killer(2, 1, postgres.stop)
-        patch.setattr(session, "Progress", lambda *arguments: killer)
+        patch.setattr(session, "Progress", lambda *arguments, **named: killer)
         patch.setattr(killer, "close", lambda: None, raising=False)
         patch.setattr("podium.tracking.mirror.PATIENCE", 0.0)
         with pytest.raises(

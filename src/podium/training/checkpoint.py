@@ -52,12 +52,18 @@ class _Hashed:
     def __init__(self, file: BinaryIO, abandoned: Callable[[], bool]) -> None:
         self._file, self._abandoned = file, abandoned
         self.sha = hashlib.sha256()
+        self.error: Exception | None = None
+        """Why it could not be written to; torch's writer raises a RuntimeError of its own instead."""
 
     def write(self, data: bytes) -> int:
-        if self._abandoned():
-            raise _AbandonedError
-        self.sha.update(data)
-        return self._file.write(data)
+        try:
+            if self._abandoned():
+                raise _AbandonedError
+            self.sha.update(data)
+            return self._file.write(data)
+        except (OSError, _AbandonedError) as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -72,10 +78,8 @@ def _write(file: BinaryIO, identity: str, state: dict[str, Any], abandoned: Call
     set_crc32_options(False)  # three quarters of the time, for a checksum that nobody needs beside ours
     try:
         torch.save({"identity": identity, "state": state}, cast(BinaryIO, hashed))
-    except RuntimeError as error:  # how torch's writer hands on what `write` raised
-        if abandoned():
-            raise _AbandonedError from error
-        raise
+    except RuntimeError as error:
+        raise hashed.error or error from None
     finally:
         set_crc32_options(crc)
     file.seek(start)
