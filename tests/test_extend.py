@@ -75,21 +75,41 @@ def version_that_answers(clone: Clone, monkeypatch: pytest.MonkeyPatch, *command
     assert answer["predictions"][0]["label"] in clone.json("prepared/dataset.json")["classes"]
 
 
-@pytest.mark.parametrize("title", list(EXTEND))
+TOGETHER = (
+    ("A network",),
+    ("A network of timm or torchvision",),
+    (
+        "A loss",
+        "A metric",
+        "An augmentation",
+        "An optimizer and a schedule",
+        "A sampler or a pruner",
+        "A source of images",
+        "A tracker",
+    ),
+    ("The whole training loop",),
+)
+"""Walk-throughs that one pipeline can have at the same time: each is named in params.yaml and runs."""
+
+
+@pytest.mark.parametrize("titles", TOGETHER, ids=lambda titles: titles[0])
 def test_walk_through_ends_in_a_version_that_answers(
-    title: str, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+    titles: tuple[str, ...], tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules, settings = EXTEND[title]
     clone = Clone(tmp_path / "clone", SMALL, mlflow_template)
-    for path, code in modules.items():
-        (clone.folder / path).write_text(code, encoding="utf-8")
-    if "timm" in title or "network" in title.lower():
-        clone.set({"prepare.size": 32 if "timm" in title else 8})
-    merged(clone, settings)
+    if "network" in titles[0]:
+        clone.set({"prepare.size": 32 if "timm" in titles[0] else 8})
+    space: dict[str, Any] = {}
+    for modules, settings in (EXTEND[title] for title in titles):
+        for path, code in modules.items():
+            (clone.folder / path).write_text(code, encoding="utf-8")
+        merged(clone, settings)
+        space |= settings["search"]["space"]
+    merged(clone, {"search": {"space": space}})
 
     version_that_answers(clone, monkeypatch)
 
-    if title == next(iter(EXTEND)):
+    if titles == TOGETHER[0]:
         assert "uncommitted changes" in clone.run("podium", "lineage", "1")
 
 
@@ -128,7 +148,7 @@ def test_blog_posts_program_runs_with_its_class_and_its_loader_as_they_stand(
 
 
 def test_walk_throughs_fit_a_screen() -> None:
-    assert len(EXTEND) == 10
+    assert sorted(EXTEND) == sorted(title for titles in TOGETHER for title in titles)
     for title, (modules, _) in EXTEND.items():
         for code in modules.values():
             assert len(code.strip().splitlines()) <= 24, title

@@ -78,7 +78,7 @@ def test_folder_that_is_refused_exits_with_2_and_leaves_what_was_there(clone: Cl
     said = clone.run("python", "-m", "podium.stages.prepare", code=2)
 
     wrong.unlink()
-    assert "doctor.truncated: image files that end too early: 1, refused: \"flower/cut.png (it can't be decoded" in said
+    assert "doctor.truncated: image files that end too early: 1, refused: 'flower/cut.png' (it can't be decoded" in said
     assert "Traceback" not in said
     assert clone.json("prepared/dataset.json") == before
 

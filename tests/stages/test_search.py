@@ -30,6 +30,16 @@ LOCAL = TrackingParams(flush_seconds=0.2)
 ROUNDS = 3
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> tuple[Path, float]:
+    """The folder data/search of the search that the others disturb, and the seconds that it took."""
+    project = Project(
+        tmp_path_factory.mktemp("undisturbed") / "project", mlflow_template, tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
+    )
+    seconds = project.run("search")
+    return project.folder / paths.SEARCH, seconds
+
+
 @pytest.fixture
 def here(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which the test stands."""
@@ -112,14 +122,13 @@ def test_search_passes_without_the_sealed_images(here: Path, store: TrackingPara
 
 @pytest.mark.slow
 def test_killed_search_ends_as_the_undisturbed_one(
-    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_template: Path, undisturbed: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = int(os.environ.get("PODIUM_KILL_SEED", time.time()))
     print(f"PODIUM_KILL_SEED={seed}")
     draw = random.Random(seed)  # noqa: S311 (moments, not secrets)
     params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
-    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
-    seconds = undisturbed.run("search")
+    folder, seconds = undisturbed
     killed = Project(tmp_path / "killed", mlflow_template, params)
     kills = 0
     for _ in range(ROUNDS):
@@ -135,7 +144,7 @@ def test_killed_search_ends_as_the_undisturbed_one(
     killed.run("search")
     assert kills > 0
     for name in ("trials.csv", "curves.csv", "best.json", "ranking.json", "importances.json"):
-        ours, theirs = (_without_run(project.folder / paths.SEARCH / name) for project in (killed, undisturbed))
+        ours, theirs = (_without_run(found / name) for found in (killed.folder / paths.SEARCH, folder))
         assert ours == theirs, f"PODIUM_KILL_SEED={seed}"
     _assert_mirrored(killed.folder, monkeypatch)
 
@@ -198,11 +207,9 @@ def test_signal_saves_the_trials_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_second_ctrl_c_ends_at_once_and_loses_nothing(
-    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_template: Path, undisturbed: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
-    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
-    undisturbed.run("search")
     project = Project(tmp_path / "project", mlflow_template, params)
     process = project.start("search")
     until(lambda: any((project.folder / "mlruns" / "checkpoints").rglob("*.ckpt")), process)
@@ -212,7 +219,7 @@ def test_second_ctrl_c_ends_at_once_and_loses_nothing(
         time.sleep(0.01)
     assert process.returncode in (130, -signal.SIGINT)
     project.run("search")
-    ours, theirs = (found.folder / paths.SEARCH / "trials.csv" for found in (project, undisturbed))
+    ours, theirs = (found / "trials.csv" for found in (project.folder / paths.SEARCH, undisturbed[0]))
     assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
     _assert_mirrored(project.folder, monkeypatch)
 
@@ -231,17 +238,15 @@ def test_second_search_is_refused_and_the_first_not_disturbed(tmp_path: Path, ml
 
 @pytest.mark.slow
 def test_search_on_a_full_disk_says_so_and_the_next_run_goes_on(
-    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_template: Path, undisturbed: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = tiny.params_yaml(LOCAL, LONG, ONE_WORKER)
-    undisturbed = Project(tmp_path / "undisturbed", mlflow_template, params)
-    undisturbed.run("search")
     full = Project(tmp_path / "full", mlflow_template, params)
     assert full.start("search", file_size=20_000).wait(120) == 1
     said = full.log("search")
     assert "mlruns/optuna.journal: File too large. What was recorded before is complete; free some space" in said
     assert "Traceback" not in said
     full.run("search")
-    ours, theirs = (project.folder / paths.SEARCH / "trials.csv" for project in (full, undisturbed))
+    ours, theirs = (found / "trials.csv" for found in (full.folder / paths.SEARCH, undisturbed[0]))
     assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
     _assert_mirrored(full.folder, monkeypatch)
