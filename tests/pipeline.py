@@ -36,6 +36,8 @@ SHRUNK = {
     "tracking.flush_seconds": 0.5,
 }
 """What makes the default pipeline one of half a minute, reproducible bit for bit."""
+FOREIGN = re.compile(r"(Downloading|Uploading) artifacts|\d+it/s|Traceback|Warning: ")
+"""What no command may say into a file or a pipe: progress bars of libraries, their warnings, and errors of ours."""
 TIMEOUT = 800.0
 """Seconds after which a command counts as hanging."""
 
@@ -103,6 +105,7 @@ class Clone:
             raise AssertionError(f"{' '.join(command)} took longer than {TIMEOUT} s:\n{self.log()[before:]}") from None
         said = self.log()[before:]
         assert got == code, said
+        assert not FOREIGN.search(said), said
         return said
 
     def log(self) -> str:

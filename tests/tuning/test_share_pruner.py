@@ -5,7 +5,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from podium.tuning.share_pruner import MedianAtShare
+from podium.tuning.share_pruner import PercentileAtShare
+from tuning.scripted import search_params
 
 Curve = Callable[[float], float]
 """A metric by the share of the training that is done."""
@@ -27,7 +28,7 @@ def _study(*others: tuple[int, str, Curve]) -> optuna.Study:
 
 def _pruned_at(study: optuna.Study, epochs: int, curve: Curve, schedule: str = "one_cycle", **attrs: Any) -> int | None:
     """The epoch at which a trial with this curve is stopped; None: never."""
-    pruner = MedianAtShare(n_startup_trials=2, n_warmup_steps=1)
+    pruner = PercentileAtShare(50.0, n_startup_trials=2, n_warmup_steps=1)
     for last in range(1, epochs + 1):
         values = {epoch: curve(epoch / epochs) for epoch in range(1, last + 1)}
         trial = create_trial(
@@ -77,3 +78,18 @@ def test_trials_of_unknown_length_are_compared_by_epoch(attributes: dict[str, An
     trial = create_trial(state=TrialState.RUNNING, intermediate_values=values, user_attrs=attributes)
     assert optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1).prune(study, trial)
     assert ours in (1, 2)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(("percentile", "expected"), [(50.0, False), (60.0, True), (100.0, True), (0.0, False)])
+def test_percentile_counts_the_trials_that_must_be_beaten(direction: str, percentile: float, expected: bool) -> None:
+    study = optuna.create_study(direction=direction)
+    sign = 1 if direction == "maximize" else -1
+    for other in range(10):
+        value = sign * float(other)
+        study.add_trial(create_trial(value=value, intermediate_values={1: value, 2: value}, user_attrs=_recipe(2)))
+    pruner = search_params(pruner="median", pruner_startup=2, pruner_warmup=0, pruner_percentile=percentile).component(
+        "pruner"
+    )
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values={1: sign * 4.7}, user_attrs=_recipe(2))
+    assert pruner.build(None).prune(study, trial) is expected

@@ -279,7 +279,7 @@ def test_enqueued_trial_comes_first_and_a_new_one_takes_the_next_number(tmp_path
 @pytest.mark.parametrize(
     ("pruner", "name"),
     [
-        ("median", "MedianAtShare"),
+        ("median", "PercentileAtShare"),
         ("halving", "SuccessiveHalvingPruner"),
         ("hyperband", "HyperbandPruner"),
         ("none", "NopPruner"),

@@ -1,11 +1,11 @@
-"""The median stopping rule for trials of different length: compared at the same share of their schedules."""
+"""Stopping rules for trials of different length: values are compared at the same share of their schedules."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.pruners import MedianPruner
+from optuna.pruners import PercentilePruner
 from optuna.trial import FrozenTrial, TrialState
 
 EPOCHS = "train.epochs"
@@ -15,8 +15,8 @@ CONSTANT = "constant"
 epochs: to ask somebody's own whether it does would import torch into the driver."""
 
 
-class MedianAtShare(MedianPruner):
-    """Optuna's MedianPruner, which sees the other trials as if they had as many epochs as the judged one.
+class PercentileAtShare(PercentilePruner):
+    """Optuna's PercentilePruner, which sees the other trials as if they had as many epochs as the judged one.
 
     Of a trial with E epochs the value at epoch e of n is that of the last of its epochs that is not beyond the share
     e / n; where none is, it is not compared with. Where all trials have the same number of epochs, or a trial is not
@@ -24,7 +24,7 @@ class MedianAtShare(MedianPruner):
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether `trial` is to be stopped: its best value so far is worse than the median of the others' there."""
+        """Whether `trial` is to be stopped: its best value so far is below the others' percentile there."""
         length = _length(trial)
         seen = study if length is None else _Stretched(study, length)
         return bool(super().prune(seen, trial))  # type: ignore[arg-type] # as much of a study as a pruner reads
