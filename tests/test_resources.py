@@ -57,3 +57,9 @@ def test_quota_of_the_first_version_of_control_groups_counts(groups: Path) -> No
 def test_memory_is_the_machines_or_the_least_of_its_groups(groups: Path, file: str, limit: str, expected: int) -> None:
     (groups / file).write_text(limit + "\n", encoding="ascii")
     assert resources.memory() == expected
+
+
+def test_memory_of_the_first_version_of_control_groups_counts(groups: Path) -> None:
+    (groups / "memory").mkdir()
+    (groups / "memory" / "memory.limit_in_bytes").write_text("2097152\n", encoding="ascii")
+    assert resources.memory() == 2097152

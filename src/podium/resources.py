@@ -25,6 +25,7 @@ def memory() -> int:
     """Bytes of memory that this process may use: the machine's, or the least that its control groups have."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [_read(group / "memory.max") for group in _groups()]
+    limits.append(_read(ROOT / "memory" / "memory.limit_in_bytes"))  # the first version of control groups
     return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
 
 

@@ -69,6 +69,14 @@ def test_dvcignore_hides_what_dvc_leaves_out(project: Path, patterns: dict[str, 
     }
 
 
+def test_path_through_the_folder_above_is_hidden_like_the_straight_one(project: Path) -> None:
+    (project / ".dvcignore").write_text("/raw/cat/1.png\n/raw/dog\n")
+    ignore = DvcIgnore(project)
+    assert ignore.hides(Path("raw/../raw/cat/1.png"))
+    assert ignore.hides_folder(Path("raw/cat/../dog"))
+    assert not ignore.hides(Path("raw/../raw/cat/2.jpg"))
+
+
 def test_source_leaves_out_what_dvcignore_hides_with_classes_of_nothing_else(project: Path) -> None:
     photos.folder(project / "raw", classes=("a_old", "cat", "dog"))
     (project / ".dvcignore").write_text("raw/a_old\nraw/cat/0*\n", encoding="utf-8")

@@ -82,6 +82,17 @@ def test_small_losses_do_not_add_up_along_a_chain_of_champions(project: Project)
     assert better.verdict.champion.version == 1
 
 
+def test_champion_that_is_better_than_what_it_had_to_match_is_matched_itself(project: Project) -> None:
+    loose = LOOSE.model_copy(update={"rule": "non_inferior", "margin": 0.99})
+    promote(project, 1)
+    promote(project, 3, loose)  # better, though it only had to be no worse
+    strict = loose.model_copy(update={"margin": 0.01})
+    found = promote(project, 1, strict, dry_run=True).verdict
+    assert found is not None
+    assert found.champion is not None
+    assert (found.decision, found.champion.version) == ("refuse", 3)
+
+
 def test_promote_of_a_worse_version_is_refused_with_the_figures(project: Project) -> None:
     promote(project, 1)
     with pytest.raises(

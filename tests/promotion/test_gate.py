@@ -271,15 +271,35 @@ def test_metric_of_probabilities_sees_what_accuracy_does_not() -> None:
         assert found.decision == decision
 
 
-def test_champion_of_other_classes_is_compared_by_the_metric() -> None:
-    class Foreign(Known):
-        def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
-            return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
+class Foreign(Known):
+    """Predicts a class that no image is of."""
 
-    candidates = Candidates((2, Known(wrong())), (1, Foreign([])))
-    found = judge(LOOSE, split(LABELS), candidates, {}, metric=scores.of(Choice(name="macro_f1")))
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        frame = pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
+        return frame.assign(probabilities=pd.Series([{"cat": 1.0}] * len(images))) if probabilities else frame
+
+
+COSTS = {"costs": {"even": {"odd": 1}, "odd": {"even": 3}}}
+BY_PROBABILITIES = ("auroc", "average_precision", "brier", "loss", "calibration_error")
+
+
+@pytest.mark.parametrize("name", [*BY_PROBABILITIES, "macro_f1", "balanced_accuracy", "mcc", "cost"])
+def test_champion_of_other_classes_is_compared_by_the_metric(name: str) -> None:
+    metric = scores.of(Choice(name=name, arguments=COSTS if name == "cost" else {}))
+    candidates = Candidates((2, Sure(wrong(), 0.99)), (1, Foreign([])))
+    found = judge(LOOSE, split(LABELS), candidates, {}, metric=metric)
     assert found.champion is not None
-    assert (found.challenger.value, found.champion.value, found.decision) == (1.0, 0.0, "promote")
+    assert found.challenger.value is not None
+    assert found.champion.value is not None
+    assert metric.sign * (found.challenger.value - found.champion.value) > 0
+    assert found.decision == "promote"
+
+
+@pytest.mark.parametrize("name", BY_PROBABILITIES)
+def test_model_without_probabilities_is_refused_by_a_metric_that_needs_them(name: str) -> None:
+    candidates = Candidates((2, Sure(wrong(), 0.99)), (1, Known(wrong(1))))
+    with pytest.raises(InputError, match=rf"gate.metric: {name} needs the probability of every class"):
+        judge(LOOSE, split(LABELS), candidates, {}, metric=scores.of(Choice(name=name)))
 
 
 def test_worse_by_less_than_the_margin_passes_by_the_metric_too() -> None:

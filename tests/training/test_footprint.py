@@ -153,3 +153,22 @@ def test_peak_of_the_process_begins_again() -> None:
     forget_peak(CPU)
     assert peak(CPU) < high - 100_000_000
     assert footprint.MARGIN > 1
+
+
+def test_network_that_learns_whole_is_measured_beside_the_frozen_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    _memory(monkeypatch, 0.2e9)
+    model = Wide(50_000)
+    for parameter in list(model.parameters())[:-1]:
+        parameter.requires_grad_(False)
+    frozen = parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=False)[0]
+    whole = parts_of_batch(model.requires_grad_(True), F.cross_entropy, SHAPE, 512, fast=False)[0]
+    footprint._steps.clear()
+    assert whole == parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=False)[0]
+    assert whole != frozen
+
+
+def test_division_of_a_batch_goes_on_with_the_run() -> None:
+    first, second = _run(), _run()
+    first.parts = 4
+    second.restore(first.state())
+    assert second.parts == 4

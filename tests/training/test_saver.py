@@ -1,4 +1,5 @@
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,21 @@ def test_snapshot_shares_no_memory_and_keeps_the_rest() -> None:
     assert copy["a"][0].tolist() == [0.0, 1.0, 2.0] == copy["a"][1][0].tolist()
     assert (copy["a"][1][1], copy["b"]) == (1, {"c": None, "d": "text"})
     assert size_of(value) == 24
+
+
+def test_state_that_can_not_be_written_fails_the_run_at_its_next_step(clock: list[float], tmp_path: Path) -> None:
+    run = Weights()
+    one = Saver(tmp_path / "x.ckpt", "run", 1.0, 0.03, on_error=lambda error: None)
+    broken = Weights()
+    broken.state = lambda: {"weights": run.weights, "function": lambda: None}  # type: ignore[method-assign]
+    one.save(broken)
+    assert one._writing is not None
+    one._writing.join()
+    with pytest.raises(Exception, match="pickle"):
+        one.is_due(run)
+    assert one.is_due(run) is False
+
+
+def test_copy_of_a_state_is_of_plain_containers() -> None:
+    copied = snapshot({"counts": Counter({3: 1, 8: 2}), "both": (torch.ones(1), [2])})
+    assert copied == {"counts": {3: 1, 8: 2}, "both": (torch.ones(1), [2])}

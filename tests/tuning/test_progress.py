@@ -122,3 +122,15 @@ def test_hearing_of_an_epoch_costs_next_to_nothing() -> None:
     for _ in range(2000):
         shown.running(running, [{"epoch": 1.0}])
     assert (time.process_time() - started) / 2000 < 1e-3
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_trials_left_running_rest_in_a_search_that_lets_them(
+    rests: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    study = optuna.create_study()
+    study.ask()
+    shown = Progress(study, 10, "search", rests=rests)
+    shown.ended(trial(1, TrialState.COMPLETE, 0.5))
+    assert ("1 resting" in "".join(capsys.readouterr())) is rests

@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     if differences:
         _print_table(differences)
     elif not failed:
-        what = f"MLflow shows exactly what the studies hold ({counted(len(found), 'study')})"
+        same = "MLflow shows the last values that" if arguments.quick else "MLflow shows exactly what"
+        what = f"{same} the studies hold ({counted(len(found), 'study')})"
         left = ", names, images and epochs before the last (--quick)" if arguments.quick else ""
         print(f"{what}; not compared: runs of `podium train`{left}")
     count = counted(len(differences), "difference")

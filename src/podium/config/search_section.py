@@ -90,7 +90,7 @@ class SearchParams(Section):
     def identity(self) -> dict[str, Any]:
         """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
-        if self.method == "optuna":  # as it was before there was another one: a study of that time goes on
+        if self.method == "optuna":  # which reads neither of these
             neutral |= {"method", "max_resting"}
         else:
             neutral |= {name for kind in OF_OPTUNA for name in (kind, *components.parameters(kind))}

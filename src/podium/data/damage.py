@@ -25,6 +25,8 @@ NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 """Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
 TRANSPARENCY = b"tRNS"
 """The chunk of a PNG that decides pixels although its name says that it may be skipped."""
+ORIENTATION = b"eXIf"
+"""The chunk that says which way up it is. Where only its checksum is wrong, what it says is read all the same."""
 POINTER = b"version https://git-lfs.github.com/"
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 """Brands of files that telephones write; mif1 and msf1 stand in AVIF, too."""
@@ -148,7 +150,9 @@ def without_notes(data: bytes) -> bytes:
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         name, chunk = data[at + 4 : at + 8], data[at:end]
         whole = name[:1].isupper() or zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if name not in NOTES and (whole or name == TRANSPARENCY):
+        if name == ORIENTATION and not whole:
+            kept.append(chunk[:-4] + zlib.crc32(chunk[4:-4]).to_bytes(4, "big"))
+        elif name not in NOTES and (whole or name == TRANSPARENCY):
             kept.append(chunk)
         at = end
     return b"".join(kept)

@@ -5,6 +5,7 @@ made again from a clone. Patterns are those of .gitignore; a file in a folder ad
 it, and the deepest one that says something decides (DVC 3.67, compared in a test).
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -30,14 +31,14 @@ class DvcIgnore:
 
     def hides(self, path: Path) -> bool:
         """Whether DVC leaves the file `path` out, itself or with a folder above it."""
-        whole = path.absolute()
+        whole = Path(os.path.normpath(path.absolute()))  # a table may say ../images
         if not self._is_one or self._project not in whole.parents:
             return False
         return self.hides_folder(whole.parent) or self._matches(whole.parent, whole.name)
 
     def hides_folder(self, path: Path) -> bool:
         """Whether DVC leaves the folder `path` out, itself or with one above it."""
-        whole = path.absolute()
+        whole = Path(os.path.normpath(path.absolute()))  # a table may say ../images
         if not self._is_one or self._project not in whole.parents:
             return False
         if (known := self._folders.get(whole)) is None:

@@ -96,13 +96,16 @@ class Paired:
         Were both models alike, each group's two predictions could be swapped (E. Pitman 1937; for measures of
         classifiers: A. Yeh, More accurate tests for the statistical significance of result differences, COLING 2000).
         """
+        if math.isnan(self.improvement()):
+            return 1.0
         first = self._swapped(FIRST)
         return first if first > 4 * max(level, 1 / FIRST) else self._swapped(_enough(level))
 
     def not_worse(self, margin: float, level: float) -> float:
-        """One-sided p-value that the new model is worse by `margin` or more: the bootstrap samples that say so."""
+        """One-sided p-value that the new model is worse by `margin` or more: the bootstrap samples that say so, and
+        those in which the metric is undefined."""
         found = self._improvements(_enough(level))
-        return float((1 + (found <= -margin).sum()) / (1 + len(found)))
+        return float((1 + (~(found > -margin)).sum()) / (1 + len(found)))
 
     def _improvements(self, count: int) -> NDArray[np.float64]:
         return self.metric.sign * np.concatenate(
@@ -133,6 +136,7 @@ class Paired:
         """The improvement where the groups of `swap` (..., G) have the two models' predictions exchanged."""
         rows = np.atleast_2d(np.moveaxis(swap, axis, -1)).reshape(-1, len(self.groups.size))
         found = self._of_swaps(torch.from_numpy(np.ascontiguousarray(rows.astype(np.bool_)[:, self.groups.of_image])))
+        found = np.where(np.isnan(found), np.inf, found)  # a swap without a value speaks for no model
         return np.asarray(found.reshape(np.moveaxis(swap, axis, -1).shape[:-1]))
 
     def _of_swaps(self, swap: Tensor) -> NDArray[np.float64]:
@@ -198,5 +202,8 @@ def _confusions(scored: Scored, predicted: Tensor, weights: Tensor) -> Tensor:
 
 
 def _ends(found: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """The ends of an interval; nan where any sample has no value: those that have one are a selection."""
+    if np.isnan(found).any():
+        return math.nan, math.nan
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

@@ -26,6 +26,8 @@ class Scored:
     """Names in the order of the labels; empty: not known."""
     weights: Tensor | None = None
     """(N,) float64: what each image counts; None: each counts once."""
+    known: int | None = None
+    """Classes of the images, the first ones; the others are only predicted, by a model of other classes. None: all."""
     are_probabilities: bool = False
     """Whether probabilities are given: they stay as they are, since rounding would separate ties."""
 
@@ -50,6 +52,16 @@ class Scored:
     def count(self) -> int:
         """Classes, those without images too."""
         return self.given.shape[1]
+
+    @property
+    def own(self) -> int:
+        """Classes that images may be of."""
+        return self.count if self.known is None else self.known
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """(N, K) float64."""
+        return self.probabilities.clamp(min=SMALLEST).log()
 
     @cached_property
     def logits(self) -> Tensor:

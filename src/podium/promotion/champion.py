@@ -18,6 +18,7 @@ from podium.promotion.model_predictions import ACCURACY
 from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.verdict import Verdict
 from podium.registry import versions
+from podium.registry.loading import LoadedModel
 from podium.registry.versions import Version
 from podium.text import counted
 from podium.tracking.store import Tracking
@@ -129,25 +130,17 @@ def _judge(
 ) -> Verdict:
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
-    champion, unreadable, notes = None, "", []
-    baseline = _baseline(book, version.number)
+    notes, baseline = list[str](), _baseline(book, version.number)
     if baseline != book.champion:
         notes.append(f"{word(book.champion)} is champion by hand: compared with version {baseline} instead")
+    rivals = [baseline]
     if baseline is not None and _only_not_worse(params) and (anchor := book.anchor(baseline)) != baseline:
         notes.append(
-            f"version {baseline} was shown to be no worse than version {anchor}, not to be better: compared with that,"
-            " so that small losses do not add up"
+            f"version {baseline} was shown to be no worse than version {anchor}, not to be better: compared with that"
+            " too, so that small losses do not add up"
         )
-        baseline = anchor
+        rivals.append(anchor)
     data = DatasetInfo.read(images.prepared)
-    if baseline is not None:
-        try:
-            reigning = versions.find(tracking, version.name, baseline)
-            ledger.check_model(tracking, reigning, book)
-            champion = (reigning.number, versions.load(tracking, reigning))
-            notes += _foreign(reigning, data)
-        except PodiumError as error:
-            unreadable = str(error)
     split = open_test_set(images.sealed / "test", "gate", str(version))
     if data.sealed not in ("", split.digest):
         raise RefusedError(
@@ -158,15 +151,35 @@ def _judge(
             f"{counted(others, 'access')} to other test sets of this folder before it was split again, or to"
             " those of other images: not counted here"
         )
-    return gate.judge(
-        params,
-        split,
-        gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
-        versions.record_accesses(tracking, version.name, split.access_key),
-        bins=images.bins,
-        notes=tuple(notes),
-        metric=metric,
-    )
+    counts = versions.record_accesses(tracking, version.name, split.access_key)
+    for rival in rivals:
+        champion, unreadable, more = _loaded(tracking, version.name, book, rival, data)
+        verdict = gate.judge(
+            params,
+            split,
+            gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
+            counts,
+            bins=images.bins,
+            notes=(*notes, *more),
+            metric=metric,
+        )
+        if verdict.decision == "refuse":
+            break
+    return verdict
+
+
+def _loaded(
+    tracking: Tracking, name: str, book: Ledger, number: int | None, data: DatasetInfo
+) -> tuple[tuple[int, LoadedModel] | None, str, list[str]]:
+    """The version to compare with, loaded, or why it can't be; and notes about it."""
+    if number is None:
+        return None, "", []
+    try:
+        version = versions.find(tracking, name, number)
+        ledger.check_model(tracking, version, book)
+        return (version.number, versions.load(tracking, version)), "", list(_foreign(version, data))
+    except PodiumError as error:
+        return None, str(error), []
 
 
 def _only_not_worse(params: GateParams) -> bool:

@@ -29,11 +29,18 @@ def advice(verdict: Verdict) -> list[str]:
         "It is registered and can be tried as it is: `podium predict --alias challenger FILE`, or"
         f" `podium predict --version {side.version} FILE`.",
         "What would help:",
-        *(f"  {REMEDIES[name].format(worst=worst)}" for name in _failed(verdict) if name in REMEDIES),
+        *(f"  {_remedy(name, verdict).format(worst=worst)}" for name in _failed(verdict)),
         f"  {_images(verdict)}",
         "If such a model is useful to you, lower what failed in `gate` of params.yaml (no stage runs again for it) and"
         ' promote again; `podium promote --force --reason "..."` moves it all the same, and the ledger says so.',
     ]
+
+
+def _remedy(name: str, verdict: Verdict) -> str:
+    """What helps against a failed check; against a low value of the gate's metric the same as for accuracy."""
+    if name == verdict.metric != "accuracy":
+        return f"{name}{REMEDIES['accuracy'].removeprefix('accuracy')}"
+    return REMEDIES.get(name, f"{name}: see its line above")
 
 
 def _failed(verdict: Verdict) -> list[str]:

@@ -146,6 +146,11 @@ def _by_metric(
         return evidence
     paired = Paired(metric, new, old, groups)
     low, high = paired.interval(found.level)
+    if math.isnan(low):
+        raise InputError(
+            f"gate.metric: {metric.label} is undefined for some random draws of the test images, so its difference has"
+            " no interval. Choose another metric for the gate, such as accuracy, or hold out more images of each class"
+        )
     found = replace(found, difference=paired.improvement(), low=low, high=high)
     return replace(evidence, paired=paired, comparison=found)
 

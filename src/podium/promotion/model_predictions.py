@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from podium.data.dataset import Split
 from podium.data.decode import encode_png
+from podium.errors import InputError
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.metrics.scores.accuracy import Accuracy
@@ -68,7 +69,8 @@ def predict(models: Sequence[Model], test: Split, metric: Metric = ACCURACY) -> 
     foreign = sorted({label for frame in frames for label in frame["label"]} - set(test.classes))
     classes = (*test.classes, *foreign)
     return [
-        _predictions(frame, names, None if metric == ACCURACY else _scored(frame, test, classes)) for frame in frames
+        _predictions(frame, names, None if metric == ACCURACY else _scored(frame, test, classes, metric))
+        for frame in frames
     ]
 
 
@@ -94,13 +96,21 @@ def _predictions(frame: pd.DataFrame, names: NDArray[np.object_], scored: Scored
     return Predictions(labels, frame["probability"].to_numpy(dtype=np.float64), labels == names, scored)
 
 
-def _scored(frame: pd.DataFrame, test: Split, classes: tuple[str, ...]) -> Scored:
-    """`frame` for a metric; `classes`: those of the test set, then others that are predicted."""
-    if "probabilities" in frame:
-        rows = [[row.get(name, 0.0) for name in classes] for row in frame["probabilities"]]
-        table = torch.tensor(rows, dtype=torch.float64)
-    else:
+def _scored(frame: pd.DataFrame, test: Split, classes: tuple[str, ...], metric: Metric) -> Scored:
+    """`frame` for `metric`; `classes`: those of the test set, then others that are predicted.
+
+    Raises InputError where the metric needs the probability of every class and the model gives none.
+    """
+    if metric.OF_LABELS:
         place = {name: column for column, name in enumerate(classes)}
         table = torch.zeros((len(frame), len(classes)), dtype=torch.float64)
         table[range(len(frame)), [place[name] for name in frame["label"]]] = 1.0
-    return Scored(table, torch.from_numpy(test.labels), classes, are_probabilities=True)
+    elif "probabilities" in frame:
+        rows = [[row.get(name, 0.0) for name in classes] for row in frame["probabilities"]]
+        table = torch.tensor(rows, dtype=torch.float64)
+    else:
+        raise InputError(
+            f"gate.metric: {metric.label} needs the probability of every class, and one of the models gives only that"
+            " of its prediction; `gate: {metric: accuracy}` compares them"
+        )
+    return Scored(table, torch.from_numpy(test.labels), classes, known=len(test.classes), are_probabilities=True)

@@ -114,6 +114,9 @@ def _others(
         found[metric.label] = value
         if choice == objective != ACCURACY:
             low, high = resampling.interval(metric, scored, groups, params.confidence)
+            if math.isnan(low):
+                print(f"evaluate: {metric.label} is undefined for some random draws of the test images: no interval")
+                continue
             found |= {f"{metric.label}_low": low, f"{metric.label}_high": high}
     return found
 
@@ -199,7 +202,7 @@ def _table(metrics: Metrics, confidence: float, objective: Metric) -> str:
         f"  ECE       {metrics.ece:.4f}",
     ]
     ends = [others.pop(f"{label}_{end}", None) for end in ("low", "high")]
-    for name in (name for name in others if name not in SUMMARY):
+    for name in (name for name in others if name not in SUMMARY or (name == label and ends[0] is not None)):
         is_objective = name == label and ends[0] is not None
         bounds = f"  ({100 * confidence:.4g}% interval {ends[0]:.4f} to {ends[1]:.4f})" if is_objective else ""
         lines.append(f"  {name}  {others[name]:.4f}{bounds}")

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.components import Choice
 from podium.config.params import TrackingParams
+from podium.own_code import is_name
 from podium.text import reason_of
 from podium.tracking.trackers import OwnTracker, TrackedRun, Tracker, metrics_of
 from podium.training.epochs import Epoch
@@ -37,7 +38,10 @@ class Also:
         self.study = ""
         """The title of the search."""
         self.message = message
-        self._trackers = [(choice, made(params, choice)) for choice in params.also]
+        self._trackers = [
+            (choice, made(params, choice), _folder(choice, [one.name for one in params.also[:place]]))
+            for place, choice in enumerate(params.also)
+        ]
         self._sent: dict[TrackedRun, int] = {}
         """How many epochs of each run that has not ended they have."""
         self._queue: queue.Queue[_News | None] = queue.Queue()
@@ -78,11 +82,11 @@ class Also:
     def _work(self) -> None:
         while (news := self._queue.get()) is not None:
             sent = self._sent.pop(news.run, -1)
-            for choice, tracker in list(self._trackers):
+            for choice, tracker, folder in list(self._trackers):
                 try:
-                    _tell(tracker, choice, news, sent)
+                    _tell(tracker, folder, news, sent)
                 except Exception as error:  # whatever it has against it: it is an extra
-                    self._trackers.remove((choice, tracker))
+                    self._trackers.remove((choice, tracker, folder))
                     reason = f"{type(error).__name__}: {reason_of(error)}"
                     self.message(f"tracking.also: {choice.name} gets nothing more of this session: {reason}")
             if not news.state:
@@ -97,9 +101,9 @@ def made(params: TrackingParams, choice: Choice) -> Tracker:
     return tracker
 
 
-def _tell(tracker: Tracker, choice: Choice, news: _News, sent: int) -> None:
+def _tell(tracker: Tracker, folder: Path, news: _News, sent: int) -> None:
     """Tell `tracker` what is new, where it has the first `sent` epochs; -1: it does not know the run yet."""
-    run = _placed(news.run, choice)
+    run = _placed(news.run, folder)
     if sent < 0:
         tracker.start(run)
     for epoch in news.history[max(sent, 0) :]:
@@ -108,11 +112,19 @@ def _tell(tracker: Tracker, choice: Choice, news: _News, sent: int) -> None:
         tracker.end(run, news.state, news.value)
 
 
-def _placed(run: TrackedRun, choice: Choice) -> TrackedRun:
-    """`run` with its folder: one for each tracker."""
+def _folder(choice: Choice, before: Sequence[str]) -> Path:
+    """Where the files of a tracker go; `before`: the names of those listed above it, which may be the same."""
+    if not is_name(choice.name):
+        return paths.mlruns() / choice.name
+    again = before.count(choice.name)
+    return paths.mlruns() / "also" / (choice.name.replace(":", ".") + (f"-{again + 1}" if again else ""))
+
+
+def _placed(run: TrackedRun, folder: Path) -> TrackedRun:
+    """`run` with its folder below `folder`."""
     parts = [run.study, run.name] if run.study else [run.name]
-    folder = paths.mlruns().joinpath(choice.label, *(part.replace("/", "_") for part in parts))
-    return TrackedRun(run.kind, run.study, run.name, folder, run.params)
+    whole = folder.joinpath(*(part.replace("/", "_") for part in parts))
+    return TrackedRun(run.kind, run.study, run.name, whole, run.params)
 
 
 def _is_complete(trial: FrozenTrial) -> bool:

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, RunTag
 from mlflow.exceptions import MlflowException
 
+from podium.text import reason_of
 from podium.tracking.record import Record
 
 MEASURED = {"run_uuid", "key", "value", "timestamp", "step", "is_nan"}
@@ -40,8 +41,6 @@ COLUMNS = {
     "SqlInputTag": {"input_uuid", "name", "value"},
 }  # fmt: skip
 """The tables of a run and of its inputs, as this module knows them."""
-LONGEST = 200
-"""Characters of a reason that are shown."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class DirectSqlite:
         except Exception as error:  # whatever it is: the client's calls know better, or say what is wrong
             if not _refused(error):
                 self.possible = False
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+                reason = f"{type(error).__name__}: {reason_of(error)}"
                 log.warning("MLflow's client logs the trials, a few ms each slower than writing to SQLite: %s", reason)
             return []
 

@@ -8,10 +8,10 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.tracking.run_names import LIMIT, LONGEST_NAME, TITLE, clean, key_of
+from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
 
 OWN_METRICS = frozenset(
-    {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible"}
+    {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible", PEAK_MEMORY}
 )
 """Metrics of a run that come from here; a person's have other names."""
 TOP = 5

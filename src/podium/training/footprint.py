@@ -91,7 +91,8 @@ def parts_of_batch(
     whole = size * torch.Size(shape).numel() * 4  # float32
     if whole * CERTAIN + 8 * weights < room:
         return 1, ""
-    key = (str(model), shape, fast, where)
+    learning = tuple(p.requires_grad for p in model.parameters())
+    key = (str(model), learning, type(loss), shape, fast, where)
     if key not in _steps:
         _steps[key] = _measured_step(model, loss, shape, fast)
     fixed, each = _steps[key]

@@ -90,11 +90,12 @@ class TrainingRun:
         self.history: list[Epoch] = []
         self.parts = 1
         """Into how many parts a batch is divided, whose gradients are added up: see `fit_into_memory`."""
+        self._is_fitted = False
         self._frozen = Frozen(self.model)
 
     def fit_into_memory(self, *, least: int = 1) -> None:
         """Divide each batch into as many parts as the memory demands, `least` at least."""
-        size, shape = self.recipe.train.batch_size, self.shape
+        size, shape, self._is_fitted = self.recipe.train.batch_size, self.shape, True
         self.parts, note = parts_of_batch(self.model, self.loss, shape, size, self.fast)
         if least > self.parts:
             self.parts = min(least, max(1, size // 2))
@@ -138,6 +139,7 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "fast": self.fast,
             "head_alone": self._head_alone,
+            "parts": self.parts,
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -162,6 +164,7 @@ class TrainingRun:
             load_learning_state(self.average.model, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fast = state["fast"]  # whatever the probe finds now: the rest is trained as the beginning was
+        self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
@@ -186,6 +189,8 @@ class TrainingRun:
         if self.average is not None:
             self.average = Average(self.model, self.recipe.train.ema)
         self.optimizer = build_optimizer(self.model, self.recipe.train)
+        if self._is_fitted:  # a step through everything takes more than one of the head
+            self.fit_into_memory(least=self.parts)
 
     def _on_features(self, train: Batches, val: Batches | None) -> tuple[Batches, Batches | None]:
         """The images; where only a head learns and nothing changes their pixels, what its frozen backbone makes of

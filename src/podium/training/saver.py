@@ -54,14 +54,15 @@ class Saver:
         self._saved = time.monotonic()
         self._writing: threading.Thread | None = None
         self._abandoned = threading.Event()
-        self._failed: OSError | None = None
+        self._failed: Exception | None = None
         self.cost = 0.0
         """Seconds of the last checkpoint: its copy, and the processor time of its writing."""
         self.spent = 0.0
         """Seconds of all of them."""
 
     def is_due(self, run: Run) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next one. Raises why the last one failed, unless `on_error` was told."""
+        self._raise_failure()
         passed = time.monotonic() - self._saved
         if passed < self._seconds or self._is_writing():
             return False
@@ -109,7 +110,11 @@ class Saver:
 
     def _work(self, state: dict[str, Any], copied: float) -> None:
         started = time.thread_time()
-        self._write(state)
+        try:
+            self._write(state)
+        except Exception as error:  # raised where the run hears of it, at its next step
+            self._failed = error
+            return
         took = time.thread_time() - started
         if (size := size_of(state)) >= TELLING:
             _measured[:] = [size / max(copied + took, 1e-6)]
@@ -136,13 +141,17 @@ class Saver:
 
 
 def snapshot(value: Any) -> Any:
-    """`value` with a copy of each tensor in the machine's memory: training changes them in place."""
+    """`value`, of plain dicts, lists and tuples, with a copy of each tensor in the machine's memory: training changes
+    them in place.
+    """
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return type(value)((key, snapshot(one)) for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return type(value)(snapshot(one) for one in value)
+        return {key: snapshot(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [snapshot(one) for one in value]
+    if isinstance(value, tuple):
+        return tuple(snapshot(one) for one in value)
     return value
 
 

@@ -70,8 +70,8 @@ class Driver:
         self.metric = "val_" + params.component("metric").label
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
-        measured = [params.metric, *metrics, *limits.metrics_of(params.limits)]
-        self._metric, *self._more = (carried(one).model_dump() for one in measured)
+        more = [one for one in limits.metrics_of(params.limits) if one not in metrics]
+        self._metric, *self._more = (carried(one).model_dump() for one in [params.metric, *metrics, *more])
         self._costs = feasibility.known_costs(study) if params.limits else {}
         self._pausing = False
         self.clock = Clock(study)

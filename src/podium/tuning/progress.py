@@ -63,7 +63,7 @@ class Progress:
         self._title = title
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
-            if trial.state == TrialState.RUNNING:
+            if rests and trial.state == TrialState.RUNNING:
                 self._resting.add(trial.number)
         hidden: dict[str, Any] = {"disable": not self._terminal, "dynamic_ncols": True}
         self._bar = tqdm(total=n_trials, initial=self._done, desc=title, bar_format=BAR, **hidden)

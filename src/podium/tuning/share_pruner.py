@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 EPOCHS = "train.epochs"
 SCHEDULE = "train.schedule"
 CONSTANT = "constant"
-"""The one schedule under which an epoch is the same in a short run and in a long one."""
+"""The schedule under which an epoch is surely the same in a short run and in a long one. Others are taken to span the
+epochs: to ask somebody's own whether it does would import torch into the driver."""
 
 
 class MedianAtShare(MedianPruner):

@@ -161,6 +161,14 @@ def test_classes_that_differ_by_form_only_are_refused(tmp_path: Path, one: str, 
         refuse(data.report)
 
 
+@pytest.mark.parametrize(("one", "other"), [("R", "\u211d"), ("m2", "m\u00b2"), ("1", "\u2460"), ("iii", "iv")])
+def test_classes_that_look_different_are_different(tmp_path: Path, one: str, other: str) -> None:
+    root = photos.folder(tmp_path / "photos", classes=(one, other))
+
+    with _audited(root) as data:
+        assert "similar_classes" not in [finding.kind for finding in data.report.findings]
+
+
 def test_floats_of_two_scales_are_refused_unless_the_range_is_named(tmp_path: Path) -> None:
     root = _deep(tmp_path / "deep", np.float32, 255)
     for path in sorted(root.rglob("*.tif"))[:6]:

@@ -169,6 +169,12 @@ def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
         csv_table.read(path, tmp_path)
 
 
+def test_column_of_languages_is_none_of_splits(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,language\na.png,x,tr\nb c.png,y,te\na.png,x,en\n")
+
+    assert len(csv_table.read(path, tmp_path).items) == 3
+
+
 def test_column_with_names_of_several_splits_among_other_values_is_refused(tmp_path: Path) -> None:
     path = _write(tmp_path, "path,label,part\na.png,x,train\nb c.png,y,test\na.png,x,unlabelled\n")
 

@@ -78,6 +78,7 @@ TWO = "can be read in two ways"
         ("train1/cat|train2/cat|test/cat", f"{TWO}: .*all mean train"),
         ("cat/train|cat/test|dog", f"{TWO}: 'cat' holds folders of splits"),
         ("fold1/cat|fold2/cat|fold3/dog", f"{TWO}: .*parts of one set"),
+        ("fold1/cat|fold1/dog|fold2/cat|fold2/dog", f"{TWO}: .*parts of one set"),
         ("train_cat|train_dog|test_cat|test_dog", f"{TWO}: .*splits of classes"),
         ("cat|dog|val", f"{TWO}: .*'val' holds its files directly.*train/"),
         ("trainval/cat|trainval/dog|test/cat", f"{TWO}: .*no folder is for training.*train/"),

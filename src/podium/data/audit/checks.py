@@ -222,11 +222,17 @@ def _plain(name: str) -> str:
     """A class's name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths
     and a number's form.
     """
-    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    seen = "".join(_seen(c) for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
     plain = " ".join(seen.casefold().split())
     if NUMBER.fullmatch(plain):
         return str(Decimal(plain).normalize())
     return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain)
+
+
+def _seen(character: str) -> str:
+    """`character` in its usual width. What looks different stays different, such as a letter and its double-struck
+    form, or a number and the same number raised."""
+    return unicodedata.normalize("NFKC", character) if unicodedata.east_asian_width(character) in "FH" else character
 
 
 def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -91,6 +91,7 @@ def audited(
         raise InputError(
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
             + (f": {source.classes[0]!r}" if source.classes else "")
+            + (f"; {counted(len(source.rejects), 'file')} left out: {source.rejects[0]}" if source.rejects else "")
         )
     with ExitStack() as stack:
         spec, store, images = _decoded(source, params, audit, decoded, stack)

@@ -141,14 +141,16 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]]) -> None:
     """Raise InputError where a column that is not read holds names of splits, and no other gives them.
 
-    That is: nothing but such names, or the names of several splits among other values.
+    That is: nothing but such names, or the whole names of several splits among other values. Short ones (tr, te) among
+    others are as well languages or countries.
     """
     if "split" in names:
         return
     for name in names:
         values = {line[name].strip() for line in lines} - {""}
         splits = {value: split for value in values if (split := _any_split(value))}
-        if name not in COLUMNS and splits and (len(splits) == len(values) or len(set(splits.values())) > 1):
+        whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
+        if name not in COLUMNS and splits and (len(splits) == len(values) or len(whole) > 1):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
                 f" ({', '.join(sorted(splits)[:3])}), and only the column `split` is read: rename it to `split`, with"

@@ -184,7 +184,6 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             " (their images get that split, others are drawn) or `layout: classes` (all of a class folder is the class,"
             " whatever the folders in it are called)"
         )
-    _check_levels(folder, inside)
     names = [path.name for path in inside]
     tokens = [split_of(name) for name in names]
     if len(names) > 1 and all(FOLDS.fullmatch(name) for name in names):
@@ -193,6 +192,7 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             " set that hold the classes. Write `layout: classes` for the first; for the second move the parts into"
             " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
+    _check_levels(folder, inside)
     rests: dict[str, set[str]] = {}
     for split, rest in filter(None, tokens):
         rests.setdefault(split, set()).add(rest)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import model_validator
+
 from podium import components, own_code
 from podium.components import Choice, Component
 from podium.errors import InputError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from podium.metrics.scored import Scored
 
 DIRECTIONS = ("maximize", "minimize")
+TAKEN = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "loss", "count", "groups", "per_class")
+"""Names in an evaluation's results, whatever the metrics are."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,12 @@ class _Foreign(Metric):
 
     chosen: Choice
 
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> "_Foreign":
+        if self.label in {*TAKEN, *(find.NAME for find in components.declared("metric").values())}:
+            raise ValueError(f"must have a name that no metric of Podium has; got {self.label}: rename the function")
+        return self
+
     @property
     def label(self) -> str:
         """The object's name, with its arguments."""
@@ -135,7 +145,9 @@ class _Foreign(Metric):
 
 
 class OwnMetric(_Foreign):
-    """Somebody's own function of logits and labels to a number.
+    """Somebody's own function of logits (N, classes) and labels (N,) to a number.
+
+    The logits are log-probabilities, in training as on the test set, where a network's own are not known any more.
 
     It says which way is better by an attribute: `my_metric.direction = "minimize"`.
     """
@@ -159,7 +171,7 @@ class OwnMetric(_Foreign):
         function = components.load("metric", name)
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "search.metric", given, set(list(known)[:2]))
-        return self.number(function(scored.logits, scored.labels, **given))
+        return self.number(function(scored.log_probabilities, scored.labels, **given))
 
 
 class TorchMetric(_Foreign):

@@ -45,10 +45,15 @@ class Cost(Metric):
         return Cost(costs=read_costs(paths.LABELS / self.file)) if self.file else self
 
     def each(self, scored: "Scored") -> "Tensor":
-        """What each prediction costs. Raises InputError where the table does not have just these classes."""
+        """What each prediction costs; one of a class that no image is of costs as much as the dearest of its row.
+
+        Raises InputError where the table names other classes.
+        """
         import torch
 
-        table = torch.tensor(self.table(scored.classes), dtype=torch.float64, device=scored.labels.device)
+        rows = self.table(scored.classes[: scored.own])
+        rows = [[*row, *[max(row)] * (scored.count - scored.own)] for row in rows]
+        table = torch.tensor(rows, dtype=torch.float64, device=scored.labels.device)
         return table[scored.labels, scored.predicted]
 
     def table(self, classes: tuple[str, ...]) -> list[list[float]]:

@@ -43,7 +43,7 @@ class Brier(Metric):
         import torch.nn.functional as F
 
         squares = (scored.probabilities - F.one_hot(scored.labels, scored.count)).square().sum(1)
-        return squares / 2 if scored.count < 3 else squares
+        return squares / 2 if scored.own < 3 else squares
 
 
 class CalibrationError(Metric):

@@ -11,6 +11,9 @@ from podium.metrics.scores import Metric, missing, plain
 if TYPE_CHECKING:
     from podium.metrics.scored import Scored
 
+ROUNDING = 1e-9
+"""Of a precision: 55 of 100 is 0.55, although 0.55 * 100 is more than 55 as floats."""
+
 
 class Auroc(Metric):
     """The mean over the classes of the area under the ROC curve, one class against the rest.
@@ -33,7 +36,7 @@ class Auroc(Metric):
         before = first.masked_fill(first == ends, -1).cummax(1).values  # the end of the threshold before
         higher = others.gather(1, before.clamp(min=0)).masked_fill(before < 0, 0.0)
         beaten = rest[:, None] - (others + higher) / 2
-        return float(((own * beaten).sum(1) / (whole * rest)).mean())
+        return float(((own * beaten).sum(1) / (whole * rest))[: scored.own].mean())
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """Every class needs images, and so does its rest."""
@@ -52,7 +55,7 @@ class AveragePrecision(Metric):
     def value(self, scored: "Scored") -> float:
         """0 to 1; a class's share is chance."""
         own, above, every = scored.passed
-        return float(((own * (above / every).nan_to_num()).sum(1) / own.sum(1)).mean())
+        return float(((own * (above / every).nan_to_num()).sum(1) / own.sum(1))[: scored.own].mean())
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """Every class needs images."""
@@ -82,7 +85,7 @@ class RecallAtPrecision(Metric):
         """0 to 1. Raises InputError where there is no such class."""
         column = self._column(scored.classes)
         own, above, every = (one[column] for one in scored.passed)
-        reached = above >= self.precision * every
+        reached = above >= (self.precision - ROUNDING) * every
         return float((above * reached).max() / own.sum()) if float(own.sum()) else float("nan")
 
     def _column(self, classes: tuple[str, ...]) -> int:

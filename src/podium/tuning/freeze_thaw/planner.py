@@ -105,9 +105,11 @@ class Planner:
     ) -> list[int]:
         """The trials that may rest no longer, for there are more than `search.max_resting`: the least promising."""
         many = len(resting) - self.params.max_resting
+        if many <= 0:
+            return []
         curves = curves_of(trials, self.places)
         observed = observe(curves, self.direction)
-        if many <= 0 or observed is None:
+        if observed is None:
             return []
         model, _ = self._model(observed, decisions)
         candidates = self._candidates(trials, curves, resting, [])

@@ -44,6 +44,10 @@ class Blame:
         first = self._handed.pop(trial, None)
         return first if first != place else None
 
+    def dropped(self, trial: int) -> int | None:
+        """`trial` ended in a way that says nothing of workers. Returns the place that is cleared: nothing was shown."""
+        return self._handed.pop(trial, None)
+
     def row(self, place: int) -> int:
         """How many trials in a row failed in `place`."""
         return self._row[place]

@@ -87,7 +87,8 @@ def plan(
     """The places of up to `at_most` workers, and a sentence about devices and memory; empty where there are none.
 
     `runtime.workers_per_device` on each device, spread evenly where `runtime.workers` or `at_most` allow fewer. On the
-    CPU one per core. Raises InputError where runtime.device is cuda and there is none.
+    CPU one per core. The memory of each does not depend on `at_most`: how a batch is divided would follow from how many
+    trials are left. Raises InputError where runtime.device is cuda and there is none.
     """
     devices = [] if runtime.device == "cpu" else list(find())
     if not devices:
@@ -96,12 +97,14 @@ def plan(
                 "runtime.device: cuda was asked for and torch sees no CUDA device; set `runtime.device: auto` to train"
                 " on the CPU"
             )
-        count = min(runtime.workers or resources.cores(), at_most)
-        return [Place(memory=int(resources.memory() * (1 - 2 * RESERVE)) // count)] * count, ""
-    count = min(runtime.workers or len(devices) * runtime.workers_per_device, at_most)
-    used = [number % len(devices) for number in range(count)]
+        planned = runtime.workers or resources.cores()
+        memory = int(resources.memory() * (1 - 2 * RESERVE)) // planned
+        return [Place(memory=memory)] * min(planned, at_most), ""
+    planned = runtime.workers or len(devices) * runtime.workers_per_device
+    used = [number % len(devices) for number in range(planned)]
     names = _names(len(devices), os.environ)
     shares = [int(device.free * (1 - RESERVE)) // max(1, used.count(n)) for n, device in enumerate(devices)]
+    used = used[:at_most]
     return [Place("cuda", names[n], shares[n]) for n in used], _sentence(devices, used, shares)
 
 

@@ -201,6 +201,8 @@ class ProcessPool:
             self._replace(worker.number)  # somebody else stopped it: it would interrupt every further trial
         elif ended.how == "failed":
             return self._failed(worker, ended)
+        elif ended.how == "infeasible":
+            self._reopen(self._blame.dropped(ended.number))  # nothing was trained
         elif ended.how != "interrupted":
             spot.broken = 0
             if self._blame.worked(worker.number, ended.number) is not None:
@@ -212,10 +214,10 @@ class ProcessPool:
         """Replace a worker on which one trial after another fails, and find out whether it is to blame."""
         number = worker.number
         if not ended.suspicious:
+            self._reopen(self._blame.dropped(ended.number))
             return ended
         verdict, cleared = self._blame.failed(number, ended.number, others=self.capacity > 1)
-        if cleared is not None and self._spots[cleared].worker is None:
-            self._replace(cleared)
+        self._reopen(cleared)
         if verdict == "suspect":
             self._stop(worker)
             reason = f"a second trial in a row failed on its worker ({ended.reason}); it is tried on another"
@@ -223,6 +225,11 @@ class ProcessPool:
         if self._blame.row(number) >= FAILED_IN_A_ROW:
             self._replace(number)
         return ended
+
+    def _reopen(self, number: int | None) -> None:
+        """Start a worker again in a place that was given up for a trial that does not speak against it."""
+        if number is not None and self._spots[number].worker is None:
+            self._replace(number)
 
     def _give_up(self, worker: _Worker, lost: Lost) -> Lost:
         """Replace a worker that is broken, or do without its place."""
@@ -258,6 +265,7 @@ class ProcessPool:
         self._replace(worker.number)
         if task is None:
             return None
+        self._reopen(self._blame.dropped(task.number))
         return Lost(task.number, task.attempt, f"its worker {how or _how_it_ended(code)}")
 
     def _send(self, worker: _Worker, message: dict[str, Any]) -> bool:
