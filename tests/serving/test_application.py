@@ -1,5 +1,6 @@
 """The server's application without a server: its limits, its answers, and what it does for operators."""
 
+import asyncio
 import base64
 import io
 import json
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asgi_calls import Brightness, Request, application, ask, send
+from asgi_calls import Brightness, Request, Response, application, ask, send
+from podium.config.params import ServeParams
+from podium.serving import body_memory, body_reader
+from podium.serving.application import Application
+
+
+@pytest.fixture(autouse=True)
+def short_discarding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_reader, "DISCARD_SECONDS", 0.05)
 
 
 def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
@@ -129,8 +138,6 @@ def test_too_many_requests_at_work_are_503_and_health_checks_are_answered() -> N
     answers: dict[str, Any] = {}
 
     async def both() -> None:
-        import asyncio
-
         model.wait = free.wait
         busy = [asyncio.ensure_future(send(app, one())) for _ in range(2)]
         while app.at_work < 2:
@@ -140,8 +147,6 @@ def test_too_many_requests_at_work_are_503_and_health_checks_are_answered() -> N
         answers["ready"] = await send(app, Request(path="/ready", method="GET", kind=""))
         free.set()
         answers["busy"] = await asyncio.gather(*busy)
-
-    import asyncio
 
     asyncio.run(both())
     assert answers["third"].status == 503
@@ -162,8 +167,6 @@ def test_requests_that_wait_for_the_network_share_a_batch() -> None:
     model.wait = wait
 
     async def all_of_them() -> list[Any]:
-        import asyncio
-
         tasks = [asyncio.ensure_future(send(app, one(value))) for value in range(0, 120, 10)]
         predictor = app.follower.current
         assert predictor
@@ -171,8 +174,6 @@ def test_requests_that_wait_for_the_network_share_a_batch() -> None:
             await asyncio.sleep(0.005)
         first.set()
         return await asyncio.gather(*tasks)
-
-    import asyncio
 
     answers = asyncio.run(all_of_them())
     assert model.sizes == [1, 11]
@@ -198,7 +199,7 @@ def test_model_that_fails_is_500_for_its_requests_only(caplog: pytest.LogCapture
 
 def test_memory_of_a_request_is_given_back_and_no_more_is_used_than_there_is() -> None:
     model = Brightness()
-    app = application(model, max_decoded_mb=100, memory_mb=192)
+    app = application(model, max_decoded_mb=100, max_request_mb=10, memory_mb=192)
     most: list[int] = []
     model.wait = lambda: most.append(app.memory.used)
     answers = ask(app, *[Request(picture(9, 2600), "image/png") for _ in range(6)])
@@ -247,3 +248,101 @@ def test_metrics_count_what_was_answered() -> None:
     ):
         assert line in text
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("podium_images_total")] == ["2.0"]
+
+
+def large(mode: str, side: int) -> bytes:
+    """A picture whose file is not small."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, len(mode)), dtype=np.uint8)
+    Image.fromarray(noise.squeeze()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_request_that_needs_nearly_all_the_memory_is_answered() -> None:
+    image = large("L", 1180)
+    assert 1_390_000 < len(image) < 1_420_000
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1.5, memory_mb=29, timeout_seconds=5)
+    (answer,) = ask(app, Request(image, "image/png"))
+    assert answer.status == 200
+    assert app.memory.used == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_requests_that_fill_the_memory_with_their_bodies_are_all_answered(told: bool) -> None:
+    image = large("L", 990)
+    assert 980_000 < len(image) < 1_000_000
+    headers = [(b"content-length", str(len(image)).encode())] if told else []
+    pieces = [image[n : n + 65_536] for n in range(0, len(image), 65_536)]
+    app = application(Brightness(), max_decoded_mb=16, max_request_mb=1, memory_mb=22, timeout_seconds=20)
+    requests = [Request(kind="image/png", headers=headers, pieces=pieces) for _ in range(24)]
+    assert [answer.status for answer in ask(app, *requests)] == [200] * 24
+    assert app.memory.used == 0
+
+
+def test_request_whose_json_and_image_together_take_more_than_there_is_is_413() -> None:
+    rows = [{"image": base64.b64encode(picture(7, 1180)).decode()}, *[{"image": "", "x": [[]] * 60_000}]]
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1, memory_mb=26)
+    (answer,) = ask(app, Request(json.dumps({"dataframe_records": rows}).encode()))
+    assert answer.status == 413
+    assert "(serve.memory_mb): send fewer images at a time" in answer.json["message"]
+    assert app.memory.used == 0
+
+
+def stalled(count: int, size: int, length: int | None = None) -> list[Request]:
+    """Requests of which `size` bytes come, of the `length` that they announce, and then nothing."""
+    headers = [(b"content-length", str(length).encode())] if length else []
+    return [
+        Request(kind="image/png", pieces=[b"x" * size], headers=headers, ends=False, leaves=threading.Event())
+        for _ in range(count)
+    ]
+
+
+async def beside(app: Application, slow: list[Request], *good: Request) -> tuple[list[Response], list[Response]]:
+    """The answers to slow requests, whose clients leave in the end, and to good ones sent while these are there."""
+    waiting = [asyncio.ensure_future(send(app, request)) for request in slow]
+    await asyncio.sleep(0)
+    answers = list(await asyncio.gather(*(send(app, request) for request in good)))
+    for request in slow:
+        assert request.leaves
+        request.leaves.set()
+    return list(await asyncio.gather(*waiting)), answers
+
+
+@pytest.mark.parametrize("length", [1_000_000, None], ids=["announced", "of unknown length"])
+def test_clients_that_announce_large_bodies_and_send_nothing_hold_no_memory(length: int | None) -> None:
+    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=10)
+    slow, good = asyncio.run(beside(app, stalled(100, 1, length), *[one()] * 20))
+    assert {answer.status for answer in good} == {200}
+    assert {answer.status for answer in slow} == {0}  # they left before their time was over
+    assert app.bodies.memory.used == 0
+
+
+def test_clients_that_fill_the_memory_and_stop_make_way_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_memory, "PATIENCE", 0.1)
+    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=10)
+    slow, good = asyncio.run(beside(app, stalled(8, 900_000), *[one()] * 20))
+    assert {answer.status for answer in good} == {200}
+    ended = [answer.json["message"] for answer in slow if answer.status]  # the others left, when nobody waited
+    assert len(ended) >= 6
+    assert all("the memory for requests is taken (serve.memory_mb)" in message for message in ended)
+    assert app.bodies.memory.used == 0
+
+
+def test_metrics_show_what_is_reserved_while_a_body_is_read() -> None:
+    app = application(Brightness())
+    metrics = Request(path="/metrics", method="GET", kind="")
+    _, (page,) = asyncio.run(beside(app, stalled(1, 300_000, 5_000_000), metrics))
+    reserved = [line for line in page.body.decode().splitlines() if line.startswith("podium_reserved_bytes{")]
+    assert [float(line.split()[-1]) for line in reserved] == [3e5]
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(26.0, True), (25.9, False)])
+def test_memory_must_hold_all_that_one_request_may_take(memory: float, fits: bool) -> None:
+    from pydantic import ValidationError
+
+    limits = {"max_decoded_mb": 20, "max_request_mb": 1, "memory_mb": memory}
+    if fits:
+        assert ServeParams.model_validate(limits).memory_mb == memory
+        return
+    with pytest.raises(ValidationError, match=r"max_decoded_mb and six times max_request_mb together \(26\)"):
+        ServeParams.model_validate(limits)

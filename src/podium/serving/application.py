@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from podium.config.params import ServeParams
 from podium.serving import request_body
+from podium.serving.body_memory import ArrivingBody
+from podium.serving.body_reader import BodyReader, GoneError
 from podium.serving.follower import Follower
 from podium.serving.memory_budget import MemoryBudget
 from podium.serving.operators_pages import OperatorsPages, send_answer
@@ -30,8 +32,6 @@ JOBS = 16
 """Threads: requests that are decoded at a time, and that can share a batch."""
 FREE = 4_000_000
 """Bytes that a thread may take without asking: small images are not worth a way back to the event loop."""
-DISCARD_SECONDS = 2.0
-"""Time for which the rest of a refused body is read and dropped: a client that is still sending sees no answer."""
 QUIET = {"/ping", "/health", "/ready", "/metrics"}
 """Asked every few seconds by machines: not in the access log."""
 
@@ -42,10 +42,12 @@ class Application:
     def __init__(self, follower: Follower, params: ServeParams, metrics: ServerMetrics) -> None:
         self.follower, self.params, self.metrics = follower, params, metrics
         self.pages = OperatorsPages(follower, metrics)
-        self.memory = MemoryBudget(int(params.memory_mb * 1e6))
+        self.bodies = BodyReader(params)
+        arriving = self.bodies.memory.shared + self.bodies.memory.largest
+        self.memory = MemoryBudget(int(params.memory_mb * 1e6) - arriving)
         self.most_decoded = int(params.max_decoded_mb * 1e6)
-        self.most_body = int(params.max_request_mb * 1e6)
         self.at_work = 0
+        metrics.memory.set_function(lambda: self.memory.used + self.bodies.memory.used)
         self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="podium-predict")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -94,7 +96,7 @@ class Application:
             records = await self._answer(scope, receive)
         except RequestError as error:
             return error.status, json.dumps(error.content).encode()
-        except (_GoneError, CancelledError):
+        except (GoneError, CancelledError):
             return 0, b""
         except Exception:
             LOG.exception("a request failed")
@@ -109,7 +111,7 @@ class Application:
         predictor = self.follower.current
         if predictor is None:
             raise RequestError(503, "the model is still being loaded")
-        body = await self._read(headers, receive)
+        body = await self.bodies.read(headers, receive)
         try:
             if self.at_work >= self.params.max_concurrent:
                 raise RequestError(
@@ -123,55 +125,23 @@ class Application:
                 self.at_work -= 1
                 self.metrics.at_work.dec()
         finally:
-            self.memory.give(len(body))
-
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytearray:
-        """The body, within its time and size; its bytes are reserved as they come, and the caller gives them back."""
-        said = headers.get(b"content-length", b"0")
-        body = bytearray()
-        seconds = self.params.timeout_seconds
-        try:
-            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise RequestError(415, "Content-Encoding must be identity: compressed bodies are not taken")
-            if said.isdigit() and int(said) > self.most_body:
-                raise self._too_long(int(said))
-            async with asyncio.timeout(seconds):
-                async for piece in _pieces(receive):
-                    if len(body) + len(piece) > self.most_body:
-                        raise self._too_long(len(body) + len(piece))
-                    await self.memory.take(len(piece))
-                    body += piece
-        except TimeoutError:
-            self.memory.give(len(body))
-            raise RequestError(
-                408, f"the request did not arrive whole within {seconds:g} s (serve.timeout_seconds)"
-            ) from None
-        except RequestError:
-            self.memory.give(len(body))
-            await _discard(receive)
-            raise
-        except BaseException:
-            self.memory.give(len(body))
-            raise
-        return body
-
-    def _too_long(self, size: int) -> RequestError:
-        sentence = f"a request may have at most {self.most_body:,} bytes (serve.max_request_mb); got {size:,} or more"
-        return RequestError(413, sentence)
+            body.give()
 
     async def _predict(
-        self, predictor: Predictor, headers: dict[bytes, bytes], query: bytes, body: bytearray, receive: Receive
+        self, predictor: Predictor, headers: dict[bytes, bytes], query: bytes, body: ArrivingBody, receive: Receive
     ) -> list[dict[str, Any]]:
         """Read the body and predict, in threads, within the memory and the time that there are."""
         kind = headers.get(b"content-type", b"").decode("latin-1")
         is_json = kind.lower().startswith(request_body.JSON_KIND)
-        need = request_body.json_memory(body) if is_json else 2 * len(body)
-        if need > self.memory.total or (is_json and need - 2 * len(body) > self.most_decoded):
+        texts = request_body.PLAIN_TEXTS * len(body.content)
+        need = request_body.json_memory(body.content) if is_json else texts
+        if need - texts > self.most_decoded:
             raise RequestError(
                 413,
                 f"the JSON would take {need / 1e6:,.0f} MB of memory; at most {self.most_decoded / 1e6:,.0f} MB are"
                 " allowed (serve.max_decoded_mb): send image files instead of arrays, or fewer of them",
             )
+        need += len(body.content)
         cancelled = threading.Event()
         job = _Job(self, predictor, kind, query, body, cancelled)
         work = asyncio.ensure_future(job.run(need))
@@ -181,7 +151,7 @@ class Application:
             if work.done():
                 return work.result()
             if gone.done():
-                raise _GoneError
+                raise GoneError
             raise RequestError(
                 504,
                 f"no answer within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
@@ -193,10 +163,6 @@ class Application:
                 work.exception()  # it has been seen, or nobody waits for it
 
 
-class _GoneError(Exception):
-    """The client has closed the connection."""
-
-
 class _Job:
     """The work of one request, in threads of `application`."""
 
@@ -206,14 +172,18 @@ class _Job:
         predictor: Predictor,
         kind: str,
         query: bytes,
-        body: bytearray,
+        body: ArrivingBody,
         cancelled: threading.Event,
     ) -> None:
         self.application, self.predictor, self.kind, self.query = application, predictor, kind, query
         self.body, self.cancelled = body, cancelled
 
     async def run(self, need: int) -> list[dict[str, Any]]:
-        """The predictions. What is reserved is given back when the threads have ended, also after a cancellation."""
+        """The predictions, within `need` bytes and what decoding takes beyond them.
+
+        What is reserved is given back when the threads have ended, also after a cancellation; and before more is
+        taken, so that no request waits for another one that waits too.
+        """
         first = await self._reserved(need, self._read_and_maybe_answer)
         if isinstance(first, list):
             return first
@@ -224,14 +194,21 @@ class _Job:
         if self.cancelled.is_set():
             raise CancelledError
         params = self.application.params
-        rows = request_body.read(bytes(self.body), self.kind, self.query, params.max_images)
+        rows = request_body.read(self.body.content, self.kind, self.query, params.max_images)
         memory = self.predictor.memory(rows, self.application.most_decoded)
         return self.predictor.answer(rows, self.cancelled) if memory <= FREE else (rows, memory)
 
     async def _reserved(self, need: int, work: Callable[[], T]) -> T:
         application = self.application
-        need = min(need, application.memory.total)
+        total = application.memory.total
+        if need > total:
+            raise RequestError(
+                413,
+                f"the request would take {need / 1e6:,.0f} MB of memory; there are {total / 1e6:,.0f} MB"
+                " (serve.memory_mb): send fewer images at a time",
+            )
         await application.memory.take(need)
+        self.body.give()  # it is part of `need`
         loop = asyncio.get_running_loop()
         future: Future[T] = application._pool.submit(work)
 
@@ -241,26 +218,6 @@ class _Job:
 
         future.add_done_callback(give_back)
         return await asyncio.wrap_future(future)
-
-
-async def _pieces(receive: Receive) -> Any:
-    """The pieces of a body as they come. Raises _GoneError where the client goes."""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
-
-
-async def _discard(receive: Receive) -> None:
-    try:
-        async with asyncio.timeout(DISCARD_SECONDS):
-            async for _ in _pieces(receive):
-                continue
-    except (TimeoutError, _GoneError):
-        return
 
 
 async def _disconnected(receive: Receive) -> None:
