@@ -1,4 +1,4 @@
-"""A second version beside the one that answers: loaded and followed like it, asked too (shadow) or answering a share."""
+"""A second version beside the one that answers: loaded and followed like it; asked too (shadow), or answers a share."""
 
 import logging
 from collections.abc import Callable
