@@ -45,8 +45,10 @@ def verdict(found: Summary, level: float) -> Verdict:
     """What the labels show at `level`, such as 0.05."""
     shown, new = found.labelled.evidence, f"version {found.challenger}"
     better, worse = (one >= 1 / level for one in (shown.better, shown.worse))
-    won = f"of {counted(shown.gained + shown.lost, 'labelled disagreement')} that one of the two gets right, {new} wins"
-    won += f" {shown.gained} ({100 * shown.low:.0f} to {100 * shown.high:.0f} %, at any time of looking)"
+    decided = shown.gained + shown.lost
+    won = f"Of {counted(decided, 'labelled disagreement')} that one of the two gets right, {new} wins {shown.gained:,}"
+    won += f" ({100 * shown.gained / max(decided, 1):.0f} %; {100 * shown.low:.0f} to {100 * shown.high:.0f} % at any"
+    won += " time of looking)"
     if better and worse:
         return Verdict(
             "skip", "The evidence has changed its direction", f"{won}: the images may have changed with time"
@@ -56,10 +58,10 @@ def verdict(found: Summary, level: float) -> Verdict:
     if worse:
         return Verdict("refuse", f"Evidence that {new} is less accurate than version {found.champion}", won)
     if not found.labelled.images:
-        return Verdict("keep", "No labels yet", "agreement says how much would change, not which one is right")
-    if not shown.gained + shown.lost:
+        return Verdict("keep", "No labels yet", "Agreement says how much would change, not which one is right")
+    if not decided:
         return Verdict(
-            "keep", "No evidence yet", "the labelled images are those on which both are right, or both wrong"
+            "keep", "No evidence yet", "The labelled images are those on which both are right, or both wrong"
         )
     return Verdict("keep", "No evidence yet", f"{won}; {_outlook(found, level)}")
 
