@@ -37,7 +37,8 @@ class Challenger:
         """Raises PodiumError where what is seen can't be kept."""
         self.beside, self.params, self.metrics = beside, params, metrics
         self.follower = Follower(beside.choice, params.follow_seconds, self._changed)
-        self.canary = Canary(self.follower, beside.canary, self._count_canary) if beside.canary else None
+        room = int((params.memory_mb - 4 * params.max_request_mb) * 1e6)
+        self.canary = Canary(self.follower, beside.canary, room, self._count_canary) if beside.canary else None
         self.observers = [self._shadow(champion)] if beside.shadow else []
 
     def start(self) -> None:
@@ -71,8 +72,7 @@ class Challenger:
         return ObserverThread(shadow, int(self.params.queue_mb * 1e6), count)
 
     def _count_canary(self, by: str, images: int) -> None:
-        if images:
-            self.metrics.canary.labels(self.metrics.worker, by).inc(images)
+        self.metrics.canary.labels(self.metrics.worker, by).inc(images)
 
     def _changed(self, new: Predictor) -> None:
         self.metrics.challenger.clear()
