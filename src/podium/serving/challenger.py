@@ -37,7 +37,7 @@ class Challenger:
         """Raises PodiumError where what is seen can't be kept."""
         self.beside, self.params, self.metrics = beside, params, metrics
         self.follower = Follower(beside.choice, params.follow_seconds, self._changed)
-        room = int((params.memory_mb - 4 * params.max_request_mb) * 1e6)
+        room = int((params.memory_mb - 6 * params.max_request_mb) * 1e6)
         self.canary = Canary(self.follower, beside.canary, room, self._count_canary) if beside.canary else None
         self.observers = [self._shadow(champion)] if beside.shadow else []
 
