@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from podium.shadow.pair_summary import Disagreement, Summary
 from podium.shadow.sequential_test import capital, needed
+from podium.shadow.sequential_test import shown as as_text
 from podium.text import counted, one_line
 
 TEMPLATE = Path(__file__).with_name("compare_page.html")
@@ -139,8 +140,8 @@ def _labels(found: Summary, level: float) -> list[tuple[str, str]]:
         (f"right: version {found.challenger}", f"{labelled.challenger_right:,}"),
         ("only the challenger right", f"{shown.gained:,}"),
         ("only the champion right", f"{shown.lost:,}"),
-        ("evidence that it is better", f"{shown.better:,.3g} of {1 / level:,.3g}"),
-        ("evidence that it is worse", f"{shown.worse:,.3g} of {1 / level:,.3g}"),
+        ("evidence that it is better", f"{as_text(shown.better)} of {as_text(1 / level)}"),
+        ("evidence that it is worse", f"{as_text(shown.worse)} of {as_text(1 / level)}"),
     ]
 
 

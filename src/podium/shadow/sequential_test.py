@@ -57,6 +57,11 @@ def evidence(difference: NDArray[np.int8], level: float) -> Evidence:
     return Evidence(len(difference), gained, lost, float(better), float(worse), low, high)
 
 
+def shown(capital_now: float) -> str:
+    """A capital for people."""
+    return f"{capital_now:,.0f}" if capital_now >= 100 else f"{capital_now:.2g}"
+
+
 def capital(difference: NDArray[np.int8], margin: float = 0.0) -> NDArray[np.float64]:
     """The capital after each of N images (N,), of the bet against "the challenger's accuracy is lower by `margin` or
     more"; with a margin of 0, against "it is not more accurate". Its maximum reaches 1 / level with a probability of
