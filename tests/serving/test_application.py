@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asgi_calls import Brightness, Request, Response, application, ask, send
+from asgi_calls import Brightness, Request, Response, application, ask, picture, records, send
 from podium.config.params import ServeParams
 from podium.serving import body_memory, body_reader
 from podium.serving.application import Application
@@ -20,17 +20,6 @@ from podium.serving.application import Application
 @pytest.fixture(autouse=True)
 def short_discarding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_reader, "DISCARD_SECONDS", 0.05)
-
-
-def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
-    buffer = io.BytesIO()
-    kind = np.uint16 if mode == "I;16" else np.uint8
-    Image.fromarray(np.full((side, side), value, kind)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def records(*files: bytes) -> bytes:
-    return json.dumps({"instances": [base64.b64encode(file).decode() for file in files]}).encode()
 
 
 def one(value: int = 200) -> Request:

@@ -17,6 +17,7 @@ from podium.config.params import ServeParams
 from podium.registry import loading
 from podium.serving import listening, workers
 from podium.serving.application import Application
+from podium.serving.challenger import Beside, Challenger
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
@@ -28,10 +29,10 @@ KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
 
-def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket], beside: Beside | None = None) -> None:
     """Serve predictions on `sockets` until a signal comes, then answer what is at work and return.
 
-    Raises PodiumError where the version can't be served.
+    `beside` is a second version, for a shadow or a canary. Raises PodiumError where the version can't be served.
     """
     import torch
 
@@ -40,17 +41,22 @@ def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     _log_to_stderr()
     listening.allow_many_connections()
-    asyncio.run(_Server(choice, params, sockets).run())
+    asyncio.run(_Server(choice, params, sockets, beside).run())
 
 
 class _Server:
     """One process's server."""
 
-    def __init__(self, choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, choice: Choice, params: ServeParams, sockets: list[socket.socket], beside: Beside | None
+    ) -> None:
         self.params, self.sockets = params, sockets
         self.metrics = ServerMetrics()
         self.follower = Follower(choice, params.follow_seconds, self._changed)
-        self.application = Application(self.follower, params, self.metrics)
+        self.challenger = Challenger(beside, lambda: self.follower.current, params, self.metrics) if beside else None
+        observers = [*self.challenger.observers] if self.challenger else []
+        canary = self.challenger.canary if self.challenger else None
+        self.application = Application(self.follower, params, self.metrics, observers, canary)
         self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
         self.ended = asyncio.Event()
         self.failure: BaseException | None = None
@@ -81,6 +87,9 @@ class _Server:
             self.ended.set()
             return
         workers.tell_ready()
+        if self.challenger is not None:
+            self.application.pages.challenger = self.challenger.follower
+            self.challenger.start()
         current = self.follower.current
         LOG.info("version %s answers", current.number if current else "none")
         while not self.ended.is_set():
@@ -116,6 +125,8 @@ class _Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(loading_first), 60)
         following = not await asyncio.to_thread(self.follower.end, 30)
+        if self.challenger is not None:
+            following |= not await asyncio.to_thread(self.challenger.end)
         if self.follower.current is not None:
             with suppress(Exception):
                 await asyncio.to_thread(self.sign.remove)
