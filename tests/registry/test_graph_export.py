@@ -1,6 +1,7 @@
 """A version's graph as a file for other programs."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,31 @@ def test_missing_packages_are_named(project: Project, monkeypatch: pytest.Monkey
     monkeypatch.setattr(graph_export, "PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match=r"needs no_such_package, not installed here: `pip install no_such_package`"):
         graph_export._check_packages()
+
+
+@pytest.mark.parametrize("kind", ["device", "folder"])
+def test_export_to_what_is_no_plain_file_is_refused_before_any_work(
+    project: Project, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "find", lambda *_: pytest.fail("it asked the registry"))
+    monkeypatch.setattr(graph_export, "load_graph", lambda *_: pytest.fail("it worked"))
+    if kind == "device":
+        os.mkfifo("model.pt2")
+    else:
+        Path("model.pt2").mkdir()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["export", "3", "model.pt2"])
+    assert end.value.code == 2
+    assert "model.pt2 is there and is no plain file" in capsys.readouterr().err
+    assert not Path("model.pt2").is_file()
+    with pytest.raises(InputError, match="no plain file"):
+        write_graph(Path("absent"), Path("model.pt2"), "pt2", "it")
+
+
+def test_failure_of_reading_is_not_said_to_be_one_of_writing(project: Project) -> None:
+    version = versions.find(project.tracking, NAME, 3)
+    with versions.checked(project.tracking, version) as folder:
+        (folder / "artifacts/model/answers.json").unlink()
+        with pytest.raises(FileNotFoundError):
+            write_graph(folder, Path("model.pt2"), "pt2", "it")
+    assert list(Path().glob("*model.pt2*")) == []

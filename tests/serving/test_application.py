@@ -1,5 +1,6 @@
 """The server's application without a server: its limits, its answers, and what it does for operators."""
 
+import asyncio
 import base64
 import io
 import json
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from asgi_calls import Brightness, Request, application, ask, send
+from podium.config.params import ServeParams
 
 
 def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
@@ -129,8 +131,6 @@ def test_too_many_requests_at_work_are_503_and_health_checks_are_answered() -> N
     answers: dict[str, Any] = {}
 
     async def both() -> None:
-        import asyncio
-
         model.wait = free.wait
         busy = [asyncio.ensure_future(send(app, one())) for _ in range(2)]
         while app.at_work < 2:
@@ -140,8 +140,6 @@ def test_too_many_requests_at_work_are_503_and_health_checks_are_answered() -> N
         answers["ready"] = await send(app, Request(path="/ready", method="GET", kind=""))
         free.set()
         answers["busy"] = await asyncio.gather(*busy)
-
-    import asyncio
 
     asyncio.run(both())
     assert answers["third"].status == 503
@@ -162,8 +160,6 @@ def test_requests_that_wait_for_the_network_share_a_batch() -> None:
     model.wait = wait
 
     async def all_of_them() -> list[Any]:
-        import asyncio
-
         tasks = [asyncio.ensure_future(send(app, one(value))) for value in range(0, 120, 10)]
         predictor = app.follower.current
         assert predictor
@@ -171,8 +167,6 @@ def test_requests_that_wait_for_the_network_share_a_batch() -> None:
             await asyncio.sleep(0.005)
         first.set()
         return await asyncio.gather(*tasks)
-
-    import asyncio
 
     answers = asyncio.run(all_of_them())
     assert model.sizes == [1, 11]
@@ -198,7 +192,7 @@ def test_model_that_fails_is_500_for_its_requests_only(caplog: pytest.LogCapture
 
 def test_memory_of_a_request_is_given_back_and_no_more_is_used_than_there_is() -> None:
     model = Brightness()
-    app = application(model, max_decoded_mb=100, memory_mb=192)
+    app = application(model, max_decoded_mb=100, max_request_mb=20, memory_mb=192)
     most: list[int] = []
     model.wait = lambda: most.append(app.memory.used)
     answers = ask(app, *[Request(picture(9, 2600), "image/png") for _ in range(6)])
@@ -247,3 +241,80 @@ def test_metrics_count_what_was_answered() -> None:
     ):
         assert line in text
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("podium_images_total")] == ["2.0"]
+
+
+def large(mode: str, side: int) -> bytes:
+    """A picture whose file is not small."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, len(mode)), dtype=np.uint8)
+    Image.fromarray(noise.squeeze()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_request_that_needs_nearly_all_the_memory_is_answered() -> None:
+    image = large("L", 1180)
+    assert 1_390_000 < len(image) < 1_420_000
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1.5, memory_mb=26, timeout_seconds=5)
+    (answer,) = ask(app, Request(image, "image/png"))
+    assert answer.status == 200
+    assert app.memory.used == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_requests_that_fill_the_memory_with_their_bodies_are_all_answered(told: bool) -> None:
+    image = large("L", 990)
+    assert 980_000 < len(image) < 1_000_000
+    headers = [(b"content-length", str(len(image)).encode())] if told else []
+    pieces = [image[n : n + 65_536] for n in range(0, len(image), 65_536)]
+    app = application(Brightness(), max_decoded_mb=16, max_request_mb=1, memory_mb=20, timeout_seconds=20)
+    requests = [Request(kind="image/png", headers=headers, pieces=pieces) for _ in range(24)]
+    assert [answer.status for answer in ask(app, *requests)] == [200] * 24
+    assert app.memory.used == 0
+
+
+def test_request_whose_json_and_image_together_take_more_than_there_is_is_413() -> None:
+    rows = [{"image": base64.b64encode(picture(7, 1180)).decode()}, *[{"image": "", "x": [[]] * 60_000}]]
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1, memory_mb=24)
+    (answer,) = ask(app, Request(json.dumps({"dataframe_records": rows}).encode()))
+    assert answer.status == 413
+    assert "(serve.memory_mb): send fewer images at a time" in answer.json["message"]
+    assert app.memory.used == 0
+
+
+def test_request_that_finds_no_memory_to_be_read_into_is_503() -> None:
+    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=8, timeout_seconds=1)
+
+    async def full() -> Any:
+        await app.memory.take(8_000_000)
+        return await send(app, one())
+
+    answer = asyncio.run(full())
+    assert answer.status == 503
+    assert "serve.memory_mb" in answer.json["message"]
+
+
+def test_metrics_show_what_is_reserved_while_a_body_is_read() -> None:
+    app = application(Brightness(), timeout_seconds=2)
+
+    async def both() -> bytes:
+        size = (b"content-length", b"5000000")
+        half = asyncio.ensure_future(send(app, Request(pieces=[b"x"], headers=[size], ends=False)))
+        await asyncio.sleep(0.01)
+        page = await send(app, Request(path="/metrics", method="GET", kind=""))
+        await half
+        return page.body
+
+    reserved = [line for line in asyncio.run(both()).decode().splitlines() if line.startswith("podium_reserved_bytes{")]
+    assert [float(line.split()[-1]) for line in reserved] == [5e6]
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(24.0, True), (23.9, False)])
+def test_memory_must_hold_all_that_one_request_may_take(memory: float, fits: bool) -> None:
+    from pydantic import ValidationError
+
+    limits = {"max_decoded_mb": 20, "max_request_mb": 1, "memory_mb": memory}
+    if fits:
+        assert ServeParams.model_validate(limits).memory_mb == memory
+        return
+    with pytest.raises(ValidationError, match=r"max_decoded_mb and four times max_request_mb together \(24\)"):
+        ServeParams.model_validate(limits)

@@ -1,25 +1,55 @@
 """The memory that is reserved for an image, compared with what its decoding takes."""
 
-import gc
 import io
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
-from podium.data.decode import Preprocess, decode
-from podium.serving.image_memory import decoding_bytes
+from podium.data.decode import BadImage, Preprocess, decode
+from podium.serving.image_memory import PNG, decoding_bytes
 
 SIDE = 1200
 SPEC = Preprocess(3, 32, 32, range=(0, 60000))
 PEAK = Path("/proc/self/clear_refs")
 
 
-def file(kind: str, mode: str) -> bytes:
+MEASURE = """
+import gc, sys
+from pathlib import Path
+from podium.data.decode import Preprocess, decode, formats
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+data, spec = Path(sys.argv[1]).read_bytes(), Preprocess(3, 32, 32, range=(0, 60000))
+formats()  # imports Pillow's readers
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5", "ascii")
+before = memory("VmRSS")
+decode(data, spec)
+print(memory("VmHWM") - before)
+"""
+
+
+def pixels() -> NDArray[np.uint8]:
     slope = np.add.outer(np.arange(SIDE), np.arange(SIDE))[..., None]  # noise would take seconds to compress
-    draw = (slope // np.array([1, 2, 3, 5]) % 256).astype(np.uint8)
+    return (slope // np.array([1, 2, 3, 5]) % 256).astype(np.uint8)
+
+
+def file(kind: str, mode: str) -> bytes:
+    draw = pixels()
+    if mode in ("RGB;16", "RGBA;16"):
+        colours = draw[..., : len(mode) - 3].astype(np.uint16) * 257
+        return tiff_of_16_bits(colours) if kind == "TIFF" else png_of_16_bits(colours)
     image = Image.fromarray(draw[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(draw).convert(mode)
     if mode == "F":
         image = Image.fromarray(draw[..., 0].astype(np.float32) / 255)
@@ -33,34 +63,52 @@ def file(kind: str, mode: str) -> bytes:
     return buffer.getvalue()
 
 
-def peak(data: bytes) -> int:
-    """Bytes by which this process grows at most while it decodes `data`."""
-    gc.collect()
-    PEAK.write_text("5", encoding="ascii")
-    before = _memory("VmRSS")
-    decode(data, SPEC)
-    return _memory("VmHWM") - before
+def png_of_16_bits(colours: NDArray[np.uint16]) -> bytes:
+    """Pillow writes colours of 8 bits alone."""
+    height, width, channels = colours.shape
+    rows = colours.astype(">u2").tobytes()
+    length = 2 * channels * width
+    lines = b"".join(b"\0" + rows[n : n + length] for n in range(0, len(rows), length))
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    return PNG + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines, 1)) + chunk(b"IEND", b"")
 
 
-def _memory(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
+def tiff_of_16_bits(colours: NDArray[np.uint16]) -> bytes:
+    height, width, channels = colours.shape
+    content = colours.astype("<u2").tobytes()
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 16), (277, 3, 1, channels), (278, 4, 1, height), (279, 4, 1, len(content))]
+    tags += [(338, 3, 1, 2)] if channels == 4 else []
+    table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return struct.pack("<2sHI4H", b"II", 42, 16 + len(content), *[16] * 4) + content + table
+
+
+def peak(data: bytes, folder: Path) -> int:
+    """Bytes by which a process that has decoded nothing yet grows at most while it decodes `data`."""
+    (folder / "image").write_bytes(data)
+    command = [sys.executable, "-c", MEASURE, str(folder / "image")]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not PEAK.exists(), reason="the peak of memory is reset by Linux alone")
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
-        *(("PNG", mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16", "1")),
-        *(("TIFF", mode) for mode in ("L", "RGB", "RGBA", "I;16", "F", "CMYK")),
+        *(("PNG", mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16", "1", "RGB;16", "RGBA;16")),
+        *(("TIFF", mode) for mode in ("L", "RGB", "RGBA", "I;16", "F", "CMYK", "RGB;16", "RGBA;16")),
         *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
         *(("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGB"), ("WEBP", "RGBA"), ("JPEG2", "RGB"), ("PPM", "RGB")),
     ],
 )
-def test_decoding_takes_no_more_than_was_reserved(kind: str, mode: str) -> None:
+def test_decoding_takes_no_more_than_was_reserved(kind: str, mode: str, tmp_path: Path) -> None:
     data = file(kind, mode)
     reserved = decoding_bytes(data, SPEC)
-    assert peak(data) <= reserved + 4_000_000
+    assert peak(data, tmp_path) <= reserved + 4_000_000
     assert reserved <= 64 * SIDE * SIDE
 
 
@@ -77,3 +125,25 @@ def test_png_with_damaged_texts_is_measured_all_the_same() -> None:
     data = file("PNG", "I;16")
     damaged = data[:33] + b"\x7f\xff\xff\xffzTXt" + data[33:]
     assert decoding_bytes(damaged, SPEC) == decoding_bytes(data, SPEC)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PEAK.exists(), reason="the peak of memory is reset by Linux alone")
+def test_transparency_after_long_texts_is_reserved_for(tmp_path: Path) -> None:
+    data = file("PNG", "RGB")
+    notes = chunk(b"tEXt", b"Comment\0" + 80_000 * b"x") + chunk(b"tRNS", struct.pack(">HHH", 1, 1, 1))
+    late = data[:33] + notes + data[33:]
+    assert decoding_bytes(late, SPEC) > decoding_bytes(data, SPEC)
+    assert peak(late, tmp_path) <= decoding_bytes(late, SPEC) + 4_000_000
+
+
+def test_format_that_is_not_read_is_not_opened_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = file("PNG", "L")
+    icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(inside), 22) + inside
+    loaded: list[object] = []
+    whole = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: loaded.append(self) or whole(self))
+    assert decoding_bytes(icon, SPEC) == 0
+    with pytest.raises(BadImage, match="no image that can be read"):
+        decode(icon, SPEC)
+    assert loaded == []

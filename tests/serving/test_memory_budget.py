@@ -46,3 +46,19 @@ def test_budget_of_a_request_that_is_cancelled_goes_to_the_next(first: bool) -> 
 def test_more_than_there_ever_is_is_an_error() -> None:
     with pytest.raises(ValueError, match="count must be at most 10; got 11"):
         asyncio.run(MemoryBudget(10).take(11))
+
+
+def test_waiting_request_that_is_cancelled_as_bytes_become_free_is_cancelled_and_holds_nothing() -> None:
+    async def cancelled() -> None:
+        budget = MemoryBudget(10)
+        await budget.take(8)
+        waiting = asyncio.ensure_future(budget.take(9))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        budget.give(8)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert budget.used == 0
+        await budget.take(10)
+
+    asyncio.run(cancelled())

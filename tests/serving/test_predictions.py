@@ -237,8 +237,11 @@ def test_predict_writes_to_what_is_no_file_and_leaves_it(scans: Path, out: str) 
 def test_table_holds_no_label_that_a_spreadsheet_would_compute(label: str, shown: str, tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     found = [predictions.Prediction(file, label, 0.5, "m/1", {label: 0.5})]
-    assert prediction_table.write(tmp_path / "out.csv", [file], "m/1", [label], lambda _: found) == (0, 0)
+    assert prediction_table.write(tmp_path / "out.csv", [file], SOURCE, [label], lambda _: found) == (0, 0)
     assert table(str(tmp_path / "out.csv"))[0]["label"] == shown
+
+
+SOURCE = prediction_table.Source("m/1", "d" * 64)
 
 
 def stopped(tmp_path: Path, count: int) -> tuple[list[Path], Path]:
@@ -253,7 +256,7 @@ def stopped(tmp_path: Path, count: int) -> tuple[list[Path], Path]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prediction_table.write(tmp_path / "out.csv", files, "m/1", [], until)
+        prediction_table.write(tmp_path / "out.csv", files, SOURCE, [], until)
     return files, tmp_path / "out.csv"
 
 
@@ -270,9 +273,11 @@ def answers(files: Sequence[Path]) -> list[predictions.Prediction]:
     ("change", "kept"),
     [
         ("nothing", 6),
-        ("another model", 3),
+        ("another version", 3),
+        ("another model", 0),
         ("another column", 0),
         ("a file has changed", 2),
+        ("another file of the same age", 2),
         ("a file is new", 0),
         ("cut within a row", 5),
         ("no text", 0),
@@ -280,16 +285,23 @@ def answers(files: Sequence[Path]) -> list[predictions.Prediction]:
 )
 def test_stopped_run_goes_on_where_what_is_there_is_still_true(tmp_path: Path, change: str, kept: int) -> None:
     files, out = stopped(tmp_path, 6)
-    partial = out.with_name("out.csv.tmp")
-    model, classes = "m/1", []
-    if change == "another model":
+    partial = out.with_name(f"out.csv.{SOURCE.digest[:16]}.tmp")
+    source, classes = SOURCE, []
+    if change == "another version":
         text = partial.read_text(encoding="utf-8").splitlines(keepends=True)
         partial.write_text("".join(text[:7]) + "".join(text[7:]).replace("m/1", "m/2"), encoding="utf-8")
+    elif change == "another model":
+        source = replace(SOURCE, digest="e" * 64)
     elif change == "another column":
         classes = ["a"]
     elif change == "a file has changed":
-        os.utime(files[2])
-        os.utime(partial, (10, 10))
+        files[2].write_bytes(b"x")
+        os.utime(files[2], (1, 1))
+    elif change == "another file of the same age":
+        new = tmp_path / "new"
+        new.touch()
+        os.utime(new, (1, 1))
+        new.replace(files[2])
     elif change == "a file is new":
         files.insert(0, tmp_path / "!.png")
     elif change == "cut within a row":
@@ -302,8 +314,35 @@ def test_stopped_run_goes_on_where_what_is_there_is_still_true(tmp_path: Path, c
         asked.extend(left)
         return [replace(one, probabilities={"a": 1.0}) for one in answers(left)]
 
-    bad, found = prediction_table.write(out, files, model, classes, rest)
+    bad, found = prediction_table.write(out, files, source, classes, rest)
     assert (bad, found) == (1, kept)
     assert asked == files[kept:]
     assert [row["file"] for row in table(str(out))] == [str(file) for file in files]
-    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
+    others = [partial.name] if change == "another model" else []
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == others
+
+
+def test_row_of_a_file_that_changed_after_it_was_predicted_is_not_kept(tmp_path: Path) -> None:
+    files, changed = [tmp_path / f"{number}.png" for number in range(4)], b"other"
+    for file in files:
+        file.touch()
+
+    def until(left: Sequence[Path]) -> Iterator[predictions.Prediction]:
+        yield from answers(left[:2])
+        left[0].write_bytes(changed)  # while the run goes on, and writes its table after it
+        yield from answers(left[2:3])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prediction_table.write(tmp_path / "out.csv", files, SOURCE, [], until)
+    assert prediction_table.write(tmp_path / "out.csv", files, SOURCE, [], answers) == (1, 0)
+
+
+def test_predict_whose_reader_has_seen_enough_ends_quietly(scans: Path) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    code = "import sys; from podium.process import run; from podium.cli import main; run(lambda: main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "predict", "--version", "3", "scans", "--out", "/dev/stdout"]
+    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, check=False)
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, b"podium: scans/notes.txt: it is no image; left out\n")

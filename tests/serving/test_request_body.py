@@ -174,3 +174,58 @@ def test_json_memory_is_an_upper_bound(inside: bytes) -> None:
     tracemalloc.stop()
     assert len(content) == 20_000
     assert peak <= json_memory(body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A" * 1_000_000,
+        " A" * 500_000,
+        "A\\n" * 500_000,
+        "A" * 1_000_000 + "\U0001f600",
+        "A" * 1_000_000 + "\u00e9",
+        "A" * 1_000_000 + "\\ud83d\\ude00",
+        "\\u00e9" * 200_000,
+        "A" * 999_998,
+    ],
+    ids=["plain", "blanks", "lines", "wide", "accent", "wide escape", "escapes", "no padding"],
+)
+def test_json_memory_is_an_upper_bound_of_reading_images(text: str) -> None:
+    import tracemalloc
+
+    body = f'{{"instances": ["{text}"]}}'.encode()
+    tracemalloc.start()
+    try:
+        read(body, "application/json", b"", 10)
+    except RequestError as error:
+        assert "no base64" in str(error)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= json_memory(body)
+
+
+def test_form_of_too_many_parts_is_refused_before_all_are_read() -> None:
+    import tracemalloc
+
+    part = b'--xyz\r\nContent-Disposition: form-data; name="image"\r\n\r\n\r\n'
+    for start in (part, b"--xyz\r\n\r\n\r\n"):
+        body = start * 50_000 + b"--xyz--\r\n"
+        tracemalloc.start()
+        with pytest.raises(RequestError, match=r"at most 10 images \(serve.max_images\); got more"):
+            read(body, "multipart/form-data; boundary=xyz", b"", 10)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100_000
+
+
+def test_form_of_as_many_images_as_are_allowed_and_probabilities_is_taken() -> None:
+    kind = "multipart/form-data; boundary=xyz"
+    wanted = b'--xyz\r\nContent-Disposition: form-data; name="probabilities"\r\n\r\ntrue\r\n'
+    assert rows(wanted + FORM, kind, most=2) == ("image", [PICTURE, b"other"], True)
+    with pytest.raises(RequestError, match="at most 1 images .* got 2"):
+        rows(FORM, kind, most=1)
+
+
+def test_texts_of_too_many_images_are_not_read() -> None:
+    with pytest.raises(RequestError, match="at most 10 images .* got 11"):
+        rows({"instances": ["secret?"] * 11})

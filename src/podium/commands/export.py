@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import graph_export, versions
 
         kind = graph_export.format_of(arguments.file, arguments.format)
+        graph_export.check_destination(arguments.file)
         version = versions.find(tracking, name, arguments.version)
         ledger.check_model(tracking, version)
         with versions.checked(tracking, version) as folder:

@@ -70,13 +70,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _write(out: Path, files: "Sequence[Path]", version: "Version", model: "LoadedModel", *, every: bool) -> int:
     """Write the predictions to `out` and say so; returns how many files have none."""
+    from podium.registry import versions
     from podium.serving import prediction_table
     from podium.serving.predictions import predict
 
     said = sys.stderr if prediction_table.is_standard_output(out) else sys.stdout
-    name, classes = f"{version.name}/{version.number}", model.classes if every else []
+    source = prediction_table.Source(f"{version.name}/{version.number}", versions.digest_of(version))
+    classes = model.classes if every else []
     bad, kept = prediction_table.write(
-        out, files, name, classes, lambda left: predict(model, left, probabilities=every)
+        out, files, source, classes, lambda left: predict(model, left, probabilities=every)
     )
     if kept:
         print(f"resumed: the first {counted(kept, 'row')} were there, of an earlier run that was stopped", file=said)

@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from podium.config.params import ServeParams
     from podium.serving.follower import Choice
+    from podium.serving.workers import Worker
     from podium.tracking.store import Tracking
 
 NAME = "serve"
@@ -69,10 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
     if params.workers == 1:
         _serve(arguments, params, sockets)
     else:
-        from podium.serving import server
+        from podium.serving import workers
 
         print(f"podium: {params.workers} workers for {version}", file=sys.stderr, flush=True)
-        server.supervise(lambda: _worker(sockets), params.workers, params.drain_seconds)
+        workers.supervise(lambda: _worker(sockets), params.workers, params.drain_seconds)
 
 
 def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
@@ -103,19 +103,14 @@ def _choice(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "
     return Choice(tracking, name, which, lambda version: ledger.check_model(tracking, version))
 
 
-def _worker(sockets: "list[socket]") -> "subprocess.Popen[bytes]":
-    """The same command in a process of its own, with the sockets and a pipe that closes when this process ends."""
+def _worker(sockets: "list[socket]") -> "Worker":
+    """The same command in a process of its own, with the sockets."""
     from podium.serving import listening
+    from podium.serving.workers import Worker
 
     numbers = [one.fileno() for one in sockets]
     environment = os.environ | {listening.VARIABLE: ",".join(map(str, numbers))}
-    return subprocess.Popen(
-        [sys.executable, "-m", "podium.cli", *sys.argv[1:]],
-        env=environment,
-        pass_fds=numbers,
-        stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C reaches this process, which ends the workers: once
-    )
+    return Worker([sys.executable, "-m", "podium.cli", *sys.argv[1:]], environment, numbers)
 
 
 def _end_with_parent() -> None:

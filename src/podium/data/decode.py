@@ -142,7 +142,7 @@ def decode_file(data: bytes, spec: Preprocess, thumb: int = 0, look: Look | None
 
 def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> Decoded:
     try:
-        with quiet, Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with quiet, Image.open(io.BytesIO(data), formats=formats()) as image:
             _check_size(image, spec)
             _check_preview(image)
             return decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
@@ -246,8 +246,8 @@ def _image(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def _formats() -> list[str]:
-    """Those of FORMATS that this Pillow was built with, and HEIC where pillow-heif is installed."""
+def formats() -> list[str]:
+    """What is read: those of FORMATS that this Pillow was built with, and HEIC where pillow-heif is installed."""
     Image.init()
     _read_heic()
     return [name for name in (*FORMATS, HEIF) if name in Image.OPEN]

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,12 @@ def format_of(out: Path, given: str | None) -> Format:
     raise InputError(f"{out} ends in none of {', '.join(f'.{name}' for name in FORMATS)}: add --format")
 
 
+def check_destination(out: Path) -> None:
+    """Raise InputError where `out` can't become a file: a device or a folder must not be replaced, by root neither."""
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out} is there and is no plain file: export to another name")
+
+
 def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     """Write the graph of the model in `folder` (a checked copy) to `out`, which appears when it is complete.
 
@@ -46,6 +53,7 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     difference of a probability from the version's own graph. Raises RefusedError above PARITY_LIMIT, InputError where
     the packages for ONNX are missing or `out` can't be written.
     """
+    check_destination(out)
     inside = folder / "artifacts/model"
     about = json.loads((inside / "model.json").read_text(encoding="utf-8"))
     out = out.resolve()
@@ -53,10 +61,13 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     try:
         if kind == "onnx":
             _check_packages()
-            _write_onnx(inside / GRAPH, partial, about, version)
+            model = _onnx_bytes(inside / GRAPH, about, version)
+            with _writing(out):
+                partial.write_bytes(model)
             run = _onnx_graph(partial)
         else:
-            shutil.copyfile(inside / GRAPH, partial)
+            with _writing(out):
+                shutil.copyfile(inside / GRAPH, partial)
             run = load_graph(partial)
         found = _difference(run, inside, about)
         if not found <= PARITY_LIMIT:  # not `>`: a NaN must not pass
@@ -64,12 +75,19 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
                 f"the exported graph does not give the probabilities of {version}: they differ by up to {found:.2g};"
                 f" rounding explains {PARITY_LIMIT:g}. Nothing was written"
             )
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} can't be written: {error.strerror}") from None
+        with _writing(out):
+            partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return found
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{out} can't be written: {error.strerror}") from None
 
 
 def _check_packages() -> None:
@@ -80,7 +98,7 @@ def _check_packages() -> None:
         )
 
 
-def _write_onnx(graph: Path, out: Path, about: dict[str, Any], version: str) -> None:
+def _onnx_bytes(graph: Path, about: dict[str, Any], version: str) -> bytes:
     import onnx
 
     program = torch.export.load(graph)
@@ -96,7 +114,7 @@ def _write_onnx(graph: Path, out: Path, about: dict[str, Any], version: str) -> 
         del node.metadata_props[:]  # where in which file of this machine it comes from
     model.producer_name, model.doc_string = "podium", ""
     onnx.checker.check_model(model)
-    out.write_bytes(model.SerializeToString())
+    return bytes(model.SerializeToString())
 
 
 def _onnx_graph(path: Path) -> Run:

@@ -5,9 +5,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from podium.config.params import ServeParams
@@ -46,6 +46,7 @@ class Application:
         self.most_decoded = int(params.max_decoded_mb * 1e6)
         self.most_body = int(params.max_request_mb * 1e6)
         self.at_work = 0
+        metrics.memory.set_function(lambda: self.memory.used)
         self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="podium-predict")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -110,49 +111,60 @@ class Application:
         if predictor is None:
             raise RequestError(503, "the model is still being loaded")
         body = await self._read(headers, receive)
+        if self.at_work >= self.params.max_concurrent:
+            raise RequestError(
+                503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
+            )
+        self.at_work += 1
+        self.metrics.at_work.inc()
         try:
-            if self.at_work >= self.params.max_concurrent:
-                raise RequestError(
-                    503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
-                )
-            self.at_work += 1
-            self.metrics.at_work.inc()
-            try:
-                return await self._predict(predictor, headers, scope["query_string"], body, receive)
-            finally:
-                self.at_work -= 1
-                self.metrics.at_work.dec()
+            return await self._predict(predictor, headers, scope["query_string"], body, receive)
         finally:
-            self.memory.give(len(body))
+            self.at_work -= 1
+            self.metrics.at_work.dec()
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytearray:
-        """The body, within its time and size; its bytes are reserved as they come, and the caller gives them back."""
-        said = headers.get(b"content-length", b"0")
-        body = bytearray()
+        """The body, within its time and size.
+
+        Its bytes are reserved before the first one is read, and given back after the last: a request that held some
+        while it waited for more could wait for another one that does the same.
+        """
+        said = headers.get(b"content-length", b"")
         seconds = self.params.timeout_seconds
         try:
             if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                 raise RequestError(415, "Content-Encoding must be identity: compressed bodies are not taken")
             if said.isdigit() and int(said) > self.most_body:
                 raise self._too_long(int(said))
-            async with asyncio.timeout(seconds):
-                async for piece in _pieces(receive):
-                    if len(body) + len(piece) > self.most_body:
-                        raise self._too_long(len(body) + len(piece))
-                    await self.memory.take(len(piece))
-                    body += piece
+            most = int(said) if said.isdigit() else self.most_body
+            async with self._for_reading(most):
+                return await self._received(receive, most)
         except TimeoutError:
-            self.memory.give(len(body))
-            raise RequestError(
-                408, f"the request did not arrive whole within {seconds:g} s (serve.timeout_seconds)"
-            ) from None
+            sentence = f"the request did not arrive whole within {seconds:g} s (serve.timeout_seconds)"
+            raise RequestError(408, sentence) from None
         except RequestError:
-            self.memory.give(len(body))
             await _discard(receive)
             raise
-        except BaseException:
-            self.memory.give(len(body))
-            raise
+
+    @asynccontextmanager
+    async def _for_reading(self, size: int) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.params.timeout_seconds):
+                await self.memory.take(size)
+        except TimeoutError:
+            raise RequestError(503, "the memory for requests is taken (serve.memory_mb): try again") from None
+        try:
+            yield
+        finally:
+            self.memory.give(size)
+
+    async def _received(self, receive: Receive, most: int) -> bytearray:
+        body = bytearray()
+        async with asyncio.timeout(self.params.timeout_seconds):
+            async for piece in _pieces(receive):
+                if len(body) + len(piece) > most:
+                    raise self._too_long(len(body) + len(piece))
+                body += piece
         return body
 
     def _too_long(self, size: int) -> RequestError:
@@ -165,13 +177,15 @@ class Application:
         """Read the body and predict, in threads, within the memory and the time that there are."""
         kind = headers.get(b"content-type", b"").decode("latin-1")
         is_json = kind.lower().startswith(request_body.JSON_KIND)
-        need = request_body.json_memory(body) if is_json else 2 * len(body)
-        if need > self.memory.total or (is_json and need - 2 * len(body) > self.most_decoded):
+        texts = request_body.PLAIN_TEXTS * len(body)
+        need = request_body.json_memory(body) if is_json else texts
+        if need - texts > self.most_decoded:
             raise RequestError(
                 413,
                 f"the JSON would take {need / 1e6:,.0f} MB of memory; at most {self.most_decoded / 1e6:,.0f} MB are"
                 " allowed (serve.max_decoded_mb): send image files instead of arrays, or fewer of them",
             )
+        need += len(body)
         cancelled = threading.Event()
         job = _Job(self, predictor, kind, query, body, cancelled)
         work = asyncio.ensure_future(job.run(need))
@@ -213,7 +227,11 @@ class _Job:
         self.body, self.cancelled = body, cancelled
 
     async def run(self, need: int) -> list[dict[str, Any]]:
-        """The predictions. What is reserved is given back when the threads have ended, also after a cancellation."""
+        """The predictions, within `need` bytes and what decoding takes beyond them.
+
+        What is reserved is given back when the threads have ended, also after a cancellation; and before more is
+        taken, so that no request waits for another one that waits too.
+        """
         first = await self._reserved(need, self._read_and_maybe_answer)
         if isinstance(first, list):
             return first
@@ -224,13 +242,19 @@ class _Job:
         if self.cancelled.is_set():
             raise CancelledError
         params = self.application.params
-        rows = request_body.read(bytes(self.body), self.kind, self.query, params.max_images)
+        rows = request_body.read(self.body, self.kind, self.query, params.max_images)
         memory = self.predictor.memory(rows, self.application.most_decoded)
         return self.predictor.answer(rows, self.cancelled) if memory <= FREE else (rows, memory)
 
     async def _reserved(self, need: int, work: Callable[[], T]) -> T:
         application = self.application
-        need = min(need, application.memory.total)
+        total = application.memory.total
+        if need > total:
+            raise RequestError(
+                413,
+                f"the request would take {need / 1e6:,.0f} MB of memory; there are {total / 1e6:,.0f} MB"
+                " (serve.memory_mb): send fewer images at a time",
+            )
         await application.memory.take(need)
         loop = asyncio.get_running_loop()
         future: Future[T] = application._pool.submit(work)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from podium.data.decode import LEAST, quiet
+from podium.data.decode import LEAST, formats, quiet
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PLAIN, BLENDED, DEEP = 14, 34, 52
@@ -39,7 +39,8 @@ def decoding_bytes(data: bytes, wanted: Size) -> int:
     if data.startswith(PNG):
         return _of_png(data)
     try:
-        with quiet, Image.open(io.BytesIO(data)) as image:
+        # The decoder's own formats: others (ICO) would decode their pixels when they are opened.
+        with quiet, Image.open(io.BytesIO(data), formats=formats()) as image:
             return _of_image(image, wanted)
     except Exception:  # damaged: the decoder fails at the same place, and says why
         return 0
@@ -50,7 +51,7 @@ def _of_png(data: bytes) -> int:
     if len(data) < 33:
         return 0
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    blended = colour in (3, 4, 6) or b"tRNS" in data[:65536]
+    blended = colour in (3, 4, 6) or b"tRNS" in data  # anywhere: texts of any length may come before it
     return int(width * height * (DEEP if depth == 16 else BLENDED if blended else PLAIN))
 
 
@@ -61,6 +62,9 @@ def _of_image(image: Image.Image, wanted: Size) -> int:
         side = max(2 * wanted.height, 2 * wanted.width, LEAST)
         image.draft(None, (side, side))  # what the decoder does; here never to less
         return whole + PLAIN * image.width * image.height
-    deep = image.mode in ("F", "I") or ";16" in image.mode
+    stored = str(
+        [getattr(tile, "args", None) for tile in getattr(image, "tile", [])]
+    )  # of colours, Pillow's mode does not say 16 bits
+    deep = image.mode in ("F", "I") or ";16" in image.mode or ";16" in stored
     each = DEEP if deep else BLENDED if image.has_transparency_data or image.mode == "P" else PLAIN
     return (each + OTHER) * pixels

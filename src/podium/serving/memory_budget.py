@@ -34,7 +34,8 @@ class MemoryBudget:
             if turn.done() and not turn.cancelled():
                 self.give(count)
             else:
-                self._waiting.remove((count, turn))
+                if (count, turn) in self._waiting:  # else `give` has already passed it over
+                    self._waiting.remove((count, turn))
                 self._next()
             raise
 

@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -15,18 +16,32 @@ from podium.text import write_row
 
 COLUMNS = ("file", "label", "probability", "model", "error")
 MODEL, ERROR = COLUMNS.index("model"), COLUMNS.index("error")
+STATE = "state"
+"""The last column of what is not complete yet: of the file before it was read."""
 FLUSHED = 64
 """Rows after which what was written can be seen, and survives a kill."""
 Predict = Callable[[Sequence[Path]], Iterable[Prediction]]
 
 
-def write(out: Path, files: Sequence[Path], model: str, classes: Sequence[str], predict: Predict) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Source:
+    """The model that predicts."""
+
+    model: str
+    """name/version, as in the rows."""
+    digest: str
+    """Of the model's files: another registry may have another model of the same name and number."""
+
+
+def write(
+    out: Path, files: Sequence[Path], source: Source, classes: Sequence[str], predict: Predict
+) -> tuple[int, int]:
     """Write a row for each of `files` to `out`, with a column for each of `classes`.
 
-    `predict` is called with the files that are left to do; `model` is its name/version. A link is followed, a device or
-    a pipe gets the rows as they come. What a killed run has left in `<out>.tmp` is kept, where it is of this model and
-    these files, and none of them has changed since. Returns how many files have no prediction, and how many rows were
-    kept. Raises InputError where `out` can't be written.
+    `predict` is called with the files that are left to do. A link is followed, a device or a pipe gets the rows as they
+    come. What a killed run has left in `<out>.<digest>.tmp` is kept, where it is of this model and these files, and
+    none of them has changed since. Returns how many files have no prediction, and how many rows were kept. Raises
+    InputError where `out` can't be written, BrokenPipeError where nobody reads it any more.
     """
     header = [*COLUMNS, *(f"probability_{name}" for name in classes)]
     try:
@@ -36,16 +51,20 @@ def write(out: Path, files: Sequence[Path], model: str, classes: Sequence[str], 
                 write_row(stream, header)
                 return _append(stream, predict(files), classes), 0
         whole = out.resolve()
-        partial = whole.with_name(whole.name + ".tmp")
-        kept = _kept(partial, header, files, model)
+        partial = whole.with_name(f"{whole.name}.{source.digest[:16]}.tmp")
+        states = [_state(file) for file in files]  # before any is read: what changes from now on is another state
+        kept = _kept(partial, [*header, STATE], files, states, source.model)
         fresh = whole.with_name(whole.name + ".tmp2")
-        with fresh.open("w", newline="", encoding="utf-8") as file:
-            for row in [header, *kept]:
-                write_row(file, row)
+        _write_rows(fresh, [[*header, STATE], *kept])
         fresh.replace(partial)
         with partial.open("a", newline="", encoding="utf-8") as file:
-            bad = _append(file, predict(files[len(kept) :]), classes)
-        partial.replace(whole)
+            bad = _append(file, predict(files[len(kept) :]), classes, states[len(kept) :])
+        with partial.open(newline="", encoding="utf-8") as file:
+            _write_rows(fresh, (row[:-1] for row in csv.reader(file)))
+        fresh.replace(whole)
+        partial.unlink()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        raise
     except OSError as error:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None
     return bad + sum(bool(row[ERROR]) for row in kept), len(kept)
@@ -69,13 +88,23 @@ def _stream(out: Path) -> TextIO | None:
     return None
 
 
-def _append(file: TextIO, found: Iterable[Prediction], classes: Sequence[str]) -> int:
+def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        for row in rows:
+            write_row(file, row)
+
+
+def _append(file: TextIO, found: Iterable[Prediction], classes: Sequence[str], states: Sequence[str] = ()) -> int:
+    """Write the rows, each with its file's state where there are `states`; returns how many have no prediction."""
     bad = 0
     for number, one in enumerate(found, start=1):
         bad += bool(one.error)
         probability = "" if one.probability is None else f"{one.probability:.6f}"
         each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-        write_row(file, [cell(one.file), _safe(one.label), probability, one.model, one.error, *each])
+        write_row(
+            file,
+            [cell(one.file), _safe(one.label), probability, one.model, one.error, *each, *states[number - 1 : number]],
+        )
         if number == 1 or number % FLUSHED == 0:
             file.flush()
     return bad
@@ -92,11 +121,21 @@ def _safe(label: str) -> str:
     return label
 
 
-def _kept(partial: Path, header: list[str], files: Sequence[Path], model: str) -> list[list[str]]:
+def _state(file: Path) -> str:
+    """What differs as soon as `file` has other content, also if its time of change was set back; empty: it is none."""
+    try:
+        now = file.stat()
+    except OSError:
+        return ""
+    return f"{now.st_size}-{now.st_mtime_ns}-{now.st_ctime_ns}-{now.st_ino}"
+
+
+def _kept(
+    partial: Path, header: list[str], files: Sequence[Path], states: Sequence[str], model: str
+) -> list[list[str]]:
     """The first rows of `partial` that are those of the first of `files`, by this model and still true."""
     if not partial.is_file():
         return []
-    written = partial.stat().st_mtime_ns
     text = partial.read_text(encoding="utf-8", errors="replace")
     lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
     kept: list[list[str]] = []
@@ -104,12 +143,12 @@ def _kept(partial: Path, header: list[str], files: Sequence[Path], model: str) -
         rows = csv.reader(lines, strict=True)
         if next(rows, None) != header:
             return []
-        for row, file in zip(rows, files, strict=False):
+        for row, file, state in zip(rows, files, states, strict=False):
             ours = len(row) == len(header) and row[0] == cell(file) and (row[MODEL] == model or row[ERROR])
-            if not ours or file.stat().st_mtime_ns >= written:
+            if not ours or row[-1] != state:
                 break
             kept.append(row)
-    except (csv.Error, OSError):  # cut off within a row, or a file that has gone: it is predicted again
+    except csv.Error:  # cut off within a row
         pass
     while kept and kept[-1][ERROR]:  # it names no model: only a row after it tells that it is of this one
         kept.pop()

@@ -5,6 +5,7 @@ Taken are JSON in the forms of MLflow's scoring server, the bytes of one image, 
 
 import binascii
 import json
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,7 +38,8 @@ IMAGE_STARTS = (
 ONE_COLUMN = "a request must have one of the columns image (an image file in base64) and array (pixels)"
 AS_IS = (b"binary", b"8bit", b"7bit")
 NO_BASE64 = "it is no base64 of an image file"
-URL_SAFE = str.maketrans("-_", "+/")
+URL_SAFE = str.maketrans("-_", "+/", string.whitespace)
+"""As text without blanks: not by `split`, which makes a list of small texts of 50 bytes each."""
 LIST_BYTES, OBJECT_BYTES, VALUE_BYTES = 88, 248, 72
 """Of memory at most for a list and an object of JSON with their first value, and for each further value (CPython 3.11:
 an empty list has 56, an object of one value 184, a short text 53, its place in a list 8 to 9)."""
@@ -54,13 +56,20 @@ class Rows:
     """Whether the probability of every class is wanted."""
 
 
+PLAIN_TEXTS, WIDE_TEXTS = 3, 9
+"""Bytes of text for each byte of a body of JSON, of ASCII and with other characters."""
+
+
 def json_memory(body: bytes | bytearray) -> int:
     """An upper bound of the bytes that `body` takes as Python objects, known before it is parsed."""
     lists, objects, values = (body.count(sign) for sign in (b"[", b"{", b","))
-    return 2 * len(body) + LIST_BYTES * lists + OBJECT_BYTES * objects + VALUE_BYTES * values
+    # As one text, then as its parts, and one part without blanks. A character that is not ASCII makes all of a text
+    # wide (up to 4 bytes each); so does an escape, but in its own part only.
+    texts = PLAIN_TEXTS if body.isascii() and b"\\u" not in body else WIDE_TEXTS
+    return texts * len(body) + LIST_BYTES * lists + OBJECT_BYTES * objects + VALUE_BYTES * values
 
 
-def read(body: bytes, content_type: str, query: bytes, most: int) -> Rows:
+def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) -> Rows:
     """The rows of a request of at most `most` images.
 
     `query` is what follows the question mark of its address: `probabilities=true`, or nothing. Raises RequestError 400
@@ -70,11 +79,11 @@ def read(body: bytes, content_type: str, query: bytes, most: int) -> Rows:
     kind, options = parse_options_header(content_type)
     name = kind.decode("latin-1").strip().lower()
     if name == JSON_KIND:
-        rows = _of_json(body)
+        rows = _of_json(body, most)
     elif name == FORM_KIND:
-        rows = _of_form(body, options.get(b"boundary", b""))
+        rows = _of_form(bytes(body), options.get(b"boundary", b""), most)
     elif name.startswith("image/") or (name in UNTOLD and body.startswith(IMAGE_STARTS)):
-        rows = Rows("image", [body], probabilities=False)
+        rows = Rows("image", [bytes(body)], probabilities=False)
     else:
         raise RequestError(
             415,
@@ -83,10 +92,12 @@ def read(body: bytes, content_type: str, query: bytes, most: int) -> Rows:
     if not rows.values:
         raise RequestError(400, "a request must hold at least one image")
     if len(rows.values) > most:
-        raise RequestError(
-            400, f"a request may hold at most {most:,} images (serve.max_images); got {len(rows.values):,}"
-        )
+        raise _too_many(most, f"{len(rows.values):,}")
     return Rows(rows.column, rows.values, rows.probabilities or wanted)
+
+
+def _too_many(most: int, got: str) -> RequestError:
+    return RequestError(400, f"a request may hold at most {most:,} images (serve.max_images); got {got}")
 
 
 def _of_query(query: bytes) -> bool:
@@ -102,7 +113,7 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _of_json(body: bytes) -> Rows:
+def _of_json(body: bytes | bytearray, most: int) -> Rows:
     try:
         content = json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
     except RecursionError:
@@ -120,6 +131,8 @@ def _of_json(body: bytes) -> Rows:
         )
     column, values = _table(forms[0], content[forms[0]])
     wanted = _params(content.get("params"))
+    if len(values) > most:
+        raise _too_many(most, f"{len(values):,}")
     if column == "image":
         values = _files(values)
     return Rows(column, values, wanted)
@@ -217,18 +230,21 @@ def _file(value: Any) -> bytes:
         about, comma, value = value.partition(",")
         if not comma or not about.lower().endswith(";base64"):
             raise ValueError("its data URL must be such as data:image/png;base64,... (in base64)")
+    if not value.isascii():  # each further text of it would be wide
+        raise ValueError(NO_BASE64)
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except ValueError:  # the usual case is read once; what follows mends what can be read in one way only
-        plain = "".join(value.split()).translate(URL_SAFE).rstrip("=")
+        plain = value.translate(URL_SAFE).rstrip("=")
     try:
-        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+        plain += "=" * (-len(plain) % 4)
+        return binascii.a2b_base64(plain, strict_mode=True)
     except ValueError:
         raise ValueError(NO_BASE64) from None
 
 
-def _of_form(body: bytes, boundary: bytes) -> Rows:
-    parts = _parts(body, boundary)
+def _of_form(body: bytes, boundary: bytes, most: int) -> Rows:
+    parts = _parts(body, boundary, most)
     images = [data for name, data in parts if name == b"image"]
     wanted = [data for name, data in parts if name == b"probabilities"]
     if len(images) + len(wanted) < len(parts) or len(wanted) > 1:
@@ -236,22 +252,28 @@ def _of_form(body: bytes, boundary: bytes) -> Rows:
     return Rows("image", images, bool(wanted) and _boolean(wanted[0].decode("latin-1")))
 
 
-def _parts(body: bytes, boundary: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and content of each field of a form."""
-    found: list[tuple[bytes, bytearray]] = []
+def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[bytes, bytes]]:
+    """Name and content of each field of a form: at most `most` images, and whether probabilities are wanted."""
+    found: list[tuple[bytes, bytearray | bytes]] = []
     header, value, content = bytearray(), bytearray(), bytearray()
     names: list[bytes] = []
     ended: list[bool] = []
 
     def end_header() -> None:
         if bytes(header).lower() == b"content-disposition":
-            names.append(parse_options_header(bytes(value))[1].get(b"name", b""))
+            if not names:
+                names.append(parse_options_header(bytes(value))[1].get(b"name", b""))
         elif bytes(header).lower() == b"content-transfer-encoding" and bytes(value).lower() not in AS_IS:
             raise RequestError(400, "a field of the form has a Content-Transfer-Encoding: send the bytes as they are")
         header.clear()
         value.clear()
 
     def begin() -> None:
+        if len(found) > most:
+            raise _too_many(most, "more fields")
+        if found:
+            name, data = found[-1]
+            found[-1] = name, bytes(data)  # one by one: not all of them twice at the end
         names.clear()
 
     def headers_end() -> None:
@@ -260,7 +282,7 @@ def _parts(body: bytes, boundary: bytes) -> list[tuple[bytes, bytes]]:
         found.append((names[0] if names else b"", content))
 
     def adds(target: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
-        return lambda data, start, end: target().extend(data[start:end])
+        return lambda data, start, end: target().extend(memoryview(data)[start:end])
 
     try:
         parser = python_multipart.MultipartParser(

@@ -10,16 +10,12 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from podium.config.params import ServeParams
-from podium.errors import PodiumError
 from podium.registry import loading
-from podium.serving import listening
+from podium.serving import listening, workers
 from podium.serving.application import Application
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
@@ -28,7 +24,6 @@ from podium.serving.server_metrics import ServerMetrics
 from podium.text import one_line
 
 LOG = logging.getLogger("podium.serve")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -66,7 +61,7 @@ class _Server:
         from hypercorn.utils import wrap_app
 
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        for number in workers.SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
         config = _hypercorn(self.params)
@@ -85,6 +80,7 @@ class _Server:
             self.failure = error
             self.ended.set()
             return
+        workers.tell_ready()
         current = self.follower.current
         LOG.info("version %s answers", current.number if current else "none")
         while not self.ended.is_set():
@@ -153,44 +149,3 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("podium.serve.http").setLevel(logging.WARNING)
-
-
-def supervise(start: Callable[[], "Any"], count: int, drain_seconds: float) -> None:
-    """Keep `count` worker processes, each started by `start`, until a signal comes; then let them end.
-
-    Raises PodiumError where a worker can't start.
-    """
-    _Supervisor(start, count, drain_seconds).run()
-
-
-class _Supervisor:
-    """The process that a person started, where there are several workers."""
-
-    FASTEST = 5.0
-    """Seconds that a worker must have run before it is replaced: one that can't start is not tried for ever."""
-
-    def __init__(self, start: Callable[[], Any], count: int, drain_seconds: float) -> None:
-        self.start, self.count, self.drain_seconds = start, count, drain_seconds
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: self.ended.set())
-        workers = {self.start(): time.monotonic() for _ in range(self.count)}
-        try:
-            while not self.ended.wait(0.2):
-                for worker in [one for one in workers if one.poll() is not None]:
-                    lived = time.monotonic() - workers.pop(worker)
-                    if worker.returncode and lived < self.FASTEST:
-                        raise PodiumError(f"a worker of the server ended after {lived:.1f} s: its message is above")
-                    print("podium: a worker of the server ended; another one is started", file=sys.stderr, flush=True)
-                    workers[self.start()] = time.monotonic()
-        finally:
-            for worker in workers:
-                worker.terminate()
-            deadline = time.monotonic() + self.drain_seconds + 60
-            for worker in workers:
-                with suppress(Exception):
-                    worker.wait(max(1.0, deadline - time.monotonic()))
-                worker.kill()
-                worker.wait()

@@ -1,0 +1,128 @@
+"""What else is done with answered requests, off the answer's path: each observer has a thread and a bounded queue.
+
+An observer can't change an answer, and nothing that it does or raises reaches a client.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.text import one_line
+
+LOG = logging.getLogger("podium.serve")
+NICE = 10
+"""By how much an observer's thread is less urgent than those that answer (Linux: niceness of one thread)."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Up to 64 images of one request, next to each other in it."""
+
+    column: Literal["image", "array"]
+    values: Sequence[Any]
+    """Of each image: the bytes of its file, or its pixels as nested lists, as the client sent them."""
+    pixels: NDArray[np.uint8]
+    """(N, C, H, W): as they were decoded for the version that answered, before it normalises them."""
+    first: int
+    """Row of the first one in its request, counted from 0."""
+    count: int
+    """Images of the whole request."""
+    size: int
+    """Bytes that these images take in memory, about."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the images got."""
+
+    number: int
+    """Version that answered."""
+    classes: tuple[str, ...]
+    """Names of its K classes."""
+    probabilities: NDArray[np.float32]
+    """(N, K)"""
+    seconds: float
+    """For these images together: decoding, waiting for the network and the network."""
+
+
+class Observer(Protocol):
+    """Sees answered requests. Its methods are called by one thread of its own, one after the other."""
+
+    name: str
+    """In log and metrics; one word."""
+
+    def seen(self, request_id: str, images: Images, answers: Answers) -> None:
+        """Look at images of one request, after they were answered. What it raises is logged, and counted as failed.
+
+        `request_id` is the one of the answer's header X-Request-Id: up to 64 of the characters A-Z a-z 0-9 . _ -
+        """
+
+    def end(self) -> None:
+        """Write what is not written yet: the server ends."""
+
+
+class ObserverThread:
+    """One observer with its queue."""
+
+    def __init__(self, observer: Observer, most: int, count: Callable[[str, int], object]) -> None:
+        self.observer = observer
+        self.most = most
+        """Bytes of images that may wait."""
+        self._count = count
+        """Is called with `seen`, `dropped` or `failed`, and for how many images that is so."""
+        self._waiting: queue.SimpleQueue[tuple[str, Images, Answers] | None] = queue.SimpleQueue()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._failing = ""
+        self._thread = threading.Thread(target=self._run, name=f"podium-{observer.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to observe."""
+        self._thread.start()
+
+    def offer(self, request_id: str, images: Images, answers: Answers) -> None:
+        """Queue the images, or drop them where the queue is full. Returns at once, and raises nothing."""
+        with self._lock:
+            fits = self._bytes + images.size <= self.most
+            if fits:
+                self._bytes += images.size
+                self._waiting.put((request_id, images, answers))
+        if not fits:
+            self._count("dropped", len(images.values))
+
+    def end(self, seconds: float) -> bool:
+        """Take no more, and see what waits; whether that ended within `seconds`."""
+        self._waiting.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with suppress(OSError, AttributeError):  # not Linux, or not allowed: it is as urgent as the others
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while (one := self._waiting.get()) is not None:
+            fine = self._guarded(self.observer.seen, *one)
+            self._count("seen" if fine else "failed", len(one[1].values))
+            with self._lock:
+                self._bytes -= one[1].size
+        self._guarded(self.observer.end)
+
+    def _guarded(self, work: Callable[..., object], *arguments: object) -> bool:
+        """Whether `work` ended without an exception."""
+        try:
+            work(*arguments)
+        except Exception as error:  # of anybody's code: the server goes on answering
+            said = one_line(f"{type(error).__name__}: {error}")
+            if said != self._failing:
+                LOG.exception("the observer %s failed; requests are answered without it", self.observer.name)
+            self._failing = said
+            return False
+        return True

@@ -1,0 +1,102 @@
+"""The process that keeps the workers of a server, with workers that are as small as they can be."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SUPERVISOR = """
+import os, sys
+from podium.process import run
+from podium.serving.workers import Worker, supervise
+
+run(lambda: supervise(lambda: Worker([sys.executable, "-c", sys.argv[1]], os.environ, []), 2, 30))
+"""
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+from podium.serving import workers
+
+log = Path("log")
+
+def say(what):
+    with log.open("a") as file:
+        file.write(what + "\\n")
+
+def second(number, _):
+    say("second")
+    os._exit(143)
+
+def first(number, _):
+    signal.signal(number, second)
+    say("first")
+    if ENDS:
+        sys.exit(0)
+
+signal.signal(signal.SIGTERM, first)
+"""
+
+
+def start(code: str, *, ends: bool = True) -> "subprocess.Popen[bytes]":
+    worker = WORKER.replace("ENDS", str(ends)) + textwrap.dedent(code)
+    return subprocess.Popen([sys.executable, "-c", SUPERVISOR, worker], stderr=subprocess.PIPE)
+
+
+def log() -> list[str]:
+    path = Path("log")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def wait_for(what: str, count: int) -> None:
+    """Until the log has so many lines; pytest's own timeout ends one that never has."""
+    while log().count(what) < count:
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_worker_that_ends_before_it_has_its_model_is_not_tried_again_however_long_it_took() -> None:
+    with start("say('started'); time.sleep(5.5); sys.exit(3)") as process:
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert b"a worker of the server ended before it had the model" in process.stderr.read()
+    assert log().count("started") == 2
+
+
+def test_worker_that_had_its_model_is_replaced_however_soon_it_ended() -> None:
+    code = """
+    say("started")
+    workers.tell_ready()
+    if log.read_text().count("started") <= 3:
+        say("ended")
+        sys.exit(3)
+    say("stays")
+    time.sleep(600)
+    """
+    with start(code) as process:
+        wait_for("stays", 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert log().count("first") == 2
+
+
+def test_second_signal_ends_workers_that_are_at_work_at_once() -> None:
+    with start("workers.tell_ready(); say('ready')\nwhile True: time.sleep(1)", ends=False) as process:
+        wait_for("ready", 2)
+        process.send_signal(signal.SIGTERM)
+        wait_for("first", 2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 128 + signal.SIGINT
+    assert log().count("second") == 2
+    assert os.environ.get("PODIUM_SERVE_READY") is None
