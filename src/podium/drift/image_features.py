@@ -18,6 +18,8 @@ FLAT = 1.0
 """Standard deviation (0 to 255) below which an image has no contrast that sharpness or noise could be a part of."""
 LEAST = 1e-7
 """A probability below it counts as it: float32 rounds there."""
+VALUES = 1_000_000
+"""Pixel values that are measured at a time: some tens of megabytes as floats."""
 DIRECTIONS = 4
 """Projections of the logits: enough to see that they move, and as many for two thousand classes as for five."""
 
@@ -65,27 +67,9 @@ def measure_images(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     Sharpness and noise are relative to the contrast, so that a darker image is not a blurred one. Noise is the fast
     estimate of Immerkaer, "Fast Noise Variance Estimation" (CVIU 1996).
     """
-    count = len(images)
-    whole = images.astype(np.float32)
-    grey = whole[:, 0] if images.shape[1] == 1 else np.einsum("nchw,c->nhw", whole, LUMA)
-    contrast = grey.reshape(count, -1).std(axis=1)
-    enough = contrast >= FLAT
-    base = np.where(enough, contrast, 1.0)
-    found = {
-        "brightness": grey.reshape(count, -1).mean(axis=1) / 255,
-        "contrast": contrast / 255,
-        "sharpness": np.where(enough, _gradient(grey) / base, 0.0),
-        "noise": np.where(enough, _noise(grey) / base, 0.0),
-    }
-    if images.shape[1] == 3:
-        red, green, blue = (whole[:, k].reshape(count, -1).mean(axis=1) for k in range(3))
-        spread = images.max(axis=1) - images.min(axis=1)
-        found |= {
-            "warmth": (red - blue) / 255,
-            "tint": (green - (red + blue) / 2) / 255,
-            "saturation": spread.reshape(count, -1).mean(axis=1) / 255,
-        }
-    return {name: values.astype(np.float32) for name, values in found.items()}
+    step = max(1, VALUES // max(1, int(np.prod(images.shape[1:]))))
+    parts = [_measured(images[start : start + step]) for start in range(0, max(1, len(images)), step)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def measure_sizes(sizes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
@@ -114,6 +98,30 @@ def table(columns: dict[str, NDArray[np.float32]], names: Sequence[str]) -> NDAr
     return np.stack([columns.get(name, unknown) for name in names], axis=1)
 
 
+def _measured(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    count, pixels = len(images), int(np.prod(images.shape[2:]))
+    whole = images.astype(np.float32)
+    grey = whole[:, 0] if images.shape[1] == 1 else np.einsum("nchw,c->nhw", whole, LUMA)
+    contrast = grey.reshape(count, pixels).std(axis=1)
+    enough = contrast >= FLAT
+    base = np.where(enough, contrast, 1.0)
+    found = {
+        "brightness": grey.reshape(count, pixels).mean(axis=1) / 255,
+        "contrast": contrast / 255,
+        "sharpness": np.where(enough, _gradient(grey) / base, 0.0),
+        "noise": np.where(enough, _noise(grey) / base, 0.0),
+    }
+    if images.shape[1] == 3:
+        red, green, blue = (whole[:, k].reshape(count, pixels).mean(axis=1) for k in range(3))
+        spread = images.max(axis=1) - images.min(axis=1)
+        found |= {
+            "warmth": (red - blue) / 255,
+            "tint": (green - (red + blue) / 2) / 255,
+            "saturation": spread.reshape(count, pixels).mean(axis=1) / 255,
+        }
+    return {name: values.astype(np.float32) for name, values in found.items()}
+
+
 def _directions(classes: int) -> NDArray[np.float64]:
     """(K, D) fixed random directions: the same for every process and version."""
     count = min(DIRECTIONS, classes - 1)
@@ -124,7 +132,7 @@ def _directions(classes: int) -> NDArray[np.float64]:
 def _gradient(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N,) root mean square of the differences between neighbours of `grey` (N, H, W)."""
     across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
-    squares = [np.square(one).reshape(len(grey), -1).mean(axis=1) for one in (across, down) if one.size]
+    squares = [np.square(one).mean(axis=(1, 2)) for one in (across, down) if one.shape[1] and one.shape[2]]
     return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(len(grey), np.float32)
 
 
@@ -134,4 +142,4 @@ def _noise(grey: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros(len(grey), np.float32)
     across = grey[:, :, :-2] - 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
     both = across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:]
-    return np.asarray(np.sqrt(np.pi / 2) / 6 * np.abs(both).reshape(len(grey), -1).mean(axis=1), np.float32)
+    return np.asarray(np.sqrt(np.pi / 2) / 6 * np.abs(both).mean(axis=(1, 2)), np.float32)

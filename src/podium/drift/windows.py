@@ -17,9 +17,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from podium import paths
+from podium.config.drift_section import DriftParams
 from podium.drift.reference import Reference
 from podium.drift.sketch import Sketch
-from podium.drift.window_test import FEWEST, Verdict, compare
+from podium.drift.window_verdict import FEWEST, Verdict, compare
 from podium.errors import InputError, PodiumError
 from podium.locks import locked
 
@@ -32,8 +34,8 @@ _VERDICT = TypeAdapter(Verdict)
 class Rules:
     """When a window is complete, how many are kept, and when one has drifted."""
 
-    images: int
-    """A window with so many images is complete."""
+    images: int | None
+    """A window with so many images is complete; None: none is by its images."""
     hours: float
     """One whose first image is older than this is complete too, with FEWEST images or more."""
     keep: int
@@ -41,6 +43,20 @@ class Rules:
     false_alarm: float
     """The chance that any window of a version is called drifted by chance."""
     min_effect: float
+
+    @staticmethod
+    def of(params: DriftParams) -> "Rules":
+        """Those of the section `drift`."""
+        return Rules(params.window, params.hours, params.keep, params.false_alarm, params.min_effect)
+
+
+def folder_of(params: DriftParams, name: str, number: int, digest: str) -> Path:
+    """Where the windows of version `number` of model `name` are; `digest`: of the version's files.
+
+    A version that was deleted, and whose number was given again, has another folder.
+    """
+    base = Path(params.folder) if params.folder else paths.mlruns() / "drift"
+    return base / name / f"{number}-{digest[:12]}"
 
 
 class Windows:
@@ -84,6 +100,11 @@ class Windows:
         """The window that is being filled. Raises InputError where its file is damaged."""
         return self._read(self.folder / OPEN) or self.fresh()
 
+    def newest(self) -> Verdict | None:
+        """The verdict on the newest complete window. Raises InputError where its file is damaged."""
+        numbers = self.numbers()
+        return self._verdict(numbers[-1]) if numbers else None
+
     def numbers(self) -> list[int]:
         """Numbers of the complete windows that are kept, rising."""
         found = (self.folder / CLOSED).glob("*.npz")
@@ -126,7 +147,8 @@ class Windows:
     def _close_if_due(self, window: Sketch) -> Verdict | None:
         """The verdict on the open window where it is complete: its file is renamed, which can't be half done."""
         old = self.clock() - window.began >= 3600 * self.rules.hours
-        if window.count < self.rules.images and not (old and window.count >= FEWEST):
+        full = self.rules.images is not None and window.count >= self.rules.images
+        if not full and not (old and window.count >= FEWEST):
             return None
         kept = self.numbers()
         number = kept[-1] + 1 if kept else 1
