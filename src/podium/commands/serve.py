@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from podium.config.params import ServeParams
+    from podium.serving.challenger import Beside
     from podium.serving.follower import Choice
     from podium.serving.workers import Worker
     from podium.tracking.store import Tracking
@@ -27,6 +28,8 @@ EXAMPLES = """\
   podium serve                           the champion at 127.0.0.1:5001; it follows promotions and rollbacks
   podium serve --pin 7 --port 5002       version 7, whatever is promoted
   podium serve --alias challenger
+  podium serve --shadow challenger       the champion answers; the challenger is asked too, for `podium compare`
+  podium serve --canary 0.05             the challenger answers one image of twenty, always the same ones
 
   curl --data-binary @scan.png -H 'Content-Type: image/png' http://127.0.0.1:5001/invocations
   curl -F image=@scan.png -F image=@other.jpg http://127.0.0.1:5001/invocations
@@ -37,6 +40,10 @@ Several images a request are several records. "array" instead of "image" takes p
 [red, green, blue]. With "params": {"probabilities": true} the response has the probability of every class. An
 image that can't be used gets status 400 with an error message. `serve` in params.yaml holds the limits; Ctrl-C or
 SIGTERM ends it, after what is at work was answered. /health, /ready and /metrics are for operators.
+
+--shadow keeps what both versions say, in mlruns/shadow; it delays and changes no answer. With --canary an image goes
+by its own bytes (SHA-256), so the same image always goes the same way; every answer names its version. Both together
+compare on all images. The second version is followed and verified like the first one.
 
 Exit codes: 2 where the port is in use, 1 where the version's files are not those that were registered."""
 
@@ -50,8 +57,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--alias", type=alias_name, metavar="NAME", help="follow the version with this alias (default: champion)"
     )
+    parser.add_argument(
+        "--shadow", type=second_version, metavar="NAME", help="ask the version with this alias, or number, too"
+    )
+    parser.add_argument(
+        "--canary",
+        type=share_of_images,
+        metavar="SHARE",
+        help="part of the images that the version of --shadow answers, such as 0.05 (alone: the challenger)",
+    )
     parser.add_argument("--host", help="instead of serve.host")
     parser.add_argument("--port", type=int, help="instead of serve.port")
+
+
+def second_version(text: str) -> int | str:
+    """The number of a version, or the name of an alias."""
+    return version_number(text) if text.isascii() and text.isdigit() else alias_name(text)
+
+
+def share_of_images(text: str) -> float:
+    """A part of the images, above 0 and below 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = float("nan")
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a part of the images, above 0 and below 1, such as 0.05; got {text!r}"
+        )
+    return share
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -81,6 +115,8 @@ def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
 
     with opened() as (tracking, name):
         version = _choice(arguments, tracking, name).find()
+        if (beside := _beside(arguments, tracking, name)) is not None:
+            print(f"{_what_for(beside, beside.choice.find())}", file=sys.stderr, flush=True)
     print(f"{version} at {listening.url(params.host, params.port)}/invocations", flush=True)
     if params.host not in ("127.0.0.1", "::1", "localhost"):
         print(f"podium: everybody who reaches {params.host} can use it", file=sys.stderr, flush=True)
@@ -89,18 +125,47 @@ def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
 
 def _serve(arguments: argparse.Namespace, params: "ServeParams", sockets: "list[socket]") -> None:
     with opened() as (tracking, name):
+        from podium import paths
+        from podium.config.params import load
         from podium.serving import server
 
-        server.serve(_choice(arguments, tracking, name), params, sockets)
+        beside = _beside(arguments, tracking, name)
+        drift = load(paths.PARAMS).drift
+        server.serve(_choice(arguments, tracking, name), params, sockets, beside, drift)
 
 
 def _choice(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "Choice":
-    from podium.promotion import ledger
     from podium.registry import versions
+
+    return _choice_of(arguments.pin or arguments.alias or versions.CHAMPION, tracking, name)
+
+
+def _choice_of(which: int | str, tracking: "Tracking", name: str) -> "Choice":
+    from podium.promotion import ledger
     from podium.serving.follower import Choice
 
-    which = arguments.pin or arguments.alias or versions.CHAMPION
     return Choice(tracking, name, which, lambda version: ledger.check_model(tracking, version))
+
+
+def _beside(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "Beside | None":
+    """The second version. Raises InputError where it is the first one by its own name."""
+    from podium.registry import versions
+    from podium.serving.challenger import Beside
+
+    if arguments.shadow is None and arguments.canary is None:
+        return None
+    which = arguments.shadow or versions.CHALLENGER
+    if which == (arguments.pin or arguments.alias or versions.CHAMPION):
+        option = "--shadow" if arguments.shadow else "--canary"
+        raise InputError(f"{option}: {which} answers already: name another version, such as the challenger")
+    choice = _choice_of(which, tracking, name)
+    return Beside(choice, arguments.shadow is not None, arguments.canary or 0.0)
+
+
+def _what_for(beside: "Beside", version: object) -> str:
+    done = [f"answers {100 * beside.canary:g} % of the images"] if beside.canary else []
+    done += ["is asked for every image that was answered (`podium compare`)"] if beside.shadow else []
+    return f"podium: {version} {' and '.join(done)}"
 
 
 def _worker(sockets: "list[socket]") -> "Worker":

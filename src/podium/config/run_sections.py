@@ -198,6 +198,15 @@ class ServeParams(BaseModel):
     """After Ctrl-C or SIGTERM: time for the requests at work."""
     follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     """Time between two looks whether the champion has changed."""
+    queue_mb: Annotated[float, Field(gt=0)] = 64.0
+    """Memory of a worker for images that wait for observers (--shadow, drift); those beyond are dropped, and counted."""
+    keep: Literal["none", "disagreements"] = "none"
+    """Images that --shadow keeps: none, or those on which champion and challenger disagree, as the network saw them.
+    Digests, labels and probabilities are kept either way."""
+    keep_mb: Annotated[float, Field(ge=1)] = 200.0
+    """Disk space for what is kept of images; the oldest goes first. Totals stay."""
+    keep_days: Annotated[float, Field(gt=0)] = 30.0
+    """Time after which what is kept of an image is deleted."""
     access_log: bool = True
     """A line on standard error for each request but health checks."""
 

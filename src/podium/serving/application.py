@@ -3,21 +3,26 @@
 import asyncio
 import json
 import logging
+import re
+import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from podium.config.params import ServeParams
 from podium.serving import request_body
+from podium.serving.canary import Canary, Split
 from podium.serving.follower import Follower
 from podium.serving.memory_budget import MemoryBudget
+from podium.serving.observers import Keep, ObserverThread, Sighting
 from podium.serving.operators_pages import OperatorsPages, send_answer
 from podium.serving.predictor import CancelledError, Predictor
 from podium.serving.request_error import RequestError
 from podium.serving.server_metrics import ServerMetrics
+from podium.shadow.pair_schema import REQUEST_ID
 from podium.text import one_line
 
 LOG = logging.getLogger("podium.serve")
@@ -25,6 +30,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
+PLAIN_ID = re.compile(REQUEST_ID)
 
 JOBS = 16
 """Threads: requests that are decoded at a time, and that can share a batch."""
@@ -39,8 +45,16 @@ QUIET = {"/ping", "/health", "/ready", "/metrics"}
 class Application:
     """Answers requests by the version that `follower` has at that moment."""
 
-    def __init__(self, follower: Follower, params: ServeParams, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        params: ServeParams,
+        metrics: ServerMetrics,
+        observers: Sequence[ObserverThread] = (),
+        canary: Canary | None = None,
+    ) -> None:
         self.follower, self.params, self.metrics = follower, params, metrics
+        self.observers, self.canary = observers, canary
         self.pages = OperatorsPages(follower, metrics)
         self.memory = MemoryBudget(int(params.memory_mb * 1e6))
         self.most_decoded = int(params.max_decoded_mb * 1e6)
@@ -66,6 +80,7 @@ class Application:
         started = time.perf_counter()
         path = scope["path"] if scope["path"] in {"/invocations", *self.pages.paths} else "other"
         sent: list[int] = [0, 0]
+        sighting = Sighting(_request_id(scope), self.observers)
 
         async def counting(message: Message) -> None:
             sent[0] = message.get("status", sent[0])
@@ -74,10 +89,12 @@ class Application:
 
         try:
             if path == "/invocations":
-                status, content = await self._invocations(scope, receive, started)
+                status, content = await self._invocations(scope, receive, started, sighting)
                 if status:
                     async with asyncio.timeout(self.params.timeout_seconds):
-                        await send_answer(counting, status, content)
+                        await send_answer(counting, status, content, request_id=sighting.request_id)
+                if status == 200:
+                    sighting.offer()
             else:
                 await self.pages(scope, counting)
         except TimeoutError:
@@ -87,12 +104,14 @@ class Application:
             if self.params.access_log and path not in QUIET:
                 _log(scope, sent[0], sent[1], time.perf_counter() - started)
 
-    async def _invocations(self, scope: Message, receive: Receive, started: float) -> tuple[int, bytes]:
+    async def _invocations(
+        self, scope: Message, receive: Receive, started: float, sighting: Sighting
+    ) -> tuple[int, bytes]:
         """Status and JSON of the answer; status 0: nobody waits for one."""
         try:
             if scope["method"] != "POST":
                 raise RequestError(405, "predictions are asked for with POST")
-            records = await self._answer(scope, receive)
+            records = await self._answer(scope, receive, sighting)
         except RequestError as error:
             return error.status, json.dumps(error.content).encode()
         except (_GoneError, CancelledError):
@@ -105,7 +124,7 @@ class Application:
         self.metrics.seconds.observe(time.perf_counter() - started)
         return 200, json.dumps({"predictions": records}).encode()
 
-    async def _answer(self, scope: Message, receive: Receive) -> list[dict[str, Any]]:
+    async def _answer(self, scope: Message, receive: Receive, sighting: Sighting) -> list[dict[str, Any]]:
         headers = {name.lower(): value for name, value in scope["headers"]}
         predictor = self.follower.current
         if predictor is None:
@@ -118,7 +137,10 @@ class Application:
         self.at_work += 1
         self.metrics.at_work.inc()
         try:
-            return await self._predict(predictor, headers, scope["query_string"], body, receive)
+            answering = self.canary.beside(predictor) if self.canary else predictor
+            kind = headers.get(b"content-type", b"").decode("latin-1")
+            job = _Job(self, answering, kind, scope["query_string"], body, sighting.keep)
+            return await self._predict(job, receive)
         finally:
             self.at_work -= 1
             self.metrics.at_work.dec()
@@ -171,11 +193,9 @@ class Application:
         sentence = f"a request may have at most {self.most_body:,} bytes (serve.max_request_mb); got {size:,} or more"
         return RequestError(413, sentence)
 
-    async def _predict(
-        self, predictor: Predictor, headers: dict[bytes, bytes], query: bytes, body: bytearray, receive: Receive
-    ) -> list[dict[str, Any]]:
+    async def _predict(self, job: "_Job", receive: Receive) -> list[dict[str, Any]]:
         """Read the body and predict, in threads, within the memory and the time that there are."""
-        kind = headers.get(b"content-type", b"").decode("latin-1")
+        body, kind = job.body, job.kind
         is_json = kind.lower().startswith(request_body.JSON_KIND)
         texts = request_body.PLAIN_TEXTS * len(body)
         need = request_body.json_memory(body) if is_json else texts
@@ -186,8 +206,6 @@ class Application:
                 " allowed (serve.max_decoded_mb): send image files instead of arrays, or fewer of them",
             )
         need += len(body)
-        cancelled = threading.Event()
-        job = _Job(self, predictor, kind, query, body, cancelled)
         work = asyncio.ensure_future(job.run(need))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -201,7 +219,7 @@ class Application:
                 f"no answer within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
             )
         finally:
-            cancelled.set()
+            job.cancelled.set()
             gone.cancel()
             if not work.cancel() and not work.cancelled():
                 work.exception()  # it has been seen, or nobody waits for it
@@ -217,14 +235,15 @@ class _Job:
     def __init__(
         self,
         application: Application,
-        predictor: Predictor,
+        predictor: "Predictor | Split",
         kind: str,
         query: bytes,
         body: bytearray,
-        cancelled: threading.Event,
+        keep: Keep | None,
     ) -> None:
         self.application, self.predictor, self.kind, self.query = application, predictor, kind, query
-        self.body, self.cancelled = body, cancelled
+        self.body, self.keep = body, keep
+        self.cancelled = threading.Event()
 
     async def run(self, need: int) -> list[dict[str, Any]]:
         """The predictions, within `need` bytes and what decoding takes beyond them.
@@ -236,7 +255,7 @@ class _Job:
         if isinstance(first, list):
             return first
         rows, memory = first
-        return await self._reserved(need + memory, lambda: self.predictor.answer(rows, self.cancelled))
+        return await self._reserved(need + memory, lambda: self.predictor.answer(rows, self.cancelled, self.keep))
 
     def _read_and_maybe_answer(self) -> "list[dict[str, Any]] | tuple[request_body.Rows, int]":
         if self.cancelled.is_set():
@@ -244,7 +263,7 @@ class _Job:
         params = self.application.params
         rows = request_body.read(self.body, self.kind, self.query, params.max_images)
         memory = self.predictor.memory(rows, self.application.most_decoded)
-        return self.predictor.answer(rows, self.cancelled) if memory <= FREE else (rows, memory)
+        return self.predictor.answer(rows, self.cancelled, self.keep) if memory <= FREE else (rows, memory)
 
     async def _reserved(self, need: int, work: Callable[[], T]) -> T:
         application = self.application
@@ -298,6 +317,12 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _request_id(scope: Message) -> str:
+    """What the client calls the request (X-Request-Id), where that is a plain name; else a new one."""
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-request-id"), "")
+    return sent if PLAIN_ID.fullmatch(sent) else secrets.token_hex(8)
 
 
 def _log(scope: Message, status: int, size: int, seconds: float) -> None:

@@ -22,7 +22,7 @@ from podium.drift.sketch import Sketch
 from podium.drift.window_verdict import Verdict
 from podium.drift.windows import Rules, Windows, folder_of
 from podium.errors import PodiumError
-from podium.serving.observers import Answers, Images
+from podium.serving.observers import Answers, Images, ObserverThread
 from podium.serving.predictor import Predictor
 from podium.serving.server_metrics import ServerMetrics
 from podium.text import one_line
@@ -68,7 +68,11 @@ class DriftObserver:
                 number,
             )
             return
-        reference = Reference.from_bytes(predictor.loaded.reference, f"drift.npz of version {number}")
+        try:
+            reference = Reference.from_bytes(predictor.loaded.reference, f"drift.npz of version {number}")
+        except PodiumError as error:  # it answers all the same
+            LOG.error("drift: no statistics are kept: %s", one_line(str(error)))
+            return
         folder = folder_of(self.params, self.model, number, predictor.digest)
         windows = Windows(folder, reference, Rules.of(self.params))
         with self._lock:
@@ -151,6 +155,14 @@ class DriftObserver:
             self.metrics.show_drift(self.model, number, verdict)
             if verdict.drifted and not first:
                 LOG.warning("drift: version %s, %s", number, sentence(verdict))
+
+
+def observed(observer: DriftObserver, most: int, metrics: ServerMetrics) -> ObserverThread:
+    """The observer with its queue of `most` bytes of images, counted by `metrics`."""
+    count = metrics.observed.labels
+    return ObserverThread(
+        observer, most, lambda outcome, images: count(metrics.worker, observer.name, outcome).inc(images)
+    )
 
 
 def sentence(verdict: Verdict) -> str:

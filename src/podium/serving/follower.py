@@ -76,8 +76,16 @@ class Follower:
         self.on_change(first)
         self.current = first
         if self.choice.follows and not self._ended.is_set():
-            self._thread = threading.Thread(target=self._follow, name="podium-follow", daemon=True)
-            self._thread.start()
+            self._begin(self.seconds)
+
+    def start_later(self) -> None:
+        """Load the first version beside what goes on, and then follow; where it can't be loaded, try again."""
+        if not self._ended.is_set():
+            self._begin(0.0)
+
+    def _begin(self, pause: float) -> None:
+        self._thread = threading.Thread(target=self._follow, args=(pause,), name="podium-follow", daemon=True)
+        self._thread.start()
 
     def end(self, seconds: float) -> bool:
         """Follow no longer; whether the thread ended within `seconds`."""
@@ -86,18 +94,19 @@ class Follower:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
 
-    def _follow(self) -> None:
-        pause = self.seconds
+    def _follow(self, pause: float) -> None:
         while not self._ended.wait(pause):
             try:
                 self.look()
                 said, pause = "", self.seconds
             except Exception as error:  # a registry that is away, a damaged version: the present one goes on answering
-                said, pause = one_line(str(error) or type(error).__name__), min(2 * pause, SLOWEST)
+                said, pause = one_line(str(error) or type(error).__name__), min(2 * max(pause, self.seconds), SLOWEST)
             if said and said != self.failing:
                 now = self.current.number if self.current else "none"
                 LOG.error("version %s goes on answering: %s", now, said)
             self.failing = said
+            if not (said or self.choice.follows):
+                return  # it is loaded, and stays
 
     def look(self) -> None:
         """Take up the version that the alias names now. Raises PodiumError where it is not what was registered."""

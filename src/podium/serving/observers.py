@@ -24,15 +24,15 @@ NICE = 10
 
 @dataclass(frozen=True)
 class Images:
-    """Up to 64 images of one request, next to each other in it."""
+    """Up to 64 images of one request that were answered together."""
 
     column: Literal["image", "array"]
     values: Sequence[Any]
     """Of each image: the bytes of its file, or its pixels as nested lists, as the client sent them."""
     pixels: NDArray[np.uint8]
-    """(N, C, H, W): as they were decoded for the version that answered, before it normalises them."""
-    first: int
-    """Row of the first one in its request, counted from 0."""
+    """(N, C, H, W), read only: as they were decoded for the version that answered, before it normalises them."""
+    places: Sequence[int]
+    """Row of each in its request, counted from 0."""
     count: int
     """Images of the whole request."""
     size: int
@@ -69,6 +69,42 @@ class Observer(Protocol):
         """Write what is not written yet: the server ends."""
 
 
+Keep = Callable[[Images, Answers], object]
+"""Is called with images as they are answered, in the thread that answers: it only remembers them."""
+
+
+class Sighting:
+    """What one request has to show to the observers, when it has been answered."""
+
+    def __init__(self, request_id: str, observers: "Sequence[ObserverThread]") -> None:
+        self.request_id = request_id
+        self._observers = observers
+        self._most = max((one.most for one in observers), default=0)
+        self._bytes = 0
+        self._found: list[tuple[Images, Answers]] = []
+        self._left_out = 0
+
+    @property
+    def keep(self) -> Keep | None:
+        """Remembers images, as many as an observer could take; None: nobody wants to see any."""
+        return self._keep if self._observers else None
+
+    def offer(self) -> None:
+        """Show the observers what was remembered. Returns at once, and raises nothing."""
+        for observer in self._observers:
+            for images, answers in self._found:
+                observer.offer(self.request_id, images, answers)
+            if self._left_out:
+                observer.count("dropped", self._left_out)
+
+    def _keep(self, images: Images, answers: Answers) -> None:
+        if self._bytes + images.size > self._most:
+            self._left_out += len(images.values)
+        else:
+            self._bytes += images.size
+            self._found.append((images, answers))
+
+
 class ObserverThread:
     """One observer with its queue."""
 
@@ -76,11 +112,12 @@ class ObserverThread:
         self.observer = observer
         self.most = most
         """Bytes of images that may wait."""
-        self._count = count
+        self.count = count
         """Is called with `seen`, `dropped` or `failed`, and for how many images that is so."""
         self._waiting: queue.SimpleQueue[tuple[str, Images, Answers] | None] = queue.SimpleQueue()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._ended = False
         self._failing = ""
         self._thread = threading.Thread(target=self._run, name=f"podium-{observer.name}", daemon=True)
 
@@ -91,16 +128,18 @@ class ObserverThread:
     def offer(self, request_id: str, images: Images, answers: Answers) -> None:
         """Queue the images, or drop them where the queue is full. Returns at once, and raises nothing."""
         with self._lock:
-            fits = self._bytes + images.size <= self.most
+            fits = self._bytes + images.size <= self.most and not self._ended
             if fits:
                 self._bytes += images.size
                 self._waiting.put((request_id, images, answers))
         if not fits:
-            self._count("dropped", len(images.values))
+            self.count("dropped", len(images.values))
 
     def end(self, seconds: float) -> bool:
-        """Take no more, and see what waits; whether that ended within `seconds`."""
-        self._waiting.put(None)
+        """Take no more, drop what waits and end the observer; whether that was done within `seconds`."""
+        with self._lock:
+            self._ended = True
+            self._waiting.put(None)
         if self._thread.ident is not None:
             self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -109,8 +148,11 @@ class ObserverThread:
         with suppress(OSError, AttributeError):  # not Linux, or not allowed: it is as urgent as the others
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (one := self._waiting.get()) is not None:
-            fine = self._guarded(self.observer.seen, *one)
-            self._count("seen" if fine else "failed", len(one[1].values))
+            count = len(one[1].values)
+            if self._ended:
+                self.count("dropped", count)
+                continue
+            self.count("seen" if self._guarded(self.observer.seen, *one) else "failed", count)
             with self._lock:
                 self._bytes -= one[1].size
         self._guarded(self.observer.end)

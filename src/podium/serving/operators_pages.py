@@ -38,6 +38,8 @@ class OperatorsPages:
         self.follower, self.metrics = follower, metrics
         self.draining = False
         """Whether the server ends: it is not ready any more."""
+        self.challenger: Follower | None = None
+        """Of a second version, if there is one."""
         self._pages: dict[str, Callable[[str], tuple[int, bytes, bytes]]] = {
             "/": self._usage,
             "/docs": self._usage,
@@ -68,13 +70,16 @@ class OperatorsPages:
 
     def _about(self, _: str) -> tuple[int, bytes, bytes]:
         current, choice = self.follower.current, self.follower.choice
-        about = {
+        about: dict[str, Any] = {
             "ready": self._ready(),
             "model": choice.name,
             "version": current.number if current else None,
             "follows": choice.follows or None,
             "problem": self.follower.failing or ("the server ends" if self.draining else None),
         }
+        if (beside := self.challenger) is not None:
+            second = {"version": beside.current.number if beside.current else None, "problem": beside.failing or None}
+            about["challenger"] = second | {"follows": beside.choice.follows or None}
         return 200 if self._ready() else 503, JSON, json.dumps(about).encode()
 
     def _metrics(self) -> bytes:
@@ -87,12 +92,15 @@ class OperatorsPages:
         return 200, HTML, PAGE.format(model=html.escape(model), host=html.escape(host)).encode()
 
 
-async def send_answer(send: Send, status: int, body: bytes, kind: bytes = JSON, allow: bytes = b"POST") -> None:
+async def send_answer(
+    send: Send, status: int, body: bytes, kind: bytes = JSON, allow: bytes = b"POST", request_id: str = ""
+) -> None:
     """Send a whole answer, and close the connection after an error that may have left a body unread."""
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *FIXED]
     headers += [(b"connection", b"close")] if status in (408, 413, 415, 503, 504) else []
     headers += [(b"retry-after", b"1")] if status == 503 else []
     headers += [(b"allow", allow)] if status == 405 else []
+    headers += [(b"x-request-id", request_id.encode())] if request_id else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

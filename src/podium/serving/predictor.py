@@ -1,6 +1,7 @@
 """One version's model in memory, for many threads: rows to predictions, small requests together in one batch."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from podium.errors import PodiumError
 from podium.registry.loading import LoadedModel
 from podium.serving.image_memory import decoding_bytes
-from podium.serving.request_body import Rows
+from podium.serving.observers import Answers, Images, Keep
+from podium.serving.request_body import LIST_BYTES, VALUE_BYTES, Rows
 from podium.serving.request_error import about_rows
 
 BATCH = 64
@@ -70,21 +72,48 @@ class Predictor:
             raise about_rows(problems, len(each), 413)
         return max(each) + pixels * min(len(each), BATCH)
 
-    def answer(self, rows: Rows, cancelled: threading.Event) -> list[dict[str, Any]]:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return tuple(str(one) for one in self._model.classes)
+
+    def answer(self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None) -> list[dict[str, Any]]:
         """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images.
 
-        Raises CancelledError soon after `cancelled` is set: after the image or batch that is at work.
+        `keep` is called with each batch. Raises CancelledError soon after `cancelled` is set: after the image or batch
+        that is at work.
         """
+        return self._records(self.probabilities(rows, cancelled, keep), every=rows.probabilities)
+
+    def probabilities(
+        self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None, *, aside: bool = False
+    ) -> NDArray[np.float32]:
+        """The probability of each class (N, K) for N rows. Raises as `answer` does.
+
+        `aside`: no request waits for it; so none has to wait until the network is free of it.
+        """
+        network = self._model.probabilities if aside else self._in_turn
         found: list[NDArray[np.float32]] = []
         problems: list[tuple[int, str]] = []
         for start in range(0, len(rows.values), BATCH):
+            began = time.perf_counter()
             images, bad = self._decoded(rows, start, cancelled)
             problems += bad
-            if not problems:
-                found.append(self._in_turn(images))
+            if problems:
+                continue
+            found.append(network(images))
+            if keep is not None:
+                images.setflags(write=False)
+                seen = self._seen(rows, start, images)
+                keep(seen, Answers(self.number, self.classes, found[-1], time.perf_counter() - began))
         if problems:
             raise about_rows(problems, len(rows.values))
-        return self._records(np.concatenate(found), every=rows.probabilities)
+        return np.concatenate(found)
+
+    def _seen(self, rows: Rows, start: int, images: NDArray[np.uint8]) -> Images:
+        values = rows.values[start : start + BATCH]
+        size = images.nbytes + sum(len(one) if rows.column == "image" else _list_bytes(one) for one in values)
+        return Images(rows.column, values, images, range(start, start + len(values)), len(rows.values), size)
 
     def _decoded(
         self, rows: Rows, start: int, cancelled: threading.Event
@@ -138,7 +167,7 @@ class Predictor:
             start += len(turn.images)
 
     def _records(self, probabilities: NDArray[np.float32], *, every: bool) -> list[dict[str, Any]]:
-        classes, name = [str(one) for one in self._model.classes], str(self._model.name)
+        classes, name = self.classes, str(self._model.name)
         best = probabilities.argmax(axis=1).tolist()
         top = probabilities.max(axis=1).astype(np.float64).tolist()
         found: list[dict[str, Any]] = [
@@ -148,3 +177,10 @@ class Predictor:
             for record, row in zip(found, probabilities.tolist(), strict=True):
                 record["probabilities"] = dict(zip(classes, row, strict=True))
         return found
+
+
+def _list_bytes(pixels: list[Any]) -> int:
+    """What an image of nested lists takes in memory, about: (height, width) or (height, width, channels)."""
+    height, width = len(pixels), len(pixels[0])
+    channels = len(pixels[0][0]) if isinstance(pixels[0][0], list) else 1
+    return height * (LIST_BYTES + width * (LIST_BYTES * (channels > 1) + VALUE_BYTES * channels))

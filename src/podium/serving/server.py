@@ -13,10 +13,12 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
-from podium.config.params import ServeParams
+from podium.config.params import DriftParams, ServeParams
 from podium.registry import loading
 from podium.serving import listening, workers
 from podium.serving.application import Application
+from podium.serving.challenger import END_SECONDS, Beside, Challenger
+from podium.serving.drift_observer import DriftObserver, observed
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
@@ -28,10 +30,17 @@ KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
 
-def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+def serve(
+    choice: Choice,
+    params: ServeParams,
+    sockets: list[socket.socket],
+    beside: Beside | None = None,
+    drift: DriftParams | None = None,
+) -> None:
     """Serve predictions on `sockets` until a signal comes, then answer what is at work and return.
 
-    Raises PodiumError where the version can't be served.
+    `beside` is a second version, for a shadow or a canary; `drift`: how statistics of answered images are kept, None:
+    they are not. Raises PodiumError where the version can't be served.
     """
     import torch
 
@@ -40,17 +49,33 @@ def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     _log_to_stderr()
     listening.allow_many_connections()
-    asyncio.run(_Server(choice, params, sockets).run())
+    asyncio.run(_Server(choice, params, sockets, beside, drift).run())
 
 
 class _Server:
     """One process's server."""
 
-    def __init__(self, choice: Choice, params: ServeParams, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        choice: Choice,
+        params: ServeParams,
+        sockets: list[socket.socket],
+        beside: Beside | None,
+        drift: DriftParams | None,
+    ) -> None:
         self.params, self.sockets = params, sockets
         self.metrics = ServerMetrics()
         self.follower = Follower(choice, params.follow_seconds, self._changed)
-        self.application = Application(self.follower, params, self.metrics)
+        self.drift = DriftObserver(drift, choice.name, self.metrics) if drift and drift.window else None
+        watching = [observed(self.drift, int(params.queue_mb * 1e6), self.metrics)] if self.drift else []
+        self.watching = watching
+        also = self.drift.take_up if self.drift else None
+        self.challenger = (
+            Challenger(beside, lambda: self.follower.current, params, self.metrics, also) if beside else None
+        )
+        observers = [*watching, *(self.challenger.observers if self.challenger else [])]
+        canary = self.challenger.canary if self.challenger else None
+        self.application = Application(self.follower, params, self.metrics, observers, canary)
         self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
         self.ended = asyncio.Event()
         self.failure: BaseException | None = None
@@ -80,7 +105,12 @@ class _Server:
             self.failure = error
             self.ended.set()
             return
+        for observer in self.watching:
+            observer.start()
         workers.tell_ready()
+        if self.challenger is not None:
+            self.application.pages.challenger = self.challenger.follower
+            self.challenger.start()
         current = self.follower.current
         LOG.info("version %s answers", current.number if current else "none")
         while not self.ended.is_set():
@@ -101,6 +131,8 @@ class _Server:
         self.metrics.version.clear()
         self.metrics.version.labels(self.metrics.worker, self.follower.choice.name).set(new.number)
         self.metrics.changes.inc()
+        if self.drift is not None:
+            self.drift.take_up(new)
 
     def _signalled(self, number: int) -> None:
         if self.ended.is_set():
@@ -116,6 +148,10 @@ class _Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(loading_first), 60)
         following = not await asyncio.to_thread(self.follower.end, 30)
+        for observer in self.watching:
+            following |= not await asyncio.to_thread(observer.end, END_SECONDS)
+        if self.challenger is not None:
+            following |= not await asyncio.to_thread(self.challenger.end)
         if self.follower.current is not None:
             with suppress(Exception):
                 await asyncio.to_thread(self.sign.remove)

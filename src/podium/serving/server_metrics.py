@@ -58,6 +58,38 @@ class ServerMetrics:
             registry=self.registry,
         ).labels(self.worker)
 
+        self._of_others()
+        self._of_drift()
+
+    def _of_others(self) -> None:
+        """What observers, a shadow and a canary do."""
+        self.observed = Counter(
+            "podium_observed_images",
+            "Images that an observer saw, that were dropped because its queue was full, or on which it failed.",
+            ["worker", "observer", "outcome"],
+            registry=self.registry,
+        )
+        self.shadow = Counter(
+            "podium_shadow_images",
+            "Images on which champion and challenger agreed, disagreed, or the challenger failed.",
+            ["worker", "outcome"],
+            registry=self.registry,
+        )
+        self.canary = Counter(
+            "podium_canary_images",
+            "Images by who answered them; fallback: the champion, in place of a challenger that failed.",
+            ["worker", "by"],
+            registry=self.registry,
+        )
+        self.challenger = Gauge(
+            "podium_challenger_version",
+            "Number of the version beside the one that answers.",
+            ["worker", "model"],
+            registry=self.registry,
+        )
+
+    def _of_drift(self) -> None:
+        """What the newest window of answered images is like."""
         self.drift = Gauge(
             "podium_drift",
             "1: the newest complete window of the version's answers is unlike its training set.",
