@@ -81,7 +81,7 @@ class DriftObserver:
             while len(self._versions) > VERSIONS:
                 oldest = next(iter(self._versions))
                 self._merge(self._versions.pop(oldest))
-            self._show(number)
+            self._show(number, new=False)
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
         """Measure answered images, as many as may be in the window's sample; merge them where it is time."""
@@ -139,8 +139,8 @@ class DriftObserver:
         self._said = ""
         version.pending = version.windows.fresh()
 
-    def _show(self, number: int) -> None:
-        """The newest complete window as metrics, whichever process completed it."""
+    def _show(self, number: int, *, new: bool = True) -> None:
+        """The newest complete window as metrics, whichever process completed it; one that is `new` in the log too."""
         version = self._versions[number]
         numbers = version.windows.numbers()
         if not numbers or numbers[-1] == version.shown:
@@ -151,9 +151,9 @@ class DriftObserver:
             LOG.error("drift: %s", one_line(str(error)))
             return
         if verdict is not None:
-            first, version.shown = version.shown == 0, verdict.window
+            version.shown = verdict.window
             self.metrics.show_drift(self.model, number, verdict)
-            if verdict.drifted and not first:
+            if verdict.drifted and new:
                 LOG.warning("drift: version %s, %s", number, sentence(verdict))
 
 
