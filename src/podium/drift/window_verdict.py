@@ -78,7 +78,12 @@ class Verdict:
     @property
     def words(self) -> str:
         """What changed, the largest change first; empty: nothing did."""
-        return ", ".join(dict.fromkeys(one.words for one in self.changes if one.drifted))
+        return ", ".join(self.each)
+
+    @property
+    def each(self) -> list[str]:
+        """The same one by one."""
+        return list(dict.fromkeys(one.words for one in self.changes if one.drifted))
 
 
 def compare(reference: Reference, sketch: Sketch, number: int, false_alarm: float, min_effect: float) -> Verdict:
@@ -139,6 +144,8 @@ def _numbers(feature: Feature, before: NDArray[np.float32], now: NDArray[np.floa
 
 def _words(feature: Feature, before: NDArray[np.float32], now: NDArray[np.float32]) -> str:
     """What a change of the feature is called, by the direction of the larger distance."""
+    if feature.lower == feature.higher:
+        return feature.lower
     points = np.sort(np.concatenate([before, now]))
     distance = _cumulative(now, points) - _cumulative(before, points)
     lower, higher = float(distance.max(initial=0)), float(-distance.min(initial=0))

@@ -20,6 +20,8 @@ from podium.text import counted
 
 NAME = "index.html"
 BINS = 30
+NAMED = 4
+"""Changes that a row of the table of windows names."""
 TOP_CLASSES = 25
 """Classes of the chart, those whose share changed most."""
 
@@ -100,7 +102,10 @@ def _advice(newest: Verdict | None) -> list[Advice]:
             "Label some of them and compare with the model's answers",
             "drift says that images are unlike the training set, not that answers are wrong",
         ),
-        Advice("Add labelled ones to the training set and run `dvc repro`", "the new version's limits are of both"),
+        Advice(
+            "Add labelled ones to the training set and run dvc repro",
+            "what is served is then compared with the new version's training set",
+        ),
     ]
 
 
@@ -128,9 +133,16 @@ def _newest_section(windows: Windows, verdict: Verdict, sketch: Sketch) -> Secti
 def _windows_section(verdicts: Sequence[Verdict]) -> Section:
     if not verdicts:
         return Section("windows", "Windows", [], [], missing="No window is complete yet: there is nothing to compare.")
-    rows = [[str(one.window), _times(one), f"{one.count:,}", one.words or "no drift"] for one in reversed(verdicts)]
+    rows = [[str(one.window), _times(one), f"{one.count:,}", _short(one)] for one in reversed(verdicts)]
     table = Table(["window", "time", "images", "drift"], rows[:ROWS])
     return Section("windows", "Windows", [_effects(verdicts)], [("", table)])
+
+
+def _short(verdict: Verdict) -> str:
+    """The largest changes, without the names of classes: a row of many."""
+    words = [one.partition(":")[0] for one in verdict.each]
+    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    return (", ".join(words[:NAMED]) + more) or "no drift"
 
 
 def _effects(verdicts: Sequence[Verdict]) -> Chart:
