@@ -133,8 +133,8 @@ def _newest_section(windows: Windows, verdict: Verdict, sketch: Sketch) -> Secti
 def _windows_section(verdicts: Sequence[Verdict]) -> Section:
     if not verdicts:
         return Section("windows", "Windows", [], [], missing="No window is complete yet: there is nothing to compare.")
-    rows = [[str(one.window), _times(one), f"{one.count:,}", _short(one)] for one in reversed(verdicts)]
-    table = Table(["window", "time", "images", "drift"], rows[:ROWS])
+    rows = [[str(one.window), _ended(one), f"{one.count:,}", _short(one)] for one in reversed(verdicts)]
+    table = Table(["window", "ended", "images", "drift"], rows[:ROWS])
     return Section("windows", "Windows", [_effects(verdicts)], [("", table)])
 
 
@@ -247,6 +247,12 @@ def _class_shares(classes: tuple[str, ...], before: NDArray[np.int64], now: NDAr
 def _known(sketch: Sketch, name: str) -> NDArray[np.float32]:
     values = sketch.rows[:, sketch.features.index(name)]
     return np.asarray(values[~np.isnan(values)])
+
+
+def _ended(verdict: Verdict) -> str:
+    """The time of its last image, which a narrow table does not break."""
+    text = f"{datetime.fromtimestamp(verdict.ended):%Y-%m-%d %H:%M}"
+    return text.replace("-", "\N{NON-BREAKING HYPHEN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _times(verdict: Verdict) -> str:
