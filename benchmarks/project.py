@@ -10,6 +10,7 @@ from podium.config.params import EvaluateParams, RegisterParams, TrackingParams
 from podium.config.recipe import Recipe
 from podium.data.dataset import DatasetInfo, write_json, write_split
 from podium.data.decode import encode_png
+from podium.data.image_files import write_sizes
 from podium.stages.evaluate import evaluate
 from podium.stages.register import Folders, register_stage
 from podium.tracking.store import Tracking, connect
@@ -41,6 +42,8 @@ def make(folder: Path, sealed: int) -> Tracking:
     folders = Folders(*(folder / "data" / name for name in names))
     for name in names:
         (folder / "data" / name).mkdir(parents=True)
+    write_split(folders.prepared / "train", "train", *images(300, 3), CLASSES)
+    write_sizes(folders.prepared / "train", np.full((300, 2), SHAPE[1], np.int32))
     counts = {"test": dict.fromkeys(CLASSES, sealed // 10)}
     info = DatasetInfo("made up", list(CLASSES), list(SHAPE), counts, [0.3], [0.2], "d" * 64)
     info.write(folders.prepared)

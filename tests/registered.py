@@ -18,6 +18,7 @@ from torch.nn import functional
 import tiny
 from podium.config.params import RegisterParams, TrackingParams
 from podium.data.dataset import DatasetInfo, write_json, write_split
+from podium.data.image_files import write_sizes
 from podium.models import latency
 from podium.promotion import model_predictions
 from podium.tracking.store import Tracking, connect
@@ -57,6 +58,9 @@ def write_images(folder: Path) -> None:
     prepared.mkdir(parents=True)
     counts = {"train": dict.fromkeys(tiny.CLASSES, 20), "test": dict.fromkeys(tiny.CLASSES, 30)}
     DatasetInfo("tiny", list(tiny.CLASSES), [3, 8, 8], counts, [0.3] * 3, [0.3] * 3, "d" * 64).write(prepared)
+    train, of = tiny.pixels(60, seed=1)
+    write_split(prepared / "train", "train", train, of, tiny.CLASSES)
+    write_sizes(prepared / "train", np.full((len(of), 2), tiny.SIZE, np.int32))
     (folder / "data/selected").mkdir()
     chosen = {"metric": "accuracy", "value": 0.9, "values": [0.8, 0.85], "trial": 80, "recipe": tiny.recipe().flat()}
     write_json(folder / "data/selected/config.json", chosen)
@@ -108,6 +112,10 @@ def write_evaluation(project: Project, model: torch.nn.Module) -> None:
         probabilities=probabilities[:64].astype(np.float32),
         labels=labels[:64],
     )
+    np.save(out / "probabilities.npy", probabilities.astype(np.float32), allow_pickle=False)
+    predicted = [f"{row},,,,," for row in range(len(labels))]
+    header = "index,label,predicted,probability,file,copy_of"
+    (out / "predictions.csv").write_text("\n".join([header, *predicted]) + "\n", encoding="utf-8")
     metrics = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll"), accuracy)
     write_json(out / "metrics.json", metrics | {"count": len(labels)})
     rows = [f"{name},30,0.9,0.8,0.7,0.85,0.85" for name in tiny.CLASSES]

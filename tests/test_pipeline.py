@@ -35,7 +35,13 @@ DATA: dict[str, tuple[list[str], list[str]]] = {
     "retrain": ([OWN, "data/prepared", "data/weights", "data/selected"], ["data/retrained"]),
     "evaluate": ([OWN, "data/labels", "data/sealed", "data/retrained"], ["data/evaluated"]),
     "register": (
-        ["data/prepared/dataset.json", "data/selected/config.json", "data/retrained", "data/evaluated"],
+        [
+            "data/prepared/dataset.json",
+            "data/prepared/train",
+            "data/selected/config.json",
+            "data/retrained",
+            "data/evaluated",
+        ],
         ["data/registered/version.json"],
     ),
     "report": (

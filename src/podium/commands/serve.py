@@ -125,10 +125,13 @@ def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
 
 def _serve(arguments: argparse.Namespace, params: "ServeParams", sockets: "list[socket]") -> None:
     with opened() as (tracking, name):
+        from podium import paths
+        from podium.config.params import load
         from podium.serving import server
 
         beside = _beside(arguments, tracking, name)
-        server.serve(_choice(arguments, tracking, name), params, sockets, beside)
+        drift = load(paths.PARAMS).drift
+        server.serve(_choice(arguments, tracking, name), params, sockets, beside, drift)
 
 
 def _choice(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "Choice":

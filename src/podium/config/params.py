@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from podium.components import FROZEN
 from podium.config import problems
 from podium.config.data_sections import DoctorParams, PrepareParams
+from podium.config.drift_section import DriftParams
 from podium.config.gate_section import GateParams
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.run_sections import (
@@ -42,6 +43,7 @@ COMPONENTS = ("model", "train", "search")
 
 __all__ = [
     "DoctorParams",
+    "DriftParams",
     "EvaluateParams",
     "GateParams",
     "Params",
@@ -77,6 +79,7 @@ class Params(BaseModel):
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
     gate: GateParams = GateParams()
     serve: ServeParams = ServeParams()
+    drift: DriftParams = DriftParams()
     tracking: TrackingParams = TrackingParams()
     runtime: RuntimeParams = RuntimeParams()
 

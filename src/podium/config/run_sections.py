@@ -199,7 +199,7 @@ class ServeParams(BaseModel):
     follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     """Time between two looks whether the champion has changed."""
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Memory of a worker for images that wait for the challenger (--shadow); those beyond are dropped, and counted."""
+    """Memory of a worker for images that wait for the shadow or for drift; those beyond are dropped, and counted."""
     keep: Literal["none", "disagreements"] = "none"
     """Images that --shadow keeps: none, or those on which champion and challenger disagree, as the network saw them.
     Digests, labels and probabilities are kept either way."""

@@ -1,4 +1,4 @@
-"""Which file each prepared image came from, and which belong together: files.csv next to a split's images."""
+"""Which file each prepared image came from, which belong together, and how large each was: next to a split's images."""
 
 import csv
 import os
@@ -13,6 +13,7 @@ from podium.data.sources.item import Content, shown
 from podium.errors import InputError
 
 NAME = "files.csv"
+SIZES = "sizes.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,25 @@ def read_files(folder: Path, count: int) -> list[ImageFile]:
 def anonymous(count: int, split: str = "") -> list[ImageFile]:
     """For `count` images of which nothing is known: each is in a group of its own, also than those of other splits."""
     return [ImageFile("", "", f"{split}{number}") for number in range(count)]
+
+
+def write_sizes(folder: Path, sizes: NDArray[np.int32]) -> None:
+    """Write sizes.npy to the folder of a split: width and height (N, 2) that its images had before resizing."""
+    np.save(folder / SIZES, np.asarray(sizes, np.int32), allow_pickle=False)
+
+
+def read_sizes(folder: Path, count: int) -> NDArray[np.int32] | None:
+    """What `write_sizes` wrote for the `count` images of the split in `folder`; None where an earlier Podium made it.
+
+    Raises InputError where it is damaged or of other images.
+    """
+    path = folder / SIZES
+    if not path.is_file():
+        return None
+    try:
+        found: NDArray[np.int32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged: {error}; run `dvc repro prepare`") from None
+    if found.shape != (count, 2) or found.dtype != np.int32:
+        raise InputError(f"{path} must have a width and a height for each of {count:,} images; got {found.shape}")
+    return found

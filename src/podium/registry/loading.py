@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 
+from podium.drift.reference import NAME as REFERENCE
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry.exported import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
 from podium.tracking.store import Tracking
@@ -55,6 +56,8 @@ class LoadedModel:
     """Bytes of all its files."""
     classes: list[str]
     """In the order of the graph's outputs."""
+    reference: bytes | None = None
+    """The file that drift is measured against (podium.drift.reference); None: of an earlier Podium."""
 
     def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
@@ -104,8 +107,10 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Litera
             inside = folder / "artifacts/model"
             stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
             classes = json.loads((inside / "model.json").read_text(encoding="utf-8"))["classes"]
+            reference = inside / REFERENCE
+            compared = reference.read_bytes() if reference.is_file() else None
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            return LoadedModel(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes)
+            return LoadedModel(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes, compared)
         except Exception as error:  # a disk, a damaged file, an import: each has its own
             raise _not_loaded(name, error) from error
 

@@ -35,6 +35,8 @@ class Page:
     sections: list[Section]
     facts: dict[str, Any]
     """Its numbers, for a program."""
+    kind: str = "report"
+    """report or drift: the command that writes it."""
 
 
 def build(folders: Folders, out: Path) -> Path:

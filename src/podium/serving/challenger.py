@@ -30,10 +30,15 @@ class Challenger:
     """The second version of one worker. It is loaded when the first one answers, and delays nothing."""
 
     def __init__(
-        self, beside: Beside, champion: Callable[[], Predictor | None], params: ServeParams, metrics: ServerMetrics
+        self,
+        beside: Beside,
+        champion: Callable[[], Predictor | None],
+        params: ServeParams,
+        metrics: ServerMetrics,
+        on_change: Callable[[Predictor], object] | None = None,
     ) -> None:
-        """Raises PodiumError where what is seen can't be kept."""
-        self.beside, self.params, self.metrics = beside, params, metrics
+        """`on_change` is called with each new predictor. Raises PodiumError where what is seen can't be kept."""
+        self.beside, self.params, self.metrics, self.on_change = beside, params, metrics, on_change
         self.follower = Follower(beside.choice, params.follow_seconds, self._changed, "is the challenger")
         room = int((params.memory_mb - 6 * params.max_request_mb) * 1e6)
         self.canary = Canary(self.follower, beside.canary, room, self._count_canary) if beside.canary else None
@@ -75,3 +80,5 @@ class Challenger:
     def _changed(self, new: Predictor) -> None:
         self.metrics.challenger.clear()
         self.metrics.challenger.labels(self.metrics.worker, self.beside.choice.name).set(new.number)
+        if self.on_change is not None:
+            self.on_change(new)

@@ -13,11 +13,12 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
-from podium.config.params import ServeParams
+from podium.config.params import DriftParams, ServeParams
 from podium.registry import loading
 from podium.serving import listening, workers
 from podium.serving.application import Application
-from podium.serving.challenger import Beside, Challenger
+from podium.serving.challenger import END_SECONDS, Beside, Challenger
+from podium.serving.drift_observer import DriftObserver, observed
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
@@ -29,10 +30,17 @@ KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
 
-def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket], beside: Beside | None = None) -> None:
+def serve(
+    choice: Choice,
+    params: ServeParams,
+    sockets: list[socket.socket],
+    beside: Beside | None = None,
+    drift: DriftParams | None = None,
+) -> None:
     """Serve predictions on `sockets` until a signal comes, then answer what is at work and return.
 
-    `beside` is a second version, for a shadow or a canary. Raises PodiumError where the version can't be served.
+    `beside` is a second version, for a shadow or a canary; `drift`: how statistics of answered images are kept, None:
+    they are not. Raises PodiumError where the version can't be served.
     """
     import torch
 
@@ -41,20 +49,31 @@ def serve(choice: Choice, params: ServeParams, sockets: list[socket.socket], bes
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     _log_to_stderr()
     listening.allow_many_connections()
-    asyncio.run(_Server(choice, params, sockets, beside).run())
+    asyncio.run(_Server(choice, params, sockets, beside, drift).run())
 
 
 class _Server:
     """One process's server."""
 
     def __init__(
-        self, choice: Choice, params: ServeParams, sockets: list[socket.socket], beside: Beside | None
+        self,
+        choice: Choice,
+        params: ServeParams,
+        sockets: list[socket.socket],
+        beside: Beside | None,
+        drift: DriftParams | None,
     ) -> None:
         self.params, self.sockets = params, sockets
         self.metrics = ServerMetrics()
         self.follower = Follower(choice, params.follow_seconds, self._changed)
-        self.challenger = Challenger(beside, lambda: self.follower.current, params, self.metrics) if beside else None
-        observers = [*self.challenger.observers] if self.challenger else []
+        self.drift = DriftObserver(drift, choice.name, self.metrics) if drift and drift.window else None
+        watching = [observed(self.drift, int(params.queue_mb * 1e6), self.metrics)] if self.drift else []
+        self.watching = watching
+        also = self.drift.take_up if self.drift else None
+        self.challenger = (
+            Challenger(beside, lambda: self.follower.current, params, self.metrics, also) if beside else None
+        )
+        observers = [*watching, *(self.challenger.observers if self.challenger else [])]
         canary = self.challenger.canary if self.challenger else None
         self.application = Application(self.follower, params, self.metrics, observers, canary)
         self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
@@ -86,6 +105,8 @@ class _Server:
             self.failure = error
             self.ended.set()
             return
+        for observer in self.watching:
+            observer.start()
         workers.tell_ready()
         if self.challenger is not None:
             self.application.pages.challenger = self.challenger.follower
@@ -110,6 +131,8 @@ class _Server:
         self.metrics.version.clear()
         self.metrics.version.labels(self.metrics.worker, self.follower.choice.name).set(new.number)
         self.metrics.changes.inc()
+        if self.drift is not None:
+            self.drift.take_up(new)
 
     def _signalled(self, number: int) -> None:
         if self.ended.is_set():
@@ -125,6 +148,8 @@ class _Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(loading_first), 60)
         following = not await asyncio.to_thread(self.follower.end, 30)
+        for observer in self.watching:
+            following |= not await asyncio.to_thread(observer.end, END_SECONDS)
         if self.challenger is not None:
             following |= not await asyncio.to_thread(self.challenger.end)
         if self.follower.current is not None:

@@ -5,6 +5,8 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from podium.drift.window_verdict import Verdict
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -57,6 +59,7 @@ class ServerMetrics:
         ).labels(self.worker)
 
         self._of_others()
+        self._of_drift()
 
     def _of_others(self) -> None:
         """What observers, a shadow and a canary do."""
@@ -84,6 +87,42 @@ class ServerMetrics:
             ["worker", "model"],
             registry=self.registry,
         )
+
+    def _of_drift(self) -> None:
+        """What the newest window of answered images is like."""
+        self.drift = Gauge(
+            "podium_drift",
+            "1: the newest complete window of the version's answers is unlike its training set.",
+            ["worker", "model", "version"],
+            registry=self.registry,
+        )
+        self.drift_window = Gauge(
+            "podium_drift_window",
+            "Number of the newest complete window.",
+            ["worker", "model", "version"],
+            registry=self.registry,
+        )
+        self.drift_effect = Gauge(
+            "podium_drift_effect",
+            "How far a feature of that window is from the training set, 0 to 1.",
+            ["worker", "model", "version", "feature"],
+            registry=self.registry,
+        )
+        self.drift_detected = Gauge(
+            "podium_drift_feature",
+            "1: the feature drifted in that window.",
+            ["worker", "model", "version", "feature"],
+            registry=self.registry,
+        )
+
+    def show_drift(self, model: str, number: int, verdict: Verdict) -> None:
+        """Show what the tests said of the newest complete window of version `number`."""
+        whose = self.worker, model, str(number)
+        self.drift.labels(*whose).set(verdict.drifted)
+        self.drift_window.labels(*whose).set(verdict.window)
+        for change in verdict.changes:
+            self.drift_effect.labels(*whose, change.feature).set(change.effect)
+            self.drift_detected.labels(*whose, change.feature).set(change.drifted)
 
     def text(self) -> bytes:
         """The page for Prometheus."""

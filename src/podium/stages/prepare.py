@@ -12,6 +12,7 @@ from podium.config.params import DoctorParams, PrepareParams, load
 from podium.data import accesses, split_file
 from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
+from podium.data.image_files import write_sizes
 from podium.errors import InputError, PodiumError
 from podium.text import counted
 
@@ -162,6 +163,7 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
             files = data.files.of(rows)
             about: dict[str, Any] = {"sealed": sealed_too, "duplicates": near, "drawn": drawn, "files": files}
             splits.append(write_split(folder, name, images, labels, data.classes, **about))
+            write_sizes(folder, data.sizes[rows])
         mean, std = channel_statistics(data.images(data.division.train))
         info = _info(data, splits, mean, std)
         data.report.write(new_prepared, data.pixels)

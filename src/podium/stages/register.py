@@ -18,8 +18,11 @@ from torch import nn
 from podium import paths, process
 from podium.config.params import RegisterParams, TrackingParams, load
 from podium.data import decode
-from podium.data.dataset import DatasetInfo, write_json
+from podium.data.dataset import DatasetInfo, open_split, write_json
+from podium.data.image_files import read_sizes
 from podium.data.image_store import decoder_digest, decoder_files
+from podium.drift.reference import NAME as REFERENCE
+from podium.drift.reference import Reference, reference_of
 from podium.errors import InputError, RefusedError
 from podium.registry import card, exported, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
@@ -71,8 +74,10 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     how = {"channels": channels, "height": height, "width": width} | trained.preprocess
     spec = decode.Preprocess.from_dict(how)
     check_decoding(evaluation.images, spec)
+    reference = drift_reference(folders, trained.classes).to_bytes()
     same = logged_model.identity(
-        trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), decoder_digest()
+        *(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), decoder_digest()),
+        hashlib.sha256(reference).hexdigest(),
     )
     store = connect(tracking_params)
     evaluated = card.Evaluated(
@@ -82,6 +87,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     with tempfile.TemporaryDirectory(prefix="podium-") as folder, versions.mlflow_errors(LOST):
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
+        (bundle / REFERENCE).write_bytes(reference)
         (bundle / "card.md").write_text(card.page(trained, spec, evaluated, tags), encoding="utf-8")
         exported.write_manifest(bundle)
         version = versions.latest(store, params.name)
@@ -116,6 +122,31 @@ def read_evaluation(folder: Path) -> Evaluation:
     with per_class.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return Evaluation(json.loads(text), rows, images, probabilities, sha.hexdigest())
+
+
+def drift_reference(folders: Folders, classes: list[str]) -> Reference:
+    """What answered images are compared with: the training images, and what evaluate recorded of the held-out ones.
+
+    Of duplicates one counts. Raises InputError where the images or evaluate's predictions are missing.
+    """
+    train = open_split(folders.prepared / "train")
+    sizes = read_sizes(folders.prepared / "train", len(train.labels))
+    if sizes is None:
+        print("register: the sizes of the training images are not known, drift of sizes will not be seen: they are"
+              " written by `dvc repro -f prepare`", file=sys.stderr)  # fmt: skip
+    answers, table = folders.evaluated / "probabilities.npy", folders.evaluated / "predictions.csv"
+    for path in (answers, table):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: run `dvc repro evaluate`")
+    probabilities = np.load(answers, allow_pickle=False)
+    with table.open(encoding="utf-8", newline="") as file:
+        alone = np.array([row["copy_of"] == "" for row in csv.DictReader(file)], np.bool_)
+    if probabilities.shape != (len(alone), len(classes)):
+        raise InputError(
+            f"{answers} must have a row for each of {len(alone):,} images of {table} and a column for each of"
+            f" {len(classes)} classes; got {probabilities.shape}: run `dvc repro -f evaluate`"
+        )
+    return reference_of(train.images, train.pictures, sizes, probabilities[alone], tuple(classes))
 
 
 def check_decoding(images: NDArray[np.uint8], spec: decode.Preprocess) -> None:

@@ -61,6 +61,8 @@ class AuditedData:
     """The same with the images that are new."""
     files: Files
     """Where each of all images came from, and which belong together."""
+    sizes: NDArray[np.int32]
+    """(N, 2) width and height of all images before resizing."""
 
     def images(self, numbers: NDArray[np.int64]) -> Rows:
         """The pixels of some of the images, read when they are asked for."""
@@ -222,7 +224,8 @@ def _audited(
     )
     per_class = dict(zip(source.classes, placed.groups_per_class.tolist(), strict=True))
     return AuditedData(
-        report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class, *splits, files
+        *(report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class),
+        *(*splits, files, subject.sizes),
     )
 
 
