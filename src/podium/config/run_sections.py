@@ -87,8 +87,8 @@ class RuntimeParams(BaseModel):
     latter too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Intra-op threads of a training on the CPU; more help only with large images and idle cores."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if available, else the CPU."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: CUDA if available, else MPS (a Mac's GPU), else the CPU."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds between the checkpoints of a running trial, at least."""
     checkpoint_share: Annotated[float, Field(gt=0, le=1)] = 0.03

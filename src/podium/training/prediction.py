@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from podium.errors import InputError
 from podium.training.batches import Batches
 from podium.training.footprint import images_per_pass
+from podium.training.precision import autocast
 
 
 def predict_probabilities(
@@ -49,19 +50,19 @@ BATCH = 1024
 PRECISION = 1e-4
 
 
-def temperature_of(model: nn.Module, data: Batches, fast: bool) -> float:
-    """The temperature that suits `model` on images it was not trained on; `fast`: under bf16 autocast, as validated."""
+def temperature_of(model: nn.Module, data: Batches, fast: torch.dtype | None) -> float:
+    """The temperature that suits `model` on images it was not trained on; `fast`: as validated, under autocast."""
     model.eval()
     first = data.images[torch.arange(1, device=data.labels.device)]
     size = images_per_pass(model, first, BATCH, fast)
     logits, labels = [], []
     with (
         torch.inference_mode(),
-        torch.autocast(data.labels.device.type, torch.bfloat16, enabled=fast),
+        autocast(data.labels.device, fast),
         closing(data.feed(torch.arange(len(data)), size)) as batches,
     ):
         for images, own in batches:
-            logits.append(model(images).double().cpu())
+            logits.append(model(images).cpu().double())
             labels.append(own.cpu())
     return fit_temperature(torch.cat(logits), torch.cat(labels))
 

@@ -22,6 +22,7 @@ from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
+from podium.training.precision import LossScale, check
 from podium.training.seeds import derive
 
 
@@ -36,7 +37,8 @@ class SharedRun(TrainingRun):
         if device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         self._together = self._wrapped()
-        (self.fast,) = agree(device, self.fast)  # each rank has timed it on its own
+        self.fast = _agree_on_type(device, self.fast)  # each rank has timed it on its own
+        self.loss_scale = LossScale(device, self.fast, self.model)
         self._own_numbers()
 
     def state(self) -> dict[str, Any]:
@@ -90,6 +92,15 @@ class SharedRun(TrainingRun):
         """Dropout of this rank's own; rank 0 draws what a single process would draw."""
         if self.rank:
             torch.manual_seed(derive(self.seed, "rank", self.rank, self.epoch, self.step))
+
+
+def _agree_on_type(device: torch.device, fast: torch.dtype | None) -> torch.dtype | None:
+    """Rank 0's type of autocast. Raises InputError where this rank's device does not have it."""
+    is_half, is_bfloat16 = agree(device, fast is not None, fast is torch.bfloat16)
+    if not is_half:
+        return None
+    check("bfloat16" if is_bfloat16 else "float16", device)
+    return torch.bfloat16 if is_bfloat16 else torch.float16
 
 
 def agree(device: torch.device, *flags: bool) -> tuple[bool, ...]:

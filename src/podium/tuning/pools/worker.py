@@ -62,7 +62,7 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
         _send(pipe, unless_broken(ended))
 
 
-def load(prepared: Path, wanted: Literal["cpu", "cuda"], memory: int | None) -> TrialData:
+def load(prepared: Path, wanted: Literal["cpu", "cuda", "mps"], memory: int | None) -> TrialData:
     """The images of `prepared` on the device that this process sees, of whose memory it may take `memory` bytes."""
     where = device.pick(wanted)
     if memory is not None:
