@@ -11,9 +11,10 @@ import torch
 import tiny
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
-from podium.training.batches import Balanced, Batches, Mapped
+from podium.training.batches import Balanced, Batches
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.streaming import Mapped
 from podium.training.trained import digest_of
 from podium.training.validation import validate
 

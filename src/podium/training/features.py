@@ -69,8 +69,8 @@ def of_images(model: nn.Module, data: Batches, fast: torch.dtype | None, *, mirr
     """The features (N, V, ...) of `data` before the head of `model`, on the same device: V is 2 where `mirrored`.
 
     `fast`: under autocast in that type, as trained. They are computed once for the same images, weights,
-    normalisation and views. None: they would not fit into memory, or the network has no frozen backbone, or more follows its head, such
-    as a pooling; then the head is trained through the whole network.
+    normalisation and views. None: they would not fit into memory, or the network has no frozen backbone, or more
+    follows its head, such as a pooling; then the head is trained through the whole network.
     """
     if (backbone := backbone_of(model)) is None or not backbone.frozen:
         return None

@@ -73,7 +73,7 @@ class TrainingRun:
         self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
         self._judged: nn.Module = self.result
-        self.optimizer = build_optimizer(self.model, recipe.train)
+        self.optimizer = build_optimizer(self.model, recipe.train, images.shape)
         self.schedule = recipe.train.component("schedule")
         every = recipe.train.augmentations()
         self.augmentations = [one for one in every if not one.BLENDS]
@@ -193,7 +193,7 @@ class TrainingRun:
         backbone.thaw()
         if self.average is not None:
             self.average = Average(self.model, self.recipe.train.ema)
-        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.optimizer = build_optimizer(self.model, self.recipe.train, self.shape)
         if self._is_fitted:  # a step through everything takes more than one of the head
             self.fit_into_memory(least=self.parts)
 
