@@ -72,16 +72,16 @@ def test_first_and_last_layer_are_those_that_are_called_first_and_last() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"),
+    ("name", "side", "first", "last"),
     [
-        ("cnn", "1.", "10."),
-        ("timm:test_vit", "1.network.patch_embed.", "1.network.head."),
-        ("torchvision:vit_b_16", "1.network.conv_proj.", "1.network.heads.head."),
+        ("cnn", 32, "1.", "10."),
+        ("timm:test_vit", 160, "1.network.patch_embed.", "1.network.head."),
+        ("torchvision:vit_b_16", 224, "1.network.conv_proj.", "1.network.heads.head."),
     ],
 )
-def test_hidden_matrices_of_a_network(name: str, first: str, last: str) -> None:
+def test_hidden_matrices_of_a_network(name: str, side: int, first: str, last: str) -> None:
     with torch.device("meta"):
-        model = build_model(ModelParams(name=name), tiny.spec((3, 224, 224)))
+        model = build_model(ModelParams(name=name), tiny.spec((3, side, side)))
     hidden = _names(model, {id(p) for p in hidden_matrices(model, None)})
     every = {n for n, p in model.named_parameters() if p.dim() > 1 and not n.endswith("bias")}
     left = every - hidden

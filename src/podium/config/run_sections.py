@@ -123,6 +123,11 @@ class RuntimeParams(BaseModel):
             raise ValueError(f"trial_gpus must be a whole number where it is above 1; got {self.trial_gpus}")
         if self.engine == "ray" and self.device == "cuda" and self.trial_gpus == 0:
             raise ValueError("trial_gpus must be above 0 with engine: ray and device: cuda; got 0")
+        if self.device == "mps" and (self.engine == "ray" or self.devices > 1):
+            raise ValueError(
+                "device: mps goes with engine: processes or inline and with devices: 1, since neither Ray nor"
+                f" torch.distributed knows it; got engine: {self.engine}, devices: {self.devices}"
+            )
         if self.min_devices > self.devices:
             raise ValueError(f"min_devices must be at most devices; got {self.min_devices} and {self.devices}")
         return self

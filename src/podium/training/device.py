@@ -47,8 +47,14 @@ def set_kernels(device: torch.device, *, tf32: bool = False, deterministic: bool
 
     `tf32`: products of float32 in TensorFloat-32; else in float32 itself, also in convolutions, where torch's own
     default is TF32. `deterministic`: only kernels that give the same bits each time, and an error of torch where an
-    operator has none; else cuDNN times its kernels for each shape of a batch and takes the fastest.
+    operator has none; else cuDNN times its kernels for each shape of a batch and takes the fastest. Raises
+    InputError where it is asked for on MPS.
     """
+    if deterministic and device.type == "mps":
+        raise InputError(
+            "train.deterministic: must be false on MPS, whose kernels do not promise the same bits; got true. Set"
+            " runtime.device: cpu for a training that does"
+        )
     if device.type != "cuda":
         return
     # cuBLAS reads it when it is used first, which may be before a training that has to be deterministic.

@@ -67,7 +67,7 @@ def load(prepared: Path, wanted: Literal["cpu", "cuda", "mps"], memory: int | No
     where = device.pick(wanted)
     if memory is not None:
         device.limit_memory(where, memory)
-    return TrialData.load(prepared, where, memory if where.type == "cuda" else None)  # on the CPU all share the pages
+    return TrialData.load(prepared, where, memory if where.type != "cpu" else None)  # on the CPU all share the pages
 
 
 class Progress:
