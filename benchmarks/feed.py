@@ -20,7 +20,8 @@ from torchvision.datasets import ImageFolder
 
 from measuring import parser, publish, shown, table
 from podium.data.dataset import open_split, write_split
-from podium.training.batches import Batches, Mapped
+from podium.training.batches import Batches
+from podium.training.streaming import Mapped
 
 CLASSES = tuple(f"class{number}" for number in range(10))
 CPU = torch.device("cpu")

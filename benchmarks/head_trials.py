@@ -99,7 +99,7 @@ def _ours(files: list[Path]) -> None:
     run = TrainingRun(params.recipe(), data.images, 0, data.device)
     cached.forget()
     nameless = Batches(torch.from_numpy(images), data.train.labels)  # without a digest: nothing is read from a file
-    if cached.of_images(run.model, nameless, fast=False, mirrored=False) is None:
+    if cached.of_images(run.model, nameless, fast=None, mirrored=False) is None:
         raise SystemExit("head_trials: the features are not cached")
 
 

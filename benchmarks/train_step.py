@@ -24,6 +24,7 @@ from podium.config.recipe import Recipe
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.optimization import build_optimizer
+from podium.training.precision import autocast
 from podium.tuning.work import TrialData
 
 Contender = Callable[[int], int]
@@ -74,7 +75,7 @@ def measure(
 ) -> dict[str, Any]:
     """Images a second of each contender, in turn."""
     recipe = Recipe().replace({"model.name": model, "train.batch_size": size, "train.epochs": 10_000})
-    fast = precision == "bf16"
+    fast = torch.bfloat16 if precision == "bf16" else None
     contenders: dict[str, Contender] = {
         "limit": limit(recipe, material, fast),
         "podium": podium(recipe, material, fast),
@@ -113,20 +114,20 @@ def share(contender: Contender, seconds: float) -> int:
 
 def step(run: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
     """What no training of this network can do without."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=run.fast):
+    with autocast(run.device, run.fast):
         loss = F.cross_entropy(run.model(images), labels, label_smoothing=run.recipe.flat()["train.label_smoothing"])
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
 
 
-def open_run(recipe: Recipe, material: TrialData, fast: bool) -> TrainingRun:
+def open_run(recipe: Recipe, material: TrialData, fast: torch.dtype | None) -> TrainingRun:
     run = TrainingRun(recipe, material.images, 0, material.device)
     run.fast = fast
     return run
 
 
-def limit(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
+def limit(recipe: Recipe, material: TrialData, fast: torch.dtype | None) -> Contender:
     """The bare step on one batch."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     images, labels = material.train.images[:size].clone(), material.train.labels[:size].clone()
@@ -145,7 +146,7 @@ class EnoughError(Exception):
     """The turn is over."""
 
 
-def podium(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
+def podium(recipe: Recipe, material: TrialData, fast: torch.dtype | None) -> Contender:
     """Podium's own loop over whole batches of the data set, with the search's own hook after each step."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     whole = len(material.train) // size * size
@@ -170,7 +171,7 @@ def podium(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
     return train
 
 
-def dataloader(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
+def dataloader(recipe: Recipe, material: TrialData, fast: torch.dtype | None) -> Contender:
     """The loop of the tutorials: float images in a TensorDataset, a DataLoader that shuffles."""
     run, size = open_run(recipe, material, fast), recipe.train.batch_size
     loader = DataLoader(dataset(material), batch_size=size, shuffle=True, drop_last=True)
@@ -188,7 +189,7 @@ def dataloader(recipe: Recipe, material: TrialData, fast: bool) -> Contender:
     return train
 
 
-def lightning(recipe: Recipe, material: TrialData, fast: bool) -> Contender | None:
+def lightning(recipe: Recipe, material: TrialData, fast: torch.dtype | None) -> Contender | None:
     """Lightning's Trainer over the same DataLoader, with all that it logs and shows switched off."""
     try:
         import pytorch_lightning as pl
@@ -220,7 +221,7 @@ def dataset(material: TrialData) -> TensorDataset:
 
 def flop(recipe: Recipe, material: TrialData) -> float:
     """Floating-point operations of a step."""
-    run, size = open_run(recipe, material, False), recipe.train.batch_size
+    run, size = open_run(recipe, material, None), recipe.train.batch_size
     with FlopCounterMode(display=False) as counter:
         step(run, material.train.images[:size], material.train.labels[:size])
     return float(counter.get_total_flops())

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import tiny
-from podium.training.device import compile_network
+from podium.training.compiling import compile_network
 from podium.training.loop import TrainingRun
 from podium.training.trained import digest_of
 
@@ -22,7 +22,7 @@ def test_compiler_that_fails_is_said_and_leaves_the_network_alone(monkeypatch: p
     monkeypatch.setattr(torch, "compile", broken)
     run = _run()
     before = digest_of(run.model.state_dict())
-    (note,) = compile_network(run.model, (3, 8, 8), 16, fast=False)
+    (note,) = compile_network(run.model, (3, 8, 8), 16, fast=None)
     assert note.startswith("retrain.compile: torch.compile does not work here (RuntimeError: no working C++ compiler)")
     assert digest_of(run.model.state_dict()) == before
     assert run.model._compiled_call_impl is None
@@ -34,7 +34,7 @@ def test_compiled_network_is_the_same_module_with_the_same_weights(monkeypatch: 
     monkeypatch.setattr(nn.Module, "compile", lambda model: compiled.append(model))
     run = _run()
     before, drawn = digest_of(run.model.state_dict()), torch.get_rng_state()
-    assert compile_network(run.model, (3, 8, 8), 16, fast=False) == []
+    assert compile_network(run.model, (3, 8, 8), 16, fast=None) == []
     assert compiled == [run.model]
     assert digest_of(run.model.state_dict()) == before
     assert torch.equal(torch.get_rng_state(), drawn)
@@ -48,7 +48,7 @@ def test_real_compiler_trains_as_without_it_or_says_why_not(tmp_path: Path) -> N
     for compiled in (False, True):
         run = TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
         if compiled:
-            notes = compile_network(run.model, tiny.IMAGES.shape, 16, fast=False)
+            notes = compile_network(run.model, tiny.IMAGES.shape, 16, fast=None)
             assert bool(notes) == (shutil.which("g++") is None), notes
         histories.append([epoch["train_loss"] for epoch in run.train(data, None)])
     assert histories[1] == pytest.approx(histories[0], rel=1e-3)

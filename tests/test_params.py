@@ -36,7 +36,7 @@ def problems(text: str) -> list[str]:
         ("search: {n_trials: 0}", "search.n_trials: must be greater than or equal to 1; got 0"),
         ("search: {n_trials: true}", "search.n_trials: must be a valid integer; got True"),
         ("search: {timeout: -1}", "search.timeout: must be greater than 0; got -1"),
-        ("runtime: {device: gpu}", "runtime.device: must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
+        ("runtime: {device: gpu}", "runtime.device: must be 'auto', 'cpu', 'cuda' or 'mps'; got 'gpu'"),
         (
             "prepare: {source: torch}",
             "prepare.source: must be csv:<name>, digits, folder:<name>, torchvision:<name> or your own",

@@ -1,5 +1,6 @@
 """One way to ask a model, whatever holds the images and whichever form the model has."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,9 @@ from torch import nn
 
 import tiny
 from podium.config.recipe import ModelParams
-from podium.errors import InputError
+from podium.errors import InputError, RefusedError
 from podium.models.build import build_model
+from podium.training import prediction
 from podium.training.prediction import predict_probabilities
 
 
@@ -80,3 +82,50 @@ def test_predict_exported_graph_answers_as_the_model(model: nn.Sequential, image
 def test_predict_other_images_are_refused(model: nn.Sequential, wrong: NDArray[np.uint8], message: str) -> None:
     with pytest.raises(InputError, match=message):
         predict_probabilities(model, wrong)
+
+
+class _OnDevice:
+    """`predict_probabilities` of a device that adds `off` to the first class, and the CPU's real one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, off: float) -> None:
+        real = prediction.predict_probabilities
+        self.asked: list[tuple[str, int]] = []
+
+        def predicted(
+            model: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 512, device: str = "cpu"
+        ) -> NDArray[np.float64]:
+            self.asked.append((device, len(images)))
+            found = real(model, images)
+            found[:, 0] += 0.0 if device == "cpu" else off
+            return found
+
+        monkeypatch.setattr(prediction, "predict_probabilities", predicted)
+        monkeypatch.setattr(prediction, "set_kernels", lambda where, deterministic: None)
+        monkeypatch.setattr(prediction, "images_per_pass", lambda model, first, most, fast: most)
+        monkeypatch.setattr(nn.Module, "to", lambda model, *where: model)
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where: tensor)
+        monkeypatch.setattr(prediction, "describe", lambda where: "cuda NVIDIA L4")
+
+
+@pytest.mark.parametrize(("count", "sample"), [(3, 3), (64, 64), (65, 65), (500, 128)])
+def test_cpu_is_the_reference_of_a_device_on_a_sample(monkeypatch: pytest.MonkeyPatch, count: int, sample: int) -> None:
+    images, _ = tiny.pixels(count, 0)
+    model = build_model(tiny.recipe().model, tiny.IMAGES)
+    expected = predict_probabilities(model, images)
+    device = _OnDevice(monkeypatch, 5e-5)
+    found, off = prediction.predict_on(model, images, torch.device("cuda"))
+    assert device.asked == [("cuda", count), ("cpu", sample)]
+    assert off == pytest.approx(5e-5)
+    np.testing.assert_allclose(found, expected, atol=6e-5)
+    np.testing.assert_allclose(found[:64], expected[:64], atol=1e-6)  # what register compares with
+
+
+@pytest.mark.parametrize("off", [2e-4, math.nan])
+def test_device_that_predicts_otherwise_than_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, off: float) -> None:
+    images, _ = tiny.pixels(20, 0)
+    model = build_model(tiny.recipe().model, tiny.IMAGES)
+    _OnDevice(monkeypatch, off)
+    with pytest.raises(
+        RefusedError, match=r"on cuda NVIDIA L4 a probability differs .* explains 0\.0001\. Set runtime"
+    ):
+        prediction.predict_on(model, images, torch.device("cuda"))

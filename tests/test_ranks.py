@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 import tiny
-from podium.data.dataset import open_split
+from podium.data.dataset import Split, open_split
 from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
@@ -35,7 +35,11 @@ def _alone(folder: Path, **changes: Any) -> TrainingRun:
 
 
 def _data(folder: Path) -> Batches:
-    return Batches.of([open_split(folder / "train"), open_split(folder / "val")], CPU)
+    return Batches.of(_splits(folder), CPU)
+
+
+def _splits(folder: Path) -> list[Split]:
+    return [open_split(folder / "train"), open_split(folder / "val")]
 
 
 def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any], stop_after: int) -> None:
@@ -58,8 +62,10 @@ def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any
         if over:
             raise Enough
 
+    # Three ranks stream, so that each reads its own part of a batch.
+    data = Batches.mapped(_splits(folder), CPU) if world == 3 else _data(folder)
     with suppress(Enough):
-        run.train(_data(folder), None, on_step)
+        run.train(data, None, on_step)
     state = run.state()
     if rank == 0:
         checkpoint.save(folder / "run.ckpt", "run", state)
@@ -110,8 +116,9 @@ def test_one_rank_is_the_run_in_process_bit_for_bit(folder: Path) -> None:
 @pytest.mark.parametrize("batch_size", [16, 79])
 def test_ranks_train_what_one_process_trains(folder: Path, world: int, batch_size: int) -> None:
     # 80 images: at 16 every batch is whole, at 79 the last one has a single image, which only one rank gets.
-    alone = _alone(folder, train__batch_size=batch_size)
-    together = _together(folder, world, train__batch_size=batch_size)
+    changes: dict[str, Any] = {"train__batch_size": batch_size, "train__mixup": 0.3}
+    alone = _alone(folder, **changes)
+    together = _together(folder, world, **changes)
     assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
     assert torch.allclose(_weights(together), _weights(alone), atol=10 * TOLERANCE)
 

@@ -56,4 +56,4 @@ def test_temperature_of_a_network_is_that_of_its_logits_on_the_images(tmp_path: 
     images, labels = tiny.pixels(20, 2)  # the validation images of tiny.prepare
     with torch.inference_mode():
         logits = network(torch.from_numpy(images)).double()
-    assert temperature_of(network, trial_data.val, False) == fit_temperature(logits, torch.from_numpy(labels))
+    assert temperature_of(network, trial_data.val, None) == fit_temperature(logits, torch.from_numpy(labels))

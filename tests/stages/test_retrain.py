@@ -29,7 +29,8 @@ from podium.retraining.winner import retrain
 from podium.tracking.histories import histories
 from podium.tracking.store import connect
 from podium.training import checkpoint
-from podium.training.batches import Batches, Mapped
+from podium.training.batches import Batches
+from podium.training.streaming import Mapped
 from podium.training.trained import TrainedModel
 from stages.running import Project, end_group, until
 

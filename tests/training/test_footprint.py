@@ -60,8 +60,8 @@ def test_measuring_draws_no_random_numbers() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_step_is_divided_until_it_fits(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fast", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_step_is_divided_until_it_fits(fast: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Wide(50_000)
     weights = sum(p.nbytes for p in model.parameters())
     parts = []
@@ -76,7 +76,7 @@ def test_step_is_divided_until_it_fits(fast: bool, monkeypatch: pytest.MonkeyPat
 
 def test_parts_are_said_with_what_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
     _memory(monkeypatch, 1.0)
-    parts, note = parts_of_batch(Wide(10), F.cross_entropy, SHAPE, 8, fast=False)
+    parts, note = parts_of_batch(Wide(10), F.cross_entropy, SHAPE, 8, fast=None)
     assert parts == 4
     assert note.startswith("train.batch_size 8: a step needs about ")
     assert note.endswith("added up over 4 parts; batch normalisation sees 2 images at a time")
@@ -119,7 +119,7 @@ def test_forward_pass_takes_as_many_images_as_fit(monkeypatch: pytest.MonkeyPatc
     model, found = Wide(50_000), []
     for gigabytes in (100, 0.3, 0.1, 1e-9):
         _memory(monkeypatch, gigabytes * 1e9)
-        found.append(images_per_pass(model, torch.zeros((1, *SHAPE), dtype=torch.uint8), 1024, fast=False))
+        found.append(images_per_pass(model, torch.zeros((1, *SHAPE), dtype=torch.uint8), 1024, fast=None))
     assert found[0] == 1024
     assert found[-1] == 1
     assert found == sorted(found, reverse=True)
@@ -139,8 +139,8 @@ def test_validation_goes_on_with_half_of_the_images_where_the_memory_does_not_su
             return super().forward(images)
 
     model = Small(10)
-    before = validate(Wide(10), _data(), fast=False)
-    assert validate(model, _data(), fast=False).keys() == before.keys()
+    before = validate(Wide(10), _data(), fast=None)
+    assert validate(model, _data(), fast=None).keys() == before.keys()
     assert sizes[-4:] == [16, 16, 16, 13]
     assert sizes[0] == 61
 
@@ -160,10 +160,10 @@ def test_network_that_learns_whole_is_measured_beside_the_frozen_one(monkeypatch
     model = Wide(50_000)
     for parameter in list(model.parameters())[:-1]:
         parameter.requires_grad_(False)
-    frozen = parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=False)[0]
-    whole = parts_of_batch(model.requires_grad_(True), F.cross_entropy, SHAPE, 512, fast=False)[0]
+    frozen = parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=None)[0]
+    whole = parts_of_batch(model.requires_grad_(True), F.cross_entropy, SHAPE, 512, fast=None)[0]
     footprint._steps.clear()
-    assert whole == parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=False)[0]
+    assert whole == parts_of_batch(model, F.cross_entropy, SHAPE, 512, fast=None)[0]
     assert whole != frozen
 
 

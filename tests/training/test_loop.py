@@ -11,9 +11,10 @@ import torch
 import tiny
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
-from podium.training.batches import Balanced, Batches, Mapped
+from podium.training.batches import Balanced, Batches
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.streaming import Mapped
 from podium.training.trained import digest_of
 from podium.training.validation import validate
 
@@ -266,9 +267,9 @@ def test_validation_is_the_mean_over_all_images_in_parts_of_any_size(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _run(tiny.recipe(model__dropout=0.9)).model
-    whole = validate(model, data[1], fast=False)
+    whole = validate(model, data[1], fast=None)
     monkeypatch.setattr("podium.training.validation.EVALUATION_BATCH", 7)
-    parts = validate(model, data[1], fast=False)
+    parts = validate(model, data[1], fast=None)
     logits = model.eval()(data[1].images).detach()
     loss = torch.nn.functional.cross_entropy(logits, data[1].labels)
     assert whole["val_loss"] == pytest.approx(float(loss), rel=1e-6)
@@ -281,7 +282,7 @@ def test_average_is_what_is_validated_and_kept(data: tuple[Batches, Batches]) ->
     run = _run(tiny.recipe(train__ema=0.99, train__epochs=2))
     history = run.train(*data)
     assert run.result is not run.model
-    assert validate(run.result, data[1], fast=False).items() <= history[-1].items()
+    assert validate(run.result, data[1], fast=None).items() <= history[-1].items()
     assert digest_of(run.result.state_dict()) != digest_of(run.model.state_dict())
 
 
@@ -384,28 +385,28 @@ def test_balanced_rows_of_twenty_million_are_of_every_class_and_from_every_part_
 def test_precision_that_the_probe_refuses_is_said_and_float32(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.001, 0.002))
-    monkeypatch.setattr("podium.training.device._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape, half: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.precision._measured", {})
     run = _run(tiny.recipe(train__precision="bfloat16"))
     assert not run.fast
     (note,) = run.notes
     assert note.startswith("train.precision: bfloat16 is not faster here (2.0 ms a step of 16 images, float32 1.0 ms)")
     again = _run(tiny.recipe(train__precision="bfloat16"))
-    assert (again.fast, again.notes) == (False, [])  # the same network, in the same process
+    assert (again.fast, again.notes) == (None, [])  # the same network, in the same process
 
 
 def test_restored_run_keeps_the_precision_that_it_began_with(
     data: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.training.device._measured", {})
-    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.002, 0.001))
+    monkeypatch.setattr("podium.training.precision._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape, half: (0.002, 0.001))
     began = _run(tiny.recipe(train__precision="bfloat16"))
-    monkeypatch.setattr("podium.training.device._measured", {})
-    monkeypatch.setattr("podium.training.device._probe", lambda model, shape: (0.001, 0.002))
+    monkeypatch.setattr("podium.training.precision._measured", {})
+    monkeypatch.setattr("podium.training.precision._probe", lambda model, shape, half: (0.001, 0.002))
     resumed = _run(tiny.recipe(train__precision="bfloat16"))
-    assert (began.fast, resumed.fast) == (True, False)
+    assert (began.fast, resumed.fast) == (torch.bfloat16, None)
     resumed.restore(_read(_stored(began)))
-    assert resumed.fast
+    assert resumed.fast is torch.bfloat16
 
 
 def test_training_takes_what_has_almost_come_to_nothing_for_nothing() -> None:

@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from optuna.trial import TrialState, create_trial
 
 import tiny
 import trials
-from podium.config.params import Params, TrackingParams
+from podium.config.params import Params, TrackingParams, parse
 from podium.data.dataset import DatasetInfo
 from podium.errors import InputError, PodiumError
 from podium.tuning.outcome import _best, about, importances, plan_of, ranked, write_trials
+from podium.tuning.pools.placement import Device
 
 SPACE: dict[str, BaseDistribution] = {
     "train.learning_rate": FloatDistribution(1e-4, 1.0, log=True),
@@ -202,3 +204,22 @@ def test_driver_starts_without_what_only_workers_and_the_mirror_need() -> None:
     code = "import sys, podium.tuning.outcome; print({'torch', 'mlflow', 'sklearn'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernels", "remedy"),
+    [
+        ("cuda", False, r"Set train\.deterministic: true"),
+        ("mps", False, r"Set runtime\.device: cpu"),
+        ("cuda", True, ""),
+        (None, False, ""),
+    ],
+)
+def test_deterministic_search_on_a_gpu_needs_deterministic_kernels(
+    kind: str | None, kernels: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [Device("GPU", 1, kind)] if kind else []
+    monkeypatch.setattr("podium.tuning.pools.placement.find_devices", lambda: devices)
+    params = parse(f"search: {{deterministic: true, pruner: none}}\ntrain: {{deterministic: {str(kernels).lower()}}}")
+    with pytest.raises(InputError, match=f"search.deterministic: .*{remedy}") if remedy else nullcontext():
+        plan_of(params, _info())

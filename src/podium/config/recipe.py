@@ -111,8 +111,14 @@ class TrainParams(Section):
     """More augmentations, in order: ours, classes of torchvision.transforms.v2, or your own."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay per step of the moving average of the weights, which is validated and saved; 0: off."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on CUDA, float32 on the CPU. bfloat16 on a CPU: only if it has it and a short probe is faster."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """auto: on CUDA bfloat16, or float16 where only that is fast; else float32. What a device does not have is refused:
+    bfloat16 must be native, tf32 is of NVIDIA's from compute capability 8.0 on. float16 scales the loss,
+    and skips steps that overflow. A CPU takes bfloat16 or float16 only where a short probe is faster."""
+    deterministic: bool = False
+    """CUDA: only kernels that give the same bits each time; slower. A CPU does so anyway, MPS does not.
+    search.deterministic needs it on CUDA. Without it cuDNN times its kernels and takes the fastest. An operator that
+    has no such kernel is an error."""
     program: Annotated[Choice | None, choice("program")] = None
     """Your own training loop as module:function, in place of Podium's (docs/extend.md)."""
 

@@ -87,8 +87,8 @@ class RuntimeParams(BaseModel):
     latter too (extra `postgres`). Never with a password: PGPASSWORD or ~/.pgpass has it."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Intra-op threads of a training on the CPU; more help only with large images and idle cores."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if available, else the CPU."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: CUDA if available, else MPS (a Mac's GPU), else the CPU."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds between the checkpoints of a running trial, at least."""
     checkpoint_share: Annotated[float, Field(gt=0, le=1)] = 0.03
@@ -123,6 +123,11 @@ class RuntimeParams(BaseModel):
             raise ValueError(f"trial_gpus must be a whole number where it is above 1; got {self.trial_gpus}")
         if self.engine == "ray" and self.device == "cuda" and self.trial_gpus == 0:
             raise ValueError("trial_gpus must be above 0 with engine: ray and device: cuda; got 0")
+        if self.device == "mps" and (self.engine == "ray" or self.devices > 1):
+            raise ValueError(
+                "device: mps goes with engine: processes or inline and with devices: 1, since neither Ray nor"
+                f" torch.distributed knows it; got engine: {self.engine}, devices: {self.devices}"
+            )
         if self.min_devices > self.devices:
             raise ValueError(f"min_devices must be at most devices; got {self.min_devices} and {self.devices}")
         return self

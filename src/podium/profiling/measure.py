@@ -23,6 +23,7 @@ from podium.errors import PodiumError
 from podium.models.networks import ImageSpec
 from podium.training import checkpoint
 from podium.training.batches import Batches, bounds
+from podium.training.device import wait
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.validation import validate
 
@@ -54,7 +55,7 @@ class Profile:
     """What was measured."""
 
     device: str
-    """cpu or cuda."""
+    """cpu, cuda or mps."""
     steps: int
     batch: int
     """Images per step."""
@@ -154,8 +155,7 @@ class Phases:
         self._annotate(begins)
 
     def _now(self) -> float:
-        if self.run.device.type == "cuda":
-            torch.cuda.synchronize(self.run.device)  # kernels run on after the call that starts them
+        wait(self.run.device)  # kernels run on after the call that starts them
         return time.perf_counter()
 
     def _annotate(self, phase: str | None) -> None:
@@ -200,7 +200,7 @@ def measure(
         between=_between(run, data) if between is None else between,
         operators=operators,
         flops=_flops(run, data, size),
-        peak=_peak(device),
+        peak=_peak(device, run.fast),
         memory=_memory(device),
     )
 
@@ -264,10 +264,9 @@ def _flops(run: TrainingRun, data: Batches, size: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _peak(device: torch.device) -> float:
+def _peak(device: torch.device, fast: torch.dtype | None) -> float:
     """The best of a few products of two large matrices, in the precision that the training uses."""
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    matrix = torch.ones((SIDE, SIDE), dtype=kind, device=device)
+    matrix = torch.ones((SIDE, SIDE), dtype=fast or torch.float32, device=device)
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()

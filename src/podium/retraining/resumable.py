@@ -19,6 +19,7 @@ from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint, device
 from podium.training.batches import Batches
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.precision import auto
 from podium.training.saver import Saver
 
 LINE_EVERY = 15.0
@@ -63,7 +64,8 @@ class Checkpointer:
 
 def own_device(runtime: RuntimeParams) -> torch.device:
     """The device of this process; where others train, they need a GPU and this one does not."""
-    return device.pick("auto" if runtime.devices > 1 and runtime.device == "cuda" else runtime.device)
+    where = device.pick("auto" if runtime.devices > 1 and runtime.device == "cuda" else runtime.device)
+    return torch.device("cpu") if runtime.devices > 1 and where.type == "mps" else where
 
 
 def described(where: torch.device, runtime: RuntimeParams) -> str:
@@ -78,9 +80,9 @@ def device_line(where: torch.device, recipe: Recipe, runtime: RuntimeParams) -> 
         return f"{least}{runtime.devices} devices of {runtime.address or 'this machine'} (Ray Train)"
     if where.type == "cpu":
         count = counted(torch.get_num_threads(), "thread")
-        return f"the CPU ({count}; torch sees no CUDA device or runtime.device is cpu)"
-    precision = "float32" if recipe.train.precision == "float32" else "bf16 autocast"
-    return f"{device.describe(where)} ({precision}, channels_last)"
+        return f"the CPU ({count}; torch sees no other device or runtime.device is cpu)"
+    precision = auto(where) if recipe.train.precision == "auto" else recipe.train.precision
+    return f"{device.describe(where)} ({precision}{', channels_last' if where.type == 'cuda' else ''})"
 
 
 def train(

@@ -22,7 +22,7 @@ from podium.retraining.resumable import described, device_line, own_device, trai
 from podium.tracking.retrain_run import RetrainRun
 from podium.tracking.trackers import tensorboard
 from podium.training.batches import Batches
-from podium.training.device import compile_network
+from podium.training.compiling import compile_network
 from podium.training.epochs import write_history
 from podium.training.loop import TrainingRun
 from podium.training.program import training

@@ -26,7 +26,8 @@ from podium.metrics.scores import Metric
 from podium.models.activation_maps import maps
 from podium.text import counted
 from podium.tracking import retrain_run
-from podium.training.prediction import predict_probabilities
+from podium.training.device import Kind, describe, pick
+from podium.training.prediction import TOLERANCE, predict_on
 from podium.training.trained import TrainedModel
 
 REFERENCE = 64
@@ -50,17 +51,26 @@ def evaluate(
     retrained: Path,
     out: Path,
     objective: Choice = ACCURACY,
+    device: Kind = "cpu",
 ) -> dict[str, float]:
     """Measure the model of `retrained` on `sealed`/test, write everything to `out`, and return metrics.json.
 
+    `device`: where it predicts, in float32; the CPU predicts a sample too, and these are what `register` compares with.
     `objective`: search.metric; it has an interval among the figures, and what else evaluate.metrics names is there too.
     The files are complete before they are logged to MLflow, and a second run logs nothing twice. Raises InputError
-    where the model is not one for these images, PodiumError where nothing can be logged to MLflow.
+    where the model is not one for these images, RefusedError where the device and the CPU differ, PodiumError where
+    nothing can be logged to MLflow.
     """
     about, model = TrainedModel.load(retrained)
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
     _check(about, split, retrained)
-    probabilities = predict_probabilities(model, split.images)
+    # An exported graph has the device that it was traced on.
+    where = torch.device("cpu") if about.graph else pick(device)
+    probabilities, off = predict_on(model, split.images, where)
+    if where.type != "cpu":
+        limit = TOLERANCE[where.type]
+        how = f"by up to {off:.2g} (limit {limit:g})"
+        print(f"evaluate: on {describe(where)}; probabilities differ from the CPU's {how}")
     files = read_files(sealed / "test", len(split.labels))
     metrics = measure(
         split.labels,
@@ -94,7 +104,7 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
     places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    evaluate(params.evaluate, params.tracking, *places, params.search.metric)
+    evaluate(params.evaluate, params.tracking, *places, params.search.metric, params.runtime.device)
 
 
 def _others(

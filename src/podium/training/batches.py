@@ -1,8 +1,8 @@
-"""Images batch by batch: on the device where they fit, else read from the memory map, the next batch ahead of time."""
+"""Images batch by batch: on the device where they fit, else streamed from their memory maps."""
 
 import math
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,35 +11,10 @@ from torch import Tensor
 
 from podium.data.dataset import Split
 from podium.training.device import memory
+from podium.training.streaming import Mapped, Share
 
 SHARE = 0.5
 """Of the device's memory that images may take; the rest is for the network, its gradients and everybody else."""
-
-
-class Mapped:
-    """Images that stay in their memory maps, one after the other: rows of them are read on demand."""
-
-    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
-        self.parts = parts
-        self.device = device
-        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
-
-    def __len__(self) -> int:
-        return int(self.ends[-1])
-
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        """The images of `rows` (B,) int64 on the device: (B, C, H, W) uint8, in that order."""
-        wanted = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows.cpu()
-        if len(self.parts) == 1 and self.device.type == "cpu":
-            return self.parts[0][wanted]
-        found = torch.empty(
-            (len(wanted), *self.parts[0].shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
-        )
-        which = torch.bucketize(wanted, self.ends, right=True)
-        for number, part in enumerate(self.parts):
-            here = which == number
-            found[here] = part[wanted[here] - (int(self.ends[number - 1]) if number else 0)]
-        return found.to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -56,6 +31,8 @@ class Batches:
     """Of which these are some, for what is computed once for all of them."""
     rows: Tensor | None = None
     """(N,) int64: which of `whole` they are."""
+    share: Share | None = None
+    """What of each batch is read where they are mapped and several ranks train; None: all of it."""
 
     @staticmethod
     def of(splits: Sequence[Split], device: torch.device, sharers: int = 1) -> "Batches":
@@ -83,20 +60,17 @@ class Batches:
     def feed(self, order: Tensor, size: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) of each step from step `first` on, in the order of the rows `order`.
 
-        Where the images are mapped, a thread reads the next batch meanwhile. Close the iterator to end that thread.
+        Where the images are mapped, a thread reads the next batches meanwhile. Close the iterator to end that thread.
         """
-        parts = [order[start:end] for start, end in pairwise(bounds(len(order), size)[first:])]
+        cuts = list(pairwise(bounds(len(order), size)[first:]))
         if isinstance(self.images, Tensor):
-            for rows in parts:
-                yield self.images[rows], self.labels[rows]
+            for start, end in cuts:
+                yield self.images[order[start:end]], self.labels[order[start:end]]
             return
-        with ThreadPoolExecutor(1, "podium-feed") as reader:
-            ahead = [reader.submit(self.images.__getitem__, rows) for rows in parts[:1]]
-            for rows, following in zip(parts, [*parts[1:], None], strict=True):
-                images = ahead.pop().result()
-                if following is not None:
-                    ahead.append(reader.submit(self.images.__getitem__, following))
-                yield images, self.labels[rows]
+        here = order.cpu()  # once: a batch's rows from the device would wait for all that is computed
+        with closing(self.images.batches([here[start:end] for start, end in cuts], self.share)) as batches:
+            for (start, end), images in zip(cuts, batches, strict=True):
+                yield images, self.labels[order[start:end]]
 
 
 class Balanced:

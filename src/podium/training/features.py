@@ -21,6 +21,8 @@ from podium.models.backbone import Backbone
 from podium.models.build import backbone_of
 from podium.models.layers import FlipAverage
 from podium.training.batches import Batches, fits
+from podium.training.device import describe, is_tf32
+from podium.training.precision import autocast
 from podium.training.trained import digest_of
 
 BATCH = 32
@@ -63,12 +65,12 @@ def head_of(model: nn.Module) -> HeadOnFeatures:
     return HeadOnFeatures(backbone.head)
 
 
-def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) -> Batches | None:
+def of_images(model: nn.Module, data: Batches, fast: torch.dtype | None, *, mirrored: bool) -> Batches | None:
     """The features (N, V, ...) of `data` before the head of `model`, on the same device: V is 2 where `mirrored`.
 
-    `fast`: under bf16 autocast, as trained. They are computed once for the same images, weights, normalisation and
-    views. None: they would not fit into memory, or the network has no frozen backbone, or more follows its head, such
-    as a pooling; then the head is trained through the whole network.
+    `fast`: under autocast in that type, as trained. They are computed once for the same images, weights,
+    normalisation and views. None: they would not fit into memory, or the network has no frozen backbone, or more
+    follows its head, such as a pooling; then the head is trained through the whole network.
     """
     if (backbone := backbone_of(model)) is None or not backbone.frozen:
         return None
@@ -85,7 +87,7 @@ def of_images(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) ->
     return Batches(_held[key], data.labels, key)
 
 
-def known(model: nn.Module, data: Batches, fast: bool, *, mirrored: bool) -> bool:
+def known(model: nn.Module, data: Batches, fast: torch.dtype | None, *, mirrored: bool) -> bool:
     """Whether `of_images` would find these features here or in mlruns/features, so that they cost nothing."""
     if (backbone := backbone_of(model)) is None or not backbone.frozen:
         return False
@@ -116,7 +118,9 @@ def _bytes_each(model: nn.Module, backbone: Backbone, data: Batches) -> int:
     return features[0].nbytes if torch.equal(logits, whole) else 0
 
 
-def _stored(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool, path: Path) -> Tensor:
+def _stored(
+    model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype | None, mirrored: bool, path: Path
+) -> Tensor:
     """The features in the file `path`, or what is then written there; of several workers one computes them."""
     device = data.labels.device
     if not data.digest:
@@ -132,14 +136,14 @@ def _stored(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mir
     return found.to(device)
 
 
-def _computed(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool) -> Tensor:
+def _computed(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype | None, mirrored: bool) -> Tensor:
     model.eval()
     parts: list[Tensor] = []
     device = data.labels.device
     rows = torch.arange(-(-len(data) // BATCH) * BATCH, device=device) % len(data)  # the first ones fill the last batch
     with (
         torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16, enabled=fast),
+        autocast(device, fast),
         closing(data.feed(rows, BATCH)) as batches,
     ):
         for images, _ in batches:
@@ -167,14 +171,22 @@ def _before_head(model: nn.Module, backbone: Backbone, images: Tensor, *, mirror
     return torch.stack(views, 1)
 
 
-def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: bool, mirrored: bool) -> str:
+def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype | None, mirrored: bool) -> str:
     """SHA-256 over all that decides the features: images, network, weights and normalisation, precision, views."""
     head = {id(value) for value in backbone.head.state_dict(keep_vars=True).values()}
     state = {name: value for name, value in model.state_dict(keep_vars=True).items() if id(value) not in head}
     modules = [f"{name} {type(one).__name__} {one.extra_repr()}" for name, one in model.named_modules()]
     device = data.labels.device
-    place = (device.type, torch.get_num_threads() if device.type == "cpu" else torch.cuda.get_device_name(device))
-    facts = [data.digest or uuid.uuid4().hex, digest_of(state), *modules, fast, mirrored, *place, torch.__version__]
+    place = ("cpu", torch.get_num_threads()) if device.type == "cpu" else (describe(device), is_tf32(device))
+    facts = [
+        data.digest or uuid.uuid4().hex,
+        digest_of(state),
+        *modules,
+        fast or False,
+        mirrored,
+        *place,
+        torch.__version__,
+    ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

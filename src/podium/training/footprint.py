@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from podium.training import device
+from podium.training.precision import autocast
 
 MARGIN = 1.25
 """By how much more is taken to be needed than was measured."""
@@ -78,7 +79,11 @@ _steps: dict[tuple[object, ...], tuple[float, float]] = {}
 
 
 def parts_of_batch(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], size: int, fast: bool
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    shape: tuple[int, ...],
+    size: int,
+    fast: torch.dtype | None,
 ) -> tuple[int, str]:
     """Into how many parts a batch of `size` images of `shape` (C, H, W) is divided so that a step of `model` fits into
     the memory that this process has, and a sentence where these are several.
@@ -109,7 +114,7 @@ def parts_of_batch(
 
 
 def _measured_step(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], fast: bool
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], fast: torch.dtype | None
 ) -> tuple[float, float]:
     probed = copy.deepcopy(model).train()
     where = next(probed.parameters()).device
@@ -117,7 +122,7 @@ def _measured_step(
     def step(count: int) -> None:
         images = torch.zeros((count, *shape), dtype=torch.uint8, device=where)
         labels = torch.zeros(count, dtype=torch.int64, device=where)
-        with torch.autocast(where.type, torch.bfloat16, enabled=fast):
+        with autocast(where, fast):
             value = loss(probed(images), labels)
         if value.requires_grad:
             value.backward()  # type: ignore[no-untyped-call]
@@ -129,7 +134,7 @@ def _measured_step(
 _passes: "weakref.WeakKeyDictionary[nn.Module, tuple[float, float]]" = weakref.WeakKeyDictionary()
 
 
-def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: bool) -> int:
+def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: torch.dtype | None) -> int:
     """How many images like `examples` (N, ...) a forward pass of `model` without gradients takes: `most`, or its half,
     quarter and so on, whichever fits into the memory that this process has.
     """
@@ -140,7 +145,7 @@ def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: bool) -
     if model not in _passes:
 
         def forward(count: int) -> None:
-            with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=fast):
+            with torch.inference_mode(), autocast(where, fast):
                 model(examples[:1].expand(count, *examples.shape[1:]).contiguous())
 
         _passes[model] = bytes_of(forward)

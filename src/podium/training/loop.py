@@ -14,11 +14,11 @@ from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
 from podium.models.build import backbone_of, initial_model
 from podium.models.networks import ImageSpec
+from podium.training import device as devices
 from podium.training import features
 from podium.training.augmentations import Draw
 from podium.training.batches import Balanced, Batches, bounds
 from podium.training.checkpoint import TornCheckpointError
-from podium.training.device import choose_precision
 from podium.training.epochs import Epoch
 from podium.training.footprint import parts_of_batch
 from podium.training.optimization import (
@@ -30,6 +30,7 @@ from podium.training.optimization import (
     load_learning_state,
     set_rate,
 )
+from podium.training.precision import LossScale, autocast, choose_precision
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
@@ -68,10 +69,11 @@ class TrainingRun:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.fast, note = choose_precision(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
+        devices.set_kernels(device, tf32=recipe.train.precision == "tf32", deterministic=recipe.train.deterministic)
         self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
         self._judged: nn.Module = self.result
-        self.optimizer = build_optimizer(self.model, recipe.train)
+        self.optimizer = build_optimizer(self.model, recipe.train, images.shape)
         self.schedule = recipe.train.component("schedule")
         every = recipe.train.augmentations()
         self.augmentations = [one for one in every if not one.BLENDS]
@@ -86,7 +88,8 @@ class TrainingRun:
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss_scale = LossScale(device, self.fast, self.model)
+        self.loss_sum = torch.zeros((), dtype=devices.widest(device), device=device)
         self.history: list[Epoch] = []
         self.parts = 1
         """Into how many parts a batch is divided, whose gradients are added up: see `fit_into_memory`."""
@@ -138,11 +141,12 @@ class TrainingRun:
             "frozen": self._frozen.digest(),
             "optimizer": self.optimizer.state_dict(),
             "fast": self.fast,
+            "loss_scale": self.loss_scale.state(),
             "head_alone": self._head_alone,
             "parts": self.parts,
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "device_rng": devices.random_state(self.device),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -164,11 +168,12 @@ class TrainingRun:
             load_learning_state(self.average.model, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fast = state["fast"]  # whatever the probe finds now: the rest is trained as the beginning was
+        self.loss_scale = LossScale(self.device, self.fast, self.model)
+        self.loss_scale.restore(state["loss_scale"])
         self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["rng"].cpu())
-        if self.device.type == "cuda" and state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+        devices.set_random_state(self.device, state["device_rng"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.loss_sum = state["loss_sum"].to(self.device)
         self.history = list(state["history"])
@@ -188,7 +193,7 @@ class TrainingRun:
         backbone.thaw()
         if self.average is not None:
             self.average = Average(self.model, self.recipe.train.ema)
-        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.optimizer = build_optimizer(self.model, self.recipe.train, self.shape)
         if self._is_fitted:  # a step through everything takes more than one of the head
             self.fit_into_memory(least=self.parts)
 
@@ -229,14 +234,14 @@ class TrainingRun:
         inputs, own = self._augmented(images)
         others = labels.roll(1) if own < 1 else labels
         for rows in self._rows_of_parts(labels):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+            with autocast(self.device, self.fast):
                 if rows is None:
                     loss = self._loss(inputs, labels, others, own)
                 else:
                     loss = self._loss_of_part(inputs, labels, others, own, rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.loss_scale.backward(loss)
             self.loss_sum += loss.detach() * len(labels)  # stays on the device: no synchronisation a step
-        self.optimizer.step()
+        self.loss_scale.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
     def _rows_of_parts(self, labels: Tensor) -> Sequence[Tensor | None]:
@@ -344,6 +349,7 @@ class TrainingRun:
         if math.isfinite(done["train_loss"]) and val is not None:
             metrics = [*([self.metric] if self.metric else []), *self.more]
             done |= validate(self._judged, val, self.fast, metrics, self.names)
+        done |= self.loss_scale.since(self.history)
         done["seconds"] = round(self.seconds + time.perf_counter() - started, 4)
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(done.get(name, 0.0)):

@@ -13,19 +13,22 @@ from podium.models.build import backbone_of
 from podium.training import eager
 from podium.training.optimizers import Group
 from podium.training.trained import digest_of
+from podium.training.weight_roles import hidden_matrices, undecayed
 
 HEAD_START = 10
 """Steps after which the decay of the average is about a half: the first weights are random, and are soon forgotten."""
 
 
-def build_optimizer(model: nn.Module, params: TrainParams) -> Any:
-    """The optimizer that `params` names; biases and other vectors are not decayed, frozen weights are left out.
+def build_optimizer(model: nn.Module, params: TrainParams, shape: tuple[int, int, int] | None = None) -> Any:
+    """The optimizer that `params` names, over the weights of `model` that learn; see podium.training.weight_roles for
+    those that do not decay and those that Muon takes. `shape` (C, H, W): of an image, where it is known.
 
     Each group's `scale` is its learning rate as a fraction of the schedule's: see `set_rate`.
     """
     eager.without_compiler()
-    hidden = [p for p in model.parameters() if p.requires_grad and p.dim() > 1][1:-1]
-    return params.component("optimizer").build(_groups(model, params), hidden, params.learning_rate)
+    optimizer = params.component("optimizer")
+    hidden = hidden_matrices(model, shape) if optimizer.TAKES_HIDDEN else []
+    return optimizer.build(_groups(model, params), hidden, params.learning_rate)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:
@@ -55,14 +58,15 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def _groups(model: nn.Module, params: TrainParams) -> list[Group]:
-    """Weights and vectors apart, and the layers of a library's network apart where these learn more slowly."""
+    """What decays and the rest apart, and the layers of a library's network apart where these learn more slowly."""
     backbone = backbone_of(model) if params.backbone_rate < 1 or params.layer_decay < 1 else None
     depths = _depths(backbone, params.layer_decay) if backbone else {}
     groups: dict[tuple[bool, int], Group] = {}
+    kept = undecayed(model)
     for parameter in (p for p in model.parameters() if p.requires_grad):
-        vector, depth = parameter.dim() <= 1, depths.get(id(parameter), 0)
+        free, depth = id(parameter) in kept, depths.get(id(parameter), 0)
         scale = params.backbone_rate * params.layer_decay ** (depth - 1) if depth else 1.0
-        group = groups.setdefault((vector, depth), {"params": [], "decays": not vector, "scale": scale})
+        group = groups.setdefault((free, depth), {"params": [], "decays": not free, "scale": scale})
         group["params"].append(parameter)
     return [groups[kind] for kind in sorted(groups)]
 

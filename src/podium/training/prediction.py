@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from podium.errors import InputError
+from podium.errors import InputError, RefusedError
 from podium.training.batches import Batches
+from podium.training.device import describe, set_kernels
 from podium.training.footprint import images_per_pass
+from podium.training.precision import autocast
 
 
 def predict_probabilities(
@@ -43,25 +45,60 @@ def predict_probabilities(
     return np.concatenate(parts).astype(np.float64)
 
 
+TOLERANCE = {"cuda": 1e-4, "mps": 1e-3}
+"""Largest difference of a probability between float32 on a device and on the CPU that rounding explains: ten times
+what other kernels and another order of sums do on CUDA; Metal's exponentials and divisions are less exact (its fast
+math). Nothing is evaluated in TF32 or 16 bits: they differ by 1e-3 to 1e-1, and the registered model computes in
+float32. Chosen on paper, not on a device."""
+SAMPLE = 64
+"""Images at the start of a set, and as many spread over the rest, that the CPU predicts too."""
+
+
+def predict_on(model: nn.Module, images: NDArray[np.uint8], where: torch.device) -> tuple[NDArray[np.float64], float]:
+    """`predict_probabilities` on `where`, and by how much a sample of them differs at most from the CPU's.
+
+    The CPU's stand in the result where there are some, the first SAMPLE among them; `model` is left on the CPU. On the
+    CPU the difference is 0. Raises RefusedError where it is above TOLERANCE, or no number.
+    """
+    if where.type == "cpu":
+        return predict_probabilities(model, images), 0.0
+    set_kernels(where, deterministic=False)  # float32 itself, no TF32
+    size = images_per_pass(model.to(where), torch.from_numpy(np.array(images[:1])).to(where), 512, None)
+    found = predict_probabilities(model, images, batch_size=size, device=str(where))
+    spread = np.linspace(SAMPLE, len(images) - 1, SAMPLE if len(images) > SAMPLE else 0)
+    rows = np.unique(np.concatenate([np.arange(min(SAMPLE, len(images))), spread]).astype(np.int64))
+    reference = predict_probabilities(model, images[rows])
+    off = float(np.abs(found[rows] - reference).max())
+    limit = TOLERANCE[where.type]
+    if not off <= limit:  # not `>`: a NaN must not pass
+        raise RefusedError(
+            f"runtime.device: on {describe(where)} a probability differs from the CPU's by up to {off:.2g} in"
+            f" {len(rows)} images; rounding of float32 explains {limit:g}. Set runtime.device: cpu, and see what is"
+            " wrong with the device, its driver or torch"
+        )
+    found[rows] = reference
+    return found, off
+
+
 BOUNDS = (0.2, 5.0)
 """Temperatures that are believed."""
 BATCH = 1024
 PRECISION = 1e-4
 
 
-def temperature_of(model: nn.Module, data: Batches, fast: bool) -> float:
-    """The temperature that suits `model` on images it was not trained on; `fast`: under bf16 autocast, as validated."""
+def temperature_of(model: nn.Module, data: Batches, fast: torch.dtype | None) -> float:
+    """The temperature that suits `model` on images it was not trained on; `fast`: as validated, under autocast."""
     model.eval()
     first = data.images[torch.arange(1, device=data.labels.device)]
     size = images_per_pass(model, first, BATCH, fast)
     logits, labels = [], []
     with (
         torch.inference_mode(),
-        torch.autocast(data.labels.device.type, torch.bfloat16, enabled=fast),
+        autocast(data.labels.device, fast),
         closing(data.feed(torch.arange(len(data)), size)) as batches,
     ):
         for images, own in batches:
-            logits.append(model(images).double().cpu())
+            logits.append(model(images).cpu().double())
             labels.append(own.cpu())
     return fit_temperature(torch.cat(logits), torch.cat(labels))
 

@@ -139,7 +139,7 @@ class ProgramRun:
         self.history: list[Epoch] = []
         self.notes: list[str] = []
         self.model: nn.Module | None = None
-        self.fast = False
+        self.fast: torch.dtype | None = None
         self.step, self.parts = 0, recipe.train.batch_size
         self.seconds = 0.0
         self._saved: dict[str, Any] = {"program": None, "history": []}

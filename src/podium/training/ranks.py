@@ -11,6 +11,8 @@ and of a rank's share on the CPU, where torch has no synchronised one; the runni
 are then those of rank 0.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -20,9 +22,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
+from podium.training.augmentations import OwnAugmentation
 from podium.training.batches import Batches
+from podium.training.epochs import Epoch
 from podium.training.loop import TrainingRun
+from podium.training.precision import LossScale, check
 from podium.training.seeds import derive
+from podium.training.streaming import Share, share_of
 
 
 class SharedRun(TrainingRun):
@@ -36,8 +42,23 @@ class SharedRun(TrainingRun):
         if device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         self._together = self._wrapped()
-        (self.fast,) = agree(device, self.fast)  # each rank has timed it on its own
+        self.fast = _agree_on_type(device, self.fast)  # each rank has timed it on its own
+        self.loss_scale = LossScale(device, self.fast, self.model)
         self._own_numbers()
+
+    def train(
+        self,
+        train: Batches,
+        val: Batches | None,
+        on_step: Callable[[TrainingRun], None] = lambda run: None,
+        on_epoch: Callable[[TrainingRun], None] = lambda run: None,
+    ) -> list[Epoch]:
+        """As TrainingRun does. Of streamed images this rank reads its own part of each batch, unless somebody's own
+        augmentation, which may look at a whole batch, is to have it.
+        """
+        if self.world > 1 and not any(isinstance(one, OwnAugmentation) for one in self.augmentations):
+            train = replace(train, share=Share(self.rank, self.world))
+        return super().train(train, val, on_step, on_epoch)
 
     def state(self) -> dict[str, Any]:
         """The state of the whole run, on every rank: what a run in one process could resume from."""
@@ -62,14 +83,13 @@ class SharedRun(TrainingRun):
     def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """This rank's part of the batch's mean loss, times the number of ranks: their gradients are averaged."""
         count = len(labels)
-        first, last = self.rank * count // self.world, (self.rank + 1) * count // self.world
-        # A batch of fewer images than ranks leaves some without: the first image, at weight 0, keeps them in step.
-        share = slice(first, last) if last > first else slice(0, 1)
+        share = share_of(self.rank, self.world, count)
+        counts = (self.rank + 1) * count // self.world > self.rank * count // self.world  # else it has none of its own
         logits = self._together(inputs[share])
-        loss = self._part(logits, labels, share, counts=last > first)
+        loss = self._part(logits, labels, share, counts=counts)
         if own == 1:
             return loss
-        return own * loss + (1 - own) * self._part(logits, others, share, counts=last > first)
+        return own * loss + (1 - own) * self._part(logits, others, share, counts=counts)
 
     def _part(self, logits: Tensor, labels: Tensor, share: slice, *, counts: bool) -> Tensor:
         """The loss of the rows `share` of `labels`, by their part of the batch's whole weight."""
@@ -90,6 +110,15 @@ class SharedRun(TrainingRun):
         """Dropout of this rank's own; rank 0 draws what a single process would draw."""
         if self.rank:
             torch.manual_seed(derive(self.seed, "rank", self.rank, self.epoch, self.step))
+
+
+def _agree_on_type(device: torch.device, fast: torch.dtype | None) -> torch.dtype | None:
+    """Rank 0's type of autocast. Raises InputError where this rank's device does not have it."""
+    is_half, is_bfloat16 = agree(device, fast is not None, fast is torch.bfloat16)
+    if not is_half:
+        return None
+    check("bfloat16" if is_bfloat16 else "float16", device)
+    return torch.bfloat16 if is_bfloat16 else torch.float16
 
 
 def agree(device: torch.device, *flags: bool) -> tuple[bool, ...]:

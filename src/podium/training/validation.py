@@ -12,19 +12,26 @@ from podium.errors import InputError
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
+from podium.training.device import release, widest
 from podium.training.epochs import Epoch
 from podium.training.footprint import images_per_pass
+from podium.training.precision import autocast
 
 EVALUATION_BATCH = 1024
 """Images a forward pass without gradients at most: large enough to keep a core busy, small enough for its cache."""
 
 
 def validate(
-    model: nn.Module, data: Batches, fast: bool, metrics: Sequence[Metric] = (), classes: tuple[str, ...] = ()
+    model: nn.Module,
+    data: Batches,
+    fast: torch.dtype | None,
+    metrics: Sequence[Metric] = (),
+    classes: tuple[str, ...] = (),
 ) -> Epoch:
     """val_loss (mean cross-entropy), val_accuracy and val_<metric> of `metrics` of `model` on `data`, in one pass.
 
-    `classes`: their names, which some metrics need. An undefined metric is nan.
+    `fast`: the type of autocast, None: float32. `classes`: their names, which some metrics need. An undefined
+    metric is nan.
     """
     size = batch_size(model, data, fast)
     while True:
@@ -34,10 +41,10 @@ def validate(
             if size == 1:
                 raise
         size //= 2
-        torch.cuda.empty_cache()
+        release(data.labels.device)
 
 
-def batch_size(model: nn.Module, data: Batches, fast: bool) -> int:
+def batch_size(model: nn.Module, data: Batches, fast: torch.dtype | None) -> int:
     """Images of a forward pass of `model` over `data` without gradients: EVALUATION_BATCH, or fewer that fit."""
     model.eval()
     first = data.images[torch.arange(min(1, len(data)), device=data.labels.device)]
@@ -45,16 +52,21 @@ def batch_size(model: nn.Module, data: Batches, fast: bool) -> int:
 
 
 def _validated(
-    model: nn.Module, data: Batches, fast: bool, metrics: Sequence[Metric], classes: tuple[str, ...], size: int
+    model: nn.Module,
+    data: Batches,
+    fast: torch.dtype | None,
+    metrics: Sequence[Metric],
+    classes: tuple[str, ...],
+    size: int,
 ) -> Epoch:
     device = data.labels.device
     others = [metric for metric in metrics if not metric.EACH_EPOCH]
-    loss = torch.zeros((), dtype=torch.float64, device=device)
+    loss = torch.zeros((), dtype=widest(device), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     all_logits: list[Tensor] = []
     with (
         torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=fast),
+        autocast(device, fast),
         closing(data.feed(torch.arange(len(data)), size)) as batches,
     ):
         for images, labels in batches:
@@ -64,7 +76,8 @@ def _validated(
             all_logits += [logits] if others else []
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
     if others:
-        scored = Scored(torch.cat(all_logits), data.labels, classes)
+        there = torch.device("cpu") if device.type == "mps" else device  # their sums are in float64
+        scored = Scored(torch.cat(all_logits).to(there), data.labels.to(there), classes)
         done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
     return done
 

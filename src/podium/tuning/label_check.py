@@ -19,6 +19,7 @@ from podium.config.recipe import Recipe
 from podium.data.label_corrections import COLUMNS, read_rows
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
+from podium.training.precision import autocast
 from podium.training.program import training
 from podium.training.seeds import derive
 from podium.training.validation import batch_size
@@ -117,9 +118,9 @@ def _probabilities(run: TrainingRun, data: Batches) -> NDArray[np.float64]:
     parts = []
     with (
         torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=run.fast),
+        autocast(device, run.fast),
         closing(data.feed(torch.arange(len(data), device=device), batch_size(model, data, run.fast))) as batches,
     ):
         for images, _ in batches:
-            parts.append(model(images).double().softmax(1).cpu().numpy())
+            parts.append(model(images).cpu().double().softmax(1).numpy())
     return np.concatenate(parts)

@@ -17,6 +17,7 @@ from podium.components import KINDS, find, load
 from podium.config import limits
 from podium.config.params import Params
 from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
 from podium.config.section import ARGUMENTS
 from podium.config.space import Dimension, is_argument, reachable
 from podium.data.dataset import DatasetInfo, write_json
@@ -144,6 +145,7 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
     facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
+    _check_kernels(params.search, base, facts["environment"]["device"])
     name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:
@@ -168,6 +170,17 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
         subject_of(info.source),
         inherits=True,
         metrics=params.evaluate.metrics,
+    )
+
+
+def _check_kernels(search: SearchParams, base: Recipe, kind: str) -> None:
+    """Raise InputError where search.deterministic is asked for and trainings on a device of this `kind` differ."""
+    if not search.deterministic or base.train.deterministic or kind not in ("cuda", "mps"):
+        return
+    remedy = "runtime.device: cpu" if kind == "mps" else "train.deterministic: true (slower kernels)"
+    raise InputError(
+        f"search.deterministic: needs trainings that give the same bits each time; the device is {kind}, and"
+        f" train.deterministic is false. Set {remedy}, or search.deterministic: false"
     )
 
 

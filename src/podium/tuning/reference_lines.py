@@ -189,18 +189,18 @@ def _pretrained(params: Params, info: DatasetInfo, few: Split, val: Split) -> tu
     model = model.to(memory_format=torch.channels_last)
     batches, judged = Batches.of([few], device), Batches.of([val], device)
     free = MOST_PIXELS // (info.shape[1] * info.shape[2])
-    if not features.known(model, judged, fast=False, mirrored=mirrored):
+    if not features.known(model, judged, fast=None, mirrored=mirrored):
         free -= len(judged) * (2 if mirrored else 1)
     if free < len(few.classes) * PER_CLASS:
         return f"{len(judged):,} validation images of {side} pixels would take minutes; `podium preset photos` does it"
-    if not features.known(model, batches, fast=False, mirrored=False) and len(rows := spread(few.labels, free)) < len(
+    if not features.known(model, batches, fast=None, mirrored=False) and len(rows := spread(few.labels, free)) < len(
         few.labels
     ):
         few = subset(few, rows)
         batches = Batches.of([few], device)
     found = [
-        features.of_images(model, batches, fast=False, mirrored=False),
-        features.of_images(model, judged, fast=False, mirrored=mirrored),
+        features.of_images(model, batches, fast=None, mirrored=False),
+        features.of_images(model, judged, fast=None, mirrored=mirrored),
     ]
     both = [_mean_of_views(one) for one in found if one is not None]
     return (both[0], both[1], few) if len(both) == len(found) else "the features do not fit into memory"

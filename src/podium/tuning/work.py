@@ -24,6 +24,7 @@ from podium.models.networks import ImageSpec
 from podium.own_code import blame
 from podium.training import checkpoint
 from podium.training.batches import Batches, fits
+from podium.training.device import release
 from podium.training.epochs import Epoch
 from podium.training.footprint import forget_peak, peak
 from podium.training.loop import DivergedError, TrainingRun
@@ -275,13 +276,13 @@ class _Checkpointer:
 
 
 def _out_of_memory(error: Exception) -> str:
-    """The reason where the machine has no more memory; the CPU's allocator has no exception of its own for it."""
-    found = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """The reason where the machine or its device has no more memory."""
+    words = ("can't allocate memory", "MPS backend out of memory")  # neither has an exception of its own
+    found = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in words)
     return f"out of memory: {error}" if found else ""
 
 
 def _free(device: torch.device) -> None:
     """Give back what an ended trial held: networks and optimizers refer to each other, and wait for the collector."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    release(device)

@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from podium import resources
 from podium.config.params import RuntimeParams
 from podium.errors import InputError, PodiumError
-from podium.tuning.pools import placement
+from podium.tuning.pools import placement, processes
 from podium.tuning.pools.placement import Device, Place, find_devices, plan
 
 GIB = 2**30
@@ -64,13 +65,57 @@ def test_devices_are_those_of_the_driver(given: str, expected: list[str], monkey
     assert [place.visible for place in _plan()[0]] == expected
 
 
-def test_device_that_was_asked_for_and_is_not_there_is_an_error() -> None:
-    with pytest.raises(InputError, match="runtime.device: cuda was asked for and torch sees no CUDA device"):
-        _plan(devices=[], device="cuda")
+@pytest.mark.parametrize(
+    ("wanted", "there", "named"), [("cuda", [], "CUDA"), ("cuda", ["mps"], "CUDA"), ("mps", ["cuda"], "Metal")]
+)
+def test_device_that_was_asked_for_and_is_not_there_is_an_error(wanted: str, there: list[str], named: str) -> None:
+    devices = [Device("some", GIB, kind) for kind in there]
+    with pytest.raises(InputError, match=f"runtime.device: {wanted} was asked for and torch sees no {named} device"):
+        _plan(devices=devices, device=wanted)
+
+
+def test_workers_of_a_mac_share_its_one_device() -> None:
+    mac = [Device("Metal", 10 * GIB, "mps", "float32")]
+    places, sentence = _plan(devices=mac, workers_per_device=3)
+    assert places == [Place("mps", None, 3 * GIB)] * 3
+    assert sentence == "3 workers on Metal 0 (3.0 GiB each)"
+    assert [place.device for place in _plan(2, mac, device="cpu")[0]] == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted", "expected"),
+    [
+        ([], "auto", ("cpu", "float32")),
+        (TWO, "auto", ("cuda", "bfloat16")),
+        (TWO, "cpu", ("cpu", "float32")),
+        ([Device("NVIDIA T4", GIB, "cuda", "float16")], "auto", ("cuda", "float16")),
+        ([Device("NVIDIA T4", GIB, "cuda", "float16"), *TWO], "auto", ("cuda", "bfloat16+float16")),
+        ([Device("Metal", GIB, "mps", "float32")], "auto", ("mps", "float32")),
+    ],
+)
+def test_identity_of_a_study_has_the_kind_of_device_and_what_it_computes_in(
+    devices: list[Device], wanted: Any, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "find_devices", lambda: devices)
+    found = placement.environment(RuntimeParams(device=wanted), {"torch": "2"})
+    assert found == {"device": expected[0], "auto_precision": expected[1], "torch": "2"}
+
+
+def test_worker_is_forked_from_the_server_on_a_cpu_but_on_no_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [processes._is_forked(Place(kind)) for kind in ("cpu", "cuda", "mps")] == [True, False, False]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert [processes._is_forked(Place(kind)) for kind in ("cpu", "mps")] == [False, False]
+
+
+@pytest.mark.parametrize("fields", [{"engine": "ray"}, {"devices": 2}], ids=str)
+def test_metal_device_of_several_processes_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="device: mps goes with engine: processes or inline and with devices: 1"):
+        RuntimeParams(device="mps", **fields)
 
 
 def test_without_device_files_no_process_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "NODES", ("/nowhere",))
+    monkeypatch.setattr(placement, "METAL", ("no", "where"))
     monkeypatch.setattr(subprocess, "run", lambda *a, **b: pytest.fail("torch was imported for nothing"))
     assert find_devices() == []
 

@@ -65,9 +65,9 @@ class OwnAugmentation(Augmentation):
         """The batch, with random numbers that follow from the step alone. Raises InputError for another shape."""
         import torch
 
-        devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(draw.seed)
+        from podium.training.device import own_numbers
+
+        with own_numbers(images.device, draw.seed):
             if self._is_of_torchvision:
                 changed = torch.stack([self._function(image) for image in images])
             else:

@@ -17,10 +17,14 @@ Group = dict[str, Any]
 class Optimizer(Component):
     """An optimizer that `train.optimizer` names."""
 
+    TAKES_HIDDEN: ClassVar[bool] = False
+    """Whether it treats the matrices of hidden layers apart."""
+
     def build(self, groups: list[Group], hidden: "list[nn.Parameter]", rate: float) -> Any:
         """An object with torch's interface of an optimizer over `groups`, at the learning rate `rate`.
 
-        `hidden` are the matrices between the first layer and the last. Each group keeps its `scale`.
+        `hidden`: the matrices of layers that are neither the first nor the last, where TAKES_HIDDEN asks for them. Each
+        group keeps its `scale`.
         """
         raise NotImplementedError
 
@@ -29,7 +33,7 @@ class Decaying(Optimizer):
     """One of ours, which all have a weight decay."""
 
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights. Biases and other vectors are left out."""
+    """L2 penalty (sgd) or decoupled decay (adamw, muon) of weights. Biases, norms and embeddings are left out."""
 
     def decayed(self, groups: list[Group]) -> list[Group]:
         """`groups` as torch takes them."""
@@ -39,7 +43,7 @@ class Decaying(Optimizer):
 class OwnOptimizer(Optimizer):
     """A class of torch.optim, or somebody's own: called with the groups, `lr` and its `arguments`.
 
-    An argument `weight_decay` holds for weights; biases and other vectors are left out.
+    An argument `weight_decay` holds for weights; biases, norms and embeddings are left out.
     """
 
     OFFERED: ClassVar[set[str]] = {"params", "lr"}

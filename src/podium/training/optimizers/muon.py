@@ -14,6 +14,7 @@ class Muon(Decaying):
     """Momentum made orthogonal, for matrices. K. Jordan et al., Muon, 2024."""
 
     NAME: ClassVar[str] = "muon"
+    TAKES_HIDDEN: ClassVar[bool] = True
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum (0: none)."""

@@ -6,6 +6,7 @@ podium.tuning.pools.placement`), and only where the kernel shows some.
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from podium.text import counted
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files without which no CUDA device works: NVIDIA's driver, AMD's, and that of the Windows subsystem."""
+METAL = ("darwin", "arm64")
+"""System and processor of the Macs whose GPU torch can use."""
 PATIENCE = 120.0
 """Seconds in which the devices have to be found: torch is imported, each device is opened once."""
 RESERVE = 0.1
@@ -30,11 +33,15 @@ RESERVE = 0.1
 
 @dataclass(frozen=True)
 class Device:
-    """A CUDA device, as torch counts them."""
+    """A device that is no CPU, as torch counts them."""
 
     name: str
     free: int
     """Bytes of memory that are free."""
+    kind: str = "cuda"
+    """cuda or mps."""
+    precision: str = "bfloat16"
+    """What `train.precision: auto` is on it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Place:
     """Where one worker trains."""
 
     device: str = "cpu"
-    """cpu or cuda."""
+    """cpu, cuda or mps."""
     visible: str | None = None
     """The worker's CUDA_VISIBLE_DEVICES; None: left as it is."""
     memory: int | None = None
@@ -51,19 +58,19 @@ class Place:
 
 @cache
 def find_devices() -> list[Device]:
-    """The CUDA devices that torch sees in a new process. Raises PodiumError where that process fails."""
-    if not any(Path(node).exists() for node in NODES):
+    """The devices that torch sees in a new process. Raises PodiumError where that process fails."""
+    if not any(Path(node).exists() for node in NODES) and (sys.platform, platform.machine()) != METAL:
         return []
     command = [sys.executable, "-m", "podium.tuning.pools.placement"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise PodiumError(
-            f"the CUDA devices did not answer within {PATIENCE:g} s; set runtime.device: cpu to train without them"
+            f"the devices did not answer within {PATIENCE:g} s; set runtime.device: cpu to train without them"
         ) from None
     if done.returncode:
         why = " ".join(done.stderr.strip().splitlines()[-1:])
-        raise PodiumError(f"torch can't open a CUDA device: {why}; set runtime.device: cpu to train without one")
+        raise PodiumError(f"torch can't open a device: {why}; set runtime.device: cpu to train without one")
     return [Device(**one) for one in json.loads(done.stdout.splitlines()[-1])]
 
 
@@ -76,9 +83,20 @@ def environment(runtime: RuntimeParams, versions: dict[str, str]) -> dict[str, s
     elif runtime.engine == "ray":
         kind = "cuda" if runtime.trial_gpus or runtime.device == "cuda" else "auto"
     else:
-        kind = "cuda" if find_devices() else "cpu"
+        devices = _wanted(runtime, find_devices())
+        kind = devices[0].kind if devices else "cpu"
+        precision = "+".join(sorted({device.precision for device in devices})) or "float32"
+        return {"device": kind, "auto_precision": precision} | versions
+    # On a cluster the drivers of the nodes' GPUs say what they have: usually bfloat16.
     precision = {"cpu": "float32", "cuda": "bfloat16", "auto": "auto"}[kind]
     return {"device": kind, "auto_precision": precision} | versions
+
+
+def _wanted(runtime: RuntimeParams, devices: Sequence[Device]) -> list[Device]:
+    """Those of `devices` that `runtime.device` means; all are of one kind."""
+    kinds = ("cuda", "mps") if runtime.device == "auto" else (runtime.device,)
+    by_kind = [[device for device in devices if device.kind == kind] for kind in kinds]
+    return next((found for found in by_kind if found), [])
 
 
 def plan(
@@ -88,14 +106,15 @@ def plan(
 
     `runtime.workers_per_device` on each device, spread evenly where `runtime.workers` or `at_most` allow fewer. On the
     CPU one per core. The memory of each does not depend on `at_most`: how a batch is divided would follow from how many
-    trials are left. Raises InputError where runtime.device is cuda and there is none.
+    trials are left. Raises InputError where runtime.device is cuda or mps and there is none.
     """
-    devices = [] if runtime.device == "cpu" else list(find())
+    devices = [] if runtime.device == "cpu" else _wanted(runtime, find())
     if not devices:
-        if runtime.device == "cuda":
+        if runtime.device in ("cuda", "mps"):
+            name = {"cuda": "CUDA", "mps": "Metal"}[runtime.device]
             raise InputError(
-                "runtime.device: cuda was asked for and torch sees no CUDA device; set `runtime.device: auto` to train"
-                " on the CPU"
+                f"runtime.device: {runtime.device} was asked for and torch sees no {name} device; set"
+                " `runtime.device: auto` to train on the CPU"
             )
         planned = runtime.workers or resources.cores()
         memory = int(resources.memory() * (1 - 2 * RESERVE)) // planned
@@ -105,7 +124,9 @@ def plan(
     names = _names(len(devices), os.environ)
     shares = [int(device.free * (1 - RESERVE)) // max(1, used.count(n)) for n, device in enumerate(devices)]
     used = used[:at_most]
-    return [Place("cuda", names[n], shares[n]) for n in used], _sentence(devices, used, shares)
+    kind = devices[0].kind
+    seen = names if kind == "cuda" else [None] * len(devices)
+    return [Place(kind, seen[n], shares[n]) for n in used], _sentence(devices, used, shares)
 
 
 def _names(count: int, environment: Mapping[str, str]) -> list[str]:
@@ -143,11 +164,18 @@ def main() -> None:
     """Print the devices of this process as JSON."""
     import torch
 
+    from podium.training.device import memory
+    from podium.training.precision import auto
+
     found = []
     for number in range(torch.cuda.device_count()):
+        where = torch.device("cuda", number)
         with torch.cuda.device(number):
-            found.append(asdict(Device(torch.cuda.get_device_name(number), int(torch.cuda.mem_get_info(number)[0]))))
-    print(json.dumps(found))
+            found.append(Device(torch.cuda.get_device_name(number), memory(where), "cuda", auto(where)))
+    if torch.backends.mps.is_available():
+        where = torch.device("mps")
+        found.append(Device("Metal", memory(where), "mps", auto(where)))
+    print(json.dumps([asdict(one) for one in found]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Workers as processes of this machine: on the CPU forked from a server that has imported torch once, on a CUDA device
-each started by itself, since what makes one device visible has to be set before torch opens any.
+"""Workers as processes of this machine: on the CPU forked from a server that has imported torch once; on another device
+each started by itself, since what makes one CUDA device visible has to be set before torch opens any. On a Mac all are:
+its system libraries do not survive a fork.
 
 A killed worker is noticed at once by its closed pipe; workers notice a killed driver in the same way. One that hangs is
 noticed by its silence: a busy worker sends signs of progress.
@@ -9,6 +10,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -44,7 +46,7 @@ class Setup:
 
     prepared: str
     device: str
-    """cpu or cuda."""
+    """cpu, cuda or mps."""
     threads: int
     hang_timeout: float | None = None
     """Seconds without a sign of progress after which a busy worker counts as hanging; None: never."""
@@ -81,6 +83,11 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
+def _is_forked(place: Place) -> bool:
+    """Whether the worker of `place` is forked from the server."""
+    return place.device == "cpu" and sys.platform != "darwin"
+
+
 class ProcessPool:
     """A worker process in each of `places`, or so many on the CPU; one that dies, hangs or is broken is replaced.
 
@@ -93,7 +100,7 @@ class ProcessPool:
         self._setup = setup
         self._pausing = False
         self._blame = Blame()
-        if any(place.device == "cpu" for place in places):
+        if any(_is_forked(place) for place in places):
             warm_up()
         self._looked = time.monotonic()
         self._spots = [_Spot(place) for place in places]
@@ -160,7 +167,7 @@ class ProcessPool:
 
     def _fork(self, number: int) -> _Worker:
         place = self._spots[number].place
-        context: Any = multiprocessing.get_context("forkserver" if place.device == "cpu" else "spawn")
+        context: Any = multiprocessing.get_context("forkserver" if _is_forked(place) else "spawn")
         ours, theirs = context.Pipe()
         setup = replace(self._setup, device=place.device, memory=place.memory)
         worker = context.Process(target=_work, args=(theirs, asdict(setup)), daemon=True)

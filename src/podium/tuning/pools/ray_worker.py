@@ -45,7 +45,7 @@ class Setup:
     """See data.shared.share."""
     mailbox: Any
     """The actor's handle."""
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
     threads: int
     shared: bool
     """Whether a checkpoint's path leads to the same file on every node."""

@@ -62,12 +62,12 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
         _send(pipe, unless_broken(ended))
 
 
-def load(prepared: Path, wanted: Literal["cpu", "cuda"], memory: int | None) -> TrialData:
+def load(prepared: Path, wanted: Literal["cpu", "cuda", "mps"], memory: int | None) -> TrialData:
     """The images of `prepared` on the device that this process sees, of whose memory it may take `memory` bytes."""
     where = device.pick(wanted)
     if memory is not None:
         device.limit_memory(where, memory)
-    return TrialData.load(prepared, where, memory if where.type == "cuda" else None)  # on the CPU all share the pages
+    return TrialData.load(prepared, where, memory if where.type != "cpu" else None)  # on the CPU all share the pages
 
 
 class Progress:
