@@ -20,21 +20,23 @@ FLUSHED = 64
 Predict = Callable[[Sequence[Path]], Iterable[Prediction]]
 
 
-def write(out: Path, files: Sequence[Path], model: str, classes: Sequence[str], predict: Predict) -> tuple[int, int]:
-    """Write a row for each of `files` to `out`, with a column for each of `classes`.
+def write(
+    out: Path, files: Sequence[Path], model: str, classes: Sequence[str], predict: Predict, *, abstain: bool = False
+) -> tuple[int, int]:
+    """Write a row for each of `files` to `out`, with a column for each of `classes`; with `abstain` a `reason` too.
 
     `predict` is called with the files that are left to do; `model` is its name/version. A link is followed, a device or
     a pipe gets the rows as they come. What a killed run has left in `<out>.tmp` is kept, where it is of this model and
     these files, and none of them has changed since. Returns how many files have no prediction, and how many rows were
     kept. Raises InputError where `out` can't be written.
     """
-    header = [*COLUMNS, *(f"probability_{name}" for name in classes)]
+    header = [*COLUMNS, *(["reason"] if abstain else []), *(f"probability_{name}" for name in classes)]
     try:
         stream = _stream(out)
         if stream is not None:
             with stream:
                 write_row(stream, header)
-                return _append(stream, predict(files), classes), 0
+                return _append(stream, predict(files), classes, abstain=abstain), 0
         whole = out.resolve()
         partial = whole.with_name(whole.name + ".tmp")
         kept = _kept(partial, header, files, model)
@@ -44,7 +46,7 @@ def write(out: Path, files: Sequence[Path], model: str, classes: Sequence[str], 
                 write_row(file, row)
         fresh.replace(partial)
         with partial.open("a", newline="", encoding="utf-8") as file:
-            bad = _append(file, predict(files[len(kept) :]), classes)
+            bad = _append(file, predict(files[len(kept) :]), classes, abstain=abstain)
         partial.replace(whole)
     except OSError as error:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None
@@ -69,13 +71,14 @@ def _stream(out: Path) -> TextIO | None:
     return None
 
 
-def _append(file: TextIO, found: Iterable[Prediction], classes: Sequence[str]) -> int:
+def _append(file: TextIO, found: Iterable[Prediction], classes: Sequence[str], *, abstain: bool) -> int:
     bad = 0
     for number, one in enumerate(found, start=1):
         bad += bool(one.error)
         probability = "" if one.probability is None else f"{one.probability:.6f}"
-        each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-        write_row(file, [cell(one.file), _safe(one.label), probability, one.model, one.error, *each])
+        each = [f"{one.probabilities[name]:.6f}" if one.probabilities else "" for name in classes]
+        reason = [one.reason] if abstain else []
+        write_row(file, [cell(one.file), _safe(one.label), probability, one.model, one.error, *reason, *each])
         if number == 1 or number % FLUSHED == 0:
             file.flush()
     return bad

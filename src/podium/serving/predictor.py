@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.errors import PodiumError
-from podium.registry.loading import LoadedModel
+from podium.registry.loading import NO_THRESHOLD, LoadedModel
 from podium.serving.image_memory import decoding_bytes
 from podium.serving.request_body import Rows
-from podium.serving.request_error import about_rows
+from podium.serving.request_error import RequestError, about_rows
 
 BATCH = 64
 """Images that pass the network at once: larger batches are no faster on a CPU, and in between a request can end."""
@@ -73,8 +73,11 @@ class Predictor:
     def answer(self, rows: Rows, cancelled: threading.Event) -> list[dict[str, Any]]:
         """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images.
 
+        Where the model may abstain, the label is None if it is not sure enough, and `reason` says so.
         Raises CancelledError soon after `cancelled` is set: after the image or batch that is at work.
         """
+        if rows.abstain and self.loaded.abstain is None:
+            raise RequestError(400, f"abstain must not be true: {self.loaded.name} can't abstain, for {NO_THRESHOLD}")
         found: list[NDArray[np.float32]] = []
         problems: list[tuple[int, str]] = []
         for start in range(0, len(rows.values), BATCH):
@@ -84,7 +87,12 @@ class Predictor:
                 found.append(self._in_turn(images))
         if problems:
             raise about_rows(problems, len(rows.values))
-        return self._records(np.concatenate(found), every=rows.probabilities)
+        records = self._records(np.concatenate(found), every=rows.probabilities)
+        if rows.abstain and self.loaded.abstain is not None:
+            for record in records:
+                unsure = record["probability"] < self.loaded.abstain["threshold"]
+                record |= {"label": None, "reason": "unsure"} if unsure else {"reason": None}
+        return records
 
     def _decoded(
         self, rows: Rows, start: int, cancelled: threading.Event
