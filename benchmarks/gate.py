@@ -6,6 +6,7 @@ that most pipelines have. Then the gate judges 10,000 sealed images through two 
 
     python benchmarks/gate.py                writes docs/benchmarks/gate.md; some minutes
     python benchmarks/gate.py --pairs 200    a first look
+    python benchmarks/gate.py --only-metrics the section about other metrics than accuracy, into the page that there is
 """
 
 import argparse
@@ -13,7 +14,6 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -208,46 +208,67 @@ class Skill:
     new: float
     old: float
     """How far the right class's logit is above the others, in standard deviations of the noise."""
+    overconfident: float = 1.0
+    """By what the old one's logits are multiplied."""
 
     def draw(self, draw: np.random.Generator, metric: Metric) -> Paired:
         """Their predictions for the same images."""
         labels = torch.from_numpy(draw.choice(3, self.images, p=SHARES))
         shared = draw.normal(size=(self.images, 3))
         sides = []
-        for skill in (self.new, self.old):
+        for skill, factor in ((self.new, 2.0), (self.old, 2.0 * self.overconfident)):
             logits = (shared + draw.normal(size=shared.shape)) / 2**0.5
             logits[np.arange(self.images), labels] += skill
-            sides.append(Scored(torch.from_numpy(2 * logits), labels))
+            sides.append(Scored(torch.from_numpy(factor * logits), labels))
         return Paired(metric, sides[0], sides[1], Groups.of(self.images, None))
 
 
 SHARES = [0.7, 0.2, 0.1]
 FEWER = 5
-"""The power, and metrics without a way to take many samples at once, get a part of the pairs: an hour else."""
-METRICS = ("balanced_accuracy", "macro_f1", "loss", "auroc")
+"""The power gets a part of the pairs."""
+METRICS = (
+    *(Choice(name=name) for name in ("balanced_accuracy", "macro_f1", "loss", "auroc", "average_precision", "mcc")),
+    *(Choice(name=name) for name in ("kappa", "brier")),
+    Choice(name="top_k", arguments={"k": 2}),
+    Choice(name="calibration_error"),
+)
 ALIKE = (Skill(270, 1.5, 1.5),)
 APART = (Skill(270, 1.9, 1.5), Skill(1000, 1.7, 1.5))
+CALIBRATED = (Skill(270, 1.5, 1.5, 2.0), Skill(1000, 1.5, 1.5, 1.5))
+"""Of the calibration error, whose better one is not the more skilled one."""
+OTHER = "Other metrics: three classes, of 70, 20 and 10 % of the images"
 
 
 def other_metrics(pairs: int) -> list[str]:
     """How often the permutation test promotes by other metrics than accuracy: models alike, and a better one."""
     lines = [
         "",
-        "## Other metrics: three classes, of 70, 20 and 10 % of the images",
+        f"## {OTHER}",
         "",
         "The share of so many pairs that `superior` promotes by a permutation test at p 0.025, as the gate asks of a"
         " first challenger, and at p 0.05. Alike: the same skill, other noise. Skill is how far the right class's logit"
-        " is above the others, in standard deviations.",
+        ' is above the others, in standard deviations; "x 2": the champion\'s logits are multiplied by that, so it is'
+        " overconfident.",
         "",
         "| metric | images | skill of both | pairs | promoted at 0.025 | at 0.05 |",
         "|---|---|---|---|---|---|",
     ]
-    for name, setting in product(METRICS, (*ALIKE, *APART)):
-        metric, draw = scores.of(Choice(name=name)), np.random.default_rng(3)
-        count = pairs // FEWER if name == "auroc" or setting in APART else pairs
+    for choice in METRICS:
+        lines += _of_metric(choice, pairs)
+    return lines
+
+
+def _of_metric(choice: Choice, pairs: int) -> list[str]:
+    metric, lines = scores.of(choice), []
+    name = metric.label
+    for setting in (*ALIKE, *(CALIBRATED if name == "calibration_error" else APART)):
+        draw = np.random.default_rng(3)
+        count = pairs if setting in ALIKE else pairs // FEWER
         found = [setting.draw(draw, metric).better(0.025) for _ in tqdm(range(count), name, leave=False, disable=None)]
         rates = [np.mean([p <= level for p in found]) for level in ((1 - LEVEL) / 2, 1 - LEVEL)]
-        cells = [name, f"{setting.images:,}", f"{setting.new:g}, {setting.old:g}", f"{count:,}"]
+        skills = f"{setting.new:g}, {setting.old:g}"
+        skills += f" x {setting.overconfident:g}" if setting.overconfident != 1 else ""
+        cells = [name, f"{setting.images:,}", skills, f"{count:,}"]
         cells += [f"{rate:.1%}" for rate in rates]
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
@@ -280,7 +301,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1000, help="for each setting")
     parser.add_argument("--sealed", type=int, default=10_000, help="images of the timed judgement")
+    parser.add_argument("--only-metrics", action="store_true", help="measure other metrics than accuracy alone")
     arguments = parser.parse_args()
+    if arguments.only_metrics:
+        before, _, rest = OUT.read_text(encoding="utf-8").partition(f"\n## {OTHER}\n")
+        after = rest[rest.index("\n## ") :] if "\n## " in rest else ""
+        OUT.write_text(before + "\n".join(other_metrics(arguments.pairs)) + "\n" + after, encoding="utf-8")
+        return
     lines = [
         "# The promotion gate against chance",
         "",

@@ -53,7 +53,7 @@ def test_many_samples_at_once_are_the_same_as_one_by_one() -> None:
     assert plain.not_worse(0.05, 0.025) == quick.not_worse(0.05, 0.025)
 
 
-@pytest.mark.parametrize("name", ["brier", "balanced_accuracy", "auroc"])
+@pytest.mark.parametrize("name", ["brier", "balanced_accuracy", "auroc", "average_precision", "calibration_error"])
 def test_permutation_test_of_a_few_images_counts_every_swap(name: str) -> None:
     found = pair(name, 8, (1.0, 0.2), seed=4)
     assert torch.bincount(found.new.labels, minlength=3).min() > 0
@@ -112,6 +112,51 @@ def test_interval_of_a_metric_holds_its_value_and_narrows_with_more_images() -> 
         assert low < one.metric.value(one.new) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(name="auroc"),
+        Choice(name="average_precision"),
+        Choice(name="calibration_error"),
+        Choice(name="recall_at_precision", arguments={"class_name": "b", "precision": 0.5}),
+    ],
+    ids=lambda one: one.name,
+)
+@pytest.mark.parametrize("digits", [16, 1], ids=["distinct", "ties"])
+def test_many_weights_at_once_give_the_value_of_each(choice: Choice, digits: int) -> None:
+    one = scores.of(choice)
+    found = pair("accuracy", 50, (1.0, 0.5)).new
+    found = Scored(found.probabilities.round(decimals=digits), found.labels, CLASSES, are_probabilities=True)
+    weights = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (6, 50)).astype(float))
+    quick = one.of_weights(found, weights)
+    assert quick is not None
+    assert quick.tolist() == pytest.approx([one.value(found.weighted(row)) for row in weights])
+
+
+@pytest.mark.parametrize("name", ["auroc", "brier", "accuracy", "top_k"])
+def test_gains_of_the_images_turn_their_sign_with_their_predictions(name: str) -> None:
+    one = scores.of(Choice(name=name, arguments={"k": 2} if name == "top_k" else {}))
+    found = pair("accuracy", 40, (1.0, 0.2))
+    new, old = (side.weighted(torch.rand(40, dtype=torch.float64).round(decimals=1)) for side in (found.new, found.old))
+    old = old.weighted(new.each)
+    gains = one.gains(new, old)
+    assert gains is not None
+    scale = 1.0 if name == "auroc" else float(new.each.sum())
+    swap = torch.arange(40) % 3 == 0
+    for rows, expected in ((torch.zeros(40, dtype=torch.bool), gains), (swap, torch.where(swap, -gains, gains))):
+        both = new.exchanged(old, rows), old.exchanged(new, rows)
+        improvement = one.sign * (one.value(both[0]) - one.value(both[1]))
+        assert float(expected.sum()) / scale == pytest.approx(improvement, abs=1e-12)
+
+
+def test_bootstrap_samples_are_drawn_once_for_interval_and_test() -> None:
+    first, alone = pair("balanced_accuracy", 60, (0.6, 0.5)), pair("balanced_accuracy", 60, (0.6, 0.5))
+    before = first.interval(0.9)
+    assert first.not_worse(0.05, 0.025) == alone.not_worse(0.05, 0.025)
+    assert first.not_worse(0.05, 0.001) == pytest.approx(alone.not_worse(0.05, 0.001))
+    assert first.interval(0.9) == before
 
 
 class Sometimes(Metric):

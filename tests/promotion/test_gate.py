@@ -41,6 +41,7 @@ class Known:
     answers: Sequence[int]
     sure: float = 1.0
     size: int = 2_000_000
+    abstain: dict[str, float] | None = None
 
     def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         levels = [int(decode(data, SPEC)[0, 0, 0]) for data in images]
@@ -155,6 +156,7 @@ def test_challenger_with_foreign_classes_is_an_input_error() -> None:
     @dataclass
     class Foreign:
         size: int = 1
+        abstain: None = None
 
         def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
             return pd.DataFrame({"label": ["cat"] * len(images), "probability": 1.0})
@@ -248,6 +250,57 @@ def test_gate_compares_by_the_metric(metric: str, decision: str, value: float | 
         assert "permutation test" in found.rule
         assert f"| {metric} |" in found.markdown()
         assert found.short()["challenger_value"] == found.challenger.value
+
+
+class Unsure(Known):
+    """Sure of the first images only, as many as `sure` says."""
+
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+        frame = super().predict(images, probabilities=probabilities)
+        frame["probability"] = [0.9 if decode(data, SPEC)[0, 0, 0] < self.sure else 0.6 for data in images]
+        return frame
+
+
+PROMISE = {"threshold": 0.9, "error": 0.05, "confidence": 0.95}
+
+
+@pytest.mark.parametrize(
+    ("wrongs", "answered", "champion", "params", "failed"),
+    [
+        ([1, 2], 80, None, {}, []),
+        ([90, 91, 92, 93, 94, 95], 80, None, {}, []),  # wrong where it is unsure
+        ([1, 2, 3, 4, 5, 6, 7], 80, None, {}, []),  # 7 of 80 at 0.05: chance explains it
+        ([1, 2, 3, 4, 5, 6, 7, 8], 80, None, {}, ["answered error"]),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 80, None, {"max_answered_error": 0.1}, []),
+        ([1], 80, None, {"max_answered_error": 0.0}, ["answered error"]),
+        ([1], 0, None, {}, []),
+        ([1], 0, None, {"min_coverage": 0.1}, ["coverage"]),
+        ([1], 42, None, {"min_coverage": 0.5}, []),
+        ([1], 41, None, {"min_coverage": 0.5}, ["coverage"]),
+        ([1], 80, 82, {}, []),
+        ([1], 80, 90, {}, ["coverage drop"]),
+        ([1], 80, 90, {"max_coverage_drop": 0.1}, []),
+        ([1], 80, 100, {}, ["coverage drop"]),
+    ],
+)
+def test_model_that_may_be_unsure_has_to_keep_its_promise_and_its_coverage(
+    wrongs: list[int], answered: int, champion: int | None, params: dict[str, float], failed: list[str]
+) -> None:
+    challenger = Unsure(wrong(*wrongs), answered, abstain=PROMISE)
+    old = (1, Unsure(wrong(*range(40)), champion, abstain=PROMISE)) if champion else None
+    chosen = LOOSE.model_copy(update={"max_calibration_error": 1.0, "min_recall": 0.0, **params})
+    found = judge(chosen, split(LABELS), Candidates((2, challenger), old), {"gate": 2})
+    assert [check.name for check in found.failed] == failed, found.table()
+
+
+def test_champion_that_answers_every_image_is_no_measure_of_coverage() -> None:
+    candidates = Candidates((2, Unsure(wrong(1), 50, abstain=PROMISE)), (1, Known(wrong(*range(40)))))
+    found = judge(LOOSE, split(LABELS), candidates, {"gate": 2})
+    assert "coverage drop" not in [check.name for check in found.checks]
+    assert "answered error" in [check.name for check in found.checks]
+    for model in (Unsure(wrong(1), 50), Known(wrong(1))):
+        plain = judge(LOOSE, split(LABELS), Candidates((2, model), (1, Known(wrong(*range(40))))), {"gate": 2})
+        assert not {"answered error", "coverage", "coverage drop"} & {check.name for check in plain.checks}
 
 
 @dataclass

@@ -35,7 +35,13 @@ def images_of(bright: list[int], size: int = 5) -> NDArray[np.uint8]:
     return np.broadcast_to(levels[:, None, None, None], (len(bright), 1, size, size)).copy()
 
 
-def write_model(folder: Path, run_id: str, classes: tuple[str, ...] = CLASSES, size: int = 5) -> None:
+def write_model(
+    folder: Path,
+    run_id: str,
+    classes: tuple[str, ...] = CLASSES,
+    size: int = 5,
+    splits: tuple[str, ...] = ("train", "val"),
+) -> None:
     """Every weight 1, so that what is below the mean ends at 0 and what is above it grows; logits (0.5, that)."""
     about = TrainedModel(
         recipe={"model": {"width": 1, "hidden": 1}, "train": {}},
@@ -50,6 +56,7 @@ def write_model(folder: Path, run_id: str, classes: tuple[str, ...] = CLASSES, s
         trial=3,
         confirmation_seeds=[1, 2],
         run_id=run_id,
+        splits=list(splits),
     )
     model = about.build()
     with torch.no_grad():
@@ -266,3 +273,55 @@ def test_metrics_that_are_asked_for_are_among_the_figures(project: Path, store: 
     logged = connect(store).client.get_run(run_id).data.metrics
     assert logged["test_balanced_accuracy"] == pytest.approx(found["balanced_accuracy"])
     assert logged["test_mcc"] == pytest.approx(found["mcc"])
+
+
+def abstaining(project: Path, store: TrackingParams, error: float, wrong: int = 0) -> dict[str, float]:
+    """Validation: 60 bright images, of which it is sure, and 40 dark ones, of which `wrong` are labelled bright."""
+    labels = np.array([1] * 60 + [1] * wrong + [0] * (40 - wrong))
+    write_split(project / "prepared/val", "val", images_of([1] * 60 + [0] * 40), labels, CLASSES)
+    places = project / "sealed", project / "retrained", project / "evaluated"
+    return evaluate(EvaluateParams(abstain=error), store, *places, prepared=project / "prepared")
+
+
+def test_evaluate_abstain_chooses_on_validation_and_checks_on_the_test_set(
+    project: Path, store: TrackingParams, run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(project / "retrained", run_id, splits=("train",))
+    found = abstaining(project, store, 0.06, wrong=20)
+    assert (found["coverage"], found["answered_error"]) == (0.5, 2 / 40)  # the bright ones: two of them are dark
+    assert found["answered_error_high"] > 0.06
+    about = json.loads((project / "evaluated/abstain.json").read_text(encoding="utf-8"))
+    assert about["threshold"] > SURE_OF_DARK
+    assert about["validation"] == {"images": 100, "answered": 60, "wrong": 0}
+    assert (about["test"], about["finding"]) == ({"images": 80, "answered": 40, "wrong": 2}, "not contradicted")
+    curve = rows(project / "evaluated/coverage.csv")
+    assert [(row["coverage"], row["error"]) for row in curve] == [("0.500000", "0.050000"), ("1.000000", "0.062500")]
+    assert "promised is an error of 0.06 at most" in capsys.readouterr().out
+    client = connect(store).client
+    assert client.get_run(run_id).data.metrics["test_coverage"] == 0.5
+    there = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
+    assert {"evaluation/abstain.json", "evaluation/coverage.csv", "evaluation/coverage.png"} <= there
+    call(project, store)
+    assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES  # off: as it was
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "wrong", "message"),
+    [
+        (("train", "val"), 0.06, 0, "this model has learnt them: set retrain.images: train"),
+        (
+            ("train",),
+            0.02,
+            0,
+            "even without a wrong prediction 149 validation images are needed, and there are 100; 0.03",
+        ),
+        (("train",), 0.04, 30, r"too many of the surest .* are wrong; 0\.049 can be promised, answering 60% of them"),
+    ],
+)
+def test_evaluate_abstain_that_can_not_be_reached_is_refused_before_the_test_set_is_opened(
+    project: Path, store: TrackingParams, run_id: str, splits: tuple[str, ...], error: float, wrong: int, message: str
+) -> None:
+    write_model(project / "retrained", run_id, splits=splits)
+    with pytest.raises(InputError, match=message):
+        abstaining(project, store, error, wrong)
+    assert not (project / "evaluated").exists()

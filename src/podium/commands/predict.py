@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ EXAMPLES = """\
   podium predict scans/ --out predictions.csv                   every image below the folder, one row per image
   podium predict scans/ --out predictions.csv --probabilities   with one column per class
   podium predict scans/ --out /dev/stdout | head                the rows as they come
+  podium predict --abstain scans/ --out predictions.csv         no label where the model is unsure (evaluate.abstain)
   podium predict --version 7 scan.png
   podium predict --alias challenger scan.png
 
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write file, label, probability, model and error there")
     parser.add_argument("--probabilities", action="store_true", help="of every class; needs --out")
+    parser.add_argument(
+        "--abstain", action="store_true", help="no label where the model is not sure enough for evaluate.abstain"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", type=version_number, metavar="N", help="this version instead of the champion")
     which.add_argument(
@@ -60,26 +65,31 @@ def run(arguments: argparse.Namespace) -> None:
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
         ledger.check_model(tracking, version)
         model = versions.load(tracking, version)
+    model.check_options(abstain=arguments.abstain)
     if arguments.out:
-        bad = _write(arguments.out, files, version, model, every=arguments.probabilities)
+        bad = _write(arguments.out, files, version, model, arguments)
     else:
-        bad = _print(predict(model, files), max(len(one_line(shown(file))) for file in files))
+        bad = _print(
+            predict(model, files, abstain=arguments.abstain), max(len(one_line(shown(file))) for file in files)
+        )
     if bad:
         raise PodiumError(f"{bad} of {len(files)} files could not be predicted")
 
 
-def _write(out: Path, files: "Sequence[Path]", version: "Version", model: "LoadedModel", *, every: bool) -> int:
+def _write(
+    out: Path, files: "Sequence[Path]", version: "Version", model: "LoadedModel", arguments: argparse.Namespace
+) -> int:
     """Write the predictions to `out` and say so; returns how many files have none."""
     from podium.registry import versions
     from podium.serving import prediction_table
     from podium.serving.predictions import predict
 
     said = sys.stderr if prediction_table.is_standard_output(out) else sys.stdout
+    every, abstain = arguments.probabilities, arguments.abstain
     source = prediction_table.Source(f"{version.name}/{version.number}", versions.digest_of(version))
     classes = model.classes if every else []
-    bad, kept = prediction_table.write(
-        out, files, source, classes, lambda left: predict(model, left, probabilities=every)
-    )
+    ask = partial(predict, model, probabilities=every, abstain=abstain)
+    bad, kept = prediction_table.write(out, files, source, classes, ask, abstain=abstain)
     if kept:
         print(f"resumed: the first {counted(kept, 'row')} were there, of an earlier run that was stopped", file=said)
     print(f"{counted(len(files) - bad, 'prediction')} of {version} in {out}", file=said)
@@ -102,5 +112,6 @@ def _print(found: "Iterable[Prediction]", width: int) -> int:
             bad += 1
             print(f"podium: {one_line(shown(one.file))}: {one_line(one.error)}", file=sys.stderr)
         else:
-            print(f"{one_line(shown(one.file)):<{width}}  {one.probability:<11.4f}  {one_line(one.label)}", flush=True)
+            label = f"({one.reason})" if one.reason else one_line(one.label)
+            print(f"{one_line(shown(one.file)):<{width}}  {one.probability:<11.4f}  {label}", flush=True)
     return bad

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from podium.components import FROZEN
-from podium.config import problems
+from podium.config import agreements, problems
 from podium.config.data_sections import DoctorParams, PrepareParams
 from podium.config.drift_section import DriftParams
 from podium.config.gate_section import GateParams
@@ -123,6 +123,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     if params is not None:
         twice = repeated_augmentations(params.train, params.search.space, params.search.overrides)
         found += [f"search.{line}" for line in twice]
+        found += agreements.disagreements(params)
     if params is not None and not found:
         found += [f"search.space.{line}" for line in argument_problems(params.recipe(), params.search.space)]
     if found or params is None:

@@ -134,12 +134,21 @@ class RuntimeParams(BaseModel):
 
 
 class RetrainParams(BaseModel):
-    """The winner, trained again on train and validation."""
+    """The winner, trained again on train and, unless `images` says otherwise, validation."""
 
     model_config = FROZEN
 
     seed: Seed = 0
     """Seed of the final training run."""
+    images: Literal["train_and_val", "train"] = "train_and_val"
+    """What is trained on: train_and_val, or train, which evaluate.abstain needs. With the latter the validation images
+    stay unknown to the model."""
+
+    @property
+    def splits(self) -> list[str]:
+        """What is trained on."""
+        return ["train"] if self.images == "train" else ["train", "val"]
+
     compile: bool = False
     """torch.compile: a minute once, then faster steps; if it fails, training continues without it. A message says
     so."""
@@ -153,7 +162,7 @@ class EvaluateParams(BaseModel):
     model_config = FROZEN
 
     confidence: Fraction = 0.95
-    """Level of the intervals."""
+    """Level of the intervals, and of what abstain promises."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
     """Bins of the expected calibration error."""
     metrics: Annotated[list[Annotated[Choice, choice("metric"), AfterValidator(_metric)]], AfterValidator(_once)] = (
@@ -161,6 +170,9 @@ class EvaluateParams(BaseModel):
     )
     """More metrics of every epoch and of the test set, each as search.metric. Accuracy and log loss are always there,
     and what search.metric and search.limits name."""
+    abstain: Fraction | None = None
+    """Highest error among answered images; the model is unsure of the others; null: it answers all. The threshold
+    of the probability is chosen on validation images, so retrain.images must be train."""
 
 
 class RegisterParams(BaseModel):

@@ -22,6 +22,7 @@ from PIL import Image
 from podium.data.dataset import Split
 from podium.data.decode import encode_png
 from podium.data.image_files import ImageFile, anonymous
+from podium.metrics.abstaining import Counts, Curve
 from podium.metrics.classification import CalibrationBin, Metrics
 
 COUNTED = 25
@@ -70,6 +71,24 @@ def draw_calibration(path: Path, metrics: Metrics) -> None:
     below.set(xlabel="confidence", ylabel="images", yscale="log", xlim=(0, 1), ylim=(0.5, None))
     below.yaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)  # inside it would hide a bin
+    save_figure(figure, path)
+
+
+def draw_coverage(path: Path, curve: Curve, chosen: Counts, error: float) -> None:
+    """Write error against coverage to `path`, with the promised `error` and what the chosen threshold does."""
+    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(curve.coverage, curve.error, curve.high, color=BLUE, alpha=0.4, linewidth=0, label="upper bound")
+    axes.plot(curve.coverage, curve.error, color="#2b6cb0", label="error")
+    axes.axhline(error, color=RED, linestyle="--", linewidth=1, label="promised at most")
+    if chosen.answered:
+        axes.plot([chosen.coverage], [chosen.error], "o", color="black", label="chosen threshold")
+    most = max(2 * error, float(curve.error.max()), 1e-3)
+    axes.set(xlabel="coverage", ylabel="error of the answered", xlim=(0, 1), ylim=(0, min(1.2 * most, 1.0)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    axes.set_title(f"Area below the curve {curve.area:.4f}", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save_figure(figure, path)
 
 

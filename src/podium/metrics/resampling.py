@@ -6,7 +6,8 @@ bootstrap is stratified: it draws the groups of each class by themselves, as the
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 from torch import Tensor
+from tqdm import tqdm
 
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
@@ -48,6 +50,11 @@ class Groups:
         _, first, group, size = np.unique(each, return_index=True, return_inverse=True, return_counts=True)
         return Groups(group, size, first)
 
+    @property
+    def each(self) -> Weights:
+        """(N,) what each image counts."""
+        return np.asarray(1 / self.size[self.of_image])
+
     def weights(self, times: NDArray[np.int64]) -> Weights:
         """(R, N) what each image counts where its group was drawn `times` (R, G)."""
         return np.asarray((times / self.size)[:, self.of_image])
@@ -59,7 +66,7 @@ def measured(metric: Metric, scored: Scored, groups: Groups) -> float:
         return metric.value(scored.taken(torch.from_numpy(groups.first)))
     if len(groups.size) == len(scored.labels):
         return metric.value(scored)
-    return metric.value(scored.weighted(torch.from_numpy(groups.weights(np.ones((1, len(groups.size)), np.int64))[0])))
+    return metric.value(scored.weighted(torch.from_numpy(groups.each)))
 
 
 def interval(metric: Metric, scored: Scored, groups: Groups, confidence: float) -> tuple[float, float]:
@@ -68,8 +75,8 @@ def interval(metric: Metric, scored: Scored, groups: Groups, confidence: float) 
 
     Where a class has few images it is too narrow: they are drawn from themselves.
     """
-    found = np.concatenate([_values(metric, scored, times, groups) for times in _drawn(scored, groups, RESAMPLES)])
-    return _ends(found, confidence)
+    drawn = _drawn(scored, groups, RESAMPLES, np.random.default_rng(0))
+    return _ends(np.concatenate([_values(metric, scored, times, groups) for times in drawn]), confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,65 +115,101 @@ class Paired:
         return float((1 + (~(found > -margin)).sum()) / (1 + len(found)))
 
     def _improvements(self, count: int) -> NDArray[np.float64]:
-        return self.metric.sign * np.concatenate(
-            [
-                _values(self.metric, self.new, times, self.groups) - _values(self.metric, self.old, times, self.groups)
-                for times in _drawn(self.new, self.groups, count)
-            ]
-        )
+        """Of `count` bootstrap samples; those that were drawn before are taken again, and more are drawn to them."""
+        samples = self._samples
+        missing = count - sum(map(len, samples.found))
+        with _progress("bootstrap samples", max(missing, 0)) as bar:
+            for times in _drawn(self.new, self.groups, missing, samples.random):
+                both = [_values(self.metric, side, times, self.groups) for side in (self.new, self.old)]
+                samples.found.append(self.metric.sign * (both[0] - both[1]))
+                bar.update(len(times))
+        return np.concatenate(samples.found)[:count]
+
+    @cached_property
+    def _samples(self) -> "_Samples":
+        return _Samples(np.random.default_rng(0))
 
     def _swapped(self, count: int) -> float:
-        each = [self.metric.each(one) for one in (self.new, self.old)]
-        random = np.random.default_rng(0)
+        random, groups = np.random.default_rng(0), self.groups
         settings: Any = {"permutation_type": "samples", "alternative": "greater", "n_resamples": count, "rng": random}
-        if each[0] is not None and each[1] is not None:
-            gains = self.metric.sign * (each[0].double() - each[1].double()).cpu().numpy()
-            gains = np.bincount(self.groups.of_image, gains) / self.groups.size
-            gains = gains[gains != 0]  # swapping the others changes nothing
-            if not len(gains):
-                return 1.0
-            batch = max(1, CELLS // len(gains))
-            return float(permutation_test((gains,), _sum, vectorized=True, batch=batch, **settings).pvalue)
-        count_of = len(self.groups.size)
-        sides = np.zeros(count_of, np.bool_), np.ones(count_of, np.bool_)
-        batch = max(1, CELLS // max(len(self.new.labels), self.new.count**2))
-        return float(permutation_test(sides, self._mixed, vectorized=True, batch=batch, **settings).pvalue)
+        sides = [side.weighted(torch.from_numpy(groups.each)) for side in (self.new, self.old)]
+        with _progress("swaps", count) as bar:
+            if (gains := self.metric.gains(*sides)) is not None:
+                by_group = np.bincount(groups.of_image, gains.cpu().numpy())
+                by_group = by_group[by_group != 0]  # swapping the others changes nothing
+                if not len(by_group):
+                    return 1.0
+                batch = max(1, CELLS // len(by_group))
+                found = permutation_test((by_group,), partial(_sum, bar=bar), vectorized=True, batch=batch, **settings)
+                return float(found.pvalue)
+            count_of = len(groups.size)
+            which = np.zeros(count_of, np.bool_), np.ones(count_of, np.bool_)
+            batch = max(1, CELLS // max(2 * len(self.new.labels), self.new.count**2))
+            mixed = partial(self._mixed, bar=bar)
+            return float(permutation_test(which, mixed, vectorized=True, batch=batch, **settings).pvalue)
 
-    def _mixed(self, swap: NDArray[np.bool_], rest: NDArray[np.bool_], axis: int = -1) -> NDArray[np.float64]:
+    def _mixed(
+        self, swap: NDArray[np.bool_], rest: NDArray[np.bool_], axis: int = -1, *, bar: "tqdm[Any]"
+    ) -> NDArray[np.float64]:
         """The improvement where the groups of `swap` (..., G) have the two models' predictions exchanged."""
         rows = np.atleast_2d(np.moveaxis(swap, axis, -1)).reshape(-1, len(self.groups.size))
         found = self._of_swaps(torch.from_numpy(np.ascontiguousarray(rows.astype(np.bool_)[:, self.groups.of_image])))
         found = np.where(np.isnan(found), np.inf, found)  # a swap without a value speaks for no model
+        bar.update(len(rows))
         return np.asarray(found.reshape(np.moveaxis(swap, axis, -1).shape[:-1]))
 
     def _of_swaps(self, swap: Tensor) -> NDArray[np.float64]:
-        weights = torch.from_numpy(1 / self.groups.size[self.groups.of_image])
+        weights = torch.from_numpy(self.groups.each)
         if self.metric.OF_LABELS:
             sides = [
                 torch.where(swap, a.predicted, b.predicted) for a, b in ((self.old, self.new), (self.new, self.old))
             ]
             tables = [_confusions(self.new, side, weights.expand(len(swap), -1)) for side in sides]
             new, old = (self.metric.of_confusion(table) for table in tables)
-            if new is not None and old is not None:
-                return self.metric.sign * np.asarray((new - old).numpy())
+        else:  # both predictions of each image, of which each side counts one
+            parts = torch.where(swap, 0.0, weights), torch.where(swap, weights, 0.0)
+            rows = [torch.cat(both, 1) for both in (parts, parts[::-1])]
+            new, old = (self.metric.of_weights(self._both, each) for each in rows)
+        if new is not None and old is not None:
+            return self.metric.sign * np.asarray((new - old).numpy())
         return np.array([self._of_swap(row) for row in swap])
+
+    @cached_property
+    def _both(self) -> Scored:
+        """The predictions of the new model, then those of the old one."""
+        given = torch.cat([self.new.probabilities, self.old.probabilities])
+        return replace(self.new, given=given, labels=self.new.labels.repeat(2), weights=None, are_probabilities=True)
 
     def _of_swap(self, swap: Tensor) -> float:
         sides = self.new.exchanged(self.old, swap), self.old.exchanged(self.new, swap)
         return Paired(self.metric, *sides, self.groups).improvement()
 
 
+@dataclass(eq=False)
+class _Samples:
+    """Improvements of the bootstrap samples that were drawn so far, and where the drawing goes on."""
+
+    random: np.random.Generator
+    found: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+def _progress(what: str, count: int) -> "tqdm[Any]":
+    """A bar where it takes more than a moment."""
+    return tqdm(total=count, desc=f"gate: {what}", unit=f" {what}", delay=2, leave=False, disable=None)
+
+
 def _enough(level: float) -> int:
     return max(RESAMPLES, math.ceil(BEYOND / level))
 
 
-def _sum(gains: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    return np.asarray(gains.sum(axis))
+def _sum(gains: NDArray[np.float64], axis: int = -1, *, bar: "tqdm[Any]") -> NDArray[np.float64]:
+    found = np.asarray(gains.sum(axis))
+    bar.update(found.size)
+    return found
 
 
-def _drawn(scored: Scored, groups: Groups, count: int) -> Iterator[NDArray[np.int64]]:
+def _drawn(scored: Scored, groups: Groups, count: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """How often each group is drawn, (R, G) each, `count` in all: as many groups of each class as there are."""
-    random = np.random.default_rng(0)
     label = scored.labels.cpu().numpy()[groups.first]
     classes = [np.flatnonzero(label == one) for one in np.unique(label)]
     step = max(1, CELLS // max(len(scored.labels), scored.count**2))
@@ -191,6 +234,8 @@ def _values(metric: Metric, scored: Scored, times: NDArray[np.int64], groups: Gr
         found = metric.of_confusion(_confusions(scored, scored.predicted.expand(len(weights), -1), weights))
         if found is not None:
             return np.asarray(found.numpy())
+    if (found := metric.of_weights(scored, weights)) is not None:
+        return np.asarray(found.numpy())
     return np.array([metric.value(scored.weighted(row)) for row in weights])
 
 

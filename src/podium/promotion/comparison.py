@@ -54,6 +54,11 @@ def below(right: int, images: int, floor: float) -> float:
     return float(binomtest(right, images, floor, alternative="less").pvalue)
 
 
+def above(wrong: int, images: int, most: float) -> float:
+    """One-sided p-value of the binomial test that `wrong` of `images` are not more than a rate of `most` gives."""
+    return float(binomtest(wrong, images, most, alternative="greater").pvalue) if images else 1.0
+
+
 def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
     """The p-values of a family, adjusted so that those up to a level have that false discovery rate at most.
 

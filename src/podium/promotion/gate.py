@@ -20,7 +20,7 @@ from podium.metrics.scores import Metric
 from podium.models.latency import BUSY
 from podium.promotion.comparison import compare
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
-from podium.promotion.rules import ClassCounts, Evidence, Finding, find_rules
+from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, find_rules
 from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
 
 BUSY_NOTE = (
@@ -86,6 +86,7 @@ def judge(
         metric=metric.label,
         sign=metric.sign,
         attempt=attempts(accesses),
+        answering=_answering([model for _, model in models], predicted, groups),
     )
     if champion:
         found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
@@ -231,6 +232,27 @@ def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassC
     kinds = [np.full(len(labels), True), new >= 0.5, new > old, new < old]
     rows = zip(test.classes, *(np.bincount(labels[kind], minlength=length) for kind in kinds), strict=True)
     return {name: ClassCounts(int(n), *map(int, of_it)) for name, n, *of_it in rows if n}
+
+
+def _answering(models: list[Model], predicted: list[Predictions], groups: Groups) -> Answering | None:
+    """What the models answer where they may be unsure; None where the challenger answers every image.
+
+    Of near-duplicates the first image counts, as when the threshold was chosen.
+    """
+    promises = [model.abstain for model in models]
+    if promises[0] is None:
+        return None
+    right = predicted[0].right[groups.first]
+    sides = [
+        found.probabilities[groups.first] >= promise["threshold"]
+        for found, promise in zip(predicted, promises, strict=True)
+        if promise is not None
+    ]
+    new, old = sides[0], sides[-1]
+    found = Answering(promises[0]["error"], len(right), int(new.sum()), int((new & ~right).sum()))
+    if len(sides) == 1:
+        return found
+    return replace(found, champion=int(old.sum()), gained=int((new & ~old).sum()), lost=int((old & ~new).sum()))
 
 
 def _check_classes(found: Predictions, test: Split, number: int) -> None:

@@ -35,6 +35,10 @@ class Model(Protocol):
     def size(self) -> int:
         """Bytes of all its files."""
 
+    @property
+    def abstain(self) -> dict[str, float] | None:
+        """`threshold` from which it answers where it may be unsure, and the `error` promised; None: it may not be."""
+
     def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         """A row with `label` and `probability` for each image file, and `probabilities` by class where asked for."""
 

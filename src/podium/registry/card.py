@@ -5,6 +5,7 @@ from typing import Any
 
 from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
+from podium.training.answering import Promise
 from podium.training.trained import TrainedModel
 
 LONGEST = 4000
@@ -15,9 +16,14 @@ SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll"
 """What every evaluation has."""
 
 
-def about(trained: TrainedModel, spec: Preprocess, metrics: dict[str, float]) -> dict[str, Any]:
+def about(
+    trained: TrainedModel, spec: Preprocess, metrics: dict[str, float], promise: Promise | None = None
+) -> dict[str, Any]:
     """model.json of the registered model: all that serving needs besides the graph, and where it comes from."""
-    return {
+    abstain = (
+        {"threshold": promise.threshold, "error": promise.error, "confidence": promise.confidence} if promise else {}
+    )
+    return ({"abstain": abstain} if abstain else {}) | {
         "classes": trained.classes,
         "preprocess": spec.to_dict(),
         "metrics": metrics,
@@ -36,6 +42,8 @@ class Evaluated:
     info: DatasetInfo
     chosen: dict[str, Any]
     """config.json of the selection."""
+    promise: Promise | None = None
+    """From which probability the model answers; None: always."""
 
 
 def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: dict[str, str]) -> str:
@@ -50,8 +58,8 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         "",
         "## Data",
         "",
-        f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on train and val, measured on test,"
-        " a held-out test set that stayed sealed until then.",
+        f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on {' and '.join(trained.splits)},"
+        " measured on test, a held-out test set that stayed sealed until then.",
         f"Digest `{info.digest}`.",
         "",
         "## Figures on the held-out test set",
@@ -70,6 +78,7 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         ),
         "",
         *_calibration(trained.temperature),
+        *_abstain(evaluated.promise),
         "## Limits",
         "",
         f"Takes one image file of at most {spec.max_bytes:,} bytes and {spec.max_pixels:,} pixels, and makes it"
@@ -104,6 +113,13 @@ def _calibration(temperature: float) -> list[str]:
         f" {temperature:.4g}, fitted on validation images by confirmation runs that were not trained on them.",
         "",
     ]
+
+
+def _abstain(promise: Promise | None) -> list[str]:
+    if promise is None:
+        return []
+    text = promise.sentence()
+    return [f"With the parameter `abstain` it {text[0].lower()}{text[1:]}.", ""]
 
 
 def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, str]) -> str:

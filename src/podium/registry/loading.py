@@ -33,6 +33,10 @@ with warnings.catch_warnings():  # MLflow 3.17 warns of type hints of its own
     from mlflow.pyfunc import PyFuncModel
 
 GONE = "its files are gone; MLflow keeps absolute paths: was the project moved, or mlruns/ emptied?"
+NO_THRESHOLD = (
+    "it has no threshold from which it answers, since it was registered without evaluate.abstain. Ask it without"
+    " abstain, or set evaluate.abstain and register a new version"
+)
 NOT_THE_MODEL = "registered_model_meta"
 """A file that MLflow adds to what it downloads."""
 _process = threading.RLock()
@@ -58,18 +62,30 @@ class LoadedModel:
     """In the order of the graph's outputs."""
     reference: bytes | None = None
     """The file that drift is measured against (podium.drift.reference); None: of an earlier Podium."""
+    abstain: "dict[str, float] | None" = None
+    """`threshold` of the probability from which it answers, `error` and `confidence` that this promises; None: there is
+    none, and it answers always."""
 
-    def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+    def predict(self, images: Sequence[bytes], *, probabilities: bool = False, abstain: bool = False) -> pd.DataFrame:
         """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
 
-        With `probabilities` a column of that name holds the probability of each class by its name.
+        With `probabilities` a column of that name holds the probability of each class by its name. With `abstain` the
+        label is None where the model is not sure enough, and a column `reason` says so. Raises InputError where it has
+        no threshold.
         """
+        self.check_options(abstain=abstain)
         frame = pd.DataFrame({"image": pd.Series(list(images), dtype=object)})
         try:
-            predictions = self.model.predict(frame, params={"probabilities": probabilities})
+            options = {"probabilities": probabilities} | ({"abstain": True} if abstain else {})
+            predictions = self.model.predict(frame, params=options)
         except MlflowException as error:
             raise InputError(error.message) from None
         return cast(pd.DataFrame, predictions)
+
+    def check_options(self, *, abstain: bool) -> None:
+        """Raise InputError where the model can't `abstain`: an earlier Podium's served code takes no such parameter."""
+        if abstain and self.abstain is None:
+            raise InputError(f"{self.name} can't abstain: {NO_THRESHOLD}")
 
     def check_predictions(self) -> None:
         """Predict the images stored in the model. Raises RefusedError where a prediction is not the one stored."""
@@ -106,11 +122,12 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Litera
         try:
             inside = folder / "artifacts/model"
             stored = json.loads((inside / "answers.json").read_text(encoding="utf-8"))
-            classes = json.loads((inside / "model.json").read_text(encoding="utf-8"))["classes"]
+            about = json.loads((inside / "model.json").read_text(encoding="utf-8"))
             reference = inside / REFERENCE
             compared = reference.read_bytes() if reference.is_file() else None
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            return LoadedModel(name, mlflow.pyfunc.load_model(folder.as_uri()), stored, size, classes, compared)
+            model = mlflow.pyfunc.load_model(folder.as_uri())
+            return LoadedModel(name, model, stored, size, about["classes"], compared, about.get("abstain"))
         except Exception as error:  # a disk, a damaged file, an import: each has its own
             raise _not_loaded(name, error) from error
 

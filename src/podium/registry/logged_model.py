@@ -36,7 +36,9 @@ SIGNATURE = ModelSignature(
     outputs=Schema(
         [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability"), ColSpec(DataType.string, "model")]
     ),
-    params=ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
+    params=ParamSchema(
+        [ParamSpec("probabilities", DataType.boolean, False), ParamSpec("abstain", DataType.boolean, False)]
+    ),
 )
 IDENTITY = "identity"
 """Tag: digest of everything that makes two registrations the same one."""

@@ -30,6 +30,11 @@ NAMED = 5
 """Bad rows that an error names; it counts the rest."""
 DECODER = ("damage.py", "depth.py", "decode.py")
 """podium.data.decode.FILES: each may import those before it."""
+UNSURE = "unsure"
+NO_THRESHOLD = (
+    "abstain must not be true: this model has no threshold from which it answers, since it was registered without"
+    " evaluate.abstain"
+)
 META = "registered_model_meta"
 """Where MLflow writes name and version of what it has fetched, in the folder of MLmodel."""
 
@@ -48,6 +53,8 @@ class Classifier(PythonModel):
         self.decode: Callable[..., NDArray[np.uint8]] = decoder.decode
         self.decode_array: Callable[..., NDArray[np.uint8]] = decoder.decode_array
         self.bad_image: type[ValueError] = decoder.BadImage
+        self.threshold: float | None = about.get("abstain", {}).get("threshold")
+        """From which probability it answers a request that lets it abstain; None: none was chosen."""
         self.name = _name(folder.parents[1] / META)
         with _loading():
             self.graph = torch.export.load(folder / "model.pt2").module()
@@ -56,9 +63,13 @@ class Classifier(PythonModel):
         """One row of `label`, `probability` and `model` (name/version) for each row, in order and under its index.
 
         Any number of rows, of which BATCH are in memory as pixels. With the parameter `probabilities` there is a column
-        of that name too: the probability of every class by its name. Raises MlflowException (HTTP 400) naming every row
-        that is no usable image; then no row is predicted.
+        of that name too: the probability of every class by its name. With `abstain` the label is None where the model
+        is not sure enough, and a column `reason` says "unsure" there. Raises MlflowException (HTTP 400) naming every
+        row that is no usable image; then no row is predicted.
         """
+        options = params or {}
+        if options.get("abstain") and self.threshold is None:
+            raise _refused(NO_THRESHOLD)
         frame = pd.DataFrame(model_input)  # MLflow lets dictionaries and lists of records through
         column = _column(frame)
         found = [np.empty((0, len(self.classes)), np.float32)]
@@ -72,7 +83,8 @@ class Classifier(PythonModel):
                 found.append(self.probabilities(images))
         if bad:
             raise _refused("; ".join(named + ([f"and {bad - NAMED} more"] if bad > NAMED else [])))
-        return self._table(np.concatenate(found), frame.index, every=bool((params or {}).get("probabilities")))
+        every, abstain = (bool(options.get(name)) for name in ("probabilities", "abstain"))
+        return self._table(np.concatenate(found), frame.index, every=every, abstain=abstain)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, C, H, W) to float32 (N, classes)."""
@@ -97,13 +109,19 @@ class Classifier(PythonModel):
                 problems.append((row, str(error)))
         return images, problems
 
-    def _table(self, probabilities: NDArray[np.float32], index: pd.Index, *, every: bool) -> pd.DataFrame:
+    def _table(
+        self, probabilities: NDArray[np.float32], index: pd.Index, *, every: bool, abstain: bool
+    ) -> pd.DataFrame:
         best = probabilities.argmax(axis=1)
         top = probabilities[np.arange(len(best)), best].astype(np.float64)
         predictions: dict[str, Any] = {"label": self.classes[best], "probability": top, "model": self.name}
         if every:
             names = [str(name) for name in self.classes]
             predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+        if abstain:
+            unsure = top < self.threshold
+            predictions["reason"] = np.full(len(best), None, dtype=object)
+            predictions["reason"][unsure], predictions["label"][unsure] = UNSURE, None
         return pd.DataFrame(predictions, index=index)
 
 

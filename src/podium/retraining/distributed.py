@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,8 @@ class Job:
     cuda: bool
     folder: str
     """The project's, where every node has it; else empty."""
+    splits: Sequence[str] = ("train", "val")
+    """What is trained on."""
 
 
 def rank(config: dict[str, Any]) -> None:
@@ -99,7 +101,9 @@ def rank(config: dict[str, Any]) -> None:
     info, train, val = received(job.images)
     with read_only_arrays():
         # All ranks may be on this node: how many are is not known here.
-        data = Batches.of([train, val], where, sharers=dist.get_world_size())
+        data = Batches.of(
+            [{"train": train, "val": val}[name] for name in job.splits], where, sharers=dist.get_world_size()
+        )
     images = ImageSpec.of(info)
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
     content = ray.get(job.actor.newest.remote())
@@ -176,6 +180,7 @@ def train(
     runtime: RuntimeParams,
     stopping: Callable[[], bool],
     on_news: Callable[[TrainingRun], None],
+    splits: Sequence[str] = ("train", "val"),
 ) -> None:
     """Train `run` to its end on `runtime.devices` ranks; `on_news` is called whenever it has come further.
 
@@ -198,6 +203,7 @@ def train(
             runtime.threads,
             cuda,
             folder,
+            splits,
         )
         trainer = _trainer(job, runtime, cuda, scratch)
         done = _in_a_thread(trainer.fit)

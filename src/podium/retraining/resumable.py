@@ -165,6 +165,7 @@ def _train_on_ranks(
         else:
             checkpointer.save_if_due(run)
 
-    distributed.train(run, name, prepared, params.runtime, lambda: bool(checkpointer.received), on_news)
+    splits = params.retrain.splits
+    distributed.train(run, name, prepared, params.runtime, lambda: bool(checkpointer.received), on_news, splits)
     if run.epoch < run.recipe.train.epochs:
         checkpointer.after_step(run)  # a signal came: raises

@@ -1,4 +1,4 @@
-"""The winner, trained once more on train and validation together, resumable at every step."""
+"""The winner, trained once more on train and, by default, validation together, resumable at every step."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ MAX_FINISHED = 3
 
 
 def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:
-    """Train the configuration of `selected` on train and validation; weights, history and profile go to `out`."""
+    """Train the configuration of `selected` on retrain.images; weights, history and profile go to `out`."""
     chosen = _read(selected / "config.json")
     recipe = Recipe().replace(chosen["recipe"])
     where = own_device(params.runtime)
@@ -47,7 +47,7 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)
     with locked(paths.lock(name), purpose="the retraining"):  # one that waits resumes from what the holder leaves
-        splits = [open_split(prepared / "train"), open_split(prepared / "val")]
+        splits = [open_split(prepared / name) for name in params.retrain.splits]
         # Where others train, this process counts the images and profiles a few batches: memory is the ranks'.
         data = Batches.of(splits, where) if params.runtime.devices == 1 else Batches.mapped(splits, where)
         tags = _tags(chosen, facts, described(where, params.runtime)) | {"podium.source": info.source}
@@ -63,7 +63,9 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
         out.mkdir(parents=True, exist_ok=True)
         write_history(out / "history.csv", run.history)
         tensorboard.write(out / "scalars", run.history, recipe.flat())
-        whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime)).save(out, run.result)
+        whole = _about(run, info, chosen, tracked.run_id, described(where, params.runtime), params.retrain.splits).save(
+            out, run.result
+        )
         if params.retrain.profile_steps and recipe.train.program is None:  # after the model is safe
             _profile(run, images, data, params.retrain.profile_steps, out, overhead)
         tracked.finish(run.history, whole.weights_digest, out)
@@ -126,7 +128,12 @@ def _facts(
         "device": where.type,
         "versions": versions_of(reachable(recipe, {})),
     }
-    return facts | ({"compile": True} if params.compile else {})  # only then: names from before it was asked stay
+    # Only then: names from before these were asked stay.
+    return (
+        facts
+        | ({"compile": True} if params.compile else {})
+        | ({"images": "train"} if params.images == "train" else {})
+    )
 
 
 def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[str, str]:
@@ -141,7 +148,9 @@ def _tags(chosen: dict[str, Any], facts: dict[str, Any], device: str) -> dict[st
     }
 
 
-def _about(run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: str, device: str) -> TrainedModel:
+def _about(
+    run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: str, device: str, splits: list[str]
+) -> TrainedModel:
     return TrainedModel(
         recipe=run.recipe.resolved(),
         classes=info.classes,
@@ -158,6 +167,7 @@ def _about(run: TrainingRun, info: DatasetInfo, chosen: dict[str, Any], run_id: 
         preprocess=info.preprocess,
         threads=torch.get_num_threads(),
         temperature=chosen.get("temperature", 1.0),
+        splits=splits,
     )
 
 

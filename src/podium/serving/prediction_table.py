@@ -34,22 +34,22 @@ class Source:
 
 
 def write(
-    out: Path, files: Sequence[Path], source: Source, classes: Sequence[str], predict: Predict
+    out: Path, files: Sequence[Path], source: Source, classes: Sequence[str], predict: Predict, *, abstain: bool = False
 ) -> tuple[int, int]:
-    """Write a row for each of `files` to `out`, with a column for each of `classes`.
+    """Write a row for each of `files` to `out`, with a column for each of `classes`; with `abstain` a `reason` too.
 
     `predict` is called with the files that are left to do. A link is followed, a device or a pipe gets the rows as they
     come. What a killed run has left in `<out>.<digest>.tmp` is kept, where it is of this model and these files, and
     none of them has changed since. Returns how many files have no prediction, and how many rows were kept. Raises
     InputError where `out` can't be written, BrokenPipeError where nobody reads it any more.
     """
-    header = [*COLUMNS, *(f"probability_{name}" for name in classes)]
+    header = [*COLUMNS, *(["reason"] if abstain else []), *(f"probability_{name}" for name in classes)]
     try:
         stream = _stream(out)
         if stream is not None:
             with stream:
                 write_row(stream, header)
-                return _append(stream, predict(files), classes), 0
+                return _append(stream, predict(files), classes, abstain=abstain), 0
         whole = out.resolve()
         partial = whole.with_name(f"{whole.name}.{source.digest[:16]}.tmp")
         states = [_state(file) for file in files]  # before any is read: what changes from now on is another state
@@ -58,7 +58,7 @@ def write(
         _write_rows(fresh, [[*header, STATE], *kept])
         fresh.replace(partial)
         with partial.open("a", newline="", encoding="utf-8") as file:
-            bad = _append(file, predict(files[len(kept) :]), classes, states[len(kept) :])
+            bad = _append(file, predict(files[len(kept) :]), classes, states[len(kept) :], abstain=abstain)
         with partial.open(newline="", encoding="utf-8") as file:
             _write_rows(fresh, (row[:-1] for row in csv.reader(file)))
         fresh.replace(whole)
@@ -94,17 +94,18 @@ def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
             write_row(file, row)
 
 
-def _append(file: TextIO, found: Iterable[Prediction], classes: Sequence[str], states: Sequence[str] = ()) -> int:
+def _append(
+    file: TextIO, found: Iterable[Prediction], classes: Sequence[str], states: Sequence[str] = (), *, abstain: bool
+) -> int:
     """Write the rows, each with its file's state where there are `states`; returns how many have no prediction."""
     bad = 0
     for number, one in enumerate(found, start=1):
         bad += bool(one.error)
         probability = "" if one.probability is None else f"{one.probability:.6f}"
-        each = [f"{one.probabilities[name]:.6f}" if one.label else "" for name in classes]
-        write_row(
-            file,
-            [cell(one.file), _safe(one.label), probability, one.model, one.error, *each, *states[number - 1 : number]],
-        )
+        each = [f"{one.probabilities[name]:.6f}" if one.probabilities else "" for name in classes]
+        reason = [one.reason] if abstain else []
+        state = states[number - 1 : number]
+        write_row(file, [cell(one.file), _safe(one.label), probability, one.model, one.error, *reason, *each, *state])
         if number == 1 or number % FLUSHED == 0:
             file.flush()
     return bad

@@ -3,8 +3,10 @@
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
 from podium.data.decode import Preprocess
@@ -13,6 +15,7 @@ from podium.data.sources.item import is_meant, shown
 from podium.errors import InputError
 from podium.registry.loading import LoadedModel
 
+Ask = Callable[[Sequence[bytes]], pd.DataFrame]
 BATCH = 64
 """Files read at a time, so that memory stays bounded."""
 BEGINNINGS = (
@@ -33,6 +36,8 @@ class Prediction:
     """name/version"""
     probabilities: dict[str, float] = field(default_factory=dict)
     """Of every class, if requested."""
+    reason: str = ""
+    """Why there is no label though there is a probability: unsure."""
     error: str = ""
     """Why there is no prediction."""
 
@@ -73,23 +78,30 @@ def _is_image(file: Path) -> bool:
     return start.startswith(BEGINNINGS) or start[8:12] == b"WEBP" or start[4:8] == b"ftyp"
 
 
-def predict(model: LoadedModel, files: Sequence[Path], *, probabilities: bool = False) -> Iterator[Prediction]:
-    """The prediction for each of `files` in order, with a progress bar where it takes long."""
+def predict(
+    model: LoadedModel, files: Sequence[Path], *, probabilities: bool = False, abstain: bool = False
+) -> Iterator[Prediction]:
+    """The prediction for each of `files` in order, with a progress bar where it takes long.
+
+    With `abstain` the model may be unsure. Raises InputError where it has no threshold for that.
+    """
+    model.check_options(abstain=abstain)
+    ask = partial(model.predict, probabilities=probabilities, abstain=abstain)
     bar = tqdm(total=len(files), desc="predict", unit=" images", delay=2, leave=False, disable=None)
     with bar:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            yield from _predict_batch(model, batch, probabilities)
+            yield from _predict_batch(ask, batch)
             bar.update(len(batch))
 
 
-def _predict_batch(model: LoadedModel, files: Sequence[Path], probabilities: bool) -> Iterator[Prediction]:
+def _predict_batch(ask: Ask, files: Sequence[Path]) -> Iterator[Prediction]:
     contents = [_read(file) for file in files]
     whole = [(file, data) for file, data in zip(files, contents, strict=True) if isinstance(data, bytes)]
     try:
-        found = iter(_predict_all(model, whole, probabilities))
+        found = iter(_predict_all(ask, whole))
     except InputError:  # one of them is bad: each by itself tells which
-        found = iter([_predict_one(model, file, data, probabilities) for file, data in whole])
+        found = iter([_predict_one(ask, file, data) for file, data in whole])
     for file, data in zip(files, contents, strict=True):
         yield next(found) if isinstance(data, bytes) else Prediction(file, error=str(data))
 
@@ -105,16 +117,23 @@ def _read(file: Path) -> bytes | InputError:
         return InputError(f"it can't be read: {error.strerror}")
 
 
-def _predict_all(model: LoadedModel, files: Sequence[tuple[Path, bytes]], probabilities: bool) -> list[Prediction]:
-    rows = model.predict([data for _, data in files], probabilities=probabilities).to_dict("records")
+def _predict_all(ask: Ask, files: Sequence[tuple[Path, bytes]]) -> list[Prediction]:
+    rows = ask([data for _, data in files]).to_dict("records")
     return [
-        Prediction(file, row["label"], row["probability"], row["model"], row.get("probabilities", {}))
+        Prediction(
+            file,
+            row["label"] or "",
+            row["probability"],
+            row["model"],
+            row.get("probabilities", {}),
+            row.get("reason") or "",
+        )
         for (file, _), row in zip(files, rows, strict=True)
     ]
 
 
-def _predict_one(model: LoadedModel, file: Path, data: bytes, probabilities: bool) -> Prediction:
+def _predict_one(ask: Ask, file: Path, data: bytes) -> Prediction:
     try:
-        return _predict_all(model, [(file, data)], probabilities)[0]
+        return _predict_all(ask, [(file, data)])[0]
     except InputError as error:
         return Prediction(file, error=str(error).removeprefix("image 1 of 1: "))

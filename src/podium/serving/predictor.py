@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.errors import PodiumError
-from podium.registry.loading import LoadedModel
+from podium.registry.loading import NO_THRESHOLD, LoadedModel
 from podium.serving.image_memory import decoding_bytes
 from podium.serving.observers import Answers, Images, Keep
 from podium.serving.request_body import LIST_BYTES, VALUE_BYTES, Rows
-from podium.serving.request_error import about_rows
+from podium.serving.request_error import RequestError, about_rows
 
 BATCH = 64
 """Images that pass the network at once: larger batches are no faster on a CPU, and in between a request can end."""
@@ -80,10 +80,18 @@ class Predictor:
     def answer(self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None) -> list[dict[str, Any]]:
         """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images.
 
-        `keep` is called with each batch. Raises CancelledError soon after `cancelled` is set: after the image or batch
-        that is at work.
+        `keep` is called with each batch. Where the model may abstain, the label is None if it is not sure enough, and
+        `reason` says so. Raises CancelledError soon after `cancelled` is set: after the image or batch that is at work.
         """
-        return self._records(self.probabilities(rows, cancelled, keep), every=rows.probabilities)
+        abstain = self.loaded.abstain
+        if rows.abstain and abstain is None:
+            raise RequestError(400, f"abstain must not be true: {self.loaded.name} can't abstain, for {NO_THRESHOLD}")
+        records = self._records(self.probabilities(rows, cancelled, keep), every=rows.probabilities)
+        if rows.abstain and abstain is not None:
+            for record in records:
+                unsure = record["probability"] < abstain["threshold"]
+                record |= {"label": None, "reason": "unsure"} if unsure else {"reason": None}
+        return records
 
     def probabilities(
         self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None, *, aside: bool = False

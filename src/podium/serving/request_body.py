@@ -19,6 +19,8 @@ from podium.serving.request_error import RequestError, about_rows
 
 Column = Literal["image", "array"]
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+OPTIONS = ("probabilities", "abstain")
+"""Parameters of a request, true or false each."""
 JSON_KIND, FORM_KIND = "application/json", "multipart/form-data"
 UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 """Types by which nothing is said of a body; the last one is what curl's --data-binary sends where none is given."""
@@ -54,6 +56,8 @@ class Rows:
     """Image files as bytes, or pixels as nested lists."""
     probabilities: bool
     """Whether the probability of every class is wanted."""
+    abstain: bool = False
+    """Whether the model may be unsure."""
 
 
 PLAIN_TEXTS, WIDE_TEXTS = 3, 9
@@ -72,8 +76,8 @@ def json_memory(body: bytes | bytearray) -> int:
 def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) -> Rows:
     """The rows of a request of at most `most` images.
 
-    `query` is what follows the question mark of its address: `probabilities=true`, or nothing. Raises RequestError 400
-    naming the rows that can't be used, 415 for a type that is not taken.
+    `query` is what follows the question mark of its address: OPTIONS such as `probabilities=true`, or nothing. Raises
+    RequestError 400 naming the rows that can't be used, 415 for a type that is not taken.
     """
     wanted = _of_query(query)
     kind, options = parse_options_header(content_type)
@@ -83,7 +87,7 @@ def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) ->
     elif name == FORM_KIND:
         rows = _of_form(bytes(body), options.get(b"boundary", b""), most)
     elif name.startswith("image/") or (name in UNTOLD and body.startswith(IMAGE_STARTS)):
-        rows = Rows("image", [bytes(body)], probabilities=False)
+        rows = Rows("image", [bytes(body)], *_wanted({}))
     else:
         raise RequestError(
             415,
@@ -93,24 +97,35 @@ def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) ->
         raise RequestError(400, "a request must hold at least one image")
     if len(rows.values) > most:
         raise _too_many(most, f"{len(rows.values):,}")
-    return Rows(rows.column, rows.values, rows.probabilities or wanted)
+    return Rows(
+        rows.column, rows.values, rows.probabilities or wanted["probabilities"], rows.abstain or wanted["abstain"]
+    )
 
 
 def _too_many(most: int, got: str) -> RequestError:
     return RequestError(400, f"a request may hold at most {most:,} images (serve.max_images); got {got}")
 
 
-def _of_query(query: bytes) -> bool:
+def _of_query(query: bytes) -> dict[str, bool]:
     given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    if any(name != "probabilities" for name, _ in given) or len(given) > 1:
-        raise RequestError(400, "the address may have one parameter: ?probabilities=true (or false)")
-    return bool(given) and _boolean(given[0][1])
+    names = [name for name, _ in given]
+    if not {*names} <= {*OPTIONS} or len({*names}) < len(names):
+        raise RequestError(
+            400,
+            "the address may have the parameters probabilities and abstain, once each: ?probabilities=true (or false)",
+        )
+    return dict.fromkeys(OPTIONS, False) | {name: _boolean(name, value) for name, value in given}
 
 
-def _boolean(text: str) -> bool:
+def _boolean(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise RequestError(400, "probabilities must be true or false")
+        raise RequestError(400, f"{name} must be true or false")
     return text.lower() == "true"
+
+
+def _wanted(options: dict[str, bool]) -> list[bool]:
+    """`options`, those that are not given false, in the order of Rows."""
+    return [options.get(name, False) for name in OPTIONS]
 
 
 def _of_json(body: bytes | bytearray, most: int) -> Rows:
@@ -135,7 +150,7 @@ def _of_json(body: bytes | bytearray, most: int) -> Rows:
         raise _too_many(most, f"{len(values):,}")
     if column == "image":
         values = _files(values)
-    return Rows(column, values, wanted)
+    return Rows(column, values, *_wanted(wanted))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,15 +164,17 @@ def _no_number(_: str) -> float:
     raise RequestError(400, "the body is no JSON: NaN and Infinity are no numbers")
 
 
-def _params(params: Any) -> bool:
+def _params(params: Any) -> dict[str, bool]:
     if params is None:
-        return False
-    if not isinstance(params, dict) or not params.keys() <= {"probabilities"}:
-        raise RequestError(400, 'params must be {"probabilities": true} or false: it knows no other parameter')
-    wanted = params.get("probabilities", False)
-    if not isinstance(wanted, bool):
-        raise RequestError(400, "params: probabilities must be true or false")
-    return wanted
+        return {}
+    if not isinstance(params, dict) or not params.keys() <= {*OPTIONS}:
+        raise RequestError(
+            400, 'params must be such as {"probabilities": true, "abstain": false}: it knows no other parameter'
+        )
+    for name, value in params.items():
+        if not isinstance(value, bool):
+            raise RequestError(400, f"params: {name} must be true or false")
+    return params
 
 
 def _table(form: str, table: Any) -> tuple[Column, list[Any]]:
@@ -246,10 +263,13 @@ def _file(value: Any) -> bytes:
 def _of_form(body: bytes, boundary: bytes, most: int) -> Rows:
     parts = _parts(body, boundary, most)
     images = [data for name, data in parts if name == b"image"]
-    wanted = [data for name, data in parts if name == b"probabilities"]
-    if len(images) + len(wanted) < len(parts) or len(wanted) > 1:
-        raise RequestError(400, "the fields of a form must be image (a file, as often as you like) and probabilities")
-    return Rows("image", images, bool(wanted) and _boolean(wanted[0].decode("latin-1")))
+    others = [(name.decode("latin-1"), data.decode("latin-1")) for name, data in parts if name != b"image"]
+    given = dict(others)
+    if not given.keys() <= {*OPTIONS} or len(given) < len(others):
+        raise RequestError(
+            400, "the fields of a form must be image (a file, as often as you like), probabilities and abstain"
+        )
+    return Rows("image", images, *_wanted({name: _boolean(name, text) for name, text in given.items()}))
 
 
 def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[bytes, bytes]]:

@@ -18,14 +18,17 @@ from podium.config.params import EvaluateParams, TrackingParams, load
 from podium.data.dataset import Split, open_test_set, write_json
 from podium.data.image_files import ImageFile, read_files
 from podium.errors import InputError
-from podium.metrics import resampling, scores
+from podium.metrics import abstaining, resampling, scores
+from podium.metrics.abstaining import Threshold
 from podium.metrics.classification import SUMMARY, Metrics, measure
-from podium.metrics.plots import draw_calibration, draw_confusion, gallery, overlay
+from podium.metrics.plots import draw_calibration, draw_confusion, draw_coverage, gallery, overlay
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.models.activation_maps import maps
 from podium.text import counted
 from podium.tracking import retrain_run
+from podium.training import answering
+from podium.training.answering import Promise
 from podium.training.device import Kind, describe, pick
 from podium.training.prediction import TOLERANCE, predict_on
 from podium.training.trained import TrainedModel
@@ -42,6 +45,8 @@ LOGGED_FILES = (
     "predictions.csv",
 )
 """The files that become artifacts of the run."""
+ABSTAIN_FILES = answering.FILE, "coverage.csv", "coverage.png"
+"""Those of evaluate.abstain."""
 
 
 def evaluate(
@@ -52,16 +57,21 @@ def evaluate(
     out: Path,
     objective: Choice = ACCURACY,
     device: Kind = "cpu",
+    prepared: Path = paths.PREPARED,
 ) -> dict[str, float]:
     """Measure the model of `retrained` on `sealed`/test, write everything to `out`, and return metrics.json.
 
     `device`: where it predicts, in float32; the CPU predicts a sample too, and these are what `register` compares with.
     `objective`: search.metric; it has an interval among the figures, and what else evaluate.metrics names is there too.
+    With evaluate.abstain a threshold is chosen on `prepared`/val before the test set is opened.
     The files are complete before they are logged to MLflow, and a second run logs nothing twice. Raises InputError
-    where the model is not one for these images, RefusedError where the device and the CPU differ, PodiumError where
-    nothing can be logged to MLflow.
+    where the model is not one for these images or evaluate.abstain can't be reached, RefusedError where the device and
+    the CPU differ, PodiumError where nothing can be logged to MLflow.
     """
     about, model = TrainedModel.load(retrained)
+    threshold = None
+    if params.abstain is not None:
+        threshold = answering.choose(model, about, prepared, params.abstain, params.confidence)
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
     _check(about, split, retrained)
     # An exported graph has the device that it was traced on.
@@ -83,6 +93,7 @@ def evaluate(
     metrics = replace(metrics, others=_others(objective, params, split, probabilities))
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
+    metrics = replace(metrics, others=metrics.others | _abstain(out, threshold, params, split, probabilities))
     _write_predictions(out, split, probabilities, files)
     _write_tables(out, metrics)
     write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
@@ -96,7 +107,8 @@ def evaluate(
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence, scores.of(objective)))
-    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in LOGGED_FILES])
+    files_logged = [*LOGGED_FILES, *(ABSTAIN_FILES if threshold else ())]
+    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in files_logged])
     return metrics.summary()
 
 
@@ -104,7 +116,8 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
     places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    evaluate(params.evaluate, params.tracking, *places, params.search.metric, params.runtime.device)
+    objective = params.search.metric
+    evaluate(params.evaluate, params.tracking, *places, objective, params.runtime.device, paths.PREPARED)
 
 
 def _others(
@@ -129,6 +142,31 @@ def _others(
                 continue
             found |= {f"{metric.label}_low": low, f"{metric.label}_high": high}
     return found
+
+
+def _abstain(
+    out: Path,
+    threshold: Threshold | None,
+    params: EvaluateParams,
+    split: Split,
+    probabilities: NDArray[np.float64],
+) -> dict[str, float]:
+    """Write what the chosen threshold does on the test images, and the whole curve; returns its figures."""
+    for name in ABSTAIN_FILES:
+        (out / name).unlink(missing_ok=True)
+    if threshold is None or params.abstain is None:
+        return {}
+    probability, right = answering.predictions(split, probabilities)
+    counts = threshold.counts(probability, right)
+    promise = Promise(threshold.probability, params.abstain, params.confidence, threshold.chosen_on, counts)
+    curve = abstaining.curve(probability, right, params.confidence)
+    columns = curve.coverage, curve.error, curve.high, curve.threshold
+    rows = ([f"{value:.6f}" for value in row] for row in zip(*columns, strict=True))
+    _write_csv(out / "coverage.csv", ("coverage", "error", "error_high", "threshold"), rows)
+    draw_coverage(out / "coverage.png", curve, counts, params.abstain)
+    promise.write(out)
+    print(f"evaluate.abstain: {promise.sentence()}")
+    return promise.metrics() | {"aurc": curve.area}
 
 
 def _check(about: TrainedModel, split: Split, retrained: Path) -> None:

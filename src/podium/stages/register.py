@@ -28,6 +28,7 @@ from podium.registry import card, exported, loading, logged_model, provenance, v
 from podium.registry.versions import Version
 from podium.tracking.recorded_run import run_now
 from podium.tracking.store import Tracking, connect
+from podium.training.answering import FILE, Promise
 from podium.training.trained import TrainedModel
 
 LOST = (
@@ -58,7 +59,9 @@ class Evaluation:
     probabilities: NDArray[np.float32]
     """(N, classes)"""
     digest: str
-    """SHA-256 of measures, images and probabilities."""
+    """SHA-256 of measures, images and probabilities, and of the promise, where there is one."""
+    promise: Promise | None = None
+    """From which probability the model answers; None: always."""
 
 
 def register_stage(params: RegisterParams, tracking_params: TrackingParams, folders: Folders, out: Path) -> Version:
@@ -81,7 +84,11 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     )
     store = connect(tracking_params)
     evaluated = card.Evaluated(
-        evaluation.metrics, evaluation.classes, DatasetInfo.read(folders.prepared), _chosen(folders.selected)
+        evaluation.metrics,
+        evaluation.classes,
+        DatasetInfo.read(folders.prepared),
+        _chosen(folders.selected),
+        evaluation.promise,
     )
     tags = _tags(trained, evaluation, same)
     with tempfile.TemporaryDirectory(prefix="podium-") as folder, versions.mlflow_errors(LOST):
@@ -119,9 +126,12 @@ def read_evaluation(folder: Path) -> Evaluation:
     sha = hashlib.sha256(text.encode())
     sha.update(np.ascontiguousarray(images).tobytes())
     sha.update(np.ascontiguousarray(probabilities).tobytes())
+    promise = Promise.read(folder)
+    if promise is not None:
+        sha.update((folder / FILE).read_bytes())
     with per_class.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return Evaluation(json.loads(text), rows, images, probabilities, sha.hexdigest())
+    return Evaluation(json.loads(text), rows, images, probabilities, sha.hexdigest(), promise)
 
 
 def drift_reference(folders: Folders, classes: list[str]) -> Reference:
@@ -173,7 +183,7 @@ def write_bundle(
     parity = exported.parity(model, bundle / exported.GRAPH, evaluation.images, evaluation.probabilities)
     for path in decoder_files():
         shutil.copyfile(path, bundle / path.name)
-    write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics))
+    write_json(bundle / "model.json", card.about(trained, spec, evaluation.metrics, evaluation.promise))
     answers = exported.evaluated_predictions(evaluation.images, evaluation.probabilities, trained.classes)
     answers += exported.converted_predictions(model, evaluation.images, spec, trained.classes)
     write_json(bundle / "answers.json", answers)

@@ -49,6 +49,8 @@ class TrainedModel:
     """Intra-op threads of the training, on which the last bits of a sum depend."""
     temperature: float = 1.0
     """By what the logits are divided, fitted on images that were not trained on; no part of the weights."""
+    splits: list[str] = field(default_factory=lambda: ["train", "val"])
+    """What it was trained on."""
     graph: str = ""
     """SHA-256 of network.pt2, the module that an own training loop returned; empty: the settings rebuild it."""
     weights_digest: str = ""

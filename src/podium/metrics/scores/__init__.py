@@ -108,6 +108,21 @@ class Metric(Component):
         """The metrics (...) of confusion matrices (..., K, K), rows the actual classes; None: it needs more."""
         return None
 
+    def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor | None":
+        """The metrics (R,) where the images count `weights` (R, N), one row at a time each; None: it has no quick way.
+
+        A row may be 0 for some of the images. What is a mean or follows from the confusion matrix needs none.
+        """
+        return None
+
+    def gains(self, new: "Scored", old: "Scored") -> "Tensor | None":
+        """(N,) numbers whose sum is proportional to how much better `new` is than `old`, where exchanging the two
+        predictions of an image turns the sign of its number and changes no other; None: there are none."""
+        each = self.each(new), self.each(old)
+        if each[0] is None or each[1] is None:
+            return None
+        return self.sign * new.each * (each[0].double() - each[1].double())
+
     def undefined(self, images: Mapping[str, int]) -> str:
         """Why the metric has no value for so many images of each class; empty: it has one."""
         return "" if any(images.values()) else "there are no images"

@@ -65,10 +65,16 @@ class CalibrationError(Metric):
 
     def value(self, scored: "Scored") -> float:
         """0 to 1."""
+        return float(self.of_weights(scored, scored.each[None])[0])
+
+    def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
+        """(R,) 0 to 1."""
         import torch
 
         confidence = scored.probabilities.gather(1, scored.predicted[:, None])[:, 0]
         edges = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64, device=confidence.device)
         bins = torch.bucketize(confidence, edges[1:-1])
-        gap = scored.each * (confidence - (scored.predicted == scored.labels).double())
-        return float(torch.bincount(bins, gap, self.bins).abs().sum() / scored.each.sum())
+        gap = confidence - (scored.predicted == scored.labels).double()
+        sums = torch.zeros((len(weights), self.bins), dtype=torch.float64, device=confidence.device)
+        sums.index_add_(1, bins, weights * gap)
+        return sums.abs().sum(1) / weights.sum(1)

@@ -43,6 +43,25 @@ class ClassCounts:
 
 
 @dataclass(frozen=True)
+class Answering:
+    """What two models that may be unsure answer; near-duplicates of each other count once."""
+
+    error: float
+    """Of the answered images: what the challenger promises at most."""
+    images: int
+    answered: int
+    """By the challenger."""
+    wrong: int
+    """Of these."""
+    champion: int | None = None
+    """Images that the champion answers; None: there is none that may be unsure."""
+    gained: int = 0
+    """Images that only the challenger answers."""
+    lost: int = 0
+    """Only the champion does."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the gate measured, for the rules."""
 
@@ -67,6 +86,8 @@ class Evidence:
     """Of the metric: 1 if a higher value is better, else -1."""
     paired: "Paired | None" = None
     """Both models' predictions, where the metric is another one than accuracy."""
+    answering: Answering | None = None
+    """None: the challenger answers every image."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
     served: "Callable[[], NDArray[np.int8]] | None" = None

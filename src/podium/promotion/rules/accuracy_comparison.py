@@ -1,8 +1,9 @@
 """The challenger's accuracy, or what else is searched for, against the champion's, on the same images."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from podium.config.problems import Fraction
+from pydantic import Field
+
 from podium.promotion.rules import Evidence, Finding, Rule, Significance
 from podium.promotion.verdict import Comparison
 
@@ -30,8 +31,8 @@ class AccuracyComparison(Rule):
 
     rule: Literal["superior", "non_inferior"] = "superior"
     """superior: better than the champion by the metric; non_inferior: worse by less than margin."""
-    margin: Fraction = 0.01
-    """non_inferior: the loss of the metric that has to be excluded."""
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    """non_inferior: the loss of the metric that has to be excluded, in the metric's unit."""
 
     def judge(self, evidence: Evidence) -> Finding | None:
         """The difference, its interval and the p-value of the rule's test."""

@@ -1,0 +1,38 @@
+"""What parameters of several sections must agree on, in sentences; each section by itself is whole already."""
+
+from typing import TYPE_CHECKING
+
+from podium.config.section import made_of
+
+if TYPE_CHECKING:
+    from podium.config.params import Params
+
+
+def disagreements(params: "Params") -> list[str]:
+    """Each problem as `section.field: rule; got value`."""
+    return _margin(params) + _abstain(params)
+
+
+def _abstain(params: "Params") -> list[str]:
+    """A threshold can't be chosen on images that the model has learnt: it makes hardly any error on them."""
+    if params.evaluate.abstain is None or params.retrain.images == "train":
+        return []
+    return [
+        "evaluate.abstain: its threshold is chosen on the validation images, which the model must not have learnt."
+        " Write retrain.images: train, so that they are left to it, or evaluate.abstain: null, so that the model learns"
+        f" them too and answers every image; got {params.evaluate.abstain:g} with retrain.images:"
+        f" {params.retrain.images}"
+    ]
+
+
+def _margin(params: "Params") -> list[str]:
+    """A margin as wide as the metric's range excludes nothing. A metric without bounds takes any."""
+    metric = made_of("metric", params.gate.metric or params.search.metric, {})
+    low, high = metric.RANGE
+    margin: float = params.gate.margin  # type: ignore[attr-defined] # declared by a rule of the gate
+    if margin < high - low:
+        return []
+    return [
+        f"gate.margin: must be below {high - low:g}, the width of the range of {metric.label} ({low:g} to {high:g}), or"
+        f" every challenger would be no worse; got {margin:g}"
+    ]

@@ -1,0 +1,157 @@
+"""Answering only where the model is sure enough: the probability from which the error is as low as wanted.
+
+An image is answered where the probability of its most probable class reaches a threshold; else the model abstains. The
+threshold is chosen on images that the model was not trained on, so that the error among what is answered stays within
+the wanted one with a confidence (selective classification with guaranteed risk: Y. Geifman and R. El-Yaniv, Selective
+Classification for Deep Neural Networks, NeurIPS 2017). Near-duplicates count once: the first of each group.
+"""
+
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binom, nbinom
+
+WIDE = 8
+"""Another start for every such factor between the images that there are and the fewest that can do."""
+ROWS = 200
+"""Points of a curve at most."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a threshold does on some images."""
+
+    images: int
+    """Groups of near-duplicates, each counted once."""
+    answered: int
+    wrong: int
+    """Of the answered ones."""
+
+    @property
+    def coverage(self) -> float:
+        """The fraction that is answered."""
+        return self.answered / self.images
+
+    @property
+    def error(self) -> float:
+        """The fraction of the answered ones that is wrong; nan where nothing is answered."""
+        return self.wrong / self.answered if self.answered else float("nan")
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Of the true error, a lower and an upper one, each of which holds at `confidence` by itself.
+
+        Exact (C. Clopper and E. Pearson, Biometrika 1934); 0 and 1 where nothing is answered.
+        """
+        low = float(beta.ppf(1 - confidence, self.wrong, self.answered - self.wrong + 1)) if self.wrong else 0.0
+        right = self.answered - self.wrong
+        high = float(beta.ppf(confidence, self.wrong + 1, right)) if right else 1.0
+        return low, high
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which probability an image is answered, and what was found when it was chosen."""
+
+    probability: float
+    """0: every image is answered."""
+    chosen_on: Counts
+
+    def counts(self, probability: NDArray[np.float64], right: NDArray[np.bool_]) -> Counts:
+        """What it does on images whose predictions have `probability` (N,) and of which `right` (N,) are right."""
+        answered = probability >= self.probability
+        return Counts(len(right), int(answered.sum()), int((answered & ~right).sum()))
+
+
+def choose(
+    probability: NDArray[np.float64], right: NDArray[np.bool_], error: float, confidence: float
+) -> Threshold | None:
+    """The threshold that answers most with a true error of at most `error` at `confidence`; None: there is none.
+
+    `probability` (N,) of each prediction, `right` (N,) which of them are; each image must be evidence by itself.
+
+    Thresholds are tested from the one that answers fewest, each by the binomial tail (Clopper and Pearson) at the level
+    that those before it have left: a level passes on from a threshold that holds to the next one, and is lost at one
+    that doesn't. So the chance that any of those that hold is wrong is at most one minus the confidence, however many
+    there are (fixed sequence with several starts: A. Angelopoulos et al., Learn then Test, 2021; the fallback procedure
+    of B. Wiens, Pharmaceutical Statistics 2003). It counts on a less probable prediction being no more often right.
+    """
+    order = np.argsort(-probability, kind="stable")
+    wrong, ordered = np.cumsum(~right[order]), probability[order]
+    ranks, fresh = _ranks(len(right), error, confidence)
+    if not len(ranks):
+        return None
+    # Equal probabilities are answered together: down to the last of them. At the last rank everything is.
+    ends = np.searchsorted(-ordered, -ordered[ranks - 1], side="right")
+    p_values = np.asarray(binom.cdf(wrong[ends - 1], ends, error))
+    level, best = 0.0, None
+    for end, p_value, more in zip(ends.tolist(), p_values.tolist(), fresh.tolist(), strict=True):
+        level += more
+        if p_value <= level:
+            best = end
+        else:
+            level = 0.0
+    if best is None:
+        return None
+    lowest = 0.0 if best == len(right) else float(ordered[best - 1])
+    return Threshold(lowest, Counts(len(right), best, int(wrong[best - 1])))
+
+
+def reachable(probability: NDArray[np.float64], right: NDArray[np.bool_], confidence: float) -> float | None:
+    """The lowest error, in two digits, for which `choose` finds a threshold; None: there is none below 1."""
+    lowest = -np.expm1(np.log(1 - confidence) / len(right))
+    for exponent in count(int(np.floor(np.log10(lowest)))):
+        if exponent >= 0:
+            return None
+        for digits in range(10, 100):
+            error = round(digits * 10.0 ** (exponent - 1), 1 - exponent)
+            if error >= lowest and choose(probability, right, error, confidence):
+                return error
+    return None
+
+
+def _ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How many images the thresholds answer, and the level that each has of its own (0 but for the starts).
+
+    For 0, 1, 2, ... wrong ones the fewest images that make the error sure enough, then all. Where there are many more
+    images than that, a single start would give up at the first wrong label among the surest predictions.
+    """
+    least = np.log(1 - confidence) / np.log1p(-error)
+    starts = 1 + int(max(np.log(images / least), 0.0) / np.log(WIDE))
+    level = (1 - confidence) / starts
+    most = np.arange(int(images * error) + 1)
+    fewest = nbinom.ppf(1 - level, most + 1, error) + most + 1  # trials until one more is wrong
+    ranks = fewest[fewest <= images].astype(np.int64)
+    if not len(ranks):
+        return ranks, np.zeros(0)
+    ranks = np.unique(np.append(ranks, images))
+    fresh = np.zeros(len(ranks))
+    started = ranks[0] * (images / ranks[0]) ** (np.arange(starts) / starts)
+    np.add.at(fresh, np.searchsorted(ranks, started), level)
+    return ranks, fresh
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error against coverage, from the most probable prediction to all of them; (R,) each."""
+
+    coverage: NDArray[np.float64]
+    error: NDArray[np.float64]
+    high: NDArray[np.float64]
+    """Upper bound of the error of each point by itself."""
+    threshold: NDArray[np.float64]
+    area: float
+    """Below the whole curve: the mean error over all coverages (Y. Geifman, G. Uziel and R. El-Yaniv, ICLR 2019)."""
+
+
+def curve(probability: NDArray[np.float64], right: NDArray[np.bool_], confidence: float) -> Curve:
+    """The curve of predictions with `probability` (N,), of which `right` (N,) are right, in ROWS points at most."""
+    order = np.argsort(-probability, kind="stable")
+    wrong, ordered, length = np.cumsum(~right[order]), probability[order], len(right)
+    ends = np.searchsorted(-ordered, -ordered, side="right")
+    errors = wrong[ends - 1] / ends
+    points = np.unique(ends)
+    points = np.unique(points[np.linspace(0, len(points) - 1, min(ROWS, len(points))).round().astype(np.int64)])
+    high = [Counts(length, int(end), int(wrong[end - 1])).bounds(confidence)[1] for end in points]
+    return Curve(points / length, wrong[points - 1] / points, np.array(high), ordered[points - 1], float(errors.mean()))
