@@ -1,6 +1,8 @@
 """An application called as a server calls it (ASGI), without a server; and a model that is as small as one can be."""
 
 import asyncio
+import base64
+import io
 import json
 import threading
 from collections.abc import Callable, MutableMapping
@@ -10,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from podium.config.params import ServeParams
 from podium.data.decode import BadImage, Preprocess, decode, decode_array
@@ -122,3 +125,16 @@ def ask(app: Application, *requests: Request) -> list[Response]:
         return list(await asyncio.gather(*(send(app, request) for request in requests)))
 
     return asyncio.run(all_of_them())
+
+
+def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
+    """A PNG of one value."""
+    buffer = io.BytesIO()
+    kind = np.uint16 if mode == "I;16" else np.uint8
+    Image.fromarray(np.full((side, side), value, kind)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def records(*files: bytes) -> bytes:
+    """JSON with these image files."""
+    return json.dumps({"instances": [base64.b64encode(file).decode() for file in files]}).encode()

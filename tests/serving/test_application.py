@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asgi_calls import Brightness, Request, application, ask, send
+from asgi_calls import Brightness, Request, Response, application, ask, picture, records, send
 from podium.config.params import ServeParams
+from podium.serving import body_memory, body_reader
+from podium.serving.application import Application
 
 
-def picture(value: int = 200, side: int = 4, mode: str = "L") -> bytes:
-    buffer = io.BytesIO()
-    kind = np.uint16 if mode == "I;16" else np.uint8
-    Image.fromarray(np.full((side, side), value, kind)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def records(*files: bytes) -> bytes:
-    return json.dumps({"instances": [base64.b64encode(file).decode() for file in files]}).encode()
+@pytest.fixture(autouse=True)
+def short_discarding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_reader, "DISCARD_SECONDS", 0.05)
 
 
 def one(value: int = 200) -> Request:
@@ -192,7 +188,7 @@ def test_model_that_fails_is_500_for_its_requests_only(caplog: pytest.LogCapture
 
 def test_memory_of_a_request_is_given_back_and_no_more_is_used_than_there_is() -> None:
     model = Brightness()
-    app = application(model, max_decoded_mb=100, max_request_mb=20, memory_mb=192)
+    app = application(model, max_decoded_mb=100, max_request_mb=10, memory_mb=192)
     most: list[int] = []
     model.wait = lambda: most.append(app.memory.used)
     answers = ask(app, *[Request(picture(9, 2600), "image/png") for _ in range(6)])
@@ -254,7 +250,7 @@ def large(mode: str, side: int) -> bytes:
 def test_request_that_needs_nearly_all_the_memory_is_answered() -> None:
     image = large("L", 1180)
     assert 1_390_000 < len(image) < 1_420_000
-    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1.5, memory_mb=26, timeout_seconds=5)
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1.5, memory_mb=29, timeout_seconds=5)
     (answer,) = ask(app, Request(image, "image/png"))
     assert answer.status == 200
     assert app.memory.used == 0
@@ -266,7 +262,7 @@ def test_requests_that_fill_the_memory_with_their_bodies_are_all_answered(told: 
     assert 980_000 < len(image) < 1_000_000
     headers = [(b"content-length", str(len(image)).encode())] if told else []
     pieces = [image[n : n + 65_536] for n in range(0, len(image), 65_536)]
-    app = application(Brightness(), max_decoded_mb=16, max_request_mb=1, memory_mb=20, timeout_seconds=20)
+    app = application(Brightness(), max_decoded_mb=16, max_request_mb=1, memory_mb=22, timeout_seconds=20)
     requests = [Request(kind="image/png", headers=headers, pieces=pieces) for _ in range(24)]
     assert [answer.status for answer in ask(app, *requests)] == [200] * 24
     assert app.memory.used == 0
@@ -274,41 +270,62 @@ def test_requests_that_fill_the_memory_with_their_bodies_are_all_answered(told: 
 
 def test_request_whose_json_and_image_together_take_more_than_there_is_is_413() -> None:
     rows = [{"image": base64.b64encode(picture(7, 1180)).decode()}, *[{"image": "", "x": [[]] * 60_000}]]
-    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1, memory_mb=24)
+    app = application(Brightness(), max_decoded_mb=20, max_request_mb=1, memory_mb=26)
     (answer,) = ask(app, Request(json.dumps({"dataframe_records": rows}).encode()))
     assert answer.status == 413
     assert "(serve.memory_mb): send fewer images at a time" in answer.json["message"]
     assert app.memory.used == 0
 
 
-def test_request_that_finds_no_memory_to_be_read_into_is_503() -> None:
-    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=8, timeout_seconds=1)
+def stalled(count: int, size: int, length: int | None = None) -> list[Request]:
+    """Requests of which `size` bytes come, of the `length` that they announce, and then nothing."""
+    headers = [(b"content-length", str(length).encode())] if length else []
+    return [
+        Request(kind="image/png", pieces=[b"x" * size], headers=headers, ends=False, leaves=threading.Event())
+        for _ in range(count)
+    ]
 
-    async def full() -> Any:
-        await app.memory.take(8_000_000)
-        return await send(app, one())
 
-    answer = asyncio.run(full())
-    assert answer.status == 503
-    assert "serve.memory_mb" in answer.json["message"]
+async def beside(app: Application, slow: list[Request], *good: Request) -> tuple[list[Response], list[Response]]:
+    """The answers to slow requests, whose clients leave in the end, and to good ones sent while these are there."""
+    waiting = [asyncio.ensure_future(send(app, request)) for request in slow]
+    await asyncio.sleep(0)
+    answers = list(await asyncio.gather(*(send(app, request) for request in good)))
+    for request in slow:
+        assert request.leaves
+        request.leaves.set()
+    return list(await asyncio.gather(*waiting)), answers
+
+
+@pytest.mark.parametrize("length", [1_000_000, None], ids=["announced", "of unknown length"])
+def test_clients_that_announce_large_bodies_and_send_nothing_hold_no_memory(length: int | None) -> None:
+    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=10)
+    slow, good = asyncio.run(beside(app, stalled(100, 1, length), *[one()] * 20))
+    assert {answer.status for answer in good} == {200}
+    assert {answer.status for answer in slow} == {0}  # they left before their time was over
+    assert app.bodies.memory.used == 0
+
+
+def test_clients_that_fill_the_memory_and_stop_make_way_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_memory, "PATIENCE", 0.1)
+    app = application(Brightness(), max_decoded_mb=4, max_request_mb=1, memory_mb=10)
+    slow, good = asyncio.run(beside(app, stalled(8, 900_000), *[one()] * 20))
+    assert {answer.status for answer in good} == {200}
+    ended = [answer.json["message"] for answer in slow if answer.status]  # the others left, when nobody waited
+    assert len(ended) >= 6
+    assert all("the memory for requests is taken (serve.memory_mb)" in message for message in ended)
+    assert app.bodies.memory.used == 0
 
 
 def test_metrics_show_what_is_reserved_while_a_body_is_read() -> None:
-    app = application(Brightness(), timeout_seconds=2)
-
-    async def both() -> bytes:
-        size = (b"content-length", b"5000000")
-        half = asyncio.ensure_future(send(app, Request(pieces=[b"x"], headers=[size], ends=False)))
-        await asyncio.sleep(0.01)
-        page = await send(app, Request(path="/metrics", method="GET", kind=""))
-        await half
-        return page.body
-
-    reserved = [line for line in asyncio.run(both()).decode().splitlines() if line.startswith("podium_reserved_bytes{")]
-    assert [float(line.split()[-1]) for line in reserved] == [5e6]
+    app = application(Brightness())
+    metrics = Request(path="/metrics", method="GET", kind="")
+    _, (page,) = asyncio.run(beside(app, stalled(1, 300_000, 5_000_000), metrics))
+    reserved = [line for line in page.body.decode().splitlines() if line.startswith("podium_reserved_bytes{")]
+    assert [float(line.split()[-1]) for line in reserved] == [3e5]
 
 
-@pytest.mark.parametrize(("memory", "fits"), [(24.0, True), (23.9, False)])
+@pytest.mark.parametrize(("memory", "fits"), [(26.0, True), (25.9, False)])
 def test_memory_must_hold_all_that_one_request_may_take(memory: float, fits: bool) -> None:
     from pydantic import ValidationError
 
@@ -316,5 +333,5 @@ def test_memory_must_hold_all_that_one_request_may_take(memory: float, fits: boo
     if fits:
         assert ServeParams.model_validate(limits).memory_mb == memory
         return
-    with pytest.raises(ValidationError, match=r"max_decoded_mb and four times max_request_mb together \(24\)"):
+    with pytest.raises(ValidationError, match=r"max_decoded_mb and six times max_request_mb together \(26\)"):
         ServeParams.model_validate(limits)

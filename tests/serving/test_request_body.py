@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -195,10 +196,8 @@ def test_json_memory_is_an_upper_bound_of_reading_images(text: str) -> None:
 
     body = f'{{"instances": ["{text}"]}}'.encode()
     tracemalloc.start()
-    try:
+    with suppress(RequestError):  # some are no base64
         read(body, "application/json", b"", 10)
-    except RequestError as error:
-        assert "no base64" in str(error)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= json_memory(body)

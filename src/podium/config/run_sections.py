@@ -187,7 +187,7 @@ class ServeParams(BaseModel):
     max_decoded_mb: Annotated[float, Field(gt=0)] = 512.0
     """Memory that decoding an image may take, known from its header; 512 are 12 megapixels of 16 bits, 36 of 8 bits."""
     memory_mb: Annotated[float, Field(gt=0)] = 1024.0
-    """Memory that all requests of a worker that arrive or are at work may take, beyond the model; further ones wait."""
+    """Memory that all requests of a worker may take, beyond the model; further ones wait."""
     max_concurrent: Annotated[int, Field(ge=1)] = 64
     """Requests at work per worker; a further one gets the answer 503. Health checks do not count."""
     timeout_seconds: Annotated[int, Field(ge=1)] = 30
@@ -212,10 +212,10 @@ class ServeParams(BaseModel):
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> "ServeParams":
-        least = self.max_decoded_mb + 4 * self.max_request_mb
+        least = self.max_decoded_mb + 6 * self.max_request_mb
         if self.memory_mb < least:
             raise ValueError(
-                f"memory_mb must be at least max_decoded_mb and four times max_request_mb together ({least:g}), so that"
+                f"memory_mb must be at least max_decoded_mb and six times max_request_mb together ({least:g}), so that"
                 f" one request fits; got {self.memory_mb:g}"
             )
         return self

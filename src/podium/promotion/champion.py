@@ -1,9 +1,12 @@
 """Who is champion: promotion through the gate, and the way back. Every move is in the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from podium import paths
 from podium.config.params import GateParams
@@ -20,6 +23,7 @@ from podium.promotion.verdict import Verdict
 from podium.registry import versions
 from podium.registry.loading import LoadedModel
 from podium.registry.versions import Version
+from podium.shadow import pair_store, pair_summary
 from podium.text import counted
 from podium.tracking.store import Tracking
 
@@ -157,7 +161,13 @@ def _judge(
         verdict = gate.judge(
             params,
             split,
-            gate.Candidates(challenger, champion, unreadable, "; ".join(_foreign(version, data))),
+            gate.Candidates(
+                challenger,
+                champion,
+                unreadable,
+                "; ".join(_foreign(version, data)),
+                _served(version.name, rival, version.number) if rival == baseline else None,
+            ),
             counts,
             bins=images.bins,
             notes=(*notes, *more),
@@ -180,6 +190,13 @@ def _loaded(
         return (version.number, versions.load(tracking, version)), "", list(_foreign(version, data))
     except PodiumError as error:
         return None, str(error), []
+
+
+def _served(name: str, champion: int | None, challenger: int) -> Callable[[], NDArray[np.int8]] | None:
+    """What labels of served images say of the two; read only where a rule asks."""
+    if champion is None:
+        return None
+    return lambda: pair_summary.differences(pair_store.folder(), name, champion, challenger)
 
 
 def _only_not_worse(params: GateParams) -> bool:

@@ -5,7 +5,7 @@ models of different shapes compare, and nothing rests on old numbers. The rules 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,8 @@ class Candidates:
     """Why the champion can't be loaded."""
     foreign: str = ""
     """On what other data the challenger was trained."""
+    served: Callable[[], NDArray[np.int8]] | None = None
+    """What labels of served images say, as `Evidence.served`."""
 
 
 def judge(
@@ -88,6 +90,7 @@ def judge(
     if champion:
         found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
         evidence = replace(evidence, comparison=found)
+        evidence = replace(evidence, served=candidates.served)
         evidence = _by_metric(evidence, found, metric, predicted, groups)
     return _decide(
         params,

@@ -7,13 +7,15 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from podium.config.params import ServeParams
 from podium.serving import request_body
+from podium.serving.body_memory import ArrivingBody
+from podium.serving.body_reader import BodyReader, GoneError
 from podium.serving.canary import Canary, Split
 from podium.serving.follower import Follower
 from podium.serving.memory_budget import MemoryBudget
@@ -36,8 +38,6 @@ JOBS = 16
 """Threads: requests that are decoded at a time, and that can share a batch."""
 FREE = 4_000_000
 """Bytes that a thread may take without asking: small images are not worth a way back to the event loop."""
-DISCARD_SECONDS = 2.0
-"""Time for which the rest of a refused body is read and dropped: a client that is still sending sees no answer."""
 QUIET = {"/ping", "/health", "/ready", "/metrics"}
 """Asked every few seconds by machines: not in the access log."""
 
@@ -56,11 +56,12 @@ class Application:
         self.follower, self.params, self.metrics = follower, params, metrics
         self.observers, self.canary = observers, canary
         self.pages = OperatorsPages(follower, metrics)
-        self.memory = MemoryBudget(int(params.memory_mb * 1e6))
+        self.bodies = BodyReader(params)
+        arriving = self.bodies.memory.shared + self.bodies.memory.largest
+        self.memory = MemoryBudget(int(params.memory_mb * 1e6) - arriving)
         self.most_decoded = int(params.max_decoded_mb * 1e6)
-        self.most_body = int(params.max_request_mb * 1e6)
         self.at_work = 0
-        metrics.memory.set_function(lambda: self.memory.used)
+        metrics.memory.set_function(lambda: self.memory.used + self.bodies.memory.used)
         self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="podium-predict")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -114,7 +115,7 @@ class Application:
             records = await self._answer(scope, receive, sighting)
         except RequestError as error:
             return error.status, json.dumps(error.content).encode()
-        except (_GoneError, CancelledError):
+        except (GoneError, CancelledError):
             return 0, b""
         except Exception:
             LOG.exception("a request failed")
@@ -129,83 +130,38 @@ class Application:
         predictor = self.follower.current
         if predictor is None:
             raise RequestError(503, "the model is still being loaded")
-        body = await self._read(headers, receive)
-        if self.at_work >= self.params.max_concurrent:
-            raise RequestError(
-                503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
-            )
-        self.at_work += 1
-        self.metrics.at_work.inc()
+        body = await self.bodies.read(headers, receive)
         try:
-            answering = self.canary.beside(predictor) if self.canary else predictor
-            kind = headers.get(b"content-type", b"").decode("latin-1")
-            job = _Job(self, answering, kind, scope["query_string"], body, sighting.keep)
-            return await self._predict(job, receive)
+            if self.at_work >= self.params.max_concurrent:
+                raise RequestError(
+                    503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
+                )
+            self.at_work += 1
+            self.metrics.at_work.inc()
+            try:
+                answering = self.canary.beside(predictor) if self.canary else predictor
+                kind = headers.get(b"content-type", b"").decode("latin-1")
+                job = _Job(self, answering, kind, scope["query_string"], body, sighting.keep)
+                return await self._predict(job, receive)
+            finally:
+                self.at_work -= 1
+                self.metrics.at_work.dec()
         finally:
-            self.at_work -= 1
-            self.metrics.at_work.dec()
-
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytearray:
-        """The body, within its time and size.
-
-        Its bytes are reserved before the first one is read, and given back after the last: a request that held some
-        while it waited for more could wait for another one that does the same.
-        """
-        said = headers.get(b"content-length", b"")
-        seconds = self.params.timeout_seconds
-        try:
-            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise RequestError(415, "Content-Encoding must be identity: compressed bodies are not taken")
-            if said.isdigit() and int(said) > self.most_body:
-                raise self._too_long(int(said))
-            most = int(said) if said.isdigit() else self.most_body
-            async with self._for_reading(most):
-                return await self._received(receive, most)
-        except TimeoutError:
-            sentence = f"the request did not arrive whole within {seconds:g} s (serve.timeout_seconds)"
-            raise RequestError(408, sentence) from None
-        except RequestError:
-            await _discard(receive)
-            raise
-
-    @asynccontextmanager
-    async def _for_reading(self, size: int) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self.params.timeout_seconds):
-                await self.memory.take(size)
-        except TimeoutError:
-            raise RequestError(503, "the memory for requests is taken (serve.memory_mb): try again") from None
-        try:
-            yield
-        finally:
-            self.memory.give(size)
-
-    async def _received(self, receive: Receive, most: int) -> bytearray:
-        body = bytearray()
-        async with asyncio.timeout(self.params.timeout_seconds):
-            async for piece in _pieces(receive):
-                if len(body) + len(piece) > most:
-                    raise self._too_long(len(body) + len(piece))
-                body += piece
-        return body
-
-    def _too_long(self, size: int) -> RequestError:
-        sentence = f"a request may have at most {self.most_body:,} bytes (serve.max_request_mb); got {size:,} or more"
-        return RequestError(413, sentence)
+            body.give()
 
     async def _predict(self, job: "_Job", receive: Receive) -> list[dict[str, Any]]:
         """Read the body and predict, in threads, within the memory and the time that there are."""
         body, kind = job.body, job.kind
         is_json = kind.lower().startswith(request_body.JSON_KIND)
-        texts = request_body.PLAIN_TEXTS * len(body)
-        need = request_body.json_memory(body) if is_json else texts
+        texts = request_body.PLAIN_TEXTS * len(body.content)
+        need = request_body.json_memory(body.content) if is_json else texts
         if need - texts > self.most_decoded:
             raise RequestError(
                 413,
                 f"the JSON would take {need / 1e6:,.0f} MB of memory; at most {self.most_decoded / 1e6:,.0f} MB are"
                 " allowed (serve.max_decoded_mb): send image files instead of arrays, or fewer of them",
             )
-        need += len(body)
+        need += len(body.content)
         work = asyncio.ensure_future(job.run(need))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -213,7 +169,7 @@ class Application:
             if work.done():
                 return work.result()
             if gone.done():
-                raise _GoneError
+                raise GoneError
             raise RequestError(
                 504,
                 f"no answer within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
@@ -225,10 +181,6 @@ class Application:
                 work.exception()  # it has been seen, or nobody waits for it
 
 
-class _GoneError(Exception):
-    """The client has closed the connection."""
-
-
 class _Job:
     """The work of one request, in threads of `application`."""
 
@@ -238,7 +190,7 @@ class _Job:
         predictor: "Predictor | Split",
         kind: str,
         query: bytes,
-        body: bytearray,
+        body: ArrivingBody,
         keep: Keep | None,
     ) -> None:
         self.application, self.predictor, self.kind, self.query = application, predictor, kind, query
@@ -261,7 +213,7 @@ class _Job:
         if self.cancelled.is_set():
             raise CancelledError
         params = self.application.params
-        rows = request_body.read(self.body, self.kind, self.query, params.max_images)
+        rows = request_body.read(self.body.content, self.kind, self.query, params.max_images)
         memory = self.predictor.memory(rows, self.application.most_decoded)
         return self.predictor.answer(rows, self.cancelled, self.keep) if memory <= FREE else (rows, memory)
 
@@ -275,6 +227,7 @@ class _Job:
                 " (serve.memory_mb): send fewer images at a time",
             )
         await application.memory.take(need)
+        self.body.give()  # it is part of `need`
         loop = asyncio.get_running_loop()
         future: Future[T] = application._pool.submit(work)
 
@@ -284,26 +237,6 @@ class _Job:
 
         future.add_done_callback(give_back)
         return await asyncio.wrap_future(future)
-
-
-async def _pieces(receive: Receive) -> Any:
-    """The pieces of a body as they come. Raises _GoneError where the client goes."""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
-
-
-async def _discard(receive: Receive) -> None:
-    try:
-        async with asyncio.timeout(DISCARD_SECONDS):
-            async for _ in _pieces(receive):
-                continue
-    except (TimeoutError, _GoneError):
-        return
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -40,6 +40,8 @@ class Canary:
     follower: Follower
     share: float
     """0 to 1"""
+    room: int
+    """Bytes for the images of a request at most: one that would need more by the challenger is the champion's."""
     count: Callable[[str, int], object]
     """Is called with `challenger` or `champion`, or `fallback` where the challenger should have answered and failed;
     and for how many images."""
@@ -63,10 +65,11 @@ class Split:
         """Bytes that `answer` takes at most. Raises RequestError 413 where the champion's would be above `most`."""
         need = self.champion.memory(rows, most)
         try:
-            return max(need, self.challenger.memory(rows, most))
-        except RequestError:  # it needs larger images, say: the champion answers
-            self._fits = False
-            return need
+            more = max(need, self.challenger.memory(rows, most))
+        except RequestError:
+            more = self.canary.room + 1
+        self._fits = more == need or more <= self.canary.room
+        return more if self._fits else need
 
     def answer(self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None) -> list[dict[str, Any]]:
         """As the champion's: where the challenger fails, its images are the champion's too."""
@@ -75,17 +78,20 @@ class Split:
         others = [place for place, its in enumerate(chosen) if not its]
         found = self._of_challenger(rows, for_it, cancelled, keep) if for_it and self._fits else None
         if found is None:
-            self.canary.count("fallback", len(for_it))
-            self.canary.count("champion", len(others))
+            self._count({"fallback": len(for_it), "champion": len(others)})
             return self.champion.answer(rows, cancelled, keep)
         if others:
             try:
                 found |= _part(self.champion, rows, others, cancelled, keep)
             except RequestError:  # of all rows, so that it names those of the request
                 return self.champion.answer(rows, cancelled)
-        self.canary.count("challenger", len(for_it))
-        self.canary.count("champion", len(others))
+        self._count({"challenger": len(for_it), "champion": len(others)})
         return [found[place] for place in range(len(rows.values))]
+
+    def _count(self, images: dict[str, int]) -> None:
+        for by, count in images.items():
+            if count:
+                self.canary.count(by, count)
 
     def _of_challenger(
         self, rows: Rows, places: list[int], cancelled: threading.Event, keep: Keep | None

@@ -1,6 +1,5 @@
-"""A second version beside the one that answers: loaded and followed like it, asked too (shadow) or answering a share."""
+"""A second version beside the one that answers: loaded and followed like it; asked too (shadow), or answers a share."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from podium.serving.server_metrics import ServerMetrics
 from podium.serving.shadow import Shadow
 from podium.shadow import pair_store
 
-LOG = logging.getLogger("podium.serve")
 END_SECONDS = 10.0
 
 
@@ -41,8 +39,9 @@ class Challenger:
     ) -> None:
         """`on_change` is called with each new predictor. Raises PodiumError where what is seen can't be kept."""
         self.beside, self.params, self.metrics, self.on_change = beside, params, metrics, on_change
-        self.follower = Follower(beside.choice, params.follow_seconds, self._changed)
-        self.canary = Canary(self.follower, beside.canary, self._count_canary) if beside.canary else None
+        self.follower = Follower(beside.choice, params.follow_seconds, self._changed, "is the challenger")
+        room = int((params.memory_mb - 6 * params.max_request_mb) * 1e6)
+        self.canary = Canary(self.follower, beside.canary, room, self._count_canary) if beside.canary else None
         self.observers = [self._shadow(champion)] if beside.shadow else []
 
     def start(self) -> None:
@@ -76,12 +75,14 @@ class Challenger:
         return ObserverThread(shadow, int(self.params.queue_mb * 1e6), count)
 
     def _count_canary(self, by: str, images: int) -> None:
-        if images:
-            self.metrics.canary.labels(self.metrics.worker, by).inc(images)
+        self.metrics.canary.labels(self.metrics.worker, by).inc(images)
 
     def _changed(self, new: Predictor) -> None:
         self.metrics.challenger.clear()
         self.metrics.challenger.labels(self.metrics.worker, self.beside.choice.name).set(new.number)
+<<<<<<< HEAD
         if self.on_change is not None:
             self.on_change(new)
         LOG.info("version %s is asked beside the one that answers", new.number)
+=======
+>>>>>>> w-shadow

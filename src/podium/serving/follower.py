@@ -55,8 +55,12 @@ class Choice:
 class Follower:
     """The predictor that answers, and the thread that replaces it."""
 
-    def __init__(self, choice: Choice, seconds: float, on_change: Callable[[Predictor], object]) -> None:
+    def __init__(
+        self, choice: Choice, seconds: float, on_change: Callable[[Predictor], object], role: str = "answers"
+    ) -> None:
         self.choice = choice
+        self.role = role
+        """What its version does, in the log."""
         self.seconds = seconds
         """Between two looks at the registry."""
         self.on_change = on_change
@@ -103,7 +107,7 @@ class Follower:
                 said, pause = one_line(str(error) or type(error).__name__), min(2 * max(pause, self.seconds), SLOWEST)
             if said and said != self.failing:
                 now = self.current.number if self.current else "none"
-                LOG.error("version %s goes on answering: %s", now, said)
+                LOG.error("version %s %s as before: %s", now, self.role, said)
             self.failing = said
             if not (said or self.choice.follows):
                 return  # it is loaded, and stays
@@ -127,8 +131,9 @@ class Follower:
         self.on_change(new)
         self.current, self._warm = new, before
         LOG.info(
-            "version %s answers now, after %s (%.1f s)",
+            "version %s %s now, after %s (%.1f s)",
             new.number,
+            self.role,
             f"version {before.number}" if before else "none",
             time.monotonic() - started,
         )

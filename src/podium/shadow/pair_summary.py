@@ -15,7 +15,7 @@ from podium.shadow.sequential_test import Evidence, evidence
 
 EXAMPLES = 60
 """Disagreements that are read, the newest ones."""
-CHANGES = 20
+CHANGES = 10
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ def _labelled(connection: sqlite3.Connection, number: int, level: float) -> Labe
 
 def _examples(connection: sqlite3.Connection, number: int, most: int, *, images: bool = True) -> list[Disagreement]:
     query = (
-        "SELECT request, row, count, at, pair.digest, pair.champion, pair.challenger, champion_each, challenger_each,"
-        " CASE WHEN ? THEN image END AS image, outcome.label FROM pair"
+        "SELECT request, row, count, pair.at, pair.digest, pair.champion, pair.challenger, champion_each,"
+        " challenger_each, CASE WHEN ? THEN image END AS image, outcome.label FROM pair"
         " LEFT JOIN outcome ON outcome.comparison = pair.comparison AND outcome.digest = pair.digest"
         " WHERE pair.comparison = ? AND pair.champion IS NOT pair.challenger ORDER BY pair.id DESC LIMIT ?"
     )

@@ -50,10 +50,16 @@ def evidence(difference: NDArray[np.int8], level: float) -> Evidence:
     """The evidence of `difference` (N,), in the order of the labels: 1 only the challenger is right, -1 only the
     champion, 0 both or none. The interval holds at `level`, such as 0.05.
     """
-    gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
+    decided = difference[difference != 0]  # the others leave the capital as it is
+    gained, lost = int((decided > 0).sum()), int((decided < 0).sum())
     low, high = share_interval(gained, lost, level)
-    better, worse = capital(difference).max(initial=1.0), capital(-difference).max(initial=1.0)
+    better, worse = capital(decided).max(initial=1.0), capital(-decided).max(initial=1.0)
     return Evidence(len(difference), gained, lost, float(better), float(worse), low, high)
+
+
+def shown(capital_now: float) -> str:
+    """A capital for people."""
+    return f"{capital_now:,.0f}" if capital_now >= 100 else f"{capital_now:.2g}"
 
 
 def capital(difference: NDArray[np.int8], margin: float = 0.0) -> NDArray[np.float64]:
@@ -75,6 +81,19 @@ def capital(difference: NDArray[np.int8], margin: float = 0.0) -> NDArray[np.flo
         found[start : start + SLICE] = logsumexp(paths, axis=1) - np.log(BETS)
         log_wealth = paths[-1]
     return np.exp(np.minimum(found, 700.0))  # beyond, a float has no room; nobody needs more evidence
+
+
+def needed(gained: int, lost: int, level: float) -> int | None:
+    """Decided disagreements at which the evidence is there if their share stays as it is; None: not in a million."""
+    count = gained + lost
+    if not count:
+        return None
+    share = max(gained, lost) / count
+    sizes = (np.arange(BETS) + 0.5) / BETS
+    growth = share * np.log1p(sizes) + (1 - share) * np.log1p(-sizes)
+    numbers = np.unique(np.geomspace(1, 1e6, 400).astype(int))
+    reached = logsumexp(numbers[:, None] * growth, axis=1) - np.log(BETS) >= -np.log(level)
+    return int(numbers[int(reached.argmax())]) if reached.any() else None
 
 
 def share_interval(gained: int, lost: int, level: float) -> tuple[float, float]:

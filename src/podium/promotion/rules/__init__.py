@@ -9,7 +9,7 @@ inside functions.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -20,6 +20,9 @@ from podium.components import FROZEN
 from podium.promotion.verdict import Comparison, Side
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from podium.metrics.resampling import Paired
 
 ROUNDING = 1e-9
@@ -66,6 +69,9 @@ class Evidence:
     """Both models' predictions, where the metric is another one than accuracy."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
+    served: "Callable[[], NDArray[np.int8]] | None" = None
+    """Of labelled images that both saw while serving, in the order of the labels (N,): 1 only the challenger is right,
+    -1 only the champion, 0 both or none. None: this champion is not the one that is served."""
 
     @property
     def level(self) -> float:

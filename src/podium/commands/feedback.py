@@ -1,0 +1,47 @@
+"""`podium feedback LABELS.csv [--correct]`."""
+
+import argparse
+from pathlib import Path
+
+NAME = "feedback"
+HELP = "labels of served images that came later, for `podium compare` and the gate"
+ORDER = 64
+EXAMPLE = "podium feedback labels.csv", "which of the two was right"
+EXAMPLES = """\
+  podium feedback labels.csv             a table with the columns label and id, or label and digest
+  podium feedback labels.csv --correct   labels that differ from earlier ones replace them
+
+  id       what the answer's header X-Request-Id says (or was sent in that header); with several images a request
+           id/1, id/2 and so on
+  digest   SHA-256 of the image file as it was sent: sha256sum photo.jpg
+
+Rows without a label are left out. All labels are taken or, where one row can't be used, none. Only images that both
+versions saw count (`podium serve --shadow`), each once. Exit code 2: a row is wrong, or none is about such an image."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The table."""
+    parser.add_argument("labels", metavar="LABELS.csv", type=Path, help="columns: label, and id or digest")
+    parser.add_argument("--correct", action="store_true", help="replace labels that were given before")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Take the labels, and say how far the evidence is."""
+    from podium import paths
+    from podium.config.params import load
+    from podium.shadow import compare_page, feedback_labels, pair_store, pair_summary
+    from podium.text import counted
+
+    params = load(paths.PARAMS)
+    folder, model = pair_store.folder(), params.register_.name
+    labels = feedback_labels.read(arguments.labels)
+    taken = feedback_labels.remember(folder, model, labels, correct=arguments.correct)
+    print(f"{counted(taken.images, 'image')} labelled, {taken.known:,} had this label, {taken.corrected:,} corrected")
+    if labels.empty:
+        print(f"{counted(labels.empty, 'row')} without a label left out")
+    if taken.unknown:
+        print(f"{counted(len(taken.unknown), 'row')} about images that are not kept, such as {taken.unknown[0]}")
+    level = 1 - params.gate.confidence
+    for champion, challenger in pair_summary.every(folder, model)[:1]:
+        said = compare_page.verdict(pair_summary.summary(folder, model, champion, challenger, level), level)
+        print(f"version {challenger} beside version {champion}: {said.headline}: {said.text}")

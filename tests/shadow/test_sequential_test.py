@@ -1,0 +1,80 @@
+"""The test that may be looked at any time: by hand, against chance, and how much it takes."""
+
+import numpy as np
+import pytest
+
+from podium.shadow.sequential_test import capital, evidence, needed, share_interval
+
+
+def of(gained: int, lost: int, equal: int = 0) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
+    return np.array([1] * gained + [-1] * lost + [0] * equal, np.int8)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "equal", "better", "worse"),
+    [
+        (0, 0, 0, False, False),
+        (0, 0, 500, False, False),
+        (1, 0, 0, False, False),
+        (6, 0, 0, False, False),
+        (7, 0, 900, True, False),
+        (0, 7, 900, False, True),
+        (60, 40, 0, False, False),
+        (700, 500, 10, True, False),
+        (20, 20, 0, True, False),  # evidence that was there stays, whatever comes after
+    ],
+)
+def test_evidence_is_there_when_it_must_be(gained: int, lost: int, equal: int, better: bool, worse: bool) -> None:
+    order = (
+        of(gained, lost, equal)
+        if (gained, lost) == (20, 20)
+        else np.random.default_rng(0).permutation(of(gained, lost, equal))
+    )
+    found = evidence(order, 0.05)
+    assert (found.images, found.gained, found.lost) == (gained + lost + equal, gained, lost)
+    assert (found.better >= 20, found.worse >= 20) == (better, worse)
+
+
+def test_capital_is_the_mean_over_the_bets() -> None:
+    sizes = (np.arange(100) + 0.5) / 100
+    expected = [np.mean(1 + sizes), np.mean((1 + sizes) * (1 - sizes)), np.mean((1 + sizes) * (1 - sizes))]
+    assert capital(of(1, 1, 1)) == pytest.approx(expected)
+    assert capital(of(0, 0)).shape == (0,)
+    with pytest.raises(ValueError, match="margin must be 0 to below 1; got 1"):
+        capital(of(1, 0), 1.0)
+
+
+def test_margin_lets_equal_models_be_shown_to_be_no_worse() -> None:
+    equal = of(0, 0, 400)
+    assert capital(equal, 0.02).max() > 20
+    assert capital(equal).max() == 1
+    assert capital(np.tile(of(0, 1, 19), 60), 0.05).max() < 20  # worse by exactly the margin
+
+
+@pytest.mark.parametrize(("rate", "images"), [(0.1, 1000), (1.0, 200)])
+def test_equal_models_seem_different_in_no_more_than_one_of_twenty(rate: float, images: int) -> None:
+    """Looked at after each image; benchmarks/sequential.py does it with more of them."""
+    draw = np.random.default_rng(1)
+    found = [
+        evidence(draw.choice(np.array([-1, 0, 1], np.int8), images, p=[rate / 2, 1 - rate, rate / 2]), 0.05).better
+        >= 20
+        for _ in range(150)
+    ]
+    assert np.mean(found) <= 0.05
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (3, 0), (0, 3), (10, 5), (500, 500)])
+def test_interval_of_the_share_holds_the_share(gained: int, lost: int) -> None:
+    low, high = share_interval(gained, lost, 0.05)
+    share = gained / (gained + lost) if gained + lost else 0.5
+    assert 0 <= low <= share <= high <= 1
+    assert share_interval(lost, gained, 0.05) == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+def test_needed_is_where_the_evidence_will_be() -> None:
+    assert needed(0, 0, 0.05) is None
+    assert needed(5, 5, 0.05) is None
+    wanted = needed(3, 1, 0.05)
+    assert wanted is not None
+    assert 20 < wanted < 80
+    assert needed(1, 3, 0.05) == wanted
