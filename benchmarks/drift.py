@@ -57,7 +57,8 @@ class Digits:
     def draw(self, count: int, random: np.random.Generator, *, mixed: bool = False) -> Pixels:
         """(count, 1, 8, 8); `mixed`: three times as many of 0, 1 and 2."""
         weights = np.where(mixed & (self.labels < 3), 3.0, 1.0)
-        return self.images[random.choice(len(self.images), count, p=weights / weights.sum())][:, None]
+        chosen = random.choice(len(self.images), count, p=weights / weights.sum())
+        return np.asarray(self.images[chosen][:, None])
 
     def answer(self, images: Pixels) -> NDArray[np.float32]:
         """(N, 10) probabilities."""
@@ -117,7 +118,7 @@ class Case:
 
 
 def pixels(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def blur(sigma: float) -> Callable[[Pixels], Pixels]:

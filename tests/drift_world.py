@@ -39,11 +39,12 @@ def answer(images: Pixels) -> NDArray[np.float32]:
 
 
 def as_pixels(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def blurred(images: Pixels) -> Pixels:
-    return as_pixels(sum(np.roll(images.astype(float), (i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9)
+    shifted = [np.roll(images, (i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return as_pixels(np.mean(shifted, axis=0))
 
 
 def gain(red: float, green: float, blue: float) -> Callable[[Pixels], Pixels]:

@@ -100,7 +100,7 @@ def test_class_shares_of_many_rare_classes_raise_no_alarm_and_a_shift_does(class
         classes=names,
         class_counts=draw.multinomial(2000, shares),
         answer_names=(),
-        answers=np.empty((600, 0)),
+        answers=np.empty((600, 0), np.float32),
     )
 
     def verdict(of: np.ndarray, number: int) -> Verdict:

@@ -23,7 +23,7 @@ class Clock:
 
 
 def windows(folder: Path, clock: Clock | None = None, **rules: object) -> Windows:
-    params = DriftParams(**{"window": 300} | rules)  # type: ignore[arg-type]
+    params = DriftParams(**{"window": 300} | rules)
     return Windows(folder, reference(), Rules.of(params), clock or Clock())
 
 

@@ -30,7 +30,7 @@ def predictor(number: int = 1, stored: bytes | None = b"") -> Any:
 
 def observer(folder: Path, every: float = 0.0, **params: object) -> DriftObserver:
     drift_observer.EVERY = every  # `as_before` undoes it
-    made = DriftParams(**{"window": 200, "folder": str(folder)} | params)  # type: ignore[arg-type]
+    made = DriftParams(**{"window": 200, "folder": str(folder)} | params)
     return DriftObserver(made, "m", ServerMetrics())
 
 
