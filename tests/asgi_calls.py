@@ -50,7 +50,8 @@ class Brightness:
 def predictor(model: Any) -> Predictor:
     """`model` as a loaded version 1."""
     inside = SimpleNamespace(unwrap_python_model=lambda: model)
-    return Predictor(cast(LoadedModel, SimpleNamespace(model=inside, name="brightness version 1")), 1, "d" * 64)
+    loaded = SimpleNamespace(model=inside, name="brightness version 1", abstain=getattr(model, "abstain", None))
+    return Predictor(cast(LoadedModel, loaded), 1, "d" * 64)
 
 
 def application(model: Any | None = None, **params: Any) -> Application:

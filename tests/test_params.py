@@ -77,6 +77,16 @@ def problems(text: str) -> list[str]:
         ("train: {share: 0.5}", "train.share: is now called train.data_fraction"),
         ("train: {share_epochs: 1}", "train.share_epochs: is now called train.data_fraction_epochs"),
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
+        ("evaluate: {abstain: 0.01}", "evaluate.abstain: its threshold is chosen on the validation images"),
+        ("evaluate: {abstain: 1.0}", "evaluate.abstain: must be less than 1; got 1.0"),
+        ("retrain: {images: val}", "retrain.images: must be 'train_and_val' or 'train'; got 'val'"),
+        ("gate: {margin: 1.0}", "gate.margin: must be below 1, the width of the range of accuracy (0 to 1)"),
+        ("gate: {margin: 2.5, metric: mcc}", "gate.margin: must be below 2, the width of the range of mcc (-1 to 1)"),
+        (
+            "gate: {margin: 2.5}\nsearch: {metric: brier}",
+            "gate.margin: must be below 2, the width of the range of brier",
+        ),
+        ("gate: {margin: .inf, metric: loss}", "gate.margin: must be a finite number; got inf"),
     ],
 )
 def test_params_with_a_problem_are_refused_with_path_rule_and_value(text: str, problem: str) -> None:
@@ -147,6 +157,20 @@ def test_params_with_many_problems_are_refused_with_all_of_them_at_once() -> Non
 def test_params_that_are_no_mapping_are_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "evaluate: {abstain: 0.01}\nretrain: {images: train}",
+        "retrain: {images: train}",
+        "gate: {margin: 1.5, metric: mcc}",
+        "gate: {margin: 50, metric: loss}",
+        "gate: {margin: 5, metric: {name: cost, arguments: {costs: {a: {b: 9}}}}}",
+    ],
+)
+def test_params_that_agree_are_taken(text: str) -> None:
+    assert isinstance(parse(text), Params)
 
 
 def test_empty_params_are_the_defaults() -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import serving_process
 from podium.data import decode as decode_file
 from podium.data.decode import Preprocess, decode
 from podium.data.image_store import decoder_files
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.registry import loading, served_model, versions
 from podium.registry.loading import LoadedModel
 from registered import NAME, Project
@@ -166,6 +167,26 @@ def test_predict_with_probabilities_gives_each_class_one(model: LoadedModel, fil
         assert list(row["probabilities"]) == ["left", "right", "top"]
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert row["probabilities"][row["label"]] == pytest.approx(row["probability"])
+
+
+def test_predict_that_may_abstain_gives_no_label_where_it_is_unsure(model: LoadedModel, files: list[bytes]) -> None:
+    inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    frame = pd.DataFrame({"image": files})
+    plain = inside.predict(None, frame)
+    with pytest.raises(MlflowException, match="abstain must not be true: this model has no threshold"):
+        inside.predict(None, frame, {"abstain": True})
+    with pytest.raises(InputError, match="can't abstain: it has no threshold"):
+        model.predict(files, abstain=True)
+    inside.threshold = float(plain["probability"].median())
+    able = replace(model, abstain={"threshold": inside.threshold, "error": 0.1, "confidence": 0.95})
+    found = able.predict(files, abstain=True, probabilities=True)
+    unsure = plain["probability"] < inside.threshold
+    assert 0 < unsure.sum() < len(files)
+    assert found["label"][unsure].isna().all()
+    assert found["label"][~unsure].tolist() == plain["label"][~unsure].tolist()
+    assert found["reason"].tolist() == ["unsure" if one else None for one in unsure]
+    assert found["probability"].tolist() == plain["probability"].tolist()
+    pd.testing.assert_frame_equal(able.predict(files), plain)
 
 
 def test_predict_of_both_columns_is_refused(model: LoadedModel, files: list[bytes]) -> None:

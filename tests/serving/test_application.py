@@ -38,6 +38,31 @@ def test_application_gives_every_probability_if_asked() -> None:
     assert answer.json["predictions"][0]["probabilities"] == {"dark": 0.0, "bright": 1.0}
 
 
+class MaybeUnsure(Brightness):
+    abstain = {"threshold": 0.75, "error": 0.05, "confidence": 0.95}  # noqa: RUF012 (never changed)
+
+
+@pytest.mark.parametrize("asked", ["query", "params"])
+def test_application_gives_no_label_where_it_is_asked_to_abstain_and_is_unsure(asked: str) -> None:
+    body = json.loads(records(picture(255), picture(150))) | (
+        {"params": {"abstain": True}} if asked == "params" else {}
+    )
+    request = Request(json.dumps(body).encode(), query=b"abstain=true" if asked == "query" else b"")
+    (answer,) = ask(application(MaybeUnsure()), request)
+    sure, unsure = answer.json["predictions"]
+    assert sure == {"label": "bright", "probability": 1.0, "model": "brightness/1", "reason": None}
+    assert (unsure["label"], unsure["reason"], round(unsure["probability"], 3)) == (None, "unsure", 0.588)
+
+
+def test_application_answers_as_before_where_nobody_asks_it_to_abstain() -> None:
+    request = Request(records(picture(255), picture(150)))
+    (plain,), (able,) = ask(application(Brightness()), request), ask(application(MaybeUnsure()), request)
+    assert able.body == plain.body
+    (answer,) = ask(application(Brightness()), Request(records(picture()), query=b"abstain=true"))
+    assert answer.status == 400
+    assert "abstain must not be true: brightness version 1 can't abstain" in answer.json["message"]
+
+
 def test_application_takes_pixels() -> None:
     body = json.dumps({"dataframe_records": [{"array": [[255] * 4] * 4}, {"array": [[0] * 9] * 5}]}).encode()
     (answer,) = ask(application(Brightness()), Request(body))

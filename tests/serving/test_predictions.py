@@ -182,10 +182,29 @@ def test_predict_folder_writes_a_row_a_file(
     assert ("probability_left" in rows[0]) == probabilities
 
 
+def test_predict_that_may_abstain_writes_the_reason(
+    scans: Path, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    able = versions.load(project.tracking, versions.find(project.tracking, registered.NAME, 3))
+    inside = able.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    inside.threshold = 1.1  # unsure of every image
+    able = replace(able, abstain={"threshold": 1.1, "error": 0.1, "confidence": 0.95})
+    monkeypatch.setattr(versions, "load", lambda *_: able)
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--version", "3", "scans", "--out", "predictions.csv", "--abstain", "--probabilities"])
+    rows = [row for row in table("predictions.csv") if not row["error"]]
+    assert {(row["label"], row["reason"], row["model"]) for row in rows} == {("", "unsure", "tiny-classifier/3")}
+    assert all(row["probability"] and row["probability_left"] for row in rows)
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--version", "3", "scans", "--abstain"])
+    assert capsys.readouterr().out.count("(unsure)") == len(rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--probabilities"], "--probabilities needs --out"),
+        (["--abstain"], "tiny-classifier version 3 can't abstain: it has no threshold from which it answers"),
         (["--out", "absent/predictions.csv"], "absent/predictions.csv can't be written: No such file or directory"),
     ],
 )

@@ -48,6 +48,26 @@ def test_every_form_of_json_gives_the_rows(content: Any, column: str, values: li
 
 
 @pytest.mark.parametrize(
+    ("body", "kind", "query"),
+    [
+        ({"instances": [TEXT], "params": {"abstain": True}}, "application/json", b""),
+        ({"instances": [TEXT], "params": {"abstain": True, "probabilities": False}}, "application/json", b""),
+        ({"instances": [TEXT]}, "application/json", b"abstain=true"),
+        ({"instances": [TEXT]}, "application/json", b"probabilities=false&abstain=TRUE"),
+        (PICTURE, "image/png", b"abstain=true"),
+        (
+            b'--xyz\r\nContent-Disposition: form-data; name="abstain"\r\n\r\ntrue\r\n' + FORM,
+            "multipart/form-data; boundary=xyz",
+            b"",
+        ),
+    ],
+)
+def test_abstain_is_asked_for_as_probabilities_are(body: Any, kind: str, query: bytes) -> None:
+    found = read(body if isinstance(body, bytes) else json.dumps(body).encode(), kind, query, 10)
+    assert (found.abstain, found.probabilities) == (True, False)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         TEXT,
@@ -79,6 +99,7 @@ def test_base64_that_can_be_read_in_one_way_is_read(text: str) -> None:
         ({"instances": [TEXT], "secret": 1}, "and no other key"),
         ({"instances": [TEXT], "params": {"secret": 1}}, "it knows no other parameter"),
         ({"instances": [TEXT], "params": {"probabilities": 1}}, "probabilities must be true or false"),
+        ({"instances": [TEXT], "params": {"abstain": "true"}}, "abstain must be true or false"),
         ({"instances": []}, "at least one image"),
         ({"instances": {}}, "instances must be a list of rows"),
         ({"dataframe_records": [TEXT]}, "rows of dataframe_records must be objects"),
@@ -156,7 +177,17 @@ def test_form_that_can_not_be_read_is_400(body: bytes, kind: str, sentence: str)
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("query", [b"x=1", b"probabilities=2", b"probabilities=true&probabilities=false", b"secret"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"x=1",
+        b"probabilities=2",
+        b"abstain=2",
+        b"abstain=true&abstain=true",
+        b"probabilities=true&probabilities=false",
+        b"secret",
+    ],
+)
 def test_parameter_of_the_address_that_is_not_known_is_400(query: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         rows({"instances": [TEXT]}, query=query)

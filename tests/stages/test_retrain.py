@@ -56,6 +56,14 @@ def here(tmp_path: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch)
     return tiny.params(store)
 
 
+def test_retrain_on_train_alone_leaves_the_validation_images(here: Params) -> None:
+    both = _retrain(here)
+    alone = _retrain(here.model_copy(update={"retrain": here.retrain.model_copy(update={"images": "train"})}))
+    assert (both.splits, alone.splits) == (["train", "val"], ["train"])
+    assert alone.weights_digest != both.weights_digest
+    assert alone.run_id != both.run_id
+
+
 def _retrain(params: Params) -> TrainedModel:
     return retrain(params, paths.PREPARED, paths.SELECTED, paths.RETRAINED)
 

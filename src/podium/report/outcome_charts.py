@@ -1,6 +1,7 @@
 """Charts of the result: the confirmation, the test set, the retraining."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from podium.report.chart import BEST, COMPLETE, FAILED, INK, MUTED, Chart, lines, plain, points, rounded
@@ -103,6 +104,36 @@ def calibration(evaluated: Evaluated) -> Chart:
     return Chart("calibration", "Calibration", note, data, layout, 460, wide=False)
 
 
+def coverage(evaluated: Evaluated) -> Chart | None:
+    """Error against coverage; None where the model answers every image."""
+    promise = evaluated.abstain
+    if promise is None:
+        return None
+    columns = ("coverage", "error", "error_high", "threshold")
+    x, y, high, threshold = ([float(row[name]) for row in evaluated.coverage] for name in columns)
+    points_of = zip(x, y, high, threshold, strict=True)
+    text = [f"from {t:.4f}: {c:.1%} answered, error {e:.4f} (at most {h:.4f})" for c, e, h, t in points_of]
+    test, most = promise["test"], promise["error"]
+    chosen = test["answered"] / test["images"], test["wrong"] / test["answered"] if test["answered"] else 0.0
+    said = f"chosen: {chosen[0]:.1%} answered, error {chosen[1]:.4f}"
+    data = [
+        lines(x, high, "upper bound", MUTED, 1, hoverinfo="skip"),
+        lines(x, y, "error", COMPLETE, 2.5, text=text, hovertemplate="%{text}<extra></extra>"),
+        lines([0, 1], [most, most], "promised at most", FAILED, 1, hoverinfo="skip"),
+        points([chosen[0]], [chosen[1]], "chosen threshold", BEST, [said], size=12),
+    ]
+    axis = {"tickformat": ".0%"}
+    layout = {
+        "xaxis": axis | {"title": "answered images", "range": [0, 1.02]},
+        "yaxis": axis | {"title": "error of the answered", "range": [0, 1.2 * max(2 * most, *y)]},
+    }
+    note = (
+        f"Unsure below a probability of {promise['threshold']:.4f}, chosen on validation images for an error of"
+        f" {most:g} at most. The test images: {promise['finding']}."
+    )
+    return Chart("coverage", "Error against coverage", note, data, layout, 460, wide=False)
+
+
 def recalls(evaluated: Evaluated) -> Chart | None:
     """Recall of each class with its interval, lowest first; None if there are more than MATRIX."""
     rows = sorted((r for r in evaluated.per_class if int(r["support"])), key=lambda r: float(r["recall"]))
@@ -132,8 +163,8 @@ def recalls(evaluated: Evaluated) -> Chart | None:
     return Chart("recalls", "Recall per class", note, [trace], layout, 110 + 26 * len(rows))
 
 
-def retraining(history: Table) -> Chart:
-    """Loss and learning rate by epoch."""
+def retraining(history: Table, splits: Sequence[str] = ("train", "val")) -> Chart:
+    """Loss and learning rate by epoch; `splits`: what was trained on."""
     epochs = [int(row["epoch"]) for row in history]
     loss = [_number(row, "train_loss") for row in history]
     rate = [_number(row, "learning_rate") for row in history]
@@ -150,7 +181,8 @@ def retraining(history: Table) -> Chart:
         "yaxis2": second,
         "margin": {"r": 64},
     }
-    note = "Trained on the training and validation images together."
+    both = "the training and validation images together"
+    note = f"Trained on {both if 'val' in splits else 'the training images alone'}."
     return Chart("retraining", "Loss and learning rate", note, data, layout, 300)
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class Evaluated:
     gallery: list[dict[str, Any]]
     metric: Objective | None = None
     """search.metric, where that is not accuracy."""
+    coverage: Table = field(default_factory=list)
+    """coverage.csv; empty: the model answers every image."""
+    abstain: dict[str, Any] | None = None
+    """abstain.json."""
 
     @property
     def is_by_metric(self) -> bool:
@@ -173,7 +177,9 @@ def _evaluated(folder: Path, evaluation: dict[str, Any]) -> Evaluated:
     pairs = [(row["actual"], row["predicted"]) for row in _table(folder / "confusion.csv")]
     tables = _table(folder / "per_class.csv"), pairs, _table(folder / "calibration.csv")
     metric = Objective.of(evaluation) if "metric" in evaluation else None
-    return Evaluated(metrics, evaluation.get("confidence"), *tables, _json(folder / "gallery.json") or [], metric)
+    shown = _json(folder / "gallery.json") or []
+    answering = _table(folder / "coverage.csv"), _json(folder / "abstain.json")
+    return Evaluated(metrics, evaluation.get("confidence"), *tables, shown, metric, *answering)
 
 
 def _text(path: Path) -> str:

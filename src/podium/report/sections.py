@@ -168,6 +168,7 @@ def _test(data: ReportData) -> Section:
     charts = [
         outcome_charts.confusion(evaluated),
         outcome_charts.calibration(evaluated),
+        outcome_charts.coverage(evaluated),
         outcome_charts.recalls(evaluated),
     ]
     names = {
@@ -207,7 +208,8 @@ def _mistakes(evaluated: Evaluated) -> Table:
 def _training(data: ReportData) -> Section:
     if data.model is None:
         return _missing(data, "retrain", "training", "Retraining", "Not retrained yet")
-    charts = [outcome_charts.retraining(data.history)] if data.history else []
+    splits = data.model.get("splits", ["train", "val"])
+    charts = [outcome_charts.retraining(data.history, splits)] if data.history else []
     return Section("training", "Retraining", charts, [], text=data.profile)
 
 

@@ -228,6 +228,8 @@ def _trust(data: ReportData) -> Card:
         ece = evaluated.metrics["ece"]
         if ece <= TOLERATED:
             lines.append(f"Calibrated: calibration error {ece:.3f} (limit {TOLERATED:.2f}).")
+        if evaluated.abstain is not None:
+            lines.append(_answers(evaluated.abstain))
         width = evaluated.metrics["accuracy_high"] - evaluated.metrics["accuracy_low"]
         lines.append(f"The interval is {100 * width:.1f} percentage points wide; more test images make it narrower.")
     if data.model is not None and data.model["data_digest"] != (data.dataset or data.model).get("digest", ""):
@@ -235,6 +237,15 @@ def _trust(data: ReportData) -> Card:
     doubts = _doubts(data)
     answer = doubts[0] if doubts else "No problem found"
     return Card("Can it be trusted?", answer, [f"{doubt}." for doubt in doubts[1:]] + lines)
+
+
+def _answers(promise: dict[str, Any]) -> str:
+    test = promise["test"]
+    error = f"{test['wrong'] / test['answered']:.4f}" if test["answered"] else "none"
+    return (
+        f"Where it may abstain it answers {test['answered'] / test['images']:.1%} of the test images, with an error of"
+        f" {error} (promised: {promise['error']:g} at most; {promise['finding']})."
+    )
 
 
 def _clean(audit: dict[str, Any]) -> list[str]:
@@ -254,6 +265,8 @@ def _doubts(data: ReportData) -> list[str]:
         doubts.append(f"The evaluation is {stale_notice(data.stale['evaluate'])}")
     elif data.evaluated is None:
         doubts.append("Not evaluated on the test set yet")
+    elif (data.evaluated.abstain or {}).get("finding") == "broken":
+        doubts.append("The error among answered images is above what evaluate.abstain promised")
     elif (ece := data.evaluated.metrics["ece"]) > TOLERATED:
         way = "Overconfident" if data.evaluated.overconfidence() > 0 else "Underconfident"
         doubts.append(f"{way}: calibration error {ece:.3f} (limit {TOLERATED:.2f})")
