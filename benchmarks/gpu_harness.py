@@ -5,12 +5,14 @@ that is PASS, FAIL or SKIP with what was measured or why, and the table of all.
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -53,7 +55,7 @@ class Check:
     name: str
     run: Callable[[Options], Result]
     seconds: float
-    """It may take so long; with --tiny a third."""
+    """It may take so long."""
     cuda: str = ""
     """Why it says nothing on a CPU; empty: it does."""
 
@@ -125,9 +127,11 @@ def _one_process(left: list[int], options: Options, ends: float, log: IO[str], f
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        start_new_session=True,  # so that its workers can be killed with it
     )
     lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
+    reader.start()
     current, limit = left[0], START
     began = time.monotonic()
     try:
@@ -149,15 +153,17 @@ def _one_process(left: list[int], options: Options, ends: float, log: IO[str], f
             message = json.loads(line.removeprefix(MARK))
             if "begins" in message:
                 current, began = message["begins"], time.monotonic()
-                limit = CHECKS[current].seconds / (3 if options.tiny and not options.is_cuda else 1)
+                limit = CHECKS[current].seconds
             else:
                 found[message["number"]] = Result(**message["result"])
                 _print(message["number"], found)
                 if len([number for number in left if number in found]) == len(left):
                     return
     finally:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        reader.join()
         if current in found and found[current].status != "PASS":
             _print(current, found)
 
@@ -170,8 +176,9 @@ def _over_time(limit: float, spent: float) -> Result:
 
 def _read(child: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") -> None:
     if child.stdout is not None:
-        for line in child.stdout:
-            lines.put(line)
+        with child.stdout:
+            for line in child.stdout:
+                lines.put(line)
     lines.put(None)
 
 

@@ -179,7 +179,7 @@ def preset(folder: str, options: Options, name: str, count: int, side: int, seco
 @check(17, "the default search", 120)
 def _default(options: Options) -> Result:
     with tempfile.TemporaryDirectory() as folder:
-        return preset(folder, options, "params.yaml", 200 if options.tiny else 1258, 8, 80)
+        return preset(folder, options, "params.yaml", 200 if options.tiny else 1258, 8, 45)
 
 
 @check(18, "the search of `preset photos`", 120)
@@ -189,4 +189,4 @@ def _photos(options: Options) -> Result:
         return Result("SKIP", f"needs {' and '.join(missing)}, which belong to this machine's torch")
     with tempfile.TemporaryDirectory() as folder:
         count, side = (20, 64) if options.tiny else (500, 224)
-        return preset(folder, options, "presets/photos.yaml", count, side, 80)
+        return preset(folder, options, "presets/photos.yaml", count, side, 45)
