@@ -1,0 +1,82 @@
+"""benchmarks/gpu.py: its cheapest checks on the CPU, and that no check ends the others or is hidden."""
+
+import importlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    threads = torch.get_num_threads()
+    found: Any = importlib.import_module("gpu_harness")
+    importlib.import_module("gpu_training_checks")
+    yield found
+    torch.set_num_threads(threads)
+
+
+def test_cheapest_checks_pass_on_the_cpu_and_those_of_a_gpu_say_why_they_do_not_run(
+    harness: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harness.run_here([1, 7, 8, 9], harness.Options("cpu", tiny=True))
+    lines = [line.removeprefix(harness.MARK) for line in capsys.readouterr().out.splitlines()]
+    results = {one["number"]: one["result"] for one in map(json.loads, lines) if "number" in one}
+    assert {number: one["status"] for number, one in results.items()} == {1: "PASS", 7: "PASS", 8: "SKIP", 9: "PASS"}
+    assert results[8]["found"] == "needs CUDA: it has a peak of its tensors"
+    assert results[7]["found"].endswith("(tiny: not judged)")
+
+
+SCRIPT = """
+import json, os, sys, time
+numbers = [int(one) for one in sys.argv[2:] if one.isdigit()]
+for number in numbers:
+    print("gpu-check " + json.dumps({"begins": number}), flush=True)
+    if number == 2:
+        print("a word of its own", flush=True)
+        time.sleep(60)
+    if number == 3:
+        os._exit(7)
+    result = {"status": "FAIL" if number == 4 else "PASS", "found": "x", "seconds": 0.1}
+    print("gpu-check " + json.dumps({"number": number, "result": result}), flush=True)
+"""
+
+
+@pytest.fixture
+def _scripted(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check 2 hangs, 3 ends its process, 4 fails."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    monkeypatch.setattr(harness, "SCRIPT", script)
+    monkeypatch.setattr(harness, "_printed", set())
+    limits = {1: 30.0, 2: 0.5, 3: 30.0, 4: 30.0, 5: 30.0}
+    checks = {n: harness.Check(n, f"check {n}", lambda options: None, limit) for n, limit in limits.items()}
+    monkeypatch.setattr(harness, "CHECKS", checks)
+
+
+@pytest.mark.usefixtures("_scripted")
+def test_check_that_hangs_ends_its_process_or_fails_is_a_failure_and_the_others_run(harness: Any) -> None:
+    log = io.StringIO()
+    found = harness.run_all([1, 2, 3, 4, 5], harness.Options("cpu", tiny=True), 60, log)
+    statuses = ["PASS", "FAIL", "FAIL", "FAIL", "PASS"]
+    assert [found[number].status for number in range(1, 6)] == statuses
+    assert found[2].found == "not done within its 0.5 s"
+    assert found[3].found == "its process ended with exit code 7; see the log"
+    assert log.getvalue() == "a word of its own\n"
+    rows = harness.table(found).splitlines()[2:]
+    assert [row.split(" | ")[2] for row in rows] == statuses
+
+
+@pytest.mark.usefixtures("_scripted")
+def test_checks_for_which_no_time_is_left_are_skipped_and_say_so(harness: Any) -> None:
+    found = harness.run_all([1, 5], harness.Options("cpu", tiny=True), 0.5, sys.stderr)
+    assert {one.status for one in found.values()} == {"SKIP"}
+    assert found[5].found == "no time left of 0.5 s"
