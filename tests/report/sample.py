@@ -48,7 +48,7 @@ def write_search(root: Path, count: int = 40, settings: Params | None = None, pa
     """A study of `count` trials in root/optuna.journal and what the stage search leaves of it; every seventh failed."""
     settings = settings or params()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = StudyDirection.MINIMIZE if settings.search.metric.name == "loss" else StudyDirection.MAXIMIZE
+    direction = StudyDirection.MINIMIZE if settings.search.metrics[0].name == "loss" else StudyDirection.MAXIMIZE
     study = optuna.create_study(study_name=STUDY, direction=direction, storage=open_storage(root / "optuna.journal"))
     draw = np.random.default_rng(0)
     study.add_trials([_trial(number, draw, settings) for number in range(count)])
@@ -64,7 +64,7 @@ def _trial(number: int, draw: np.random.Generator, settings: Params) -> optuna.t
     epochs = recipe.train.epochs if state == TrialState.COMPLETE else 2
     top = 0.97 - 0.1 * abs(math.log10(recipe.train.learning_rate) + 2.5) - draw.random() / 50
     history = [_epoch(e, top * (1 - 0.5**e)) for e in range(1, epochs + 1)]
-    values = {int(e["epoch"]): e[f"val_{settings.search.metric.name}"] for e in history}
+    values = {int(e["epoch"]): e[f"val_{settings.search.metrics[0].name}"] for e in history}
     start = BEGAN + timedelta(seconds=number // 2)
     attributes = {"recipe": recipe.flat(), "seed": 1000 + number, "history": history}
     if state == TrialState.FAIL:

@@ -94,7 +94,9 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
     places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    evaluate(params.evaluate, params.tracking, *places, params.search.metric)
+    others = [one for one in params.search.metrics[1:] if one not in params.evaluate.metrics]
+    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *others]})
+    evaluate(measured, params.tracking, *places, params.search.metrics[0])
 
 
 def _others(
