@@ -72,7 +72,8 @@ def _against(search: Search, first: Objective, place: int, other: Objective, cho
     data: list[dict[str, Any]] = []
     if len(search.aims) == 2 and best:  # of three the front is a surface, which no line of this picture shows
         x, y = [rounded(t.values[place]) for t in best], [rounded(t.values[0]) for t in best]
-        shape = {"color": BEST, "width": 1.5, "shape": "vh" if other.sign * first.sign < 0 else "hv"}
+        # Between two points the best that is to be had: with a cost, what the cheaper one reaches.
+        shape = {"color": BEST, "width": 1.5, "shape": "hv" if other.sign < 0 else "vh"}
         data.append(lines(x, y, "", BEST, hoverinfo="skip", showlegend=False) | {"line": shape})
     for name, color, trials, marker in groups:
         if trials:
