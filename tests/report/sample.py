@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from podium.config.params import Params, parse
@@ -48,8 +47,8 @@ def write_search(root: Path, count: int = 40, settings: Params | None = None, pa
     """A study of `count` trials in root/optuna.journal and what the stage search leaves of it; every seventh failed."""
     settings = settings or params()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = StudyDirection.MINIMIZE if settings.search.metric.name == "loss" else StudyDirection.MAXIMIZE
-    study = optuna.create_study(study_name=STUDY, direction=direction, storage=open_storage(root / "optuna.journal"))
+    directions = [aim.direction for aim in settings.search.aims]
+    study = optuna.create_study(study_name=STUDY, directions=directions, storage=open_storage(root / "optuna.journal"))
     draw = np.random.default_rng(0)
     study.add_trials([_trial(number, draw, settings) for number in range(count)])
     study.set_user_attr("seconds", 0.6 * count)
@@ -64,17 +63,20 @@ def _trial(number: int, draw: np.random.Generator, settings: Params) -> optuna.t
     epochs = recipe.train.epochs if state == TrialState.COMPLETE else 2
     top = 0.97 - 0.1 * abs(math.log10(recipe.train.learning_rate) + 2.5) - draw.random() / 50
     history = [_epoch(e, top * (1 - 0.5**e)) for e in range(1, epochs + 1)]
-    values = {int(e["epoch"]): e[f"val_{settings.search.metric.name}"] for e in history}
+    values = {int(e["epoch"]): e[f"val_{settings.search.metrics[0].name}"] for e in history}
     start = BEGAN + timedelta(seconds=number // 2)
     attributes = {"recipe": recipe.flat(), "seed": 1000 + number, "history": history}
     if state == TrialState.FAIL:
         attributes["reason"] = f"ValueError: <b>no</b> {number}"
+    several = len(settings.search.named) > 1
+    value = values[epochs] if state == TrialState.COMPLETE else None
+    costs = [100.0 + 37 * number % 401 + 50 * place for place in range(1, len(settings.search.named))]
     trial = create_trial(
         state=state,
         params=point,
         distributions={name: distribution(name, settings.search.space[name]) for name in point},
-        value=values[epochs] if state == TrialState.COMPLETE else None,
-        intermediate_values=values,
+        values=None if value is None else [value, *costs],
+        intermediate_values={} if several else values,
         user_attrs=attributes,
     )
     trial.datetime_start, trial.datetime_complete = start, start + timedelta(seconds=0.9)

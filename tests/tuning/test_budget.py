@@ -46,14 +46,14 @@ def _trials(states: str, values: list[float] | None = None) -> list[FrozenTrial]
     ],
 )
 def test_n_trials_counts_what_was_started(states: str, spent: bool) -> None:
-    reason = Budget(n_trials=3).spent(_trials(states), MAXIMIZE, 0.0)
+    reason = Budget(n_trials=3).spent(_trials(states), [MAXIMIZE], 0.0)
     assert bool(reason) == spent
     assert not spent or reason == f"search.n_trials: {len(states)} trials have been started"
 
 
 @pytest.mark.parametrize(("seconds", "spent"), [(0.0, False), (59.9, False), (60.0, True), (1e6, True)])
 def test_timeout_is_spent_when_the_seconds_have_passed(seconds: float, spent: bool) -> None:
-    reason = Budget(n_trials=3, timeout=60.0).spent([], MAXIMIZE, seconds)
+    reason = Budget(n_trials=3, timeout=60.0).spent([], [MAXIMIZE], seconds)
     assert bool(reason) == spent
     assert not spent or reason.startswith("search.timeout")
 
@@ -78,12 +78,12 @@ def test_timeout_is_spent_when_the_seconds_have_passed(seconds: float, spent: bo
 def test_since_best_counts_ended_trials(
     states: str, values: list[float], direction: StudyDirection, expected: int
 ) -> None:
-    assert since_best(_trials(states, values), direction) == expected
+    assert since_best(_trials(states, values), [direction]) == expected
 
 
 @pytest.mark.parametrize(("plateau", "spent"), [(None, False), (3, False), (2, True), (1, True)])
 def test_plateau_is_spent_after_so_many_without_a_better_one(plateau: int | None, spent: bool) -> None:
-    reason = Budget(n_trials=99, plateau=plateau).spent(_trials("CCP", [0.5, 0.4]), MAXIMIZE, 0.0)
+    reason = Budget(n_trials=99, plateau=plateau).spent(_trials("CCP", [0.5, 0.4]), [MAXIMIZE], 0.0)
     assert bool(reason) == spent
     assert not spent or reason == "search.plateau: 2 trials without a better one"
 

@@ -89,6 +89,6 @@ def register(params: Params, name: str, seed: int) -> None:
     write_json(places["selected"] / "config.json", chosen)
     retrain(params, paths.PREPARED, places["selected"], places["retrained"])
     where = paths.SEALED, places["retrained"], places["evaluated"]
-    evaluate(params.evaluate, params.tracking, *where, params.search.metric)
+    evaluate(params.evaluate, params.tracking, *where, params.search.metrics[0])
     folders = Folders(paths.PREPARED, places["selected"], places["retrained"], places["evaluated"])
     register_stage(params.register_, params.tracking, folders, places["registered"])

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         params = load(paths.PARAMS)
         images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
         what = tracking, name, arguments.version, images, params.gate
-        metric = scores.of(params.gate.metric or params.search.metric)
+        metric = scores.of(params.gate.metric or params.search.metrics[0])
         try:
             done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run, metric=metric)
         except champion.NotPromotedError as refusal:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from podium.components import FROZEN
-from podium.config import agreements, problems
+from podium.config import agreements, aims, problems
 from podium.config.data_sections import DoctorParams, PrepareParams
 from podium.config.drift_section import DriftParams
 from podium.config.gate_section import GateParams
@@ -121,6 +121,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     found += [f"search.space.{line}" for line in space_problems(space)]
     found += [f"search.overrides.{line}" for line in overrides_problems(search.get("overrides"), space)]
     if params is not None:
+        if why := aims.rule_problem(params.select.rule, [aims.label(one) for one in params.search.named]):
+            found.append(f"select.rule: {why}")
         twice = repeated_augmentations(params.train, params.search.space, params.search.overrides)
         found += [f"search.{line}" for line in twice]
         found += agreements.disagreements(params)

@@ -140,7 +140,7 @@ def _values(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
-    kinds |= {"null": "null", "object": "mapping"}
+    kinds |= {"null": "null", "object": "mapping", "array": "list"}
     words = [kinds.get(schema.get("type", ""), schema.get("type", "mapping"))]
     limits = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
     words += [f"{word} {schema[key]:g}" for key, word in limits.items() if key in schema]

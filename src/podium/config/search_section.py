@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from podium import components
 from podium.components import FROZEN, Choice, choice
-from podium.config.limits import checked
+from podium.config import aims
+from podium.config.limits import COSTS, checked, of_costs
 from podium.config.problems import Seed
 from podium.config.section import Section, with_parameters
 from podium.config.space import Dimension, Value
@@ -37,11 +38,13 @@ class SearchParams(Section):
     """thaw: When to end: budget, or no_gain, also as soon as no gain above the noise is expected."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
-    metric: Annotated[Choice, choice("metric")] = Choice(name="accuracy")
-    """Optimised on the validation images: accuracy, balanced_accuracy, loss, another, or your own function. Also
-    average_precision, auroc, brier, calibration_error, cost, kappa, macro_f1, mcc, min_recall, recall_at_precision,
-    top_k, weighted_f1, and torchmetrics' classes by name, such as MulticlassJaccardIndex. Arguments are given as in
-    {name: top_k, arguments: {k: 3}}."""
+    metric: Annotated[Choice | list[Choice], BeforeValidator(aims.metrics)] = Choice(name="accuracy")
+    """Optimised on the validation images: accuracy, balanced_accuracy, loss, another, your own function, or several.
+    Also average_precision, auroc, brier, calibration_error, cost, kappa, macro_f1, mcc, min_recall,
+    recall_at_precision, top_k, weighted_f1, and torchmetrics' classes by name, such as MulticlassJaccardIndex.
+    Arguments are given as in {name: top_k, arguments: {k: 3}}. A list of 2 to 4, such as [balanced_accuracy,
+    latency_ms], searches for their Pareto front (select.rule); after the first metric there may be latency_ms,
+    parameters and size_mb. Evaluation and gate go on by the first; no trial is pruned by its metrics."""
     limits: Annotated[dict[str, float | int], AfterValidator(checked)] = Field(default={})
     """What a configuration must keep to be selected, such as {latency_ms: 5, min_recall: 0.6}. At most so much of
     parameters, size_mb (of its weights), latency_ms (one image, one CPU thread) and of metrics that are minimised; at
@@ -75,8 +78,28 @@ class SearchParams(Section):
     """Dimensions by the field that they replace: a range, or choices. Such as train.learning_rate."""
 
     def chosen(self) -> list[tuple[str, Choice]]:
-        """The sampler, the pruner and the metric."""
-        return [("sampler", self.sampler), ("pruner", self.pruner), ("metric", self.metric)]
+        """The sampler, the pruner and the metrics."""
+        return [("sampler", self.sampler), ("pruner", self.pruner), *(("metric", one) for one in self.metrics)]
+
+    @property
+    def named(self) -> list[Choice]:
+        """Everything that `metric` names, costs too."""
+        return self.metric if isinstance(self.metric, list) else [self.metric]
+
+    @property
+    def metrics(self) -> list[Choice]:
+        """What `metric` names and every epoch is measured by; the first decides where one has to."""
+        return [one for one in self.named if one.name not in COSTS]
+
+    @property
+    def aims(self) -> list[aims.Aim]:
+        """What the search is after. Raises InputError where an own metric does not say which way is better."""
+        return [aims.Aim.of(one) for one in self.named]
+
+    @property
+    def costs(self) -> list[str]:
+        """What `metric` and `limits` name that follows from the configuration."""
+        return list(dict.fromkeys([*of_costs(self.limits), *(c.name for c in self.named if c.name in COSTS)]))
 
     @property
     def shares_epochs(self) -> bool:
@@ -84,8 +107,8 @@ class SearchParams(Section):
         return self.method == "thaw" if self.shared_epochs is None else self.shared_epochs
 
     def component(self, kind: str) -> Any:
-        """The sampler, pruner or metric, with its parameters."""
-        return self.made(kind, dict(self.chosen())[kind])
+        """The sampler, pruner or (first) metric, with its parameters."""
+        return self.made(kind, next(chosen for place, chosen in self.chosen() if place == kind))
 
     def identity(self) -> dict[str, Any]:
         """What of this section decides the trials' results; inactive parameters are left out."""
@@ -94,6 +117,8 @@ class SearchParams(Section):
             neutral |= {"method", "max_resting"}
         else:
             neutral |= {name for kind in OF_OPTUNA for name in (kind, *components.parameters(kind))}
+        if len(self.named) > 1:  # nothing is pruned
+            neutral |= {"pruner", *components.parameters("pruner")}
         limited = {f"limits.{name}": value for name, value in self.limits.items()}
         return limited | {name: value for name, value in self.flat("").items() if name.split(".")[0] not in neutral}
 
@@ -101,6 +126,17 @@ class SearchParams(Section):
     def _limits_are_repeatable(self) -> Self:
         if self.deterministic and "latency_ms" in self.limits:
             raise ValueError("deterministic does not go with limits.latency_ms, which is measured: limit parameters")
+        if self.deterministic and "latency_ms" in self.costs:
+            raise ValueError(
+                "deterministic does not go with latency_ms in metric, which is measured: name parameters instead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_metrics_go_with_it(self) -> Self:
+        wrong = self._wrong_for_several() if len(self.named) > 1 else []
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     @model_validator(mode="after")
@@ -143,6 +179,25 @@ class SearchParams(Section):
             )
         return wrong
 
+    def _wrong_for_several(self) -> list[str]:
+        named, wrong = ", ".join(aims.label(one) for one in self.named), []
+        if self.method == "thaw":
+            wrong.append(
+                "metric must be one with method: thaw, which expects the gain of one curve; got"
+                f" {named}: set method: optuna, or name one"
+            )
+        if self.pruner.name not in (OF_OPTUNA["pruner"], "none"):
+            wrong.append(
+                f"pruner must be left out with several metrics ({named}): by an epoch no trial is known to be off the"
+                f" Pareto front, so none is pruned; got {self.pruner.name}: remove it, or set pruner: none"
+            )
+        if self.shares_epochs and self.method != "thaw":
+            wrong.append(
+                f"shared_epochs must be false with several metrics ({named}), of which each may have its best value at"
+                " another epoch; got true"
+            )
+        return wrong
+
     def _only_for_thaw(self) -> list[str]:
         wrong = []
         if self.max_epochs is not None:
@@ -171,6 +226,11 @@ class SelectParams(BaseModel):
     """Folds of train and val, each judged once, in place of fresh seeds; 0: off. For sets of up to about 1,000 images,
     whose few validation images would decide by chance; near-duplicates and groups stay together. One training per
     fold and configuration; `seeds` is then inactive."""
+    rule: Annotated[str | dict[str, dict[str, float]], BeforeValidator(aims.rule)] = "first"
+    """Which one is chosen where search.metric names several: first, knee, or {weights: {accuracy: 2, latency_ms: 1}}.
+    first: the best by the first metric. knee: where a gain in one costs most in the others: least in sum behind the
+    best, each as a fraction of its range on the Pareto front. weights: the same with a weight for each. Of the front,
+    the `top_k` that this rule puts first are confirmed."""
     full_fidelity: bool = True
     """Train with the settings of the retraining; false: with search.overrides, as the trials did."""
     calibrate: bool = True

@@ -39,10 +39,13 @@ class Chart:
     """Whether it needs the page's whole width."""
     scroll: int = 0
     """Minimum width in pixels: a phone scrolls it sideways."""
+    details: dict[str, list[list[str]]] = field(default_factory=dict)
+    """What a click on a point shows below the chart, by the point's customdata: rows of name and value."""
 
     def figure(self) -> dict[str, Any]:
         """What page.js draws."""
-        return {"data": self.data, "layout": self.layout | {"height": self.height}}
+        details = {"details": self.details} if self.details else {}
+        return {"data": self.data, "layout": self.layout | {"height": self.height}} | details
 
 
 def plain(text: object) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from podium.metrics.scores import as_percent
 from podium.report.render import Page
 from podium.report.trials import Search
-from podium.tracking.study_summary import HELP
+from podium.tracking.study_summary import help_of
 
 LIMIT = 4500
 """Characters of the note: a tag of MLflow holds 5,000."""
@@ -25,14 +25,32 @@ def note(page: Page) -> str:
     for card in top.cards:
         lines.append(f"- **{card.question}** {card.answer}. {' '.join(card.lines)}")
     lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]
-    lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", HELP]
+    shown = help_of(len(page.facts["aims"]) > 1)
+    lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", shown]
     return "\n".join(lines)[:LIMIT]
 
 
 def draw(search: Search, folder: Path) -> list[Path]:
-    """Write history.png and curves.png to `folder` and return their paths."""
+    """Write history.png, curves.png and, of several metrics, front.png to `folder` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [_history(search, folder / "history.png"), _curves(search, folder / "curves.png")]
+    drawn = [_history(search, folder / "history.png"), _curves(search, folder / "curves.png")]
+    return [*drawn, _front(search, folder / "front.png")] if search.others else drawn
+
+
+def _front(search: Search, path: Path) -> Path:
+    """The first metric against each other one."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    for place, other in enumerate(search.others, 1):
+        axes = figure.add_subplot(1, len(search.others), place)
+        trials = [t for t in search.of("COMPLETE") if t.values]
+        for name, color, size, some in (
+            ("complete", BLUE, 14, [t for t in trials if not t.front]),
+            ("Pareto front", GREEN, 36, [t for t in trials if t.front]),
+        ):
+            x, y = [t.values[place] for t in some], [t.values[0] for t in some]
+            axes.scatter(x, y, s=size, color=color, label=name if place == 1 else None, alpha=0.8)
+        axes.set(xlabel=other.name, ylabel=f"validation {search.metric.name}")
+    return _save(figure, path)
 
 
 def _history(search: Search, path: Path) -> Path:

@@ -59,7 +59,25 @@
     const figure = figures[element.dataset.chart];
     drawn.add(element);
     const config = { displaylogo: false, responsive: false, displayModeBar: false, doubleClick: "reset" };
-    return Plotly.react(element, painted(figure.data), layoutOf(figure, element), config);
+    const done = Plotly.react(element, painted(figure.data), layoutOf(figure, element), config);
+    if (figure.details && !element.dataset.clicks) {
+      element.dataset.clicks = "1";
+      element.on("plotly_click", (event) => showDetails(element, figure.details[event.points[0].customdata]));
+    }
+    return done;
+  };
+
+  // What a clicked point stands for, below its chart.
+  const showDetails = (element, rows) => {
+    if (!rows) return;
+    const list = document.querySelector(`[data-details="${CSS.escape(element.dataset.chart)}"]`);
+    list.replaceChildren(...rows.map(([name, value]) => {
+      const [row, term, text] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
+      [term.textContent, text.textContent] = [name, value];
+      row.append(term, text);
+      return row;
+    }));
+    list.hidden = false;
   };
   const drawAll = (elements) => Promise.all([...elements].map(draw));
 

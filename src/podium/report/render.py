@@ -122,6 +122,8 @@ def _facts(data: ReportData, cost: Spent, more: Outlook) -> dict[str, Any]:
         "study": search.study,
         "parent_run_id": search.parent_run_id,
         "metric": search.metric.name,
+        "aims": [aim.name for aim in search.aims],
+        "front": [t.number for t in search.trials if t.front],
         "trials": [[t.number, t.state, t.value, t.last_value, t.epochs] for t in search.trials],
         "best": {"trial": search.best["trial"], "value": search.best["value"]},
         "importances": search.importances,

@@ -144,8 +144,10 @@ def stale_stages(
     """
     found: dict[str, str] = {}
     study, best = search
-    if selected is not None and (selected["study"], selected["candidates"][0]["trial"]) != (study, best):
-        found["select"] = "search"
+    if selected is not None:  # of several metrics the first candidate need not be the best by the first one
+        searched = selected.get("search_best", selected["candidates"][0]["trial"])
+        if (selected["study"], searched) != (study, best):
+            found["select"] = "search"
     if model is not None:
         if model["study"] != study or "select" in found:
             found["retrain"] = "search"

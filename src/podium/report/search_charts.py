@@ -140,7 +140,10 @@ def importance(search: Search, *, wide: bool) -> Chart:
         "showlegend": False,
         "margin": {"t": 8, "b": 32},
     }
-    note = f"Share of the variance between {counted(len(search.ranked()), 'completed trial')} (PED-ANOVA)."
+    trials = counted(len(search.ranked()), "completed trial")
+    note = f"Share of the variance between {trials} (PED-ANOVA)."
+    if search.others:
+        note = f"How much it decides which of {trials} come near the Pareto front (PED-ANOVA)."
     height = 90 + 30 * max(len(found), 3)
     return Chart("importance", "Hyperparameter importance", note, [bar], layout, height, wide=wide)
 
@@ -264,9 +267,12 @@ def cost_charts(search: Search, costs: list[NetworkCost]) -> list[Chart]:
     size = [(t, float(cost.parameters)) for t, cost in pairs]
     latency = [(t, cost.milliseconds) for t, cost in pairs]
     name, per_image = search.metric.name.capitalize(), "ms per image (one CPU thread of this machine)"
+    shown = {aim.name for aim in search.others}  # each has a chart of its own
+    size_chart = _tradeoff(search, "size", f"{name} against size", "parameters", size)
+    latency_chart = _tradeoff(search, "latency", f"{name} against latency", per_image, latency)
     return [
-        _tradeoff(search, "size", f"{name} against size", "parameters", size),
-        _tradeoff(search, "latency", f"{name} against latency", per_image, latency),
+        *([] if shown & {"parameters", "size_mb"} else [size_chart]),
+        *([] if "latency_ms" in shown else [latency_chart]),
     ]
 
 

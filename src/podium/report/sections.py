@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from podium.data.audit.findings import KINDS
-from podium.report import outcome_charts, search_charts
+from podium.report import front, outcome_charts, search_charts
 from podium.report.chart import Chart
 from podium.report.cost import NetworkCost, Spent, network_costs
 from podium.report.interactions import interactions
 from podium.report.report_data import Evaluated, ReportData, stale_notice
 from podium.report.summary import duration
 from podium.report.trials import Search, Trial
+from podium.tuning.pareto import number
 
 TOP = 10
 """Trials in the table of the best."""
@@ -70,7 +71,8 @@ def sections(data: ReportData, spent: Spent) -> list[Section]:
 
 def _search(data: ReportData) -> Section:
     search = data.search
-    charts = [search_charts.history(search), search_charts.curves(search)]
+    chosen = data.selected["trial"] if data.selected else None
+    charts = [*front.charts(search, chosen), search_charts.history(search), search_charts.curves(search)]
     if search.decisions:
         charts.append(search_charts.thawing(search))
     small = []
@@ -84,6 +86,10 @@ def _search(data: ReportData) -> Section:
     if found is not None and noticeable:
         charts.append(search_charts.interaction(found))
     tables = [("The best trials", _best(search))]
+    if search.others:
+        marked = next((k for k, t in enumerate(front.front_of(search)[:ROWS]) if t.number == chosen), None)
+        table = Table(front.head(search), front.rows(search)[:ROWS], marked=marked)
+        tables = [("The Pareto front", table), (f"The best trials by {search.metric.name}", _best(search))]
     if data.dataset is not None and search.ranked() and "train.program" not in search.fixed:  # it may have its own
         channels, height, width = data.dataset["shape"]
         networks = [search.network(trial) for trial in search.ranked()]
@@ -142,19 +148,35 @@ def _confirmation(data: ReportData) -> Section:
     chosen = data.selected
     if chosen is None:
         return _missing(data, "select", "confirmation", "Confirmation", "Not confirmed yet")
+    others = chosen.get("aims", [])[1:]
     rows = [
-        [str(c["trial"]), *map(_decimal, (c["value"], c["mean"], c["std"])), str(len(c["values"])), str(c["failed"])]
+        [
+            str(c["trial"]),
+            *map(_decimal, (c["value"], c["mean"], c["std"])),
+            *(text for name in others for text in _of_other(c, name)),
+            *(str(len(c["values"])), str(c["failed"])),
+        ]
         for c in chosen["candidates"]
     ]
     marked = [c["trial"] for c in chosen["candidates"]].index(chosen["trial"])
     runs = ("mean of the folds", "folds") if chosen.get("folds") else ("mean of fresh seeds", "seeds")
-    head = ["trial", "in the search", runs[0], "standard deviation", runs[1], "failed"]
+    more = [text for name in others for text in (f"{name} in the search", f"{name}, mean")]
+    head = ["trial", "in the search", runs[0], "standard deviation", *more, runs[1], "failed"]
     return Section(
         "confirmation",
         "Confirmation",
         [outcome_charts.confirmation(chosen)],
-        [("", Table(head, rows, numbers=5, marked=marked)), ("The chosen configuration", _recipe(chosen["recipe"]))],
+        [
+            ("", Table(head, rows, numbers=len(head) - 1, marked=marked)),
+            ("The chosen configuration", _recipe(chosen["recipe"])),
+        ],
     )
+
+
+def _of_other(candidate: dict[str, Any], name: str) -> tuple[str, str]:
+    """A candidate's value and mean of another metric than the first."""
+    mean = candidate.get("means", {}).get(name)
+    return number(candidate["metrics"][name]), "" if mean is None else number(mean)
 
 
 def _recipe(recipe: dict[str, Any]) -> Table:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podium.metrics.scores import Objective, as_percent
+from podium.report import front
 from podium.report.chart import Scale
 from podium.report.cost import Outlook, Spent
 from podium.report.report_data import Evaluated, ReportData, stale_notice
@@ -130,6 +131,8 @@ def _chosen(data: ReportData) -> Card:
     if chosen is None:
         lines = ["The best trials have not been run on fresh seeds yet: part of this value is chance."]
         return Card("Which configuration won?", f"Trial {search.best['trial']}, not confirmed yet", lines)
+    if "aims" in chosen:
+        return Card("Which configuration won?", *front.choice(chosen))
     others = [c for c in chosen["candidates"] if c["mean"] is not None and c["trial"] != chosen["trial"]]
     lines = [f"Validation {chosen['metric']} {_mean(chosen)} {_runs(chosen)}."]
     if others:
@@ -305,7 +308,7 @@ def _failures(spent: Spent) -> list[Advice]:
 
 
 def _pruner(search: Search, spent: Spent) -> list[Advice]:
-    if spent.pruned or len(search.of("COMPLETE")) < FEWEST:
+    if spent.pruned or search.others or len(search.of("COMPLETE")) < FEWEST:
         return []
     return [Advice("Use a pruner to stop bad trials early (search.pruner)", "no trial was pruned")]
 

@@ -17,8 +17,20 @@ from podium.errors import InputError
 from podium.metrics.scores import Objective
 from podium.tuning.storage import open_storage
 
-COLUMNS = ("number", "state", "value", "last_value", "epochs", "seed", "feasible", "over_limits", "inherited_from")
-"""Of trials.csv; each other column is a searched field."""
+COLUMNS = (
+    "number",
+    "state",
+    "value",
+    "last_value",
+    "epochs",
+    "seed",
+    "feasible",
+    "over_limits",
+    "front",
+    "inherited_from",
+)
+"""Of trials.csv; each other column is a searched field, or value_<metric> of another metric than the first."""
+OTHER_VALUE = "value_"
 
 ABOUT = ("trial", "state", "value")
 """Columns of curves.csv that are no figures."""
@@ -47,6 +59,10 @@ class Trial:
     """Epoch and validation metric."""
     over_limits: str = ""
     """The limits that it breaks, in words; empty: none."""
+    values: tuple[float, ...] = ()
+    """Of a completed trial, one for each metric that is searched for."""
+    front: bool = False
+    """Whether it is on the Pareto front of several."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,13 @@ class Search:
     """The rows of decisions.csv; none where trials do not rest."""
     last_epoch: dict[str, float] = field(default_factory=dict)
     """The figures of the best trial's last epoch, such as train_loss and val_loss."""
+    others: list[Objective] = field(default_factory=list)
+    """What it optimizes besides `metric`: metrics, or costs such as latency_ms."""
+
+    @property
+    def aims(self) -> list[Objective]:
+        """Everything that it optimizes."""
+        return [self.metric, *self.others]
 
     def of(self, *states: str) -> list[Trial]:
         """The trials in one of `states`."""
@@ -142,6 +165,7 @@ def read_search(folder: Path) -> Search:
         trials=trials,
         decisions=list(_rows(folder / "decisions.csv")) if (folder / "decisions.csv").is_file() else [],
         last_epoch=_last_epoch(folder / "curves.csv", int(best["trial"])),
+        others=[Objective.of(one) for one in best.get("aims", [])[1:]],
     )
 
 
@@ -166,8 +190,9 @@ def read_timing(journal: Path, name: str) -> Timing | None:
 
 def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, float]]) -> Trial:
     params = {
-        name: _typed(text, space["fixed"].get(name)) for name, text in row.items() if name not in COLUMNS and text != ""
+        name: _typed(text, space["fixed"].get(name)) for name, text in row.items() if _is_searched(name) and text != ""
     }
+    values = [row["value"], *(text for name, text in row.items() if name.startswith(OTHER_VALUE))]
     return Trial(
         number=int(row["number"]),
         state=row["state"],
@@ -179,7 +204,13 @@ def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, fl
         own=not row["inherited_from"],
         curve=curve,
         over_limits=row.get("over_limits", ""),
+        values=tuple(map(float, values)) if all(values) else (),
+        front=row.get("front") == "True",
     )
+
+
+def _is_searched(column: str) -> bool:
+    return column not in COLUMNS and not column.startswith(OTHER_VALUE)
 
 
 def _typed(text: str, example: Any) -> Any:

@@ -116,8 +116,10 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
     places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    objective = params.search.metric
-    evaluate(params.evaluate, params.tracking, *places, objective, params.runtime.device, paths.PREPARED)
+    others = [one for one in params.search.metrics[1:] if one not in params.evaluate.metrics]
+    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *others]})
+    objective = params.search.metrics[0]
+    evaluate(measured, params.tracking, *places, objective, params.runtime.device, paths.PREPARED)
 
 
 def _others(

@@ -65,7 +65,7 @@ class Also:
         own = trial.user_attrs
         name = own.get("name") or f"trial-{trial.number:03d}"
         run = TrackedRun("trial", self.study, name, Path(), own.get("recipe", {}))
-        self.tell(run, own.get("history", []), trial.state.name, trial.value if _is_complete(trial) else None)
+        self.tell(run, own.get("history", []), trial.state.name, _value(trial))
 
     def note(self, line: str) -> None:
         """Notes are for people."""
@@ -127,5 +127,6 @@ def _placed(run: TrackedRun, folder: Path) -> TrackedRun:
     return TrackedRun(run.kind, run.study, run.name, whole, run.params)
 
 
-def _is_complete(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE
+def _value(trial: FrozenTrial) -> float | None:
+    """Of a completed trial that of the first metric."""
+    return trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else None

@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.tracking.run_names import (
+    FRONT_TAG,
     ID_TAG,
     KIND_TAG,
     LIMIT,
@@ -27,7 +28,7 @@ from podium.tracking.run_names import (
     key_of,
     text_of,
 )
-from podium.tracking.study_summary import objectives
+from podium.tracking.study_summary import best_of, objectives
 
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -38,6 +39,8 @@ STATUS = {
 
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
 _ids_lock = threading.Lock()
+_fronts: WeakKeyDictionary[optuna.Study, tuple[int, frozenset[int]]] = WeakKeyDictionary()
+"""The front that a study had after so many trials: comparing a thousand of them takes long enough once."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,24 @@ def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) ->
     }
     if own := study_id(study):
         tags[ID_TAG] = own
+    if trial.state == TrialState.COMPLETE and (front := _front(study)) is not None:
+        tags[FRONT_TAG] = "yes" if trial.number in front else "no"
     renamed = {key_of(name): name for name in params if key_of(name) != name}
     return tags | ({"podium.renamed": clean(json.dumps(renamed))} if renamed else {})
+
+
+def _front(study: optuna.Study) -> frozenset[int] | None:
+    """The trials on the Pareto front of a search of Podium's for several metrics; None: it is none.
+
+    A later trial may push one off: what was logged until then is corrected when the search ends. Nobody does that for
+    the studies of others.
+    """
+    if not study.study_name.startswith("search-") or len(study.directions) == 1:
+        return None
+    ended = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    if study not in _fronts or _fronts[study][0] != ended:
+        _fronts[study] = ended, frozenset(t.number for t in best_of(study))
+    return _fronts[study][1]
 
 
 def _milliseconds(moment: Any) -> int | None:

@@ -41,6 +41,8 @@ def key_of(name: str) -> str:
     return f"{safe[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
+FRONT_TAG = "podium.front"
+"""yes or no: whether a completed trial of a search for several metrics is on the Pareto front."""
 PEAK_MEMORY = "peak_memory_mb"
 """A trial's attribute and metric: the most memory that it used, in 10^6 bytes."""
 

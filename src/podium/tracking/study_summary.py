@@ -21,6 +21,17 @@ Trials are the runs below this one: FINISHED ran to their end, KILLED were prune
 which only trials that ran to their end have; or select some and press Compare: `trial_number` is an axis there."""
 
 
+HELP_FRONT = """\
+Trials are the runs below this one: FINISHED ran to their end, KILLED were pruned, FAILED failed. Those on the Pareto
+front have the tag `podium.front` = yes (search for `tags."podium.front" = "yes"`): no other trial is as good in every
+metric and better in one. `figures/front.png` shows them; select some and press Compare."""
+
+
+def help_of(several: bool) -> str:
+    """How to compare the trials of a study, with one metric or with several."""
+    return HELP_FRONT if several else HELP
+
+
 def title_of(study: optuna.Study) -> str:
     """What people call `study`, such as `digits · 2026-11-29 · 3f2a`; its name where it was made without a title."""
     title = study.user_attrs.get(TITLE)
@@ -72,9 +83,10 @@ def note_of(study: optuna.Study) -> str:
     complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
     best = _ranking(study, trials)
-    lines = [f"### {title_of(study)}", "", counts, "", *_table(objectives(study), best), "", HELP]
+    shown_as = help_of(len(study.directions) > 1 and study.study_name.startswith("search-"))
+    lines = [f"### {title_of(study)}", "", counts, "", *_table(objectives(study), best), "", shown_as]
     text = "\n".join(lines)
-    return text if len(text) <= LIMIT else "\n".join([*lines[:4], HELP])  # hundreds of parameters
+    return text if len(text) <= LIMIT else "\n".join([*lines[:4], shown_as])  # hundreds of parameters
 
 
 def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 
 from podium import paths, process
 from podium.config.params import load
-from podium.tracking.run_names import LIMIT, key_of
+from podium.tracking.run_names import FRONT_TAG, LIMIT, key_of
 from podium.tracking.store import Tracking, connect
 from podium.tracking.study_summary import objectives
 
@@ -24,7 +24,8 @@ def view_of(study: optuna.Study) -> str:
     """The view of the trials of `study`: the best first, one column per objective and searched parameter."""
     searched = sorted({key_of(name) for trial in study.get_trials(deepcopy=False) for name in trial.params})
     columns = [f"metrics.`{name}`" for name in objectives(study)]
-    columns += ["tags.`podium.state`", *(f"params.`{name}`" for name in searched)]
+    front = [f"tags.`{FRONT_TAG}`"] if len(study.directions) > 1 else []
+    columns += ["tags.`podium.state`", *front, *(f"params.`{name}`" for name in searched)]
     best_is_low = study.directions[0] == StudyDirection.MINIMIZE
     view = {"orderByKey": columns[0], "orderByAsc": best_is_low, "selectedColumns": columns}
     while len(json.dumps(view)) > LIMIT:  # hundreds of parameters

@@ -77,7 +77,7 @@ def problems_of(base: Recipe, search: SearchParams, images: ImageSpec | None) ->
             found += _problems(lambda kind=kind, name=name: _try(kind, _named(base, kind, name), search, images))  # type: ignore[misc]
     for kind, choice in search.chosen():
         if _is_foreign(kind, choice.name):
-            found += _problems(lambda kind=kind: try_of_search(kind, search, images))  # type: ignore[misc]
+            found += _problems(lambda kind=kind, choice=choice: try_of_search(kind, choice, search, images))  # type: ignore[misc]
     return list(dict.fromkeys(found))
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), images)
     for metric in job.metrics:
         search = SearchParams.model_validate({"metric": metric})
-        lines = _problems(lambda search=search: try_of_search("metric", search, images))  # type: ignore[misc]
+        lines = _problems(lambda search=search: try_of_search("metric", search.metrics[0], search, images))  # type: ignore[misc]
         found += [line.replace("search.metric", "evaluate.metrics", 1) for line in lines]
     print(MARK + json.dumps(found), flush=True)
 

@@ -194,19 +194,19 @@ def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
         recipe.train.component("program").check()
 
 
-def try_of_search(kind: str, search: SearchParams, images: ImageSpec | None) -> None:
-    """Try the sampler, pruner or metric that `search` names. Raises InputError for what is wrong with it."""
+def try_of_search(kind: str, chosen: Choice, search: SearchParams, images: ImageSpec | None) -> None:
+    """Try `chosen`, a sampler, pruner or metric that `search` names. Raises InputError for what is wrong with it."""
     import torch
 
-    component = search.component(kind)
+    component = search.made(kind, chosen)
     if images is None and kind in NEED_IMAGES:
-        check_fits(kind, dict(search.chosen())[kind])
+        check_fits(kind, chosen)
     elif kind in ("sampler", "pruner"):
         component.try_out(search)
     else:
         classes = (images or NO_IMAGES).classes
         labels = torch.arange(BATCH) % classes
-        name = search.metric.name
+        name = chosen.name
         try:
             value = component.compute(torch.randn((BATCH, classes)), labels)
         except InputError:

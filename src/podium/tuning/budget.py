@@ -33,7 +33,7 @@ class Budget:
         """The limits in `params`."""
         return Budget(params.n_trials, params.timeout, params.plateau, params.max_failures)
 
-    def spent(self, trials: Sequence[FrozenTrial], direction: StudyDirection, seconds: float) -> str:
+    def spent(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], seconds: float) -> str:
         """Why no further trial is to be started, or an empty string.
 
         `seconds` is the search's time over all sessions.
@@ -43,8 +43,9 @@ class Budget:
             return f"search.n_trials: {started} trials have been started"
         if self.timeout is not None and seconds >= self.timeout:
             return f"search.timeout: {seconds:.0f} s of {self.timeout:g} s have passed"
-        if self.plateau is not None and (since := since_best(trials, direction)) >= self.plateau:
-            return f"search.plateau: {since} trials without a better one"
+        if self.plateau is not None and (since := since_best(trials, directions)) >= self.plateau:
+            what = "better one" if len(directions) == 1 else "new one on the Pareto front"
+            return f"search.plateau: {since} trials without a {what}"
         return ""
 
     def failures(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -58,21 +59,27 @@ class Budget:
         return row if self.max_failures is not None and len(row) >= self.max_failures else []
 
 
-def since_best(trials: Sequence[FrozenTrial], direction: StudyDirection) -> int:
+def since_best(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> int:
     """How many trials of this study's own have ended since the best complete one, itself not counted.
 
-    0 while none is complete.
+    Of several metrics: since the last one that was new on the Pareto front. 0 while none is complete.
     """
-    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
-    best, since, any_complete = float("-inf"), 0, False
+    signs = [1 if direction == StudyDirection.MAXIMIZE else -1 for direction in directions]
+    front: list[list[float]] = []
+    since = 0
     for trial in (t for t in trials if t.state.is_finished()):
-        counts = trial.state == TrialState.COMPLETE and trial.value is not None and is_feasible(trial)
-        value = sign * (trial.value or 0.0) if counts else float("-inf")
-        if value > best:
-            best, since, any_complete = value, 0, True
+        counts = trial.state == TrialState.COMPLETE and trial.values and is_feasible(trial)
+        point = [sign * value for sign, value in zip(signs, trial.values, strict=True)] if counts else []
+        if point and not any(_is_covered(point, other) for other in front):
+            front, since = [*(other for other in front if not _is_covered(other, point)), point], 0
         else:
             since += is_own(trial)
-    return since if any_complete else 0
+    return since if front else 0
+
+
+def _is_covered(point: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether `other` is at least as good in everything."""
+    return all(mine <= theirs for mine, theirs in zip(point, other, strict=True))
 
 
 class Clock:

@@ -5,7 +5,7 @@ study like the search's, of given trials, so that it survives the same kills and
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, geometric_mean, stdev
 from typing import Any
@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.closure import code_digest, code_of, versions_of
 from podium.components import Choice
+from podium.config.aims import Aim
 from podium.config.limits import described
 from podium.config.params import Params, RuntimeParams, SearchParams, SelectParams
 from podium.config.recipe import Recipe
@@ -27,6 +28,8 @@ from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import feasibility, session
 from podium.tuning.folds import LearningSet, assign, warning
+from podium.tuning.front_choice import about_choice, about_front, by_rule, confirmed_means, means_of, preference_of
+from podium.tuning.pareto import Preference
 from podium.tuning.pools.placement import environment
 from podium.tuning.study import name_of
 
@@ -39,7 +42,9 @@ UNCALIBRATED = (
 def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[str, Any]:
     """Run the best configurations of `searched` again and write the chosen one to out/config.json."""
     best = _read(searched / "best.json")
-    ranking = distinct(_read(searched / "ranking.json"), params.select.top_k)
+    found = distinct(_read(searched / "ranking.json"))
+    preference = preference_of(params.select, best, found)
+    ranking = by_rule(found, preference)[: params.select.top_k]
     whole = [entry | {"recipe": entry["recipe"] | best["whole"]} for entry in ranking]
     candidates = whole if params.select.full_fidelity else ranking
     images, folds = LearningSet.read(prepared), params.select.folds
@@ -48,7 +53,9 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     held_out = _held_out(images, folds, best["seed"]) if folds else []
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out, params.runtime)
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
-    chosen = choose(study, candidates, best, params.search.limits) | {"folds": folds}
+    chosen = choose(study, candidates, best, params.search.limits, preference) | {"folds": folds}
+    if len(preference.aims) > 1:
+        chosen |= about_front(params.select, preference, found, chosen)
     if folds:  # other images judged: by how much the best value was lucky does not follow from that
         chosen["optimism"] = None
     alike = chosen["recipe"] == candidates[chosen["rank"]]["recipe"]
@@ -59,13 +66,15 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     write_json(out / "metrics.json", _figures(chosen, best))
     write_json(out / "config.json", chosen)
     print(_sentence(chosen))
+    if len(preference.aims) > 1:
+        print("\n".join(about_choice(chosen, preference.aims)))
     if params.select.calibrate and not alike:
         print(UNCALIBRATED)
     return chosen
 
 
-def distinct(ranking: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The first `count` entries of `ranking` whose recipes differ."""
+def distinct(ranking: list[dict[str, Any]], count: int | None = None) -> list[dict[str, Any]]:
+    """The first `count` entries of `ranking` whose recipes differ; without a number all."""
     found: list[dict[str, Any]] = []
     for entry in ranking:
         if all(entry["recipe"] != other["recipe"] for other in found):
@@ -78,10 +87,12 @@ def choose(
     candidates: list[dict[str, Any]],
     best: dict[str, Any],
     limits: Mapping[str, float] | None = None,
+    preference: Preference | None = None,
 ) -> dict[str, Any]:
     """The candidate with the best mean over the fresh seeds that keeps `limits`; equal means go to the better rank.
 
-    Of a limit on a metric the mean over the fresh seeds has to keep it.
+    With several metrics the best is the first by `preference`. Of a limit on a metric the mean over the fresh seeds has
+    to keep it.
 
     `optimism` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
@@ -89,13 +100,15 @@ def choose(
     network, having learnt them, can't be asked.
     """
     sign = -1 if best["direction"] == "minimize" else 1
-    tried = [entry | {"rank": rank} | _fresh(study, rank, limits or {}) for rank, entry in enumerate(candidates)]
+    wanted = preference or Preference.of("first", Aim.read(best), [])
+    runs = [_fresh(study, rank, limits or {}, wanted.aims) for rank in range(len(candidates))]
+    tried = [entry | {"rank": rank} | fresh for rank, (entry, fresh) in enumerate(zip(candidates, runs, strict=True))]
     confirmed = [entry for entry in tried if entry["values"] and not entry.get("over_limits")]
     if not confirmed:
         raise PodiumError(_why_none(study, tried))
     first = tried[0]
     alike = first["recipe"] == best["recipe"]
-    chosen = max(confirmed, key=lambda entry: sign * entry["mean"])
+    chosen = max(confirmed, key=lambda entry: wanted.score(means_of(entry, wanted.aims)))
     return {
         "study": best["study"],
         "metric": best["metric"],
@@ -127,23 +140,28 @@ def _why_none(study: optuna.Study, tried: list[dict[str, Any]]) -> str:
     return f"no candidate could be run again on a fresh seed: {reasons}. {remedy}"
 
 
-def _fresh(study: optuna.Study, rank: int, limits: Mapping[str, float]) -> dict[str, Any]:
+def _fresh(study: optuna.Study, rank: int, limits: Mapping[str, float], aims: Sequence[Aim]) -> dict[str, Any]:
     """The fresh runs of the candidate of `rank`, as far as they completed."""
     runs = [t for t in _newest(study) if t.user_attrs["rank"] == rank]
-    done = [t for t in runs if t.state == TrialState.COMPLETE and t.value is not None]
-    values = [float(t.value) for t in done if t.value is not None]
+    done = [t for t in runs if t.state == TrialState.COMPLETE and t.values]
+    columns = [[float(t.values[place]) for t in done] for place in range(len(aims))]
+    values = columns[0]
     temperatures = [t.user_attrs["temperature"] for t in done if "temperature" in t.user_attrs]
     every = [feasibility.figures(t.user_attrs) for t in done or runs]
     means = {name: fmean(one[name] for one in every) for name in every[0] if all(name in one for one in every)}
     over = described(limits, means) if limits else ""
-    return ({"over_limits": over} if over else {}) | {
-        "values": values,
-        "temperature": geometric_mean(temperatures) if temperatures else 1.0,
-        "seeds": [int(t.user_attrs["seed"]) for t in done],
-        "mean": fmean(values) if values else None,
-        "std": stdev(values) if len(values) > 1 else None,
-        "failed": len(runs) - len(done),
-    }
+    return (
+        ({"over_limits": over} if over else {})
+        | {
+            "values": values,
+            "temperature": geometric_mean(temperatures) if temperatures else 1.0,
+            "seeds": [int(t.user_attrs["seed"]) for t in done],
+            "mean": fmean(values) if values else None,
+            "std": stdev(values) if len(values) > 1 else None,
+            "failed": len(runs) - len(done),
+        }
+        | ({"means": {a.name: fmean(c) for a, c in zip(aims, columns, strict=True)}} if done and len(aims) > 1 else {})
+    )
 
 
 def _plan(
@@ -218,6 +236,7 @@ def _log(params: Params, study: optuna.Study, search: str, chosen: dict[str, Any
     from podium.tracking.search_run import log_to_search  # here: the driver does without MLflow until it has run
 
     values = {"confirmed_mean": chosen["mean"], "confirmed_std": chosen["std"], "optimism": chosen["optimism"]}
+    values |= confirmed_means(chosen)
     known = {key: value for key, value in values.items() if value is not None}
     log_to_search(params.tracking, study, search, known, {"podium.selected_trial": str(chosen["trial"])})
 
@@ -225,7 +244,7 @@ def _log(params: Params, study: optuna.Study, search: str, chosen: dict[str, Any
 def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
     """What `dvc metrics` compares of the search and the confirmation."""
     values = {"search_best": best["value"], "confirmed_mean": chosen["mean"]}
-    values |= {"confirmed_std": chosen["std"], "optimism": chosen["optimism"]}
+    values |= {"confirmed_std": chosen["std"], "optimism": chosen["optimism"]} | confirmed_means(chosen)
     return {name: value for name, value in values.items() if value is not None}
 
 

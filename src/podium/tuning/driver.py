@@ -7,13 +7,14 @@ broken is handed to the next free worker.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
-from podium.config import limits
+from podium.config import aims, limits
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
@@ -67,12 +68,14 @@ class Driver:
         """The trials that are with a worker."""
         self._waiting: list[RunningTrial] = []
         """Trials whose workers were lost and that need another one."""
-        self.metric = "val_" + params.component("metric").label
+        self.aims = params.aims
+        self.metric = self.aims[0].key
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
-        more = [one for one in limits.metrics_of(params.limits) if one not in metrics]
-        self._metric, *self._more = (carried(one).model_dump() for one in [params.metric, *metrics, *more])
-        self._costs = feasibility.known_costs(study) if params.limits else {}
+        first, *rest = params.metrics
+        more = [one for one in [*rest, *limits.metrics_of(params.limits)] if one not in metrics]
+        self._metric, *self._more = (carried(one).model_dump() for one in [first, *metrics, *more])
+        self._costs = feasibility.known_costs(study) if params.limits or params.costs else {}
         self._pausing = False
         self.clock = Clock(study)
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
@@ -128,7 +131,7 @@ class Driver:
     def _spent(self) -> str:
         if self.study.user_attrs.get(STOPPED):
             return "search.sampler: it has nothing more to suggest"
-        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.direction, self.clock.seconds())
+        return self.budget.spent(self.study.get_trials(deepcopy=False), self.study.directions, self.clock.seconds())
 
     def _submit(self, running: RunningTrial) -> None:
         self.running[running.number] = running
@@ -146,6 +149,7 @@ class Driver:
         network = feasibility.network_of(trial.user_attrs["recipe"])
         costs = limits.of_costs(self.params.limits), self._costs.get(network, {})
         task = Task(*about, self._metric, self._more, held_out, *costs, checkpoint_share=share)
+        task = replace(task, measured=self.params.costs)
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
@@ -180,7 +184,7 @@ class Driver:
 
     def _judge(self, running: RunningTrial, report: Report) -> None:
         """Record an epoch, and let the trial continue or prune it."""
-        epoch = running.report(report.epoch, self.metric)
+        epoch = running.report(report.epoch, self.metric if len(self.aims) == 1 else None)
         self.pool.answer(report, self._goes_on(running, epoch))
         frozen, history = running.frozen, running.history
         for watcher in self.watchers:
@@ -234,8 +238,12 @@ class Driver:
         if missing := [name for name in self.params.limits if name not in judged]:
             reason = f"search.limits: its last epoch has no {', '.join(missing)}"
             return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=reason))
+        values = aims.values(self.aims, known) if len(self.aims) > 1 else value
+        if isinstance(values, str):
+            reason = f"search.metric: its last epoch has no {values}"
+            return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=reason))
         feasibility.record(running.trial, self.params.limits, known)
-        self._tell(running, TrialState.COMPLETE, value)
+        self._tell(running, TrialState.COMPLETE, values)
         return False
 
     def _result(self, running: RunningTrial, *, whole: bool) -> tuple[int, float] | None:
@@ -301,7 +309,7 @@ class Driver:
             f" the first of them, trial {row[0].number}, because: {first}"
         )
 
-    def _tell(self, running: RunningTrial, state: TrialState, value: float | None = None) -> None:
+    def _tell(self, running: RunningTrial, state: TrialState, value: float | Sequence[float] | None = None) -> None:
         frozen = running.tell(state, value)
         self.clock.save()
         del self.running[running.number]

@@ -30,7 +30,7 @@ def play(parameter: str, name: str, search: SearchParams, **parts: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             parts = {"sampler": optuna.samplers.RandomSampler(0), "pruner": optuna.pruners.NopPruner()} | parts
-            study = optuna.create_study(direction=search.component("metric").direction, **parts)
+            study = optuna.create_study(directions=[aim.direction for aim in search.aims], **parts)
             vars(study)["stop"] = lambda: stops.append(True)  # a grid ends the search when it has been walked
             while len(study.trials) < TRIALS and not stops:
                 _play_one(study, search.space or ANY_SPACE)
@@ -44,9 +44,10 @@ def play(parameter: str, name: str, search: SearchParams, **parts: Any) -> None:
 
 def _play_one(study: optuna.Study, space: dict[str, Dimension]) -> None:
     trial = study.ask({name: distribution(name, one) for name, one in space.items()})
-    for epoch in range(EPOCHS):
+    count = len(study.directions)
+    for epoch in range(EPOCHS if count == 1 else 0):  # Optuna takes no report where there are several metrics
         trial.report(1 / (1 + trial.number + epoch), epoch)
         if trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
             return
-    study.tell(trial, 1 / (1 + trial.number))
+    study.tell(trial, [1 / (1 + place + trial.number) for place in range(count)])

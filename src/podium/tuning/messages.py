@@ -33,6 +33,8 @@ class Task:
     """Those of search.limits that follow from the configuration: one that breaks any is not trained."""
     costs: dict[str, float] = field(default_factory=dict)
     """What they limit, where it is known; empty: to be measured."""
+    measured: list[str] = field(default_factory=list)
+    """What follows from the configuration and is to be known of it, `limits` among them."""
     checkpoint_share: float = 1.0
     """The fraction of its time that checkpoints may take at most: see training.saver."""
     stop_after: float | None = None

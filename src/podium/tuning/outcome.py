@@ -5,6 +5,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.closure import versions_of
 from podium.components import KINDS, find, load
 from podium.config import limits
+from podium.config.aims import Aim
 from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -26,7 +28,7 @@ from podium.metrics import scores
 from podium.models.networks import ImageSpec
 from podium.models.weight_files import digests
 from podium.own_code import arguments_of
-from podium.text import red
+from podium.text import counted, red
 from podium.tracking.mirror import Parent
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
@@ -34,6 +36,7 @@ from podium.tuning import feasibility, session
 from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import read as read_decisions
 from podium.tuning.inherit import SOURCE
+from podium.tuning.pareto import first, front, shown
 from podium.tuning.pools.placement import environment
 from podium.tuning.shared_epochs import BEST, EPOCHS
 from podium.tuning.study import identity, name_of, point
@@ -42,6 +45,8 @@ KEPT_IN_RANKING = 100
 """Completed trials in ranking.json: as many as `select.top_k` may ask for."""
 REFERENCE = "reference_lines.json"
 """What the validation images give without a search."""
+SHOWN = 12
+"""Trials of the Pareto front that are printed."""
 ENOUGH_FOR_IMPORTANCES = 8
 """Completed trials below which an importance is noise."""
 
@@ -52,12 +57,14 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     check_defined(params, info)
     plan = plan_of(params, info)
     rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics)
+    if len(params.search.named) > 1:
+        print("search: with several metrics no trial is pruned by its epochs: none shows that it is off the front")
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
     best = write(out, study, params, parent, _reference_lines(params, prepared))
     states = {state.name: sum(t.state == state for t in study.trials) for state in TrialState}
     counts = ", ".join(f"{n} {name}" for name, n in states.items() if n)
     counts += f"; {over}" if (over := feasibility.counted(study)) else ""
-    print(f"{study.study_name}: {counts}; best {params.search.metric.label} {best.value:.4f} (trial {best.number})")
+    print(f"{study.study_name}: {counts}; {_result(study, best, params.search.aims)}")
     if not parent:
         raise PodiumError(
             f"MLflow has nothing of this search: tracking.uri {params.tracking.uri} did not take a single run. The"
@@ -67,13 +74,28 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     return study
 
 
+def _result(study: optuna.Study, best: FrozenTrial, aims: list[Aim]) -> str:
+    """The best trial; of several metrics the Pareto front, the best by the first metric first."""
+    text = f"best {aims[0].name} {best.values[0]:.4f} (trial {best.number})"
+    if len(aims) == 1:
+        return text
+    found = _on_front(study)
+    lines = [f"  trial {t.number}: {shown(_named(t, aims), aims)}" for t in found[:SHOWN]]
+    more = [f"  and {len(found) - SHOWN} more: data/search/trials.csv"] if len(found) > SHOWN else []
+    return "\n".join([f"{text}; {counted(len(found), 'trial')} on the Pareto front:", *lines, *more])
+
+
+def _named(trial: FrozenTrial, aims: Sequence[Aim]) -> dict[str, float]:
+    return {aim.name: value for aim, value in zip(aims, trial.values, strict=True)}
+
+
 def check_defined(params: Params, info: DatasetInfo) -> None:
     """Raise InputError where search.metric or one of evaluate.metrics has no value for the validation images."""
     images = info.counts.get("val", {})
     if not images:  # an earlier Podium counted nothing: each epoch looks
         return
     named = [
-        ("search.metric", params.search.component("metric")),
+        *(("search.metric", scores.of(one)) for one in params.search.metrics),
         *(("search.limits", scores.of(one)) for one in limits.metrics_of(params.search.limits)),
         *(("evaluate.metrics", one) for one in params.measured()),
     ]
@@ -94,13 +116,15 @@ def write(
     `reference`: the reference lines of the same images.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_trials(out / "trials.csv", study)
+    aims = params.search.aims
+    write_trials(out / "trials.csv", study, [aim.name for aim in aims])
     write_curves(out / "curves.csv", study, "val_" + params.search.component("metric").label)
     write_decisions(out / "decisions.csv", study)
     write_json(out / "space.json", _space(params))
     best = _best(study)
     write_json(out / "importances.json", importances(study))
-    write_json(out / "ranking.json", [about(t) for t in ranked(study)[:KEPT_IN_RANKING]])
+    order = ranked(study) if len(aims) == 1 else _on_front(study)
+    write_json(out / "ranking.json", [about(t, aims) for t in order[:KEPT_IN_RANKING]])
     fields = params.recipe().flat()
     if reference is not None:
         write_json(out / REFERENCE, reference)
@@ -110,7 +134,9 @@ def write(
     facts |= {"metric": params.search.component("metric").label, "seed": params.search.seed}
     metric = params.search.component("metric")
     facts |= {"direction": metric.direction, "percent": metric.PERCENT}
-    write_json(out / "best.json", about(best) | facts | {"whole": whole})
+    if len(aims) > 1:
+        facts |= {"aims": [aim.plain() for aim in aims]}
+    write_json(out / "best.json", about(best, aims) | facts | {"whole": whole})
     return best
 
 
@@ -126,7 +152,7 @@ def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) 
     from podium.tuning import reference_lines
 
     lines = reference_lines.Lines.from_dict(json.loads((out / REFERENCE).read_text(encoding="utf-8")))
-    value = float(best.value or 0.0)
+    value = float(best.values[0])
     print("\n".join(reference_lines.described(lines, value, f"the search's best (trial {best.number})")))
     if sentence := reference_lines.verdict(lines, value, best.user_attrs["recipe"]):
         print(red(sentence))
@@ -136,10 +162,10 @@ def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) 
 
 def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
     """The search that `params` and the prepared images describe."""
-    if params.train.program is not None and (costly := limits.of_costs(params.search.limits)):
+    if params.train.program is not None and (costly := params.search.costs):
         raise InputError(
-            f"search.limits: {', '.join(costly)} can't be known before an own training loop (train.program) has built"
-            " its network: leave them out, or limit metrics"
+            f"search.metric and search.limits: {', '.join(costly)} can't be known before an own training loop"
+            " (train.program) has built its network: leave them out, or name metrics"
         )
     base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
     facts = identity(params.search, base, info.digest)
@@ -204,20 +230,34 @@ def with_defaults(base: Recipe, space: dict[str, Dimension]) -> Recipe:
     return base.replace(values)
 
 
-def write_trials(path: Path, study: optuna.Study) -> None:
+def write_trials(path: Path, study: optuna.Study, names: Sequence[str] = ()) -> None:
     """Every trial by number: number, state, value, last reported value, epochs, seed, and the searched fields.
 
-    The file has nothing that differs between two equal searches, such as times.
+    Of several metrics, called `names`, `value` is the first one's; the others' are value_<name>, and `front` says
+    whether the trial is on the Pareto front. The file has nothing that differs between two equal searches, such as
+    times.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     fields = sorted({name for t in trials for name in (*t.params, *([EPOCHS] if BEST in t.user_attrs else []))})
     limited = ["feasible", "over_limits"] if any(t.constraints for t in trials) else []
-    columns = ["number", "state", "value", "last_value", "epochs", "seed", *fields, *limited, SOURCE]
+    more = [*(f"value_{name}" for name in names[1:]), "front"] if len(names) > 1 else []
+    best = front(study)
+    columns = ["number", "state", "value", *more, "last_value", "epochs", "seed", *fields, *limited, SOURCE]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for trial in sorted(trials, key=lambda t: t.number):
-            writer.writerow(_row(trial))
+            writer.writerow(_row(trial) | (_of_several(trial, names, best) if more else {}))
+
+
+def _of_several(trial: FrozenTrial, names: Sequence[str], best: set[int]) -> dict[str, Any]:
+    """What the row of a trial has where there are several metrics: Optuna was not told of its epochs."""
+    history = trial.user_attrs.get("history", [])
+    found: dict[str, Any] = {"last_value": history[-1].get(f"val_{names[0]}", "") if history else ""}
+    if trial.state != TrialState.COMPLETE:
+        return found
+    others = zip(names[1:], trial.values[1:], strict=True)
+    return found | {f"value_{name}": value for name, value in others} | {"front": trial.number in best}
 
 
 def write_curves(path: Path, study: optuna.Study, objective: str) -> None:
@@ -262,10 +302,11 @@ def _space(params: Params) -> dict[str, Any]:
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     history = trial.user_attrs.get("history", [])
     last = trial.last_step
+    value = first(trial) if trial.state == TrialState.COMPLETE else None
     return {
         "number": trial.number,
         "state": trial.state.name,
-        "value": trial.value if trial.state == TrialState.COMPLETE else "",
+        "value": "" if value is None else value,
         "last_value": "" if last is None else trial.intermediate_values[last],
         "epochs": len(history),
         "seed": trial.user_attrs.get("seed", ""),
@@ -278,15 +319,24 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The completed trials that keep search.limits, best first; equal values by validation loss, then by number."""
-    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    """The completed trials that keep search.limits, best first; equal values by validation loss, then by number.
+
+    Of several metrics by the first; equal values of it by the next, and so on.
+    """
+    signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in study.directions]
     complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE and is_feasible(t)]
 
-    def order(trial: FrozenTrial) -> tuple[float, float, int]:
-        value = trial.value if trial.value is not None else float("inf")
-        return sign * value, result_epoch(trial).get("val_loss", 0.0), trial.number
+    def order(trial: FrozenTrial) -> tuple[float, ...]:
+        values = [sign * value for sign, value in zip(signs, trial.values, strict=True)]
+        return *values, result_epoch(trial).get("val_loss", 0.0), trial.number
 
     return sorted(complete, key=order)
+
+
+def _on_front(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials on the Pareto front of several metrics, in the order of `ranked`."""
+    best = front(study)
+    return [trial for trial in ranked(study) if trial.number in best]
 
 
 def _best(study: optuna.Study) -> FrozenTrial:
@@ -318,12 +368,13 @@ def _none_feasible(study: optuna.Study, over: str) -> str:
     )
 
 
-def about(trial: FrozenTrial) -> dict[str, Any]:
-    """A completed trial as the ranking has it."""
+def about(trial: FrozenTrial, aims: Sequence[Aim] = ()) -> dict[str, Any]:
+    """A completed trial as the ranking has it; of several `aims` with the value of each."""
     chosen = {EPOCHS: trial.user_attrs[BEST]} if BEST in trial.user_attrs else {}
     return {
         "trial": trial.number,
-        "value": trial.value,
+        "value": first(trial),
+        **({"metrics": _named(trial, aims)} if len(aims) > 1 else {}),
         "val_loss": result_epoch(trial).get("val_loss"),
         "trial_seed": trial.user_attrs["seed"],
         "recipe": trial.user_attrs["recipe"] | chosen,
@@ -333,9 +384,11 @@ def about(trial: FrozenTrial) -> dict[str, Any]:
 def importances(study: optuna.Study) -> dict[str, float]:
     """How much of the objective's variance each dimension decides (PED-ANOVA: Watanabe et al. 2023).
 
-    Empty where too few trials completed, or all with one value.
+    Of several metrics: how much it decides whether a trial comes near the Pareto front. Empty where too few trials
+    completed, or all with one value.
     """
-    values = [t.value for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    values = [tuple(t.values) for t in complete]
     if len(values) < ENOUGH_FOR_IMPORTANCES or len(set(values)) < 2:
         return {}
     # Here: it imports scikit-learn's forests, 1 s that the first trial would have to wait for.

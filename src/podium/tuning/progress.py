@@ -11,9 +11,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
+from podium.text import counted
 from podium.training.epochs import Epoch
 from podium.tuning.feasibility import is_feasible
 from podium.tuning.inherit import is_own
+from podium.tuning.pareto import first, front
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
@@ -43,7 +45,9 @@ class Progress:
         """`rests`: trials may rest, and how long one takes from its beginning to its end says nothing of time left;
         `max_epochs`: the budget of epochs, if there is one.
         """
-        self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        self._study = study
+        self._several = len(study.directions) > 1 and study.study_name.startswith("search-")
+        self._sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
         self._states: Counter[TrialState] = Counter()
         self._best: FrozenTrial | None = None
         self._over = 0
@@ -142,9 +146,10 @@ class Progress:
             return
         self._states[trial.state] += 1
         self._over += not is_feasible(trial)
-        if trial.state == TrialState.COMPLETE and trial.value is not None and is_feasible(trial):
-            best = self._best
-            if best is None or best.value is None or self._sign * trial.value > self._sign * best.value:
+        value = first(trial)
+        if trial.state == TrialState.COMPLETE and value is not None and is_feasible(trial):
+            best = None if self._best is None else first(self._best)
+            if best is None or self._sign * value > self._sign * best:
                 self._best = trial
 
     def _counts(self) -> str:
@@ -157,7 +162,10 @@ class Progress:
     def _best_one(self, *, with_settings: bool = False) -> str:
         if self._best is None:
             return ""
-        text = f"best {self._best.value:.4f} (trial {self._best.number})"
+        text = f"{first(self._best) or 0.0:.4f} (trial {self._best.number})"
+        text = f"best {self._metric} {text}" if self._several else f"best {text}"
+        if self._several:
+            text = f"{counted(len(front(self._study)), 'trial')} on the Pareto front; {text}"
         if not with_settings:
             return text
         return text + ": " + ", ".join(_setting(name, value) for name, value in sorted(self._best.params.items()))

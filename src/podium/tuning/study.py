@@ -18,7 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -172,7 +172,9 @@ def build_sampler(params: SearchParams, number: int) -> BaseSampler:
 
 
 def build_pruner(params: SearchParams) -> BasePruner:
-    """The pruner that `params` names."""
+    """The pruner that `params` names; one that prunes nothing where there are several metrics: Optuna's know one."""
+    if len(params.named) > 1:
+        return NopPruner()
     dimension = params.space.get(EPOCHS)
     pruner: BasePruner = params.component("pruner").build(None if dimension is None else longest(dimension))
     return pruner
@@ -185,13 +187,21 @@ def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, 
     return {
         "data": data_digest,
         "code": code_of(reachable(base, params.space)),
-        "metric": code_of([("metric", params.metric.name)]) | _arguments(params.metric),
+        "metric": _metrics(params),
         "own": code_of(own),
         "search": params.identity(),
         "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
         "fixed": fixed(base, params.space),
         "first": base.flat() if params.defaults_first else {},
     }
+
+
+def _metrics(params: SearchParams) -> dict[str, Any]:
+    """What makes a trial's values comparable with those of another study."""
+    found = code_of([("metric", one.name) for one in params.metrics])
+    if len(params.named) == 1:
+        return found | _arguments(params.metrics[0])
+    return found | {"aims": [carried(one).model_dump() if one in params.metrics else one.name for one in params.named]}
 
 
 def _arguments(metric: Choice) -> dict[str, Any]:
@@ -211,13 +221,14 @@ def open_study(
     """The study called `name`, made where it does not exist.
 
     A new one gets a title for people: its `subject`, such as what is classified, the day, and four characters of the
-    digest in its name. Optuna's pages show the metric by its name.
+    digest in its name. Optuna's pages show the metrics by their names.
     """
+    aims = params.aims
     study = optuna.create_study(
         storage=storage,
         study_name=name,
         load_if_exists=True,
-        direction=params.component("metric").direction,
+        directions=[aim.direction for aim in aims],
         sampler=build_sampler(params, 0),
         pruner=build_pruner(params),
     )
@@ -226,7 +237,7 @@ def open_study(
             study.set_user_attr(TITLE, f"{subject} · {date.today().isoformat()} · {name.rpartition('-')[2][:4]}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([params.component("metric").label])
+            study.set_metric_names([aim.name for aim in aims])
         study.set_user_attr("identity", facts)
     return study
 

@@ -67,11 +67,14 @@ class RunningTrial:
         for epoch in history:
             self.epochs.setdefault(int(epoch["epoch"]), epoch)
 
-    def report(self, epoch: Epoch, metric: str) -> int:
-        """Record the end of an epoch, unless that was done before; returns the epoch's number."""
+    def report(self, epoch: Epoch, metric: str | None) -> int:
+        """Record the end of an epoch, unless that was done before; returns the epoch's number.
+
+        Without a `metric` Optuna is not told: it takes no report where there are several.
+        """
         number = int(epoch["epoch"])
         self.log([epoch])
-        if number not in self.reported:
+        if metric is not None and number not in self.reported:
             self.trial.report(epoch[metric], number)
         return number
 
@@ -93,8 +96,8 @@ class RunningTrial:
         if ended.trace:
             self.trial.set_user_attr("traceback", ended.trace)
 
-    def tell(self, state: TrialState, value: float | None = None) -> FrozenTrial:
-        """Record the trial's end and remove its checkpoint."""
+    def tell(self, state: TrialState, value: float | Sequence[float] | None = None) -> FrozenTrial:
+        """Record the trial's end and remove its checkpoint. `value`: one for each metric, where there are several."""
         self.trial.set_user_attr("history", self.history)
         self.study.tell(self.number, value, state=state)
         Path(self.task.checkpoint).unlink(missing_ok=True)

@@ -141,7 +141,8 @@ def _attempt(
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
         recipe = Recipe.model_validate(task.recipe)
-        known = task.costs or costs(recipe.model, trial_data.images, task.limits)
+        wanted = list(dict.fromkeys([*task.limits, *task.measured]))
+        known = task.costs or costs(recipe.model, trial_data.images, wanted)
         how = partial(how, costs=known)
         if any(beyond > 0 for beyond in excess(task.limits, known).values()):
             return how("infeasible")
@@ -199,7 +200,7 @@ def _reason(error: Exception) -> str:
 
 def component_of(metric: Any) -> Metric:
     """A metric as a task has it."""
-    return scores.of(SearchParams.model_validate({"metric": metric}).metric)
+    return scores.of(SearchParams.model_validate({"metric": metric}).metrics[0])
 
 
 def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> TrainingRun:
