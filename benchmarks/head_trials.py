@@ -85,7 +85,8 @@ def _ours(files: list[Path]) -> None:
     from podium.api import load_params, prepared_data
     from podium.data import reading
     from podium.data.image_store import Gathered, persistent_store
-    from podium.data.sources.item import Item, Source
+    from podium.data.sources.item import Item
+    from podium.data.sources.source import Source
     from podium.training import features as cached
     from podium.training.batches import Batches
     from podium.training.loop import TrainingRun

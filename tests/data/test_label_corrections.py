@@ -11,7 +11,7 @@ from podium.data import sources
 from podium.data.image_files import read_files
 from podium.data.label_corrections import corrected
 from podium.data.sources.folder import read
-from podium.data.sources.item import Source
+from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.stages.prepare import prepare
 

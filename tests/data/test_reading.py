@@ -87,7 +87,7 @@ def test_image_is_known_by_its_own_size_and_mode(tmp_path: Path) -> None:
         images = reading.read(folder.read(tmp_path), SPEC, store)
 
     assert images.sizes.tolist() == [[50, 20]]
-    assert images.modes == ["P"]
+    assert list(images.modes) == ["P"]
 
 
 def test_file_that_grows_while_it_is_read_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,14 @@
 
 import csv
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium.config.problems import did_you_mean
-from podium.data.sources.item import Item, Source
+from podium.data.sources.file_items import FileItems
+from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
 
@@ -80,27 +82,31 @@ def corrected(source: Source, path: Path) -> Source:
     Raises InputError naming every row that can't be applied; then nothing is.
     """
     rows = [row for row in read_rows(path) if row.is_decided]
+    named = {row.path for row in rows}
     places: dict[str, list[int]] = {}
-    for number, item in enumerate(source.items):
-        places.setdefault(item.origin, []).append(number)
+    for number, origin in enumerate(source.origins()):
+        if origin in named:
+            places.setdefault(origin, []).append(number)
     problems = [f"line {row.line}: {why}" for row in rows if (why := _problem(row, source, places))]
     problems += _contradictions(rows)
     if problems:
         more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
         lines = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         raise InputError(f"prepare.corrections: {path} does not fit {source.name}:\n{lines}{more}")
-    items = list(source.items)
-    for row in rows:
-        (number,) = places[row.path]
-        items[number] = _changed(items[number], row, source.classes)
-    out = sum(item.left_out for item in items)
-    changed = sum(one.label != other.label for one, other in zip(items, source.items, strict=True))
+    labels = {places[row.path][0]: source.classes.index(row.new_label) for row in rows if row.new_label}
+    left_out = {places[row.path][0] for row in rows if not row.new_label}
+    items = source.items
+    changed = sum(items[number].label != label for number, label in labels.items())
+    out = len(left_out)
+    if isinstance(items, FileItems):
+        items = items.changed(labels, left_out)
+    else:
+        items = [
+            replace(item, label=labels.get(number, item.label), left_out=item.left_out or number in left_out)
+            for number, item in enumerate(items)
+        ]
     note = f"{path}: {counted(changed, 'label')} corrected, {counted(out, 'image')} left out (prepare.corrections)"
     return replace(source, items=items, notes=(*source.notes, note))
-
-
-def _changed(item: Item, row: Row, classes: Sequence[str]) -> Item:
-    return replace(item, label=classes.index(row.new_label)) if row.new_label else replace(item, left_out=True)
 
 
 def _problem(row: Row, source: Source, places: dict[str, list[int]]) -> str:
@@ -110,7 +116,7 @@ def _problem(row: Row, source: Source, places: dict[str, list[int]]) -> str:
     if row.new_label and row.leave_out.lower() in YES:
         return f"has both new_label ({row.new_label!r}) and leave_out; empty one of them"
     if row.path not in places:
-        close = difflib.get_close_matches(row.path, list(places)[:10_000], n=1)
+        close = difflib.get_close_matches(row.path, list(itertools.islice(source.origins(), 10_000)), n=1)
         return f"path {row.path!r} is no image of the source" + (f"; did you mean {close[0]!r}?" if close else "")
     if len(places[row.path]) > 1:
         return f"path {row.path!r} names {len(places[row.path])} images of the source; only one may have it"

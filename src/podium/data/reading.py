@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +32,10 @@ from podium.data.decode import (
     orientation,
     quiet,
 )
+from podium.data.image_modes import GREY, Modes, is_grey
 from podium.data.image_store import Facts, Store
-from podium.data.sources.item import Item, Reject, Source
+from podium.data.sources.item import Item, Reject
+from podium.data.sources.source import Source
 from podium.errors import InputError
 
 CHUNK = 64
@@ -45,9 +47,6 @@ ATTEMPTS = 3
 """Times a file that changes while it is read is read again."""
 LOOKED_AT = 1000
 """Images whose headers are looked at where a parameter leaves the shape to the source."""
-GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
-"""Pillow's modes without colour; a palette may hold colours."""
-
 WHOLE, FLOATS = "whole numbers", "floats"
 BITS = (8, 10, 12, 14, 16)
 """Depths of whole numbers that are looked for in larger containers."""
@@ -71,8 +70,8 @@ class Images:
     """(N,) where its pixels and its thumb are in the store."""
     sizes: NDArray[np.int32]
     """(N, 2) width and height of the image itself."""
-    modes: list[str]
-    """N names of modes; `(animated)` follows where there are several frames."""
+    modes: Modes
+    """Their modes; `(animated)` follows where there are several frames."""
     contents: NDArray[np.uint64]
     """(N,) digests of what the images themselves show: see podium.data.content."""
     rejects: list[Reject]
@@ -112,7 +111,7 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
     One rule for the whole set: with colours in one image all are RGB, and one range of values becomes 0 to 255. Raises
     InputError where the set has whole numbers and floats, or floats of two scales.
     """
-    if params.channels is None and spec.channels == 1 and not all(is_grey(mode) for mode in images.modes):
+    if params.channels is None and spec.channels == 1 and not images.modes.where(is_grey).all():
         spec = replace(spec, channels=3)
     if not isinstance(params.range, str) or not images.values:
         return spec
@@ -134,11 +133,6 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
     return replace(spec, range=None if kind == WHOLE else (0.0, 1.0) if high <= 1 else (0.0, 255.0))
 
 
-def is_grey(mode: str) -> bool:
-    """Whether a mode as reports have it, `(animated)` and the like behind it, has no colours."""
-    return mode.partition(" ")[0] in GREY
-
-
 class _Found:
     """The usable images so far, in arrays: what is held of an image does not depend on how many there are."""
 
@@ -147,9 +141,9 @@ class _Found:
         self._whole = np.empty((most, 4), np.int64)
         """Number, row, width, height."""
         self._contents = np.empty(most, np.uint64)
-        self._modes: list[str] = []
-        self._names: dict[str, str] = {}
-        """One text for each mode, however many images have it."""
+        self._modes = np.empty(most, np.uint16)
+        self._names: dict[str, int] = {}
+        """The number of each mode."""
         self._values: dict[str, tuple[float, float]] = {}
         self._scales = [0, 0]
 
@@ -157,9 +151,9 @@ class _Found:
         """The source's item `number`, of which `one` is known."""
         self._whole[self._count] = number, one.row, one.width, one.height
         self._contents[self._count] = int.from_bytes(one.content, "big")
-        self._count += 1
         mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
-        self._modes.append(self._names.setdefault(mode, mode))
+        self._modes[self._count] = self._names.setdefault(mode, len(self._names))
+        self._count += 1
         if one.low is not None and one.high is not None:
             kind = FLOATS if one.mode == "F" else WHOLE
             low, high = self._values.get(kind, (one.low, one.high))
@@ -175,7 +169,7 @@ class _Found:
             numbers,
             rows,
             sizes,
-            self._modes,
+            Modes(tuple(self._names), self._modes[: self._count].copy()),
             contents,
             rejects,
             decoded,
@@ -291,7 +285,7 @@ def preprocess_of(source: Source, params: PrepareParams, audit: DoctorParams) ->
     return Preprocess(channels, height, width, *limits, resize=params.resize, background=params.background, range=ends)
 
 
-def check_sizes(spec: Preprocess, sizes: Counter[tuple[int, int]], params: PrepareParams, name: str) -> None:
+def check_sizes(spec: Preprocess, sizes: Mapping[tuple[int, int], int], params: PrepareParams, name: str) -> None:
     """Raise InputError where `sizes` (width, height) differ from `spec` and nobody asked for another size.
 
     Only the first headers were looked at before; now all images have been decoded.

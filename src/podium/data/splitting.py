@@ -12,6 +12,7 @@ image, in test one of a training image.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,16 @@ class SourceGroups:
         names = tuple(sorted({name for name in groups if name is not None}))
         number = {name: index for index, name in enumerate(names)}
         return SourceGroups(names, np.array([-1 if name is None else number[name] for name in groups], np.int64))
+
+    @staticmethod
+    def numbered(names: Sequence[str], numbers: NDArray[np.integer[Any]]) -> "SourceGroups":
+        """From the number of each image's group among `names`, -1 for none; names of no image are left out."""
+        used = np.zeros(len(names), np.bool_)
+        used[numbers[numbers >= 0]] = True
+        order = sorted(np.flatnonzero(used).tolist(), key=lambda k: names[k])
+        new = np.full(len(names) + 1, -1, np.int64)  # the last one stands for none
+        new[order] = np.arange(len(order))
+        return SourceGroups(tuple(names[k] for k in order), new[numbers])
 
     def joined(self, groups: NDArray[np.int64], inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """(N,) images share a number if they share one in `groups` or a group of the source, or others connect them.

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.data.sources.item import Content, Source
+from podium.data.sources.item import Content
+from podium.data.sources.source import Source
 
 
 def pixels(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -5,7 +5,7 @@ import pytest
 
 import photos
 from podium.data.sources import folder
-from podium.data.sources.item import Source
+from podium.data.sources.source import Source
 from podium.errors import InputError
 
 

@@ -19,7 +19,7 @@ from podium.data import reading
 from podium.data.decode import Preprocess
 from podium.data.image_store import persistent_store
 from podium.data.sources import own
-from podium.data.sources.item import Source
+from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.stages.prepare import prepare
 

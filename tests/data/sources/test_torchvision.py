@@ -16,7 +16,7 @@ import idx
 from data.sources.reading import given, pixels
 from podium.config.params import PrepareParams
 from podium.data.sources import read
-from podium.data.sources.item import Source
+from podium.data.sources.source import Source
 from podium.data.sources.torchvision import SETS
 from podium.errors import InputError
 

@@ -1,7 +1,6 @@
 """The audit's report: JSON and CSV for programs, Markdown and one self-contained page of HTML for people."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,9 +161,9 @@ class Report:
         ]
 
 
-def most_common(values: Iterable[str]) -> dict[str, int]:
-    """The most frequent of `values` with their counts, and how many others there are."""
-    counted = sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
+def most_common(counts: Mapping[str, int]) -> dict[str, int]:
+    """The most frequent of `counts`, and how many others there are."""
+    counted = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     rest = sum(count for _, count in counted[SHOWN:])
     return dict(counted[:SHOWN]) | ({"others": rest} if rest else {})
 

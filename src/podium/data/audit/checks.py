@@ -4,7 +4,6 @@ Images that are the same, or nearly, form groups: what these are a sign of, and 
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,7 +16,7 @@ from podium.data.audit import near_duplicates
 from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
 from podium.data.decode import THUMB
-from podium.data.reading import is_grey
+from podium.data.image_modes import is_grey
 from podium.data.sources.item import Reject, is_meant
 
 FAR = 16
@@ -124,18 +123,21 @@ def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
     median = float(np.median(area)) if len(area) else 0.0
     tiny = least < params.min_side
     odd = ~tiny & ((most > params.max_aspect * least) | (area > FAR * median) | (area * FAR < median))
-    common = Counter(subject.modes)
-    rare = {mode for mode, count in common.items() if count < RARE * len(subject.modes)}
+    rare = {mode for mode, count in subject.modes.counts().items() if count < RARE * len(subject.modes)}
     return {
         "tiny": {int(i): _size(subject, int(i)) for i in np.flatnonzero(tiny)},
         "odd_size": {int(i): _size(subject, int(i)) for i in np.flatnonzero(odd)},
-        "odd_mode": {i: mode for i, mode in enumerate(subject.modes) if mode in rare},
+        "odd_mode": _modes_of(subject, subject.modes.where(rare.__contains__)),
     }
 
 
 def _size(subject: Subject, number: int) -> str:
     width, height = subject.sizes[number].tolist()
     return f"{width}x{height}"
+
+
+def _modes_of(subject: Subject, chosen: NDArray[np.bool_]) -> dict[int, str]:
+    return {i: subject.modes[i] for i in np.flatnonzero(chosen).tolist()}
 
 
 def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
@@ -148,7 +150,8 @@ def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
         for i in flat.tolist():
             shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= LIGHT else "of one shade"
             found[start + i] = shade
-    return found | {i: "fully transparent" for i, mode in enumerate(subject.modes) if "(transparent)" in mode}
+    unseen = subject.modes.where(lambda mode: "(transparent)" in mode)
+    return found | dict.fromkeys(np.flatnonzero(unseen).tolist(), "fully transparent")
 
 
 def _set_findings(
@@ -162,12 +165,10 @@ def _set_findings(
         why = f"{count:,} of {whole:,} files are left out, more than doctor.max_left_out, {params.max_left_out:g}"
         shown = [Example([one.origin], [], one.why) for one in lost[: EXAMPLES - 1]]
         yield Finding("left_out", policies["left_out"], count, 1, [Example([], [], why), *shown], _entries(lost))
-    grey = np.array([is_grey(mode) for mode in subject.modes], np.bool_)
+    grey = subject.modes.where(is_grey)
     if grey.any() and not grey.all():
-        fewer = np.flatnonzero(grey if grey.sum() * 2 <= len(grey) else ~grey)
-        yield _single(
-            "mixed_channels", {i: subject.modes[i] for i in fewer.tolist()}, subject, policies["mixed_channels"]
-        )
+        fewer = grey if grey.sum() * 2 <= len(grey) else ~grey
+        yield _single("mixed_channels", _modes_of(subject, fewer), subject, policies["mixed_channels"])
 
 
 def large_groups(

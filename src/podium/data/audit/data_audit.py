@@ -21,13 +21,15 @@ from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
-from podium.data.audit.sizes import about_resizing, histogram
+from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
-from podium.data.sources.item import Reject, Source
+from podium.data.sources.file_items import FileItems
+from podium.data.sources.item import Reject
+from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
 from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, place
 from podium.errors import InputError
@@ -98,7 +100,7 @@ def audited(
     with ExitStack() as stack:
         spec, store, images = _decoded(source, params, audit, decoded, stack)
         rejects = [*source.rejects, *images.rejects]
-        reading.check_sizes(spec, Counter((w, h) for w, h in images.sizes.tolist()), params, source.name)
+        reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
         _check_search(known.near, audit, images.sizes)
         prints = fingerprints(Gathered(store.pixels, images.rows))
         places = known.find(images.contents)
@@ -106,7 +108,7 @@ def audited(
         subject = _subject(source, images, items, prints, places)
         seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
         seen = replace(seen, left_out=seen.left_out | items.left_out)
-        groups = SourceGroups.of(items.groups)
+        groups = items.groups
         source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
         placed = _placed(source, images, items, groups, seen, places, params, split)
         whole = known.with_images(images.contents, placed.places, seen.near)
@@ -153,7 +155,7 @@ def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
 
 def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextManager[Store]:
     """The persistent store for image files; a temporary one for pixels, which have no digest of a file."""
-    files = any(isinstance(item.content, Path | bytes) for item in source.items)
+    files = isinstance(source.items, FileItems) or any(isinstance(one.content, Path | bytes) for one in source.items)
     return persistent_store(decoded, spec) if files else temporary_store(decoded, spec)
 
 
@@ -211,8 +213,8 @@ def _audited(
         used=int(used.sum()),
         shape=[spec.channels, spec.height, spec.width],
         counts={name: {part: int(table[part][k]) for part in table} for k, name in enumerate(source.classes)},
-        sizes=most_common(f"{width}x{height}" for width, height in subject.sizes.tolist()),
-        modes=most_common(subject.modes),
+        sizes=most_common({f"{width}x{height}": n for (width, height), n in size_counts(subject.sizes).items()}),
+        modes=most_common(subject.modes.counts()),
         near=seen.near,
         findings=in_order([*seen.findings, *large_groups(subject, together, seen.left_out, audit)]),
         groups=len(groups.names),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
+from podium.data.image_modes import Modes
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 
@@ -132,7 +133,7 @@ class Subject:
     """Where the pixels are in the store."""
     sizes: NDArray[np.int32]
     """(N, 2) width and height."""
-    modes: Sequence[str]
+    modes: Modes
     prints: NDArray[np.uint64]
     """(N, 4) fingerprints of the prepared pixels."""
 

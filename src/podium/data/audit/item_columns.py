@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.image_files import ImageFile, path_of
+from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
-from podium.data.splitting import NAMES
+from podium.data.splitting import NAMES, SourceGroups
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,23 @@ class ItemColumns:
     given: NDArray[np.int8]
     """Number in NAMES of the split that the source itself names; -1: none."""
     left_out: NDArray[np.bool_]
-    groups: list[str | None]
+    groups: SourceGroups
 
     @staticmethod
     def of(items: Sequence[Item], numbers: NDArray[np.int64]) -> "ItemColumns":
-        """In one pass over the items of these numbers."""
-        count = len(numbers)
-        found = ItemColumns(np.empty(count, np.int64), np.empty(count, np.int8), np.empty(count, np.bool_), [])
-        for row, number in enumerate(numbers):
-            item = items[int(number)]
-            found.labels[row], found.left_out[row] = item.label, item.left_out
-            found.given[row] = NAMES.index(item.split) if item.split else -1
-            found.groups.append(item.group)
-        return found
+        """Of the items of these numbers."""
+        if isinstance(items, FileItems):
+            groups = SourceGroups.numbered(items.group_names, items.groups[numbers])
+            return ItemColumns(items.labels[numbers].astype(np.int64), items.splits[numbers],
+                               items.left_out[numbers], groups)  # fmt: skip
+        some = [items[number] for number in numbers.tolist()]
+        given = [NAMES.index(item.split) if item.split else -1 for item in some]
+        return ItemColumns(
+            np.array([item.label for item in some], np.int64),
+            np.array(given, np.int8),
+            np.array([item.left_out for item in some], np.bool_),
+            SourceGroups.of([item.group for item in some]),
+        )
 
 
 class Files(Sequence[ImageFile]):

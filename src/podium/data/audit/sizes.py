@@ -9,6 +9,12 @@ EDGES = (1, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536,
 """Where a bar of the histogram begins, in pixels of the shorter side; the last one is open."""
 
 
+def size_counts(sizes: NDArray[np.int32]) -> dict[tuple[int, int], int]:
+    """How many of `sizes` (N, 2) there are of each width and height."""
+    both, counts = np.unique(sizes[:, 0].astype(np.int64) << 32 | sizes[:, 1], return_counts=True)
+    return {(one >> 32, one & 0xFFFFFFFF): n for one, n in zip(both.tolist(), counts.tolist(), strict=True)}
+
+
 def histogram(sizes: NDArray[np.int32]) -> list[list[int]]:
     """Bars of the shorter sides of `sizes` (N, 2): [from, below, images], from the first to the last with an image.
 

@@ -10,7 +10,7 @@ from podium.data.sources import groups
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams
-    from podium.data.sources.item import Source
+    from podium.data.sources.source import Source
 
 
 class ImageSource(Component):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Reject, Source, in_order, shown
+from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.layout import SPLITS, WORDS, split_of
+from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from podium.data.sources import ImageSource
-from podium.data.sources.item import Item, Source
+from podium.data.sources.item import Item
+from podium.data.sources.source import Source
 
 if TYPE_CHECKING:
     from podium.config.params import PrepareParams

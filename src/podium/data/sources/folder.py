@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Reject, Source, in_order, shown
+from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.layout import entries, hidden_images
+from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
 

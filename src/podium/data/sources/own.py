@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from tqdm import tqdm
 
-from podium.data.sources.item import Content, Item, Reject, Source, in_order, shown
+from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.layout import SPLITS
+from podium.data.sources.source import Source
 from podium.errors import InputError
 
 KEYS = ("content", "label", "split", "group")

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from podium.data.sources import ImageSource
-from podium.data.sources.item import Content, Item, Source
+from podium.data.sources.item import Content, Item
+from podium.data.sources.source import Source
 from podium.errors import InputError
 
 if TYPE_CHECKING:

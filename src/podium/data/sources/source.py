@@ -1,0 +1,88 @@
+"""What every source gives: images in a fixed order, none of them decoded, and the files that no image is made of."""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from podium.data.dvcignore import DvcIgnore
+from podium.data.sources.file_items import FileItems
+from podium.data.sources.item import Item, Reject, shown
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in an order that does not change from run to run; none has been decoded."""
+
+    name: str
+    """As in params.yaml."""
+    classes: tuple[str, ...]
+    """Names of the classes, in label order."""
+    items: Sequence[Item]
+    rejects: list[Reject] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What its reader has to say, such as columns that it did not use."""
+
+    def within(self, root: Path) -> "Source":
+        """The same without files outside of `root`, which are rejected: DVC would not see them change."""
+        inside = root.resolve()
+        kept, rejects = [], list(self.rejects)
+        for item in self.items:
+            if isinstance(item.content, Path) and not item.content.resolve().is_relative_to(inside):
+                rejects.append(Reject("outside", item.origin, f"it lies outside of prepare.root, {shown(root)}"))
+            else:
+                kept.append(item)
+        return Source(self.name, self.classes, kept, rejects, self.notes)
+
+    def without_hidden(self, ignore: DvcIgnore) -> "Source":
+        """The same without files that .dvcignore hides from DVC, which are rejected.
+
+        Classes of nothing else are none.
+        """
+        hidden = np.fromiter((path is not None and ignore.hides(path) for path in self.paths()), np.bool_)
+        if not hidden.any():
+            return self
+        why = "DVC does not see it: .dvcignore leaves it out"
+        rejects = [Reject("outside", self.items[number].origin, why) for number in np.flatnonzero(hidden).tolist()]
+        counts = np.bincount([item.label for item in self.items], minlength=len(self.classes))
+        lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
+        still = (lost == 0) | (lost < counts)
+        labels = np.cumsum(still) - 1
+        if isinstance(self.items, FileItems):
+            kept = self.items.kept(~hidden)
+            kept.relabel(labels.tolist())
+            items: Sequence[Item] = kept
+        else:
+            items = [replace(one, label=int(labels[one.label])) for one in itertools.compress(self.items, ~hidden)]
+        classes = tuple(itertools.compress(self.classes, still))
+        return Source(self.name, classes, items, [*self.rejects, *rejects], self.notes)
+
+    def paths(self) -> Iterator[str | None]:
+        """The path of each image that is a file, None for others."""
+        if isinstance(self.items, FileItems):
+            return self.items.paths()
+        return (os.fspath(item.content) if isinstance(item.content, Path) else None for item in self.items)
+
+    def origins(self) -> Iterator[str]:
+        """What reports call each image."""
+        return self.items.origins() if isinstance(self.items, FileItems) else (item.origin for item in self.items)
+
+    def unseen(self, root: Path, ignore: DvcIgnore | None = None) -> list[str]:
+        """Origins of files that DVC does not see change: .dvcignore hides them, or their folder is outside of `root`.
+
+        A link to a file is no such: DVC reads what it leads to (3.67, tried), but it walks no link to a folder.
+        """
+        inside = root.resolve()
+        outside: dict[str, bool] = {}
+        found = []
+        for number, path in enumerate(self.paths()):
+            if path is None:
+                continue
+            if (folder := os.path.dirname(path)) not in outside:  # noqa: PTH120 (no Path for each file)
+                outside[folder] = not Path(folder).resolve().is_relative_to(inside)
+            if outside[folder] or (ignore is not None and ignore.hides(path)):
+                found.append(self.items[number].origin)
+        return found
