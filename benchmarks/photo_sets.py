@@ -33,7 +33,7 @@ def photos(target: Path) -> None:
     """Some 480 pictures in 8 classes, photographs and drawings (tuxpaint-stamps-default, librsvg2-bin)."""
     if shutil.which("rsvg-convert") is None:
         raise SystemExit("photo_sets: rsvg-convert is missing: apt-get install librsvg2-bin")
-    stamps = _folder("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps")
+    stamps = folder_of("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps")
     for name, folders in STAMPS.items():
         (target / name).mkdir(parents=True, exist_ok=True)
         found = [(stamps / one, path) for one in folders for path in sorted((stamps / one).rglob("*"))]
@@ -49,7 +49,7 @@ def photos(target: Path) -> None:
 
 def icons(target: Path) -> None:
     """Some 590 icons in 6 classes by what they stand for (oxygen-icon-theme): drawings, transparent, no photographs."""
-    base = _folder("oxygen-icon-theme", "usr/share/icons/oxygen/base")
+    base = folder_of("oxygen-icon-theme", "usr/share/icons/oxygen/base")
     for name in ICONS:
         (target / name).mkdir(parents=True, exist_ok=True)
         for size in SIZES:
@@ -72,7 +72,7 @@ def _drawn(path: Path, target: Path, *, webp: bool) -> bool:
     return True
 
 
-def _folder(package: str, inside: str) -> Path:
+def folder_of(package: str, inside: str) -> Path:
     """The folder `inside` of a Debian package, which is fetched where it is not installed."""
     installed = Path("/") / inside
     if installed.is_dir():
