@@ -131,11 +131,6 @@ class SearchParams(Section):
                 "plateau must be null with method: thaw: it counts trials that ended, and there most rest; got"
                 f" {self.plateau}: set until: no_gain instead"
             )
-        if self.limits:
-            wrong.append(
-                "limits do not go with method: thaw, which does not avoid what breaks one yet; got"
-                f" {', '.join(self.limits)}: set method: optuna"
-            )
         if self.max_epochs is None and self.timeout is None and self.until == "budget":
             wrong.append(
                 "method: thaw must be told when to end, since n_trials counts trials that began and most of them rest:"
