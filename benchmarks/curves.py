@@ -5,7 +5,8 @@
 trains what is missing of benchmarks/curves/letters.csv and adds it line by line, so that it may be killed and go on.
 Configurations follow from their number. A constant schedule is trained for the largest number of epochs: its training
 serves all values. Every fifth configuration is trained on a second seed too: how far seeds are apart is part of the
-table. `fidelity.py` replays searches on it. The digits' table is of an earlier Podium, and not of a second seed.
+table. `fidelity.py` replays searches on it. Two tables are of an earlier Podium, without second
+seeds: the digits' and bare, which a prototype recorded on a grid. How far seeds are apart there is taken of bare_again.
 """
 
 import argparse
@@ -78,11 +79,11 @@ def record(problem: Problem, count: int, work: Path) -> None:
     done = {(curve.number, curve.seed) for curve in load(problem.name)} if table(problem.name).is_file() else set()
     data = TrialData.load(problem.prepared(work), torch.device("cpu"))
     with contextlib.chdir(work / problem.name):  # where cached features lie
-        for number in range(count):
+        for number in sorted(range(count), key=lambda number: number % AGAIN > 0):  # those with two seeds first
             for seed in (0, 1) if number % AGAIN == 0 else (0,):
                 if (number, seed) not in done:
                     _append(problem, _train(problem, number, seed, data))
-            print(f"{problem.name}: {number + 1} of {count}", flush=True)
+            print(f"{problem.name}: configuration {number} of {count}", flush=True)
 
 
 def configuration(problem: Problem, number: int) -> Recipe:

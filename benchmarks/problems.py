@@ -22,6 +22,14 @@ BARE_SPACE = {
     "train.epochs": {"low": 10, "high": 50},
 }
 """The plain script's three dimensions (peers/plain.py)."""
+BARE = {
+    "search.space": BARE_SPACE,
+    "train.optimizer": "sgd",
+    "train.momentum": 0.0,
+    "train.schedule": "constant",
+    "train.label_smoothing": 0.0,
+    "train.weight_decay": 0.0,
+}
 FAMILY = r"/([A-Za-z0-9]+)-[A-Za-z0-9]+\.png"
 """Of a rendered letter's file: the typeface."""
 HEAD = {
@@ -81,19 +89,8 @@ PROBLEMS = {
     one.name: one
     for one in (
         Problem("digits", "scikit-learn's digits, a CNN, the nine dimensions of params.yaml", recorded=300),
-        Problem(
-            "bare",
-            "the same images, the plain script's three dimensions",
-            {
-                "search.space": BARE_SPACE,
-                "train.optimizer": "sgd",
-                "train.momentum": 0.0,
-                "train.schedule": "constant",
-                "train.label_smoothing": 0.0,
-                "train.weight_decay": 0.0,
-            },
-            recorded=60,
-        ),
+        Problem("bare", "the same images, the plain script's three dimensions", BARE),
+        Problem("bare_again", "as bare, on two seeds", BARE, recorded=48),
         Problem(
             "letters",
             "capital letters of typefaces that were not trained on, a CNN, nine dimensions",

@@ -50,6 +50,8 @@ class SimulatedPool:
         self.capacity, self._training, self._decision, self._seen = capacity, training, decision, seen
         self.now = STARTUP
         """Seconds since the stage was started."""
+        self.handed = 0
+        """Tasks that it was given."""
         self.epochs = 0
         """That were trained."""
         self._driver_free = 0.0
@@ -62,6 +64,7 @@ class SimulatedPool:
 
     def submit(self, task: Task) -> None:
         """Begin `task`, or go on where it rested."""
+        self.handed += 1
         self._driver_free = max(self.now, self._driver_free) + self._decision
         if task.number in self._saved:
             one = self._saved[task.number]

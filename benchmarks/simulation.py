@@ -31,6 +31,7 @@ from podium.tuning.driver import Driver
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.messages import Task
 from podium.tuning.shared_epochs import best_epoch, dimension_of
+from podium.tuning.starts import START
 from podium.tuning.study import open_study
 from simulated_pool import SimulatedPool
 from worlds import World
@@ -115,18 +116,15 @@ def simulate(
     )  # fmt: skip
     study = open_study(InMemoryStorage(), "simulated", params, {})
     for values in enqueued:
-        study.enqueue_trial(values)
+        study.enqueue_trial(values, {START: "portfolio"})
     driver = ThawDriver if params.method == "thaw" else Driver
-    handed: list[int] = []
-    original = pool.submit
-    vars(pool)["submit"] = lambda task: (handed.append(task.number), original(task))
 
     def stopping() -> bool:
         return pool.now >= limit or len(outcome.had) == len(TARGETS)
 
     started = time.process_time()
     driver(study, pool, params, RuntimeParams(), world.base, Path("nowhere"), [], stopping).run()
-    outcome.processor = (time.process_time() - started) / max(1, len(handed))
+    outcome.processor = (time.process_time() - started) / max(1, pool.handed)
     return replace(outcome, seconds=pool.now, trials=len(study.get_trials(deepcopy=False)), epochs=pool.epochs)
 
 

@@ -27,7 +27,7 @@ def test_benchmark_is_importable(script: str) -> None:
 def test_recorded_curves_are_whole(problem: str) -> None:
     table = importlib.import_module("curves").load(problem)
     first = [curve.number for curve in table if curve.seed == 0 and curve.number >= 0]
-    assert first == sorted(set(first))
+    assert len(first) == len(set(first))
     assert len(first) >= 20
     for curve in table:
         assert 1 <= len(curve.accuracy) <= curve.recipe.train.epochs

@@ -50,6 +50,9 @@ class SearchParams(Section):
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
     """Trial 0 has the settings of model and train, which must lie within the space."""
+    starts: Literal["none", "portfolio"] = "none"
+    """portfolio: begin with configurations that were good on other problems, cheapest first.
+    They come after defaults_first, as far as the space has their values, and count as trials."""
     sampler: Annotated[Choice, choice("sampler")] = Choice(name="tpe")
     """tpe, random, a class of optuna.samplers, or your own."""
     pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
@@ -90,6 +93,8 @@ class SearchParams(Section):
     def identity(self) -> dict[str, Any]:
         """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
+        if self.starts == "none":
+            neutral |= {"starts"}
         if self.method == "optuna":  # which reads neither of these
             neutral |= {"method", "max_resting"}
         else:

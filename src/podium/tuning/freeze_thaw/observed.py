@@ -73,6 +73,10 @@ class Errors:
         """The logarithms of the errors of `values`."""
         return np.asarray(np.log(np.maximum(self.sign * (self.best - np.asarray(values)), 0.0) + self.floor))
 
+    def values(self, logs: Array | float) -> Array:
+        """The values whose errors have these logarithms."""
+        return np.asarray(self.best - self.sign * np.maximum(np.exp(np.asarray(logs)) - self.floor, 0.0))
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -83,6 +87,7 @@ class Observed:
     """Logarithms of errors, (n,)."""
     best: float
     """Where the best trial stands that keeps the limits, as the logarithm of an error."""
+    errors: Errors
 
 
 def curves_of(trials: Sequence[FrozenTrial], places: Places, limits: Mapping[str, float] | None = None) -> list[Curve]:
@@ -139,7 +144,7 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
     kept = [row for curve in thinned(rows) for row in curve]
     stands = [float(errors.log(_recent(curve.values))) for curve in curves if _stands(curve)]
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
-    return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst))
+    return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst), errors)
 
 
 def observe_excess(curves: Sequence[Curve]) -> tuple[Points, Array] | None:

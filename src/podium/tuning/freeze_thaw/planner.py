@@ -32,6 +32,7 @@ from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, obser
 from podium.tuning.freeze_thaw.places import Place, Places
 from podium.tuning.inherit import is_own
 from podium.tuning.shared_epochs import EPOCHS
+from podium.tuning.starts import START
 
 STRATA = 8
 """First configurations, each in another eighth of every range."""
@@ -83,7 +84,8 @@ class Planner:
         self.params, self.direction = params, direction
         self.places = Places(params, base)
         self._costs = limits.of_costs(params.limits)
-        self._metrics = {name: limit for name, limit in params.limits.items() if name not in self._costs}
+        self.metrics = {name: limit for name, limit in params.limits.items() if name not in self._costs}
+        """Limits of metrics."""
         self._memory: tuple[Any, tuple[CurveModel, list[float] | None]] | None = None
         """The model that was made last, and what of: one serves a decision and what comes before it."""
 
@@ -100,7 +102,8 @@ class Planner:
         waiting = min((t.number for t in trials if t.state == TrialState.WAITING), default=None)
         if waiting is not None and new:
             fixed = trials[waiting].system_attrs.get("fixed_params", {})
-            return self._within(Decision(waiting, fixed.get(EPOCHS), "enqueued"), None, epochs)
+            until = FIRST if START in trials[waiting].user_attrs else fixed.get(EPOCHS)  # many starts: a look at each
+            return self._within(Decision(waiting, until, "enqueued"), None, epochs)
         begun = sum(one.how == "stratum" for one in decisions)
         inherited = sum(not is_own(trial) for trial in trials)
         if new and begun < STRATA - inherited and self.places.names:
@@ -117,15 +120,15 @@ class Planner:
         many = len(resting) - self.params.max_resting
         if many <= 0:
             return []
-        curves = curves_of(trials, self.places, self._metrics)
+        curves = curves_of(trials, self.places, self.metrics)
         observed = observe(curves, self.direction)
         if observed is None:
             return []
-        model, _ = self._model(observed, decisions)
-        candidates = self._candidates(trials, curves, resting, [])
+        model, _ = self.model(observed, decisions)
+        candidates = self.candidates(trials, curves, resting, [])
         ends = candidates.points(candidates.totals)
         mean, deviation = model.predict(ends)
-        hope = norm.logcdf((observed.best - mean) / deviation) + _log_feasible(curves, model.theta, ends)
+        hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(curves, model.theta, ends)
         order = np.argsort(hope, kind="stable")
         return [int(candidates.numbers[row]) for row in order[:many]]
 
@@ -141,23 +144,23 @@ class Planner:
         random = np.random.default_rng(derive(self.params.seed, "thaw", len(decisions)))
         drawn = random.random((CANDIDATES, len(self.places.names)))
         places = list(self._affordable(trials, map(self.places.at, drawn))) if new else []
-        curves = curves_of(trials, self.places, self._metrics)
+        curves = curves_of(trials, self.places, self.metrics)
         observed = observe(curves, self.direction)
         if observed is None or len(observed.y) < ENOUGH:
             if not places:
                 return self._first_of(trials, resting, epochs)
             return Decision(len(trials), min(FIRST, places[0].total), "random", places[0].values)
-        candidates = self._candidates(trials, curves, resting, places)
+        candidates = self.candidates(trials, curves, resting, places)
         if not candidates.places:
             return None
-        model, theta = self._model(observed, decisions)
+        model, theta = self.model(observed, decisions)
         ends = self._ends(candidates, random.uniform(*np.log(HORIZON)))
         mean, deviation = model.predict(points := candidates.points(ends))
         wanted = observed.best - 10 ** random.uniform(*AHEAD)
-        keeps = _log_feasible(curves, model.theta, points)
+        keeps = log_feasible(curves, model.theta, points)
         row = int(np.argmax(norm.logcdf((wanted - mean) / deviation) + keeps))
         whole = candidates.points(candidates.totals)
-        gains = improvement(observed.best, *model.predict(whole)) * np.exp(_log_feasible(curves, model.theta, whole))
+        gains = improvement(observed.best, *model.predict(whole)) * np.exp(log_feasible(curves, model.theta, whole))
         gain = float(gains.max())
         facts = {"theta": theta, "gain": round(gain, 6), "noise": round(model.noise, 6)}
         before, end = int(candidates.epochs[row]), int(ends[row])
@@ -202,9 +205,10 @@ class Planner:
         orders = np.array([random.permutation(STRATA) for _ in range(size)])
         return np.asarray((orders[:, number] + random.random((STRATA, size))[number]) / STRATA)
 
-    def _candidates(
+    def candidates(
         self, trials: Sequence[FrozenTrial], curves: Sequence[Curve], resting: Collection[int], new: list[Place]
     ) -> Candidates:
+        """The trials of `resting` that have a curve, then `new` configurations."""
         known = {curve.number: curve for curve in curves}
         numbers = sorted(number for number in resting if number in known)
         places = [known[number].place for number in numbers] + new
@@ -234,7 +238,7 @@ class Planner:
         more = np.maximum(1, np.floor(math.exp(horizon) * whole / candidates.seconds))
         return np.asarray(np.minimum(candidates.totals, candidates.epochs + more))
 
-    def _model(self, observed: Observed, decisions: Sequence[Decision]) -> tuple[CurveModel, list[float] | None]:
+    def model(self, observed: Observed, decisions: Sequence[Decision]) -> tuple[CurveModel, list[float] | None]:
         """The model of what was observed, and its parameters where they were fitted now.
 
         They are fitted at some decisions of the model's only, ever fewer of them, and hold until the next.
@@ -259,7 +263,7 @@ class Planner:
         return fit(points, y, theta)
 
 
-def _log_feasible(curves: Sequence[Curve], theta: Array, points: Points) -> Array:
+def log_feasible(curves: Sequence[Curve], theta: Array, points: Points) -> Array:
     """The logarithm of the probability that each of `points` keeps the limits of metrics, (n,)."""
     observed = observe_excess(curves)
     if observed is None:
