@@ -75,8 +75,12 @@ def seconds(arguments: argparse.Namespace) -> None:
     """Simulated searches of one problem, seed by seed."""
     world, limit = worlds.World.open(arguments.seconds), arguments.limit * arguments.slower
     names = arguments.only.split(",") if arguments.only else list(simulation.SEARCHES)
-    run = partial(simulation.simulate, limit=limit, slower=arguments.slower)
-    found = {name: [run(world, simulation.SEARCHES[name], seed) for seed in range(arguments.seeds)] for name in names}
+    found: dict[str, list[simulation.Outcome]] = {name: [] for name in names}
+    for seed in range(arguments.seeds):
+        for name in names:
+            search = simulation.SEARCHES[name]
+            found[name].append(simulation.simulate(world, search, seed, limit=limit, slower=arguments.slower))
+        print(f"seed {seed}: " + ", ".join(f"{name} {those[-1].had}" for name, those in found.items()), flush=True)
     text = (
         f"{world.problem.name}: {world.problem.about}; {len(world.table)} configurations, best {world.best:.4f}"
         f" ({world.images} images); {arguments.seeds} seeds up to {limit:g} s; epochs {arguments.slower:g} x as long"
