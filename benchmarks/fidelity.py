@@ -10,11 +10,16 @@ worker.
   asha, pasha     real promotion (Li et al. 2020; Bohdal et al. 2023): what stops at a rung is kept, and goes on from
                   there when its rung promotes it
   shipped         params.yaml as it stands, its first guess included
+
+    python benchmarks/fidelity.py --seconds digits    (bare, letters, photos, icons: problems.py)
+
+simulates the seconds of two workers instead, with the search's own drivers and fresh noise: simulation.py. --slower 10
+is what trainings would show that take ten times as long.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -24,6 +29,8 @@ import optuna
 from optuna.trial import TrialState
 
 import curves
+import simulation
+import worlds
 from measuring import ROOT, axes, parser, publish, table
 from podium.components import Choice
 from podium.config.params import SearchParams, load
@@ -44,10 +51,16 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=10, help="replays of each (default 10)")
     options.add_argument("--trials", type=int, default=200, help="trials of each at most (default 200)")
     options.add_argument("--only", help="some of the strategies, with commas")
+    options.add_argument("--seconds", metavar="PROBLEM", help="simulate seconds on this problem, without a first guess")
+    options.add_argument("--slower", type=float, default=1.0, help="--seconds: how many times as long an epoch takes")
+    options.add_argument("--limit", type=float, default=400.0, help="--seconds: of a search at most (default 400)")
     arguments = options.parse_args()
     if arguments.quick:
-        arguments.seeds, arguments.trials = 2, 20
+        arguments.seeds, arguments.trials, arguments.limit = 2, 20, 30.0
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments.seconds:
+        seconds(arguments)
+        return
     world = World.open()
     named = strategies(world)
     chosen = arguments.only.split(",") if arguments.only else list(named)
@@ -56,6 +69,27 @@ def main() -> None:
         found, arguments
     )
     publish("fidelity", text, {"best": world.best, "searches": found}, draw(found, arguments), quick=arguments.quick)
+
+
+def seconds(arguments: argparse.Namespace) -> None:
+    """Simulated searches of one problem, seed by seed."""
+    world, limit = worlds.World.open(arguments.seconds), arguments.limit * arguments.slower
+    names = arguments.only.split(",") if arguments.only else list(simulation.SEARCHES)
+    found: dict[str, list[simulation.Outcome]] = {name: [] for name in names}
+    for seed in range(arguments.seeds):
+        for name in names:
+            search = simulation.SEARCHES[name]
+            found[name].append(simulation.simulate(world, search, seed, limit=limit, slower=arguments.slower))
+        print(f"seed {seed}: " + ", ".join(f"{name} {those[-1].had}" for name, those in found.items()), flush=True)
+    text = (
+        f"{world.problem.name}: {world.problem.about}; {len(world.table)} configurations, best {world.best:.4f}"
+        f" ({world.images} images); {arguments.seeds} seeds up to {limit:g} s; epochs {arguments.slower:g} x as long"
+        f"\nquartile / median / quartile\n{simulation.rows_of(found)}"
+    )
+    content = {"best": world.best, "seed_spread": world.seed_spread,
+               "searches": {name: [asdict(one) for one in those] for name, those in found.items()}}  # fmt: skip
+    slower = "" if arguments.slower == 1 else f"_x{arguments.slower:g}"
+    publish(f"fidelity_{world.problem.name}{slower}", text, content, quick=arguments.quick)
 
 
 @dataclass(frozen=True)

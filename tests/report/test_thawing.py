@@ -1,15 +1,20 @@
 """What the report and MLflow show of a freeze-thaw search."""
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from podium.report.cost import spent
+from podium.report.mlflow_summary import draw
 from podium.report.report_data import gather
-from podium.report.search_charts import curves, thawing
+from podium.report.search_charts import curves
 from podium.report.sections import sections
+from podium.report.thaw_charts import forecast, thawing
 from podium.tracking.record import record_of, search_attributes
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision
@@ -50,6 +55,45 @@ def test_report_shows_what_rested_and_went_on(tmp_path: Path) -> None:
     assert "thawing" in shown
     assert "timeline" not in shown, "a trial that rests is with no worker"
     assert spent(data.search, data.timing).busy is None
+
+
+FORECAST = {
+    "best": 0.95,
+    "trials": [
+        {"trial": n, "epochs": 2, "epoch": [2, 3, 4], "expected": [0.8, 0.85, 0.9], "low": [0.79, 0.8, 0.8],
+         "high": [0.81, 0.9, 0.96]} for n in (2, 5)
+    ],
+    "gains": [{"epochs": 1, "trial": 2, "gain": 0.0001}, {"epochs": 50, "trial": 5, "gain": 0.1}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pace", "expected"),
+    [
+        (None, "50 more epochs of trial 5 are expected to lower the best error by 10 %."),
+        (1.0, "50 more epochs (about 50 s of one worker) of trial 5 are expected to lower the best error by 10 %."),
+        (60.0, "1 more epoch (about 60 s of one worker) of trial 2 is expected to lower the best error by less than"),
+    ],
+    ids=["time not known", "a minute is many epochs", "a minute is one epoch"],
+)
+def test_report_shows_predicted_curves_and_what_a_minute_gains(
+    tmp_path: Path, pace: float | None, expected: str
+) -> None:
+    _thawed(tmp_path)
+    (tmp_path / "data/search/forecast.json").write_text(json.dumps(FORECAST))
+    data = gather(folders(tmp_path))
+    timing = data.timing and replace(data.timing, epoch_seconds=pace)
+    chart = forecast(data.search, timing)
+    assert chart is not None
+    assert expected in chart.note
+    first = chart.data[:4]
+    assert [trace["name"] for trace in first] == ["trial 2"] * 4
+    assert (first[1]["y"], first[2]["y"], first[3]["y"]) == ([0.81, 0.9, 0.96], [0.79, 0.8, 0.8], [0.8, 0.85, 0.9])
+    assert first[2]["fill"] == "tonexty", "the band lies between the traces of its ends"
+    assert first[0]["x"] == [1, 2], "what was trained"
+    shown = {chart.key for section in sections(data, spent(data.search, timing)) for chart in section.charts}
+    assert "forecast" in shown
+    assert [path.name for path in draw(data.search, tmp_path)] == ["history.png", "curves.png", "forecast.png"]
 
 
 def test_search_without_rests_has_neither_file_nor_chart(tmp_path: Path) -> None:

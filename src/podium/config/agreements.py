@@ -27,7 +27,7 @@ def _abstain(params: "Params") -> list[str]:
 
 def _margin(params: "Params") -> list[str]:
     """A margin as wide as the metric's range excludes nothing. A metric without bounds takes any."""
-    metric = made_of("metric", params.gate.metric or params.search.metric, {})
+    metric = made_of("metric", params.gate.metric or params.search.metrics[0], {})
     low, high = metric.RANGE
     margin: float = params.gate.margin  # type: ignore[attr-defined] # declared by a rule of the gate
     if margin < high - low:

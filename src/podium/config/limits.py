@@ -48,13 +48,18 @@ def excess(limits: Mapping[str, float], figures: Mapping[str, float]) -> dict[st
     """
     found = {}
     for name, limit in limits.items():
-        sign, key = 1, name
-        if name not in COSTS:
-            metric = made_of("metric", Choice(name=name), {})
-            sign, key = -metric.sign, f"val_{metric.label}"
+        sign, key = figure_of(name)
         if key in figures:
             found[name] = sign * (figures[key] - limit) / (abs(limit) or 1.0)
     return found
+
+
+def figure_of(name: str) -> tuple[int, str]:
+    """What the limit `name` looks at: 1 where less is better and -1 where more is, and its name among the figures."""
+    if name in COSTS:
+        return 1, name
+    metric = made_of("metric", Choice(name=name), {})
+    return -metric.sign, f"val_{metric.label}"
 
 
 def described(limits: Mapping[str, float], figures: Mapping[str, float]) -> str:

@@ -53,6 +53,9 @@ class SearchParams(Section):
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
     """Trial 0 has the settings of model and train, which must lie within the space."""
+    starts: Literal["none", "portfolio"] = "none"
+    """portfolio: begin with configurations that were good on other problems, cheapest first.
+    They come after defaults_first, as far as the space has their values, and count as trials."""
     sampler: Annotated[Choice, choice("sampler")] = Choice(name="tpe")
     """tpe, random, a class of optuna.samplers, or your own."""
     pruner: Annotated[Choice, choice("pruner")] = Choice(name="median")
@@ -113,6 +116,8 @@ class SearchParams(Section):
     def identity(self) -> dict[str, Any]:
         """What of this section decides the trials' results; inactive parameters are left out."""
         neutral = NEUTRAL | (set() if self.deterministic else {"batch"})
+        if self.starts == "none":
+            neutral |= {"starts"}
         if self.method == "optuna":  # which reads neither of these
             neutral |= {"method", "max_resting"}
         else:
@@ -166,11 +171,6 @@ class SearchParams(Section):
             wrong.append(
                 "plateau must be null with method: thaw: it counts trials that ended, and there most rest; got"
                 f" {self.plateau}: set until: no_gain instead"
-            )
-        if self.limits:
-            wrong.append(
-                "limits do not go with method: thaw, which does not avoid what breaks one yet; got"
-                f" {', '.join(self.limits)}: set method: optuna"
             )
         if self.max_epochs is None and self.timeout is None and self.until == "budget":
             wrong.append(

@@ -31,10 +31,17 @@ def note(page: Page) -> str:
 
 
 def draw(search: Search, folder: Path) -> list[Path]:
-    """Write history.png, curves.png and, of several metrics, front.png to `folder` and return their paths."""
+    """Write history.png, curves.png, of several metrics front.png and of a freeze-thaw search forecast.png to `folder`.
+
+    Returns their paths.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [_history(search, folder / "history.png"), _curves(search, folder / "curves.png")]
-    return [*drawn, _front(search, folder / "front.png")] if search.others else drawn
+    if search.others:
+        drawn.append(_front(search, folder / "front.png"))
+    if search.forecast:
+        drawn.append(_forecast(search, folder / "forecast.png"))
+    return drawn
 
 
 def _front(search: Search, path: Path) -> Path:
@@ -79,6 +86,22 @@ def _curves(search: Search, path: Path) -> Path:
         epochs, values = [e for e, _ in trial.curve], [v for _, v in trial.curve]
         axes.plot(epochs, values, color=GREEN, linewidth=2.2, label=f"trial {trial.number}")
     axes.set(xlabel="epoch", ylabel=f"validation {search.metric.name}", title="Learning curves")
+    return _save(figure, path)
+
+
+def _forecast(search: Search, path: Path) -> Path:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    known = {trial.number: trial.curve for trial in search.trials}
+    for rank, one in enumerate((search.forecast or {})["trials"]):
+        color = GREEN if rank == 0 else BLUE
+        curve = known.get(one["trial"], [])
+        axes.plot([e for e, _ in curve], [v for _, v in curve], color=color, linewidth=1.4)
+        label = f"trial {one['trial']}"
+        axes.plot(one["epoch"], one["expected"], color=color, linestyle="--", linewidth=1.2, label=label)
+        axes.fill_between(one["epoch"], one["low"], one["high"], color=color, alpha=0.12, linewidth=0)
+    title = "Trials at rest: predicted curves, 80 % bands"
+    axes.set(xlabel="epoch", ylabel=f"validation {search.metric.name}", title=title)
     return _save(figure, path)
 
 

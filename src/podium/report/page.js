@@ -15,7 +15,7 @@
   const named = (name) => (printing && LIGHT[name]) || color(name);
 
   // "@complete" is the colour of that name, "@sequential" the scale from nothing to much; a class may be called so too.
-  const COLORED = new Set(["color", "bgcolor", "colorscale"]);
+  const COLORED = new Set(["color", "bgcolor", "fillcolor", "colorscale"]);
   const painted = (value, key) => {
     if (typeof value === "string" && value[0] === "@" && COLORED.has(key)) {
       return value === "@sequential" ? [[0, named("from")], [1, named("to")]] : named(value.slice(1));

@@ -1,6 +1,5 @@
 """Charts of the search: its trials over time, what mattered, and where in the space the good ones are."""
 
-import math
 from dataclasses import replace
 from itertools import accumulate
 
@@ -10,7 +9,6 @@ from podium.report.chart import (
     COMPLETE,
     MUTED,
     NAMES,
-    PRUNED,
     Chart,
     Scale,
     lines,
@@ -86,37 +84,6 @@ def curves(search: Search) -> Chart:
         note = "The curve of a pruned trial ends where it rested when the search ended."
     peaks = [value for trial in search.trials for _, value in trial.curve]
     return zoomed(search, Chart("curves", "Learning curves", note, data, layout), peaks)
-
-
-HOW = {
-    "enqueued": ("own settings", BEST),
-    "stratum": ("first strata", MUTED),
-    "random": ("random", MUTED),
-    "new": ("new", PRUNED),
-    "thaw": ("goes on", COMPLETE),
-}
-"""How a decision of a freeze-thaw search was made: its name and colour."""
-
-
-def thawing(search: Search) -> Chart:
-    """Which trial a freeze-thaw search let train until which epoch, decision by decision."""
-    data = []
-    for how, (name, color) in HOW.items():
-        rows = [row for row in search.decisions if row["how"] == how and row["until"]]
-        text = [f"decision {row['decision']}: trial {row['trial']} until epoch {row['until']}, {name}" for row in rows]
-        x, y = ([int(row[column]) for row in rows] for column in ("decision", "until"))
-        if rows:
-            data.append(points(x, y, name, color, text, opacity=0.75))
-    expected = [row for row in search.decisions if row["gain"] and row["noise"]]
-    note = "A trial rests where a dot is, until a later dot lets it go on."
-    if expected:
-        gain, noise = (float(expected[-1][column]) for column in ("gain", "noise"))
-        note += (
-            f" At the last decision an error {100 * (1 - math.exp(-gain)):.0f}% lower than the best was expected of the"
-            f" most promising one; {100 * (1 - math.exp(-noise)):.0f}% is the noise between epochs."
-        )
-    layout = {"xaxis": {"title": "decision"}, "yaxis": {"title": "trained until epoch"}}
-    return Chart("thawing", "Trials that rest and go on", note, data, layout)
 
 
 def importance(search: Search, *, wide: bool) -> Chart:

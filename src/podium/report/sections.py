@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podium.data.audit.findings import KINDS
-from podium.report import front, outcome_charts, search_charts
+from podium.report import front, outcome_charts, search_charts, thaw_charts
 from podium.report.chart import Chart
 from podium.report.cost import NetworkCost, Spent, network_costs
 from podium.report.interactions import interactions
@@ -74,7 +74,9 @@ def _search(data: ReportData) -> Section:
     chosen = data.selected["trial"] if data.selected else None
     charts = [*front.charts(search, chosen), search_charts.history(search), search_charts.curves(search)]
     if search.decisions:
-        charts.append(search_charts.thawing(search))
+        charts.append(thaw_charts.thawing(search))
+        if (predicted := thaw_charts.forecast(search, data.timing)) is not None:
+            charts.append(predicted)
     small = []
     if search.space and search.ranked():
         charts.append(search_charts.parallel(search))

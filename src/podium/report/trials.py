@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import optuna
@@ -84,6 +85,8 @@ class Search:
     """By number."""
     decisions: list[dict[str, str]] = field(default_factory=list, repr=False)
     """The rows of decisions.csv; none where trials do not rest."""
+    forecast: dict[str, Any] | None = field(default=None, repr=False)
+    """forecast.json: what is expected of the trials that rested at the end; None where there is none."""
     last_epoch: dict[str, float] = field(default_factory=dict)
     """The figures of the best trial's last epoch, such as train_loss and val_loss."""
     others: list[Objective] = field(default_factory=list)
@@ -132,6 +135,8 @@ class Timing:
     """Duration of the search, over all sessions."""
     spans: dict[int, Span]
     """By the trial's number."""
+    epoch_seconds: float | None = None
+    """Median over all epochs of the search; None: not known."""
 
     def lanes(self) -> dict[int, int]:
         """A lane for each trial so that none overlap: the workers, as far as times can tell."""
@@ -164,6 +169,7 @@ def read_search(folder: Path) -> Search:
         fixed=space["fixed"],
         trials=trials,
         decisions=list(_rows(folder / "decisions.csv")) if (folder / "decisions.csv").is_file() else [],
+        forecast=_json(folder / "forecast.json") if (folder / "forecast.json").is_file() else None,
         last_epoch=_last_epoch(folder / "curves.csv", int(best["trial"])),
         others=[Objective.of(one) for one in best.get("aims", [])[1:]],
     )
@@ -185,7 +191,9 @@ def read_timing(journal: Path, name: str) -> Timing | None:
         return None
     first = min(moments)
     spans = {t.number: span for t in ended if (span := _span(t, first.timestamp()))}
-    return Timing(f"{first:%Y-%m-%d %H:%M}", float(study.user_attrs.get("seconds", 0.0)), spans)
+    took = [epoch["seconds"] for t in ended for epoch in t.user_attrs.get("history", []) if epoch.get("seconds")]
+    pace = median(took) if took else None
+    return Timing(f"{first:%Y-%m-%d %H:%M}", float(study.user_attrs.get("seconds", 0.0)), spans, pace)
 
 
 def _trial(row: dict[str, str], space: dict[str, Any], curve: list[tuple[int, float]]) -> Trial:

@@ -1,6 +1,6 @@
 """Which trials keep `search.limits`: Optuna has each limit as a constraint, so its samplers avoid what breaks one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
@@ -43,8 +43,13 @@ def network_of(recipe: Mapping[str, Any]) -> str:
 
 def known_costs(study: optuna.Study) -> dict[str, dict[str, float]]:
     """The costs of every network that a trial of `study` has measured: the same network costs the same everywhere."""
+    return costs_of(study.get_trials(deepcopy=False))
+
+
+def costs_of(trials: Iterable[FrozenTrial]) -> dict[str, dict[str, float]]:
+    """The costs of every network that one of `trials` has measured."""
     found: dict[str, dict[str, float]] = {}
-    for trial in study.get_trials(deepcopy=False):
+    for trial in trials:
         if COSTS in trial.user_attrs and "recipe" in trial.user_attrs:
             found.setdefault(network_of(trial.user_attrs["recipe"]), trial.user_attrs[COSTS])
     return found

@@ -34,11 +34,13 @@ from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
 from podium.tuning.feasibility import is_feasible
-from podium.tuning.freeze_thaw.decisions import read as read_decisions
+from podium.tuning.freeze_thaw.decisions import has_decisions, write_decisions
+from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE
 from podium.tuning.pareto import first, front, shown
 from podium.tuning.pools.placement import environment
 from podium.tuning.shared_epochs import BEST, EPOCHS
+from podium.tuning.starts import START, starts
 from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
@@ -120,6 +122,7 @@ def write(
     write_trials(out / "trials.csv", study, [aim.name for aim in aims])
     write_curves(out / "curves.csv", study, "val_" + params.search.component("metric").label)
     write_decisions(out / "decisions.csv", study)
+    write_forecast(out / "forecast.json", study, params.search, base_of(params))
     write_json(out / "space.json", _space(params))
     best = _best(study)
     write_json(out / "importances.json", importances(study))
@@ -167,12 +170,11 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
             f"search.metric and search.limits: {', '.join(costly)} can't be known before an own training loop"
             " (train.program) has built its network: leave them out, or name metrics"
         )
-    base = with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
+    base = base_of(params)
     facts = identity(params.search, base, info.digest)
     facts["weights"] = digests(base, params.search.space)
     facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
     _check_kernels(params.search, base, facts["environment"]["device"])
-    name = name_of("search", facts)
     enqueued: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if params.search.defaults_first:
         values = point(params.search.space, base, base)
@@ -182,6 +184,10 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
                 " search.space, set search.space: {}, or search.defaults_first: false"
             )
         enqueued.append((dict(values), {}))
+    if portfolio := starts(params.search, base):
+        facts["starts"] = portfolio
+        enqueued += [(values, {START: "portfolio"}) for values in portfolio]
+    name = name_of("search", facts)
     tags = {"podium.data_digest": info.digest, "podium.source": info.source}
     if os.environ.get("DVC_EXP_NAME"):
         tags["podium.experiment"] = os.environ["DVC_EXP_NAME"]
@@ -208,6 +214,11 @@ def _check_kernels(search: SearchParams, base: Recipe, kind: str) -> None:
         f"search.deterministic: needs trainings that give the same bits each time; the device is {kind}, and"
         f" train.deterministic is false. Set {remedy}, or search.deterministic: false"
     )
+
+
+def base_of(params: Params) -> Recipe:
+    """The configuration that the space replaces fields of."""
+    return with_defaults(params.recipe().replace(params.search.overrides), params.search.space)
 
 
 def subject_of(source: str) -> str:
@@ -275,24 +286,6 @@ def write_curves(path: Path, study: optuna.Study, objective: str) -> None:
             )
 
 
-def write_decisions(path: Path, study: optuna.Study) -> None:
-    """What a freeze-thaw search decided, in order: which trial, how, until which epoch, and what the model expected.
-
-    Another search has no such file. `gain` and `noise` are logarithms of the error: see freeze_thaw.decisions.
-    """
-    decisions = read_decisions(study)
-    if not decisions:
-        path.unlink(missing_ok=True)
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        columns = ["decision", "trial", "how", "until", "gain", "noise"]
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for number, one in enumerate(decisions):
-            known = {name: value for name, value in vars(one).items() if value is not None}
-            writer.writerow({"decision": number, **known})
-
-
 def _space(params: Params) -> dict[str, Any]:
     """What was searched, and what every field is that was not."""
     space = {name: d.model_dump(exclude_defaults=True) for name, d in sorted(params.search.space.items())}
@@ -346,7 +339,7 @@ def _best(study: optuna.Study) -> FrozenTrial:
             raise PodiumError(_none_feasible(study, over))
         failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
-        remedy = "raise search.max_epochs or search.timeout" if read_decisions(study) else "raise search.n_trials"
+        remedy = "raise search.max_epochs or search.timeout" if has_decisions(study) else "raise search.n_trials"
         raise PodiumError(f"no trial of {study.study_name} was completed ({reason}); {remedy} or widen search.space")
     return complete[0]
 

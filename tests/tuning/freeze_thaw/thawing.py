@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import optuna
 
 import tiny
 from podium.config.params import RuntimeParams, SearchParams
+from podium.training.epochs import Epoch
 from podium.training.seeds import derive
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.messages import Ended, Report, Resumed, Task
@@ -28,36 +30,55 @@ SPACE = {
 class Sleepers(Workers):
     """Workers whose trials rest; the values follow from the configuration, the seed and the epoch."""
 
-    def __init__(self, *, checkpoints: bool = True, fails: Callable[[Task, int], bool] = lambda task, e: False) -> None:
+    def __init__(
+        self,
+        *,
+        checkpoints: bool = True,
+        fails: Callable[[Task, int], bool] = lambda task, e: False,
+        more: Callable[[Task, int], dict[str, float]] = lambda task, e: {},
+    ) -> None:
+        """`more`: other metrics of an epoch."""
         super().__init__(checkpoints=checkpoints)
-        self.fails = fails
+        self.fails, self.more = fails, more
+        self.measured: list[int] = []
+        """Hidden units of the networks whose costs were not known: 10 parameters each."""
         self.trained: list[tuple[int, int]] = []
         """Number and epoch of all that was trained, once more where that happened again."""
 
     def train(self, task: Task) -> Script:
+        costs = {"parameters": 10.0 * task.recipe["model"]["hidden"]} if task.limits else {}
+        if task.limits and not task.costs:
+            self.measured.append(task.recipe["model"]["hidden"])
+        ended = partial(Ended, task.number, task.attempt, costs=costs)
+        if any(costs[name] > limit for name, limit in task.limits.items()):
+            yield ended("infeasible")
+            return
         done = self.saved.get(task.number, 0)
-        history = [epoch(number, value_of(task, number)) for number in range(1, done + 1)]
+        history = [self._epoch(task, number) for number in range(1, done + 1)]
         if done:
             yield Resumed(task.number, task.attempt, list(history))
         if task.until is not None and done >= task.until:
             yield Report(task.number, task.attempt, history[-1])
-            yield Ended(task.number, task.attempt, "rested", history)
+            yield ended("rested", history)
             return
         for number in range(done + 1, task.recipe["train"]["epochs"] + 1):
             if self.fails(task, number):
-                yield Ended(task.number, task.attempt, "failed", history, f"ValueError: no {task.number}")
+                yield ended("failed", history, f"ValueError: no {task.number}")
                 return
-            history.append(epoch(number, value_of(task, number)))
+            history.append(self._epoch(task, number))
             self.trained.append((task.number, number))
             if self.checkpoints:
                 self.saved[task.number] = number
             if not (yield Report(task.number, task.attempt, history[-1])):
-                yield Ended(task.number, task.attempt, "stopped", history)
+                yield ended("stopped", history)
                 return
             if number == task.until:
-                yield Ended(task.number, task.attempt, "rested", history)
+                yield ended("rested", history)
                 return
-        yield Ended(task.number, task.attempt, "finished", history)
+        yield ended("finished", history)
+
+    def _epoch(self, task: Task, number: int) -> Epoch:
+        return epoch(number, value_of(task, number)) | self.more(task, number)
 
 
 def value_of(task: Task, number: int) -> float:

@@ -5,9 +5,11 @@ rest, which are under way and how much of a budget is spent follows from it and 
 search that was killed at any moment goes on as the one that was not.
 """
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -57,6 +59,11 @@ def read(study: optuna.Study) -> list[Decision]:
     return [Decision(**json.loads(found[name])) for name in sorted(found)]
 
 
+def has_decisions(study: optuna.Study) -> bool:
+    """Whether `study` is one of a freeze-thaw search."""
+    return any(name.startswith(PREFIX) for name in study.user_attrs)
+
+
 def append(study: optuna.Study, decisions: list[Decision], decision: Decision) -> None:
     """Record `decision` after `decisions`, those that `study` has, and add it to them."""
     plain = {name: value for name, value in asdict(decision).items() if value is not None}
@@ -103,3 +110,21 @@ def spent(decisions: Sequence[Decision], trials: Sequence[FrozenTrial]) -> int:
         running = trial.state == TrialState.RUNNING
         total += max(trained(trial), until(decisions, trial) if running else 0)
     return total
+
+
+def write_decisions(path: Path, study: optuna.Study) -> None:
+    """What a freeze-thaw search decided, in order: which trial, how, until which epoch, and what the model expected.
+
+    Another search has no such file. `gain` and `noise` are logarithms of the error: see Decision.
+    """
+    decisions = read(study)
+    if not decisions:
+        path.unlink(missing_ok=True)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = ["decision", "trial", "how", "until", "gain", "noise"]
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for number, one in enumerate(decisions):
+            known = {name: value for name, value in vars(one).items() if value is not None}
+            writer.writerow({"decision": number, **known})

@@ -5,13 +5,14 @@ learning curves are nearly straight lines over the logarithm of time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.config.limits import figure_of
 from podium.tuning.freeze_thaw.curve_model import Array, Points
 from podium.tuning.freeze_thaw.places import Place, Places
 
@@ -34,6 +35,14 @@ class Curve:
     failed: bool
     seconds: float | None
     """The median time of an epoch, in seconds; None: not known."""
+    excess: dict[int, float] = field(default_factory=dict)
+    """By how much it breaks the limits of the metrics, by epoch: the largest, relative to its limit; at most 0 where it
+    keeps all. Empty where there are no such limits."""
+
+    @property
+    def keeps_limits(self) -> bool:
+        """Whether it keeps them where it stands."""
+        return not self.excess or self.excess[max(self.excess)] <= 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,10 @@ class Errors:
         """The logarithms of the errors of `values`."""
         return np.asarray(np.log(np.maximum(self.sign * (self.best - np.asarray(values)), 0.0) + self.floor))
 
+    def values(self, logs: Array | float) -> Array:
+        """The values whose errors have these logarithms."""
+        return np.asarray(self.best - self.sign * np.maximum(np.exp(np.asarray(logs)) - self.floor, 0.0))
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -73,11 +86,16 @@ class Observed:
     y: Array
     """Logarithms of errors, (n,)."""
     best: float
-    """Where the best trial stands, as the logarithm of an error."""
+    """Where the best trial stands that keeps the limits, as the logarithm of an error."""
+    errors: Errors
 
 
-def curves_of(trials: Sequence[FrozenTrial], places: Places) -> list[Curve]:
-    """The curves of all trials whose configuration is known; of another study's too, where they were taken over."""
+def curves_of(trials: Sequence[FrozenTrial], places: Places, limits: Mapping[str, float] | None = None) -> list[Curve]:
+    """The curves of all trials whose configuration is known; of another study's too, where they were taken over.
+
+    `limits`: those of search.limits that are metrics.
+    """
+    rules = [(*figure_of(name), limit) for name, limit in (limits or {}).items()]
     found = []
     for trial in trials:
         if "recipe" not in trial.user_attrs:
@@ -85,9 +103,20 @@ def curves_of(trials: Sequence[FrozenTrial], places: Places) -> list[Curve]:
         values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if np.isfinite(value)}
         failed = trial.state == TrialState.FAIL
         if values or failed:
-            seconds = [one["seconds"] for one in trial.user_attrs.get("history", [])]
-            place = places.of(trial.user_attrs["recipe"])
-            found.append(Curve(trial.number, place, values, failed, float(np.median(seconds)) if seconds else None))
+            history = trial.user_attrs.get("history", [])
+            seconds = [one["seconds"] for one in history]
+            place, took = places.of(trial.user_attrs["recipe"]), float(np.median(seconds)) if seconds else None
+            found.append(Curve(trial.number, place, values, failed, took, _excess(history, rules)))
+    return found
+
+
+def _excess(history: Sequence[Mapping[str, float]], rules: Sequence[tuple[int, str, float]]) -> dict[int, float]:
+    """By epoch the largest excess over any of `rules` (sign, figure, limit) that has one."""
+    found = {}
+    for epoch in history:
+        beyond = [sign * (epoch[key] - limit) / (abs(limit) or 1.0) for sign, key, limit in rules if key in epoch]
+        if beyond and np.isfinite(beyond).all():
+            found[int(epoch["epoch"])] = max(beyond)
     return found
 
 
@@ -99,6 +128,7 @@ def progress(epochs: NDArray[np.int64] | int, total: NDArray[np.int64] | int) ->
 def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | None:
     """The points of `curves`; None where nothing was seen of any.
 
+    The best is one that keeps the limits where it stands; where none does, any that would is better than the worst.
     A failed trial counts as the worst that was seen, at its end: its region is not tried again and again.
     """
     seen = np.array([value for curve in curves for value in curve.values.values()])
@@ -112,9 +142,26 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
         marked = [(x, float(progress(e, total)), curve.number, float(errors.log(v))) for e, v in marks(curve.values)]
         rows.append(marked + ([(x, 1.0, curve.number, worst)] if curve.failed else []))
     kept = [row for curve in thinned(rows) for row in curve]
-    stands = [float(errors.log(_recent(curve.values))) for curve in curves if curve.values and not curve.failed]
+    stands = [float(errors.log(_recent(curve.values))) for curve in curves if _stands(curve)]
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
-    return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst))
+    return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst), errors)
+
+
+def observe_excess(curves: Sequence[Curve]) -> tuple[Points, Array] | None:
+    """The points at which it is known by how much the limits are broken, and how much; None: there are none."""
+    rows = [
+        [(curve.place.x, float(progress(e, curve.place.total)), curve.number, v) for e, v in marks(curve.excess)]
+        for curve in curves
+    ]
+    kept = [row for curve in thinned(rows) for row in curve]
+    if not kept:
+        return None
+    x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
+    return Points(x, t, number.astype(np.int64)), y
+
+
+def _stands(curve: Curve) -> bool:
+    return bool(curve.values) and not curve.failed and curve.keeps_limits
 
 
 def marks(values: Mapping[int, float]) -> Iterator[tuple[int, float]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import Dimension, is_whole
+from podium.tuning.feasibility import network_of
 from podium.tuning.shared_epochs import EPOCHS, dimension_of, longest
 from podium.tuning.study import ordered
 
@@ -46,6 +47,7 @@ class Places:
         self.names = ordered(params.space)
         """The dimensions, those that depend on others last."""
         self._shared: dict[tuple[Any, ...], int | None] = {}
+        self._networks: dict[tuple[Any, ...], str] = {}
 
     def at(self, cube: Array) -> Place:
         """The configuration at a point of the unit cube, (dimensions,)."""
@@ -63,6 +65,13 @@ class Places:
         """The configuration of a trial whose `recipe` is known by dotted names."""
         values = {name: recipe[name] for name in self.names if name in recipe}
         return Place(values, self._features(recipe), int(recipe[EPOCHS]))
+
+    def network(self, place: Place) -> str:
+        """What decides the costs of a configuration: see feasibility."""
+        key = tuple((name, value) for name, value in place.values.items() if name.startswith("model."))
+        if key not in self._networks:
+            self._networks[key] = network_of(self._base.replace(dict(key)).flat())
+        return self._networks[key]
 
     def _features(self, fields: Mapping[str, Any]) -> Array:
         found: list[float] = []

@@ -5,10 +5,14 @@ J. Conover, A Comparison of Three Methods for Selecting Values of Input Variable
 choice among trials that rest and new configurations: the one that is most probably better than the best by a random
 amount at a random horizon (MFPI-random of H. Rakotoarison et al., In-Context Freeze-Thaw Bayesian Optimization, ICML
 2024, arXiv 2404.16795). It trains for as long again as it has, or to the horizon if that is nearer.
+
+A configuration that is known to cost more than search.limits allows is not proposed. Limits of metrics have a model of
+their own, and the probability to keep them is a factor (J. R. Gardner et al., Bayesian Optimization with Inequality
+Constraints, ICML 2014).
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +21,18 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
+from podium.config import limits
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.seeds import derive
+from podium.tuning import feasibility
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, fit, start
 from podium.tuning.freeze_thaw.decisions import Decision, trained
-from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, progress
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, observe_excess, progress
 from podium.tuning.freeze_thaw.places import Place, Places
 from podium.tuning.inherit import is_own
 from podium.tuning.shared_epochs import EPOCHS
+from podium.tuning.starts import START
 
 STRATA = 8
 """First configurations, each in another eighth of every range."""
@@ -76,6 +83,9 @@ class Planner:
     def __init__(self, params: SearchParams, base: Recipe, direction: StudyDirection) -> None:
         self.params, self.direction = params, direction
         self.places = Places(params, base)
+        self._costs = limits.of_costs(params.limits)
+        self.metrics = {name: limit for name, limit in params.limits.items() if name not in self._costs}
+        """Limits of metrics."""
         self._memory: tuple[Any, tuple[CurveModel, list[float] | None]] | None = None
         """The model that was made last, and what of: one serves a decision and what comes before it."""
 
@@ -92,12 +102,15 @@ class Planner:
         waiting = min((t.number for t in trials if t.state == TrialState.WAITING), default=None)
         if waiting is not None and new:
             fixed = trials[waiting].system_attrs.get("fixed_params", {})
-            return self._within(Decision(waiting, fixed.get(EPOCHS), "enqueued"), None, epochs)
+            until = FIRST if START in trials[waiting].user_attrs else fixed.get(EPOCHS)  # many starts: a look at each
+            return self._within(Decision(waiting, until, "enqueued"), None, epochs)
         begun = sum(one.how == "stratum" for one in decisions)
         inherited = sum(not is_own(trial) for trial in trials)
         if new and begun < STRATA - inherited and self.places.names:
-            place = self.places.at(self._stratum(begun))
-            return Decision(len(trials), min(FIRST, place.total), "stratum", place.values)
+            random = np.random.default_rng(derive(self.params.seed, "instead", begun))
+            drawn = [self._stratum(begun), *random.random((CANDIDATES, len(self.places.names)))]
+            if place := next(iter(self._affordable(trials, map(self.places.at, drawn))), None):
+                return Decision(len(trials), min(FIRST, place.total), "stratum", place.values)
         return self._by_model(trials, decisions, resting, new=new, epochs=epochs)
 
     def surplus(
@@ -107,14 +120,16 @@ class Planner:
         many = len(resting) - self.params.max_resting
         if many <= 0:
             return []
-        curves = curves_of(trials, self.places)
+        curves = curves_of(trials, self.places, self.metrics)
         observed = observe(curves, self.direction)
         if observed is None:
             return []
-        model, _ = self._model(observed, decisions)
-        candidates = self._candidates(trials, curves, resting, [])
-        mean, deviation = model.predict(candidates.points(candidates.totals))
-        order = np.argsort(norm.logcdf((observed.best - mean) / deviation), kind="stable")
+        model, _ = self.model(observed, decisions)
+        candidates = self.candidates(trials, curves, resting, [])
+        ends = candidates.points(candidates.totals)
+        mean, deviation = model.predict(ends)
+        hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(curves, model.theta, ends)
+        order = np.argsort(hope, kind="stable")
         return [int(candidates.numbers[row]) for row in order[:many]]
 
     def _by_model(
@@ -128,22 +143,25 @@ class Planner:
     ) -> Decision | None:
         random = np.random.default_rng(derive(self.params.seed, "thaw", len(decisions)))
         drawn = random.random((CANDIDATES, len(self.places.names)))
-        places = [self.places.at(cube) for cube in drawn] if new else []
-        curves = curves_of(trials, self.places)
+        places = list(self._affordable(trials, map(self.places.at, drawn))) if new else []
+        curves = curves_of(trials, self.places, self.metrics)
         observed = observe(curves, self.direction)
         if observed is None or len(observed.y) < ENOUGH:
             if not places:
                 return self._first_of(trials, resting, epochs)
             return Decision(len(trials), min(FIRST, places[0].total), "random", places[0].values)
-        candidates = self._candidates(trials, curves, resting, places)
+        candidates = self.candidates(trials, curves, resting, places)
         if not candidates.places:
             return None
-        model, theta = self._model(observed, decisions)
+        model, theta = self.model(observed, decisions)
         ends = self._ends(candidates, random.uniform(*np.log(HORIZON)))
-        mean, deviation = model.predict(candidates.points(ends))
+        mean, deviation = model.predict(points := candidates.points(ends))
         wanted = observed.best - 10 ** random.uniform(*AHEAD)
-        row = int(np.argmax(norm.logcdf((wanted - mean) / deviation)))
-        gain = float(improvement(observed.best, *model.predict(candidates.points(candidates.totals))).max())
+        keeps = log_feasible(curves, model.theta, points)
+        row = int(np.argmax(norm.logcdf((wanted - mean) / deviation) + keeps))
+        whole = candidates.points(candidates.totals)
+        gains = improvement(observed.best, *model.predict(whole)) * np.exp(log_feasible(curves, model.theta, whole))
+        gain = float(gains.max())
         facts = {"theta": theta, "gain": round(gain, 6), "noise": round(model.noise, 6)}
         before, end = int(candidates.epochs[row]), int(ends[row])
         if not before:
@@ -170,6 +188,16 @@ class Planner:
         end = most if decision.until is None else min(decision.until, most)
         return Decision(**{**vars(decision), "until": end})
 
+    def _affordable(self, trials: Sequence[FrozenTrial], places: Iterable[Place]) -> Iterator[Place]:
+        """Those of `places` of which it is not known that they cost more than search.limits allows."""
+        known = feasibility.costs_of(trials) if self._costs else {}
+        over = {
+            network
+            for network, costs in known.items()
+            if any(beyond > 0 for beyond in limits.excess(self._costs, costs).values())
+        }
+        return (place for place in places if not over or self.places.network(place) not in over)
+
     def _stratum(self, number: int) -> Array:
         """A point of the unit cube in stratum `number` of a Latin hypercube."""
         random = np.random.default_rng(derive(self.params.seed, "strata"))
@@ -177,9 +205,10 @@ class Planner:
         orders = np.array([random.permutation(STRATA) for _ in range(size)])
         return np.asarray((orders[:, number] + random.random((STRATA, size))[number]) / STRATA)
 
-    def _candidates(
+    def candidates(
         self, trials: Sequence[FrozenTrial], curves: Sequence[Curve], resting: Collection[int], new: list[Place]
     ) -> Candidates:
+        """The trials of `resting` that have a curve, then `new` configurations."""
         known = {curve.number: curve for curve in curves}
         numbers = sorted(number for number in resting if number in known)
         places = [known[number].place for number in numbers] + new
@@ -209,7 +238,7 @@ class Planner:
         more = np.maximum(1, np.floor(math.exp(horizon) * whole / candidates.seconds))
         return np.asarray(np.minimum(candidates.totals, candidates.epochs + more))
 
-    def _model(self, observed: Observed, decisions: Sequence[Decision]) -> tuple[CurveModel, list[float] | None]:
+    def model(self, observed: Observed, decisions: Sequence[Decision]) -> tuple[CurveModel, list[float] | None]:
         """The model of what was observed, and its parameters where they were fitted now.
 
         They are fitted at some decisions of the model's only, ever fewer of them, and hold until the next.
@@ -232,6 +261,15 @@ class Planner:
             rows = np.sort(random.choice(len(y), FITTED, replace=False))
             points, y = points.take(rows), y[rows]
         return fit(points, y, theta)
+
+
+def log_feasible(curves: Sequence[Curve], theta: Array, points: Points) -> Array:
+    """The logarithm of the probability that each of `points` keeps the limits of metrics, (n,)."""
+    observed = observe_excess(curves)
+    if observed is None:
+        return np.zeros(len(points.t))
+    mean, deviation = CurveModel(*observed, theta).predict(points)
+    return np.asarray(norm.logcdf(-mean / deviation))
 
 
 def is_fitted(made: int) -> bool:

@@ -218,6 +218,7 @@ class ThawDriver(Driver):
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
+        self._learn_costs(running, ended)
         at = [one.until for one in self.decisions if one.trial == running.number and one.until]
         running.trial.set_user_attr(decided.RESTED, [epoch for epoch in at if epoch <= len(running.history)])
         running.leave()  # written last: it makes the trial one that rests

@@ -1,0 +1,81 @@
+"""Charts of a freeze-thaw search: what rested and went on when, and what is expected of what rests."""
+
+import math
+
+from podium.report.chart import BEST, COMPLETE, MUTED, PRUNED, Chart, lines, points, value_title, zoomed
+from podium.report.trials import Search, Timing
+from podium.text import counted
+
+HOW = {
+    "enqueued": ("own settings", BEST),
+    "stratum": ("first strata", MUTED),
+    "random": ("random", MUTED),
+    "new": ("new", PRUNED),
+    "thaw": ("goes on", COMPLETE),
+}
+"""How a decision of a freeze-thaw search was made: its name and colour."""
+
+
+def thawing(search: Search) -> Chart:
+    """Which trial a freeze-thaw search let train until which epoch, decision by decision."""
+    data = []
+    for how, (name, color) in HOW.items():
+        rows = [row for row in search.decisions if row["how"] == how and row["until"]]
+        text = [f"decision {row['decision']}: trial {row['trial']} until epoch {row['until']}, {name}" for row in rows]
+        x, y = ([int(row[column]) for row in rows] for column in ("decision", "until"))
+        if rows:
+            data.append(points(x, y, name, color, text, opacity=0.75))
+    expected = [row for row in search.decisions if row["gain"] and row["noise"]]
+    note = "A trial rests where a dot is, until a later dot lets it go on."
+    if expected:
+        gain, noise = (float(expected[-1][column]) for column in ("gain", "noise"))
+        note += (
+            f" At the last decision an error {100 * (1 - math.exp(-gain)):.0f}% lower than the best was expected of the"
+            f" most promising one; {100 * (1 - math.exp(-noise)):.0f}% is the noise between epochs."
+        )
+    layout = {"xaxis": {"title": "decision"}, "yaxis": {"title": "trained until epoch"}}
+    return Chart("thawing", "Trials that rest and go on", note, data, layout)
+
+
+def forecast(search: Search, timing: Timing | None) -> Chart | None:
+    """The curves of the most promising trials that rested at the end, and as the model expects them to go on."""
+    found = search.forecast
+    if not found or not found["trials"]:
+        return None
+    data = []
+    known = {trial.number: trial.curve for trial in search.trials}
+    for rank, one in enumerate(found["trials"]):
+        color, group = (BEST if rank == 0 else COMPLETE), f"trial {one['trial']}"
+        more = {"legendgroup": group, "hovertemplate": f"{group}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"}
+        hidden = {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.18}
+        curve = known.get(one["trial"], [])
+        data.append(lines([e for e, _ in curve], [v for _, v in curve], group, color, 2.0, **more))
+        data.append(lines(one["epoch"], one["high"], group, color, 0.0, **hidden))
+        data.append(lines(one["epoch"], one["low"], group, color, 0.0, **hidden, fill="tonexty", fillcolor=color))
+        dashed = lines(one["epoch"], one["expected"], group, color, 1.6, **more, showlegend=False)
+        data.append(dashed | {"line": dashed["line"] | {"dash": "dash"}})
+    layout = {"xaxis": {"title": "epoch"}, "yaxis": {"title": value_title(search)}}
+    note = (
+        f"{counted(len(found['trials']), 'trial')} that might still have become the best: trained (solid),"
+        " expected (dashed), and the band in which the model sees 80 % of the probability. Click a trial in the legend"
+        " to hide it."
+        f" {_gain(found, timing)}"
+    )
+    chart = Chart("forecast", "Trials at rest: predicted curves", note, data, layout)
+    return zoomed(search, chart, [value for one in found["trials"] for value in one["expected"]])
+
+
+def _gain(found: dict[str, object], timing: Timing | None) -> str:
+    """What another minute, or as many epochs as are nearest to it, is expected to gain; in epochs where no time is
+    known."""
+    gains: list[dict[str, float]] = found["gains"]  # type: ignore[assignment]
+    pace = None if timing is None else timing.epoch_seconds
+    wanted = 10.0 if pace is None else 60 / pace
+    nearest = min(gains, key=lambda one: abs(math.log(one["epochs"] / wanted)))
+    lower = 100 * (1 - math.exp(-nearest["gain"]))
+    count = int(nearest["epochs"])
+    took = "" if pace is None else f" (about {count * pace:.0f} s of one worker)"
+    what = f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"
+    verb = "is" if count == 1 else "are"
+    epochs = counted(count, "more epoch")
+    return f"{epochs}{took} of trial {int(nearest['trial'])} {verb} expected to lower the best error by {what}."

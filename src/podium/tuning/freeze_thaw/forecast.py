@@ -1,0 +1,110 @@
+"""What the model of the curves expects of the trials that a freeze-thaw search left at rest, for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
+
+from podium.config.recipe import Recipe
+from podium.config.search_section import SearchParams
+from podium.data.dataset import write_json
+from podium.tuning.freeze_thaw import decisions as decided
+from podium.tuning.freeze_thaw.curve_model import Array, CurveModel
+from podium.tuning.freeze_thaw.decisions import trained
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe
+from podium.tuning.freeze_thaw.planner import Candidates, Planner, improvement, log_feasible
+
+SHOWN = 6
+"""Trials, the most promising ones."""
+BAND = 0.8
+"""The probability that a curve without the noise between epochs lies within its band, as the model sees it."""
+POINTS = 40
+"""Epochs of a predicted curve at most."""
+MORE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Further epochs of one trial for which the expected gain is worked out."""
+
+
+def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[str, Any] | None:
+    """The predicted curves of the most promising trials that could go on, and what more epochs are expected to gain.
+
+    A pure function of the study. `trials`: number, epochs trained, and by further epoch the metric's expected value and
+    the ends of its band. `gains`: for so many more epochs of the one trial with the largest expected improvement, that
+    improvement in the logarithm of the error. None: the search had no model, or no trial could go on.
+    """
+    trials, decisions = study.get_trials(deepcopy=False), decided.read(study)
+    if not any(one.theta for one in decisions):
+        return None
+    planner = Planner(params, base, study.direction)
+    curves = curves_of(trials, planner.places, planner.metrics)
+    observed = observe(curves, study.direction)
+    candidates = planner.candidates(trials, curves, _left(trials), [])
+    if observed is None or not candidates.places:
+        return None
+    theta = next(np.array(one.theta) for one in reversed(decisions) if one.theta)
+    model = CurveModel(observed.points, observed.y, theta)
+    ends = candidates.points(candidates.totals)
+    mean, deviation = model.predict(ends)
+    hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(curves, theta, ends)
+    order = np.argsort(-hope, kind="stable")[:SHOWN]
+    return {
+        "best": _rounded(observed.errors.values(observed.best)),
+        "trials": [_curve(model, observed, candidates, int(row)) for row in order],
+        "gains": _gains(model, observed, candidates, curves, theta),
+    }
+
+
+def _left(trials: Sequence[FrozenTrial]) -> list[int]:
+    """The trials that have trained and have epochs left."""
+    ended = (TrialState.PRUNED, TrialState.RUNNING, TrialState.COMPLETE)
+    return [t.number for t in trials if t.state in ended and 0 < trained(t) < _total(t)]
+
+
+def _total(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("recipe", {}).get("train.epochs", 0))
+
+
+def _one(candidates: Candidates, row: int, count: int) -> Candidates:
+    """One of `candidates`, so many times."""
+    fields = (candidates.epochs, candidates.numbers, candidates.seconds)
+    return Candidates([candidates.places[row]] * count, *(np.repeat(values[row], count) for values in fields))
+
+
+def _curve(model: CurveModel, observed: Observed, candidates: Candidates, row: int) -> dict[str, Any]:
+    first, last = int(candidates.epochs[row]), int(candidates.totals[row])
+    epochs = np.unique(np.linspace(first, last, min(POINTS, last - first + 1)).round())
+    mean, deviation = model.predict(_one(candidates, row, len(epochs)).points(epochs))
+    wide = norm.ppf((1 + BAND) / 2) * deviation
+    better, worse = observed.errors.values(mean - wide), observed.errors.values(mean + wide)
+    columns = {"expected": observed.errors.values(mean), "low": np.minimum(better, worse),
+               "high": np.maximum(better, worse)}  # fmt: skip
+    shown = {name: [_rounded(value) for value in values] for name, values in columns.items()}
+    return {"trial": int(candidates.numbers[row]), "epochs": first, "epoch": [int(e) for e in epochs]} | shown
+
+
+def _gains(
+    model: CurveModel, observed: Observed, candidates: Candidates, curves: Sequence[Curve], theta: Array
+) -> list[dict[str, Any]]:
+    found = []
+    for more in MORE:
+        points = candidates.points(np.minimum(candidates.epochs + more, candidates.totals))
+        gains = improvement(observed.best, *model.predict(points)) * np.exp(log_feasible(curves, theta, points))
+        row = int(np.argmax(gains))
+        found.append({"epochs": more, "trial": int(candidates.numbers[row]), "gain": _rounded(gains[row])})
+        if more >= (candidates.totals - candidates.epochs).max():
+            break
+    return found
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.6g}")
+
+
+def write_forecast(path: Path, study: optuna.Study, params: SearchParams, base: Recipe) -> None:
+    """Write what `forecast` gives as JSON; a search by another method has no such file."""
+    path.unlink(missing_ok=True)
+    if params.method == "thaw" and (found := forecast(study, params, base)) is not None:
+        write_json(path, found)
