@@ -16,8 +16,9 @@ class ServedLabels(Rule):
     order: ClassVar = 15
 
     shadow: Literal["off", "superior", "non_inferior"] = "off"
-    """Evidence from `podium serve --shadow` and `podium feedback`. superior: the challenger is right more often than
-    the champion; non_inferior: its accuracy is lower by less than shadow_margin; off: not asked for."""
+    """Evidence of served images with labels (`podium serve --shadow challenger`, `podium feedback labels.csv`).
+    superior: the challenger is right more often than the champion; non_inferior: its accuracy is lower by less than
+    shadow_margin; off: not asked for."""
     shadow_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """shadow: non_inferior: the loss of accuracy that has to be excluded."""
 
