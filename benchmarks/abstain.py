@@ -94,8 +94,8 @@ def main() -> None:
         f" validation images at a confidence of {CONFIDENCE:g}. Exceeded: the share of the draws in which the true"
         " error among answered images is above the promised one; 5 % is allowed. None: no threshold was found."
         " Answered: the mean over all draws, 0 where none was found, next to what would be possible if the errors were"
-        " known. Tried: the model with fewest errors on these same images is taken of so many that are equally good, in a tenth"
-        " of the draws.",
+        " known. Tried: the model with fewest errors on these same images is taken of so many that are equally good, in"
+        " a tenth of the draws.",
         "",
         "| chance to be wrong, s from 0 to 1 (surest) | images | promised | tried | exceeded | none | answered |"
         " possible |",
