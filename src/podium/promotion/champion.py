@@ -22,6 +22,7 @@ from podium.registry.loading import LoadedModel
 from podium.registry.versions import Version
 from podium.text import counted
 from podium.tracking.store import Tracking
+from podium.training.device import Kind, pick
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Images:
     """data/prepared"""
     bins: int = 15
     """Of the calibration error."""
+    device: Kind = "cpu"
+    """Where both models predict them."""
 
 
 def promote(
@@ -162,6 +165,7 @@ def _judge(
             bins=images.bins,
             notes=(*notes, *more),
             metric=metric,
+            where=pick(images.device),
         )
         if verdict.decision == "refuse":
             break
