@@ -204,7 +204,7 @@ def _checkpoint(options: Options) -> Result:
     return judged(same, text)
 
 
-@check(10, "torch.compile", 120)
+@check(10, "torch.compile", 180)
 def _compiled(options: Options) -> Result:
     here = where(options)
     made = recipe(model__name="cnn", train__epochs=2, train__batch_size=64)

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 
 import tiny
+from podium.training import checkpoint, compiling
 from podium.training.compiling import compile_network
 from podium.training.loop import TrainingRun
 from podium.training.trained import digest_of
@@ -52,3 +54,85 @@ def test_real_compiler_trains_as_without_it_or_says_why_not(tmp_path: Path) -> N
             assert bool(notes) == (shutil.which("g++") is None), notes
         histories.append([epoch["train_loss"] for epoch in run.train(data, None)])
     assert histories[1] == pytest.approx(histories[0], rel=1e-3)
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Seconds of the next measured kinds of step, plain first; nothing is really compiled."""
+    times, threads = [0.1, 0.06], torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(compiling, "_known", {})
+    monkeypatch.setattr(compiling, "_seconds", lambda step, where: times.pop(0))
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    yield times
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("steps", "plain", "compiled", "tried", "expected"),
+    [
+        (199, 0.1, 0.06, False, False),  # at best half of 19.9 s could be won
+        (201, 0.1, 0.06, True, True),
+        (1000, 0.1, 0.11, True, False),
+        (1000, 0.001, 0.0001, False, False),
+    ],
+)
+def test_trial_is_compiled_where_measured_steps_say_that_it_pays(
+    times: list[float], steps: int, plain: float, compiled: float, tried: bool, expected: bool
+) -> None:
+    times[:] = [plain, compiled]
+    run = _run()
+    worth, notes = compiling.pays(run.model, (3, 8, 8), 16, None, steps)
+    assert worth == expected
+    assert len(notes) == tried
+    if tried:
+        assert notes[0].startswith(f"search.compile: a step of 16 images takes {1000 * compiled:.1f} ms compiled, ")
+        assert compiling.pays(run.model, (3, 8, 8), 16, None, steps) == (expected, [])  # measured once
+
+
+def test_compiling_itself_counts() -> None:
+    assert compiling.Measured(0.1, 0.06, 30.0).gain(1000) == pytest.approx(10)
+    assert compiling.Measured(0.1, 0.06, 50.0).gain(1000) == pytest.approx(-10)
+
+
+@pytest.mark.usefixtures("times")
+def test_network_that_cannot_be_compiled_is_trained_without_it_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: nn.Module) -> nn.Module:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    run = _run()
+    worth, (note,) = compiling.pays(run.model, (3, 8, 8), 16, None, 10_000)
+    assert (worth, note.startswith("search.compile: torch.compile does not work here (RuntimeError")) == (False, True)
+    assert compiling.pays(run.model, (3, 8, 8), 16, None, 10_000) == (False, [])
+
+
+def test_compiled_trial_steps_through_the_compiled_network_and_resumes_compiled(
+    times: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stepped: list[nn.Module] = []
+
+    class Compiled(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            stepped.append(self)
+            logits: torch.Tensor = self.model(images)
+            return logits
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    monkeypatch.setattr(compiling, "LEAST", 0.0)
+    data = tiny.trial_data(tiny.prepare(tmp_path))
+    run, again = (TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu")) for _ in range(2))
+    times[:] = [1e4, 1e-4]
+    run.compile_where_it_pays(len(data.train))
+    stepped.clear()
+    run.train(data.train, data.val)
+    assert len(stepped) == 3 * 4  # 60 images in batches of 16; the validation calls the plain network
+    again.restore(checkpoint.loads(checkpoint.dumps("x", run.state()), "x"))
+    assert again.state()["compiled"]
+    plain = TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
+    plain.train(data.train, data.val)
+    assert digest_of(run.model.state_dict()) == digest_of(plain.model.state_dict())

@@ -94,5 +94,5 @@ def test_kernels_of_a_cpu_stay_as_they_are() -> None:
 
 
 def test_same_bits_are_refused_on_mps_which_does_not_promise_them() -> None:
-    with pytest.raises(InputError, match=r"train\.deterministic: must be false on MPS, .* Set runtime\.device: cpu"):
+    with pytest.raises(InputError, match=r"train\.deterministic: must be false on MPS, .* Set `runtime\.device: cpu`"):
         device.set_kernels(torch.device("mps"), deterministic=True)

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.promotion import champion
 
         params = load(paths.PARAMS)
-        images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins)
+        images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins, params.runtime.device)
         what = tracking, name, arguments.version, images, params.gate
         metric = scores.of(params.gate.metric or params.search.metrics[0])
         try:

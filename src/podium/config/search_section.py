@@ -70,6 +70,9 @@ class SearchParams(Section):
     """The same trials for any number of workers: proposed in batches, pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
     """deterministic: trials per batch; more workers than that stay idle."""
+    compile: bool = False
+    """torch.compile for a trial's network, where measured steps say that it pays. On GPUs, for long trainings of few
+    networks: other widths are other networks. Not with deterministic, for it is measured."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none."""
     max_failures: Annotated[int, Field(ge=1)] = 10
@@ -146,6 +149,8 @@ class SearchParams(Section):
 
     @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
+        if self.deterministic and self.compile:
+            raise ValueError("deterministic does not go with compile, which follows from measured times; got both")
         if self.deterministic and getattr(self.component("pruner"), "LOOKS_AT_RUNNING", False):
             raise ValueError(
                 f"deterministic does not go with a pruner that looks at running trials; got {self.pruner.name}"

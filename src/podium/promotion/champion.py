@@ -26,6 +26,7 @@ from podium.registry.versions import Version
 from podium.shadow import pair_store, pair_summary
 from podium.text import counted
 from podium.tracking.store import Tracking
+from podium.training.device import Kind, pick
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Images:
     """data/prepared"""
     bins: int = 15
     """Of the calibration error."""
+    device: Kind = "cpu"
+    """Where both models predict them."""
 
 
 def promote(
@@ -172,6 +175,7 @@ def _judge(
             bins=images.bins,
             notes=(*notes, *more),
             metric=metric,
+            where=pick(images.device),
         )
         if verdict.decision == "refuse":
             break

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from podium.config.params import GateParams
@@ -22,6 +23,7 @@ from podium.promotion.comparison import compare
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
 from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, find_rules
 from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
+from podium.registry.device_predictions import CPU, all_on
 
 BUSY_NOTE = (
     "other programs kept this machine busy (a reference computation took {crowding:.1f} times its own processor time by"
@@ -53,15 +55,19 @@ def judge(
     bins: int = 15,
     notes: tuple[str, ...] = (),
     metric: Metric = ACCURACY,
+    where: torch.device = CPU,
 ) -> Verdict:
     """Predict every image of `test` with the models, and decide by `params`; `bins` are the calibration error's.
 
-    `metric` compares them. `accesses` to the test set are part of the verdict. Raises InputError where the challenger
+    `metric` compares them; they predict on `where`, their latencies are the CPU's. `accesses` to the test set are part
+    of the verdict. Raises RefusedError where device and CPU differ, InputError where the challenger
     predicts classes that `test` does not have, or the metric is undefined.
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
     _check_defined(metric, test)
-    predicted = predict([model for _, model in models], test, metric)
+    with all_on([model for _, model in models], where) as sentences:
+        predicted = predict([model for _, model in models], test, metric)
+    notes += sentences
     _check_classes(predicted[0], test, candidates.challenger[0])
     groups = Groups.of(len(test.labels), test.duplicates)
     taken = latencies([model for _, model in models], test)

@@ -53,7 +53,7 @@ def set_kernels(device: torch.device, *, tf32: bool = False, deterministic: bool
     if deterministic and device.type == "mps":
         raise InputError(
             "train.deterministic: must be false on MPS, whose kernels do not promise the same bits; got true. Set"
-            " runtime.device: cpu for a training that does"
+            " `runtime.device: cpu` for a training that does"
         )
     if device.type != "cuda":
         return

@@ -14,8 +14,8 @@ from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
 from podium.models.build import backbone_of, initial_model
 from podium.models.networks import ImageSpec
+from podium.training import compiling, features
 from podium.training import device as devices
-from podium.training import features
 from podium.training.augmentations import Draw
 from podium.training.batches import Balanced, Batches, bounds
 from podium.training.checkpoint import TornCheckpointError
@@ -94,6 +94,7 @@ class TrainingRun:
         self.parts = 1
         """Into how many parts a batch is divided, whose gradients are added up: see `fit_into_memory`."""
         self._is_fitted = False
+        self._compiled: Any = None
         self._frozen = Frozen(self.model)
 
     def fit_into_memory(self, *, least: int = 1) -> None:
@@ -104,6 +105,23 @@ class TrainingRun:
             self.parts = min(least, max(1, size // 2))
             note = f"train.batch_size {size}: out of memory; its gradients are added up over {self.parts} parts"
         self.notes += [note] if note else []
+
+    def compile_where_it_pays(self, count: int) -> None:
+        """torch.compile for the rest of a training on `count` images, where measured steps say that it pays; not where
+        a head alone learns.
+        """
+        backbone = backbone_of(self.model)
+        if backbone is not None and backbone.frozen:
+            return
+        size = max(1, self.recipe.train.batch_size // self.parts)
+        steps = (self._steps(count, self.recipe.train.epochs) - self._steps(count, self.epoch) - self.step) * self.parts
+        worth, notes = compiling.pays(self.model, self.shape, min(size, count), self.fast, steps)
+        self._compile(worth)
+        self.notes += notes
+
+    def _compile(self, worth: bool) -> None:
+        """Steps call the compiled network; the validation calls the plain one, which needs no second compilation."""
+        self._compiled = torch.compile(self.model) if worth else None
 
     @property
     def result(self) -> nn.Module:
@@ -144,6 +162,7 @@ class TrainingRun:
             "loss_scale": self.loss_scale.state(),
             "head_alone": self._head_alone,
             "parts": self.parts,
+            "compiled": self._compiled is not None,
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
             "device_rng": devices.random_state(self.device),
@@ -171,6 +190,7 @@ class TrainingRun:
         self.loss_scale = LossScale(self.device, self.fast, self.model)
         self.loss_scale.restore(state["loss_scale"])
         self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
+        self._compile(state["compiled"])  # likewise
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["rng"].cpu())
         devices.set_random_state(self.device, state["device_rng"])
@@ -201,7 +221,7 @@ class TrainingRun:
         """The images; where only a head learns and nothing changes their pixels, what its frozen backbone makes of
         them, computed once: the steps and the validation are then those of the head alone, with the same numbers.
         """
-        self._learning, self._judged = self.model, self.result
+        self._learning, self._judged = self._compiled or self.model, self.result
         augmented = not self._head_alone and (self.augmentations or self.blends)
         if not self.ON_FEATURES or augmented:
             return train, val

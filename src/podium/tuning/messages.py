@@ -41,6 +41,8 @@ class Task:
     """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
     until: int | None = None
     """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
+    compiles: bool = False
+    """Whether its network is compiled where that pays: search.compile."""
     rested: int = 0
     """The epoch at whose end it rested: that it resumes from there is no news."""
 

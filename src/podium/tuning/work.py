@@ -217,6 +217,9 @@ def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> Tr
     except checkpoint.TornCheckpointError as error:
         notes.append(f"trial {task.number} starts again: {error}")
         state = None
+    if task.compiles and state is None and recipe.train.program is None:
+        run.compile_where_it_pays(len(trial_data.divided(task.held_out)[0]))
+        notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
     if state is not None and (run.epoch, run.step) != (task.rested, 0):
         notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     elif state is None and task.rested:

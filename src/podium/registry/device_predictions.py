@@ -1,0 +1,83 @@
+"""A registered model that predicts on a GPU for a while: its exported graph is one of the CPU, whose answers count."""
+
+import base64
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from podium.errors import RefusedError
+from podium.registry.exported import largest_difference
+from podium.registry.loading import LoadedModel
+from podium.training.device import describe, set_kernels
+from podium.training.prediction import TOLERANCE
+
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def all_on(models: Sequence[object], where: torch.device) -> Iterator[tuple[str, ...]]:
+    """Within the block those of `models` that are registered ones predict on `where`; see `predicting_on`."""
+    with ExitStack() as stack:
+        registered = [one for one in models if isinstance(one, LoadedModel)]
+        sentences = [stack.enter_context(predicting_on(one, where)) for one in registered]
+        yield tuple(sentence for sentence in sentences if sentence)
+
+
+@contextmanager
+def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[str]:
+    """Within the block `model` predicts on `where`, in float32; gives a sentence about it, empty on the CPU.
+
+    The images that are stored in the model are predicted on both before. Where its graph holds something that can't be
+    moved it predicts on the CPU, and the sentence says so. Raises RefusedError where the two differ by more than
+    rounding explains.
+    """
+    if where.type == "cpu":
+        yield ""
+        return
+    inside: Any = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
+    graph = inside.graph
+    set_kernels(where)
+    try:
+        inside.graph = _moved(graph, where)
+        yield _compared(model, inside, graph, where)
+    finally:
+        inside.graph = graph
+
+
+def _moved(graph: Any, where: torch.device) -> Callable[[Tensor], Tensor]:
+    """A copy of `graph` on `where`, from images on the CPU to probabilities on the CPU."""
+    there = copy.deepcopy(graph).to(where)
+
+    def run(images: Tensor) -> Tensor:
+        found: Tensor = there(images.to(where)).cpu()
+        return found
+
+    return run
+
+
+def _compared(model: LoadedModel, inside: Any, graph: Any, where: torch.device) -> str:
+    """How the moved graph of `inside` and `graph` differ on the stored images; `inside` is left with one that works."""
+    files = [base64.b64decode(row["image"]) for row in model.stored]
+    moved = inside.graph
+    try:
+        found = model.predict(files)
+    except RuntimeError as error:  # a constant of the CPU in the graph
+        inside.graph = graph
+        why = " ".join(str(error).split())[:200]
+        return f"{model.name} predicts on the CPU: its exported graph can't be moved to {describe(where)} ({why})"
+    inside.graph = graph
+    expected = model.predict(files)
+    inside.graph = moved
+    off = largest_difference(found["probability"].to_numpy(), expected["probability"].to_numpy())
+    limit = TOLERANCE[where.type]
+    if not off <= limit:  # not `>`: a NaN must not pass
+        raise RefusedError(
+            f"runtime.device: on {describe(where)} a probability of {model.name} differs from the CPU's by up to"
+            f" {off:.2g}; rounding of float32 explains {limit:g}. Set `runtime.device: cpu`, and see what is wrong with"
+            " the device, its driver or torch"
+        )
+    return f"{model.name} predicts on {describe(where)}: within {off:.1g} of the CPU on {len(files)} stored images"
