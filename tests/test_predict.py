@@ -33,7 +33,7 @@ def test_predict_gives_the_softmax_of_the_logits(model: nn.Sequential, images: N
     found = predict_probabilities(model, images)
     with torch.no_grad():
         expected = torch.softmax(model(torch.from_numpy(images)), 1).numpy()
-    assert found.dtype == np.float64
+    assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 

@@ -44,7 +44,7 @@ def test_group_has_one_name_whatever_the_order_of_the_source() -> None:
     [(Path("data/raw/a.jpg"), "data/raw/a.jpg"), (Path("/elsewhere/a.jpg"), ""), (b"bytes", "")],
 )
 def test_path_is_from_the_project_and_of_files_only(content: Path | bytes, path: str) -> None:
-    assert path_of(content) == path
+    assert path_of(content, str(Path.cwd())) == path
 
 
 def test_files_of_another_podium_are_refused(tmp_path: Path) -> None:

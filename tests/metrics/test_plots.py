@@ -23,7 +23,7 @@ def some_metrics(classes: Sequence[str], seed: int = 0) -> Metrics:
 
 
 @BOTH
-@pytest.mark.parametrize("count", [2, 10, 100])
+@pytest.mark.parametrize("count", [2, 10, 100, 501])
 def test_picture_any_number_of_classes_is_a_small_png(tmp_path: Path, draw: Draw, count: int) -> None:
     path = tmp_path / "picture.png"
     draw(path, some_metrics([f"class {k}" for k in range(count)]))

@@ -34,6 +34,24 @@ def test_markdown_tells_figures_configuration_and_origin() -> None:
     assert "commit `cccccccccccc`, with uncommitted changes" in text
 
 
+@pytest.mark.parametrize(("count", "above"), [(2, 2), (30, 30), (31, 30), (1000, 30)])
+def test_page_of_many_classes_shows_the_weakest_and_at_its_end_all(count: int, above: int) -> None:
+    rows = [
+        {"class": f"class {k:04}", "support": "3", "precision": "1", "recall": f"{k / count}"} for k in range(count)
+    ]
+    classes = [row | {"recall_low": "0", "recall_high": "1"} for row in reversed(rows)]
+    names = [row["class"] for row in classes]
+    info = DatasetInfo("folder:a", names, [3, 8, 8], {"test": dict.fromkeys(names, 3)}, [0.3] * 3, [0.3] * 3, "d" * 64)
+
+    page = card.page(trained(names), Preprocess(3, 8, 8), card.Evaluated(METRICS, classes, info, {}), TAGS)
+
+    figures, rest = page.split("## Limits")
+    assert figures.count("| class 0") == above
+    assert rest.count("| class 0") == (0 if above == count else count)
+    if above < count:
+        assert figures.index("class 0000") < figures.index(f"class {above - 1:04}")
+
+
 @pytest.mark.parametrize("count", [1, 10_000])
 def test_markdown_of_any_number_of_classes_fits_a_database(count: int) -> None:
     assert len(card.markdown(trained([f"a class with a long name {n}" for n in range(count)]), METRICS, TAGS)) < 4000

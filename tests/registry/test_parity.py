@@ -34,12 +34,12 @@ def sealed(project: Project) -> Split:
 
 
 @pytest.fixture
-def evaluated(project: Project, sealed: Split) -> NDArray[np.float64]:
+def evaluated(project: Project, sealed: Split) -> NDArray[np.float32]:
     """(N, classes): what evaluation computes for every sealed image."""
     return predict_probabilities(TrainedModel.load(project.path("retrained"))[1], sealed.images)
 
 
-def compared(answers: pd.DataFrame, sealed: Split, evaluated: NDArray[np.float64]) -> float:
+def compared(answers: pd.DataFrame, sealed: Split, evaluated: NDArray[np.float32]) -> float:
     """The largest difference of any class's probability; labels must be the same."""
     assert answers["label"].tolist() == [sealed.classes[k] for k in evaluated.argmax(1)]
     table = np.array([[row[name] for name in sealed.classes] for row in answers["probabilities"]])
@@ -55,7 +55,7 @@ def as_arrays(sealed: Split) -> list[list[list[list[int]]]]:
 
 
 def test_loaded_model_answers_every_sealed_image_as_evaluation(
-    model: LoadedModel, sealed: Split, evaluated: NDArray[np.float64], record_property: Callable[[str, object], None]
+    model: LoadedModel, sealed: Split, evaluated: NDArray[np.float32], record_property: Callable[[str, object], None]
 ) -> None:
     files = model.predict(as_files(sealed), probabilities=True)
     arrays = model.model.predict(pd.DataFrame({"array": as_arrays(sealed)}), params={"probabilities": True})
@@ -75,7 +75,7 @@ def server(project: Project) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_server_answers_every_sealed_image_as_evaluation(
-    server: str, sealed: Split, evaluated: NDArray[np.float64], record_property: Callable[[str, object], None]
+    server: str, sealed: Split, evaluated: NDArray[np.float32], record_property: Callable[[str, object], None]
 ) -> None:
     files = [base64.b64encode(file).decode() for file in as_files(sealed)]
     largest = 0.0

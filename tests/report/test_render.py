@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from podium.errors import InputError
+from podium.report.outcome_charts import MATRIX
 from podium.report.render import build
 from report import sample
 
@@ -238,11 +239,14 @@ def test_report_without_a_space_is_made(tmp_path: Path) -> None:
     assert "slice" not in " ".join(figures(page_of(tmp_path)))
 
 
-def test_report_of_hundred_classes_has_tables_in_place_of_matrices(tmp_path: Path) -> None:
+def test_report_of_hundred_classes_shows_those_confused_most_and_counts_recalls(tmp_path: Path) -> None:
     sample.write_search(tmp_path, 10)
     sample.write_rest(tmp_path, tuple(f"class {k}" for k in range(100)), 400)
     page = page_of(tmp_path)
-    assert "confusion" not in figures(page)
+    matrix = figures(page)["confusion"]["layout"]["xaxis"]["ticktext"]
+    assert len(matrix) == MATRIX == len(set(matrix))
+    assert "The 30 of 100 classes with the most errors among each other" in page
+    assert sum(figures(page)["recalls"]["data"][0]["y"]) == 100
     assert page.count("<td>class 99</td>") >= 1
 
 

@@ -36,12 +36,13 @@ def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> NDArray[n
     return lowest[group.reshape(-1)]
 
 
-def path_of(content: Content) -> str:
-    """The path of an image file from the project's folder; empty where it is no file in there."""
-    if not isinstance(content, Path):
+def path_of(content: Content | str, project: str) -> str:
+    """The path of an image file from the folder `project`, the present one; empty where it is no file in there."""
+    if not isinstance(content, Path | str):
         return ""
-    path = Path(os.path.abspath(content))  # noqa: PTH100 (links stay as they are)
-    return shown(path.relative_to(Path.cwd()).as_posix()) if path.is_relative_to(Path.cwd()) else ""
+    path = os.path.abspath(content)  # noqa: PTH100 (links stay as they are; a Path would cost more than all else)
+    inside = os.path.join(project, "")  # noqa: PTH118
+    return shown(path.removeprefix(inside)) if path.startswith(inside) else ""
 
 
 def write_files(folder: Path, files: Sequence[ImageFile]) -> None:

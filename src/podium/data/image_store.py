@@ -70,11 +70,20 @@ class RowFile:
     def take(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The rows of these numbers, as (n, *shape)."""
         rows = np.empty((len(numbers), self.row_bytes), np.uint8)
-        fd = self._file.fileno()
-        for place, number in enumerate(numbers.tolist()):
-            if os.preadv(fd, [rows[place].data], number * self.row_bytes) != self.row_bytes:
-                raise EOFError(f"row {number} of {self._file.name} is not there")
+        starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)  # rows that follow each other are read at once
+        ends = [*starts[1:].tolist(), len(numbers)]
+        for start, end, number in zip(starts.tolist(), ends, numbers[starts].tolist(), strict=False):
+            self._read(rows[start:end], number)
         return rows.reshape(len(numbers), *self.shape)
+
+    def _read(self, rows: NDArray[np.uint8], number: int) -> None:
+        """Fill `rows` (n, row_bytes) from row `number` on."""
+        left, at = rows.data.cast("B"), number * self.row_bytes
+        while left:  # one call reads at most 2 GB
+            read = os.preadv(self._file.fileno(), [left], at)
+            if not read:
+                raise EOFError(f"row {at // self.row_bytes} of {self._file.name} is not there")
+            left, at = left[read:], at + read
 
     def flush(self) -> None:
         """See that the rows are on the disk."""

@@ -200,11 +200,12 @@ def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[
     """Chunks of results in the order of `items`, each with the number of its first; only a few are ahead."""
     step = max(1, min(CHUNK, CHUNK_BYTES // store.pixels.row_bytes))
     ahead: deque[tuple[int, Future[list[Result]]]] = deque()
-    pool = ThreadPoolExecutor(workers(), "podium-decode")
+    threads = workers()  # asked once: cgroups' quotas are read from files
+    pool = ThreadPoolExecutor(threads, "podium-decode")
     try:
         for start in range(0, len(items), step):
             ahead.append((start, pool.submit(_chunk, items[start : start + step], spec, store)))
-            if len(ahead) > 2 * workers():
+            if len(ahead) > 2 * threads:
                 first, future = ahead.popleft()
                 yield first, future.result()
         while ahead:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,20 +93,20 @@ class Metrics:
 
 def measure(
     labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
+    probabilities: NDArray[Any],
     classes: Sequence[str],
     *,
     confidence: float = 0.95,
     bins: int = 15,
     weights: NDArray[np.float64] | None = None,
 ) -> Metrics:
-    """Every metric of the predictions `probabilities` (N, K) for images of the classes `labels` (N,), 0 to K - 1.
+    """Every metric of predictions for images of the classes `labels` (N,), 0 to K - 1.
 
-    The prediction for an image is its most probable class, the first of equals. `confidence` is the level of the
-    intervals, `bins` the number of bins of the calibration error. `weights` (N,): what each image counts, so that a
-    group of near-duplicates counts once (Split.weights); None: each image counts once. Supports and the confusion
-    matrix count images. Raises InputError if the arrays don't fit
-    together or a probability is not a finite number.
+    `probabilities` (N, K) may be of any float type. The prediction for an image is its most probable class, the first
+    of equals. `confidence` is the level of the intervals, `bins` the number of bins of the calibration error. `weights`
+    (N,): what each image counts, so that a group of near-duplicates counts once (Split.weights); None: each image
+    counts once. Supports and the confusion matrix count images. Raises InputError if the arrays don't fit together or
+    a probability is not a finite number.
     """
     _check(labels, probabilities, len(classes))
     predicted = probabilities.argmax(1)
@@ -113,7 +114,7 @@ def measure(
     weights = np.ones(len(labels)) if weights is None else weights
     whole = float(weights.sum())
     low, high = interval(float(weights @ right), whole, confidence)
-    calibration = _calibration(probabilities.max(1), right, bins, weights)
+    calibration = _calibration(probabilities.max(1).astype(np.float64), right, bins, weights)
     return Metrics(
         count=len(labels),
         groups=round(whole),
@@ -166,7 +167,7 @@ def _expected_error(calibration: tuple[CalibrationBin, ...]) -> float:
     return sum(b.weight * abs(b.confidence - b.accuracy) for b in calibration if b.count) / whole
 
 
-def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: int) -> None:
+def _check(labels: NDArray[np.int64], probabilities: NDArray[Any], classes: int) -> None:
     if probabilities.shape != (len(labels), classes) or labels.ndim != 1 or not len(labels):
         raise InputError(
             "probabilities: must have one row for each of at least one label and one column for each class;"
@@ -174,7 +175,7 @@ def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classe
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"labels: must be 0 to {classes - 1}; got {labels.min()} to {labels.max()}")
-    broken = ~np.isfinite(probabilities).all(1)
+    broken = ~np.isfinite(probabilities.sum(1))
     if broken.any():
         raise InputError(
             f"probabilities: must be finite; {broken.sum()} of {len(labels)} images have none, the first is image"
@@ -223,8 +224,8 @@ def _calibration(
 
 
 def _negative_log_likelihood(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64]
+    labels: NDArray[np.int64], probabilities: NDArray[Any], weights: NDArray[np.float64]
 ) -> float:
     """Bounded below by the float64 epsilon as scikit-learn's log_loss, so that one certain error is not infinite."""
-    of_label = probabilities[np.arange(len(labels)), labels]
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(np.average(-np.log(np.clip(of_label, np.finfo(np.float64).eps, 1)), weights=weights))

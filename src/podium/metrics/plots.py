@@ -27,6 +27,8 @@ from podium.metrics.classification import CalibrationBin, Metrics
 
 COUNTED = 25
 """Up to this many classes a cell has room for its count."""
+CELLS = 250
+"""Rows and columns of the confusion matrix that a pixel or two each is left for; more classes share one."""
 NAMED = 40
 """Up to this many classes each has room for its name; above, every second, third, ... is named."""
 LONGEST = 16
@@ -47,17 +49,27 @@ def draw_confusion(path: Path, metrics: Metrics) -> None:
     names = 0.3 + 0.075 * min(LONGEST, max(len(name) for name in classes))
     figure = Figure(figsize=(side + names + 1.4, side + names + 0.8), layout="compressed")
     axes = figure.add_subplot()
-    shares = metrics.confusion / np.maximum(metrics.confusion.sum(1, keepdims=True), 1)
+    step = -(-len(classes) // CELLS)
+    counts = _pooled(metrics.confusion, step)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     # The square root shows one error in a hundred, which a linear scale leaves white.
     picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     bar = figure.colorbar(picture, ax=axes, format=PercentFormatter(1), ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
-    bar.set_label("share of the actual class")
+    together = f" (a cell: {step} classes in order)" if step > 1 else ""
+    bar.set_label(f"share of the actual class{together}")
     axes.set_title(f"Accuracy {metrics.accuracy:.2%} of {metrics.count:,} images", fontsize=11)
     axes.set(xlabel="predicted", ylabel="actual")
-    _name_classes(axes, classes)
+    _name_classes(axes, classes[::step])
     if len(classes) <= COUNTED:
         _write_counts(axes, metrics.confusion, shares)
     save_figure(figure, path)
+
+
+def _pooled(confusion: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """Sums of `confusion` (K, K) over blocks of `step` classes each way."""
+    starts = np.arange(0, len(confusion), step)
+    rows: NDArray[np.int64] = np.add.reduceat(confusion, starts, axis=0)
+    return np.asarray(np.add.reduceat(rows, starts, axis=1), np.int64)
 
 
 def draw_calibration(path: Path, metrics: Metrics) -> None:
@@ -93,7 +105,7 @@ def draw_coverage(path: Path, curve: Curve, chosen: Counts, error: float) -> Non
 
 
 def gallery(
-    split: Split, probabilities: NDArray[np.float64], files: Sequence[ImageFile] | None = None
+    split: Split, probabilities: NDArray[Any], files: Sequence[ImageFile] | None = None
 ) -> list[dict[str, Any]]:
     """The wrong predictions (kind `worst`), then the right ones (kind `surprising`), each by surprise, highest first.
 
@@ -101,7 +113,7 @@ def gallery(
     Of images that show the same by `files` the most surprising of a kind stands for all; `copies` counts them.
     """
     files = files or anonymous(len(split.labels))
-    of_label = probabilities[np.arange(len(split.labels)), split.labels]
+    of_label = probabilities[np.arange(len(split.labels)), split.labels].astype(np.float64)
     surprise = -np.log(np.clip(of_label, LEAST, 1))
     order = np.argsort(-surprise, kind="stable")
     right = probabilities.argmax(1) == split.labels
@@ -187,7 +199,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(path, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
 
 
-def _about(split: Split, probabilities: NDArray[np.float64], row: int) -> dict[str, Any]:
+def _about(split: Split, probabilities: NDArray[Any], row: int) -> dict[str, Any]:
     predicted = int(probabilities[row].argmax())
     return {
         "index": row,

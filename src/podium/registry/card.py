@@ -12,6 +12,8 @@ LONGEST = 4000
 """Characters of the card in the registry: a database stores 5,000."""
 MEASURES = 20
 """Further metrics in the registry's card, which has little room."""
+SHOWN = 30
+"""Classes in the table of figures; the end of the card has all of them."""
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
 """What every evaluation has."""
 
@@ -69,14 +71,7 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         f" {metrics['ece']:.4f}, negative log likelihood {metrics['nll']:.4f}.",
         *_others(metrics),
         "",
-        "| class | images | precision | recall | interval |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
-            f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
-            for row in evaluated.classes
-        ),
-        "",
+        *_classes(evaluated.classes),
         *_calibration(trained.temperature),
         *_abstain(evaluated.promise),
         "## Limits",
@@ -95,8 +90,34 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         "## Where it is from",
         "",
         *(f"- {name}: `{value}`" for name, value in sorted(tags.items()) if value),
+        *(["", "## Every class", "", *_class_table(evaluated.classes)] if len(evaluated.classes) > SHOWN else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _classes(classes: list[dict[str, str]]) -> list[str]:
+    """The table of all classes; of many the SHOWN of lowest recall, as all stand at the end of the card."""
+    if len(classes) <= SHOWN:
+        return [*_class_table(classes), ""]
+    weakest = sorted(classes, key=lambda row: float(row["recall"]))[:SHOWN]
+    return [
+        f"The {SHOWN} of {len(classes):,} classes with the lowest recall; all are below.",
+        "",
+        *_class_table(weakest),
+        "",
+    ]
+
+
+def _class_table(classes: list[dict[str, str]]) -> list[str]:
+    return [
+        "| class | images | precision | recall | interval |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
+            f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
+            for row in classes
+        ),
+    ]
 
 
 def _others(metrics: dict[str, float]) -> list[str]:

@@ -10,6 +10,8 @@ from podium.text import counted
 
 MATRIX = 30
 """Up to this many classes the confusion matrix is legible."""
+RECALL_BINS = 20
+"""Bars of the recalls of more classes than that."""
 
 
 def confirmation(selected: dict[str, Any]) -> Chart:
@@ -48,14 +50,14 @@ def confirmation(selected: dict[str, Any]) -> Chart:
     return Chart("confirmation", "Search value and confirmation", note, data, layout, height)
 
 
-def confusion(evaluated: Evaluated) -> Chart | None:
-    """The matrix; None for more classes than it can show."""
-    classes = [row["class"] for row in evaluated.per_class]
-    if len(classes) > MATRIX:
-        return None
+def confusion(evaluated: Evaluated) -> Chart:
+    """The matrix; of more than MATRIX classes those with the most errors among each other."""
+    every = [row["class"] for row in evaluated.per_class]
     counts = Counter(evaluated.confusion)
+    classes = every if len(every) <= MATRIX else _most_confused(counts, every)
+    support = Counter(actual for actual, _ in evaluated.confusion)
     table = [[counts[actual, predicted] for predicted in classes] for actual in classes]
-    shares = [[n / max(sum(row), 1) for n in row] for row in table]
+    shares = [[n / max(support[actual], 1) for n in row] for actual, row in zip(classes, table, strict=True)]
     names = [plain(name) for name in classes]
     heat = {
         "type": "heatmap",
@@ -82,7 +84,22 @@ def confusion(evaluated: Evaluated) -> Chart | None:
         "yaxis": ticks | {"title": "actual", "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
     }
     note = "Rows are actual classes. Colour: share of the row; number: images."
+    if len(classes) < len(every):
+        note = (
+            f"The {len(classes)} of {len(every):,} classes with the most errors among each other; confusion.csv in"
+            " data/evaluated has all. Rows are actual classes. Colour: share of the class's images; number: images."
+        )
     return Chart("confusion", "Confusion matrix", note, [heat], layout, 460, wide=False)
+
+
+def _most_confused(counts: Counter[tuple[str, str]], classes: list[str]) -> list[str]:
+    """MATRIX of `classes`, in their order: those of the most frequent errors."""
+    chosen: dict[str, None] = {}
+    wrong = [pair for pair, _ in counts.most_common() if pair[0] != pair[1]]
+    for name in [*(name for pair in wrong for name in pair), *classes]:
+        if len(chosen) < MATRIX:
+            chosen[name] = None
+    return [name for name in classes if name in chosen]
 
 
 def calibration(evaluated: Evaluated) -> Chart:
@@ -134,11 +151,11 @@ def coverage(evaluated: Evaluated) -> Chart | None:
     return Chart("coverage", "Error against coverage", note, data, layout, 460, wide=False)
 
 
-def recalls(evaluated: Evaluated) -> Chart | None:
-    """Recall of each class with its interval, lowest first; None if there are more than MATRIX."""
+def recalls(evaluated: Evaluated) -> Chart:
+    """Recall of each class with its interval, lowest first; of more than MATRIX how many classes have which recall."""
     rows = sorted((r for r in evaluated.per_class if int(r["support"])), key=lambda r: float(r["recall"]))
     if len(rows) > MATRIX:
-        return None
+        return _recall_counts([float(row["recall"]) for row in rows])
     x = [float(r["recall"]) for r in rows]
     text = [
         f"{plain(r['class'])}: {float(r['recall']):.4f} ({float(r['recall_low']):.4f} to {float(r['recall_high']):.4f})"
@@ -161,6 +178,27 @@ def recalls(evaluated: Evaluated) -> Chart | None:
     }
     note = "With its interval; the class of lowest recall on top."
     return Chart("recalls", "Recall per class", note, [trace], layout, 110 + 26 * len(rows))
+
+
+def _recall_counts(values: list[float]) -> Chart:
+    """How many classes have a recall in each of RECALL_BINS ranges."""
+    counts = Counter(min(int(value * RECALL_BINS + 1e-9), RECALL_BINS - 1) for value in values)
+    ends = [(k / RECALL_BINS, (k + 1) / RECALL_BINS) for k in range(RECALL_BINS)]
+    bars = {
+        "type": "bar",
+        "x": [rounded((low + high) / 2) for low, high in ends],
+        "y": [counts[k] for k in range(RECALL_BINS)],
+        "width": 0.9 / RECALL_BINS,
+        "marker": {"color": COMPLETE},
+        "text": [
+            f"recall {low:.0%} to {high:.0%}: {counted(counts[k], 'class')}" for k, (low, high) in enumerate(ends)
+        ],
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    layout = {"xaxis": {"tickformat": ".0%", "title": "recall", "range": [0, 1]}, "yaxis": {"title": "classes"}}
+    note = f"Each of {len(values):,} classes counts once; the table below has the weakest, per_class.csv all."
+    return Chart("recalls", "Recall of the classes", note, [bars], layout | {"showlegend": False}, 300)
 
 
 def retraining(history: Table, splits: Sequence[str] = ("train", "val")) -> Chart:

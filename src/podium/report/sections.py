@@ -203,10 +203,16 @@ def _test(data: ReportData) -> Section:
     return Section(
         "test",
         "Test set",
-        [c for c in charts if c],
-        [("Metrics per class", _classes(evaluated)), ("Most frequent errors", _mistakes(evaluated))],
+        charts,
+        [(_title(evaluated), _classes(evaluated)), ("Most frequent errors", _mistakes(evaluated))],
         pictures=[(title, entries) for title, entries in pictures if entries],
     )
+
+
+def _title(evaluated: Evaluated) -> str:
+    """Of the table of classes."""
+    count = len(evaluated.per_class)
+    return f"Metrics of the {ROWS} of {count:,} classes with the lowest recall" if count > ROWS else "Metrics per class"
 
 
 def _classes(evaluated: Evaluated) -> Table:
@@ -244,8 +250,11 @@ def _data(data: ReportData) -> Section:
     parts = ("train", "val", "test")
     rows = [[name, *(f"{row[part]:,}" for part in parts)] for name, row in audit["counts"].items()]
     total = [sum(row[part] for row in audit["counts"].values()) for part in parts]
+    more = (
+        [[f"and {len(rows) - ROWS:,} more classes (data/prepared/audit.json)", "", "", ""]] if len(rows) > ROWS else []
+    )
     head = ["class", "train", "validation", "test"]
-    table = Table(head, [["all", *(f"{n:,}" for n in total)], *rows[:ROWS]], numbers=3)
+    table = Table(head, [["all", *(f"{n:,}" for n in total)], *rows[:ROWS], *more], numbers=3)
     found = [
         [KINDS[f["kind"]], f["policy"], f"{f['groups']:,}", f"{f['images']:,}", _examples(f["examples"])]
         for f in audit["findings"]

@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def _others(
-    objective: Choice, params: EvaluateParams, split: Split, probabilities: NDArray[np.float64]
+    objective: Choice, params: EvaluateParams, split: Split, probabilities: NDArray[np.float32]
 ) -> dict[str, float]:
     """The objective with its interval, where that is not accuracy, and evaluate.metrics; those that are defined."""
     labels = torch.from_numpy(split.labels)
@@ -195,7 +195,7 @@ def _with_maps(entries: list[dict[str, Any]], model: nn.Module, split: Split) ->
     return entries
 
 
-def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float64], files: Sequence[ImageFile]) -> None:
+def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float32], files: Sequence[ImageFile]) -> None:
     """The prediction for each image, in the order of the test split; `copy_of`: the first row that shows the same."""
     labels, predictions = split.labels, probabilities.argmax(1)
     actual, predicted = ([split.classes[k] for k in which] for which in (labels, predictions))
@@ -207,13 +207,12 @@ def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float6
     rows = zip(range(len(labels)), actual, predicted, confidences, names, copy_of, strict=True)
     _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability", "file", "copy_of"), rows)
     _write_csv(out / "confusion.csv", ("actual", "predicted"), zip(actual, predicted, strict=True))
-    exact = probabilities.astype(np.float32)  # the softmax is float32: nothing is lost
-    np.save(out / "probabilities.npy", exact, allow_pickle=False)
+    np.save(out / "probabilities.npy", probabilities, allow_pickle=False)
     np.savez(
         out / "reference.npz",
         allow_pickle=False,
         images=split.images[:REFERENCE],
-        probabilities=exact[:REFERENCE],
+        probabilities=probabilities[:REFERENCE],
         labels=labels[:REFERENCE],
     )
 

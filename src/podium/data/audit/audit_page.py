@@ -106,10 +106,11 @@ def render(report: "Report", pixels: Pixels, refused: Sequence[str] = ()) -> str
 
 
 def _page(report: "Report", pixels: Pixels, refused: Sequence[str]) -> _Page:
-    names, classes = list(report.counts), _classes(report)
+    names, classes = _shown(report), _classes(report)
     side = SIDE if len(names) <= MANY else SMALL_SIDE
     least = min(report.shape[1:])
-    more = f"and {len(names) - CLASSES:,} more classes, in audit.json" if len(names) > CLASSES else ""
+    count = len(report.counts)
+    more = f"the {CLASSES} smallest; and {count - CLASSES:,} more classes, in audit.json" if count > CLASSES else ""
     return _Page(
         source=one_line(report.source),
         verdict=_verdict(report, refused),
@@ -120,14 +121,14 @@ def _page(report: "Report", pixels: Pixels, refused: Sequence[str]) -> _Page:
         findings=[_finding(one, pixels) for one in sorted(report.findings, key=lambda one: TONES.index(one.policy))],
         class_hint="Images of each class: train / validation / held-out test; red where one of them has none.",
         classes=classes,
-        name_width=min(max((len(name) for name in names[:CLASSES]), default=1), 26) + 1,
+        name_width=min(max((len(name) for name in names), default=1), 26) + 1,
         counts_width=max((len(str(one["counts"])) for one in classes), default=1),
         more_classes=more,
         shape=f"{'x'.join(map(str, report.shape))} (channels x height x width)",
         resizing=report.resizing,
         samples=[
             {"name": one_line(name), "images": [_picture(pixels(row), side) for row in report.samples[name]]}
-            for name in names[:CLASSES]
+            for name in names
         ],
         size_hint="Images by their shorter side in pixels, before resizing; they become"
         f" {report.shape[2]}x{report.shape[1]}. Those below {least} are enlarged (the other colour).",
@@ -209,8 +210,16 @@ def _classes(report: "Report") -> list[dict[str, object]]:
             "counts": " / ".join(f"{row[part]:,}" for part in PARTS),
             "none": not all(row[part] for part in PARTS),
         }
-        for name, row in list(report.counts.items())[:CLASSES]
+        for name, row in ((name, report.counts[name]) for name in _shown(report))
     ]
+
+
+def _shown(report: "Report") -> list[str]:
+    """The classes that the page has room for; of many the smallest, in their own order where they are alike."""
+    names = list(report.counts)
+    if len(names) <= CLASSES:
+        return names
+    return sorted(names, key=lambda name: sum(report.counts[name].values()))[:CLASSES]
 
 
 def _bars(sides: Sequence[Sequence[int]], least: int) -> list[dict[str, object]]:

@@ -92,7 +92,7 @@ class Report:
         """
         whole = [sum(row.values()) for row in self.counts.values()]
         lines = [
-            f"{one_line(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole)} classes"
+            f"{one_line(self.source)}: {self.used:,} images of {'x'.join(map(str, self.shape))}, {len(whole):,} classes"
             f" ({_range(min(whole), max(whole))} images each)"
         ]
         sums = {part: sum(row[part] for row in self.counts.values()) for part in ("train", "val", "test")}

@@ -3,6 +3,7 @@
 Python objects take hundreds of bytes for each image, so none is held for all of them.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -49,6 +50,7 @@ class Files(Sequence[ImageFile]):
     def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
         """`numbers` (N,) of the images among `items`; `together` (N,): a number that each group has."""
         self._items, self._numbers, self._together = items, numbers, together
+        self._project = os.getcwd()  # noqa: PTH109 (compared as text)
 
     def of(self, rows: NDArray[np.int64]) -> "Files":
         """Those of some images."""
@@ -66,5 +68,8 @@ class Files(Sequence[ImageFile]):
     def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        item = self._items[int(self._numbers[index])]
-        return ImageFile(item.origin, path_of(item.content), f"{self._together[index]:016x}")
+        number, group = int(self._numbers[index]), f"{self._together[index]:016x}"
+        if isinstance(self._items, FileItems):
+            return ImageFile(self._items.origin(number), path_of(self._items.path(number), self._project), group)
+        item = self._items[number]
+        return ImageFile(item.origin, path_of(item.content, self._project), group)

@@ -57,6 +57,8 @@ SLACK = 1e-4
 """Of a distance along the axes, for their rounding."""
 MANY = 250_000
 """Neighbours that are held at once, where images have more than NEIGHBOURS each: about 10 MB."""
+ENOUGH = 256
+"""Likely pairs that are compared at once. More would be compared although others have joined their images by then."""
 THREADS = resources.cores()
 
 Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -98,6 +100,10 @@ class _Search:
             places[some] = vectors @ self._axes
             self._bytes[some] = np.rint(vectors * STEP)
         self._tree = cKDTree(places, leafsize=32)
+        self._likely: list[Pairs] = []
+        """Pairs whose coarse vectors are near."""
+        self._waiting = 0
+        """How many they are."""
 
     def run(self, part: tuple[float, ...], least: float) -> None:
         """Merge the images that are the part `part` of another one: crops of cosines of at least `least`."""
@@ -107,6 +113,7 @@ class _Search:
             for one, other in self._near(vectors, least):
                 keep = one + some.start < other if part == WHOLE else one + some.start != other
                 self._compare(one[keep], other[keep], vectors, rows, part, least)
+        self._fit(part)
 
     def _near(self, vectors: Vectors, least: float) -> Iterator[Pairs]:
         """Pairs of one of `vectors` (n, D) and an image that may have a cosine of `least` with it."""
@@ -141,7 +148,7 @@ class _Search:
         part: tuple[float, ...],
         least: float,
     ) -> None:
-        """Merge the pairs of a vector, of the part `part` of the image in `rows`, and an image that show the same."""
+        """Take in the likely pairs: of a vector, of the part `part` of the image in `rows`, and an image."""
         for some in _batches(len(one)):
             first, second = one[some], other[some]
             known = np.einsum("nd,nd->n", vectors[first], self._bytes[second], dtype=np.float32) / STEP
@@ -149,11 +156,23 @@ class _Search:
             new = (known >= least - ROUNDING) & self._merged.apart(crops, wholes)
             first, crops, wholes = first[new], crops[new], wholes[new]
             near = np.einsum("nd,nd->n", vectors[first], coarse(self._thumbs, crops, WHOLE)) >= least
-            crops, wholes = crops[near], wholes[near]
-            if len(crops):
-                enough = SAME_COPY if part == WHOLE else SAME_CROP
-                same = fit(self._thumbs(crops), self._thumbs(wholes), part) >= enough
-                self._merged.merge(crops[same], wholes[same])
+            self._likely.append((crops[near], wholes[near]))
+            self._waiting += int(near.sum())
+            if self._waiting >= ENOUGH:
+                self._fit(part)
+
+    def _fit(self, part: tuple[float, ...]) -> None:
+        """Merge those of the likely pairs that show the same; a few hundred at once cost little more than one."""
+        pairs, self._likely, self._waiting = self._likely, [], 0
+        if not pairs:
+            return
+        crops, wholes = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        new = self._merged.apart(crops, wholes)
+        crops, wholes = crops[new], wholes[new]
+        if len(crops):
+            enough = SAME_COPY if part == WHOLE else SAME_CROP
+            same = fit(self._thumbs(crops), self._thumbs(wholes), part) >= enough
+            self._merged.merge(crops[same], wholes[same])
 
 
 class _Merged:

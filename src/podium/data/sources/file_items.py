@@ -22,7 +22,7 @@ class FileItems(Sequence[Item]):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._text = folder, os.fspath(folder)
         self._names = bytearray()
         self._ends = array("Q", [0])
         self._labels = array("i")
@@ -102,9 +102,11 @@ class FileItems(Sequence[Item]):
 
     def paths(self) -> Iterator[str]:
         """The path of each file."""
-        folder = os.fspath(self._folder)
-        # No Path for each: a name may be a whole path, as in a table.
-        return (os.path.join(folder, self._name(number)) for number in range(len(self)))  # noqa: PTH118
+        return map(self.path, range(len(self)))
+
+    def path(self, number: int) -> str:
+        """The path of the file, without making a Path of it; its name may be a whole path, as in a table."""
+        return os.path.join(self._text, self._name(number))  # noqa: PTH118
 
     def origins(self) -> Iterator[str]:
         """What reports call each file."""
