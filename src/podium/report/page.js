@@ -18,6 +18,7 @@
   const COLORED = new Set(["color", "bgcolor", "fillcolor", "colorscale"]);
   const painted = (value, key) => {
     if (typeof value === "string" && value[0] === "@" && COLORED.has(key)) {
+      if (key === "fillcolor") return named(value.slice(1)) + "26"; // a band: 15 % of it, so that bands overlap
       return value === "@sequential" ? [[0, named("from")], [1, named("to")]] : named(value.slice(1));
     }
     if (Array.isArray(value)) return typeof value[0] === "object" && value[0] ? value.map((v) => painted(v)) : value;

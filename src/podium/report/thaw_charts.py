@@ -2,7 +2,7 @@
 
 import math
 
-from podium.report.chart import BEST, COMPLETE, MUTED, PRUNED, Chart, lines, points, value_title, zoomed
+from podium.report.chart import BEST, COMPLETE, MUTED, PRUNED, Chart, lines, points, value_title
 from podium.report.trials import Search, Timing
 from podium.text import counted
 
@@ -47,9 +47,11 @@ def forecast(search: Search, timing: Timing | None) -> Chart | None:
     for rank, one in enumerate(found["trials"]):
         color, group = (BEST if rank == 0 else COMPLETE), f"trial {one['trial']}"
         more = {"legendgroup": group, "hovertemplate": f"{group}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"}
-        hidden = {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.18}
+        hidden = {"legendgroup": group, "showlegend": False, "hoverinfo": "skip"}
         curve = known.get(one["trial"], [])
-        data.append(lines([e for e, _ in curve], [v for _, v in curve], group, color, 2.0, **more))
+        data.append(
+            lines([e for e, _ in curve], [v for _, v in curve], group, color, 2.0, **more) | {"mode": "lines+markers"}
+        )
         data.append(lines(one["epoch"], one["high"], group, color, 0.0, **hidden))
         data.append(lines(one["epoch"], one["low"], group, color, 0.0, **hidden, fill="tonexty", fillcolor=color))
         dashed = lines(one["epoch"], one["expected"], group, color, 1.6, **more, showlegend=False)
@@ -61,8 +63,7 @@ def forecast(search: Search, timing: Timing | None) -> Chart | None:
         " to hide it."
         f" {_gain(found, timing)}"
     )
-    chart = Chart("forecast", "Trials at rest: predicted curves", note, data, layout)
-    return zoomed(search, chart, [value for one in found["trials"] for value in one["expected"]])
+    return Chart("forecast", "Trials at rest: predicted curves", note, data, layout)
 
 
 def _gain(found: dict[str, object], timing: Timing | None) -> str:
@@ -74,7 +75,7 @@ def _gain(found: dict[str, object], timing: Timing | None) -> str:
     nearest = min(gains, key=lambda one: abs(math.log(one["epochs"] / wanted)))
     lower = 100 * (1 - math.exp(-nearest["gain"]))
     count = int(nearest["epochs"])
-    took = "" if pace is None else f" (about {count * pace:.0f} s of one worker)"
+    took = "" if pace is None else f" (about {max(count * pace, 1.0):.0f} s of one worker)"
     what = f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"
     verb = "is" if count == 1 else "are"
     epochs = counted(count, "more epoch")
