@@ -7,7 +7,6 @@ broken is handed to the next free worker.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -148,7 +147,11 @@ class Driver:
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
         network = feasibility.network_of(trial.user_attrs["recipe"])
         costs = limits.of_costs(self.params.limits), self._costs.get(network, {})
-        more: dict[str, Any] = {"checkpoint_share": share, "compiles": self.params.compile, "measured": self.params.costs}
+        more: dict[str, Any] = {
+            "checkpoint_share": share,
+            "compiles": self.params.compile,
+            "measured": self.params.costs,
+        }
         task = Task(*about, self._metric, self._more, held_out, *costs, **more)
         return RunningTrial(self.study, trial, task, reported)
 
