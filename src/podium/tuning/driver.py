@@ -147,12 +147,13 @@ class Driver:
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
         network = feasibility.network_of(trial.user_attrs["recipe"])
         costs = limits.of_costs(self.params.limits), self._costs.get(network, {})
-        more: dict[str, Any] = {
-            "checkpoint_share": share,
-            "compiles": self.params.compile,
-            "measured": self.params.costs,
-        }
-        task = Task(*about, self._metric, self._more, held_out, *costs, **more)
+        compiles, measured = self.params.compile, self.params.costs
+        task = Task(
+            *(*about, self._metric, self._more, held_out, *costs),
+            checkpoint_share=share,
+            compiles=compiles,
+            measured=measured,
+        )
         return RunningTrial(self.study, trial, task, reported)
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
