@@ -93,7 +93,7 @@ class _OnDevice:
 
         def predicted(
             model: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 512, device: str = "cpu"
-        ) -> NDArray[np.float64]:
+        ) -> NDArray[np.float32]:
             self.asked.append((device, len(images)))
             found = real(model, images)
             found[:, 0] += 0.0 if device == "cpu" else off

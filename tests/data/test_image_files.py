@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podium.data.image_files import ImageFile, names_of, path_of, read_files, write_files
+from podium.data.image_files import ImageFile, names_of, path_of, read_files, read_sizes, write_files, write_sizes
 from podium.errors import InputError
 
 FILES = [
@@ -51,3 +51,16 @@ def test_files_of_another_podium_are_refused(tmp_path: Path) -> None:
     (tmp_path / "files.csv").write_text("origin,path,picture,group\na,b,c,d\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"files\.csv is another Podium's: run `dvc repro prepare`"):
         read_files(tmp_path, 1)
+
+
+def test_sizes_come_back_as_they_were_written_and_none_are_known_of_an_earlier_podium(tmp_path: Path) -> None:
+    assert read_sizes(tmp_path, 2) is None
+    write_sizes(tmp_path, np.array([[640, 480], [32, 32]], np.int32))
+    found = read_sizes(tmp_path, 2)
+    assert found is not None
+    assert found.tolist() == [[640, 480], [32, 32]]
+    with pytest.raises(InputError, match="must have a width and a height for each of 3 images; got"):
+        read_sizes(tmp_path, 3)
+    (tmp_path / "sizes.npy").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"sizes\.npy is damaged: .*run `dvc repro prepare`"):
+        read_sizes(tmp_path, 2)

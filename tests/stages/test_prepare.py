@@ -15,15 +15,17 @@ from podium.data.dataset import DatasetInfo, open_split, open_test_set
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.stages.prepare import channel_statistics, check_classes, prepare
 
-FILES = ("files.csv", "images.npy", "labels.npy", "split.json")
+FILES = ("files.csv", "images.npy", "labels.npy", "sizes.npy", "split.json")
 SHIPPED = {
     "train/files.csv",
     "val/files.csv",
     "train/images.npy",
     "train/labels.npy",
+    "train/sizes.npy",
     "train/split.json",
     "val/images.npy",
     "val/labels.npy",
+    "val/sizes.npy",
     "val/split.json",
     "dataset.json",
     "audit.json",

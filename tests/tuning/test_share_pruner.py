@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -82,7 +82,9 @@ def test_trials_of_unknown_length_are_compared_by_epoch(attributes: dict[str, An
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 @pytest.mark.parametrize(("percentile", "expected"), [(50.0, False), (60.0, True), (100.0, True), (0.0, False)])
-def test_percentile_counts_the_trials_that_must_be_beaten(direction: str, percentile: float, expected: bool) -> None:
+def test_percentile_counts_the_trials_that_must_be_beaten(
+    direction: Literal["maximize", "minimize"], percentile: float, expected: bool
+) -> None:
     study = optuna.create_study(direction=direction)
     sign = 1 if direction == "maximize" else -1
     for other in range(10):

@@ -91,7 +91,7 @@ def choose(model: nn.Module, about: TrainedModel, prepared: Path, error: float, 
     raise InputError(_unreachable(probability, right, error, confidence))
 
 
-def predictions(split: Split, probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def predictions(split: Split, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(G,) the probability of each prediction and whether it is right: of near-duplicates those of the first image."""
     first = np.unique(split.pictures, return_index=True)[1]
     return probabilities.max(1)[first], (probabilities.argmax(1) == split.labels)[first]

@@ -57,7 +57,7 @@ SAMPLE = 64
 """Images at the start of a set, and as many spread over the rest, that the CPU predicts too."""
 
 
-def predict_on(model: nn.Module, images: NDArray[np.uint8], where: torch.device) -> tuple[NDArray[np.float64], float]:
+def predict_on(model: nn.Module, images: NDArray[np.uint8], where: torch.device) -> tuple[NDArray[np.float32], float]:
     """`predict_probabilities` on `where`, and by how much a sample of them differs at most from the CPU's.
 
     The CPU's stand in the result where there are some, the first SAMPLE among them; `model` is left on the CPU. On the
