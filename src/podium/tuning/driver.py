@@ -72,7 +72,8 @@ class Driver:
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
         first, *rest = params.metrics
-        more = [one for one in [*rest, *limits.metrics_of(params.limits)] if one not in metrics]
+        limited = [one for one in limits.metrics_of(params.limits) if one not in rest]
+        more = [one for one in [*rest, *limited] if one not in metrics]
         self._metric, *self._more = (carried(one).model_dump() for one in [first, *metrics, *more])
         self._costs = feasibility.known_costs(study) if params.limits or params.costs else {}
         self._pausing = False
