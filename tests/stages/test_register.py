@@ -1,6 +1,7 @@
 """register on a tiny trained model: what it registers, what it refuses, and that a second time is no second version."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from mlflow.entities import LoggedModelStatus
+from mlflow.pyfunc.scoring_server import predictions_to_json
 
 import registered
 from podium.config import run_sections
@@ -47,7 +49,11 @@ def test_register_of_a_model_that_may_abstain_serves_it(fresh: Project) -> None:
     plain, found = model.predict(files), model.predict(files, abstain=True)
     unsure = plain["probability"] < 0.5
     assert unsure.any()
-    assert found["label"].isna().tolist() == unsure.tolist()
+    assert [label is None for label in found["label"]] == unsure.tolist()
+    with io.StringIO() as sent:  # as `mlflow models serve` answers
+        predictions_to_json(found, sent)  # type: ignore[no-untyped-call]
+        rows = json.loads(sent.getvalue(), parse_constant=pytest.fail)["predictions"]
+    assert [row["reason"] == "unsure" for row in rows] == unsure.tolist()
 
 
 def test_register_twice_makes_one_version(fresh: Project) -> None:

@@ -119,10 +119,18 @@ class Classifier(PythonModel):
             names = [str(name) for name in self.classes]
             predictions["probabilities"] = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
         if abstain:
-            unsure = top < self.threshold
-            predictions["reason"] = np.full(len(best), None, dtype=object)
-            predictions["reason"][unsure], predictions["label"][unsure] = UNSURE, None
+            for name, values in _unsure(predictions["label"], top >= np.float64(self.threshold)).items():
+                # Of objects: pandas would make a text column of it, with NaN, which is no JSON, in place of None.
+                predictions[name] = pd.Series(values, index=index, dtype=object)
         return pd.DataFrame(predictions, index=index)
+
+
+def _unsure(labels: NDArray[np.object_], sure: NDArray[np.bool_]) -> dict[str, list[str | None]]:
+    """`label` and `reason` of each prediction where the model may abstain."""
+    return {
+        "label": [label if is_sure else None for label, is_sure in zip(labels.tolist(), sure.tolist(), strict=True)],
+        "reason": [None if is_sure else UNSURE for is_sure in sure.tolist()],
+    }
 
 
 def _column(frame: pd.DataFrame) -> str:
