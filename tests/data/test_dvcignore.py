@@ -11,6 +11,7 @@ from podium.config.params import PrepareParams
 from podium.data import sources
 from podium.data.audit.dvc_tree import refusals
 from podium.data.dvcignore import DvcIgnore
+from podium.data.sources.item import HIDDEN
 
 FILES = (
     "raw/cat/1.png",
@@ -92,6 +93,33 @@ def test_source_leaves_out_what_dvcignore_hides_with_classes_of_nothing_else(pro
     assert len(hidden) == len(every.items) - len(found.items) > 0
     assert hidden[0].why == "DVC does not see it: .dvcignore leaves it out"
     assert "cat/00.png" in every.unseen(Path("raw"), DvcIgnore(project))
+
+
+@pytest.mark.parametrize(
+    ("folders", "hidden", "layout", "classes"),
+    [
+        (["train/cat", "train/dog", "val/cat", "val/dog", "old/cat"], "raw/old", "auto", ("cat", "dog")),
+        (["cat", "dog", "test"], "raw/test/", "auto", ("cat", "dog")),
+        (["cat", "dog", "images/a", "images/b"], "images", "auto", ("cat", "dog")),
+        (["train/cat", "train/dog", "train/junk", "test/cat", "test/dog"], "raw/*/junk", "auto", ("cat", "dog")),
+        (["cat/train", "cat/test", "dog/train", "dog/test", "dog/trash"], "trash", "splits", ("cat", "dog")),
+        (["cat", "dog", "train"], "raw/train", "classes", ("cat", "dog")),
+    ],
+)
+def test_hidden_folder_is_no_class_and_no_split_and_makes_no_layout_ambiguous(
+    project: Path, folders: list[str], hidden: str, layout: str, classes: tuple[str, ...]
+) -> None:
+    for folder in folders:
+        photos.write(project / "raw" / folder / "1.png", photos.tiles()[0])
+    (project / ".dvcignore").write_text(f"{hidden}\n", encoding="utf-8")
+    ignore = DvcIgnore(project)
+
+    found = sources.read(PrepareParams(source="folder:raw", root="raw", layout=layout))
+
+    assert found.classes == classes
+    out = [folder for folder in folders if ignore.hides_folder(Path("raw") / folder)]
+    assert [one.origin for one in found.rejects if one.why == HIDDEN] == [f"{folder}/1.png" for folder in out]
+    assert len(found.items) == len(folders) - len(out)
 
 
 def test_what_dvcignore_hides_does_not_end_dvc(project: Path) -> None:

@@ -29,7 +29,7 @@ class ImageFile:
 
 
 def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A number (N,) for each image's group: its lowest fingerprint of `prints` (N, 4), whatever the source's order."""
+    """A number (N,) for each image's group: its lowest fingerprint of `prints` (N, 2), whatever the source's order."""
     _, group = np.unique(groups, return_inverse=True)
     lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, group, prints[:, 0])

@@ -135,7 +135,7 @@ class Subject:
     """(N, 2) width and height."""
     modes: Modes
     prints: NDArray[np.uint64]
-    """(N, 4) fingerprints of the prepared pixels."""
+    """(N, 2) fingerprints of the prepared pixels."""
 
     def example(self, numbers: NDArray[np.int64], why: str = "") -> Example:
         """An example of these images."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from podium.data.dvcignore import DvcIgnore
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Reject, in_order, shown
-from podium.data.sources.layout import entries, hidden_images
+from podium.data.sources.item import HIDDEN, Reject, in_order, shown
+from podium.data.sources.layout import Hides, entries, hidden_images, is_litter, none_hidden
 from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
@@ -31,13 +32,22 @@ class Folder(ImageSource):
 
     def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
         """Every file of the folder."""
-        return read(Path(self.rest), Path(params.root), follow_links=follow_links, layout=params.layout)
+        hides = none_hidden if follow_links else DvcIgnore(Path.cwd()).hides_folder
+        return read(Path(self.rest), Path(params.root), follow_links=follow_links, layout=params.layout, hides=hides)
 
 
-def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, layout: str = "auto") -> Source:
+def read(
+    folder: Path,
+    root: Path | None = None,
+    *,
+    follow_links: bool = False,
+    layout: str = "auto",
+    hides: Hides = none_hidden,
+) -> Source:
     """Every file of `folder`, sorted by path; its class is the folder right below `folder` (or below its split).
 
-    `root`: what DVC watches, `folder` if it is None; links that leave it are rejected unless `follow_links`. Raises
+    `root`: what DVC watches, `folder` if it is None; links that leave it are rejected unless `follow_links`. A folder
+    that `hides` leaves out is no class and no split; the files in it are rejected. Raises
     InputError where `folder` is none, holds no class folder, can be read in two ways (see podium.data.sources.layout),
     or where itself or a class folder is a link that leaves `root`.
     """
@@ -45,8 +55,8 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
         what = "is no folder" if folder.exists() else "does not exist"
         raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
     inside = (root or folder).resolve()
-    found = layouts.read(folder, layout)
-    _check_wrapped(folder, found.folders)
+    found = layouts.read(folder, layout, hides)
+    _check_wrapped(folder, found.folders, hides)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
     walk = _Walk(folder, inside, follow_links)
@@ -54,6 +64,8 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
         walk.files_of(one.path, one.name, one.split, ())
     for path, why in found.strays:
         walk.reject("stray", path, why)
+    if hides is not none_hidden:
+        walk.left_out(folder, {one.path for one in found.folders}, hides)
     if not walk.found:
         raise InputError(
             f"prepare.source: {shown(folder)} holds no image that could be read: it needs a sub-folder with images for"
@@ -65,13 +77,13 @@ def read(folder: Path, root: Path | None = None, *, follow_links: bool = False, 
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes)
 
 
-def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder]) -> None:
+def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder], hides: Hides) -> None:
     """Raise InputError where an archive was unpacked into a folder of its own, which would be the only class."""
     if len({one.name for one in classes}) != 1:
         return
     wrapped = (folder / classes[0].name).is_dir()
     only = folder / classes[0].name if wrapped else classes[0].path
-    if only != folder and only.is_dir() and (within := layouts.folders_in(only)):
+    if only != folder and only.is_dir() and (within := layouts.folders_in(only, hides)):
         inside = ", ".join(shown(path.name) for path in within[:5])
         remedy = (
             f"write `source: folder:{shown(only)}`"
@@ -157,6 +169,21 @@ class _Walk:
                 self.files_of(entry, name, split, (*above, real))
             elif self._is_file(entry):
                 self.found.append(str(entry.relative_to(self.folder)), label, split)
+
+    def left_out(self, place: Path, known: set[Path], hides: Hides, levels: int = 1) -> None:
+        """Reject the files of the folders in `place` that `hides` leaves out, and in the folders of `levels` below.
+
+        Folders `known` were walked.
+        """
+        for path in entries(place):
+            if path in known or path.is_symlink() or not path.is_dir():
+                continue
+            if hides(path):
+                for file in sorted(path.rglob("*")):
+                    if not file.is_dir() and not any(map(is_litter, file.relative_to(path).parts)):
+                        self.reject("outside", file, HIDDEN)
+            elif levels:
+                self.left_out(path, known, hides, levels - 1)
 
     def _allowed(self, path: Path, real: Path) -> bool:
         if self.follow_links or real.is_relative_to(self.inside):

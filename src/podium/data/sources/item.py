@@ -47,6 +47,9 @@ SUFFIXES = tuple(
 """Of names that are meant as images: other files beside class folders are notes."""
 
 
+HIDDEN = "DVC does not see it: .dvcignore leaves it out"
+"""Why a file is rejected."""
+
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 

@@ -7,7 +7,7 @@ tells training images from test images, and everything afterwards looks well.
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,10 @@ LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$rec
 SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
 
 
+Hides = Callable[[Path], bool]
+"""Whether a folder is left out of all layouts."""
+
+
 @dataclass(frozen=True)
 class ClassFolder:
     """A folder that holds the images of one class."""
@@ -58,10 +62,16 @@ class Layout:
     """What lies elsewhere, each with the reason."""
 
 
-def entries(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted, without hidden files and litter."""
+def none_hidden(_: Path) -> bool:
+    """No folder is left out."""
+    return False
+
+
+def entries(folder: Path, hides: Hides = none_hidden) -> list[Path]:
+    """What lies in `folder`, sorted, without hidden files, litter and the folders that `hides` leaves out."""
     names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
-    return [folder / name for name in names if not is_litter(name)]
+    found = [folder / name for name in names if not is_litter(name)]
+    return found if hides is none_hidden else [path for path in found if not (path.is_dir() and hides(path))]
 
 
 def hidden_images(folder: Path) -> list[Path]:
@@ -71,10 +81,11 @@ def hidden_images(folder: Path) -> list[Path]:
     return sorted(folder / name for name in names if not name.startswith("._"))
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """The folders in `folder`, links to folders too, without those of `is_litter`; files are not looked at."""
+def folders_in(folder: Path, hides: Hides = none_hidden) -> list[Path]:
+    """The folders in `folder`, links to folders too, without those of `is_litter` and those that `hides` leaves out."""
     with os.scandir(folder) as found:
-        return sorted(folder / one.name for one in found if not is_litter(one.name) and one.is_dir())
+        folders = sorted(folder / one.name for one in found if not is_litter(one.name) and one.is_dir())
+    return [path for path in folders if not hides(path)]
 
 
 def is_litter(name: str) -> bool:
@@ -94,26 +105,28 @@ def split_of(name: str) -> tuple[str, str] | None:
     return (WORDS[found[0]], " ".join(rest)) if len(found) == 1 else None
 
 
-def read(folder: Path, layout: str = "auto") -> Layout:
+def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layout:
     """The class folders of `folder`. `layout`: auto, classes or splits, as `prepare.layout` says.
+
+    A folder that `hides` leaves out, such as one that DVC does not see, decides nothing.
 
     Raises InputError where auto finds two readings, or splits finds no folder for training.
     """
-    inside = folders_in(folder)
+    inside = folders_in(folder, hides)
     if layout == "classes":
-        return _by_class(folder)
+        return _by_class(folder, hides)
     parts = _parts(inside)
     if layout == "splits":
-        return _as_splits(folder, parts, inside)
+        return _as_splits(folder, parts, inside, hides)
     if not parts:
-        return _auto_without_parts(folder, inside)
+        return _auto_without_parts(folder, inside, hides)
     others = [path for path in inside if path not in parts]
-    why = _doubt(parts, others)
+    why = _doubt(parts, others, hides)
     if why == "classes":
-        return _by_class(folder)
+        return _by_class(folder, hides)
     if why:
-        raise _ambiguous(folder, parts, why)
-    return _by_split(folder, parts)
+        raise _ambiguous(folder, parts, why, inside)
+    return _by_split(folder, parts, hides)
 
 
 def _without_set(word: str) -> str:
@@ -138,11 +151,15 @@ def _parts(folders: Sequence[Path]) -> dict[Path, str]:
     return plain
 
 
-def _doubt(parts: dict[Path, str], others: Sequence[Path]) -> str:
+def _doubt(parts: dict[Path, str], others: Sequence[Path], hides: Hides) -> str:
     """Why `parts` may not be splits; empty: they are; classes: they are classes without a doubt."""
-    flat = [path for path in parts if _holds_only_files(path)]
+
+    def flat_one(path: Path) -> bool:
+        return _holds_only_files(path, hides)
+
+    flat = [path for path in parts if flat_one(path)]
     names = [path.name for path in parts]
-    if {"train"} == {path.name.lower() for path in parts} and others and all(map(_holds_only_files, [*parts, *others])):
+    if {"train"} == {path.name.lower() for path in parts} and others and all(map(flat_one, [*parts, *others])):
         return "classes"  # a train is a vehicle, too
     if len(flat) == len(parts):
         hold = "holds its" if len(names) == 1 else "hold their"
@@ -159,23 +176,23 @@ def _doubt(parts: dict[Path, str], others: Sequence[Path]) -> str:
     return ""
 
 
-def _as_splits(folder: Path, parts: dict[Path, str], inside: Sequence[Path]) -> Layout:
+def _as_splits(folder: Path, parts: dict[Path, str], inside: Sequence[Path], hides: Hides) -> Layout:
     """What `layout: splits` asks for: folders of splits, or splits within the folders of classes."""
     if "train" in parts.values() and "eval" not in parts.values():
-        return _by_split(folder, parts)
-    if not parts and (below := _splits_below(inside)):
-        return _below(folder, below, inside)
+        return _by_split(folder, parts, hides)
+    if not parts and (below := _splits_below(inside, hides)):
+        return _below(folder, below, inside, hides)
     raise InputError(
         f"prepare.layout: splits needs a folder train/ beside val/ or test/ in {shown(folder)}, or in each of its class"
         f" folders; got {_list([path.name for path in inside]) or 'no folder'}"
     )
 
 
-def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
+def _auto_without_parts(folder: Path, inside: Sequence[Path], hides: Hides) -> Layout:
     """Class folders, unless there are splits in them or in their names."""
-    below = _splits_below(inside)
+    below = _splits_below(inside, hides)
     if below and len({path.parent for path in below}) == len(inside):
-        return _below(folder, below, inside)
+        return _below(folder, below, inside, hides)
     if below:
         some = next(iter(below)).parent.name
         raise InputError(
@@ -192,7 +209,7 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             " set that hold the classes. Write `layout: classes` for the first; for the second move the parts into"
             " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
-    _check_levels(folder, inside)
+    _check_levels(folder, inside, hides)
     rests: dict[str, set[str]] = {}
     for split, rest in filter(None, tokens):
         rests.setdefault(split, set()).add(rest)
@@ -201,16 +218,16 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path]) -> Layout:
             f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or as"
             " splits of classes. Write `layout: classes` for the first; for the second make folders such as train/cat"
         )
-    return _by_class(folder)
+    return _by_class(folder, hides)
 
 
-def _check_levels(folder: Path, inside: Sequence[Path]) -> None:
+def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
     """Raise InputError where the classes may lie one level below the folders `inside`.
 
     That is where all of these hold folders of the same names (learn/cat, learn/dog, check/cat, check/dog), or where one
     is called like a container (images, data) and holds folders itself.
     """
-    below = {path: _names_below(path) for path in inside}
+    below = {path: _names_below(path, hides) for path in inside}
     most = max(below.values(), key=len, default=set[str]())
     same = len(inside) > 1 and all(len(names) > 1 and names <= most for names in below.values())
     around = [path for path in inside if len(below[path]) > 1 and _is_container(path.name)] if len(inside) > 1 else []
@@ -230,7 +247,7 @@ def _check_levels(folder: Path, inside: Sequence[Path]) -> None:
     )
 
 
-def _names_below(path: Path) -> set[str]:
+def _names_below(path: Path, hides: Hides) -> set[str]:
     """Names of the folders in `path`; none where files lie beside them, or it can't be listed: the walk will say so."""
     names: set[str] = set()
     try:
@@ -239,7 +256,7 @@ def _names_below(path: Path) -> set[str]:
                 if not is_litter(one.name):
                     if not one.is_dir():
                         return set()
-                    names.add(one.name)
+                    names |= set() if hides(path / one.name) else {one.name}
     except OSError:
         return set()
     return names
@@ -251,12 +268,12 @@ def _is_container(name: str) -> bool:
     return bool(words) and all(word in NEUTRAL for word in words)
 
 
-def _splits_below(inside: Sequence[Path]) -> dict[Path, str]:
+def _splits_below(inside: Sequence[Path], hides: Hides) -> dict[Path, str]:
     """Folders of splits within the class folders `inside`; empty unless one of these holds training and another."""
     found: dict[Path, str] = {}
     for path in inside:
         try:
-            folders = folders_in(path)
+            folders = folders_in(path, hides)
         except OSError:  # the walk will say so
             continue
         parts = {one: split[0] for one in folders if (split := split_of(one.name)) and not split[1]}
@@ -265,54 +282,56 @@ def _splits_below(inside: Sequence[Path]) -> dict[Path, str]:
     return found
 
 
-def _by_class(folder: Path) -> Layout:
-    folders = [ClassFolder(path.name, None, path) for path in entries(folder) if path.is_dir()]
-    strays = [(path, "it lies outside the class folders") for path in entries(folder) if not path.is_dir()]
+def _by_class(folder: Path, hides: Hides) -> Layout:
+    folders = [ClassFolder(path.name, None, path) for path in entries(folder, hides) if path.is_dir()]
+    strays = [(path, "it lies outside the class folders") for path in entries(folder, hides) if not path.is_dir()]
     return Layout(folders, strays)
 
 
-def _by_split(folder: Path, parts: dict[Path, str]) -> Layout:
+def _by_split(folder: Path, parts: dict[Path, str], hides: Hides) -> Layout:
     folders: list[ClassFolder] = []
     strays: list[tuple[Path, str]] = []
     for part, split in sorted(parts.items(), key=lambda pair: list(dict.fromkeys(SPLITS.values())).index(pair[1])):
-        for path in entries(_unwrapped(part, split)):
+        for path in entries(_unwrapped(part, split, hides), hides):
             if path.is_dir():
                 folders.append(ClassFolder(path.name, split, path))
             else:
                 strays.append((path, "it lies outside the class folders"))
-    strays += [(path, "it lies outside the folders of the splits") for path in entries(folder) if path not in parts]
+    strays += [
+        (path, "it lies outside the folders of the splits") for path in entries(folder, hides) if path not in parts
+    ]
     return Layout(folders, strays)
 
 
-def _below(folder: Path, below: dict[Path, str], inside: Sequence[Path]) -> Layout:
+def _below(folder: Path, below: dict[Path, str], inside: Sequence[Path], hides: Hides) -> Layout:
     """Splits within class folders; a class without any is drawn from."""
     folders = [ClassFolder(path.parent.name, split, path) for path, split in below.items()]
     parents = {path.parent for path in below}
     folders += [ClassFolder(path.name, None, path) for path in inside if path not in parents]
-    loose = [path for parent in sorted(parents) for path in entries(parent) if path not in below]
+    loose = [path for parent in sorted(parents) for path in entries(parent, hides) if path not in below]
     strays = [(path, "it lies outside the folders of the splits") for path in loose]
-    strays += [(path, "it lies outside the class folders") for path in entries(folder) if path not in inside]
+    strays += [(path, "it lies outside the class folders") for path in entries(folder, hides) if path not in inside]
     return Layout(folders, strays)
 
 
-def _unwrapped(part: Path, split: str) -> Path:
+def _unwrapped(part: Path, split: str, hides: Hides) -> Path:
     """The folder within that holds the classes, where `train/train` repeats the split."""
-    within = entries(part)
+    within = entries(part, hides)
     if len(within) == 1 and within[0].is_dir() and (split_of(within[0].name) or ("", ""))[0] == split:
         return within[0]
     return part
 
 
-def _holds_only_files(folder: Path) -> bool:
+def _holds_only_files(folder: Path, hides: Hides) -> bool:
     try:
-        return not folders_in(folder) and bool(entries(folder))
+        return not folders_in(folder, hides) and bool(entries(folder, hides))
     except OSError:
         return False
 
 
-def _ambiguous(folder: Path, parts: dict[Path, str], why: str) -> InputError:
+def _ambiguous(folder: Path, parts: dict[Path, str], why: str, inside: Sequence[Path]) -> InputError:
     splits = ", ".join(f"{shown(path.name)!r} as {split}" for path, split in parts.items())
-    everything = _list([path.name for path in folders_in(folder)])
+    everything = _list([path.name for path in inside])
     first = (
         "Write `layout: splits` for the first (other folders are then left out, folders of one split are joined) or"
         if "train" in parts.values()

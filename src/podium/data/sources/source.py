@@ -10,7 +10,7 @@ import numpy as np
 
 from podium.data.dvcignore import DvcIgnore
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Item, Reject, shown
+from podium.data.sources.item import HIDDEN, Item, Reject, shown
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Source:
         hidden = np.fromiter((path is not None and ignore.hides(path) for path in self.paths()), np.bool_)
         if not hidden.any():
             return self
-        why = "DVC does not see it: .dvcignore leaves it out"
-        rejects = [Reject("outside", self.items[number].origin, why) for number in np.flatnonzero(hidden).tolist()]
+        rejects = [Reject("outside", self.items[number].origin, HIDDEN) for number in np.flatnonzero(hidden).tolist()]
         counts = np.bincount([item.label for item in self.items], minlength=len(self.classes))
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
         still = (lost == 0) | (lost < counts)
