@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
 from measuring import table
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
+from podium.config.space import Dimension
 from podium.training.epochs import Epoch
 from podium.tuning.driver import Driver
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
@@ -39,8 +41,8 @@ from worlds import World
 SEARCHES: dict[str, dict[str, Any]] = {
     "tpe + median": {"sampler": "tpe", "pruner": "median"},
     "random + halving": {"sampler": "random", "pruner": "halving"},
-    "shared, random + halving": {"sampler": "random", "pruner": "halving", "shared_epochs": True},
-    "shared, tpe + median": {"sampler": "tpe", "pruner": "median", "shared_epochs": True},
+    "shared random + halving": {"sampler": "random", "pruner": "halving", "shared_epochs": True},
+    "shared tpe + median": {"sampler": "tpe", "pruner": "median", "shared_epochs": True},
     "thaw": {"method": "thaw", "timeout": 1e9},
 }
 """What is compared, as values of the section search."""
@@ -80,11 +82,15 @@ class Incumbents:
         self._targets = {name: world.best - images / world.images for name, images in TARGETS.items()}
         self._values: dict[int, tuple[float, float]] = {}
         """Of each trial that has a result: its value, and what that is worth."""
+        self._known: dict[int, tuple[Recipe, Dimension | None, NDArray[np.float64]]] = {}
+        """Of each trial its configuration, the dimension all of whose values it serves, and its mean curve."""
 
     def seen(self, at: float, task: Task, history: list[Epoch]) -> None:
         """An epoch has ended."""
-        recipe = Recipe.model_validate(task.recipe)
-        dimension = dimension_of(self._params, recipe)
+        if task.number not in self._known:
+            recipe = Recipe.model_validate(task.recipe)
+            self._known[task.number] = recipe, dimension_of(self._params, recipe), self._world.mean(recipe)
+        recipe, dimension, mean = self._known[task.number]
         if dimension is None:
             found = (len(history), history[-1]["val_accuracy"]) if len(history) == recipe.train.epochs else None
         else:
@@ -92,7 +98,7 @@ class Incumbents:
             found = best_epoch(values, dimension, optuna.study.StudyDirection.MAXIMIZE)
         if found is None or (task.number in self._values and self._values[task.number][0] == found[1]):
             return
-        self._values[task.number] = found[1], float(self._world.mean(recipe)[found[0] - 1])
+        self._values[task.number] = found[1], float(mean[found[0] - 1])
         ranked = sorted(self._values.values(), key=lambda one: -one[0])[:TOP]
         worth = max(worth for _, worth in ranked)
         self._outcome.held = ranked[0][1]

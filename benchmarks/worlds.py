@@ -139,7 +139,7 @@ class World:
             raise SystemExit(
                 f"{other}: no configuration was recorded on two seeds: python benchmarks/curves.py {other}"
             )
-        good = [gap for _, gap in pairs[: max(1, len(pairs) // 2)]]
+        good = [gap for _, gap in pairs[: (len(pairs) + 1) // 2]]
         return float(np.sqrt(np.mean(np.square(good)) / 2))
 
     def seconds(self, recipe: Recipe) -> float:
