@@ -47,7 +47,7 @@ def test_threshold_answers_as_many_as_the_binomial_tail_allows(
         counts = found.counts(probability, right)
         assert counts == found.chosen_on
         assert binom.cdf(counts.wrong, counts.answered, error) <= 0.05
-        assert found.probability == (0.0 if answered == count else probability[answered - 1])
+        assert found.probability == (0.0 if answered == count else probability[(answered or 0) - 1])
 
 
 def test_equal_probabilities_are_answered_together_or_not_at_all() -> None:

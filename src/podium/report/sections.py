@@ -192,7 +192,7 @@ def _test(data: ReportData) -> Section:
     charts = [
         outcome_charts.confusion(evaluated),
         outcome_charts.calibration(evaluated),
-        outcome_charts.coverage(evaluated),
+        *([covered] if (covered := outcome_charts.coverage(evaluated)) else []),
         outcome_charts.recalls(evaluated),
     ]
     names = {

@@ -94,7 +94,7 @@ def choose(model: nn.Module, about: TrainedModel, prepared: Path, error: float, 
 def predictions(split: Split, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(G,) the probability of each prediction and whether it is right: of near-duplicates those of the first image."""
     first = np.unique(split.pictures, return_index=True)[1]
-    return probabilities.max(1)[first], (probabilities.argmax(1) == split.labels)[first]
+    return probabilities.max(1)[first].astype(np.float64), (probabilities.argmax(1) == split.labels)[first]
 
 
 def _unreachable(probability: NDArray[np.float64], right: NDArray[np.bool_], error: float, confidence: float) -> str:
