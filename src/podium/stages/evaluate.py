@@ -151,7 +151,7 @@ def _abstain(
     threshold: Threshold | None,
     params: EvaluateParams,
     split: Split,
-    probabilities: NDArray[np.float64],
+    probabilities: NDArray[np.float32],
 ) -> dict[str, float]:
     """Write what the chosen threshold does on the test images, and the whole curve; returns its figures."""
     for name in ABSTAIN_FILES:
