@@ -62,19 +62,19 @@ def test_register_twice_makes_one_version(fresh: Project) -> None:
 
 
 def test_register_with_onnx_makes_a_version_that_holds_it_checked_and_digested(
-    fresh: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(graph_export, "PARITY_LIMIT", -1.0)
         with pytest.raises(RefusedError, match=r"Nothing was registered; with register.formats: \[\] it is registered"):
-            registered.register(fresh, formats=["onnx"])
-    assert numbers(fresh) == []
-    assert [registered.register(fresh, formats=["onnx"]) for _ in range(2)] == [1, 1]
-    assert registered.register(fresh) == 2  # without it is another version
-    version = versions.find(fresh.tracking, NAME, 1)
+            registered.register(project, formats=["onnx"])
+    assert numbers(project) == [1, 2, 3]
+    assert registered.register(project, formats=["onnx"]) == 4  # with it is another version of the same weights
+    version, before = (versions.find(project.tracking, NAME, number) for number in (4, 3))
+    assert version.tags["weights_digest"] == before.tags["weights_digest"]
     assert "artifacts/model/model.onnx" in json.loads(version.tags["files"])
-    assert "artifacts/model/model.onnx" not in json.loads(versions.find(fresh.tracking, NAME, 2).tags["files"])
-    with versions.checked(fresh.tracking, version) as folder:
+    assert "artifacts/model/model.onnx" not in json.loads(before.tags["files"])
+    with versions.checked(project.tracking, version) as folder:
         inside = folder / "artifacts/model"
         assert graph_export.ONNX in json.loads((inside / "manifest.json").read_text(encoding="utf-8"))
         session = onnxruntime.InferenceSession((inside / graph_export.ONNX).read_bytes())
