@@ -80,9 +80,5 @@ class Challenger:
     def _changed(self, new: Predictor) -> None:
         self.metrics.challenger.clear()
         self.metrics.challenger.labels(self.metrics.worker, self.beside.choice.name).set(new.number)
-<<<<<<< HEAD
         if self.on_change is not None:
             self.on_change(new)
-        LOG.info("version %s is asked beside the one that answers", new.number)
-=======
->>>>>>> w-shadow
