@@ -75,6 +75,8 @@ lock: $(UV) ## resolve pyproject.toml again into the lock files (hashes, no addr
 	$(LOCK) -o requirements.lock
 	$(LOCK) -c requirements.lock --extra ray --extra postgres -o requirements-cluster.lock
 	$(LOCK) -c requirements.lock --extra dashboard -o requirements-dashboard.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" -c requirements.lock --group pyproject.toml:serve -o requirements-serve.lock
 	$(LOCK) -c requirements-cluster.lock --extra ray --extra postgres --extra onnx --group dev -o requirements-dev.lock
 
 bench-lock: $(UV) ## resolve what the benchmarks compare with, on top of requirements.lock

@@ -123,12 +123,14 @@ def write_evaluation(project: Project, model: torch.nn.Module) -> None:
     (out / "per_class.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
-def register(project: Project) -> int:
-    """Register what data/ holds; returns the version's number."""
+def register(project: Project, **params: Any) -> int:
+    """Register what data/ holds, with `params` of the section register; returns the version's number."""
     from podium.stages.register import Folders, register_stage
 
     folders = Folders(*(project.path(name) for name in ("prepared", "selected", "retrained", "evaluated")))
-    return register_stage(RegisterParams(name=NAME), project.store, folders, project.path("registered")).number
+    return register_stage(
+        RegisterParams(name=NAME, **params), project.store, folders, project.path("registered")
+    ).number
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,13 @@ from podium import paths
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data.audit.data_audit import audited
 from podium.report.render import build
+from podium.shadow import compare_page, feedback_labels, pair_summary
+from podium.shadow.feedback_labels import Label, Labels
+from podium.shadow.pair_store import Versions
 from podium.tracking.store import connect
 from podium.tracking.trial_runs import runs_of
 from report import sample
+from shadow.pairs import digest, kept, pair
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
@@ -145,6 +149,35 @@ def test_audit_is_no_wider_than_the_screen_and_shows_every_image(
     assert page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
     assert page.locator(".verdict.refuse").is_visible()
     assert page.locator(".bars > div").count() == 60
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(15, 19, 26)") is (scheme == "dark")
+    held.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_comparison_of_versions_is_no_wider_than_the_screen_and_shows_every_image(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    labels = ["a class with quite a long name " * 3, "unbroken" * 12]
+    versions = Versions("pets", 3, 4, tuple(labels))
+    kept(
+        tmp_path, *[pair(n, labels[0], labels[1]) for n in range(9)], pair(9, labels[0], None), versions=versions
+    ).close()
+    rows = [Label(0, digest(n), labels[1]) for n in range(9)]
+    feedback_labels.remember(tmp_path, "pets", Labels("digest", rows, 0, ()))
+    file = compare_page.write(pair_summary.summary(tmp_path, "pets", 3, 4), 0.05, tmp_path / "compare.html")
+    complaints: list[str] = []
+    size: ViewportSize = {"width": width, "height": 844}
+    held = browser.new_context(offline=True, color_scheme=scheme, viewport=size, is_mobile=width < 500)
+    page = held.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(file.as_uri(), timeout=PATIENCE)
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
+    assert page.locator(".pictures img").count() == 10
+    assert page.locator(".verdict.fine").is_visible()
+    assert page.locator("polyline").count() == 2
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(15, 19, 26)") is (scheme == "dark")
     held.close()

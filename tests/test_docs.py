@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / "docs/benchmarks/README.md", ROOT / "docs/reference/params.md"),
 ]
-OTHERS = {".", "curl", "docker", "export", "git", "-d", "mkdir", "tensorboard", "mlflow"}
+OTHERS = {".", "curl", "docker", "export", "git", "-d", "kubectl", "mkdir", "tensorboard", "mlflow"}
 """Programs that are not ours: they are known, and what is said to them is theirs to check."""
 
 

@@ -21,7 +21,7 @@ SERVERS = {
     "podium profile --show": 6006,
 }
 """Commands that answer at a port until they are stopped."""
-NOT_HERE = ("docker ",)
+NOT_HERE = ("docker ", "kubectl ")
 """What needs more than a project of this kind can ask of the machine that tests it."""
 PAGES = (
     "docs/how-to.md",

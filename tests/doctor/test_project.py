@@ -1,5 +1,6 @@
 """One test per check of the project."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import pytest
 
 import tiny
 from own import OwnCode
-from podium.config.params import TrackingParams, parse
+from podium.config import run_sections
+from podium.config.params import TrackingParams, load, parse
 from podium.doctor import project
 from podium.doctor.machine import Finding, ok
+from podium.errors import InputError
 from podium.locks import locked
+from podium.tuning import outcome
 
 
 def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
@@ -20,6 +24,22 @@ def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
     assert (found.level, "search.n_trials" in found.found) == ("fail", True)
     path.write_text("search: {n_trials: 1}\n", encoding="utf-8")
     assert project.parameters(path).level == "ok"
+
+
+def test_packages_of_a_format_that_are_missing_are_found_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("register: {formats: [onnx, onnx]}\n", encoding="utf-8")
+    assert "register.formats: must name each format once; got onnx, onnx" in project.parameters(path).found
+    path.write_text("register: {formats: [onnx]}\n", encoding="utf-8")
+    assert project.parameters(path).level == "ok"
+    monkeypatch.setitem(run_sections.FORMAT_PACKAGES, "onnx", ("onnx", "no_such_package"))
+    wrong = "register.formats: onnx needs no_such_package, not installed here: `pip install no_such_package`, or write"
+    assert wrong in project.parameters(path).found
+    monkeypatch.setattr(outcome, "plan_of", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(InputError, match=re.escape(wrong)):
+        outcome.search(load(path), tiny.prepare(tmp_path / "prepared"), tmp_path / "search")
 
 
 def test_weights_that_are_missing_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

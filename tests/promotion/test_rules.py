@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import podium
@@ -16,6 +17,7 @@ from podium.promotion.rules import ClassCounts, Evidence, find_rules
 from podium.promotion.rules.accuracy_comparison import AccuracyComparison
 from podium.promotion.rules.max_recall_drop import MaxRecallDrop
 from podium.promotion.rules.min_recall import MinRecall
+from podium.promotion.rules.served_labels import ServedLabels
 from podium.promotion.verdict import Comparison, Side
 
 SOURCE = Path(podium.__file__).parent
@@ -237,3 +239,30 @@ def test_spent_test_set_is_named() -> None:
         found = AccuracyComparison().judge(evidence)
         assert found is not None
         assert (found.passed, "this test set is spent" in found.found) == (not spent, spent)
+
+
+@pytest.mark.parametrize(
+    ("shadow", "labels", "passed", "words"),
+    [
+        ("off", [1] * 20, None, ""),
+        ("superior", None, None, ""),
+        ("superior", [], False, "no labels: podium serve --shadow, then podium feedback"),
+        ("superior", [1] * 6, False, "(6 labelled images, 6 that only it gets right, 0 only the champion)"),
+        ("superior", [1] * 7, True, "32 (7 labelled images"),
+        ("superior", [0] * 1000, False, "1 (1,000 labelled images"),
+        ("superior", [-1] * 20, False, "1 (20 labelled images, 0 that only it gets right, 20 only the champion)"),
+        ("non_inferior", [0] * 100, False, "(100 labelled images"),
+        ("non_inferior", [0] * 1000, True, "(1,000 labelled images"),
+        ("non_inferior", [0, 0, -1] * 400, False, "400 only the champion"),
+    ],
+)
+def test_labels_of_served_images_decide_where_they_are_asked_for(
+    shadow: Any, labels: list[int] | None, passed: bool | None, words: str
+) -> None:
+    side = Side(1, 0, 0.0, 0.0, 0.0, 0.0, {}, 0.0, 0.0)
+    served = None if labels is None else lambda: np.array(labels, np.int8)
+    finding = ServedLabels(shadow=shadow).judge(Evidence(10, 0.95, side, side, served=served))
+    assert (finding.passed if finding else None) == passed
+    if finding:
+        assert words in finding.found
+        assert "evidence of 20 or more" in finding.rule

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 import registered
 from podium import cli
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError, RefusedError
-from podium.registry import graph_export, versions
+from podium.registry import exported, graph_export, versions
 from podium.registry.graph_export import format_of, write_graph
 from registered import NAME, Project
 
@@ -114,3 +115,16 @@ def test_failure_of_reading_is_not_said_to_be_one_of_writing(project: Project) -
         with pytest.raises(FileNotFoundError):
             write_graph(folder, Path("model.pt2"), "pt2", "it")
     assert list(Path().glob("*model.pt2*")) == []
+
+
+def test_network_that_onnx_can_not_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    class Solved(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            values: torch.Tensor = torch.linalg.eigvals(images.float()[:, 0, :2, :2]).real  # ONNX has none
+            return values
+
+    exported.export_graph(Solved(), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), tmp_path / exported.GRAPH)
+    (tmp_path / "model.json").write_text(json.dumps({"classes": ["a", "b"], "preprocess": {}}), encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"^ONNX can't hold the network of it: [^\n]*linalg_eig[^\n]*$"):
+        graph_export.add_onnx(tmp_path, "it")
+    assert not (tmp_path / graph_export.ONNX).exists()

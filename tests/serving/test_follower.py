@@ -149,3 +149,27 @@ def test_choice_of_a_damaged_folder_is_named(project: Project) -> None:
     finally:
         shutil.rmtree(source)
         kept.rename(source)
+
+
+def test_second_version_is_loaded_beside_what_goes_on_and_then_followed(project: Project) -> None:
+    one, taken = follower(project, "challenger")
+    one.seconds = 0.05
+    project.tracking.client.delete_registered_model_alias(NAME, "challenger")
+    one.start_later()  # nothing is raised: the version that answers goes on
+    while not one.failing:
+        time.sleep(0.01)
+    assert "no version with the alias 'challenger'" in one.failing
+    for number in (2, 3):
+        project.tracking.client.set_registered_model_alias(NAME, "challenger", str(number))
+        while one.current is None or one.current.number != number:
+            time.sleep(0.01)
+    assert one.end(10)
+    assert (taken, one.failing) == ([2, 3], "")
+
+
+def test_second_version_by_number_is_loaded_once(project: Project) -> None:
+    one, taken = follower(project, 2)
+    one.start_later()
+    assert one._thread
+    one._thread.join()
+    assert taken == [2]

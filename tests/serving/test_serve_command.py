@@ -19,6 +19,7 @@ import pytest
 import registered
 from podium import cli
 from podium.registry import versions
+from podium.shadow import pair_store, pair_summary
 from registered import NAME, Project
 
 pytestmark = pytest.mark.slow
@@ -139,17 +140,29 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
     assert versions.find(project.tracking, NAME, 2).number == 2
 
 
-def test_workers_end_after_one_signal_to_the_process_that_started_them(project: Project) -> None:
+def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(project: Project) -> None:
     serve_params(workers=2)
-    with serving("--pin", "2", scratch=Path("scratch")) as (process, _):
+    images = registered.reference_images(project.folder)[:20]
+    with serving("--pin", "2", "--shadow", "3", "--canary", "0.3", scratch=Path("scratch")) as (process, port):
         log = Path("server.log")
         wait_for(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        wait_for(lambda: log.read_text(encoding="utf-8").count("version 3 is the challenger now") == 2)
+        said = []
+        for image in images * 2:  # a connection each: any of the workers takes it
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            said.append(model_of(connection, image))
+            connection.close()
+        assert said[:20] == said[20:]
+        assert set(said) == {f"{NAME}/2", f"{NAME}/3"}
+        wait_for(lambda: (2, 3) in pair_summary.every(pair_store.folder(), NAME))
+        wait_for(lambda: pair_summary.summary(pair_store.folder(), NAME, 2, 3).images == 40)
+        assert pair_summary.summary(pair_store.folder(), NAME, 2, 3).canary == said.count(f"{NAME}/3")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-    said = log.read_text(encoding="utf-8")
-    assert said.count("answering what is at work, then ending") == 2
-    assert "Fatal" not in said
-    assert "Traceback" not in said
+    logged = log.read_text(encoding="utf-8")
+    assert logged.count("answering what is at work, then ending") == 2
+    assert "Fatal" not in logged
+    assert "Traceback" not in logged
     assert list(Path("scratch").iterdir()) == []
 
 

@@ -5,13 +5,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from mlflow.entities import LoggedModelStatus
 
 import registered
+from podium.config import run_sections
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry import logged_model, versions
+from podium.registry import graph_export, logged_model, versions
 from podium.registry.exported import load_graph
 from podium.training.trained import TrainedModel
 from registered import NAME, Project
@@ -37,6 +39,39 @@ def test_register_writes_version_json_of_a_challenger_that_answers(fresh: Projec
 def test_register_twice_makes_one_version(fresh: Project) -> None:
     assert [registered.register(fresh), registered.register(fresh)] == [1, 1]
     assert numbers(fresh) == [1]
+
+
+def test_register_with_onnx_makes_a_version_that_holds_it_checked_and_digested(
+    fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(graph_export, "PARITY_LIMIT", -1.0)
+        with pytest.raises(RefusedError, match=r"Nothing was registered; with register.formats: \[\] it is registered"):
+            registered.register(fresh, formats=["onnx"])
+    assert numbers(fresh) == []
+    assert [registered.register(fresh, formats=["onnx"]) for _ in range(2)] == [1, 1]
+    assert registered.register(fresh) == 2  # without it is another version
+    version = versions.find(fresh.tracking, NAME, 1)
+    assert "artifacts/model/model.onnx" in json.loads(version.tags["files"])
+    assert "artifacts/model/model.onnx" not in json.loads(versions.find(fresh.tracking, NAME, 2).tags["files"])
+    with versions.checked(fresh.tracking, version) as folder:
+        inside = folder / "artifacts/model"
+        assert graph_export.ONNX in json.loads((inside / "manifest.json").read_text(encoding="utf-8"))
+        session = onnxruntime.InferenceSession((inside / graph_export.ONNX).read_bytes())
+        images = np.random.default_rng(1).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
+        (got,) = session.run(["probabilities"], {"images": images})
+        np.testing.assert_allclose(got, load_graph(inside / "model.pt2")(images), atol=1e-5)
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["version"] == f"{NAME}, weights {version.tags['weights_digest'][:12]}"
+
+
+def test_register_with_onnx_where_its_packages_are_missing_is_refused_before_any_work(
+    fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run_sections.FORMAT_PACKAGES, "onnx", ("onnx", "no_such_package"))
+    monkeypatch.setattr(TrainedModel, "load", lambda _: pytest.fail("it worked"))
+    with pytest.raises(InputError, match=r"register.formats: onnx needs no_such_package, not installed here: `pip"):
+        registered.register(fresh, formats=["onnx"])
 
 
 def test_register_of_an_earlier_model_again_makes_a_new_version(fresh: Project) -> None:

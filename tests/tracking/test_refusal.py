@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -15,6 +16,7 @@ from podium import cli, paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.tracking import mirror as mirrors
+from podium.tracking import store as store_module
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.refusal import refusal
 from podium.tracking.store import connect, database
@@ -71,6 +73,24 @@ def test_store_that_says_no_is_refused_before_the_search(
 def test_address_of_no_store_is_refused(store: TrackingParams) -> None:
     with pytest.raises(RefusedError, match="no MLflow store has such an address"):
         connect(store.model_copy(update={"uri": "no-such-scheme://x"}))
+
+
+def test_server_that_has_the_experiment_needs_no_file_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Client:
+        def __init__(self, uri: str, registry_uri: str) -> None:
+            assert uri == registry_uri == "http://mlflow:5000"
+
+        def get_experiment_by_name(self, name: str) -> SimpleNamespace:
+            return SimpleNamespace(experiment_id="7", lifecycle_stage="active" if name == "podium" else "deleted")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store_module, "MlflowClient", Client)
+    assert store_module.open_store("http://mlflow:5000").experiment_id == "7"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RefusedError, match="deleted"):
+        store_module.open_store("http://mlflow:5000", "old")
 
 
 def test_store_that_is_away_is_no_refusal(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     folder, model = pair_store.folder(), params.register_.name
+    pair_store.delete_old(folder, params.serve.keep_mb, params.serve.keep_days)
     champion, challenger = _versions(arguments, pair_summary.every(folder, model), model)
     level = 1 - params.gate.confidence
     found = pair_summary.summary(folder, model, champion, challenger, level)

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     folder, model = pair_store.folder(), params.register_.name
+    pair_store.delete_old(folder, params.serve.keep_mb, params.serve.keep_days)
     labels = feedback_labels.read(arguments.labels)
     taken = feedback_labels.remember(folder, model, labels, correct=arguments.correct)
     print(f"{counted(taken.images, 'image')} labelled, {taken.known:,} had this label, {taken.corrected:,} corrected")

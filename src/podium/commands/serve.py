@@ -99,14 +99,18 @@ def run(arguments: argparse.Namespace) -> None:
         _serve(arguments, params, sockets)
         return
     sockets = listening.listen(params.host, params.port, params.timeout_seconds)
-    version = _announce(arguments, params)
-    if params.workers == 1:
-        _serve(arguments, params, sockets)
-    else:
-        from podium.serving import workers
+    try:
+        version = _announce(arguments, params)
+        if params.workers == 1:
+            _serve(arguments, params, sockets)
+        else:
+            from podium.serving import workers
 
-        print(f"podium: {params.workers} workers for {version}", file=sys.stderr, flush=True)
-        workers.supervise(lambda: _worker(sockets), params.workers, params.drain_seconds)
+            print(f"podium: {params.workers} workers for {version}", file=sys.stderr, flush=True)
+            workers.supervise(lambda: _worker(sockets), params.workers, params.drain_seconds)
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:

@@ -1,6 +1,7 @@
 """The sections of what comes after the search, and of what changes no result (tracking, runtime, serve)."""
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -8,7 +9,11 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Fraction, Name, Seed, Text
 from podium.config.section import Section, made_of, with_parameters
+from podium.errors import InputError
 from podium.text import holds_password
+
+FORMAT_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+"""What writes and runs each of register.formats."""
 
 
 def _without_password(uri: str) -> str:
@@ -38,6 +43,12 @@ def _address(address: str) -> str:
 def _metric(one: Choice) -> Choice:
     made_of("metric", one, {})
     return one
+
+
+def _each_once(formats: list[str]) -> list[str]:
+    if len(set(formats)) < len(formats):
+        raise ValueError(f"must name each format once; got {', '.join(formats)}")
+    return formats
 
 
 def _once(metrics: list[Choice]) -> list[Choice]:
@@ -165,6 +176,17 @@ class RegisterParams(BaseModel):
 
     name: Name = "digits-classifier"
     """Name in the registry."""
+    formats: Annotated[list[Literal["onnx"]], AfterValidator(_each_once)] = []
+    """Further formats of the network in each version: [onnx]. It is compared first, and needs the extra `onnx`."""
+
+    def check_installed(self) -> None:
+        """Raise InputError where a package that `formats` needs is missing."""
+        missing = [name for one in self.formats for name in FORMAT_PACKAGES[one] if find_spec(name) is None]
+        if missing:
+            raise InputError(
+                f"register.formats: {', '.join(self.formats)} needs {', '.join(missing)}, not installed here:"
+                f" `pip install {' '.join(missing)}`, or write formats: []"
+            )
 
 
 class ServeParams(BaseModel):

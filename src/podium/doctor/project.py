@@ -44,9 +44,9 @@ def check_environment() -> list[Finding]:
 
 
 def parameters(path: Path) -> Finding:
-    """Whether params.yaml can be read."""
+    """Whether params.yaml can be read, and what it asks for is installed."""
     try:
-        load(path)
+        load(path).register_.check_installed()
     except InputError as error:
         return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")

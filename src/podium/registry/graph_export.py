@@ -14,15 +14,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.onnx.errors import OnnxExporterError
 
+from podium.config.run_sections import FORMAT_PACKAGES
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError, RefusedError
 from podium.registry.exported import GRAPH, PARITY_LIMIT, largest_difference, load_graph
+from podium.text import one_line
 
 Format = Literal["onnx", "pt2"]
 FORMATS: tuple[Format, ...] = ("onnx", "pt2")
 INPUT, OUTPUT = "images", "probabilities"
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = FORMAT_PACKAGES["onnx"]
+ONNX = "model.onnx"
+"""Its name in a version that was registered with register.formats: [onnx]."""
 SIZES = (1, 2, 7, 64)
 """Batches of random pixels that both graphs are compared on."""
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -61,7 +66,7 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     try:
         if kind == "onnx":
             _check_packages()
-            model = _onnx_bytes(inside / GRAPH, about, version)
+            model = _onnx_bytes(inside, about, version)
             with _writing(out):
                 partial.write_bytes(model)
             run = _onnx_graph(partial)
@@ -69,17 +74,25 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
             with _writing(out):
                 shutil.copyfile(inside / GRAPH, partial)
             run = load_graph(partial)
-        found = _difference(run, inside, about)
-        if not found <= PARITY_LIMIT:  # not `>`: a NaN must not pass
-            raise RefusedError(
-                f"the exported graph does not give the probabilities of {version}: they differ by up to {found:.2g};"
-                f" rounding explains {PARITY_LIMIT:g}. Nothing was written"
-            )
+        found = _checked_difference(run, inside, about, version, "Nothing was written")
         with _writing(out):
             partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return found
+
+
+def add_onnx(bundle: Path, version: str) -> float:
+    """Write the graph of `bundle`, the files of a model that is to be registered, as ONNX beside it.
+
+    Returns the largest difference of a probability from the graph and the stored predictions. Raises RefusedError
+    above PARITY_LIMIT, and where ONNX can't hold the network.
+    """
+    about = json.loads((bundle / "model.json").read_text(encoding="utf-8"))
+    out = bundle / ONNX
+    out.write_bytes(_onnx_bytes(bundle, about, version))
+    remedy = "Nothing was registered; with register.formats: [] it is registered without ONNX"
+    return _checked_difference(_onnx_graph(out), bundle, about, "the model", remedy)
 
 
 @contextmanager
@@ -98,13 +111,16 @@ def _check_packages() -> None:
         )
 
 
-def _onnx_bytes(graph: Path, about: dict[str, Any], version: str) -> bytes:
+def _onnx_bytes(inside: Path, about: dict[str, Any], version: str) -> bytes:
     import onnx
 
-    program = torch.export.load(graph)
+    program = torch.export.load(inside / GRAPH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter, about its own inside
-        made: Any = torch.onnx.export(program, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+        try:
+            made: Any = torch.onnx.export(program, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+        except OnnxExporterError as error:
+            raise RefusedError(f"ONNX can't hold the network of {version}: {_cause(error)}") from error
     model = made.model_proto
     metadata = {name: json.dumps(about[name]) for name in ("classes", "preprocess")}
     onnx.helper.set_model_props(model, {"version": version} | metadata)
@@ -115,6 +131,13 @@ def _onnx_bytes(graph: Path, about: dict[str, Any], version: str) -> bytes:
     model.producer_name, model.doc_string = "podium", ""
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _cause(error: BaseException) -> str:
+    """The first sentence of what torch's exporter met; what it says itself is a page about its own inside."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(str(error).partition("\n")[0] or type(error).__name__)
 
 
 def _onnx_graph(path: Path) -> Run:
@@ -129,6 +152,16 @@ def _onnx_graph(path: Path) -> Run:
         return probabilities
 
     return run
+
+
+def _checked_difference(run: Run, inside: Path, about: dict[str, Any], version: str, remedy: str) -> float:
+    found = _difference(run, inside, about)
+    if not found <= PARITY_LIMIT:  # not `>`: a NaN must not pass
+        raise RefusedError(
+            f"the exported graph does not give the probabilities of {version}: they differ by up to {found:.2g};"
+            f" rounding explains {PARITY_LIMIT:g}. {remedy}"
+        )
+    return found
 
 
 def _difference(run: Run, inside: Path, about: dict[str, Any]) -> float:

@@ -1,5 +1,8 @@
 """A second version beside the one that answers: loaded and followed like it; asked too (shadow), or answers a share."""
 
+import logging
+import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +15,10 @@ from podium.serving.server_metrics import ServerMetrics
 from podium.serving.shadow import Shadow
 from podium.shadow import pair_store
 
+LOG = logging.getLogger("podium.serve")
 END_SECONDS = 10.0
+TIDY_SECONDS = 600.0
+"""Between two looks for what is too old, where nothing is served meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +48,37 @@ class Challenger:
         self.follower = Follower(beside.choice, params.follow_seconds, self._changed, "is the challenger")
         room = int((params.memory_mb - 6 * params.max_request_mb) * 1e6)
         self.canary = Canary(self.follower, beside.canary, room, self._count_canary) if beside.canary else None
-        self.observers = [self._shadow(champion)] if beside.shadow else []
+        self._store = self._opened() if beside.shadow else None
+        self.observers = [self._shadow(champion, self._store)] if self._store else []
+        self._ended = threading.Event()
+        self._tidying = threading.Thread(target=self._tidy, name="podium-retention", daemon=True)
 
     def start(self) -> None:
         """Load the version, and begin to observe."""
         self.follower.start_later()
         for observer in self.observers:
             observer.start()
+        self._tidying.start()
 
     def end(self) -> bool:
         """Write what is not written, and follow no longer; whether the threads ended."""
+        self._ended.set()
+        if self._tidying.ident is not None:
+            self._tidying.join(END_SECONDS)
         observed = all([observer.end(END_SECONDS) for observer in self.observers])  # noqa: C419 (each of them ends)
         return self.follower.end(END_SECONDS) and observed
 
-    def _shadow(self, champion: Callable[[], Predictor | None]) -> ObserverThread:
-        store = pair_store.PairStore(pair_store.folder(), self.params.keep_mb, self.params.keep_days)
+    def _opened(self) -> pair_store.PairStore:
+        return pair_store.PairStore(pair_store.folder(), self.params.keep_mb, self.params.keep_days)
+
+    def _tidy(self) -> None:
+        while self._store is not None and not self._ended.wait(TIDY_SECONDS):
+            try:
+                self._store.tidy()
+            except sqlite3.Error as error:
+                LOG.warning("what is kept of images and too old can't be deleted: %s", error)
+
+    def _shadow(self, champion: Callable[[], Predictor | None], store: pair_store.PairStore) -> ObserverThread:
         shadow = Shadow(
             store,
             self.beside.choice.name,

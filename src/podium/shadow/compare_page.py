@@ -107,6 +107,8 @@ def write(found: Summary, level: float, out: Path) -> Path:
     """Write the page to `out` atomically and return its path. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(0o600)  # images of other people: for this user alone
     temporary.write_text(render(found, level), encoding="utf-8")
     temporary.replace(out)
     return out

@@ -80,11 +80,17 @@ class Versions:
     """Of either."""
 
 
+def delete_old(where: Path, megabytes: float, days: float) -> None:
+    """Delete what is too old, or beyond the budget, where there is something. Raises PodiumError."""
+    if (where / pair_schema.NAME).is_file():
+        PairStore(where, megabytes, days).close()
+
+
 class PairStore:
     """The file of one folder. Any number of processes write to it; within one, one thread at a time."""
 
     def __init__(self, where: Path, megabytes: float, days: float) -> None:
-        """Open or create it. Raises PodiumError where it can't be used."""
+        """Open or create it, and delete what is too old. Raises PodiumError where it can't be used."""
         self.budget, self.seconds = int(megabytes * 1e6), days * DAY
         connection = pair_schema.opened(where, create=True)
         if connection is None:
@@ -92,6 +98,11 @@ class PairStore:
         self._connection = connection
         self._lock = threading.Lock()
         self._tidied, self._written = 0.0, 0
+        try:
+            self.tidy()
+        except sqlite3.Error as error:
+            connection.close()
+            raise PodiumError(f"{where / pair_schema.NAME} can't be written: {error}") from None
 
     def add(self, versions: Versions, pairs: Sequence[Pair], dropped: int = 0, now: float | None = None) -> None:
         """Write `pairs`, all of them or none; and how many images were `dropped` since the last call.

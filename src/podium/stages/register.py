@@ -24,7 +24,7 @@ from podium.data.image_store import decoder_digest, decoder_files
 from podium.drift.reference import NAME as REFERENCE
 from podium.drift.reference import Reference, reference_of
 from podium.errors import InputError, RefusedError
-from podium.registry import card, exported, loading, logged_model, provenance, versions
+from podium.registry import card, exported, graph_export, loading, logged_model, provenance, versions
 from podium.registry.versions import Version
 from podium.tracking.recorded_run import run_now
 from podium.tracking.store import Tracking, connect
@@ -65,8 +65,10 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     """Register the model of `folders` as a version of `params.name` with the alias `challenger`; write version.json.
 
     Where the latest version is this very model, that one is completed. Raises RefusedError where the loaded model, the
-    exported graph or the served model does not answer as evaluation recorded; then nothing is registered.
+    exported graph, one of `params.formats` or the served model does not answer as evaluation recorded; then nothing is
+    registered.
     """
+    params.check_installed()
     trained, model = TrainedModel.load(folders.retrained)
     trained = replace(trained, run_id=run_now(trained.run_id))
     evaluation = read_evaluation(folders.evaluated)
@@ -78,6 +80,7 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
     same = logged_model.identity(
         *(trained.weights_digest, evaluation.digest, trained.classes, spec.to_dict(), decoder_digest()),
         hashlib.sha256(reference).hexdigest(),
+        *params.formats,  # none: as it was before there were any
     )
     store = connect(tracking_params)
     evaluated = card.Evaluated(
@@ -88,6 +91,8 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         bundle = Path(folder) / "model"
         parity = write_bundle(bundle, trained, model, evaluation, spec)
         (bundle / REFERENCE).write_bytes(reference)
+        if params.formats:
+            parity = max(parity, graph_export.add_onnx(bundle, f"{params.name}, weights {trained.weights_digest[:12]}"))
         (bundle / "card.md").write_text(card.page(trained, spec, evaluated, tags), encoding="utf-8")
         exported.write_manifest(bundle)
         version = versions.latest(store, params.name)

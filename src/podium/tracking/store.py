@@ -92,6 +92,10 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
+        if local is None:
+            client = MlflowClient(uri, registry_uri=uri)
+            if experiment_id := _known_experiment(client, uri, experiment):  # without a file: a container has none
+                return Tracking(client, uri, experiment_id, experiment)
         with _alone(local):  # two processes that run the migrations of a fresh store at once break it
             if local and (followed := relocate(local, experiment)):
                 move, count = followed
@@ -253,12 +257,19 @@ def _alone(local: Path | None) -> AbstractContextManager[None]:
     return locked(folder / "mlflow.lock", wait=True)
 
 
-def _experiment(client: MlflowClient, uri: str, name: str, folder: Path | None) -> str:
+def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of the experiment `name`; empty: there is none yet."""
     found = client.get_experiment_by_name(name)  # a deleted one too
-    if found is not None:
-        if found.lifecycle_stage != "active":
-            raise deleted(shown(uri), name, str(found.experiment_id))
-        return str(found.experiment_id)
+    if found is None:
+        return ""
+    if found.lifecycle_stage != "active":
+        raise deleted(shown(uri), name, str(found.experiment_id))
+    return str(found.experiment_id)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str, folder: Path | None) -> str:
+    if known := _known_experiment(client, uri, name):
+        return known
     location = (folder / "artifacts").as_uri() if folder else None
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=KIND))

@@ -49,6 +49,7 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     """Search over `prepared` (train and val only) and write the trials, their curves, the ranking and more to `out`."""
     info = DatasetInfo.read(prepared)
     check_defined(params, info)
+    params.register_.check_installed()  # it is needed at the end, hours from now
     plan = plan_of(params, info)
     rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics)
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)

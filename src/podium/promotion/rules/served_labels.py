@@ -16,8 +16,9 @@ class ServedLabels(Rule):
     order: ClassVar = 15
 
     shadow: Literal["off", "superior", "non_inferior"] = "off"
-    """Evidence from `podium serve --shadow` and `podium feedback`. superior: the challenger is right more often than
-    the champion; non_inferior: its accuracy is lower by less than shadow_margin; off: not asked for."""
+    """Evidence of served images with labels (`podium serve --shadow challenger`, `podium feedback labels.csv`).
+    superior: the challenger is right more often than the champion; non_inferior: its accuracy is lower by less than
+    shadow_margin; off: not asked for."""
     shadow_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """shadow: non_inferior: the loss of accuracy that has to be excluded."""
 
@@ -25,7 +26,7 @@ class ServedLabels(Rule):
         """Applies to a challenger that is compared with the champion, where it is not off."""
         if self.shadow == "off" or evidence.champion is None or evidence.served is None:
             return None
-        from podium.shadow.sequential_test import capital
+        from podium.shadow.sequential_test import capital, shown
 
         margin = self.shadow_margin if self.shadow == "non_inferior" else 0.0
         needed, difference = 1 / (1 - evidence.confidence), evidence.served()
@@ -33,9 +34,7 @@ class ServedLabels(Rule):
         must = f"{what} on served images, evidence of {needed:g} or more"
         if not len(difference):
             return Finding(must, "no labels: podium serve --shadow, then podium feedback", passed=False)
-        shown = float(capital(difference, margin).max(initial=1.0))
+        found = float(capital(difference, margin).max(initial=1.0))
         gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-        found = (
-            f"{shown:.3g} ({len(difference):,} labelled images, {gained} only it gets right, {lost} only the champion)"
-        )
-        return Finding(must, found, shown >= needed)
+        images = f"{len(difference):,} labelled images, {gained:,} that only it gets right, {lost:,} only the champion"
+        return Finding(must, f"{shown(found)} ({images})", found >= needed)
