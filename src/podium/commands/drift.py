@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "drift"
 HELP = "are the images that a server answers still like those of the training set?"
-ORDER = 65
+ORDER = 66
 EXAMPLE = "podium drift", "are served images still like those of the training set?"
 EXAMPLES = """\
   podium drift                    the champion's newest complete window of answered images
