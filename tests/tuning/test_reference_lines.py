@@ -8,7 +8,8 @@ import pytest
 import photos
 import tiny
 from podium.config.params import Params, parse
-from podium.data.dataset import DatasetInfo, write_split
+from podium.data.dataset import DatasetInfo, open_split, write_split
+from podium.tuning import reference_lines
 from podium.tuning.reference_lines import Line, Lines, described, measure, remedies, spread, verdict
 
 
@@ -40,6 +41,23 @@ def test_lines_of_small_images_are_majority_and_simple_features(tmp_path: Path) 
     assert lines.skipped == {"pretrained": "images of 8 pixels are too small (at least 32)"}
     assert Lines.from_dict(lines.to_dict()) == lines
     assert measure(_params(), tmp_path) == lines
+
+
+@pytest.mark.parametrize(("strengths", "is_there"), [(0, False), (1, True), (2, True)])
+def test_line_of_too_much_work_has_fewer_strengths_or_says_why_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strengths: int, is_there: bool
+) -> None:
+    prepared = tiny.prepare(tmp_path)
+    train = open_split(prepared / "train")
+    features = 8 * 8 * 3 + 3 * reference_lines.BINS  # a small picture and three histograms
+    one = len(train.labels) * features * len(train.classes) * reference_lines.LEAST_ITERATIONS
+    monkeypatch.setattr(reference_lines, "MOST_WORK", (strengths + 0.5) * one)
+
+    lines = measure(_params(), prepared)
+
+    assert ("simple" in {line.name for line in lines.lines}) is is_there
+    assert ("would take minutes" in lines.skipped.get("simple", "")) is not is_there
+    assert lines.strongest.name == ("simple" if is_there else "majority")
 
 
 def test_lines_are_by_the_metric_of_the_search(tmp_path: Path) -> None:

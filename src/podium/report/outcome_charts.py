@@ -10,6 +10,8 @@ from podium.text import counted
 
 MATRIX = 30
 """Up to this many classes the confusion matrix is legible."""
+COUNTED = 15
+"""Up to this many classes a cell of half the page's width has room for its count."""
 RECALL_BINS = 20
 """Bars of the recalls of more classes than that."""
 
@@ -73,7 +75,7 @@ def confusion(evaluated: Evaluated) -> Chart:
         "colorscale": "@sequential",
         "showscale": False,
         "text": [[str(n) if n else "" for n in row] for row in table],
-        "texttemplate": "%{text}" if len(classes) <= 15 else "",
+        "texttemplate": "%{text}" if len(classes) <= COUNTED else "",
         "hovertemplate": "actual %{customdata[0]}, predicted %{customdata[1]}: %{customdata[2]}<extra></extra>",
         "xgap": 1,
         "ygap": 1,
@@ -83,13 +85,16 @@ def confusion(evaluated: Evaluated) -> Chart:
         "xaxis": ticks | {"title": "predicted", "constrain": "domain"},
         "yaxis": ticks | {"title": "actual", "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
     }
-    note = "Rows are actual classes. Colour: share of the row; number: images."
+    crowded = len(classes) > COUNTED  # its names need a line each
+    images = "point at a cell for its images." if crowded else "number: images."
+    note = f"Rows are actual classes. Colour: share of the row; {images}"
     if len(classes) < len(every):
         note = (
             f"The {len(classes)} of {len(every):,} classes with the most errors among each other; confusion.csv in"
-            " data/evaluated has all. Rows are actual classes. Colour: share of the class's images; number: images."
+            f" data/evaluated has all. Rows are actual classes. Colour: share of the class's images; {images}"
         )
-    return Chart("confusion", "Confusion matrix", note, [heat], layout, 460, wide=False)
+    height = 220 + 20 * len(classes) if crowded else 460
+    return Chart("confusion", "Confusion matrix", note, [heat], layout, height, wide=crowded)
 
 
 def _most_confused(counts: Counter[tuple[str, str]], classes: list[str]) -> list[str]:

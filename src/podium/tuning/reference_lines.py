@@ -223,7 +223,7 @@ def _iterations(inputs: Matrix, split: Split) -> list[int]:
     """At most so many iterations for each of the last STRENGTHS, within MOST_WORK; empty: not one strength fits."""
     whole = int(MOST_WORK / (inputs.size * len(split.classes)))
     count = min(len(STRENGTHS), whole // LEAST_ITERATIONS)
-    return [min(ITERATIONS, whole // count)] * count
+    return [min(ITERATIONS, whole // count)] * count if count else []
 
 
 def _too_many(inputs: Matrix, split: Split) -> str:
