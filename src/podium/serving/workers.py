@@ -96,7 +96,8 @@ class _Supervisor:
         if self.signals:  # it may have reached the worker, too
             return
         if worker.process.returncode and not ready:
-            raise PodiumError("a worker of the server ended before it had the model: its message is above")
+            code = worker.process.returncode
+            raise PodiumError(f"a worker of the server ended with code {code} before it had the model: see above")
         print("podium: a worker of the server ended; another one is started", file=sys.stderr, flush=True)
 
     def _end(self) -> None:
