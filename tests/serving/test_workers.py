@@ -69,7 +69,7 @@ def test_worker_that_ends_before_it_has_its_model_is_not_tried_again() -> None:
     with start("say('started'); time.sleep(0.5); sys.exit(3)") as process:
         assert process.wait(60) == 1
         assert process.stderr is not None
-        assert b"a worker of the server ended before it had the model" in process.stderr.read()
+        assert b"before it had the model: see above" in process.stderr.read()
     assert log().count("started") == 2
 
 
