@@ -19,7 +19,7 @@ from typing import Any
 from measuring import Project, parser, publish, shown, table
 
 SPACE = {
-    "model.width": {"low": 4, "high": 96, "log": True},
+    "model.width": {"low": 1, "high": 96, "log": True},
     "train.learning_rate": {"low": 1.0e-3, "high": 3.0e-2, "log": True},
     "train.batch_size": {"choices": [32, 64]},
 }
@@ -47,7 +47,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3, help="new processes that measure latency (default 3)")
     options.add_argument("--seed", type=int, default=0, help="of the search (default 0)")
     arguments = options.parse_args()
-    trials, epochs = (4, 1) if arguments.quick else (arguments.trials, 8)
+    trials, epochs = (4, 1) if arguments.quick else (arguments.trials, 3)
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
         project.set(search__n_trials=trials, search__metric=["accuracy", "latency_ms"], search__seed=arguments.seed)
