@@ -43,7 +43,7 @@ def test_threshold_answers_as_many_as_the_binomial_tail_allows(
     probability, right = all_right_but(count, *wrong)
     found = choose(probability, right, error, 0.95)
     assert (found.chosen_on.answered if found else None) == answered
-    if found:
+    if found and answered:
         counts = found.counts(probability, right)
         assert counts == found.chosen_on
         assert binom.cdf(counts.wrong, counts.answered, error) <= 0.05

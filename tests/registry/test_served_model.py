@@ -169,7 +169,8 @@ def test_predict_with_probabilities_gives_each_class_one(model: LoadedModel, fil
         assert row["probabilities"][row["label"]] == pytest.approx(row["probability"])
 
 
-def test_predict_that_may_abstain_gives_no_label_where_it_is_unsure(model: LoadedModel, files: list[bytes]) -> None:
+def test_predict_that_may_abstain_gives_no_label_where_it_is_unsure(project: Project, files: list[bytes]) -> None:
+    model = versions.load(project.tracking, versions.find(project.tracking, NAME, 1))  # the third is always sure
     inside = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
     frame = pd.DataFrame({"image": files})
     plain = inside.predict(None, frame)
