@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glyph_sets import letters
+from letter_set import letters
 from measuring import ROOT
 from photo_sets import icons, photos
 from podium.api import load_params
