@@ -33,7 +33,7 @@ DATA: dict[str, tuple[list[str], list[str]]] = {
     "search": ([OWN, "data/labels", "data/prepared", "data/weights"], ["data/search"]),
     "select": ([OWN, "data/labels", "data/prepared", "data/weights", "data/search"], ["data/selected"]),
     "retrain": ([OWN, "data/prepared", "data/weights", "data/selected"], ["data/retrained"]),
-    "evaluate": ([OWN, "data/labels", "data/sealed", "data/retrained"], ["data/evaluated"]),
+    "evaluate": ([OWN, "data/labels", "data/prepared", "data/sealed", "data/retrained"], ["data/evaluated"]),
     "register": (
         [
             "data/prepared/dataset.json",

@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,13 @@ def code_digest(module: str, source: Path = SOURCE) -> str:
 def _text(path: Path) -> str:
     """A file as its digest takes it: of code the meaning, of anything else the text."""
     text = path.read_text(encoding="utf-8")
-    return _meaning(ast.parse(text)) if path.suffix == ".py" else text
+    return _meaning_of(text) if path.suffix == ".py" else text
+
+
+@lru_cache(maxsize=512)
+def _meaning_of(text: str) -> str:
+    """The meaning of code. Components share most of their files: each is read for every one, and parsed once."""
+    return _meaning(ast.parse(text))
 
 
 STAGE = re.compile(
@@ -190,14 +197,17 @@ def _files(module: str, source: Path) -> set[Path]:
 
 def _imported(file: Path, source: Path) -> set[Path]:
     """The project's files that `file` names itself."""
-    files: set[Path] = set()
-    package = file.relative_to(source).parent.parts
-    for node in _executed(ast.parse(file.read_text(encoding="utf-8"))):
-        for name in _names(node, package):
-            files |= _files(name, source)
-        if (neighbour := _neighbour(node)) and (file.parent / neighbour).is_file():
-            files.add(file.parent / neighbour)
-    return files
+    modules, neighbours = _named_in(file.read_text(encoding="utf-8"), file.relative_to(source).parent.parts)
+    beside = {file.parent / name for name in neighbours}
+    return set().union(*(_files(name, source) for name in modules)) | {path for path in beside if path.is_file()}
+
+
+@lru_cache(maxsize=512)
+def _named_in(text: str, package: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    """The modules that code of `package` may import, and the files that it names as neighbours."""
+    nodes = list(_executed(ast.parse(text)))
+    modules = frozenset(name for node in nodes for name in _names(node, package))
+    return modules, frozenset(name for node in nodes if (name := _neighbour(node)))
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:

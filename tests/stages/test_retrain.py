@@ -212,8 +212,8 @@ def test_compiled_retraining_is_another_run_with_a_curve_and_a_checkpoint_of_its
 def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks that train in this process; test_ray_training.py has real ones."""
 
-    def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any) -> None:
-        run.train(Batches.of([open_split(prepared / name) for name in ("train", "val")], CPU), None, on_epoch=on_news)
+    def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any, splits: Any) -> None:
+        run.train(Batches.of([open_split(prepared / name) for name in splits], CPU), None, on_epoch=on_news)
 
     monkeypatch.setattr("podium.retraining.distributed.train", train)
 

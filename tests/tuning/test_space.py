@@ -181,6 +181,7 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "train.balance": "none",
         "train.ema": 0.0,
         "train.precision": "auto",
+        "train.deterministic": False,
     }
 
 

@@ -238,10 +238,10 @@ class ServeParams(BaseModel):
     follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     """Time between two looks whether the champion has changed."""
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Memory of a worker for images that wait for the shadow or for drift; those beyond are dropped, and counted."""
+    """Memory for images that wait for the shadow or for drift; those beyond are dropped, and counted."""
     keep: Literal["none", "disagreements"] = "none"
-    """Images that --shadow keeps: none, or those on which champion and challenger disagree, as the network saw them.
-    Digests, labels and probabilities are kept either way."""
+    """--shadow keeps images: none, or disagreements, as the network saw them. Digests, labels and probabilities are kept
+    either way."""
     keep_mb: Annotated[float, Field(ge=1)] = 200.0
     """Disk space for what is kept of images; the oldest goes first. Totals stay."""
     keep_days: Annotated[float, Field(gt=0)] = 30.0
