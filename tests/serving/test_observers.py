@@ -1,5 +1,7 @@
 """What is done beside answers: each image is seen once, nothing waits for it, and nothing of it reaches a client."""
 
+import asyncio
+import gc
 import logging
 import threading
 from collections import Counter
@@ -7,7 +9,7 @@ from collections import Counter
 import pytest
 
 from asgi_calls import Brightness, Request, Response, application, ask, picture, records
-from podium.serving.observers import Answers, Images, ObserverThread
+from podium.serving.observers import Answers, Images, ObserverThread, Sighting
 
 
 class Notes:
@@ -110,3 +112,34 @@ def test_images_of_one_request_beyond_the_queue_are_dropped() -> None:
 def test_observer_that_was_not_started_can_end() -> None:
     _, counts = observed(Notes(), Request(picture(), "image/png"), start=False)
     assert counts == {}
+
+
+@pytest.mark.parametrize(("most", "queued"), [(10**7, 1), (0, 0)])
+def test_client_that_reads_slowly_holds_no_images(most: int, queued: int) -> None:
+    """They are in the queue, or dropped, before the answer is sent; after it fails they are gone too."""
+    counts: Counter[str] = Counter()
+    thread = ObserverThread(Notes(), most, lambda outcome, images: counts.update({outcome: images}))
+    app = application(Brightness())
+    app.observers = [thread]
+    held: list[tuple[int, int]] = []
+
+    async def slow(request: Request) -> None:
+        body = [{"type": "http.request", "body": request.body, "more_body": False}]
+
+        async def receive() -> dict[str, object]:
+            while not body:
+                await asyncio.sleep(0.01)
+            return body.pop()
+
+        async def read(message: object) -> None:
+            sightings = [one for one in gc.get_objects() if type(one) is Sighting]
+            held.append((thread._waiting.qsize(), sum(len(one._found) for one in sightings)))
+
+        scope = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b"", "client": ("", 1)}
+        await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, read)
+
+    asyncio.run(slow(Request(records(picture()))))
+    assert held[0] == (queued, 0)
+    assert counts["dropped"] == 1 - queued
+    asyncio.run(slow(Request(records(*[picture()] * 64, b"no image"))))  # the first batch was fine
+    assert held[-1] == (queued, 0)

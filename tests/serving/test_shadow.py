@@ -43,7 +43,8 @@ class Darker(Brightness):
 
 def second(model: Any) -> Predictor:
     inside = SimpleNamespace(unwrap_python_model=lambda: model)
-    return Predictor(cast(LoadedModel, SimpleNamespace(model=inside, name="brightness version 2")), 2, "e" * 64)
+    loaded = SimpleNamespace(model=inside, name="brightness version 2", abstain=getattr(model, "abstain", None))
+    return Predictor(cast(LoadedModel, loaded), 2, "e" * 64)
 
 
 class Served:
@@ -173,6 +174,23 @@ def test_canary_answers_its_share_and_the_same_image_always_goes_the_same_way(tm
         "champion": 3 * len(files) - canaries,
     }
     assert {(one.champion, one.challenger) for one in found.examples} == {("bright", "dark")}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_canary_abstains_and_tells_probabilities_where_it_is_asked_to(tmp_path: Path, share: float) -> None:
+    old, new = Brightness(), Darker()
+    for model in (old, new):
+        cast(Any, model).abstain = {"threshold": 0.9}
+    served = Served(tmp_path, second(new), share)
+    served.app.follower.current = predictor(old)
+    files = [picture(value) for value in (110, 115, 120, 125, 130, 135, 140, 145)]
+    body = json.loads(records(*files)) | {"params": {"abstain": True, "probabilities": True}}
+    (answer,) = served.ask(Request(json.dumps(body).encode()))
+    rows = answer["predictions"]
+    assert "brightness/2" in {row["model"] for row in rows}
+    assert [(row["label"], row["reason"]) for row in rows] == [(None, "unsure")] * len(files)
+    assert all(set(row["probabilities"]) == {"dark", "bright"} for row in rows)
+    assert served.summary().images == len(files)
 
 
 def test_share_is_kept_and_grows_without_moving_back() -> None:

@@ -91,11 +91,13 @@ class Application:
         try:
             if path == "/invocations":
                 status, content = await self._invocations(scope, receive, started, sighting)
+                if status == 200:
+                    sighting.offer()  # before the client reads: its images are held by no request any more
+                else:
+                    sighting.forget()
                 if status:
                     async with asyncio.timeout(self.params.timeout_seconds):
                         await send_answer(counting, status, content, request_id=sighting.request_id)
-                if status == 200:
-                    sighting.offer()
             else:
                 await self.pages(scope, counting)
         except TimeoutError:

@@ -123,5 +123,5 @@ def _part(
             its = [places[place] for place in images.places]
             keep(replace(images, places=its, count=len(rows.values)), answers)
 
-    part = Rows(rows.column, [rows.values[place] for place in places], rows.probabilities)
+    part = replace(rows, values=[rows.values[place] for place in places])  # all that was asked for goes with them
     return dict(zip(places, predictor.answer(part, cancelled, placed), strict=True))

@@ -51,6 +51,10 @@ class Answers:
     """(N, K)"""
     seconds: float
     """For these images together: decoding, waiting for the network and the network."""
+    digest: str = ""
+    """Of the files of that version."""
+    role: Literal["champion", "challenger"] = "champion"
+    """Whether it answered as the challenger, for a canary: aliases may have moved when an observer sees this."""
 
 
 class Observer(Protocol):
@@ -60,7 +64,7 @@ class Observer(Protocol):
     """In log and metrics; one word."""
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
-        """Look at images of one request, after they were answered. What it raises is logged, and counted as failed.
+        """Look at images of one request when their answer is ready. What it raises is logged, and counted as failed.
 
         `request_id` is the one of the answer's header X-Request-Id: up to 64 of the characters A-Z a-z 0-9 . _ -
         """
@@ -74,7 +78,7 @@ Keep = Callable[[Images, Answers], object]
 
 
 class Sighting:
-    """What one request has to show to the observers, when it has been answered."""
+    """What one request has to show to the observers, when its answer is ready."""
 
     def __init__(self, request_id: str, observers: "Sequence[ObserverThread]") -> None:
         self.request_id = request_id
@@ -83,6 +87,8 @@ class Sighting:
         self._bytes = 0
         self._found: list[tuple[Images, Answers]] = []
         self._left_out = 0
+        self._open = True
+        self._lock = threading.Lock()
 
     @property
     def keep(self) -> Keep | None:
@@ -90,19 +96,36 @@ class Sighting:
         return self._keep if self._observers else None
 
     def offer(self) -> None:
-        """Show the observers what was remembered. Returns at once, and raises nothing."""
+        """Show the observers what was remembered, once: their queues have a limit, a client that reads its answer
+        slowly has none. Returns at once, and raises nothing.
+        """
+        found, left_out = self._closed()
         for observer in self._observers:
-            for images, answers in self._found:
+            for images, answers in found:
                 observer.offer(self.request_id, images, answers)
-            if self._left_out:
-                observer.count("dropped", self._left_out)
+            if left_out:
+                observer.count("dropped", left_out)
+
+    def forget(self) -> None:
+        """Hold no image any more: the request was not answered."""
+        self._closed()
+
+    def _closed(self) -> tuple[list[tuple[Images, Answers]], int]:
+        """What was remembered, which is left to the caller; a thread that is still at work adds nothing from now on."""
+        with self._lock:
+            found, left_out = self._found, self._left_out
+            self._found, self._left_out, self._open = [], 0, False
+        return found, left_out
 
     def _keep(self, images: Images, answers: Answers) -> None:
-        if self._bytes + images.size > self._most:
-            self._left_out += len(images.values)
-        else:
-            self._bytes += images.size
-            self._found.append((images, answers))
+        with self._lock:
+            if not self._open:
+                return
+            if self._bytes + images.size > self._most:
+                self._left_out += len(images.values)
+            else:
+                self._bytes += images.size
+                self._found.append((images, answers))
 
 
 class ObserverThread:
