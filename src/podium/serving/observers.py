@@ -37,6 +37,8 @@ class Images:
     """Images of the whole request."""
     size: int
     """Bytes that these images take in memory, about."""
+    sizes: NDArray[np.int64] | None = None
+    """(N, 2) width and height of each as it was sent; None: the version that answered does not say."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Answers:
     """(N, K)"""
     seconds: float
     """For these images together: decoding, waiting for the network and the network."""
+    digest: str = ""
+    """Of the version's files: a number is given again where a registry was made anew."""
 
 
 class Observer(Protocol):
