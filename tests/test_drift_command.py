@@ -93,6 +93,10 @@ def test_page_is_written_where_it_is_asked_for(project: Project, capsys: pytest.
     assert code("3", "--out", "pages/drift.html") == 0
     assert "pages/drift.html" in capsys.readouterr().out
     assert f"{MODEL} version 3: Podium drift" in Path("pages/drift.html").read_text(encoding="utf-8")
+    assert code("3", "--json", "--out", "pages/drift.html") == 0
+    said = capsys.readouterr()
+    assert [one["window"] for one in json.loads(said.out)] == [1]
+    assert said.err == "pages/drift.html\n"
     Path("taken").write_text("", encoding="utf-8")
     assert code("3", "--out", "taken/drift.html") == 2
 
@@ -129,6 +133,36 @@ def test_damaged_windows_are_exit_code_2_and_named(project: Project, capsys: pyt
     (place.folder / "windows/000001.json").write_text("{}", encoding="utf-8")
     assert code("3") == 2
     assert "000001.json is damaged" in capsys.readouterr().err
+    (place.folder / "windows/000001.json").unlink()
+    whole = (place.folder / "windows/000001.npz").read_bytes()
+    at = whole.index(b"PK\1\2") + 8  # one bit of the directory: "encrypted"
+    (place.folder / "windows/000001.npz").write_bytes(whole[:at] + b"\1" + whole[at + 1 :])
+    assert code("3") == 2
+    assert "000001.npz is damaged: " in capsys.readouterr().err
     shutil.rmtree(place.folder)
     place.folder.write_text("", encoding="utf-8")
     assert code("3") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (PermissionError(13, "Permission denied", "mlruns/drift"), "Permission denied: 'mlruns/drift'"),
+        (ZeroDivisionError("in a test"), "whether there is drift is not known: ZeroDivisionError (above) is a bug"),
+    ],
+)
+def test_whatever_fails_is_exit_code_2_as_1_says_drift(
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    sentence: str,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Windows, "settle", fails)
+    assert code("3") == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert ("Traceback" in said) == isinstance(error, ZeroDivisionError)

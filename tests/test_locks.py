@@ -57,6 +57,18 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
             pass
 
 
+def test_lock_that_is_waited_for_is_refused_after_its_seconds_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with (
+        locked(path, wait=True, seconds=0.1),
+        pytest.raises(RefusedError, match=r"a\.lock has been held by another process for more than 0.1 s: .*fuser"),
+        locked(path, wait=True, seconds=0.1),
+    ):
+        pass
+    with locked(path, wait=True, seconds=0.1):
+        pass
+
+
 @pytest.mark.parametrize("left", ["", "not json", "[1]", "{}"])
 def test_lock_with_an_unreadable_holder_is_refused_all_the_same(tmp_path: Path, left: str) -> None:
     path = tmp_path / "a.lock"

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import socket
 import time
@@ -22,16 +23,19 @@ class LockFileError(PodiumError, OSError):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False, purpose: str = "") -> Iterator[None]:
-    """Hold the lock file `path` within the block.
+def locked(path: Path, *, wait: bool = False, seconds: float = math.inf, purpose: str = "") -> Iterator[None]:
+    """Hold the lock file `path` within the block; with `wait` wait until it is free, for at most `seconds`.
 
-    Raises RefusedError naming the holder if another process has it and `wait` is false, LockFileError if the file
-    can't be written. A stage whose `dvc repro` was killed is about to save and end: it is waited for.
+    Raises RefusedError naming the holder if another process has it and `wait` is false, RefusedError if it is not free
+    after `seconds`, LockFileError if the file can't be written. A stage whose `dvc repro` was killed is about to save
+    and end: it is waited for.
     """
     with _open(path) as file:
-        if wait:
+        if wait and math.isinf(seconds):
             # Nobody is refused, so the holder's name is not needed.
             fcntl.flock(file, fcntl.LOCK_EX)
+        elif wait:
+            _wait(file, path, seconds)
         else:
             _take(file, purpose or path.name)
             _sign(file)
@@ -116,6 +120,22 @@ def _take(file: TextIO, purpose: str) -> None:
         if not _is_orphan(holder) or time.monotonic() > deadline:
             raise RefusedError(f"{purpose} is already under way: {_holder(holder)}")
         time.sleep(0.1)
+
+
+def _wait(file: TextIO, path: Path, seconds: float) -> None:
+    """Lock `file` as soon as it is free."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise RefusedError(
+                    f"{path} has been held by another process for more than {seconds:g} s: see whether that one is"
+                    f" stopped or hangs (`fuser {path}` names it), and end it"
+                ) from None
+        time.sleep(0.01)
 
 
 def _is_orphan(text: str) -> bool:

@@ -8,8 +8,10 @@ import pytest
 
 from drift_world import Served, as_pixels, reference
 from podium.config.params import DriftParams
+from podium.drift import windows as drift_windows
 from podium.drift.windows import Rules, Windows, folder_of
 from podium.errors import InputError, PodiumError
+from podium.locks import locked
 
 
 class Clock:
@@ -99,6 +101,63 @@ def test_kill_at_any_change_of_a_file_loses_the_last_merge_at_most(
     assert again.opened().count in (60, 260)
 
 
+def test_what_fails_after_the_merge_is_told_and_the_images_are_in_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    place, sketch = windows(tmp_path, window=100), Served().sketch(120)
+    place.tell = told.append
+    (tmp_path / "windows").write_text("a file where a folder has to be", encoding="utf-8")
+    assert place.add(sketch) is None
+    assert place.opened().count == 120
+    assert [one.split(": ")[-1] for one in told] == ["Not a directory (drift.folder)"]
+    (tmp_path / "windows").unlink()
+    place.add(Served(2).sketch(10))
+    assert [one.count for one in place.settle()] == [130]
+
+
+def test_verdict_that_could_not_be_made_is_made_by_the_next_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("of the tests")
+
+    place, told = windows(tmp_path, window=100), list[str]()
+    place.tell = told.append
+    with monkeypatch.context() as patch:
+        patch.setattr(drift_windows, "compare", fails)
+        assert place.add(Served().sketch(100)) is None
+    assert (place.numbers(), place.newest(), told) == ([1], None, ["of the tests"])
+    assert place.add(Served().sketch(10)) is None
+    assert place.newest() == place.settle()[0]
+    assert place.opened().count == 10
+
+
+def test_newest_verdict_is_read_without_the_lock_and_writes_nothing(tmp_path: Path) -> None:
+    place = windows(tmp_path, window=100)
+    place.add(Served().sketch(100))
+    (tmp_path / "windows/000001.json").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    with locked(tmp_path / "lock"):
+        assert place.newest() is None
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_lock_that_is_never_free_is_an_error_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_windows, "PATIENCE", 0.05)
+    place = windows(tmp_path)
+    with locked(tmp_path / "lock"), pytest.raises(PodiumError, match=r"lock has been held .* more than 0.05 s: see"):
+        place.add(Served().sketch(60))
+    assert place.opened().count == 0
+
+
+def test_files_of_a_killed_writer_go_with_the_next_window(tmp_path: Path) -> None:
+    (tmp_path / "open.npz.00ff00ff.tmp").write_bytes(b"half")
+    place = windows(tmp_path, window=100)
+    place.add(Served().sketch(100))
+    assert {one.name for one in tmp_path.rglob("*")} == {"lock", "windows", "000001.npz", "000001.json"}
+
+
 def test_old_window_is_complete_too_if_it_has_enough_images(tmp_path: Path) -> None:
     clock, served = Clock(), Served()
     place = windows(tmp_path, clock, hours=2)
@@ -130,6 +189,52 @@ def test_damaged_open_window_is_put_aside_by_a_server_and_named_by_the_command(t
     place.add(served.sketch(60))
     assert place.opened().count == 60
     assert (tmp_path / "open.npz.damaged").read_bytes() == b"half a fi"
+
+
+def test_every_damage_of_the_open_window_is_put_aside_and_told(tmp_path: Path) -> None:
+    place, sketch, told = windows(tmp_path), Served().sketch(60), list[str]()
+    place.tell = told.append
+    whole = sketch.to_bytes()
+    directory = whole.index(b"PK\1\2")
+    for at, bit in ((directory + 8, 1), (directory + 10, 4), (6, 1), (8, 64), (4, 128), (len(whole) - 8, 64)):
+        data = bytearray(whole)
+        data[at] ^= bit
+        (tmp_path / "open.npz").write_bytes(data)
+        place.add(sketch)
+        aside = tmp_path / "open.npz.damaged"
+        if aside.exists():  # else the bit says nothing
+            assert aside.read_bytes() == data
+            assert "open.npz is damaged: " in told.pop()
+            aside.unlink()
+    (tmp_path / "open.npz").write_bytes(whole[: directory + 8] + b"\1" + whole[directory + 9 :])
+    with pytest.raises(InputError, match="open.npz is damaged: .*; move it away, and what it counted is left out"):
+        place.settle()
+
+
+def test_damaged_window_and_verdict_are_put_aside_by_a_server_which_goes_on(tmp_path: Path) -> None:
+    place, told = windows(tmp_path, window=100), list[str]()
+    place.tell = told.append
+    place.add(Served().sketch(100))
+    (tmp_path / "windows/000001.json").write_text("{}", encoding="utf-8")
+    place.add(Served().sketch(10))
+    assert place.newest() is not None  # tested again
+    (tmp_path / "windows/000001.json").unlink()
+    (tmp_path / "windows/000001.npz").write_bytes(b"PK")
+    place.add(Served().sketch(10))
+    assert (place.newest(), place.numbers()) == (None, [])
+    place.add(Served().sketch(100))
+    assert place.numbers() == [2]  # as many looks as there were windows
+    assert [one.partition(": ")[0].rpartition("/")[2] for one in told] == [
+        "000001.json is damaged",
+        "000001.npz is damaged",
+    ]
+
+
+def test_file_that_can_not_be_read_is_not_taken_for_damage(tmp_path: Path) -> None:
+    (tmp_path / "open.npz").mkdir()
+    with pytest.raises(PodiumError, match=r"open.npz can't be read: Is a directory \(drift.folder\)"):
+        windows(tmp_path).add(Served().sketch(60))
+    assert not (tmp_path / "open.npz.damaged").exists()
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"window": 1}'])

@@ -62,6 +62,11 @@ def test_serving_loads_the_files_of_the_decoder_and_leaves_no_module_behind(mode
     assert [name for name in sys.modules if name.startswith("podium_model_")] == []
     with pytest.raises(inside.bad_image, match="it is no image"):
         inside.decode(b"no", inside.spec)
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5)).save(buffer, "PNG")
+    whole = inside.decode_file(buffer.getvalue(), inside.spec)
+    assert (whole.width, whole.height) == (7, 5)
+    assert np.array_equal(whole.pixels, inside.decode(buffer.getvalue(), inside.spec))
 
 
 def test_predict_answers_as_evaluation_recorded(model: LoadedModel, files: list[bytes]) -> None:

@@ -8,8 +8,10 @@ from collections import Counter
 
 import pytest
 
-from asgi_calls import Brightness, Request, Response, application, ask, picture, records
+from asgi_calls import Brightness, Request, Response, application, ask, picture, predictor, records
+from podium.data.decode import decode_file
 from podium.serving.observers import Answers, Images, ObserverThread, Sighting
+from podium.serving.request_body import Rows
 
 
 class Notes:
@@ -76,6 +78,30 @@ def test_request_of_many_images_is_seen_in_batches() -> None:
     _, counts = observed(notes, Request(records(*[picture()] * 130)))
     assert counts == {"seen": 130}
     assert [list(images.places)[::63] for _, images, _ in notes.found] == [[0, 63], [64, 127], [128]]
+
+
+class Sized(Brightness):
+    """A model whose decoder says how large an image was, as those that are registered now do."""
+
+    decode_file = staticmethod(decode_file)
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "sizes"),
+    [
+        (Sized(), Rows("image", [picture(side=5), picture(side=9)], False), [[5, 5], [9, 9]]),
+        (Brightness(), Rows("array", [[[0] * 5] * 3, [[[1, 2, 3]] * 2]], False), [[5, 3], [2, 1]]),
+        (Brightness(), Rows("image", [picture()], False), None),
+    ],
+)
+def test_observer_is_told_the_sizes_as_sent_where_the_decoder_says_them(
+    model: Brightness, rows: Rows, sizes: list[list[int]] | None
+) -> None:
+    seen: list[tuple[Images, Answers]] = []
+    predictor(model).probabilities(rows, threading.Event(), lambda *one: seen.append(one))
+    ((images, answers),) = seen
+    assert (None if images.sizes is None else images.sizes.tolist()) == sizes
+    assert answers.digest == "d" * 64
 
 
 @pytest.mark.parametrize("sent", [b"../../x", b"=1+1", b"a b", b"x" * 65, b"\xff", b""])

@@ -1,7 +1,9 @@
 """`podium drift [VERSION] [--hours H] [--out PAGE] [--open] [--json]`."""
 
 import argparse
+import sys
 import time
+import traceback
 import webbrowser
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +33,7 @@ EXAMPLES = """\
 `podium serve` keeps statistics of what it answers, no image: brightness, contrast, sharpness, noise, colours, size, and
 the model's outputs. A window is drift.window images. `drift` in params.yaml has the limits.
 
-Exit codes: 0 no drift, or no complete window yet; 1 drift; 2 wrong input, such as a version without statistics."""
+Exit codes: 0 no drift, or no complete window yet; 1 drift; 2 whatever else, such as a version without statistics."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Test the windows, and print what they say. Raises RefusedError where there is drift, InputError where unknown."""
     try:
-        version, windows = _windows(arguments.version)
-        verdicts = windows.settle()
-    except PodiumError as error:  # exit code 1 would say that there is drift
+        drift = _looked_at(arguments)
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        raise
+    except (PodiumError, OSError) as error:  # exit code 1 would say that there is drift
         raise InputError(str(error)) from None
+    except Exception as error:
+        traceback.print_exc()
+        raise InputError(
+            f"whether there is drift is not known: {type(error).__name__} (above) is a bug of Podium, please report it"
+        ) from None
+    if drift:
+        raise RefusedError(drift)
+
+
+def _looked_at(arguments: argparse.Namespace) -> str:
+    """Print what the windows say; the sentence about drift, empty where there is none."""
+    version, windows = _windows(arguments.version)
+    verdicts = windows.settle()
     if not windows.folder.is_dir():
         raise InputError(
             f"no server has kept statistics of what {version} answered, in {windows.folder}: start `podium serve` with"
@@ -60,10 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
     _print(arguments, version, windows, looked)
     if arguments.out or arguments.open:
         _page(arguments, version, windows, verdicts)
-    if drifted := [one for one in looked if one.drifted]:
-        newest = drifted[-1]
-        more = f", and in {counted(len(drifted) - 1, 'window')} before it" if len(drifted) > 1 else ""
-        raise RefusedError(f"{version}: drift in window {newest.window}{more}: {newest.words}")
+    drifted = [one for one in looked if one.drifted]
+    if not drifted:
+        return ""
+    more = f", and in {counted(len(drifted) - 1, 'window')} before it" if len(drifted) > 1 else ""
+    return f"{version}: drift in window {drifted[-1].window}{more}: {drifted[-1].words}"
 
 
 def _hours(text: str) -> float:
@@ -152,6 +169,7 @@ def _page(arguments: argparse.Namespace, version: "Version", windows: "Windows",
         drift_page.build(str(version), windows, verdicts, path)
     except OSError as error:
         raise InputError(f"--out: {path} can't be written: {error.strerror}") from None
-    print(path, flush=True)
+    aside = sys.stderr if arguments.json else sys.stdout  # of JSON nothing else is in the output
+    print(path, file=aside, flush=True)
     if arguments.open and not webbrowser.open(path.resolve().as_uri()):
-        print("no browser was found: open that file in one", flush=True)
+        print("no browser was found: open that file in one", file=aside, flush=True)

@@ -6,12 +6,15 @@
 
 A writer takes the lock, reads the open window, merges its own images into it and puts the file in its place. Each file
 is written whole beside its name and renamed, so a process that is killed at any moment leaves whole files, and what it
-had not merged yet (about a second's images) is lost; nothing is counted twice. The kernel releases its lock.
+had not merged yet (about a second's images) is lost; nothing is counted twice. The kernel releases its lock. What is
+damaged a writer puts aside (*.damaged), so that a server goes on; a reader names it.
 """
 
+import re
+import secrets
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,10 @@ from podium.locks import locked
 
 OPEN, CLOSED, LOCK = "open.npz", "windows", "lock"
 DAMAGED = ".damaged"
+NUMBERED = re.compile(r"(\d{6,})\.\S+", re.ASCII)
+"""Files of a complete window."""
+PATIENCE = 10.0
+"""Seconds to wait for the lock: whoever has it needs milliseconds, unless it is stopped."""
 _VERDICT = TypeAdapter(Verdict)
 
 
@@ -59,13 +66,27 @@ def folder_of(params: DriftParams, name: str, number: int, digest: str) -> Path:
     return base / name / f"{number}-{digest[:12]}"
 
 
+class DamagedError(InputError):
+    """The file `path` is not what was written there."""
+
+    def __init__(self, path: Path, what: str, remedy: str = "move it away, and what it counted is left out") -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.path, self.what = path, what
+
+
 class Windows:
     """The folder of a version with the statistics `reference`."""
 
     def __init__(
-        self, folder: Path, reference: Reference, rules: Rules, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        reference: Reference,
+        rules: Rules,
+        clock: Callable[[], float] = time.time,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self.folder, self.reference, self.rules, self.clock = folder, reference, rules, clock
+        """`tell` is called with what went wrong where `add` goes on all the same."""
+        self.folder, self.reference, self.rules, self.clock, self.tell = folder, reference, rules, clock, tell
         self.limit = 1.0
         """Images that draw this number or more would not be kept, as the open window was seen last."""
 
@@ -76,14 +97,20 @@ class Windows:
     def add(self, sketch: Sketch) -> Verdict | None:
         """Merge `sketch` into the open window; the verdict on that window where it is complete by that.
 
-        Raises PodiumError where the folder can't be written; then nothing of `sketch` is in it.
+        Raises PodiumError where the folder can't be written, or its lock is held for PATIENCE seconds; then nothing of
+        `sketch` is in it. Where the window can't be closed or tested, all of `sketch` is in it: that is told, not
+        raised, and done by a later `add`. Damaged files are put aside, and told.
         """
         with self._alone():
             whole = self._open_or_aside()
             whole.merge(sketch)
             self._write(self.folder / OPEN, whole.to_bytes())
             self.limit = whole.limit
-            return self._close_if_due(whole)
+            try:
+                return self._closed_and_judged(whole)
+            except Exception as error:  # whatever it is: who hears of an error adds the same images again
+                self.tell(str(error) or type(error).__name__)
+                return None
 
     def settle(self) -> list[Verdict]:
         """The verdicts on every window that is kept, the oldest first; those that are due are closed and judged.
@@ -93,7 +120,7 @@ class Windows:
         if not self.folder.is_dir():
             return []
         with self._alone():
-            self._close_if_due(self.opened())
+            self._closed_if_due(self.opened())
             return [self._verdict(number) for number in self.numbers()]
 
     def opened(self) -> Sketch:
@@ -101,14 +128,16 @@ class Windows:
         return self._read(self.folder / OPEN) or self.fresh()
 
     def newest(self) -> Verdict | None:
-        """The verdict on the newest complete window. Raises InputError where its file is damaged."""
+        """The verdict on the newest complete window; None where there is none, or it is being tested.
+
+        Needs no lock and writes nothing. Raises InputError where its file is damaged.
+        """
         numbers = self.numbers()
-        return self._verdict(numbers[-1]) if numbers else None
+        return self._stored(numbers[-1]) if numbers else None
 
     def numbers(self) -> list[int]:
-        """Numbers of the complete windows that are kept, rising."""
-        found = (self.folder / CLOSED).glob("*.npz")
-        return sorted(int(path.stem) for path in found if path.stem.isdigit())
+        """Numbers of the complete windows that are kept, rising. Raises InputError where the folder can't be read."""
+        return sorted(number for number, name in self._names() if name == self._path(number).name)
 
     def sketch(self, number: int) -> Sketch:
         """A complete window. Raises InputError where it is not there or damaged."""
@@ -118,19 +147,37 @@ class Windows:
         return found
 
     def _alone(self) -> AbstractContextManager[None]:
-        return locked(self.folder / LOCK, wait=True)
+        return locked(self.folder / LOCK, wait=True, seconds=PATIENCE)
 
     def _path(self, number: int) -> Path:
         return self.folder / CLOSED / f"{number:06}.npz"
+
+    def _names(self) -> list[tuple[int, str]]:
+        """The files of complete windows, each with the window's number."""
+        try:
+            # Not glob, which takes a folder that can't be read for an empty one.
+            names = [path.name for path in (self.folder / CLOSED).iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"{self.folder / CLOSED} can't be read: {error.strerror} (drift.folder)") from None
+        return [(int(found[1]), name) for name in names if (found := NUMBERED.fullmatch(name))]
 
     def _open_or_aside(self) -> Sketch:
         """The open window; a damaged one is put aside, so that a server goes on."""
         try:
             return self.opened()
-        except InputError:
-            path = self.folder / OPEN
-            path.replace(path.with_name(OPEN + DAMAGED))
+        except DamagedError as error:
+            self._put_aside(error)
             return self.fresh()
+
+    def _put_aside(self, error: DamagedError) -> None:
+        aside = error.path.with_name(error.path.name + DAMAGED)
+        try:
+            error.path.replace(aside)
+        except OSError as failure:
+            raise _not_written(self.folder, failure) from None
+        self.tell(f"{error.what}; it was put aside as {aside.name}")
 
     def _read(self, path: Path) -> Sketch | None:
         try:
@@ -138,55 +185,83 @@ class Windows:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"{path} can't be read: {error.strerror}") from None
-        found = Sketch.from_bytes(data, str(path))
+            raise InputError(f"{path} can't be read: {error.strerror} (drift.folder)") from None
+        try:
+            found = Sketch.from_bytes(data, str(path))
+        except InputError as error:
+            raise DamagedError(path, str(error)) from None
         if (found.features, found.classes) != (self.reference.names, len(self.reference.classes)):
-            raise InputError(f"{path} is of another model: its features or classes are not those of this version")
+            raise DamagedError(
+                path, f"{path} is of another model: its features or classes are not those of this version"
+            )
         return found
 
-    def _close_if_due(self, window: Sketch) -> Verdict | None:
-        """The verdict on the open window where it is complete: its file is renamed, which can't be half done."""
+    def _closed_and_judged(self, window: Sketch) -> Verdict | None:
+        """The verdict on the open window where it is complete; one that a kill left without a verdict gets it too."""
+        closed = self._closed_if_due(window)
+        numbers = self.numbers()
+        while numbers and self._path(numbers[-1]).is_file():
+            try:
+                verdict = self._verdict(numbers[-1])
+                return verdict if numbers[-1] == closed else None
+            except DamagedError as error:  # the verdict's file, and then the window's own
+                self._put_aside(error)
+        return None
+
+    def _closed_if_due(self, window: Sketch) -> int | None:
+        """The number of the open window where it is complete: its file is renamed, which can't be half done."""
         old = self.clock() - window.began >= 3600 * self.rules.hours
         full = self.rules.images is not None and window.count >= self.rules.images
         if not full and not (old and window.count >= FEWEST):
             return None
-        kept = self.numbers()
-        number = kept[-1] + 1 if kept else 1
+        names = self._names()
+        number = max((one for one, _ in names), default=0) + 1
         try:
             (self.folder / CLOSED).mkdir(exist_ok=True)
             (self.folder / OPEN).rename(self._path(number))
-            for gone in kept[: max(0, len(kept) + 1 - self.rules.keep)]:
-                self._path(gone).unlink(missing_ok=True)
-                self._path(gone).with_suffix(".json").unlink(missing_ok=True)
+            self.limit = 1.0
+            for one, name in sorted(names, reverse=True):  # a window before its verdict
+                if one <= number - self.rules.keep:
+                    (self.folder / CLOSED / name).unlink(missing_ok=True)
+            for left in self.folder.glob(f"{OPEN}.*.tmp"):  # by a kill: whoever writes has the lock
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise _not_written(self.folder, error) from None
-        self.limit = 1.0
-        return self._verdict(number)
+        return number
 
-    def _verdict(self, number: int) -> Verdict:
-        """What the tests said when the window was complete; they are made now where a kill came in between."""
+    def _stored(self, number: int) -> Verdict | None:
+        """What the tests said when the window was complete; None where they were not made yet."""
         path = self._path(number).with_suffix(".json")
         try:
             found = _VERDICT.validate_json(path.read_bytes())
-            if found.window != number:
-                raise InputError(f"{path} is damaged: it is of window {found.window}")
-            return found
         except FileNotFoundError:
-            pass
+            return None
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {error.strerror} (drift.folder)") from None
         except ValidationError as error:
-            raise InputError(
-                f"{path} is damaged: {error.errors()[0]['msg']}; remove it, and the window is tested again"
-            ) from None
+            why = error.errors()[0]["msg"]
+        else:
+            if found.window == number:
+                return found
+            why = f"it is of window {found.window}"
+        raise DamagedError(path, f"{path} is damaged: {why}", "remove it, and the window is tested again")
+
+    def _verdict(self, number: int) -> Verdict:
+        """The same; the tests are made now where a kill came in between."""
+        if (found := self._stored(number)) is not None:
+            return found
         verdict = compare(self.reference, self.sketch(number), number, self.rules.false_alarm, self.rules.min_effect)
-        self._write(path, _VERDICT.dump_json(verdict, indent=2))
+        self._write(self._path(number).with_suffix(".json"), _VERDICT.dump_json(verdict, indent=2))
         return verdict
 
     def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(path.name + ".tmp")
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise _not_written(self.folder, error) from None
 
 

@@ -51,6 +51,8 @@ class Classifier(PythonModel):
         self.classes = np.array(about["classes"], dtype=object)
         self.spec = decoder.Preprocess.from_dict(about["preprocess"])
         self.decode: Callable[..., NDArray[np.uint8]] = decoder.decode
+        self.decode_file: Callable[..., Any] = decoder.decode_file
+        """The same with what the image was, such as its size, which `podium serve` asks for."""
         self.decode_array: Callable[..., NDArray[np.uint8]] = decoder.decode_array
         self.bad_image: type[ValueError] = decoder.BadImage
         self.threshold: float | None = about.get("abstain", {}).get("threshold")

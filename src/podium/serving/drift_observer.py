@@ -4,19 +4,15 @@ About once a second what was answered is merged into the version's open window, 
 a kill loses no more than that second. No pixel is kept.
 """
 
-import io
 import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from podium.config.params import DriftParams
-from podium.data.decode import formats, quiet
 from podium.drift.reference import Reference
 from podium.drift.sketch import Sketch
 from podium.drift.window_verdict import Verdict
@@ -33,7 +29,10 @@ EVERY = 1.0
 TOGETHER, MOST_WAITING = 256, 16_000_000
 """Images, or bytes of them, that are measured together at the latest."""
 VERSIONS = 4
-"""Versions whose windows are held: the one that answers, the one before, and those that shadow them."""
+"""Versions whose windows are held: those that answer now, and those whose last answers may still come."""
+TELL_AGAIN = 3600.0
+Key = tuple[int, str]
+"""Number of a version, and the digest of its files."""
 
 
 @dataclass
@@ -42,8 +41,14 @@ class _Version:
 
     windows: Windows
     pending: Sketch
+    answered: float
+    """When it answered last, or was taken up."""
     waiting: list[tuple[Images, Answers, float]] = field(default_factory=list)
     """Not measured yet, with the time of each: together it takes a fraction of the time, and the GIL, of one by one."""
+    images: int = 0
+    """How many wait."""
+    size: int = 0
+    """What they take in memory."""
     shown: int = 0
     """Number of the window that the metrics show."""
 
@@ -55,76 +60,103 @@ class DriftObserver:
 
     def __init__(self, params: DriftParams, model: str, metrics: ServerMetrics) -> None:
         self.params, self.model, self.metrics = params, model, metrics
-        self._versions: dict[int, _Version] = {}
+        self._versions: dict[Key, _Version] = {}
+        self._answer: dict[str, Key] = {}
+        """By role: those that answer now, whose windows the metrics show."""
         self._random = np.random.default_rng()  # each process draws its own numbers
         self._lock = threading.Lock()
+        """Of all that is here; held for no file, which may take any time."""
+        self._merging = threading.Lock()
+        """One merge at a time; taken before the other one."""
         self._timer: threading.Timer | None = None
         self._merged = float("-inf")
-        self._said = ""
+        self._said: dict[str, float] = {}
+        """What was told lately, and when."""
 
-    def take_up(self, predictor: Predictor) -> None:
-        """Keep windows of the version of `predictor` from now on. A version without a reference is logged, no more."""
-        number = predictor.number
-        if predictor.loaded.reference is None:
+    def take_up(self, predictor: Predictor, role: str = "champion") -> None:
+        """Keep windows of the version of `predictor` from now on, which has this role in place of another one.
+
+        Waits for no other process, and raises nothing: without statistics it answers all the same. A version without a
+        reference is logged, no more.
+        """
+        try:
+            self._take_up(predictor, role)
+        except Exception as error:  # PodiumError says what is wrong, all else is a bug that must not stop a promotion
+            expected = isinstance(error, PodiumError)
+            LOG.error("drift: no statistics are kept: %s", one_line(str(error)), exc_info=not expected)
+
+    def _take_up(self, predictor: Predictor, role: str) -> None:
+        key = predictor.number, predictor.digest
+        version = None
+        try:
+            version = self._made(predictor)
+        finally:  # the one before does not answer any more, whatever this one is
+            with self._lock:
+                before = self._answer.pop(role, None)
+                if version is not None:
+                    version = self._versions.setdefault(key, version)
+                    version.answered, version.shown = time.monotonic(), 0
+                    self._answer[role] = key
+                if before is not None and before not in self._answer.values():
+                    self.metrics.hide_drift(self.model, before[0])
+                self._let_go()
+        if version is not None:
+            self._show(key, version, new=False)
+
+    def _made(self, predictor: Predictor) -> _Version | None:
+        """What is kept of the version. Raises PodiumError where its reference is damaged."""
+        number, stored = predictor.number, predictor.loaded.reference
+        if stored is None:
             LOG.warning(
                 "drift: version %s was registered by an earlier Podium and holds no statistics of its training images:"
                 " none are kept of what it answers (`dvc repro -f register` makes a version that has them)",
                 number,
             )
-            return
-        try:
-            reference = Reference.from_bytes(predictor.loaded.reference, f"drift.npz of version {number}")
-        except PodiumError as error:  # it answers all the same
-            LOG.error("drift: no statistics are kept: %s", one_line(str(error)))
-            return
+            return None
+        reference = Reference.from_bytes(stored, f"drift.npz of version {number}")
         folder = folder_of(self.params, self.model, number, predictor.digest)
-        windows = Windows(folder, reference, Rules.of(self.params))
-        with self._lock:
-            if number not in self._versions:
-                self._versions[number] = _Version(windows, windows.fresh())
-            while len(self._versions) > VERSIONS:
-                oldest = next(iter(self._versions))
-                self._merge(self._versions.pop(oldest))
-            self._show(number, new=False)
+        windows = Windows(folder, reference, Rules.of(self.params), tell=self._tell)
+        return _Version(windows, windows.fresh(), time.monotonic())
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
         """Take answered images; they are measured together, and merged where it is time."""
         with self._lock:
-            version = self._versions.get(answers.number)
+            version = self._versions.get((answers.number, answers.digest))
             if version is None:
                 return
             version.waiting.append((images, answers, time.time()))
-            if (
-                sum(len(one.values) for one, _, _ in version.waiting) >= TOGETHER
-                or sum(one.size for one, _, _ in version.waiting) >= MOST_WAITING
-            ):
+            version.answered = time.monotonic()
+            version.images += len(images.values)
+            version.size += images.size
+            if version.images >= TOGETHER or version.size >= MOST_WAITING:
                 self._measure(version)
             rest = self._merged + EVERY - time.monotonic()
-            if rest <= 0:
-                self._merge_all()
-            elif self._timer is None:
+            if rest > 0 and self._timer is None:
                 self._timer = threading.Timer(rest, self._merge_later)
                 self._timer.daemon = True
                 self._timer.start()
+        if rest <= 0:
+            self._merge_all()
 
     def end(self) -> None:
         """Merge what is not merged."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-            self._merge_all()
+        self._merge_all()
 
     def _merge_later(self) -> None:
         with self._lock:
             self._timer = None
-            try:
-                self._merge_all()
-            except Exception:  # of a thread that nobody waits for
-                LOG.exception("drift: statistics could not be merged")
+        try:
+            self._merge_all()
+        except Exception:  # of a thread that nobody waits for
+            LOG.exception("drift: statistics could not be merged")
 
     def _measure(self, version: _Version) -> None:
         """Measure what waits, as many as may be in the window's sample, and add it to what is pending."""
         waiting, version.waiting = version.waiting, []
+        version.images = version.size = 0
         if not waiting:
             return
         limit = min(version.windows.limit, version.pending.limit)
@@ -133,7 +165,7 @@ class DriftObserver:
         parts = list(zip(waiting, which, strict=True))
         rows = version.windows.reference.measure(
             np.concatenate([images.pixels[rows] for (images, _, _), rows in parts]),
-            np.concatenate([_sizes(images, rows) for (images, _, _), rows in parts]),
+            np.concatenate([_sizes(images)[rows] for (images, _, _), rows in parts]),
             np.concatenate([answers.probabilities[rows] for (_, answers, _), rows in parts]),
         )
         predicted = np.concatenate([answers.probabilities.argmax(axis=1) for _, answers, _ in waiting])
@@ -142,42 +174,63 @@ class DriftObserver:
         version.pending.add(rows, kept, predicted, waiting[-1][2])
 
     def _merge_all(self) -> None:
-        self._merged = time.monotonic()
-        for number, version in self._versions.items():
-            self._merge(version)
-            self._show(number)
+        with self._merging:
+            with self._lock:
+                self._merged = time.monotonic()
+                versions = list(self._versions.items())
+            for key, version in versions:
+                self._merge(version)
+                self._show(key, version)
+            with self._lock:
+                self._let_go()
 
     def _merge(self, version: _Version) -> None:
         """Merge into the open window. Where that can't be written, what there is waits for the next time."""
-        self._measure(version)
-        if not version.pending.count:
+        with self._lock:
+            self._measure(version)
+            taken, version.pending = version.pending, version.windows.fresh()
+        if not taken.count:
             return
         try:
-            version.windows.add(version.pending)
-        except PodiumError as error:
-            if one_line(str(error)) != self._said:
-                LOG.error("drift: %s", one_line(str(error)))
-            self._said = one_line(str(error))
-            return
-        self._said = ""
-        version.pending = version.windows.fresh()
+            version.windows.add(taken)
+        except Exception as error:  # nothing of it was written
+            self._tell(str(error) or type(error).__name__)
+            with self._lock:
+                taken.merge(version.pending)
+                version.pending = taken
 
-    def _show(self, number: int, *, new: bool = True) -> None:
+    def _tell(self, what: str) -> None:
+        """Log what is wrong, every TELL_AGAIN seconds as long as it lasts."""
+        said, now = one_line(what), time.monotonic()
+        self._said = {one: at for one, at in self._said.items() if at > now - TELL_AGAIN}
+        if said not in self._said:
+            self._said[said] = now
+            LOG.error("drift: %s", said)
+
+    def _let_go(self) -> None:
+        """Keep VERSIONS at most: those that answer now, and of the others those that answered last."""
+        others = [key for key in self._versions if key not in self._answer.values()]
+        others.sort(key=lambda key: self._versions[key].answered)
+        for key in others[: max(0, len(self._versions) - VERSIONS)]:
+            version = self._versions[key]
+            if not (version.waiting or version.pending.count):  # else after its next merge
+                del self._versions[key]
+
+    def _show(self, key: Key, version: _Version, *, new: bool = True) -> None:
         """The newest complete window as metrics, whichever process completed it; one that is `new` in the log too."""
-        version = self._versions[number]
-        numbers = version.windows.numbers()
-        if not numbers or numbers[-1] == version.shown:
-            return
         try:
-            verdict = version.windows.newest()
+            numbers = version.windows.numbers()
+            verdict = version.windows.newest() if numbers and numbers[-1] != version.shown else None
         except PodiumError as error:
-            LOG.error("drift: %s", one_line(str(error)))
+            self._tell(str(error))
             return
-        if verdict is not None:
+        with self._lock:
+            if verdict is None or verdict.window == version.shown or key not in self._answer.values():
+                return
             version.shown = verdict.window
-            self.metrics.show_drift(self.model, number, verdict)
-            if verdict.drifted and new:
-                LOG.warning("drift: version %s, %s", number, sentence(verdict))
+            self.metrics.show_drift(self.model, key[0], verdict)
+        if verdict.drifted and new:
+            LOG.warning("drift: version %s, %s", key[0], sentence(verdict))
 
 
 def observed(observer: DriftObserver, most: int, metrics: ServerMetrics) -> ObserverThread:
@@ -193,16 +246,6 @@ def sentence(verdict: Verdict) -> str:
     return f"window {verdict.window} ({verdict.count:,} images): {verdict.words or 'no drift'}"
 
 
-def _sizes(images: Images, which: NDArray[np.intp]) -> NDArray[np.int64]:
-    """(n, 2) width and height of some of the images as they were sent; 0: not known."""
-    return np.array([_size(images.column, images.values[row]) for row in which], np.int64).reshape(-1, 2)
-
-
-def _size(column: str, value: Any) -> tuple[int, int]:
-    if column == "array":
-        return len(value[0]), len(value)
-    try:
-        with quiet, Image.open(io.BytesIO(value), formats=formats()) as opened:
-            return opened.size
-    except Exception:  # Pillow's readers raise nearly anything, and a note in the file was left out for decoding
-        return 0, 0
+def _sizes(images: Images) -> NDArray[np.int64]:
+    """(N, 2) width and height of the images as they were sent; 0: not known."""
+    return np.zeros((len(images.values), 2), np.int64) if images.sizes is None else images.sizes

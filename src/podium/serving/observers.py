@@ -37,6 +37,8 @@ class Images:
     """Images of the whole request."""
     size: int
     """Bytes that these images take in memory, about."""
+    sizes: NDArray[np.int64] | None = None
+    """(N, 2) width and height of each as it was sent; None: the version that answered does not say."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Answers:
     seconds: float
     """For these images together: decoding, waiting for the network and the network."""
     digest: str = ""
-    """Of the files of that version."""
+    """Of the version's files: a number is given again where a registry was made anew."""
     role: Literal["champion", "challenger"] = "champion"
     """Whether it answered as the challenger, for a canary: aliases may have moved when an observer sees this."""
 

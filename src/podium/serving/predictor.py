@@ -105,39 +105,51 @@ class Predictor:
         problems: list[tuple[int, str]] = []
         for start in range(0, len(rows.values), BATCH):
             began = time.perf_counter()
-            images, bad = self._decoded(rows, start, cancelled)
+            images, sizes, bad = self._decoded(rows, start, cancelled)
             problems += bad
             if problems:
                 continue
             found.append(network(images))
             if keep is not None:
                 images.setflags(write=False)
-                seen = self._seen(rows, start, images)
-                keep(seen, Answers(self.number, self.classes, found[-1], time.perf_counter() - began))
+                seconds = time.perf_counter() - began
+                answers = Answers(self.number, self.classes, found[-1], seconds, self.digest)
+                keep(self._seen(rows, start, images, sizes), answers)
         if problems:
             raise about_rows(problems, len(rows.values))
         return np.concatenate(found)
 
-    def _seen(self, rows: Rows, start: int, images: NDArray[np.uint8]) -> Images:
+    def _seen(self, rows: Rows, start: int, images: NDArray[np.uint8], sizes: list[tuple[int, int]] | None) -> Images:
         values = rows.values[start : start + BATCH]
         size = images.nbytes + sum(len(one) if rows.column == "image" else _list_bytes(one) for one in values)
-        return Images(rows.column, values, images, range(start, start + len(values)), len(rows.values), size)
+        known = None if sizes is None else np.array(sizes, np.int64)
+        return Images(rows.column, values, images, range(start, start + len(values)), len(rows.values), size, known)
 
     def _decoded(
         self, rows: Rows, start: int, cancelled: threading.Event
-    ) -> tuple[NDArray[np.uint8], list[tuple[int, str]]]:
+    ) -> tuple[NDArray[np.uint8], list[tuple[int, int]] | None, list[tuple[int, str]]]:
+        """The pixels, the sizes as sent where the model's decoder says them, and what is wrong with each bad row."""
         model, values = self._model, rows.values[start : start + BATCH]
-        decode = model.decode if rows.column == "image" else model.decode_array
+        whole = getattr(model, "decode_file", None)  # one that an earlier Podium registered has none
+        sizes: list[tuple[int, int]] = []
         images = np.empty((len(values), model.spec.channels, model.spec.height, model.spec.width), np.uint8)
         problems: list[tuple[int, str]] = []
         for place, value in enumerate(values):
             if cancelled.is_set():
                 raise CancelledError
             try:
-                images[place] = decode(value, model.spec)
+                if rows.column == "array":
+                    images[place] = model.decode_array(value, model.spec)
+                    sizes.append((len(value[0]), len(value)))
+                elif whole is None:
+                    images[place] = model.decode(value, model.spec)
+                else:
+                    found = whole(value, model.spec)
+                    images[place] = found.pixels
+                    sizes.append((found.width, found.height))
             except model.bad_image as error:
                 problems.append((start + place, str(error)))
-        return images, problems
+        return images, sizes if len(sizes) == len(values) else None, problems
 
     def _in_turn(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probabilities of `images`; what waits while the network is at work is one batch afterwards.

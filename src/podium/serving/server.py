@@ -69,7 +69,8 @@ class _Server:
         self.drift = DriftObserver(drift, choice.name, self.metrics) if drift and drift.window else None
         watching = [observed(self.drift, int(params.queue_mb * 1e6), self.metrics)] if self.drift else []
         self.watching = watching
-        also = self.drift.take_up if self.drift else None
+        # One that is only asked in the shadow answers nothing.
+        also = self._challenges if self.drift and beside and beside.canary else None
         self.challenger = (
             Challenger(beside, lambda: self.follower.current, params, self.metrics, also) if beside else None
         )
@@ -133,6 +134,10 @@ class _Server:
         self.metrics.changes.inc()
         if self.drift is not None:
             self.drift.take_up(new)
+
+    def _challenges(self, new: Predictor) -> None:
+        if self.drift is not None:
+            self.drift.take_up(new, "challenger")
 
     def _signalled(self, number: int) -> None:
         if self.ended.is_set():

@@ -1,11 +1,13 @@
 """What a server counts, in Prometheus' text format (its client library writes it): rates, times, sizes, the version."""
 
 import os
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from podium.drift.window_verdict import Verdict
+if TYPE_CHECKING:
+    from podium.drift.window_verdict import Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -90,6 +92,7 @@ class ServerMetrics:
 
     def _of_drift(self) -> None:
         """What the newest window of answered images is like."""
+        self._drift_features: dict[tuple[str, str, str], set[str]] = {}
         self.drift = Gauge(
             "podium_drift",
             "1: the newest complete window of the version's answers is unlike its training set.",
@@ -115,14 +118,30 @@ class ServerMetrics:
             registry=self.registry,
         )
 
-    def show_drift(self, model: str, number: int, verdict: Verdict) -> None:
-        """Show what the tests said of the newest complete window of version `number`."""
+    def show_drift(self, model: str, number: int, verdict: "Verdict") -> None:
+        """Show what the tests said of the newest complete window of version `number`, and nothing of earlier ones."""
         whose = self.worker, model, str(number)
+        features = {change.feature for change in verdict.changes}
+        self._hide_features(whose, self._drift_features.get(whose, set()) - features)
+        self._drift_features[whose] = features
         self.drift.labels(*whose).set(verdict.drifted)
         self.drift_window.labels(*whose).set(verdict.window)
         for change in verdict.changes:
             self.drift_effect.labels(*whose, change.feature).set(change.effect)
             self.drift_detected.labels(*whose, change.feature).set(change.drifted)
+
+    def hide_drift(self, model: str, number: int) -> None:
+        """Show nothing of version `number` any more: it does not answer."""
+        whose = self.worker, model, str(number)
+        if (features := self._drift_features.pop(whose, None)) is not None:
+            self._hide_features(whose, features)
+            self.drift.remove(*whose)
+            self.drift_window.remove(*whose)
+
+    def _hide_features(self, whose: tuple[str, str, str], features: set[str]) -> None:
+        for feature in features:
+            self.drift_effect.remove(*whose, feature)
+            self.drift_detected.remove(*whose, feature)
 
     def text(self) -> bytes:
         """The page for Prometheus."""

@@ -127,5 +127,5 @@ def _own(answers: Answers) -> list[Reply]:
 
 def _one(images: Images, index: int) -> Images:
     part = slice(index, index + 1)
-    places = list(images.places)[part]
-    return Images(images.column, images.values[part], images.pixels[part], places, images.count, images.size)
+    places, sizes = list(images.places)[part], None if images.sizes is None else images.sizes[part]
+    return Images(images.column, images.values[part], images.pixels[part], places, images.count, images.size, sizes)
