@@ -36,7 +36,7 @@ from podium.tuning import feasibility, session
 from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import has_decisions, write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
-from podium.tuning.inherit import SOURCE
+from podium.tuning.inherit import SOURCE, is_own
 from podium.tuning.pareto import first, front, shown
 from podium.tuning.pools.placement import environment
 from podium.tuning.shared_epochs import BEST, EPOCHS
@@ -125,7 +125,7 @@ def write(
     write_decisions(out / "decisions.csv", study)
     write_forecast(out / "forecast.json", study, params.search, base_of(params))
     write_json(out / "space.json", _space(params))
-    best = _best(study)
+    best = _best(study, params.search)
     write_json(out / "importances.json", importances(study))
     order = ranked(study) if len(aims) == 1 else _on_front(study)
     write_json(out / "ranking.json", [about(t, aims) for t in order[:KEPT_IN_RANKING]])
@@ -333,16 +333,31 @@ def _on_front(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in ranked(study) if trial.number in best]
 
 
-def _best(study: optuna.Study) -> FrozenTrial:
+def _best(study: optuna.Study, search: SearchParams) -> FrozenTrial:
     complete = ranked(study)
     if not complete:
         if over := feasibility.counted(study):
             raise PodiumError(_none_feasible(study, over))
         failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
-        remedy = "raise search.max_epochs or search.timeout" if has_decisions(study) else "raise search.n_trials"
+        remedy = _to_go_on(study, search) if has_decisions(study) else "raise search.n_trials"
         raise PodiumError(f"no trial of {study.study_name} was completed ({reason}); {remedy} or widen search.space")
     return complete[0]
+
+
+def _to_go_on(study: optuna.Study, search: SearchParams) -> str:
+    """What makes a freeze-thaw search go on that ended before any trial did.
+
+    What rested at its end is pruned, so it has to be able to begin others.
+    """
+    begun = sum(is_own(t) and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
+    over = [f"search.{name} ({getattr(search, name):g})" for name in ("max_epochs", "timeout") if getattr(search, name)]
+    trials = f"search.n_trials ({search.n_trials}, all of which have begun)"
+    text = f"raise {' or '.join(over)}" if over else f"raise {trials}"
+    if over and begun >= search.n_trials:
+        text += f", and {trials}"
+    limits_ = [f"{name}: {limit:g}" for name, limit in search.limits.items() if name not in limits.COSTS]
+    return f"{text}, relax search.limits ({', '.join(limits_)})" if limits_ else text
 
 
 def result_epoch(trial: FrozenTrial) -> Epoch:

@@ -38,6 +38,7 @@ def test_gains_never_fall_with_more_epochs_and_the_forecast_is_the_same_again(st
     assert found is not None
     gains = [one["gain"] for one in found["gains"]]
     assert min(gains) >= 0
+    assert gains == sorted(gains)
     assert gains[-1] > gains[0]
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,22 @@ def test_where_a_trial_stands_is_no_single_epoch() -> None:
     observed = observe([lucky, steady], UP)
     assert observed is not None
     assert observed.best == pytest.approx(float(Errors.of(np.array([0.1, 0.9, 0.5]), UP).log(0.5)))
+
+
+@pytest.mark.parametrize(
+    ("excess", "stands"),
+    [({}, 0.5), ({1: 0.2, 2: 0.1}, 0.5), ({1: -0.2, 2: -0.1}, 0.85)],
+    ids=["not known yet", "broken", "kept where it last rested"],
+)
+def test_trial_under_way_counts_as_the_best_only_as_far_as_it_is_known_to_keep_the_limits(
+    excess: dict[int, float], stands: float
+) -> None:
+    """What it measures beside the objective is known when it rests; its third epoch has just been reported."""
+    kept = replace(_curve(0, [0.5, 0.5, 0.5]), excess=dict.fromkeys((1, 2, 3), -0.1), limited=True)
+    running = replace(_curve(1, [0.8, 0.9, 0.97]), excess=excess, limited=True)
+    observed = observe([kept, running], UP)
+    assert observed is not None
+    assert float(observed.errors.values(observed.best)) == pytest.approx(stands)
 
 
 @pytest.mark.parametrize("trials", [20, 100, 250, 900])

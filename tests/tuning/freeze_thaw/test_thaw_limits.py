@@ -1,5 +1,6 @@
 """search.limits in a freeze-thaw search: what is known to cost too much is not proposed, nothing over one is chosen."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -7,11 +8,14 @@ import pytest
 from optuna.trial import TrialState
 
 from podium.config.params import SearchParams
+from podium.errors import PodiumError
 from podium.tuning.feasibility import OVER, is_feasible
 from podium.tuning.freeze_thaw import decisions as decided
+from podium.tuning.freeze_thaw.decisions import Decision
+from podium.tuning.freeze_thaw.planner import CALM
 from podium.tuning.messages import Task
-from podium.tuning.outcome import ranked
-from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search
+from podium.tuning.outcome import _best, ranked
+from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search, value_of
 
 NETWORKS = SPACE | {"model.hidden": {"choices": [16, 32, 64, 128]}}
 
@@ -71,6 +75,52 @@ def test_limit_of_a_metric_is_learnt_and_no_trial_over_it_is_chosen(tmp_path: Pa
     assert all(trial.params["train.learning_rate"] <= 2e-3 for trial in ranked(study))
     free, _ = search(tmp_path / "free", params_of(**fields), Sleepers(more=_recall))
     assert _epochs_over(study) < 0.9 * _epochs_over(free), "the search with the limit trains less of what breaks it"
+
+
+def _late(task: Task, number: int) -> dict[str, float]:
+    """It rises later than accuracy: after one epoch every trial misses the limit by the same."""
+    return {"val_min_recall": value_of(task, number) * (number / int(task.recipe["train"]["epochs"])) ** 2}
+
+
+def _none_yet(task: Task, number: int) -> dict[str, float]:
+    """The rarest class is not found at all in the first epochs."""
+    return {"val_min_recall": 0.0 if number < 3 else value_of(task, number) - 0.1}
+
+
+@pytest.mark.parametrize("until", ["no_gain", "budget"])
+@pytest.mark.parametrize("recall", [_late, _none_yet])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_limit_that_no_first_epoch_keeps_is_reached_by_trials_that_go_on(
+    tmp_path: Path, until: str, recall: Callable[[Task, int], dict[str, float]], seed: int
+) -> None:
+    fields = {"limits": {"min_recall": 0.4}, "n_trials": 40, "max_resting": 40, "seed": seed}
+    study, ended = search(tmp_path, params_of(until=until, max_epochs=100, **fields), Sleepers(more=recall))
+    assert ended
+    assert ranked(study), "a whole training keeps the limit, so the search finds one that does"
+    ended_early = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert ended_early, "not everything was trained to its end"
+
+
+def test_search_that_ended_for_no_gain_with_nothing_complete_goes_on(tmp_path: Path) -> None:
+    """As an earlier Podium left it: its last ten decisions expected nothing, and all that rested was pruned."""
+    params = params_of(limits={"min_recall": 0.4}, until="no_gain", n_trials=30, max_epochs=12, max_resting=40)
+    study, _ = search(tmp_path, params, Sleepers(more=_late))
+    known = decided.read(study)
+    for _ in range(CALM):
+        decided.append(study, known, Decision(0, 1, "thaw", gain=0.0, noise=0.1))
+    assert not ranked(study)
+    with pytest.raises(PodiumError, match=r"raise search.max_epochs \(12\), relax search.limits \(min_recall: 0.4\)"):
+        _best(study, params)
+    again, ended = search(tmp_path, params.model_copy(update={"max_epochs": 120}), Sleepers(more=_late))
+    assert ended
+    assert ranked(again)
+
+
+def test_message_names_the_trials_where_all_have_begun(tmp_path: Path) -> None:
+    params = params_of(n_trials=4, max_epochs=4)
+    study, _ = search(tmp_path, params)
+    with pytest.raises(PodiumError, match=r"raise search.max_epochs \(4\), and search.n_trials \(4, all of which"):
+        _best(study, params)
 
 
 def _epochs_over(study: optuna.Study) -> int:

@@ -48,13 +48,27 @@ def start(features: int) -> Array:
     return np.concatenate([np.full(features, math.log(0.4)), PRIOR])
 
 
+@dataclass(frozen=True)
+class Units:
+    """What the process counts in: 0 is `mean`, where nothing is known, and 1 is `scale` away from it."""
+
+    mean: float
+    scale: float
+
+    @staticmethod
+    def of(y: Array) -> "Units":
+        """Mean and standard deviation of what was observed."""
+        return Units(float(y.mean()), float(y.std()) + 1e-3)
+
+
 class CurveModel:
     """The process, given observed points; nothing changes after its making."""
 
-    def __init__(self, points: Points, y: Array, theta: Array) -> None:
-        """`y` (n,): what was observed at `points`; `theta`: see `start`."""
+    def __init__(self, points: Points, y: Array, theta: Array, units: Units | None = None) -> None:
+        """`y` (n,): what was observed at `points`; `theta`: see `start`; `units`: those of `y` where none are given."""
         self.points, self.theta = points, theta
-        self.mean, self.scale = float(y.mean()), float(y.std()) + 1e-3
+        units = units or Units.of(y)
+        self.mean, self.scale = units.mean, units.scale
         covariance = covariance_of(theta, points, points)
         covariance[np.diag_indices_from(covariance)] += math.exp(2 * theta[-1]) + JITTER
         self._factor = cho_factor(covariance, lower=True, check_finite=False)
@@ -74,9 +88,10 @@ class CurveModel:
         return self.mean + self.scale * (cross @ self._weights), self.scale * np.sqrt(np.maximum(variance, 1e-9))
 
 
-def fit(points: Points, y: Array, theta: Array) -> Array:
+def fit(points: Points, y: Array, theta: Array, units: Units | None = None) -> Array:
     """The most probable parameters for what was observed, sought from `theta` on."""
-    standard = (y - y.mean()) / (y.std() + 1e-3)
+    units = units or Units.of(y)
+    standard = (y - units.mean) / units.scale
     differences = (points.x[:, None] - points.x[None]) ** 2
     middle = start(points.x.shape[1])
     bounds = list(zip(middle - 2.5, middle + 2.5, strict=True))

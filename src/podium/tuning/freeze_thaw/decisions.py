@@ -32,13 +32,15 @@ class Decision:
     """Its number; where there is no such trial yet, it begins."""
     until: int | None
     """The epoch, from 1; None: its last."""
-    how: Literal["enqueued", "stratum", "random", "new", "thaw"]
-    """An enqueued one, one of the first strata, a random one before the model has seen enough, and the model's choice:
-    a new one or one that rests."""
+    how: Literal["enqueued", "portfolio", "stratum", "random", "new", "thaw"]
+    """An enqueued one, one of search.starts, one of the first strata, a random one before the model has seen enough,
+    and the model's choice: a new one or one that rests."""
     values: dict[str, Any] | None = None
     """What a new trial is asked for, by dimension."""
     theta: list[float] | None = None
     """The model's parameters, where they were fitted for this decision."""
+    limits_theta: list[float] | None = None
+    """Those of the model of the limits of metrics."""
     gain: float | None = None
     """The largest expected improvement of any candidate at its end, in the logarithm of the error."""
     noise: float | None = None

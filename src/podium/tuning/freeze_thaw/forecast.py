@@ -13,10 +13,11 @@ from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.data.dataset import write_json
 from podium.tuning.freeze_thaw import decisions as decided
-from podium.tuning.freeze_thaw.curve_model import Array, CurveModel
+from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, start
 from podium.tuning.freeze_thaw.decisions import trained
-from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe
-from podium.tuning.freeze_thaw.planner import Candidates, Planner, improvement, log_feasible
+from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
+from podium.tuning.freeze_thaw.observed import Observed, curves_of, observe
+from podium.tuning.freeze_thaw.planner import Candidates, Planner, improvement
 
 SHOWN = 6
 """Trials, the most promising ones."""
@@ -32,8 +33,8 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
     """The predicted curves of the most promising trials that could go on, and what more epochs are expected to gain.
 
     A pure function of the study. `trials`: number, epochs trained, and by further epoch the metric's expected value and
-    the ends of its band. `gains`: for so many more epochs of the one trial with the largest expected improvement, that
-    improvement in the logarithm of the error. None: the search had no model, or no trial could go on.
+    the ends of its band. `gains`: for at most so many more epochs of the one trial with the largest expected
+    improvement, that improvement in the logarithm of the error. None: the search had no model, or no trial could go on.
     """
     trials, decisions = study.get_trials(deepcopy=False), decided.read(study)
     if not any(one.theta for one in decisions):
@@ -46,14 +47,16 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
         return None
     theta = next(np.array(one.theta) for one in reversed(decisions) if one.theta)
     model = CurveModel(observed.points, observed.y, theta)
+    excess, fitted = excess_of(curves), [one.limits_theta for one in decisions if one.limits_theta]
+    limits_theta = np.array(fitted[-1]) if fitted else start(observed.points.x.shape[1])  # an earlier Podium: none
     ends = candidates.points(candidates.totals)
     mean, deviation = model.predict(ends)
-    hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(curves, theta, ends)
+    hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(excess, limits_theta, ends)
     order = np.argsort(-hope, kind="stable")[:SHOWN]
     return {
         "best": _rounded(observed.errors.values(observed.best)),
         "trials": [_curve(model, observed, candidates, int(row)) for row in order],
-        "gains": _gains(model, observed, candidates, curves, theta),
+        "gains": _gains(model, observed, candidates, excess, limits_theta),
     }
 
 
@@ -86,14 +89,16 @@ def _curve(model: CurveModel, observed: Observed, candidates: Candidates, row: i
 
 
 def _gains(
-    model: CurveModel, observed: Observed, candidates: Candidates, curves: Sequence[Curve], theta: Array
+    model: CurveModel, observed: Observed, candidates: Candidates, excess: Excess | None, limits_theta: Array
 ) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for more in MORE:
         points = candidates.points(np.minimum(candidates.epochs + more, candidates.totals))
-        gains = improvement(observed.best, *model.predict(points)) * np.exp(log_feasible(curves, theta, points))
+        gains = improvement(observed.best, *model.predict(points)) * np.exp(log_feasible(excess, limits_theta, points))
         row = int(np.argmax(gains))
-        found.append({"epochs": more, "trial": int(candidates.numbers[row]), "gain": _rounded(gains[row])})
+        now = {"epochs": more, "trial": int(candidates.numbers[row]), "gain": _rounded(gains[row])}
+        before = found[-1] if found else now  # who may train longer may stop there
+        found.append(now if now["gain"] >= before["gain"] else before | {"epochs": more})
         if more >= (candidates.totals - candidates.epochs).max():
             break
     return found

@@ -37,12 +37,21 @@ class Curve:
     """The median time of an epoch, in seconds; None: not known."""
     excess: dict[int, float] = field(default_factory=dict)
     """By how much it breaks the limits of the metrics, by epoch: the largest, relative to its limit; at most 0 where it
-    keeps all. Empty where there are no such limits."""
+    keeps all. Empty where there are no such limits, and where nothing of them is known yet."""
+    limited: bool = False
+    """Whether there are limits of metrics."""
 
     @property
     def keeps_limits(self) -> bool:
-        """Whether it keeps them where it stands."""
-        return not self.excess or self.excess[max(self.excess)] <= 0
+        """Whether it is known to keep them where `judged` ends."""
+        return not self.limited or (bool(self.excess) and self.excess[max(self.excess)] <= 0)
+
+    @property
+    def judged(self) -> dict[int, float]:
+        """The values by epoch, as far as it is known whether they keep the limits: of a trial under way that is where
+        it last rested."""
+        last = max(self.excess, default=0)
+        return {epoch: value for epoch, value in self.values.items() if not self.limited or epoch <= last}
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ def curves_of(trials: Sequence[FrozenTrial], places: Places, limits: Mapping[str
             history = trial.user_attrs.get("history", [])
             seconds = [one["seconds"] for one in history]
             place, took = places.of(trial.user_attrs["recipe"]), float(np.median(seconds)) if seconds else None
-            found.append(Curve(trial.number, place, values, failed, took, _excess(history, rules)))
+            beyond = _excess(history, rules)
+            found.append(Curve(trial.number, place, values, failed, took, beyond, limited=bool(rules)))
     return found
 
 
@@ -128,7 +138,8 @@ def progress(epochs: NDArray[np.int64] | int, total: NDArray[np.int64] | int) ->
 def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | None:
     """The points of `curves`; None where nothing was seen of any.
 
-    The best is one that keeps the limits where it stands; where none does, any that would is better than the worst.
+    The best is one that is known to keep the limits where it stands; where none is, any that would is better than the
+    worst.
     A failed trial counts as the worst that was seen, at its end: its region is not tried again and again.
     """
     seen = np.array([value for curve in curves for value in curve.values.values()])
@@ -142,7 +153,7 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
         marked = [(x, float(progress(e, total)), curve.number, float(errors.log(v))) for e, v in marks(curve.values)]
         rows.append(marked + ([(x, 1.0, curve.number, worst)] if curve.failed else []))
     kept = [row for curve in thinned(rows) for row in curve]
-    stands = [float(errors.log(_recent(curve.values))) for curve in curves if _stands(curve)]
+    stands = [float(errors.log(_recent(curve.judged))) for curve in curves if _stands(curve)]
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
     return Observed(Points(x, t, number.astype(np.int64)), y, min(stands, default=worst), errors)
 
@@ -161,7 +172,7 @@ def observe_excess(curves: Sequence[Curve]) -> tuple[Points, Array] | None:
 
 
 def _stands(curve: Curve) -> bool:
-    return bool(curve.values) and not curve.failed and curve.keeps_limits
+    return bool(curve.judged) and not curve.failed and curve.keeps_limits
 
 
 def marks(values: Mapping[int, float]) -> Iterator[tuple[int, float]]:

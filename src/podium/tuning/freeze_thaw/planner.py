@@ -7,14 +7,14 @@ amount at a random horizon (MFPI-random of H. Rakotoarison et al., In-Context Fr
 2024, arXiv 2404.16795). It trains for as long again as it has, or to the horizon if that is nearer.
 
 A configuration that is known to cost more than search.limits allows is not proposed. Limits of metrics have a model of
-their own, and the probability to keep them is a factor (J. R. Gardner et al., Bayesian Optimization with Inequality
-Constraints, ICML 2014).
+their own (limit_model), and the probability to keep them is a factor (J. R. Gardner et al., Bayesian Optimization with
+Inequality Constraints, ICML 2014).
 """
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from optuna.study import StudyDirection
@@ -26,9 +26,10 @@ from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.seeds import derive
 from podium.tuning import feasibility
-from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, fit, start
+from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, Units, fit, start
 from podium.tuning.freeze_thaw.decisions import Decision, trained
-from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, observe_excess, progress
+from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, progress
 from podium.tuning.freeze_thaw.places import Place, Places
 from podium.tuning.inherit import is_own
 from podium.tuning.shared_epochs import EPOCHS
@@ -103,7 +104,8 @@ class Planner:
         if waiting is not None and new:
             fixed = trials[waiting].system_attrs.get("fixed_params", {})
             until = FIRST if START in trials[waiting].user_attrs else fixed.get(EPOCHS)  # many starts: a look at each
-            return self._within(Decision(waiting, until, "enqueued"), None, epochs)
+            how: Literal["portfolio", "enqueued"] = "portfolio" if START in trials[waiting].user_attrs else "enqueued"
+            return self._within(Decision(waiting, until, how), None, epochs)
         begun = sum(one.how == "stratum" for one in decisions)
         inherited = sum(not is_own(trial) for trial in trials)
         if new and begun < STRATA - inherited and self.places.names:
@@ -128,7 +130,9 @@ class Planner:
         candidates = self.candidates(trials, curves, resting, [])
         ends = candidates.points(candidates.totals)
         mean, deviation = model.predict(ends)
-        hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(curves, model.theta, ends)
+        excess = excess_of(curves)
+        hope = norm.logcdf((observed.best - mean) / deviation)
+        hope += log_feasible(excess, self.limits_theta(excess, decisions)[0], ends)
         order = np.argsort(hope, kind="stable")
         return [int(candidates.numbers[row]) for row in order[:many]]
 
@@ -157,12 +161,14 @@ class Planner:
         ends = self._ends(candidates, random.uniform(*np.log(HORIZON)))
         mean, deviation = model.predict(points := candidates.points(ends))
         wanted = observed.best - 10 ** random.uniform(*AHEAD)
-        keeps = log_feasible(curves, model.theta, points)
+        excess = excess_of(curves)
+        limits_theta, limits_fitted = self.limits_theta(excess, decisions)
+        keeps = log_feasible(excess, limits_theta, points)
         row = int(np.argmax(norm.logcdf((wanted - mean) / deviation) + keeps))
         whole = candidates.points(candidates.totals)
-        gains = improvement(observed.best, *model.predict(whole)) * np.exp(log_feasible(curves, model.theta, whole))
+        gains = improvement(observed.best, *model.predict(whole)) * np.exp(log_feasible(excess, limits_theta, whole))
         gain = float(gains.max())
-        facts = {"theta": theta, "gain": round(gain, 6), "noise": round(model.noise, 6)}
+        facts = {"theta": theta, "limits_theta": limits_fitted, "gain": round(gain, 6), "noise": round(model.noise, 6)}
         before, end = int(candidates.epochs[row]), int(ends[row])
         if not before:
             place = candidates.places[row]
@@ -245,31 +251,34 @@ class Planner:
         """
         key = (len(decisions), observed.y.tobytes(), observed.points.t.tobytes())
         if self._memory is None or self._memory[0] != key:
-            made = sum(one.by_model for one in decisions)
             last = next((np.array(one.theta) for one in reversed(decisions) if one.theta is not None), None)
-            theta, fitted = last, None
-            if theta is None or is_fitted(made):
-                theta = self._fit(observed, start(observed.points.x.shape[1]) if theta is None else theta, made)
-                fitted = theta.tolist()
+            theta, fitted = self._fitted(observed.points, observed.y, Units.of(observed.y), last, decisions)
             self._memory = (key, (CurveModel(observed.points, observed.y, theta), fitted))
         return self._memory[1]
 
-    def _fit(self, observed: Observed, theta: Array, made: int) -> Array:
-        points, y = observed.points, observed.y
+    def limits_theta(self, excess: Excess | None, decisions: Sequence[Decision]) -> tuple[Array, list[float] | None]:
+        """The parameters of the model of the limits of metrics; once more where they were fitted now, as `model` does.
+
+        Without such limits they are nothing.
+        """
+        if excess is None:
+            return np.zeros(0), None
+        last = next((np.array(one.limits_theta) for one in reversed(decisions) if one.limits_theta is not None), None)
+        return self._fitted(*excess, last, decisions)
+
+    def _fitted(
+        self, points: Points, y: Array, units: Units, theta: Array | None, decisions: Sequence[Decision]
+    ) -> tuple[Array, list[float] | None]:
+        """`theta`, the last parameters, or those that are fitted now, once more then."""
+        made = sum(one.by_model for one in decisions)
+        if theta is not None and not is_fitted(made):
+            return theta, None
         if len(y) > FITTED:
             random = np.random.default_rng(derive(self.params.seed, "fit", made))
             rows = np.sort(random.choice(len(y), FITTED, replace=False))
             points, y = points.take(rows), y[rows]
-        return fit(points, y, theta)
-
-
-def log_feasible(curves: Sequence[Curve], theta: Array, points: Points) -> Array:
-    """The logarithm of the probability that each of `points` keeps the limits of metrics, (n,)."""
-    observed = observe_excess(curves)
-    if observed is None:
-        return np.zeros(len(points.t))
-    mean, deviation = CurveModel(*observed, theta).predict(points)
-    return np.asarray(norm.logcdf(-mean / deviation))
+        found = fit(points, y, start(points.x.shape[1]) if theta is None else theta, units)
+        return found, found.tolist()
 
 
 def is_fitted(made: int) -> bool:

@@ -16,15 +16,19 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
+from podium.config.limits import described
+from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.training.seeds import derive
 from podium.tuning.driver import Driver
+from podium.tuning.feasibility import COSTS, is_feasible
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision, rests, spent, trained
 from podium.tuning.freeze_thaw.planner import Planner, no_gain
 from podium.tuning.inherit import is_own
 from podium.tuning.messages import Ended, Resumed
 from podium.tuning.optuna_private import contains, resume
+from podium.tuning.shared_epochs import best_epoch, dimension_of
 from podium.tuning.trial import RunningTrial
 
 
@@ -158,8 +162,32 @@ class ThawDriver(Driver):
         """Whether no further slice is to begin, whatever could be trained."""
         timeout = self.params.timeout
         out_of_time = timeout is not None and self.clock.seconds() >= timeout
-        done = self.params.until == "no_gain" and no_gain(self.decisions)
-        return out_of_time or done
+        return out_of_time or (self.params.until == "no_gain" and no_gain(self.decisions) and self._has_result())
+
+    def _has_result(self) -> bool:
+        """Whether the search, ended now, has a complete trial that keeps the limits.
+
+        Until then no gain is what a model expects that has seen no whole training: it may be wrong for all of them.
+        """
+        trials = self._trials()
+        if any(trial.state == TrialState.COMPLETE and is_feasible(trial) for trial in trials):
+            return True
+        return any(self._would_complete(trial) for trial in trials if trial.state == TrialState.RUNNING)
+
+    def _would_complete(self, trial: FrozenTrial) -> bool:
+        """Whether `trial` is complete and keeps the limits if it ends where it rested last."""
+        history = trial.user_attrs.get("history", [])
+        if not history:
+            return False
+        dimension = dimension_of(self.params, Recipe().replace(trial.user_attrs["recipe"]))
+        if dimension is None:
+            return False
+        values = {epoch: value for epoch, value in trial.intermediate_values.items() if epoch <= len(history)}
+        found = best_epoch(values, dimension, self.study.direction)
+        if found is None:
+            return False
+        known = {**trial.user_attrs.get(COSTS, {}), **history[found[0] - 1]}
+        return not described(self.params.limits, known)
 
     def _carry_out(self, decision: Decision) -> RunningTrial:
         """The trial of `decision`, ready for a worker."""
