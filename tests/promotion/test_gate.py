@@ -303,6 +303,35 @@ def test_champion_that_answers_every_image_is_no_measure_of_coverage() -> None:
         assert not {"answered error", "coverage", "coverage drop"} & {check.name for check in plain.checks}
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ((0.05, 0.95), (0.05, 0.95), None),
+        ((0.05, 0.95), (0.02, 0.99), None),
+        (None, (0.5, 0.95), None),
+        ((0.05, 0.95), None, "promises nothing and refuses abstain=true"),
+        ((0.05, 0.95), (0.5, 0.95), "an error of at most 0.5, at a confidence of 0.95"),
+        ((0.05, 0.95), (0.05, 0.9), "an error of at most 0.05, at a confidence of 0.9"),
+    ],
+)
+def test_promise_of_the_champion_is_not_dropped_or_loosened(
+    before: tuple[float, float] | None, now: tuple[float, float] | None, refused: str | None
+) -> None:
+    def promise(of_it: tuple[float, float] | None) -> dict[str, float] | None:
+        return {"threshold": 0.5, "error": of_it[0], "confidence": of_it[1]} if of_it else None
+
+    new, old = Known(wrong(), abstain=promise(now)), Known(wrong(*range(40)), abstain=promise(before))
+    candidates = Candidates((2, new), (1, old))
+    found = judge(LOOSE, split(LABELS), candidates, {"gate": 2})
+    assert [check.name for check in found.failed] == (["promise"] if refused else []), found.table()
+    if refused:
+        assert refused in found.failed[0].found
+        assert "Set evaluate.abstain to 0.05 or less with evaluate.confidence 0.95 or more" in found.failed[0].found
+        assert "gate.allow_looser_promise: true" in found.failed[0].found
+    wanted = judge(LOOSE.model_copy(update={"allow_looser_promise": True}), split(LABELS), candidates, {"gate": 2})
+    assert wanted.decision == "promote"
+
+
 @dataclass
 class Sure(Known):
     """Says how sure it is of each class."""

@@ -103,3 +103,82 @@ def test_moved_graph_takes_and_gives_tensors_of_the_cpu() -> None:
     run = device_predictions._moved(graph, torch.device("cpu"))
     graph.wrong.add_(1)  # it is a copy
     assert run(torch.tensor([1.0])).tolist() == pytest.approx([0.1])
+
+
+def _small(monkeypatch: pytest.MonkeyPatch, room: int, error: RuntimeError) -> list[int]:
+    """A device with room for so many images; gives how many were tried, each time."""
+    _device(monkeypatch, 0.0)
+    sizes: list[int] = []
+
+    def moved(graph: Any, where: torch.device) -> Any:
+        if not room:
+            raise error
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > room:
+                raise error
+            found: torch.Tensor = graph(images)
+            return found
+
+        return run
+
+    monkeypatch.setattr(device_predictions, "_moved", moved)
+    monkeypatch.setattr(device_predictions, "release", lambda where: None)
+    return sizes
+
+
+OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory (used: 9 GB)")]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps"])
+def test_device_with_little_memory_predicts_fewer_images_at_once(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    sizes = _small(monkeypatch, 3, error)
+    files = [b"x" * n for n in range(1, 10)]
+    expected = model.predict(files)["probability"].tolist()
+    with device_predictions.predicting_on(model, GPU) as sentence:
+        assert model.predict(files)["probability"].tolist() == pytest.approx(expected)
+        assert model.predict(files[:4])["probability"].tolist() == pytest.approx(expected[:4])
+    assert sentence.startswith("digits/3 predicts on cuda NVIDIA L4: within")
+    assert sizes == [2, 9, 4, 2, 2, 2, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps"])
+def test_device_without_memory_for_the_model_leaves_it_to_the_cpu_and_says_so(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    _small(monkeypatch, 0, error)
+    with device_predictions.predicting_on(model, GPU) as sentence:
+        assert model.predict(FILES)["probability"].tolist() == pytest.approx([0.3, 0.5])
+    assert sentence == (
+        "digits/3 predicts on the CPU: runtime.device: cuda NVIDIA L4 has no memory left for one image; end what else"
+        " uses the device, or set `runtime.device: cpu`"
+    )
+
+
+def test_device_whose_memory_is_taken_meanwhile_leaves_the_rest_to_the_cpu(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = [True]
+    _device(monkeypatch, 0.0)
+
+    def moved(graph: Any, where: torch.device) -> Any:
+        def run(images: torch.Tensor) -> torch.Tensor:
+            if not free[0]:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            found: torch.Tensor = graph(images)
+            return found
+
+        return run
+
+    monkeypatch.setattr(device_predictions, "_moved", moved)
+    monkeypatch.setattr(device_predictions, "release", lambda where: None)
+    with device_predictions.predicting_on(model, GPU):
+        free[0] = False
+        assert model.predict(FILES)["probability"].tolist() == pytest.approx([0.3, 0.5])
+    assert (
+        "digits/3 predicts on the CPU from here on: runtime.device: cuda NVIDIA L4 has no memory"
+        in capsys.readouterr().err
+    )

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from podium.components import Choice
 from podium.config.params import EvaluateParams, TrackingParams
+from podium.data import accesses
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
+from podium.stages import evaluate as evaluate_stage
 from podium.stages.evaluate import evaluate
 from podium.tracking.store import connect
+from podium.training import answering
 from podium.training.prediction import predict_probabilities
 from podium.training.trained import TrainedModel
 
@@ -325,3 +328,62 @@ def test_evaluate_abstain_that_can_not_be_reached_is_refused_before_the_test_set
     with pytest.raises(InputError, match=message):
         abstaining(project, store, error, wrong)
     assert not (project / "evaluated").exists()
+    assert accesses_now(project) == []
+
+
+def accesses_now(project: Path) -> list[str]:
+    """Who opened the test set, each time."""
+    digest = json.loads((project / "sealed/test/split.json").read_text(encoding="utf-8"))["digest"]
+    return list(accesses.known(digest).values())
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "message"),
+    [
+        (CLASSES, 6, r"its shape .* the validation images; got \[1, 5, 5\] for \[1, 6, 6\]"),
+        (CLASSES[::-1], 5, "its classes must be those of the validation images"),
+    ],
+)
+def test_evaluate_abstain_with_other_validation_images_is_refused_before_the_test_set_is_opened(
+    project: Path, store: TrackingParams, run_id: str, classes: tuple[str, ...], size: int, message: str
+) -> None:
+    write_model(project / "retrained", run_id, splits=("train",))
+    write_split(project / "prepared/val", "val", images_of(BRIGHT, size), np.array(LABELS), classes)
+    places = project / "sealed", project / "retrained", project / "evaluated"
+    with pytest.raises(InputError, match=message):
+        evaluate(EvaluateParams(abstain=0.1), store, *places, prepared=project / "prepared")
+    assert accesses_now(project) == []
+
+
+@pytest.mark.parametrize("role", ["search.metric", "evaluate.metrics"])
+def test_evaluate_metric_that_does_not_fit_the_classes_is_refused_before_the_test_set_is_opened(
+    project: Path, store: TrackingParams, role: str
+) -> None:
+    metric = Choice(name="recall_at_precision", arguments={"class_name": "nope"})
+    places = project / "sealed", project / "retrained", project / "evaluated"
+    params, objective = EvaluateParams(metrics=[metric]), Choice(name="accuracy")
+    if role == "search.metric":
+        params, objective = EvaluateParams(), metric
+    with pytest.raises(InputError, match=rf"{role}: recall_at_precision: class_name must be a class; got 'nope'"):
+        evaluate(params, store, *places, objective)
+    assert accesses_now(project) == []
+
+
+def test_evaluate_abstain_predicts_validation_and_test_images_on_the_device(
+    project: Path, store: TrackingParams, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[tuple[int, str]] = []
+
+    def on_device(model: torch.nn.Module, images: Any, where: torch.device) -> tuple[NDArray[np.float32], float]:
+        devices.append((len(images), where.type))
+        return predict_probabilities(model, images), 0.0
+
+    for module in (evaluate_stage, answering):
+        monkeypatch.setattr(module, "predict_on", on_device)
+    monkeypatch.setattr(evaluate_stage, "pick", lambda wanted: torch.device(wanted))
+    write_model(project / "retrained", run_id, splits=("train",))
+    write_split(project / "prepared/val", "val", images_of(BRIGHT), np.array(LABELS), CLASSES)
+    places = project / "sealed", project / "retrained", project / "evaluated"
+    evaluate(EvaluateParams(abstain=0.3), store, *places, device="mps", prepared=project / "prepared")
+    assert devices == [(80, "mps"), (80, "mps")]
+    assert accesses_now(project) == ["evaluate"]

@@ -17,7 +17,7 @@ from podium.errors import InterruptedSearchError, PodiumError
 from podium.process import stop_signals
 from podium.retraining.resumable import Lines
 from podium.retraining.winner import retrain
-from podium.stages.evaluate import evaluate
+from podium.stages.evaluate import evaluate_by
 from podium.stages.register import Folders, register_stage
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.device import describe
@@ -88,7 +88,6 @@ def register(params: Params, name: str, seed: int) -> None:
     places["selected"].mkdir(parents=True, exist_ok=True)
     write_json(places["selected"] / "config.json", chosen)
     retrain(params, paths.PREPARED, places["selected"], places["retrained"])
-    where = paths.SEALED, places["retrained"], places["evaluated"]
-    evaluate(params.evaluate, params.tracking, *where, params.search.metrics[0])
+    evaluate_by(params, places["retrained"], places["evaluated"])
     folders = Folders(paths.PREPARED, places["selected"], places["retrained"], places["evaluated"])
     register_stage(params.register_, params.tracking, folders, places["registered"])

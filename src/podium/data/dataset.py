@@ -184,6 +184,25 @@ def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: st
 
 
 @dataclass(frozen=True)
+class SealedFacts:
+    """What is known of the held-out test set without opening it."""
+
+    counts: dict[str, int]
+    """Images of each class, in label order."""
+    shape: tuple[int, ...]
+    """Channels, height, width."""
+
+
+def sealed_facts(folder: Path) -> SealedFacts:
+    """Classes and shape of the held-out test set, by its marker: no image or label is read, and it is no access.
+
+    Raises InputError where the set is missing or incomplete.
+    """
+    about = _about(folder)
+    return SealedFacts({name: about["per_class"].get(name, 0) for name in about["classes"]}, tuple(about["shape"]))
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """data/prepared/dataset.json: a summary of the whole data set."""
 

@@ -77,14 +77,13 @@ def choose(
     there are (fixed sequence with several starts: A. Angelopoulos et al., Learn then Test, 2021; the fallback procedure
     of B. Wiens, Pharmaceutical Statistics 2003). It counts on a less probable prediction being no more often right.
     """
-    order = np.argsort(-probability, kind="stable")
-    wrong, ordered = np.cumsum(~right[order]), probability[order]
+    ranked = _Ranked.of(probability, right)
     ranks, fresh = _ranks(len(right), error, confidence)
     if not len(ranks):
         return None
-    # Equal probabilities are answered together: down to the last of them. At the last rank everything is.
-    ends = np.searchsorted(-ordered, -ordered[ranks - 1], side="right")
-    p_values = np.asarray(binom.cdf(wrong[ends - 1], ends, error))
+    # At the last rank everything is answered.
+    ends = ranked.ends(ranks)
+    p_values = np.asarray(binom.cdf(ranked.wrong[ends - 1], ends, error))
     level, best = 0.0, None
     for end, p_value, more in zip(ends.tolist(), p_values.tolist(), fresh.tolist(), strict=True):
         level += more
@@ -94,21 +93,72 @@ def choose(
             level = 0.0
     if best is None:
         return None
-    lowest = 0.0 if best == len(right) else float(ordered[best - 1])
-    return Threshold(lowest, Counts(len(right), best, int(wrong[best - 1])))
+    lowest = 0.0 if best == len(right) else float(-ranked.falling[best - 1])
+    return Threshold(lowest, Counts(len(right), best, int(ranked.wrong[best - 1])))
 
 
 def reachable(probability: NDArray[np.float64], right: NDArray[np.bool_], confidence: float) -> float | None:
     """The lowest error, in two digits, for which `choose` finds a threshold; None: there is none below 1."""
-    lowest = -np.expm1(np.log(1 - confidence) / len(right))
+    ranked, images = _Ranked.of(probability, right), len(right)
+    lowest = -np.expm1(np.log(1 - confidence) / images)
     for exponent in count(int(np.floor(np.log10(lowest)))):
         if exponent >= 0:
             return None
         for digits in range(10, 100):
             error = round(digits * 10.0 ** (exponent - 1), 1 - exponent)
-            if error >= lowest and choose(probability, right, error, confidence):
+            if error < lowest:
+                continue
+            # A first threshold that holds is a start: the others have no level of their own.
+            ranks, levels = _start_ranks(images, error, confidence)
+            ends = ranked.ends(ranks)
+            holds = binom.cdf(ranked.wrong[ends - 1], ends, error) <= levels
+            if holds.any() and choose(probability, right, error, confidence):
                 return error
     return None
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Predictions from the most probable one on; (N,) each."""
+
+    falling: NDArray[np.float64]
+    """Their probabilities, negative: so they rise."""
+    wrong: NDArray[np.int64]
+    """How many are wrong down to each."""
+
+    @staticmethod
+    def of(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> "_Ranked":
+        order = np.argsort(-probability, kind="stable")
+        return _Ranked(-probability[order], np.cumsum(~right[order]))
+
+    def ends(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many are answered with the one at each of `ranks`: those of equal probability are answered together."""
+        return np.asarray(np.searchsorted(self.falling, self.falling[ranks - 1], side="right"), np.int64)
+
+
+def _starts(images: int, error: float, confidence: float) -> tuple[int, float]:
+    """How many thresholds have a level of their own, and which."""
+    least = np.log(1 - confidence) / np.log1p(-error)
+    starts = 1 + int(max(np.log(images / least), 0.0) / np.log(WIDE))
+    return starts, (1 - confidence) / starts
+
+
+def _start_ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Those of `_ranks` that have a level of their own, and these levels, without going through all the others."""
+    starts, level = _starts(images, error, confidence)
+
+    def fewest(wrong: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(nbinom.ppf(1 - level, wrong + 1, error) + wrong + 1, np.int64)
+
+    first = int(fewest(np.zeros(1, np.int64))[0])
+    if first > images:
+        return np.zeros(0, np.int64), np.zeros(0)
+    started = first * (images / first) ** (np.arange(starts) / starts)
+    # The first rank that is no less: one fewer image would not do for so many wrong ones.
+    wrong = np.asarray(binom.ppf(level, np.ceil(started) - 1, error), np.int64)
+    ranks = np.minimum(fewest(np.maximum(wrong, 0)), images)
+    ranks, of_start = np.unique(ranks, return_inverse=True)
+    return ranks, np.bincount(of_start) * level
 
 
 def _ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -117,9 +167,7 @@ def _ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int
     For 0, 1, 2, ... wrong ones the fewest images that make the error sure enough, then all. Where there are many more
     images than that, a single start would give up at the first wrong label among the surest predictions.
     """
-    least = np.log(1 - confidence) / np.log1p(-error)
-    starts = 1 + int(max(np.log(images / least), 0.0) / np.log(WIDE))
-    level = (1 - confidence) / starts
+    starts, level = _starts(images, error, confidence)
     most = np.arange(int(images * error) + 1)
     fewest = nbinom.ppf(1 - level, most + 1, error) + most + 1  # trials until one more is wrong
     ranks = fewest[fewest <= images].astype(np.int64)

@@ -21,7 +21,7 @@ from podium.metrics.scores import Metric
 from podium.models.latency import BUSY
 from podium.promotion.comparison import compare
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
-from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, find_rules
+from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, Promised, find_rules
 from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
 from podium.registry.device_predictions import CPU, all_on
 
@@ -93,6 +93,8 @@ def judge(
         sign=metric.sign,
         attempt=attempts(accesses),
         answering=_answering([model for _, model in models], predicted, groups),
+        promise=_promised(candidates.challenger),
+        champion_promise=_promised(candidates.champion),
     )
     if champion:
         found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
@@ -259,6 +261,11 @@ def _answering(models: list[Model], predicted: list[Predictions], groups: Groups
     if len(sides) == 1:
         return found
     return replace(found, champion=int(old.sum()), gained=int((new & ~old).sum()), lost=int((old & ~new).sum()))
+
+
+def _promised(candidate: tuple[int, Model] | None) -> Promised | None:
+    promise = candidate[1].abstain if candidate else None
+    return Promised(promise["error"], promise["confidence"]) if promise else None
 
 
 def _check_classes(found: Predictions, test: Split, number: int) -> None:

@@ -37,7 +37,8 @@ class Model(Protocol):
 
     @property
     def abstain(self) -> dict[str, float] | None:
-        """`threshold` from which it answers where it may be unsure, and the `error` promised; None: it may not be."""
+        """`threshold` from which it answers where it may be unsure, the `error` promised of what it answers and the
+        `confidence` of that; None: it may not be."""
 
     def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
         """A row with `label` and `probability` for each image file, and `probabilities` by class where asked for."""

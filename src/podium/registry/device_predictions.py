@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,10 +13,11 @@ from torch import Tensor
 from podium.errors import RefusedError
 from podium.registry.exported import largest_difference
 from podium.registry.loading import LoadedModel
-from podium.training.device import describe, set_kernels
+from podium.training.device import describe, release, set_kernels
 from podium.training.prediction import TOLERANCE
 
 CPU = torch.device("cpu")
+Run = Callable[[Tensor], Tensor]
 
 
 @contextmanager
@@ -32,8 +34,8 @@ def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[str]:
     """Within the block `model` predicts on `where`, in float32; gives a sentence about it, empty on the CPU.
 
     The images that are stored in the model are predicted on both before. Where its graph holds something that can't be
-    moved it predicts on the CPU, and the sentence says so. Raises RefusedError where the two differ by more than
-    rounding explains.
+    moved, or the device has no memory for one image, it predicts on the CPU, and the sentence says so. Where not all of
+    its images fit, fewer are predicted at once. Raises RefusedError where the two differ by more than rounding explains.
     """
     if where.type == "cpu":
         yield ""
@@ -42,13 +44,13 @@ def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[str]:
     graph = inside.graph
     set_kernels(where)
     try:
-        inside.graph = _moved(graph, where)
+        inside.graph = _Fitting(model.name, graph, where)
         yield _compared(model, inside, graph, where)
     finally:
         inside.graph = graph
 
 
-def _moved(graph: Any, where: torch.device) -> Callable[[Tensor], Tensor]:
+def _moved(graph: Any, where: torch.device) -> Run:
     """A copy of `graph` on `where`, from images on the CPU to probabilities on the CPU."""
     there = copy.deepcopy(graph).to(where)
 
@@ -59,10 +61,66 @@ def _moved(graph: Any, where: torch.device) -> Callable[[Tensor], Tensor]:
     return run
 
 
+class _Fitting:
+    """A graph on a device, for as many images at once as fit into its memory; where none does, `own`, the CPU's."""
+
+    def __init__(self, name: str, own: Any, where: torch.device) -> None:
+        self.name, self.own, self.where = name, own, where
+        self.most = sys.maxsize
+        """Images at once; it was halved until they fitted."""
+        self.there: Run | None = None
+        """None: the device has no room for one image."""
+        try:
+            self.there = _moved(own, where)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 (N, classes) of uint8 (N, C, H, W), both on the CPU."""
+        done: list[Tensor] = []
+        rest = images
+        while len(rest) and self.there is not None:
+            part = rest[: self.most]
+            if (found := self._tried(self.there, part)) is not None:
+                done.append(found)
+                rest = rest[len(part) :]
+                continue
+            release(self.where)
+            self.most = len(part) // 2
+            if not self.most:
+                self.there = None
+                print(f"{self.name} predicts on the CPU from here on: {self.short_of_memory()}", file=sys.stderr)
+        if len(rest) or not done:
+            done.append(self.own(rest))
+        return torch.cat(done)
+
+    def short_of_memory(self) -> str:
+        """Why the CPU stands in."""
+        return (
+            f"runtime.device: {describe(self.where)} has no memory left for one image; end what else uses the device, or"
+            " set `runtime.device: cpu`"
+        )
+
+    def _tried(self, there: Run, part: Tensor) -> Tensor | None:
+        """None where the memory did not do; outside of the `except`, what the error refers to is freed."""
+        try:
+            return there(part)
+        except RuntimeError as error:
+            if _is_out_of_memory(error):
+                return None
+            raise
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Metal has no exception of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
 def _compared(model: LoadedModel, inside: Any, graph: Any, where: torch.device) -> str:
     """How the moved graph of `inside` and `graph` differ on the stored images; `inside` is left with one that works."""
     files = [base64.b64decode(row["image"]) for row in model.stored]
-    moved = inside.graph
+    moved: _Fitting = inside.graph
     try:
         found = model.predict(files)
     except RuntimeError as error:  # a constant of the CPU in the graph
@@ -70,6 +128,8 @@ def _compared(model: LoadedModel, inside: Any, graph: Any, where: torch.device) 
         why = " ".join(str(error).split())[:200]
         return f"{model.name} predicts on the CPU: its exported graph can't be moved to {describe(where)} ({why})"
     inside.graph = graph
+    if moved.there is None:
+        return f"{model.name} predicts on the CPU: {moved.short_of_memory()}"
     expected = model.predict(files)
     inside.graph = moved
     off = largest_difference(found["probability"].to_numpy(), expected["probability"].to_numpy())

@@ -14,11 +14,11 @@ from torch import nn
 
 from podium import paths, process
 from podium.components import Choice
-from podium.config.params import EvaluateParams, TrackingParams, load
-from podium.data.dataset import Split, open_test_set, write_json
+from podium.config.params import EvaluateParams, Params, TrackingParams, load
+from podium.data.dataset import Split, open_split, open_test_set, sealed_facts, write_json
 from podium.data.image_files import ImageFile, read_files
 from podium.errors import InputError
-from podium.metrics import abstaining, resampling, scores
+from podium.metrics import abstaining, computable, resampling, scores
 from podium.metrics.abstaining import Threshold
 from podium.metrics.classification import SUMMARY, Metrics, measure
 from podium.metrics.plots import draw_calibration, draw_confusion, draw_coverage, gallery, overlay
@@ -65,17 +65,19 @@ def evaluate(
     `objective`: search.metric; it has an interval among the figures, and what else evaluate.metrics names is there too.
     With evaluate.abstain a threshold is chosen on `prepared`/val before the test set is opened.
     The files are complete before they are logged to MLflow, and a second run logs nothing twice. Raises InputError
-    where the model is not one for these images or evaluate.abstain can't be reached, RefusedError where the device and
-    the CPU differ, PodiumError where nothing can be logged to MLflow.
+    where the model is not one for these images, a metric can't be computed for their classes, the device is not there
+    or evaluate.abstain can't be reached, each before the test set is opened; RefusedError where the device and the CPU
+    differ, PodiumError where nothing can be logged to MLflow.
     """
     about, model = TrainedModel.load(retrained)
-    threshold = None
-    if params.abstain is not None:
-        threshold = answering.choose(model, about, prepared, params.abstain, params.confidence)
-    split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
-    _check(about, split, retrained)
+    facts = sealed_facts(sealed / "test")
+    _check(about, list(facts.counts), list(facts.shape), retrained, "test")
+    named = [("search.metric", objective), *(("evaluate.metrics", choice) for choice in params.metrics)]
+    computable.check(named, facts.counts)
     # An exported graph has the device that it was traced on.
     where = torch.device("cpu") if about.graph else pick(device)
+    threshold = _threshold(params, about, model, prepared, retrained, where)
+    split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
     probabilities, off = predict_on(model, split.images, where)
     if where.type != "cpu":
         limit = TOLERANCE[where.type]
@@ -112,14 +114,18 @@ def evaluate(
     return metrics.summary()
 
 
+def evaluate_by(params: Params, retrained: Path, out: Path) -> dict[str, float]:
+    """`evaluate` as params.yaml has it: every metric of the search is measured, on runtime.device."""
+    objective, *others = params.search.metrics
+    missing = [one for one in others if one not in params.evaluate.metrics]
+    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *missing]})
+    device = params.runtime.device
+    return evaluate(measured, params.tracking, paths.SEALED, retrained, out, objective, device, paths.PREPARED)
+
+
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
-    params = load(paths.PARAMS)
-    places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    others = [one for one in params.search.metrics[1:] if one not in params.evaluate.metrics]
-    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *others]})
-    objective = params.search.metrics[0]
-    evaluate(measured, params.tracking, *places, objective, params.runtime.device, paths.PREPARED)
+    evaluate_by(load(paths.PARAMS), paths.RETRAINED, paths.EVALUATED)
 
 
 def _others(
@@ -171,14 +177,32 @@ def _abstain(
     return promise.metrics() | {"aurc": curve.area}
 
 
-def _check(about: TrainedModel, split: Split, retrained: Path) -> None:
+def _threshold(
+    params: EvaluateParams,
+    about: TrainedModel,
+    model: nn.Module,
+    prepared: Path,
+    retrained: Path,
+    where: torch.device,
+) -> Threshold | None:
+    """That of evaluate.abstain, chosen on `prepared`/val; None: every image is answered."""
+    if params.abstain is None:
+        return None
+    answering.check_unlearnt(about)
+    val = open_split(prepared / "val")
+    _check(about, list(val.classes), list(val.shape), retrained, "validation")
+    return answering.choose(model, val, params.abstain, params.confidence, where)
+
+
+def _check(about: TrainedModel, classes: list[str], shape: list[int], retrained: Path, which: str) -> None:
+    """Raise InputError unless the model is one for images of these `classes` in this order and of this `shape`."""
     for what, images, model in (
-        ("classes", list(split.classes), about.classes),
-        ("shape (channels, height, width)", list(split.shape), about.shape),
+        ("classes", classes, about.classes),
+        ("shape (channels, height, width)", shape, about.shape),
     ):
         if images != model:
             raise InputError(
-                f"{retrained / 'model.json'}: its {what} must be those of the test images; got {model} for"
+                f"{retrained / 'model.json'}: its {what} must be those of the {which} images; got {model} for"
                 f" {images}: run `dvc repro retrain`"
             )
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from podium.data.dataset import Split, open_split, write_json
+from podium.data.dataset import Split, write_json
 from podium.errors import InputError
 from podium.metrics import abstaining
 from podium.metrics.abstaining import Counts, Threshold
-from podium.training.prediction import predict_probabilities
+from podium.training.prediction import predict_on
 from podium.training.trained import TrainedModel
 
 FILE = "abstain.json"
@@ -74,21 +75,24 @@ class Promise:
         return Promise(content["threshold"], content["error"], content["confidence"], **counts)
 
 
-def choose(model: nn.Module, about: TrainedModel, prepared: Path, error: float, confidence: float) -> Threshold:
-    """The threshold of `model` for an `error` among the answered images of `prepared`/val.
+def choose(model: nn.Module, val: Split, error: float, confidence: float, where: torch.device) -> Threshold:
+    """The threshold of `model` for an `error` among the answered images of `val`, predicted on `where` in float32.
 
-    Raises InputError where the model has learnt these images, or no threshold reaches that error.
+    Raises InputError where no threshold reaches that error, RefusedError where `where` and the CPU differ.
     """
+    probability, right = predictions(val, predict_on(model, val.images, where)[0])
+    if found := abstaining.choose(probability, right, error, confidence):
+        return found
+    raise InputError(_unreachable(probability, right, error, confidence))
+
+
+def check_unlearnt(about: TrainedModel) -> None:
+    """Raise InputError where the model has learnt the validation images, on which its threshold is to be chosen."""
     if "val" in about.splits:
         raise InputError(
             "evaluate.abstain: its threshold is chosen on the validation images, and this model has learnt them: set"
             " retrain.images: train and run `dvc repro retrain`"
         )
-    split = open_split(prepared / "val")
-    probability, right = predictions(split, predict_probabilities(model, split.images))
-    if found := abstaining.choose(probability, right, error, confidence):
-        return found
-    raise InputError(_unreachable(probability, right, error, confidence))
 
 
 def predictions(split: Split, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

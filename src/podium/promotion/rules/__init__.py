@@ -43,6 +43,18 @@ class ClassCounts:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """What a model that may be unsure promises of the images that it answers."""
+
+    error: float
+    """At most."""
+    confidence: float
+
+    def __str__(self) -> str:
+        return f"an error of at most {self.error:g}, at a confidence of {self.confidence:g}"
+
+
+@dataclass(frozen=True)
 class Answering:
     """What two models that may be unsure answer; near-duplicates of each other count once."""
 
@@ -88,6 +100,10 @@ class Evidence:
     """Both models' predictions, where the metric is another one than accuracy."""
     answering: Answering | None = None
     """None: the challenger answers every image."""
+    promise: Promised | None = None
+    """Of the challenger; None: it was registered without evaluate.abstain."""
+    champion_promise: Promised | None = None
+    """Of the champion; None: it has none, or there is no champion."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
     served: "Callable[[], NDArray[np.int8]] | None" = None
