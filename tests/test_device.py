@@ -7,7 +7,7 @@ import torch
 
 from podium.errors import InputError
 from podium.training import device
-from podium.training.device import describe, memory, pick
+from podium.training.device import describe, memory, own_kind, pick
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,16 @@ def test_cuda_asked_for_and_absent_is_an_input_error(monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match=r"runtime.device: cuda was asked for .* set runtime.device: auto") as error:
         pick("cuda")
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "devices", "own"),
+    [("cuda", 2, "auto"), ("cuda", 1, "cuda"), ("cpu", 2, "cpu"), ("auto", 2, "auto"), ("mps", 2, "mps")],
+)
+def test_process_beside_a_retraining_on_a_cluster_takes_the_device_that_it_has(
+    wanted: Any, devices: int, own: str
+) -> None:
+    assert own_kind(wanted, devices) == own
 
 
 def test_cpu_is_called_cpu() -> None:

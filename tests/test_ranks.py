@@ -13,10 +13,11 @@ import torch.distributed as dist
 
 import tiny
 from podium.data.dataset import Split, open_split
+from podium.errors import InputError
 from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
-from podium.training.ranks import SharedRun, agree
+from podium.training.ranks import FollowingRun, SharedRun, agree
 from podium.tuning.pools import processes
 
 pytestmark = pytest.mark.slow
@@ -62,8 +63,9 @@ def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any
         if over:
             raise Enough
 
-    # Three ranks stream, so that each reads its own part of a batch.
-    data = Batches.mapped(_splits(folder), CPU) if world == 3 else _data(folder)
+    # Each rank of three, or of a run that was divided before, streams: it reads its own part of a batch.
+    streams = world == 3 or (state is not None and state["parts"] > 1)
+    data = Batches.mapped(_splits(folder), CPU) if streams else _data(folder)
     with suppress(Enough):
         run.train(data, None, on_step)
     state = run.state()
@@ -131,6 +133,24 @@ def test_run_stopped_in_an_epoch_goes_on_with_another_number_of_ranks_and_in_one
     assert (goes_on.epoch, goes_on.step) == (2, 1)
     goes_on.train(_data(folder), None)
     assert _losses(goes_on) == pytest.approx(_losses(alone), abs=TOLERANCE)
+
+
+def test_batch_that_one_process_divided_is_divided_among_the_ranks_instead(folder: Path) -> None:
+    alone = _alone(folder)
+    divided = TrainingRun(tiny.recipe(**CHANGES), tiny.IMAGES, 5, CPU)
+    divided.parts = 2
+    checkpoint.save(folder / "run.ckpt", "run", divided.state())
+    together = _together(folder, 2)
+    assert together.parts == 2  # of one process, should it go on in one again
+    assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
+    assert torch.allclose(_weights(together), _weights(alone), atol=10 * TOLERANCE)
+
+
+def test_process_beside_the_ranks_asks_its_own_device_for_no_precision() -> None:
+    recipe = tiny.recipe(train__precision="tf32")  # which a CPU does not have
+    with pytest.raises(InputError, match=r"train\.precision: .* got tf32"):
+        TrainingRun(recipe, tiny.IMAGES, 5, CPU)
+    assert FollowingRun(recipe, tiny.IMAGES, 5, CPU).fast is None
 
 
 def test_ranks_draw_their_own_dropout(folder: Path) -> None:

@@ -1,17 +1,21 @@
 """Files that .dvcignore hides: what DVC leaves out is left out, or used and said to be unseen."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.fs import localfs
 from dvc.ignore import DvcIgnoreFilter
 
 import photos
-from podium.config.params import PrepareParams
+from podium.config.params import DoctorParams, PrepareParams
 from podium.data import sources
+from podium.data.audit.data_audit import audited
 from podium.data.audit.dvc_tree import refusals
 from podium.data.dvcignore import DvcIgnore
+from podium.data.sources import folder as folder_source
 from podium.data.sources.item import HIDDEN
+from podium.data.sources.layout import entries
 
 FILES = (
     "raw/cat/1.png",
@@ -90,8 +94,10 @@ def test_source_leaves_out_what_dvcignore_hides_with_classes_of_nothing_else(pro
     assert {found.classes[item.label] for item in found.items} == {"cat", "dog"}
     assert {item.origin.partition("/")[0] for item in found.items} == {"cat", "dog"}
     hidden = [one for one in found.rejects if one.kind == "outside"]
-    assert len(hidden) == len(every.items) - len(found.items) > 0
-    assert hidden[0].why == "DVC does not see it: .dvcignore leaves it out"
+    count = len(list((project / "raw/a_old").iterdir()))
+    assert (hidden[0].origin, hidden[0].why) == ("a_old", f"{HIDDEN}, with {count} files in it")
+    assert {one.why for one in hidden[1:]} == {HIDDEN}
+    assert count + len(hidden) - 1 == len(every.items) - len(found.items)
     assert "cat/00.png" in every.unseen(Path("raw"), DvcIgnore(project))
 
 
@@ -118,8 +124,59 @@ def test_hidden_folder_is_no_class_and_no_split_and_makes_no_layout_ambiguous(
 
     assert found.classes == classes
     out = [folder for folder in folders if ignore.hides_folder(Path("raw") / folder)]
-    assert [one.origin for one in found.rejects if one.why == HIDDEN] == [f"{folder}/1.png" for folder in out]
+    highest = {
+        next(str(one) for one in [*reversed(Path(folder).parents), Path(folder)] if ignore.hides_folder("raw" / one))
+        for folder in out
+    }
+    assert {one.origin for one in found.rejects if not one.meant} == highest
     assert len(found.items) == len(folders) - len(out)
+
+
+@pytest.mark.parametrize("hidden", ["backup", "train/cat/backup"])
+def test_hidden_folder_is_one_reject_however_many_files_it_holds_and_is_not_missing(
+    project: Path, hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        for name in ("cat", "dog"):
+            photos.write(project / "raw" / split / name / "1.png", photos.tiles()[number])
+    deep = project / "raw" / hidden / "deep"
+    deep.mkdir(parents=True)
+    for number in range(100):
+        (deep / f"{number}.txt").write_text("x")
+    (project / ".dvcignore").write_text("backup/\n", encoding="utf-8")
+    params = PrepareParams(source="folder:raw", root="raw", layout="splits", size=8)
+
+    found = sources.read(params)
+    assert [(one.origin, one.why) for one in found.rejects if not one.meant] == [
+        (hidden, f"{HIDDEN}, with 100 files in it")
+    ]
+    assert len(found.items) == 6
+    with audited(params, DoctorParams(), project / "decoded") as data:
+        assert "left_out" not in {finding.kind for finding in data.report.findings}
+    monkeypatch.setattr(folder_source, "COUNTED", 50)
+    assert [one.why for one in sources.read(params).rejects if not one.meant] == [
+        f"{HIDDEN}, with 50 files or more in it"
+    ]
+
+
+def test_folder_beside_the_splits_that_can_not_be_listed_is_rejected(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        photos.write(project / "raw" / folder / "1.png", photos.tiles()[0])
+    (project / "raw/lost+found").mkdir()
+    (project / ".dvcignore").write_text("old/\n", encoding="utf-8")
+
+    def listed(folder: Path, *others: Any) -> list[Path]:
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return entries(folder, *others)
+
+    monkeypatch.setattr(folder_source, "entries", listed)  # root may list every folder
+    found = sources.read(PrepareParams(source="folder:raw", root="raw", layout="splits"))
+    assert ("unreadable", "lost+found", "it can't be listed: Permission denied") in [
+        (one.kind, one.origin, one.why) for one in found.rejects
+    ]
 
 
 def test_what_dvcignore_hides_does_not_end_dvc(project: Path) -> None:

@@ -59,8 +59,23 @@ def test_sizes_come_back_as_they_were_written_and_none_are_known_of_an_earlier_p
     found = read_sizes(tmp_path, 2)
     assert found is not None
     assert found.tolist() == [[640, 480], [32, 32]]
-    with pytest.raises(InputError, match="must have a width and a height for each of 3 images; got"):
+    with pytest.raises(InputError, match="must have a width and a height for each of 3 images, "):
         read_sizes(tmp_path, 3)
     (tmp_path / "sizes.npy").write_bytes(b"half")
     with pytest.raises(InputError, match=r"sizes\.npy is damaged: .*run `dvc repro prepare`"):
+        read_sizes(tmp_path, 2)
+
+
+def test_sizes_that_are_an_archive_or_of_another_type_are_refused_by_what_they_are(tmp_path: Path) -> None:
+    with (tmp_path / "sizes.npy").open("wb") as file:
+        np.savez(file, sizes=np.zeros((2, 2), np.int32))
+    with pytest.raises(InputError, match=r"sizes\.npy must be one array .*got an archive of several: run `dvc repro"):
+        read_sizes(tmp_path, 2)
+    (tmp_path / "sizes.npy").write_bytes(b"PK\x03\x04 half")
+    with pytest.raises(InputError, match=r"sizes\.npy is damaged: .*run `dvc repro prepare`"):
+        read_sizes(tmp_path, 2)
+    np.save(tmp_path / "sizes.npy", np.zeros((2, 2), np.int64))
+    with pytest.raises(
+        InputError, match=r"\(2, 2\) of type int32; got \(2, 2\) of type int64: run `dvc repro prepare`"
+    ):
         read_sizes(tmp_path, 2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import registered
 from podium.config.params import GateParams
@@ -19,6 +20,7 @@ from podium.promotion.champion import Images, NotPromotedError, Outcome, rollbac
 from podium.promotion.champion import promote as promote_version
 from podium.promotion.ledger import HEAD, Entry, digest
 from podium.registry import versions
+from podium.training.device import Kind
 from registered import NAME, Project
 
 pytestmark = pytest.mark.slow
@@ -27,9 +29,14 @@ LOOSE = GateParams(**registered.LOOSE)
 
 
 def promote(
-    project: Project, number: int | None = None, params: GateParams = LOOSE, force: str = "", dry_run: bool = False
+    project: Project,
+    number: int | None = None,
+    params: GateParams = LOOSE,
+    force: str = "",
+    dry_run: bool = False,
+    device: Kind = "cpu",
 ) -> Outcome:
-    images = Images(project.path("sealed"), project.path("prepared"))
+    images = Images(project.path("sealed"), project.path("prepared"), device=device)
     return promote_version(project.tracking, NAME, number, images, params, force=force, dry_run=dry_run)
 
 
@@ -362,6 +369,14 @@ def test_accesses_of_every_folder_that_shares_the_registry_count(project: Projec
     done = promote(project, 1, dry_run=True)
     assert done.verdict is not None
     assert done.verdict.accesses == {"evaluate": 1, "gate": 3}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device that is there is taken")
+def test_promote_on_a_device_that_is_not_there_counts_no_access(project: Project) -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"runtime\.device: cuda"):
+            promote(project, 1, device="cuda")
+    assert not Path("mlruns/sealed.jsonl").exists()
 
 
 def test_more_accesses_than_one_tag_takes_are_all_recorded(project: Project) -> None:

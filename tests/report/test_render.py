@@ -13,6 +13,7 @@ import pytest
 from podium.errors import InputError
 from podium.report.outcome_charts import MATRIX
 from podium.report.render import build
+from podium.report.sections import ROWS
 from report import sample
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -248,6 +249,17 @@ def test_report_of_hundred_classes_shows_those_confused_most_and_counts_recalls(
     assert "The 30 of 100 classes with the most errors among each other" in page
     assert sum(figures(page)["recalls"]["data"][0]["y"]) == 100
     assert page.count("<td>class 99</td>") >= 1
+
+
+def test_report_of_more_classes_than_rows_shows_the_weakest_that_have_test_images(tmp_path: Path) -> None:
+    sample.write_search(tmp_path, 10)
+    sample.write_rest(tmp_path, tuple(f"class {k}" for k in range(500)), 250)
+    with (sample.folders(tmp_path).evaluated / "per_class.csv").open(encoding="utf-8") as file:
+        classes = [row for row in csv.DictReader(file) if int(row["support"])]
+    weakest = sorted(classes, key=lambda row: float(row["recall"]))[:ROWS]
+    page = page_of(tmp_path)
+    assert "Metrics of the 200 of 500 classes with the lowest recall" in page
+    assert 100 < len(weakest) == sum(f"<td>{row['class']}</td>" in page for row in weakest)
 
 
 @pytest.mark.slow

@@ -18,8 +18,12 @@ from podium.data import accesses
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
+<<<<<<< HEAD
 from podium.stages import evaluate as evaluate_stage
 from podium.stages.evaluate import evaluate
+=======
+from podium.stages.evaluate import evaluate, main
+>>>>>>> w-size
 from podium.tracking.store import connect
 from podium.training import answering
 from podium.training.prediction import predict_probabilities
@@ -263,6 +267,18 @@ def test_evaluate_names_files_links_copies_and_shows_what_spoke_for_an_error(
     assert {entry["map_kind"] for entry in worst} == {
         "occlusion"
     }  # five pixels: the last convolution has one place left
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(1, "cuda"), (2, "auto")])
+def test_evaluate_beside_a_retraining_on_a_cluster_takes_the_device_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"runtime: {{device: cuda, devices: {devices}}}\n", encoding="utf-8")
+    seen: list[Any] = []
+    monkeypatch.setattr("podium.stages.evaluate.evaluate", lambda *given: seen.extend(given))
+    main()
+    assert expected in seen
 
 
 def test_metrics_that_are_asked_for_are_among_the_figures(project: Path, store: TrackingParams, run_id: str) -> None:

@@ -213,7 +213,11 @@ def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks that train in this process; test_ray_training.py has real ones."""
 
     def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any, splits: Any) -> None:
+<<<<<<< HEAD
         run.train(Batches.of([open_split(prepared / name) for name in splits], CPU), None, on_epoch=on_news)
+=======
+        run.train(Batches.of([open_split(prepared / name) for name in ("train", "val")], CPU), None, on_epoch=on_news)
+>>>>>>> w-size
 
     monkeypatch.setattr("podium.retraining.distributed.train", train)
 
@@ -227,6 +231,15 @@ def test_retraining_on_several_devices_says_that_it_does_not_compile(
     _retrain(_changed(_changed(here, "retrain", compile=compiled, profile_steps=0), "runtime", devices=2))
     note = "retrain: retrain.compile: left out on 2 devices; it goes with runtime.devices: 1"
     assert (note in capsys.readouterr().out) == compiled
+
+
+@pytest.mark.usefixtures("_ranks")
+def test_precision_of_the_ranks_is_not_asked_of_the_process_beside_them(here: Params, tmp_path: Path) -> None:
+    _select(tmp_path, train__epochs=1, train__precision="tf32")  # which this CPU does not have
+    alone = _changed(here, "retrain", profile_steps=0)
+    with pytest.raises(InputError, match=r"train\.precision: .* got tf32"):
+        _retrain(alone)
+    _retrain(_changed(_changed(alone, "runtime", devices=2), "runtime", device="cuda"))
 
 
 @pytest.mark.usefixtures("_ranks")

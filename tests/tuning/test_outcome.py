@@ -207,6 +207,27 @@ def test_driver_starts_without_what_only_workers_and_the_mirror_need() -> None:
 
 
 @pytest.mark.parametrize(
+    ("train", "space", "refused"),
+    [
+        ("bfloat16", "", "bfloat16"),
+        ("float16", "", "float16"),
+        ("float32", "train.precision: {choices: [float32, bfloat16, float16]}", "bfloat16 or float16"),
+        ("bfloat16", "train.precision: {choices: [float32, auto]}", ""),
+        ("auto", "", ""),
+    ],
+)
+def test_deterministic_search_on_a_cpu_takes_no_precision_that_each_worker_times(
+    train: str, space: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.tuning.pools.placement.find_devices", list)
+    text = f"search: {{deterministic: true, pruner: none, space: {{{space}}}, defaults_first: false}}\n"
+    params = parse(text + f"train: {{precision: {train}}}")
+    message = rf"search\.deterministic: does not go with train\.precision {refused} on a CPU.*train\.precision: float32"
+    with pytest.raises(InputError, match=message) if refused else nullcontext():
+        plan_of(params, _info())
+
+
+@pytest.mark.parametrize(
     ("kind", "kernels", "remedy"),
     [
         ("cuda", False, r"Set train\.deterministic: true"),

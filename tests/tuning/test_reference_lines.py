@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import photos
 import tiny
@@ -72,8 +73,11 @@ def test_lines_of_photographs_have_imagenet_features_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    kernels: list[torch.device] = []
+    monkeypatch.setattr(reference_lines, "set_kernels", lambda where, **given: kernels.append(where))
     lines = measure(_params(), _photographs(tmp_path / "prepared", 64))
     assert [line.name for line in lines.lines] == ["majority", "simple", "pretrained"]
+    assert kernels  # else features on CUDA would be computed in TF32
     assert lines.lines[2].value > 0.8
     assert len(list((tmp_path / "mlruns/features").glob("*.safetensors"))) == 2
 

@@ -46,9 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.config.params import load
         from podium.metrics import scores
         from podium.promotion import champion
+        from podium.training.device import own_kind
 
         params = load(paths.PARAMS)
-        images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins, params.runtime.device)
+        device = own_kind(params.runtime.device, params.runtime.devices)
+        images = champion.Images(paths.SEALED, paths.PREPARED, params.evaluate.calibration_bins, device)
         what = tracking, name, arguments.version, images, params.gate
         metric = scores.of(params.gate.metric or params.search.metrics[0])
         try:

@@ -114,7 +114,8 @@ class TrainParams(Section):
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
     """auto: on CUDA bfloat16, or float16 where only that is fast; else float32. What a device does not have is refused:
     bfloat16 must be native, tf32 is of NVIDIA's from compute capability 8.0 on. float16 scales the loss,
-    and skips steps that overflow. A CPU takes bfloat16 or float16 only where a short probe is faster."""
+    and skips steps that overflow. A CPU takes bfloat16 or float16 only where a short probe is faster, so
+    search.deterministic refuses them there."""
     deterministic: bool = False
     """CUDA: only kernels that give the same bits each time; slower. A CPU does so anyway, MPS does not.
     search.deterministic needs it on CUDA. Without it cuDNN times its kernels and takes the fastest. An operator that

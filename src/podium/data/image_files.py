@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,15 @@ def read_sizes(folder: Path, count: int) -> NDArray[np.int32] | None:
     if not path.is_file():
         return None
     try:
-        found: NDArray[np.int32] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:  # numpy leaves its own open where the content is damaged
+            found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} is damaged: {error}; run `dvc repro prepare`") from None
+    if not isinstance(found, np.ndarray):  # numpy.savez's archive
+        raise InputError(f"{path} must be one array of numpy.save; got an archive of several: run `dvc repro prepare`")
     if found.shape != (count, 2) or found.dtype != np.int32:
-        raise InputError(f"{path} must have a width and a height for each of {count:,} images; got {found.shape}")
+        raise InputError(
+            f"{path} must have a width and a height for each of {count:,} images, ({count}, 2) of type int32; got"
+            f" {found.shape} of type {found.dtype}: run `dvc repro prepare`"
+        )
     return found

@@ -135,6 +135,7 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
 def _judge(
     tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams, metric: Metric
 ) -> Verdict:
+    where = pick(images.device)  # before anything is counted: it may not be there
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
     notes, baseline = list[str](), _baseline(book, version.number)
@@ -175,7 +176,7 @@ def _judge(
             bins=images.bins,
             notes=(*notes, *more),
             metric=metric,
-            where=pick(images.device),
+            where=where,
         )
         if verdict.decision == "refuse":
             break

@@ -224,9 +224,14 @@ def _classes(evaluated: Evaluated) -> Table:
             f"{float(row['recall_low']):.3f} to {float(row['recall_high']):.3f}",
             f"{float(row['f1']):.4f}",
         ]
-        for row in sorted(evaluated.per_class, key=lambda row: float(row["recall"]))[:ROWS]
+        for row in sorted(evaluated.per_class, key=_by_recall)[:ROWS]
     ]
     return Table(["class", "images", "precision", "recall", "interval of recall", "F1"], rows, numbers=5)
+
+
+def _by_recall(row: dict[str, str]) -> tuple[bool, float]:
+    """The lowest first; classes without a test image, whose recall says nothing, at the end."""
+    return int(row["support"]) == 0, float(row["recall"])
 
 
 def _mistakes(evaluated: Evaluated) -> Table:

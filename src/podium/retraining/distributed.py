@@ -106,6 +106,8 @@ def rank(config: dict[str, Any]) -> None:
         )
     images = ImageSpec.of(info)
     run = SharedRun(Recipe.model_validate(job.recipe), images, job.seed, where)
+    if dist.get_rank() == 0:
+        print("".join(f"retrain: {note}\n" for note in run.notes), end="", flush=True)
     content = ray.get(job.actor.newest.remote())
     if content is not None:
         run.restore(checkpoint.loads(content, job.identity))

@@ -64,7 +64,7 @@ class Checkpointer:
 
 def own_device(runtime: RuntimeParams) -> torch.device:
     """The device of this process; where others train, they need a GPU and this one does not."""
-    where = device.pick("auto" if runtime.devices > 1 and runtime.device == "cuda" else runtime.device)
+    where = device.pick(device.own_kind(runtime.device, runtime.devices))
     return torch.device("cpu") if runtime.devices > 1 and where.type == "mps" else where
 
 

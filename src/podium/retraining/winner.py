@@ -87,8 +87,12 @@ def _run(recipe: Recipe, images: ImageSpec, params: Params, where: torch.device)
             "runtime.devices: an own training loop (train.program) runs on one device; set it to 1; got"
             f" {params.runtime.devices}"
         )
-    run = training(recipe, images, params.retrain.seed, where)
-    if params.runtime.devices == 1:
+    if params.runtime.devices > 1:
+        from podium.training.ranks import FollowingRun
+
+        run: TrainingRun = FollowingRun(recipe, images, params.retrain.seed, where)
+    else:
+        run = training(recipe, images, params.retrain.seed, where)
         run.fit_into_memory()  # before it is compiled: what is measured goes operation by operation
     if params.retrain.compile and params.runtime.devices > 1:
         run.notes.append(

@@ -29,7 +29,7 @@ from podium.text import counted
 from podium.tracking import retrain_run
 from podium.training import answering
 from podium.training.answering import Promise
-from podium.training.device import Kind, describe, pick
+from podium.training.device import Kind, describe, own_kind, pick
 from podium.training.prediction import TOLERANCE, predict_on
 from podium.training.trained import TrainedModel
 
@@ -125,7 +125,16 @@ def evaluate_by(params: Params, retrained: Path, out: Path) -> dict[str, float]:
 
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
+<<<<<<< HEAD
     evaluate_by(load(paths.PARAMS), paths.RETRAINED, paths.EVALUATED)
+=======
+    params = load(paths.PARAMS)
+    places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
+    others = [one for one in params.search.metrics[1:] if one not in params.evaluate.metrics]
+    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *others]})
+    objective, runtime = params.search.metrics[0], params.runtime
+    evaluate(measured, params.tracking, *places, objective, own_kind(runtime.device, runtime.devices), paths.PREPARED)
+>>>>>>> w-size
 
 
 def _others(

@@ -37,6 +37,13 @@ def pick(wanted: Kind) -> torch.device:
     return torch.device("cpu")
 
 
+def own_kind(wanted: Kind, devices: int) -> Kind:
+    """What `runtime.device` means for a process beside a retraining on `runtime.devices`: where several train, they are
+    the cluster's and need the GPU that was asked for; this process takes what it has.
+    """
+    return "auto" if devices > 1 and wanted == "cuda" else wanted
+
+
 def describe(device: torch.device) -> str:
     """The device as people call it: `cuda NVIDIA L4`, `mps` or `cpu`."""
     return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type

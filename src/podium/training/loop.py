@@ -44,6 +44,8 @@ class TrainingRun:
 
     ON_FEATURES: ClassVar[bool] = True
     """Whether a head is trained on features where it can be."""
+    CHOOSES_PRECISION: ClassVar[bool] = True
+    """Whether `train.precision` is checked and probed on its device; else it is float32 until a state is restored."""
 
     def __init__(
         self,
@@ -67,7 +69,8 @@ class TrainingRun:
         self.model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
         if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
             self.model = self.model.to(memory_format=torch.channels_last)
-        self.fast, note = choose_precision(recipe.train.precision, self.model, images.shape, recipe.train.batch_size)
+        wanted = recipe.train.precision if self.CHOOSES_PRECISION else "float32"
+        self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
         devices.set_kernels(device, tf32=recipe.train.precision == "tf32", deterministic=recipe.train.deterministic)
         self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone

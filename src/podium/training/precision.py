@@ -2,7 +2,7 @@
 
 | device | auto | can also be asked for |
 |---|---|---|
-| CPU | float32 | bfloat16, float16: where a short probe is faster |
+| CPU | float32 | bfloat16, float16: where a short probe is faster; not with search.deterministic |
 | CUDA that has bfloat16 (compute capability 8.0 and above, ROCm) | bfloat16 | float32, float16; tf32 not on ROCm |
 | CUDA with tensor cores for float16 alone (7.0 to 7.5) | float16 | float32 |
 | an older CUDA device | float32 | float16 |

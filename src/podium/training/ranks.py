@@ -3,7 +3,8 @@
 The batch of a step is the same one that a single process would take: its images, its order, its augmentation, drawn by
 every rank alike. Each rank trains on its share of the rows, and the sum of the gradients is that of the whole batch. So
 `train.batch_size` is what all ranks take together, the learning rate stays as it is, each image is seen once an epoch
-whatever the number of ranks, and a run may resume with another number of them.
+whatever the number of ranks, and a run may resume with another number of them. The parts into which one process divides
+a batch that does not fit into its memory are not taken over: a rank's share is one part.
 
 What differs from one process: the order in which floating point numbers are summed; dropout, of which every rank has
 its own random numbers; and batch normalisation, whose statistics are those of the whole batch on CUDA (SyncBatchNorm)
@@ -11,7 +12,7 @@ and of a rank's share on the CPU, where torch has no synchronised one; the runni
 are then those of rank 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -96,6 +97,10 @@ class SharedRun(TrainingRun):
         loss: Tensor = self.loss(logits, labels[share])
         return loss * (self._weight(labels, share) * self.world if counts else 0.0)
 
+    def _rows_of_parts(self, labels: Tensor) -> Sequence[Tensor | None]:
+        """A batch is whole here: it is divided among the ranks already, whatever one process divided it into."""
+        return (None,)
+
     def _order(self, count: int) -> Tensor:
         if self.step == 0:
             self._own_numbers()
@@ -110,6 +115,15 @@ class SharedRun(TrainingRun):
         """Dropout of this rank's own; rank 0 draws what a single process would draw."""
         if self.rank:
             torch.manual_seed(derive(self.seed, "rank", self.rank, self.epoch, self.step))
+
+
+class FollowingRun(TrainingRun):
+    """The same run in the process that started the ranks: it takes over what they send, and trains nothing itself.
+
+    So its device, which may be another than theirs, is not asked for `train.precision`.
+    """
+
+    CHOOSES_PRECISION: ClassVar[bool] = False
 
 
 def _agree_on_type(device: torch.device, fast: torch.dtype | None) -> torch.dtype | None:

@@ -208,13 +208,32 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
 
 def _check_kernels(search: SearchParams, base: Recipe, kind: str) -> None:
     """Raise InputError where search.deterministic is asked for and trainings on a device of this `kind` differ."""
-    if not search.deterministic or base.train.deterministic or kind not in ("cuda", "mps"):
+    if not search.deterministic:
+        return
+    if kind not in ("cuda", "mps"):
+        _check_probed(search, base, kind)
+        return
+    if base.train.deterministic:
         return
     remedy = "runtime.device: cpu" if kind == "mps" else "train.deterministic: true (slower kernels)"
     raise InputError(
         f"search.deterministic: needs trainings that give the same bits each time; the device is {kind}, and"
         f" train.deterministic is false. Set {remedy}, or search.deterministic: false"
     )
+
+
+def _check_probed(search: SearchParams, base: Recipe, kind: str) -> None:
+    """Raise InputError where a training on a CPU would be in 16 bits or not by what each worker has timed."""
+    space = search.space.get("train.precision")
+    values = [base.train.precision] if space is None else space.choices or []
+    probed = [str(value) for value in values if value in ("bfloat16", "float16")]
+    if probed and base.train.program is None:
+        raise InputError(
+            f"search.deterministic: does not go with train.precision {' or '.join(probed)} on a CPU, where each worker"
+            " times whether it is faster than float32 and takes that otherwise. Set train.precision: float32 (auto is"
+            f" that on a CPU), {'runtime.device: cuda where every node has a GPU, ' if kind == 'auto' else ''}or"
+            " search.deterministic: false"
+        )
 
 
 def base_of(params: Params) -> Recipe:

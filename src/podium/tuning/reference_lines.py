@@ -31,7 +31,7 @@ from podium.models.networks import ImageSpec
 from podium.models.weight_files import PACKAGES
 from podium.training import features
 from podium.training.batches import Batches
-from podium.training.device import pick
+from podium.training.device import own_kind, pick, set_kernels
 
 LABELS = {
     "majority": "majority class",
@@ -188,7 +188,8 @@ def _pretrained(params: Params, info: DatasetInfo, few: Split, val: Split) -> tu
         return f"images of {side} pixels are too small (at least {SMALLEST})"
     (name,) = PACKAGES
     torch.set_num_threads(params.runtime.threads)  # as the workers have it: other numbers of threads round otherwise
-    device = pick(params.runtime.device)
+    device = pick(own_kind(params.runtime.device, params.runtime.devices))
+    set_kernels(device, deterministic=params.train.deterministic)  # float32 itself, as its worker has it: no TF32
     mirrored = params.model.flip_average
     network = ModelParams(name=name, weights=PACKAGED, flip_average=mirrored)  # as trials have it: the same cache
     torch.manual_seed(0)

@@ -158,7 +158,7 @@ def _set_findings(
     subject: Subject, rejects: Sequence[Reject], params: DoctorParams, policies: dict[str, str]
 ) -> Iterator[Finding]:
     """What is wrong with the set of files: too much is left out, or some images are grey and some have colours."""
-    lost = [one for one in rejects if one.kind != "stray" or is_meant(one.origin)]
+    lost = [one for one in rejects if one.meant and (one.kind != "stray" or is_meant(one.origin))]
     tiny = int((subject.sizes.min(1) < params.min_side).sum()) if policies["tiny"] == "skip" else 0
     count, whole = len(lost) + tiny, len(lost) + len(subject.labels)
     if count > params.max_left_out * whole:

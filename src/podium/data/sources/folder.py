@@ -1,5 +1,6 @@
 """A folder of image files: one sub-folder per class, or the same below train/, val/ and test/."""
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Links that an error names; it counts the rest."""
+COUNTED = 100_000
+"""Files of a hidden folder that are counted at most: nobody asked for them."""
 
 
 class Folder(ImageSource):
@@ -47,7 +50,7 @@ def read(
     """Every file of `folder`, sorted by path; its class is the folder right below `folder` (or below its split).
 
     `root`: what DVC watches, `folder` if it is None; links that leave it are rejected unless `follow_links`. A folder
-    that `hides` leaves out is no class and no split; the files in it are rejected. Raises
+    that `hides` leaves out is no class and no split, and rejected as one. Raises
     InputError where `folder` is none, holds no class folder, can be read in two ways (see podium.data.sources.layout),
     or where itself or a class folder is a link that leaves `root`.
     """
@@ -59,13 +62,13 @@ def read(
     _check_wrapped(folder, found.folders, hides)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
-    walk = _Walk(folder, inside, follow_links)
+    walk = _Walk(folder, inside, follow_links, hides)
     for one in found.folders:
         walk.files_of(one.path, one.name, one.split, ())
     for path, why in found.strays:
         walk.reject("stray", path, why)
     if hides is not none_hidden:
-        walk.left_out(folder, {one.path for one in found.folders}, hides)
+        walk.left_out(folder, {one.path for one in found.folders})
     if not walk.found:
         raise InputError(
             f"prepare.source: {shown(folder)} holds no image that could be read: it needs a sub-folder with images for"
@@ -137,6 +140,8 @@ class _Walk:
     inside: Path
     """What DVC watches, links resolved; what leads out of it is rejected unless `follow_links`."""
     follow_links: bool
+    hides: Hides = none_hidden
+    """Which folders are left out."""
     names: dict[str, int] = field(default_factory=dict)
     """Classes with their numbers, in the order in which they were found; those without a file too."""
     rejects: list[Reject] = field(default_factory=list)
@@ -162,28 +167,49 @@ class _Walk:
             within = entries(path)
             self.hidden += hidden_images(path)
         except OSError as error:
-            self.reject("unreadable", path, f"it can't be listed: {error.strerror}")
+            self._unlisted(path, error)
             return
         for entry in within:
-            if entry.is_dir():
+            if entry.is_dir() and self.hides(entry):
+                self._hidden_folder(entry)
+            elif entry.is_dir():
                 self.files_of(entry, name, split, (*above, real))
             elif self._is_file(entry):
                 self.found.append(str(entry.relative_to(self.folder)), label, split)
 
-    def left_out(self, place: Path, known: set[Path], hides: Hides, levels: int = 1) -> None:
-        """Reject the files of the folders in `place` that `hides` leaves out, and in the folders of `levels` below.
+    def left_out(self, place: Path, known: set[Path], levels: int = 1) -> None:
+        """Reject the folders in `place` that `hides` leaves out, and those in the folders of `levels` below.
 
         Folders `known` were walked.
         """
-        for path in entries(place):
+        try:
+            within = entries(place)
+        except OSError as error:
+            self._unlisted(place, error)
+            return
+        for path in within:
             if path in known or path.is_symlink() or not path.is_dir():
                 continue
-            if hides(path):
-                for file in sorted(path.rglob("*")):
-                    if not file.is_dir() and not any(map(is_litter, file.relative_to(path).parts)):
-                        self.reject("outside", file, HIDDEN)
+            if self.hides(path):
+                self._hidden_folder(path)
             elif levels:
-                self.left_out(path, known, hides, levels - 1)
+                self.left_out(path, known, levels - 1)
+
+    def _hidden_folder(self, path: Path) -> None:
+        """One reject for the folder `path`, which a person left out: its files were never meant to be in the set."""
+        count = 0
+        for _, folders, files in os.walk(path):
+            folders[:] = [name for name in folders if not is_litter(name)]
+            count += sum(not is_litter(name) for name in files)
+            if count >= COUNTED:
+                break
+        if count:
+            many = f"{COUNTED:,} files or more" if count >= COUNTED else counted(count, "file")
+            origin = shown(path.relative_to(self.folder))
+            self.rejects.append(Reject("outside", origin, f"{HIDDEN}, with {many} in it", meant=False))
+
+    def _unlisted(self, path: Path, error: OSError) -> None:
+        self.reject("unreadable", path, f"it can't be listed: {error.strerror}")
 
     def _allowed(self, path: Path, real: Path) -> bool:
         if self.follow_links or real.is_relative_to(self.inside):

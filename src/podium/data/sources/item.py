@@ -38,6 +38,8 @@ class Reject:
     """A field of DoctorParams."""
     origin: str
     why: str
+    meant: bool = True
+    """Whether it was to be in the set, so that it is missing there; a folder that a person left out was not."""
 
 
 SUFFIXES = tuple(
