@@ -18,12 +18,8 @@ from podium.data import accesses
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
-<<<<<<< HEAD
 from podium.stages import evaluate as evaluate_stage
-from podium.stages.evaluate import evaluate
-=======
 from podium.stages.evaluate import evaluate, main
->>>>>>> w-size
 from podium.tracking.store import connect
 from podium.training import answering
 from podium.training.prediction import predict_probabilities

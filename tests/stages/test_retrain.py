@@ -213,11 +213,7 @@ def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks that train in this process; test_ray_training.py has real ones."""
 
     def train(run: Any, identity: str, prepared: Path, runtime: Any, stopping: Any, on_news: Any, splits: Any) -> None:
-<<<<<<< HEAD
         run.train(Batches.of([open_split(prepared / name) for name in splits], CPU), None, on_epoch=on_news)
-=======
-        run.train(Batches.of([open_split(prepared / name) for name in ("train", "val")], CPU), None, on_epoch=on_news)
->>>>>>> w-size
 
     monkeypatch.setattr("podium.retraining.distributed.train", train)
 

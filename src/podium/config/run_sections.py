@@ -240,8 +240,8 @@ class ServeParams(BaseModel):
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
     """Memory for images that wait for the shadow or for drift; those beyond are dropped, and counted."""
     keep: Literal["none", "disagreements"] = "none"
-    """--shadow keeps images: none, or disagreements, as the network saw them. Digests, labels and probabilities are kept
-    either way."""
+    """--shadow keeps images: none, or disagreements, as the network saw them. Digests and answers are kept either
+    way."""
     keep_mb: Annotated[float, Field(ge=1)] = 200.0
     """Disk space for what is kept of images; the oldest goes first. Totals stay."""
     keep_days: Annotated[float, Field(gt=0)] = 30.0

@@ -119,22 +119,13 @@ def evaluate_by(params: Params, retrained: Path, out: Path) -> dict[str, float]:
     objective, *others = params.search.metrics
     missing = [one for one in others if one not in params.evaluate.metrics]
     measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *missing]})
-    device = params.runtime.device
+    device = own_kind(params.runtime.device, params.runtime.devices)
     return evaluate(measured, params.tracking, paths.SEALED, retrained, out, objective, device, paths.PREPARED)
 
 
 def main() -> None:
     """The stage, as dvc.yaml runs it."""
-<<<<<<< HEAD
     evaluate_by(load(paths.PARAMS), paths.RETRAINED, paths.EVALUATED)
-=======
-    params = load(paths.PARAMS)
-    places = paths.SEALED, paths.RETRAINED, paths.EVALUATED
-    others = [one for one in params.search.metrics[1:] if one not in params.evaluate.metrics]
-    measured = params.evaluate.model_copy(update={"metrics": [*params.evaluate.metrics, *others]})
-    objective, runtime = params.search.metrics[0], params.runtime
-    evaluate(measured, params.tracking, *places, objective, own_kind(runtime.device, runtime.devices), paths.PREPARED)
->>>>>>> w-size
 
 
 def _others(
