@@ -139,6 +139,13 @@ def test_pod_has_no_rights_and_writes_to_tmp_alone(manifest: dict[str, Any]) -> 
     assert mounts[last_stage()["WORKDIR"]]["name"] == "params"
 
 
+def test_windows_of_drift_have_a_folder_that_the_pod_can_write(manifest: dict[str, Any], params: Params) -> None:
+    mounts = server(manifest)["volumeMounts"]
+    writable = [Path(mount["mountPath"]) for mount in mounts if not mount.get("readOnly")]
+    folder = Path(params.drift.folder)
+    assert params.drift.window is None or any(folder.is_relative_to(path) for path in writable)
+
+
 def test_pod_has_the_time_and_the_memory_that_its_parameters_ask_for(manifest: dict[str, Any], params: Params) -> None:
     inside, container, serve = pod(manifest), server(manifest), params.serve
     pause = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
