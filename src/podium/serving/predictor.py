@@ -113,7 +113,7 @@ class Predictor:
             if keep is not None:
                 images.setflags(write=False)
                 seen = self._seen(rows, start, images)
-                keep(seen, Answers(self.number, self.classes, found[-1], time.perf_counter() - began))
+                keep(seen, Answers(self.number, self.classes, found[-1], time.perf_counter() - began, self.digest))
         if problems:
             raise about_rows(problems, len(rows.values))
         return np.concatenate(found)
