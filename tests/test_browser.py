@@ -28,11 +28,10 @@ from podium.data.audit.data_audit import audited
 from podium.report.render import build
 from podium.shadow import compare_page, feedback_labels, pair_summary
 from podium.shadow.feedback_labels import Label, Labels
-from podium.shadow.pair_store import Versions
 from podium.tracking.store import connect
 from podium.tracking.trial_runs import runs_of
 from report import sample
-from shadow.pairs import digest, kept, pair
+from shadow.pairs import digest, kept, pair, versions
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
@@ -159,9 +158,9 @@ def test_comparison_of_versions_is_no_wider_than_the_screen_and_shows_every_imag
     browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
 ) -> None:
     labels = ["a class with quite a long name " * 3, "unbroken" * 12]
-    versions = Versions("pets", 3, 4, tuple(labels))
+    compared = versions(3, 4, tuple(labels))
     kept(
-        tmp_path, *[pair(n, labels[0], labels[1]) for n in range(9)], pair(9, labels[0], None), versions=versions
+        tmp_path, *[pair(n, labels[0], labels[1]) for n in range(9)], pair(9, labels[0], None), versions=compared
     ).close()
     rows = [Label(0, digest(n), labels[1]) for n in range(9)]
     feedback_labels.remember(tmp_path, "pets", Labels("digest", rows, 0, ()))

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 NAMES = ("password", "passwd", "sslpassword")
 """Query fields of an address that hold a password, as database drivers call them."""
 MASK = "***"
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
 IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
 
@@ -32,6 +34,25 @@ def write_row(file: TextIO, values: Sequence[object]) -> None:
         csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
     else:
         csv.writer(file, lineterminator="\n").writerow(values)
+
+
+def for_table(text: str) -> str:
+    """`text` for a cell of CSV: what a spreadsheet would compute gets an apostrophe before it (OWASP, CSV injection).
+
+    A number is left. `from_table` takes it away, so a text that has such an apostrophe already gets one more.
+    """
+    if not text.lstrip("'").startswith(FORMULAS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def from_table(cell: str) -> str:
+    """What `for_table` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULAS) else cell
 
 
 def holds_password(address: str) -> bool:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import podium
@@ -19,6 +18,7 @@ from podium.promotion.rules.max_recall_drop import MaxRecallDrop
 from podium.promotion.rules.min_recall import MinRecall
 from podium.promotion.rules.served_labels import ServedLabels
 from podium.promotion.verdict import Comparison, Side
+from podium.shadow.pair_summary import Served
 
 SOURCE = Path(podium.__file__).parent
 NEW_RULE = '''
@@ -243,26 +243,40 @@ def test_spent_test_set_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shadow", "labels", "passed", "words"),
+    ("shadow", "served", "passed", "words"),
     [
-        ("off", [1] * 20, None, ""),
+        ("off", Served(20, 20, 0, 0, 0), None, ""),
         ("superior", None, None, ""),
-        ("superior", [], False, "no labels: podium serve --shadow, then podium feedback"),
-        ("superior", [1] * 6, False, "(6 labelled images, 6 that only it gets right, 0 only the champion)"),
-        ("superior", [1] * 7, True, "32 (7 labelled images"),
-        ("superior", [0] * 1000, False, "1 (1,000 labelled images"),
-        ("superior", [-1] * 20, False, "1 (20 labelled images, 0 that only it gets right, 20 only the champion)"),
-        ("non_inferior", [0] * 100, False, "(100 labelled images"),
-        ("non_inferior", [0] * 1000, True, "(1,000 labelled images"),
-        ("non_inferior", [0, 0, -1] * 400, False, "400 only the champion"),
+        ("superior", Served(0, 0, 0, 0, 0), False, "no image that both saw: podium serve --shadow"),
+        ("superior", Served(0, 0, 0, 3, 9), False, "no labels: podium compare --csv, then podium feedback"),
+        ("superior", Served(6, 6, 0, 0, 0), False, "(6 labelled images, 6 that only it gets right, 0 only the champ"),
+        ("superior", Served(7, 7, 0, 0, 0), True, "32 (7 labelled images"),
+        ("superior", Served(1000, 0, 0, 0, 0), False, "1 (1,000 labelled images"),
+        ("superior", Served(20, 0, 20, 0, 0), False, "(20 labelled images, 0 that only it gets right, 20 only the"),
+        ("superior", Served(60, 30, 30, 0, 0), False, "(60 labelled images"),  # in whatever order they came
+        ("superior", Served(112, 12, 100, 0, 0), False, "(112 labelled images"),
+        ("non_inferior", Served(0, 0, 0, 0, 0), False, "no image that both saw"),
+        ("non_inferior", Served(100, 0, 0, 0, 0), False, "(100 images that both saw"),
+        ("non_inferior", Served(1000, 0, 0, 0, 0), True, "(1,000 images that both saw"),
+        ("non_inferior", Served(1200, 0, 400, 0, 0), False, "400 only the champion"),
+        # 449 agreements have a label, none of the disagreements: they may all be lost
+        ("non_inferior", Served(449, 0, 0, 50, 0), False, "50 disagreements without a label, counted as lost"),
+        # the disagreements alone have labels: the other images are equal
+        (
+            "non_inferior",
+            Served(20, 8, 12, 0, 1980),
+            True,
+            "(2,000 images that both saw, 8 that only it gets right, 12",
+        ),
+        ("non_inferior", Served(20, 8, 12, 0, 0), False, "(20 images that both saw"),
     ],
 )
 def test_labels_of_served_images_decide_where_they_are_asked_for(
-    shadow: Any, labels: list[int] | None, passed: bool | None, words: str
+    shadow: Any, served: Served | None, passed: bool | None, words: str
 ) -> None:
     side = Side(1, 0, 0.0, 0.0, 0.0, 0.0, {}, 0.0, 0.0)
-    served = None if labels is None else lambda: np.array(labels, np.int8)
-    finding = ServedLabels(shadow=shadow).judge(Evidence(10, 0.95, side, side, served=served))
+    read = None if served is None else lambda: served
+    finding = ServedLabels(shadow=shadow).judge(Evidence(10, 0.95, side, side, served=read))
     assert (finding.passed if finding else None) == passed
     if finding:
         assert words in finding.found

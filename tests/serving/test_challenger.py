@@ -52,6 +52,8 @@ def test_challenger_is_loaded_asked_and_recorded(project: Project) -> None:
     found = pair_summary.summary(pair_store.folder(), NAME, 1, 3)
     assert (found.images, found.canary) == (20, sum(row["model"].endswith("/3") for row in answered))
     assert found.agreed + len(found.examples) == 20
+    digests = [versions.digest_of(versions.find(project.tracking, NAME, number)) for number in (1, 3)]
+    assert pair_summary.served(pair_store.folder(), NAME, (1, digests[0]), (3, digests[1])).images > 0
     assert all(example.image for example in found.examples)
     text = metrics.text().decode()
     for name in (

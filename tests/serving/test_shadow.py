@@ -133,6 +133,37 @@ def test_challenger_that_fails_is_counted_and_reaches_no_client(
     ]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.999])
+def test_challenger_that_gives_no_numbers_has_failed(tmp_path: Path, share: float) -> None:
+    model = Darker()
+
+    def probabilities(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = Brightness.probabilities(model, images)
+        found[images.reshape(len(images), -1).mean(axis=1) < 10] = np.nan
+        return found
+
+    cast(Any, model).probabilities = probabilities
+    served = Served(tmp_path, second(model), share)
+    served.ask(Request(records(picture(255), picture(0))))
+    found = served.summary()
+    assert (found.images, found.agreed, found.failed) == (2, 1, 1)
+
+
+def test_answer_of_a_canary_stays_the_challengers_when_the_alias_has_moved(tmp_path: Path) -> None:
+    served = Served(tmp_path, second(Darker()), 0.999)
+    ask(served.app, Request(records(picture(160)), headers=[(b"x-request-id", b"scan")]))
+    assert served.app.canary
+    served.app.canary.follower.current = predictor(Brightness())  # now it names another version
+    served.thread.start()
+    while served.thread._waiting.qsize():
+        served.thread._thread.join(0.005)
+    assert served.thread.end(10)
+    assert pair_summary.every(tmp_path, "brightness") == [(1, 2)]
+    assert served.summary().canary == 1
+    found = pair_summary.served(tmp_path, "brightness", (1, "d" * 64), (2, "e" * 64))
+    assert found.images == 1
+
+
 def test_image_that_only_the_challenger_refuses_is_its_failure_and_the_others_are_compared(tmp_path: Path) -> None:
     model = Darker()
 

@@ -9,7 +9,14 @@ from PIL import Image
 from podium.shadow.pair_store import Pair, PairStore, Reply, Versions
 
 MODEL = "pets"
-VERSIONS = Versions(MODEL, 3, 4, ("cat", "dog", "=owl"))
+DIGESTS = "a" * 64, "b" * 64
+
+
+def versions(champion: int, challenger: int, classes: tuple[str, ...], model: str = MODEL) -> Versions:
+    return Versions(model, champion, challenger, classes, DIGESTS)
+
+
+VERSIONS = versions(3, 4, ("cat", "dog", "=owl"))
 
 
 def digest(number: int) -> str:

@@ -8,11 +8,10 @@ import pytest
 from podium.cli import main
 from podium.shadow import compare_page, feedback_labels, pair_store, pair_summary
 from podium.shadow.feedback_labels import Label, Labels
-from podium.shadow.pair_store import Versions
-from shadow.pairs import MODEL, digest, kept, pair
+from shadow.pairs import MODEL, digest, kept, pair, versions
 
 NAMES = ("<b>cat</b>", "dog", "{{ 7 * 7 }}")
-NASTY = Versions("pets\x1b[31m<script>", 3, 4, NAMES)
+NASTY = versions(3, 4, NAMES, "pets\x1b[31m<script>")
 
 
 def labelled(folder: Path, won: int, lost: int, equal: int = 0) -> None:
@@ -30,7 +29,9 @@ def labelled(folder: Path, won: int, lost: int, equal: int = 0) -> None:
     [
         (12, 0, 3, "fine", "Evidence that version 4 is more accurate than version 3"),
         (0, 12, 3, "refuse", "Evidence that version 4 is less accurate than version 3"),
-        (12, 60, 0, "skip", "The evidence has changed its direction"),
+        (12, 60, 0, "refuse", "Evidence that version 4 is less accurate than version 3"),
+        (30, 30, 0, "keep", "No evidence yet"),  # all that it wins come first
+        (7, 0, 0, "keep", "No evidence yet"),  # 32: of one question it would be enough
         (3, 2, 0, "keep", "No evidence yet"),
         (0, 0, 5, "keep", "No evidence yet"),
     ],

@@ -1,5 +1,6 @@
 """Labels that come later: what a table may be, what it is refused for, and what it counts as."""
 
+import difflib
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,20 @@ import pytest
 from podium.errors import InputError
 from podium.shadow import feedback_labels, label_table, pair_summary
 from podium.shadow.feedback_labels import Taken
-from podium.shadow.pair_store import Versions
-from shadow.pairs import MODEL, digest, kept, pair
+from podium.shadow.sequential_test import path
+from podium.text import for_table, from_table
+from shadow.pairs import DIGESTS, MODEL, digest, kept, pair, versions
 
 
 def take(folder: Path, text: str | bytes, *, correct: bool = False) -> Taken:
     path = folder / "labels.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return feedback_labels.remember(folder, MODEL, feedback_labels.read(path), correct=correct)
+
+
+def differences(folder: Path, challenger: int) -> list[int]:
+    found: list[int] = pair_summary.summary(folder, MODEL, 3, challenger).labelled.difference.tolist()
+    return found
 
 
 @pytest.fixture
@@ -34,8 +41,8 @@ def test_labels_by_id_and_by_digest_count_each_image_once(folder: Path) -> None:
     found = pair_summary.summary(folder, MODEL, 3, 4)
     assert found.labelled.images == 4
     assert (found.labelled.champion_right, found.labelled.challenger_right) == (2, 3)
-    assert pair_summary.differences(folder, MODEL, 3, 4).tolist() == [1, 0, -1, 1]
-    assert pair_summary.differences(folder, MODEL, 3, 9).tolist() == []
+    assert sorted(differences(folder, 4)) == [-1, 0, 1, 1]
+    assert pair_summary.served(folder, MODEL, (3, DIGESTS[0]), (9, DIGESTS[1])).images == 0
 
 
 @pytest.mark.parametrize(
@@ -76,14 +83,14 @@ def test_other_label_than_before_needs_to_be_a_correction(folder: Path) -> None:
     with pytest.raises(InputError, match="line 2: r1 was labelled 'cat' before: --correct replaces it"):
         take(folder, "id,label\nr1,dog\n")
     assert take(folder, "id,label\nr1,dog\n", correct=True) == Taken(0, 0, 1, [])
-    assert pair_summary.differences(folder, MODEL, 3, 4).tolist() == [1]
+    assert differences(folder, 4) == [1]
 
 
 def test_label_counts_for_each_pair_of_versions_that_saw_the_image(folder: Path) -> None:
-    kept(folder, pair(1, "cat", "cat"), versions=Versions(MODEL, 3, 5, ("cat", "dog"))).close()
+    kept(folder, pair(1, "cat", "cat"), versions=versions(3, 5, ("cat", "dog"))).close()
     take(folder, f"digest,label\n{digest(1)},dog\n")
-    assert pair_summary.differences(folder, MODEL, 3, 4).tolist() == [1]
-    assert pair_summary.differences(folder, MODEL, 3, 5).tolist() == [0]
+    assert differences(folder, 4) == [1]
+    assert differences(folder, 5) == [0]
 
 
 def test_table_of_disagreements_can_be_filled_and_read_and_is_not_overwritten(folder: Path) -> None:
@@ -103,3 +110,54 @@ def test_nothing_kept_is_said(tmp_path: Path) -> None:
         take(tmp_path, "id,label\nr1,dog\n")
     with pytest.raises(InputError, match=r"missing\.csv can't be read: No such file"):
         feedback_labels.read(tmp_path / "missing.csv")
+
+
+def test_order_of_a_table_is_not_that_of_the_chart(tmp_path: Path) -> None:
+    kept(tmp_path, *[pair(n, "cat", "dog") for n in range(60)]).close()
+    by_class = "".join(f"{digest(n)},{'dog' if n < 30 else 'cat'}\n" for n in range(60))
+    take(tmp_path, f"digest,label\n{by_class}")
+    found = pair_summary.summary(tmp_path, MODEL, 3, 4).labelled
+    assert sorted(found.difference.tolist()) == [-1] * 30 + [1] * 30
+    assert path(found.difference).max() < 20
+    assert found.evidence.better < 1
+
+
+def test_label_that_one_of_two_comparisons_knows_counts_for_that_one(folder: Path) -> None:
+    kept(folder, pair(1, "cat", "cat"), versions=versions(3, 5, ("cat", "dog", "eel"))).close()
+    with pytest.raises(InputError, match="no version has a class 'eal'; did you mean 'eel'"):
+        take(folder, f"digest,label\n{digest(1)},eal\n")
+    assert take(folder, f"digest,label\n{digest(1)},dog\n") == Taken(1, 0, 0, [])
+    assert (differences(folder, 4), differences(folder, 5)) == ([1], [0])
+    assert take(folder, f"digest,label\n{digest(1)},eel\n", correct=True) == Taken(0, 0, 1, [])
+    assert (differences(folder, 4), differences(folder, 5)) == ([], [0])
+    assert take(folder, f"digest,label\n{digest(1)},eel\n") == Taken(0, 1, 0, [])
+
+
+@pytest.mark.parametrize("name", ["+up", "=1+1", "-x", "'+up", "''@", "'tis", "-1", "'-1", "plain", "it's", ""])
+def test_name_of_a_class_comes_back_from_a_table(name: str) -> None:
+    assert from_table(for_table(name)) == name
+    assert not for_table(name).startswith(("=", "+", "@"))
+
+
+def test_table_with_labels_is_read_as_it_was_written(folder: Path) -> None:
+    take(folder, "id,label\nboth/2,=owl\n")
+    out = folder / "labelled.csv"
+    label_table.write(out, pair_summary.disagreements(folder, MODEL, 3, 4))
+    assert f"{digest(4)},'=owl," in out.read_text(encoding="utf-8")
+    assert feedback_labels.remember(folder, MODEL, feedback_labels.read(out)) == Taken(0, 1, 0, [])
+
+
+def test_many_wrong_labels_cost_no_more_than_those_that_are_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def matches(word: str, *_: object) -> list[str]:
+        asked.append(word)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", matches)
+    kept(folder, *[pair(n, "cat", "dog") for n in range(100, 120)]).close()
+    with pytest.raises(InputError, match="and 15 more"):
+        take(folder, "digest,label\n" + "".join(f"{digest(n)},wrong\n" for n in range(100, 120)))
+    assert len(asked) == 5

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from podium.errors import InputError, PodiumError
-from podium.shadow import pair_schema, pair_summary
+from podium.shadow import feedback_labels, pair_schema, pair_summary
+from podium.shadow.feedback_labels import Label, Labels
 from podium.shadow.pair_store import DAY, Pair, PairStore, Reply, Versions
-from shadow.pairs import MODEL, VERSIONS, digest, kept, pair, reply
+from shadow.pairs import DIGESTS, MODEL, VERSIONS, digest, kept, pair, reply, versions
 
 WRITER = """
 import sys
@@ -40,7 +41,7 @@ def test_summary_counts_what_was_added(tmp_path: Path) -> None:
     refused = Pair("r9", 1, 1, digest(9), reply("cat"), Reply(None, {}, 0.001), canary=True)
     store = kept(tmp_path, pair(1, "cat", "cat"), pair(2, "cat", "dog"), refused, now=1000.0)
     store.add(VERSIONS, [pair(3, "cat", "dog")], dropped=7, now=2000.0)
-    store.add(Versions(MODEL, 3, 5, ("cat",)), [pair(3, "cat", "cat")], now=3000.0)
+    store.add(versions(3, 5, ("cat",)), [pair(3, "cat", "cat")], now=3000.0)
     assert pair_summary.every(tmp_path, MODEL) == [(3, 5), (3, 4)]
     assert pair_summary.every(tmp_path, "another") == []
     found = pair_summary.summary(tmp_path, MODEL, 3, 4)
@@ -163,3 +164,67 @@ def test_several_writers_lose_nothing_and_a_kill_leaves_the_file_whole(tmp_path:
     assert rows(tmp_path, "SELECT count(*), sum(champion = challenger) FROM pair") == [(images, agreed)]
     assert rows(tmp_path, "SELECT count(*) FROM pair WHERE length(request) < 4") == [(60,)]
     assert rows(tmp_path, "SELECT count(*) > 20 FROM pair WHERE length(request) > 4") == [(1,)]
+
+
+def served(folder: Path, digests: tuple[str, str] = DIGESTS) -> pair_summary.Served:
+    return pair_summary.served(folder, MODEL, (3, digests[0]), (4, digests[1]))
+
+
+def test_gate_counts_agreements_without_a_label_and_disagreements_that_never_had_one(tmp_path: Path) -> None:
+    store = kept(tmp_path, *[pair(n, "cat", "dog") for n in range(4)], now=0.0)
+    store.add(VERSIONS, [pair(n, "cat", "cat") for n in range(10, 15)], now=0.0)
+    again = (
+        pair(3, "cat", "dog", "again"),
+        pair(10, "cat", "cat", "again"),
+        pair(20, "cat", None),
+        pair(21, "cat", "cat"),
+    )
+    store.add(VERSIONS, again, now=20 * DAY)
+    assert served(tmp_path) == pair_summary.Served(0, 0, 0, 5, 6)
+    rows = [Label(0, digest(0), "dog"), Label(0, digest(1), "cat"), Label(0, digest(10), "dog")]
+    feedback_labels.remember(tmp_path, MODEL, Labels("digest", rows, 0, ()))
+    assert served(tmp_path) == pair_summary.Served(3, 1, 1, 3, 5)
+    assert served(tmp_path).equal == 6
+    store.tidy(now=31 * DAY)  # 0 to 2 and 10 to 14 go: 2 never had a label
+    assert served(tmp_path) == pair_summary.Served(3, 1, 1, 3, 1)
+
+
+def test_labels_of_a_deleted_version_do_not_count_for_one_that_has_its_number(tmp_path: Path) -> None:
+    store = kept(tmp_path, pair(1, "cat", "dog"), now=1.0)
+    feedback_labels.remember(tmp_path, MODEL, Labels("digest", [Label(0, digest(1), "dog")], 0, ()))
+    anew = Versions(MODEL, 3, 4, ("cat", "dog"), (DIGESTS[0], "c" * 64))
+    store.add(anew, [pair(2, "cat", "cat")], now=2.0)
+    assert served(tmp_path).labelled == 1
+    assert served(tmp_path, anew.digests) == pair_summary.Served(0, 0, 0, 0, 1)
+    assert pair_summary.every(tmp_path, MODEL) == [(3, 4)]
+    assert pair_summary.summary(tmp_path, MODEL, 3, 4).labelled.images == 0  # those of the last ones
+
+
+def test_both_that_fail_do_not_agree(tmp_path: Path) -> None:
+    kept(tmp_path, pair(1, None, None), pair(2, "cat", "cat"))
+    found = pair_summary.summary(tmp_path, MODEL, 3, 4)
+    assert (found.images, found.agreed, found.failed) == (2, 1, 1)
+
+
+def test_busy_file_is_called_busy_and_readers_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(tmp_path, pair(1, "cat", "dog")).close()
+    monkeypatch.setattr(pair_schema, "PATIENCE", 0.05)
+    writer = sqlite3.connect(tmp_path / pair_schema.NAME, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert pair_summary.every(tmp_path, MODEL) == [(3, 4)]
+    labels = Labels("digest", [Label(0, digest(1), "dog")], 0, ())
+    with pytest.raises(PodiumError, match=r"another process has been writing to it for more than 0\.05 s\. Try again$"):
+        feedback_labels.remember(tmp_path, MODEL, labels)
+    wrong = Labels("digest", [Label(0, digest(1), "god")], 0, ())
+    with pytest.raises(InputError, match="no version has a class 'god'"):  # before it needs the lock
+        feedback_labels.remember(tmp_path, MODEL, wrong)
+    writer.close()
+
+
+def test_damaged_tables_are_no_bug_of_podium(tmp_path: Path) -> None:
+    kept(tmp_path, pair(1, "cat", "dog")).close()
+    with sqlite3.connect(tmp_path / pair_schema.NAME) as connection:
+        connection.execute("DROP TABLE latency")
+    connection.close()
+    with pytest.raises(PodiumError, match=r"pairs\.sqlite can't be used .* no such table: latency"):
+        pair_summary.summary(tmp_path, MODEL, 3, 4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from podium.shadow.sequential_test import capital, evidence, needed, share_interval
+from podium.shadow.sequential_test import capital, evidence, limit, needed, path, share_interval
 
 
 def of(gained: int, lost: int, equal: int = 0) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
@@ -21,46 +21,49 @@ def of(gained: int, lost: int, equal: int = 0) -> "np.ndarray[tuple[int], np.dty
         (0, 7, 900, False, True),
         (60, 40, 0, False, False),
         (700, 500, 10, True, False),
-        (20, 20, 0, True, False),  # evidence that was there stays, whatever comes after
+        (20, 20, 0, False, False),
+        (30, 30, 0, False, False),
+        (12, 100, 0, False, True),
     ],
 )
-def test_evidence_is_there_when_it_must_be(gained: int, lost: int, equal: int, better: bool, worse: bool) -> None:
-    order = (
-        of(gained, lost, equal)
-        if (gained, lost) == (20, 20)
-        else np.random.default_rng(0).permutation(of(gained, lost, equal))
-    )
-    found = evidence(order, 0.05)
+def test_evidence_is_there_when_it_must_be_whatever_the_order(
+    gained: int, lost: int, equal: int, better: bool, worse: bool
+) -> None:
+    by_class = of(gained, lost, equal)
+    found = evidence(by_class, 0.05)
     assert (found.images, found.gained, found.lost) == (gained + lost + equal, gained, lost)
     assert (found.better >= 20, found.worse >= 20) == (better, worse)
+    assert evidence(np.random.default_rng(0).permutation(by_class), 0.05) == found
 
 
 def test_capital_is_the_mean_over_the_bets() -> None:
     sizes = (np.arange(100) + 0.5) / 100
     expected = [np.mean(1 + sizes), np.mean((1 + sizes) * (1 - sizes)), np.mean((1 + sizes) * (1 - sizes))]
-    assert capital(of(1, 1, 1)) == pytest.approx(expected)
-    assert capital(of(0, 0)).shape == (0,)
+    assert path(of(1, 1, 1)) == pytest.approx(expected)
+    assert capital(1, 1, 1) == pytest.approx(expected[-1])
+    assert path(of(0, 0)).shape == (0,)
+    assert path(of(9, 4, 3))[-1] == pytest.approx(capital(9, 4, 3))
     with pytest.raises(ValueError, match="margin must be 0 to below 1; got 1"):
-        capital(of(1, 0), 1.0)
+        capital(1, 0, margin=1.0)
 
 
 def test_margin_lets_equal_models_be_shown_to_be_no_worse() -> None:
-    equal = of(0, 0, 400)
-    assert capital(equal, 0.02).max() > 20
-    assert capital(equal).max() == 1
-    assert capital(np.tile(of(0, 1, 19), 60), 0.05).max() < 20  # worse by exactly the margin
+    assert capital(0, 0, 400, 0.02) > 20
+    assert capital(0, 0, 400) == pytest.approx(1)
+    assert capital(0, 60, 1140, 0.05) < 1  # worse by exactly the margin
 
 
 @pytest.mark.parametrize(("rate", "images"), [(0.1, 1000), (1.0, 200)])
 def test_equal_models_seem_different_in_no_more_than_one_of_twenty(rate: float, images: int) -> None:
-    """Looked at after each image; benchmarks/sequential.py does it with more of them."""
-    draw = np.random.default_rng(1)
-    found = [
-        evidence(draw.choice(np.array([-1, 0, 1], np.int8), images, p=[rate / 2, 1 - rate, rate / 2]), 0.05).better
-        >= 20
-        for _ in range(150)
-    ]
-    assert np.mean(found) <= 0.05
+    """Looked at after each image, in either direction; benchmarks/sequential.py does it with more of them."""
+    draw, either, better = np.random.default_rng(1), list[bool](), list[bool]()
+    for _ in range(150):
+        difference = draw.choice(np.array([-1, 0, 1], np.int8), images, p=[rate / 2, 1 - rate, rate / 2])
+        up, down = (float(path(sign * difference).max()) for sign in (1, -1))
+        either.append(max(up, down) >= limit(0.05))
+        better.append(up >= 20)
+    assert np.mean(either) <= 0.05
+    assert np.mean(better) <= 0.05
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (3, 0), (0, 3), (10, 5), (500, 500)])

@@ -5,9 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from podium import paths
 from podium.config.params import GateParams
 from podium.data import accesses
@@ -24,6 +21,7 @@ from podium.registry import versions
 from podium.registry.loading import LoadedModel
 from podium.registry.versions import Version
 from podium.shadow import pair_store, pair_summary
+from podium.shadow.pair_summary import Served
 from podium.text import counted
 from podium.tracking.store import Tracking
 from podium.training.device import Kind, pick
@@ -170,7 +168,7 @@ def _judge(
                 champion,
                 unreadable,
                 "; ".join(_foreign(version, data)),
-                _served(version.name, rival, version.number) if rival == baseline else None,
+                _served(tracking, version, rival) if rival == baseline else None,
             ),
             counts,
             bins=images.bins,
@@ -197,11 +195,17 @@ def _loaded(
         return None, str(error), []
 
 
-def _served(name: str, champion: int | None, challenger: int) -> Callable[[], NDArray[np.int8]] | None:
+def _served(tracking: Tracking, version: Version, champion: int | None) -> Callable[[], Served] | None:
     """What labels of served images say of the two; read only where a rule asks."""
     if champion is None:
         return None
-    return lambda: pair_summary.differences(pair_store.folder(), name, champion, challenger)
+
+    def read() -> Served:
+        sides = versions.find(tracking, version.name, champion), version
+        champion_files, own_files = ((side.number, versions.digest_of(side)) for side in sides)
+        return pair_summary.served(pair_store.folder(), version.name, champion_files, own_files)
+
+    return read
 
 
 def _only_not_worse(params: GateParams) -> bool:

@@ -24,6 +24,7 @@ from podium.promotion.model_predictions import ACCURACY, Model, Predictions, lat
 from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, Promised, find_rules
 from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
 from podium.registry.device_predictions import CPU, all_on
+from podium.shadow.pair_summary import Served
 
 BUSY_NOTE = (
     "other programs kept this machine busy (a reference computation took {crowding:.1f} times its own processor time by"
@@ -42,7 +43,7 @@ class Candidates:
     """Why the champion can't be loaded."""
     foreign: str = ""
     """On what other data the challenger was trained."""
-    served: Callable[[], NDArray[np.int8]] | None = None
+    served: Callable[[], Served] | None = None
     """What labels of served images say, as `Evidence.served`."""
 
 

@@ -107,9 +107,9 @@ class Split:
             said = one_line(f"{type(error).__name__}: {error}")
             LOG.error("version %s failed, the champion answers in its place: %s", self.challenger.number, said)
             return None
-        for one in seen:
+        for images, answers in seen:
             if keep is not None:
-                keep(*one)
+                keep(images, replace(answers, role="challenger"))
         return found
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from podium.data.sources.item import FORMULAS, cell
+from podium.data.sources.item import cell
 from podium.errors import InputError
 from podium.serving.predictions import Prediction
-from podium.text import write_row
+from podium.text import for_table, write_row
 
 COLUMNS = ("file", "label", "probability", "model", "error")
 MODEL, ERROR = COLUMNS.index("model"), COLUMNS.index("error")
@@ -105,21 +105,12 @@ def _append(
         each = [f"{one.probabilities[name]:.6f}" if one.probabilities else "" for name in classes]
         reason = [one.reason] if abstain else []
         state = states[number - 1 : number]
-        write_row(file, [cell(one.file), _safe(one.label), probability, one.model, one.error, *reason, *each, *state])
+        write_row(
+            file, [cell(one.file), for_table(one.label), probability, one.model, one.error, *reason, *each, *state]
+        )
         if number == 1 or number % FLUSHED == 0:
             file.flush()
     return bad
-
-
-def _safe(label: str) -> str:
-    """A label that a spreadsheet would compute begins with an apostrophe (OWASP, CSV injection); a number is left."""
-    if not label.startswith(FORMULAS):
-        return label
-    try:
-        float(label)
-    except ValueError:
-        return f"'{label}"
-    return label
 
 
 def _state(file: Path) -> str:

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from podium.data.decode import encode_png
 from podium.serving.canary import image_digest
 from podium.serving.observers import Answers, Images
@@ -52,14 +54,14 @@ class Shadow:
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
         """Ask the other version for the images, and write both answers. Raises sqlite3.Error where that fails."""
-        old, new = self.champion(), self.challenger()
-        canary = new is not None and new.number == answers.number
-        other = old if canary else new
+        canary = answers.role == "challenger"
+        other = self.champion() if canary else self.challenger()
         if other is None or other.number == answers.number:
             return  # not loaded yet, or the challenger has become champion: there is nothing to compare
         own, asked = _own(answers), self._ask(other, images)
         champion, challenger = (asked, own) if canary else (own, asked)
-        numbers = (other.number, answers.number) if canary else (answers.number, other.number)
+        versions = [(answers.number, answers.digest), (other.number, other.digest)]
+        (old, old_digest), (new, new_digest) = reversed(versions) if canary else versions
         pairs = [
             Pair(
                 request_id,
@@ -74,7 +76,7 @@ class Shadow:
             for index, place in enumerate(images.places)
         ]
         names = tuple(sorted({*answers.classes, *other.classes}))
-        self._write(Versions(self.model, *numbers, names), pairs)
+        self._write(Versions(self.model, old, new, names, (old_digest, new_digest)), pairs)
 
     def end(self) -> None:
         """Write how many were dropped last, and close the file."""
@@ -121,6 +123,8 @@ def _own(answers: Answers) -> list[Reply]:
     each = answers.seconds / len(answers.probabilities)
     return [
         Reply(answers.classes[int(row.argmax())], dict(zip(answers.classes, map(float, row), strict=True)), each)
+        if np.isfinite(row).all()
+        else Reply(None, {}, each)  # no answer: it has failed, whatever the largest of these is
         for row in answers.probabilities
     ]
 

@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from podium.shadow import sequential_test
 from podium.shadow.pair_summary import Disagreement, Summary
-from podium.shadow.sequential_test import capital, needed
 from podium.shadow.sequential_test import shown as as_text
 from podium.text import counted, one_line
 
@@ -37,7 +37,7 @@ class Verdict:
     """What comes first."""
 
     tone: str
-    """fine, keep, skip or refuse: the colour."""
+    """fine, keep or refuse: the colour."""
     headline: str
     text: str
 
@@ -45,15 +45,11 @@ class Verdict:
 def verdict(found: Summary, level: float) -> Verdict:
     """What the labels show at `level`, such as 0.05."""
     shown, new = found.labelled.evidence, f"version {found.challenger}"
-    better, worse = (one >= 1 / level for one in (shown.better, shown.worse))
+    better, worse = (one >= sequential_test.limit(level) for one in (shown.better, shown.worse))
     decided = shown.gained + shown.lost
     won = f"Of {counted(decided, 'labelled disagreement')} that one of the two gets right, {new} wins {shown.gained:,}"
     won += f" ({100 * shown.gained / max(decided, 1):.0f} %; {100 * shown.low:.0f} to {100 * shown.high:.0f} % at any"
     won += " time of looking)"
-    if better and worse:
-        return Verdict(
-            "skip", "The evidence has changed its direction", f"{won}: the images may have changed with time"
-        )
     if better:
         return Verdict("fine", f"Evidence that {new} is more accurate than version {found.champion}", won)
     if worse:
@@ -135,21 +131,21 @@ def _labels(found: Summary, level: float) -> list[tuple[str, str]]:
     labelled = found.labelled
     if not labelled.images:
         return [("images with a label", "0")]
-    shown = labelled.evidence
+    shown, enough = labelled.evidence, as_text(sequential_test.limit(level))
     return [
         ("images with a label", f"{labelled.images:,}"),
         (f"right: version {found.champion}", f"{labelled.champion_right:,}"),
         (f"right: version {found.challenger}", f"{labelled.challenger_right:,}"),
         ("only the challenger right", f"{shown.gained:,}"),
         ("only the champion right", f"{shown.lost:,}"),
-        ("evidence that it is better", f"{as_text(shown.better)} of {as_text(1 / level)}"),
-        ("evidence that it is worse", f"{as_text(shown.worse)} of {as_text(1 / level)}"),
+        ("evidence that it is better", f"{as_text(shown.better)} of {enough}"),
+        ("evidence that it is worse", f"{as_text(shown.worse)} of {enough}"),
     ]
 
 
 def _outlook(found: Summary, level: float) -> str:
     shown = found.labelled.evidence
-    wanted = needed(shown.gained, shown.lost, level)
+    wanted = sequential_test.needed(shown.gained, shown.lost, 1 / sequential_test.limit(level))
     if wanted is None:
         return "that is as good as even: more labels of such images will not decide soon"
     return f"if that share stays, about {max(wanted - shown.gained - shown.lost, 1):,} more decide it"
@@ -169,12 +165,15 @@ def _times(found: Summary) -> str:
 
 
 def _chart(difference: NDArray[np.int8], level: float) -> dict[str, object] | None:
-    """The two capitals over the decided disagreements, in the order of their labels, on a logarithmic scale."""
+    """The two capitals over the decided disagreements, in the order of their labels (within one table: of a hash), on a
+    logarithmic scale.
+    """
     decided = difference[difference != 0]
     if not len(decided):
         return None
-    floor, top = 1e-3, 3 / level
-    both = [capital(sign * decided) for sign in (1, -1)]
+    limit = sequential_test.limit(level)
+    floor, top = 1e-3, 2 * limit
+    both = [sequential_test.path(sign * decided) for sign in (1, -1)]
     top = max(top, min(max(float(one.max()) for one in both) * 2, 1e6))
 
     def height(value: float) -> float:
@@ -190,8 +189,8 @@ def _chart(difference: NDArray[np.int8], level: float) -> dict[str, object] | No
     return {
         "better": path(both[0]),
         "worse": path(both[1]),
-        "limit": height(1 / level),
-        "threshold": f"{1 / level:g}",
+        "limit": height(limit),
+        "threshold": f"{limit:g}",
         "ticks": [(f"{value:g}", at) for value, at in ticks],
         "count": f"{len(decided):,}",
         "width": WIDTH,

@@ -2,17 +2,18 @@
 
 import csv
 import difflib
+import hashlib
 import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import InputError
 from podium.shadow import pair_schema
-from podium.text import counted, one_line
+from podium.text import counted, from_table, one_line
 
 KEYS = ("id", "digest")
 NAMED = 5
@@ -57,6 +58,16 @@ class Taken:
     """Keys that nothing is kept of."""
 
 
+@dataclass(frozen=True)
+class _Match:
+    """A row with what is kept of its image, the oldest first."""
+
+    row: Label
+    pairs: list[sqlite3.Row]
+    fitting: list[sqlite3.Row]
+    """Those of comparisons that have the label's class."""
+
+
 def read(path: Path) -> Labels:
     """The labels of a CSV file with a column `label` and one of `id` and `digest`.
 
@@ -84,7 +95,8 @@ def read(path: Path) -> Labels:
             problems.append(f"line {line}: {why}")
         else:
             name = row[key].strip()
-            rows.append(Label(line, name.lower() if column == "digest" else name, row[label].strip()))
+            text = from_table(row[label].strip())
+            rows.append(Label(line, name.lower() if column == "digest" else name, text))
     problems += _twice(rows)
     if problems:
         raise InputError(f"{path}: {_some(problems)}")
@@ -97,20 +109,18 @@ def remember(folder: Path, model: str, labels: Labels, *, correct: bool = False)
     A label that is another one than the image has is refused unless `correct` is given. Raises InputError for labels
     that neither version has, for ids that mean several images, and where no row is about an image that is kept.
     """
-    connection = pair_schema.opened(folder, create=False)
-    if connection is None:
-        raise InputError("nothing was kept of served images yet: `podium serve --shadow challenger` keeps it")
-    try:
-        connection.execute("BEGIN IMMEDIATE")
+    with pair_schema.reading(folder) as connection:
+        if connection is None:
+            raise InputError("nothing was kept of served images yet: `podium serve --shadow challenger` keeps it")
+        found, unknown = _matched(connection, model, labels, correct=correct)
+        connection.execute("BEGIN IMMEDIATE")  # servers wait from here on, so all else was done before
         try:
-            taken = _remember(connection, model, labels, correct=correct)
+            counts = _write(connection, found, correct=correct)
         except BaseException:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
-        return taken
-    finally:
-        connection.close()
+        return Taken(counts["new"], counts["known"], counts["corrected"], unknown)
 
 
 def _key_column(path: Path, header: list[str]) -> str:
@@ -157,8 +167,11 @@ def _some(problems: list[str]) -> str:
     return "; ".join([*problems[:NAMED], *more])
 
 
-def _remember(connection: sqlite3.Connection, model: str, labels: Labels, *, correct: bool) -> Taken:
-    problems, unknown, counts = list[str](), list[str](), {"new": 0, "known": 0, "corrected": 0}
+def _matched(
+    connection: sqlite3.Connection, model: str, labels: Labels, *, correct: bool
+) -> tuple[list[_Match], list[str]]:
+    """The images of the rows; and keys that nothing is kept of. Raises InputError as `remember` does."""
+    problems, unknown, found = list[str](), list[str](), list[_Match]()
     seen: dict[str, Label] = {}
     classes: dict[int, set[str]] = {}
     for row in labels.rows:
@@ -166,16 +179,27 @@ def _remember(connection: sqlite3.Connection, model: str, labels: Labels, *, cor
         if not pairs:
             unknown.append(row.key)
             continue
-        if why := _ambiguous(row.key, pairs):
+        if labels.column == "id" and (why := _ambiguous(row.key, pairs)):
             problems.append(f"line {row.line}: {why}")
             continue
-        problems += _conflicts(connection, row, pairs, seen, classes)
-        before = _labels_of(connection, pairs)
-        if before - {row.label} and not correct:
-            was = one_line(min(before - {row.label})[:LONGEST])
-            problems.append(f"line {row.line}: {row.key} was labelled {was!r} before: --correct replaces it")
-        counts["new" if not before else "known" if before == {row.label} else "corrected"] += 1
-        _write(connection, row.label, pairs)
+        for pair in pairs:
+            if pair["comparison"] not in classes:
+                classes[pair["comparison"]] = set(json.loads(pair["classes"]))
+        fitting = [pair for pair in pairs if row.label in classes[pair["comparison"]]]
+        if not fitting:
+            names = set[str]().union(*(classes[pair["comparison"]] for pair in pairs))
+            hint = _hint(row.label, names) if len(problems) < NAMED else ""  # slow; only those are shown
+            problems.append(f"line {row.line}: no version has a class {one_line(row.label[:LONGEST])!r}; {hint}")
+        other = seen.setdefault(pairs[0]["digest"], row)
+        if other.label != row.label:
+            problems.append(
+                f"line {row.line}: {row.key} is the same image as {other.key} in line {other.line} and has another"
+                " label: leave the wrong one out"
+            )
+        match = _Match(row, pairs, fitting)
+        if not correct and (why := _relabelled(match, _labels_of(connection, pairs))):
+            problems.append(why)
+        found.append(match)
     if problems:
         raise InputError(_some(problems))
     if labels.rows and len(unknown) == len(labels.rows):
@@ -183,7 +207,20 @@ def _remember(connection: sqlite3.Connection, model: str, labels: Labels, *, cor
             f"none of the {counted(len(unknown), 'row')} is about an image that is kept: it was answered by one version"
             f" alone, dropped, or is older than serve.keep_days; the first one is {unknown[0]}"
         )
-    return Taken(counts["new"], counts["known"], counts["corrected"], unknown)
+    return found, unknown
+
+
+def _relabelled(match: _Match, before: set[str]) -> str:
+    """What is wrong where the image had another label; empty: it had none, or this one."""
+    if not before - {match.row.label}:
+        return ""
+    was = one_line(min(before - {match.row.label})[:LONGEST])
+    return f"line {match.row.line}: {match.row.key} was labelled {was!r} before: --correct replaces it"
+
+
+def _hint(label: str, names: set[str]) -> str:
+    near = difflib.get_close_matches(label, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"classes are {', '.join(sorted(names)[:10])}"
 
 
 def _pairs(connection: sqlite3.Connection, model: str, column: str, key: str) -> list[sqlite3.Row]:
@@ -202,35 +239,12 @@ def _pairs(connection: sqlite3.Connection, model: str, column: str, key: str) ->
 
 
 def _ambiguous(key: str, pairs: list[sqlite3.Row]) -> str:
-    """Why `key` does not name one image; empty: it does."""
+    """Why the id `key` does not name one image; empty: it does."""
     if "/" not in key and (most := max(pair["count"] for pair in pairs)) > 1:
         return f"the request {key} has {counted(most, 'image')}: write {key}/1, {key}/2 and so on"
     if len({pair["digest"] for pair in pairs}) > 1:
         return f"{key} was sent as the id of different images: name them by their digest"
     return ""
-
-
-def _conflicts(
-    connection: sqlite3.Connection,
-    row: Label,
-    pairs: list[sqlite3.Row],
-    seen: dict[str, Label],
-    classes: dict[int, set[str]],
-) -> Iterable[str]:
-    """What is wrong with a label for these pairs of one image."""
-    other = seen.setdefault(pairs[0]["digest"], row)
-    if other.label != row.label:
-        yield (
-            f"line {row.line}: {row.key} is the same image as {other.key} in line {other.line} and has another label:"
-            " leave the wrong one out"
-        )
-    for pair in pairs:
-        names = classes.setdefault(pair["comparison"], set(json.loads(pair["classes"])))
-        if row.label not in names:
-            near = difflib.get_close_matches(row.label, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"classes are {', '.join(sorted(names)[:10])}"
-            yield f"line {row.line}: no version has a class {one_line(row.label[:LONGEST])!r}; {hint}"
-            return
 
 
 def _labels_of(connection: sqlite3.Connection, pairs: list[sqlite3.Row]) -> set[str]:
@@ -239,13 +253,27 @@ def _labels_of(connection: sqlite3.Connection, pairs: list[sqlite3.Row]) -> set[
     return {row["label"] for row in rows if row}
 
 
-def _write(connection: sqlite3.Connection, label: str, pairs: list[sqlite3.Row]) -> None:
-    """One outcome for each comparison that the image is part of: the first time that it was sent counts."""
-    connection.executemany(
-        "INSERT INTO outcome (comparison, digest, label, champion, challenger, at) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET label = excluded.label",
-        [
-            (pair["comparison"], pair["digest"], label, pair["champion"], pair["challenger"], time.time())
-            for pair in pairs
-        ],
-    )
+def _write(connection: sqlite3.Connection, found: list[_Match], *, correct: bool) -> Counter[str]:
+    """An outcome for each comparison that an image is part of and that has the class: the first time that it was sent
+    counts. Raises InputError where another process has labelled an image meanwhile.
+
+    In the order of a hash, not of the table, which may be sorted by class: the chart shows the way to the evidence.
+    """
+    counts = Counter[str]()
+    for match in sorted(found, key=lambda one: hashlib.sha256(one.pairs[0]["digest"].encode()).digest()):
+        before, label, digest = _labels_of(connection, match.pairs), match.row.label, match.pairs[0]["digest"]
+        if not correct and (why := _relabelled(match, before)):
+            raise InputError(why)
+        counts["new" if not before else "known" if before == {label} else "corrected"] += 1
+        if before - {label}:  # also where the right class is none of a comparison's
+            every = [(pair["comparison"], digest) for pair in match.pairs]
+            connection.executemany("DELETE FROM outcome WHERE comparison = ? AND digest = ?", every)
+        connection.executemany(
+            "INSERT INTO outcome (comparison, digest, label, champion, challenger, at) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            [
+                (pair["comparison"], digest, label, pair["champion"], pair["challenger"], time.time())
+                for pair in match.fitting
+            ],
+        )
+    return counts

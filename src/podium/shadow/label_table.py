@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from podium.data.sources.item import FORMULAS
 from podium.errors import InputError
 from podium.shadow.pair_summary import Disagreement
-from podium.text import one_line, write_row
+from podium.text import for_table, write_row
 
 HEADER = ("digest", "label", "request", "champion", "probability", "challenger", "probability_of_challenger")
 
@@ -22,7 +21,7 @@ def write(out: Path, rows: Sequence[Disagreement]) -> int:
             write_row(file, HEADER)
             for one in reversed(list(once.values())):
                 old, new = _side(one.champion, one.champion_each), _side(one.challenger, one.challenger_each)
-                write_row(file, [one.digest, _safe(one.label or ""), one.id, *old, *new])
+                write_row(file, [one.digest, for_table(one.label or ""), one.id, *old, *new])
     except FileExistsError:
         raise InputError(f"--csv: {out} is there already and may hold labels: name another file") from None
     except OSError as error:
@@ -33,16 +32,4 @@ def write(out: Path, rows: Sequence[Disagreement]) -> int:
 def _side(label: str | None, each: dict[str, float]) -> tuple[str, str]:
     if label is None:
         return "", ""
-    return _safe(label), f"{each[label]:.6f}" if label in each else ""
-
-
-def _safe(label: str) -> str:
-    """A label that a spreadsheet would compute begins with an apostrophe (OWASP, CSV injection); a number is left."""
-    text = one_line(label)
-    if not text.startswith(FORMULAS):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
+    return for_table(label), f"{each[label]:.6f}" if label in each else ""

@@ -7,13 +7,14 @@ and a row that was written is not lost by it. Every value is checked by the tabl
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from podium.errors import PodiumError
 
 NAME = "pairs.sqlite"
-APPLICATION, VERSION = 0x504F4431, 1
+APPLICATION, VERSION = 0x504F4431, 2
 """In the file's header: that it is one of these, and by which tables."""
 PATIENCE = 10.0
 """Seconds that a write waits for another process."""
@@ -25,11 +26,13 @@ CREATE TABLE comparison (
   model TEXT NOT NULL,
   champion INTEGER NOT NULL CHECK (champion > 0),
   challenger INTEGER NOT NULL CHECK (challenger > 0),
+  champion_digest TEXT NOT NULL, challenger_digest TEXT NOT NULL,
   classes TEXT NOT NULL CHECK (json_valid(classes)),
   images INTEGER NOT NULL DEFAULT 0, agreed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0, canary INTEGER NOT NULL DEFAULT 0,
+  unlabelled INTEGER NOT NULL DEFAULT 0,
   first_at REAL NOT NULL, last_at REAL NOT NULL,
-  UNIQUE (model, champion, challenger)
+  UNIQUE (model, champion, challenger, champion_digest, challenger_digest)
 ) STRICT;
 CREATE TABLE latency (
   comparison INTEGER NOT NULL REFERENCES comparison (id),
@@ -95,10 +98,35 @@ def opened(folder: Path, *, create: bool) -> sqlite3.Connection | None:
     except (OSError, sqlite3.Error, _ForeignError) as error:
         if connection is not None:
             connection.close()
-        raise PodiumError(
-            f"{path} can't be used for what champion and challenger answer: {error}. If it is no file of Podium, or of"
-            " another version of it, move it away"
-        ) from None
+        raise unusable(path, error) from None
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
+    """The file of `folder` within a `with` block; None where there is none. Raises PodiumError where SQLite fails."""
+    connection = opened(folder, create=False)
+    if connection is None:
+        yield None
+        return
+    try:
+        yield connection
+    except sqlite3.Error as error:
+        raise unusable(folder / NAME, error) from None
+    finally:
+        connection.close()
+
+
+def unusable(path: Path, error: Exception) -> PodiumError:
+    """Why the file can't be used, and what helps."""
+    what = f"{path} can't be used for what champion and challenger answer"
+    if isinstance(error, sqlite3.OperationalError):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return PodiumError(
+                f"{what} now: another process has been writing to it for more than {PATIENCE:g} s. Try again"
+            )
+        return PodiumError(f"{what}: {error}")  # of the machine, such as a full disk: not of the file
+    return PodiumError(f"{what}: {error}. If it is no file of Podium, or of another version of it, move it away")
 
 
 class _ForeignError(Exception):
@@ -107,8 +135,21 @@ class _ForeignError(Exception):
 
 def _prepare(connection: sqlite3.Connection) -> None:
     """Create the tables, once, and set what holds for this connection."""
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect while the file is empty
-    _write_ahead(connection)
+    if not _is_ours(connection):  # else nobody has to wait for a writer only to look
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect while the file is empty
+        _write_ahead(connection)
+        _create(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; the machine's end may lose the last rows
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, images above all
+    connection.execute("PRAGMA journal_size_limit = 1000000")
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    return (_number(connection, "application_id"), _number(connection, "user_version")) == (APPLICATION, VERSION)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """The tables, in a file that has none. Raises _ForeignError where it has."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         application, version = (_number(connection, name) for name in ("application_id", "user_version"))
@@ -123,9 +164,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-    connection.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; the machine's end may lose the last rows
-    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, images above all
-    connection.execute("PRAGMA journal_size_limit = 1000000")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

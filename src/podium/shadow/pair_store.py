@@ -65,8 +65,8 @@ class Pair:
 
     @property
     def agree(self) -> bool:
-        """Whether both say the same."""
-        return self.champion.label == self.challenger.label
+        """Whether both say the same; not where both have failed."""
+        return self.champion.label is not None and self.champion.label == self.challenger.label
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Versions:
     challenger: int
     classes: tuple[str, ...]
     """Of either."""
+    digests: tuple[str, str]
+    """Of the files of champion and challenger: a version that is deleted and registered anew is another one."""
 
 
 def delete_old(where: Path, megabytes: float, days: float) -> None:
@@ -102,7 +104,7 @@ class PairStore:
             self.tidy()
         except sqlite3.Error as error:
             connection.close()
-            raise PodiumError(f"{where / pair_schema.NAME} can't be written: {error}") from None
+            raise pair_schema.unusable(where / pair_schema.NAME, error) from None
 
     def add(self, versions: Versions, pairs: Sequence[Pair], dropped: int = 0, now: float | None = None) -> None:
         """Write `pairs`, all of them or none; and how many images were `dropped` since the last call.
@@ -144,7 +146,7 @@ class PairStore:
         self._tidied, self._written = now, 0
         connection = self._connection
         with _transaction(connection):
-            gone = connection.execute("DELETE FROM pair WHERE at < ?", (now - self.seconds,)).rowcount
+            gone = _delete(connection, "at < ?", now - self.seconds)
         if self.size() > FULL * self.budget:
             while self.size() > ROOM * self.budget and (count := self._delete_oldest()):
                 gone += count
@@ -156,14 +158,27 @@ class PairStore:
     def _delete_oldest(self) -> int:
         with _transaction(self._connection):
             rows = self._connection.execute("SELECT count(*) FROM pair").fetchone()[0]
-            oldest = "DELETE FROM pair WHERE id IN (SELECT id FROM pair ORDER BY id LIMIT ?)"
-            return self._connection.execute(oldest, (max(20, rows // 20),)).rowcount
+            return _delete(self._connection, "id IN (SELECT id FROM pair ORDER BY id LIMIT ?)", max(20, rows // 20))
 
 
 INSERT = (
     "INSERT INTO pair (comparison, at, request, row, count, digest, canary, champion, challenger, champion_top,"
     " challenger_top, champion_each, challenger_each, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+def _delete(connection: sqlite3.Connection, which: str, value: float) -> int:
+    """Delete rows, and count the disagreements of which none is left and that have no label: none can come any more."""
+    query = f"SELECT DISTINCT comparison, digest FROM pair WHERE {which} AND champion IS NOT challenger"  # noqa: S608
+    differing = connection.execute(query, (value,)).fetchall()
+    gone = connection.execute(f"DELETE FROM pair WHERE {which}", (value,)).rowcount  # noqa: S608 (ours, as above)
+    connection.executemany(
+        "UPDATE comparison SET unlabelled = unlabelled + 1 WHERE id = :comparison"
+        " AND NOT EXISTS (SELECT 1 FROM pair WHERE comparison = :comparison AND digest = :digest)"
+        " AND NOT EXISTS (SELECT 1 FROM outcome WHERE comparison = :comparison AND digest = :digest)",
+        [{"comparison": row["comparison"], "digest": row["digest"]} for row in differing],
+    )
+    return gone
 
 
 def bucket(seconds: float) -> int:
@@ -177,13 +192,17 @@ def bucket_seconds(number: int) -> float:
 
 
 def _comparison(connection: sqlite3.Connection, versions: Versions, now: float) -> int:
-    key = versions.model, versions.champion, versions.challenger
+    key = versions.model, versions.champion, versions.challenger, *versions.digests
     connection.execute(
-        "INSERT INTO comparison (model, champion, challenger, classes, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO comparison (model, champion, challenger, champion_digest, challenger_digest, classes, first_at,"
+        " last_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
         (*key, json.dumps(versions.classes), now, now),
     )
-    found = "SELECT id FROM comparison WHERE model = ? AND champion = ? AND challenger = ?"
+    found = (
+        "SELECT id FROM comparison WHERE model = ? AND champion = ? AND challenger = ? AND champion_digest = ?"
+        " AND challenger_digest = ?"
+    )
     return int(connection.execute(found, key).fetchone()[0])
 
 

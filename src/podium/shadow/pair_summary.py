@@ -85,22 +85,43 @@ class Summary:
     examples: list[Disagreement] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Served:
+    """What labels say of two versions, in counts of different images: for the gate."""
+
+    labelled: int
+    gained: int
+    """Labelled, and only the challenger is right."""
+    lost: int
+    """Labelled, and only the champion is."""
+    unlabelled: int
+    """Disagreements without a label, also those whose rows have gone before they had one."""
+    agreed: int
+    """Without a label, but both say the same: whatever the label is, neither is ahead."""
+
+    @property
+    def equal(self) -> int:
+        """Images on which both are right, or both wrong."""
+        return self.labelled - self.gained - self.lost + self.agreed
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.labelled + self.unlabelled + self.agreed
+
+
 def every(folder: Path, model: str) -> list[tuple[int, int]]:
     """The pairs of versions (champion, challenger) that were compared, the last one first."""
-    connection = pair_schema.opened(folder, create=False)
-    if connection is None:
-        return []
-    try:
+    with pair_schema.reading(folder) as connection:
+        if connection is None:
+            return []
         query = "SELECT champion, challenger FROM comparison WHERE model = ? ORDER BY last_at DESC, id DESC"
-        return [(row["champion"], row["challenger"]) for row in connection.execute(query, (model,))]
-    finally:
-        connection.close()
+        return list(dict.fromkeys((row["champion"], row["challenger"]) for row in connection.execute(query, (model,))))
 
 
 def summary(folder: Path, model: str, champion: int, challenger: int, level: float = 0.05) -> Summary:
     """What is kept of the two versions. Raises InputError where nothing is."""
-    connection = pair_schema.opened(folder, create=False)
-    try:
+    with pair_schema.reading(folder) as connection:
         row = _comparison(connection, model, champion, challenger)
         if connection is None or row is None:
             raise InputError(
@@ -120,40 +141,46 @@ def summary(folder: Path, model: str, champion: int, challenger: int, level: flo
             kept=connection.execute("SELECT count(*) FROM pair WHERE comparison = ?", (number,)).fetchone()[0],
             examples=list(_examples(connection, number, EXAMPLES)),
         )
-    finally:
-        if connection is not None:
-            connection.close()
 
 
-def differences(folder: Path, model: str, champion: int, challenger: int) -> NDArray[np.int8]:
-    """Of the labelled images of two versions, as `Labelled.difference`; empty where there are none."""
-    connection = pair_schema.opened(folder, create=False)
-    try:
-        row = _comparison(connection, model, champion, challenger)
-        return np.empty(0, np.int8) if row is None or connection is None else _right(connection, row["id"])[2]
-    finally:
-        if connection is not None:
-            connection.close()
+def served(folder: Path, model: str, champion: tuple[int, str], challenger: tuple[int, str]) -> Served:
+    """What labels say of two versions, each its number and the digest of its files."""
+    (old, old_digest), (new, new_digest) = champion, challenger
+    with pair_schema.reading(folder) as connection:
+        row = _comparison(connection, model, old, new, (old_digest, new_digest))
+        if connection is None or row is None:
+            return Served(0, 0, 0, 0, 0)
+        difference = _right(connection, row["id"])[2]
+        query = (
+            "SELECT count(DISTINCT digest), count(DISTINCT CASE WHEN champion IS NOT challenger THEN digest END)"
+            " FROM pair WHERE comparison = :id AND digest NOT IN (SELECT digest FROM outcome WHERE comparison = :id)"
+        )
+        images, differing = connection.execute(query, {"id": row["id"]}).fetchone()
+        gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
+        return Served(len(difference), gained, lost, differing + row["unlabelled"], images - differing)
 
 
 def disagreements(folder: Path, model: str, champion: int, challenger: int) -> list[Disagreement]:
     """Every disagreement of two versions that is kept, the newest first; without images."""
-    connection = pair_schema.opened(folder, create=False)
-    try:
+    with pair_schema.reading(folder) as connection:
         row = _comparison(connection, model, champion, challenger)
         return [] if row is None or connection is None else _examples(connection, row["id"], -1, images=False)
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def _comparison(
-    connection: sqlite3.Connection | None, model: str, champion: int, challenger: int
+    connection: sqlite3.Connection | None,
+    model: str,
+    champion: int,
+    challenger: int,
+    digests: tuple[str, str] | None = None,
 ) -> sqlite3.Row | None:
+    """The one with these digests; without them the last one, where versions of these numbers were registered anew."""
     if connection is None:
         return None
-    query = "SELECT * FROM comparison WHERE model = ? AND champion = ? AND challenger = ?"
-    found: sqlite3.Row | None = connection.execute(query, (model, champion, challenger)).fetchone()
+    query, values = "SELECT * FROM comparison WHERE model = ? AND champion = ? AND challenger = ?", digests or ()
+    query += " AND champion_digest = ? AND challenger_digest = ?" if digests else ""
+    query += " ORDER BY last_at DESC, id DESC LIMIT 1"
+    found: sqlite3.Row | None = connection.execute(query, (model, champion, challenger, *values)).fetchone()
     return found
 
 

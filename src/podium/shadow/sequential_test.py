@@ -6,6 +6,9 @@ here bet: a capital of 1 is staked against the hypothesis "the challenger is no 
 true the capital grows by no more than chance, so that it ever reaches 1 / level has at most the probability `level`,
 however often one looks and whenever one stops (J. Ville, Etude critique de la notion de collectif, 1939).
 
+What counts is the capital that all labels of now give, not the largest on the way to it. Many labels come in one table,
+whose order says nothing: sorted by class, it would bring evidence for any model. The capital of now has no order.
+
 - G. Shafer, Testing by betting, Journal of the Royal Statistical Society A 184 (2021).
 - I. Waudby-Smith and A. Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024), section 4.
 - A. Ramdas, P. Gruenwald, V. Vovk and G. Shafer, Game-theoretic statistics and safe anytime-valid inference,
@@ -25,11 +28,13 @@ BETS = 100
 """Sizes of the bet that the capital is spread over, equal parts of what may be staked."""
 SLICE = 4096
 """Images whose capital is computed at a time."""
+MOST = 700.0
+"""Logarithm of a capital; beyond, a float has no room, and nobody needs more evidence."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the labels say so far."""
+    """What the labels say so far, all together: no order of them counts."""
 
     images: int
     """Different images with a label."""
@@ -38,7 +43,7 @@ class Evidence:
     lost: int
     """Only the champion is."""
     better: float
-    """The largest capital of the bet against "the challenger is no more accurate"; 20 is evidence at 5 %."""
+    """The capital of the bet against "the challenger is no more accurate"; `limit` says how much is evidence."""
     worse: float
     """The same against "the challenger is no less accurate"."""
     low: float
@@ -47,14 +52,19 @@ class Evidence:
 
 
 def evidence(difference: NDArray[np.int8], level: float) -> Evidence:
-    """The evidence of `difference` (N,), in the order of the labels: 1 only the challenger is right, -1 only the
-    champion, 0 both or none. The interval holds at `level`, such as 0.05.
+    """The evidence of `difference` (N,): 1 only the challenger is right, -1 only the champion, 0 both or none. The
+    interval holds at `level`, such as 0.05.
     """
-    decided = difference[difference != 0]  # the others leave the capital as it is
-    gained, lost = int((decided > 0).sum()), int((decided < 0).sum())
+    gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
     low, high = share_interval(gained, lost, level)
-    better, worse = capital(decided).max(initial=1.0), capital(-decided).max(initial=1.0)
-    return Evidence(len(difference), gained, lost, float(better), float(worse), low, high)
+    return Evidence(len(difference), gained, lost, capital(gained, lost), capital(lost, gained), low, high)
+
+
+def limit(level: float) -> float:
+    """The capital that is evidence where somebody looks at both bets, "better" and "worse": each has half of `level`,
+    so that either is wrong with a probability of at most `level`. Who asks one question alone needs 1 / level.
+    """
+    return 2 / level
 
 
 def shown(capital_now: float) -> str:
@@ -62,25 +72,36 @@ def shown(capital_now: float) -> str:
     return f"{capital_now:,.0f}" if capital_now >= 100 else f"{capital_now:.2g}"
 
 
-def capital(difference: NDArray[np.int8], margin: float = 0.0) -> NDArray[np.float64]:
-    """The capital after each of N images (N,), of the bet against "the challenger's accuracy is lower by `margin` or
-    more"; with a margin of 0, against "it is not more accurate". Its maximum reaches 1 / level with a probability of
-    at most `level` where that is true.
+def capital(gained: int, lost: int, equal: int = 0, margin: float = 0.0) -> float:
+    """The capital after these images of the bet against "the challenger's accuracy is lower by `margin` or more"; with
+    a margin of 0, against "it is not more accurate". Where that is true it ever reaches 1 / level with a probability of
+    at most `level`. The images may have come in any order: the capital is the same.
 
-    `difference` (N,) as for `evidence`; `margin` 0 to below 1. With a margin of 0, images on which both are right or
-    both wrong change nothing: this is the test of McNemar's pairs, one after the other.
+    `gained` images that only the challenger gets right, `lost` that only the champion does, `equal` others; `margin` 0
+    to below 1. With a margin of 0, equal images change nothing: this is the test of McNemar's pairs, for any moment.
     """
     if not 0 <= margin < 1:
         raise ValueError(f"margin must be 0 to below 1; got {margin}")
-    sizes = (np.arange(BETS) + 0.5) / BETS / (1 - margin)  # with the largest, a lost image costs all that was staked
-    factors = np.log1p(sizes * (np.array([-1.0, 0.0, 1.0])[:, None] + margin))
+    sizes = _sizes() / (1 - margin)  # with the largest, a lost image costs nearly all that was staked
+    growth = gained * np.log1p(sizes * (1 + margin)) + lost * np.log1p(sizes * (margin - 1))
+    growth += equal * np.log1p(sizes * margin)
+    return float(np.exp(min(logsumexp(growth) - np.log(BETS), MOST)))
+
+
+def path(difference: NDArray[np.int8]) -> NDArray[np.float64]:
+    """`capital` with a margin of 0 after each of N images (N,), `difference` (N,) as for `evidence`: for a chart."""
+    factors = np.log1p(_sizes() * np.array([-1.0, 0.0, 1.0])[:, None])
     found, log_wealth = np.empty(len(difference)), np.zeros(BETS)
     for start in range(0, len(difference), SLICE):
         part = difference[start : start + SLICE].astype(np.intp) + 1
         paths = log_wealth + np.cumsum(factors[part], axis=0)
         found[start : start + SLICE] = logsumexp(paths, axis=1) - np.log(BETS)
         log_wealth = paths[-1]
-    return np.exp(np.minimum(found, 700.0))  # beyond, a float has no room; nobody needs more evidence
+    return np.exp(np.minimum(found, MOST))
+
+
+def _sizes() -> NDArray[np.float64]:
+    return (np.arange(BETS) + 0.5) / BETS
 
 
 def needed(gained: int, lost: int, level: float) -> int | None:
@@ -89,7 +110,7 @@ def needed(gained: int, lost: int, level: float) -> int | None:
     if not count:
         return None
     share = max(gained, lost) / count
-    sizes = (np.arange(BETS) + 0.5) / BETS
+    sizes = _sizes()
     growth = share * np.log1p(sizes) + (1 - share) * np.log1p(-sizes)
     numbers = np.unique(np.geomspace(1, 1e6, 400).astype(int))
     reached = logsumexp(numbers[:, None] * growth, axis=1) - np.log(BETS) >= -np.log(level)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from podium.text import FORMULAS
+
 Content = Path | bytes | NDArray[np.uint8] | Image.Image | Callable[[], Image.Image]
 """A file, the bytes of one, pixels (1 or 3, H, W), a loaded image, or what opens one when called, in any thread."""
 
@@ -51,9 +53,6 @@ SUFFIXES = tuple(
 
 HIDDEN = "DVC does not see it: .dvcignore leaves it out"
 """Why a file is rejected."""
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 
 
 def is_meant(name: str) -> bool:

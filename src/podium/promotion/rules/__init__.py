@@ -20,10 +20,8 @@ from podium.components import FROZEN
 from podium.promotion.verdict import Comparison, Side
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from podium.metrics.resampling import Paired
+    from podium.shadow.pair_summary import Served
 
 ROUNDING = 1e-9
 """1 - 0.96 is a little more than 0.04 in floating point."""
@@ -106,9 +104,8 @@ class Evidence:
     """Of the champion; None: it has none, or there is no champion."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
-    served: "Callable[[], NDArray[np.int8]] | None" = None
-    """Of labelled images that both saw while serving, in the order of the labels (N,): 1 only the challenger is right,
-    -1 only the champion, 0 both or none. None: this champion is not the one that is served."""
+    served: "Callable[[], Served] | None" = None
+    """Of images that both saw while serving. None: this champion is not the one that is served."""
 
     @property
     def level(self) -> float:

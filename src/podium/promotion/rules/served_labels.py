@@ -5,11 +5,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from podium.promotion.rules import Evidence, Finding, Rule
+from podium.text import counted
 
 
 class ServedLabels(Rule):
     """Labels of images that both models saw while serving (podium feedback) show that the challenger is better, or not
-    worse. A sequential test: it may be asked as often as one likes. Off unless gate.shadow says otherwise.
+    worse. A sequential test: it may be asked as often as one likes; all labels of now count together, in no order. Off
+    unless gate.shadow says otherwise.
     """
 
     name: ClassVar = "served images"
@@ -18,7 +20,8 @@ class ServedLabels(Rule):
     shadow: Literal["off", "superior", "non_inferior"] = "off"
     """Evidence of served images with labels (`podium serve --shadow challenger`, `podium feedback labels.csv`).
     superior: the challenger is right more often than the champion; non_inferior: its accuracy is lower by less than
-    shadow_margin; off: not asked for."""
+    shadow_margin, on all images that both saw: where both say the same they are equal, and a disagreement without a
+    label counts as one that only the champion gets right; off: not asked for."""
     shadow_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """shadow: non_inferior: the loss of accuracy that has to be excluded."""
 
@@ -28,13 +31,24 @@ class ServedLabels(Rule):
             return None
         from podium.shadow.sequential_test import capital, shown
 
+        served, needed = evidence.served(), 1 / (1 - evidence.confidence)
         margin = self.shadow_margin if self.shadow == "non_inferior" else 0.0
-        needed, difference = 1 / (1 - evidence.confidence), evidence.served()
         what = f"a loss of {margin:g} of accuracy excluded" if margin else "more accurate than the champion"
         must = f"{what} on served images, evidence of {needed:g} or more"
-        if not len(difference):
-            return Finding(must, "no labels: podium serve --shadow, then podium feedback", passed=False)
-        found = float(capital(difference, margin).max(initial=1.0))
-        gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-        images = f"{len(difference):,} labelled images, {gained:,} that only it gets right, {lost:,} only the champion"
+        sides = f"{served.gained:,} that only it gets right, {served.lost:,} only the champion"
+        if not served.images:
+            return Finding(must, "no image that both saw: podium serve --shadow", passed=False)
+        if margin:
+            found = capital(served.gained, served.lost + served.unlabelled, served.equal, margin)
+            images = f"{counted(served.images, 'image')} that both saw, {sides}"
+            if served.unlabelled:
+                images += (
+                    f", {counted(served.unlabelled, 'disagreement')} without a label, counted as lost: podium compare"
+                    " --csv, then podium feedback"
+                )
+        elif not served.labelled:
+            return Finding(must, "no labels: podium compare --csv, then podium feedback", passed=False)
+        else:
+            found = capital(served.gained, served.lost)
+            images = f"{counted(served.labelled, 'labelled image')}, {sides}"
         return Finding(must, f"{shown(found)} ({images})", found >= needed)
