@@ -14,7 +14,7 @@ worker.
     python benchmarks/fidelity.py --seconds digits    (bare, letters, photos, icons: problems.py)
 
 simulates the seconds of two workers instead, with the search's own drivers and fresh noise: simulation.py. --slower 10
-is what trainings would show that take ten times as long.
+is what trainings would show that take ten times as long; --limit ends a search.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from podium.components import Choice
 from podium.config.params import SearchParams, load
 from podium.config.recipe import Recipe
 from podium.tuning.study import ask, build_pruner, distribution, exists, point, suggest
+from problems import PROBLEMS
 from promotion import Ladder, Paused
 
 Spent = tuple[int, float]
@@ -52,9 +53,12 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=200, help="trials of each at most (default 200)")
     options.add_argument("--only", help="some of the strategies, with commas")
     options.add_argument("--seconds", metavar="PROBLEM", help="simulate seconds on this problem, without a first guess")
-    options.add_argument("--slower", type=float, default=1.0, help="--seconds: how many times as long an epoch takes")
-    options.add_argument("--limit", type=float, default=400.0, help="--seconds: of a search at most (default 400)")
+    options.add_argument("--slower", type=float, help="--seconds: how many times as long an epoch takes (default 1)")
+    options.add_argument("--limit", type=float, help="--seconds: of a search at most (default 400)")
     arguments = options.parse_args()
+    if problem := _wrong(arguments):
+        options.error(problem)
+    arguments.slower, arguments.limit = arguments.slower or 1.0, arguments.limit or 400.0
     if arguments.quick:
         arguments.seeds, arguments.trials, arguments.limit = 2, 20, 30.0
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -69,6 +73,30 @@ def main() -> None:
         found, arguments
     )
     publish("fidelity", text, {"best": world.best, "searches": found}, draw(found, arguments), quick=arguments.quick)
+
+
+def _wrong(arguments: argparse.Namespace) -> str:
+    """What can't be done with these arguments; empty: nothing."""
+    problem, recorded = arguments.seconds, [name for name in PROBLEMS if curves.table(name).is_file()]
+    if problem is not None and problem not in PROBLEMS:
+        return f"--seconds must be one of {', '.join(recorded)}; got {problem}"
+    if problem is not None and problem not in recorded:
+        return (
+            f"--seconds must be a problem that was recorded ({', '.join(recorded)}); got {problem}:"
+            f" record it first, by python benchmarks/curves.py {problem}"
+        )
+    for name in ("slower", "limit"):
+        value = getattr(arguments, name)
+        if value is not None and problem is None:
+            return (
+                f"--{name} goes with --seconds PROBLEM only; got --{name} {value:g} without it: add it, or leave it out"
+            )
+        if value is not None and not 0 < value < float("inf"):
+            return f"--{name} must be a number above 0; got {value:g}"
+    known = list(simulation.SEARCHES) if problem is not None else list(strategies(World.open()))
+    if wrong := [name for name in (arguments.only or "").split(",") if arguments.only and name not in known]:
+        return f"--only must name some of {', '.join(known)}, with commas; got {', '.join(wrong)}"
+    return ""
 
 
 def seconds(arguments: argparse.Namespace) -> None:

@@ -11,10 +11,11 @@ others is what the simulated searches on it begin with.
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import optuna
@@ -38,8 +39,10 @@ LIMITS = {"digits": 400.0, "letters": 800.0, "photos": 15.0, "icons": 15.0}
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=20, help="simulated searches of each (default 20)")
+    options.add_argument("--limits", default="", help="other seconds of a search at most, as in photos=8,digits=100")
     options.add_argument("--write", action="store_true", help="write the portfolio of all problems")
     arguments = options.parse_args()
+    limits = LIMITS | limits_of(arguments.limits, options.error)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     worlds = {name: World.open(name) for name in SAME_SPACE if curves.table(name).is_file()}
     if arguments.write:
@@ -52,7 +55,7 @@ def main() -> None:
         for method in METHODS:
             found = {
                 which: [
-                    simulation.simulate(world, simulation.SEARCHES[method], seed, limit=LIMITS[name], enqueued=first)
+                    simulation.simulate(world, simulation.SEARCHES[method], seed, limit=limits[name], enqueued=first)
                     for seed in range(2 if arguments.quick else arguments.seeds)
                 ]
                 for which, first in (("without", ()), ("with", starts))
@@ -61,6 +64,21 @@ def main() -> None:
             content[f"{name}: {method}"] = {which: [vars(one) for one in runs] for which, runs in found.items()}
     head = ["left out", "search", "without, s", "with, s", "with / without", "p"]
     publish("portfolio", table(head, rows), {"searches": content}, quick=arguments.quick)
+
+
+def limits_of(text: str, refuse: Callable[[str], NoReturn]) -> dict[str, float]:
+    """Those of `text`, such as photos=8,digits=100."""
+    found = {}
+    for part in text.split(",") if text else []:
+        name, _, value = part.partition("=")
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if name not in LIMITS or not 0 < seconds < math.inf:
+            refuse(f"--limits must be some of {', '.join(LIMITS)}, each with seconds above 0: photos=8; got {part}")
+        found[name] = seconds
+    return found
 
 
 def _compared(found: dict[str, list[simulation.Outcome]]) -> list[str]:

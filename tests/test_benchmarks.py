@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,28 @@ def test_what_make_bench_runs_and_the_figures_page_lists_is_there() -> None:
     readme = (ROOT / "docs/benchmarks/README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)\.py` \|", readme, re.MULTILINE)
     assert {*re.findall(r"(\w+)\.py", line[1]), *listed} <= set(SCRIPTS)
+
+
+@pytest.mark.usefixtures("importable")
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("fidelity", "--seconds nope", "--seconds must be one of digits, bare"),
+        ("fidelity", "--seconds letters", "record it first, by python benchmarks/curves.py letters"),
+        ("fidelity", "--seconds bare --only nope", "--only must name some of tpe + median, random + halving"),
+        ("fidelity", "--only nope", "--only must name some of random, tpe, one epoch"),
+        ("fidelity", "--slower 10", "--slower goes with --seconds PROBLEM only; got --slower 10 without it"),
+        ("fidelity", "--limit 9", "--limit goes with --seconds PROBLEM only"),
+        ("fidelity", "--seconds bare --slower 0", "--slower must be a number above 0; got 0"),
+        ("portfolio", "--limits photos=8,nope=3", "got nope=3"),
+        ("portfolio", "--limits photos=soon", "each with seconds above 0: photos=8; got photos=soon"),
+    ],
+)
+def test_benchmark_refuses_what_it_can_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str, arguments: str, message: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *arguments.split()])
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(script).main()
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from podium.text import counted, holds_password, masked, one_line, red, write_row
+from podium.text import capitalized, counted, holds_password, masked, number, one_line, red, write_row
 from podium.tracking.store import shown
 
 
@@ -99,3 +99,18 @@ def test_red_is_for_terminals_that_want_colours(
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
     assert red("No better", stream) == ("\033[31mNo better\033[0m" if is_red else "No better")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9812, "0.9812"), (0.00004, "0.000040"), (0.0, "0.0000"), (71586.0, "71,586"), (-0.00012, "-0.00012"),
+     (3e-9, "3.0e-09"), (12.5, "12.5000"), (float("inf"), "inf")],
+)  # fmt: skip
+def test_number_has_two_significant_digits_at_least(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_capital_letter_leaves_the_others() -> None:
+    assert [capitalized(text) for text in ("accuracy", "MulticlassJaccardIndex", "")] == [
+        "Accuracy", "MulticlassJaccardIndex", ""
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Text that people read: counts with their noun, names as a terminal may show them, addresses with masked passwords."""
 
 import csv
+import math
 import os
 import re
 import sys
@@ -21,6 +22,20 @@ def counted(count: int, noun: str) -> str:
     """`count` with its noun: 1 trial, 1,000 trials, 2 studies, 3 classes."""
     plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def capitalized(text: str) -> str:
+    """`text` with a capital first letter; the others stay as they are, as in MulticlassJaccardIndex."""
+    return text[:1].upper() + text[1:]
+
+
+def number(value: float) -> str:
+    """A value as a sentence has it: 71,586; 0.9812; 0.000040, with two significant digits at least."""
+    if abs(value) >= 1000 or not math.isfinite(value):
+        return f"{value:,.0f}"
+    if 0 < abs(value) < 1e-6:
+        return f"{value:.1e}"
+    return f"{value:.{max(4, 1 - math.floor(math.log10(abs(value))))}f}" if value else f"{value:.4f}"
 
 
 def one_line(text: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import optuna
 import pytest
@@ -14,7 +15,7 @@ from podium.report.mlflow_summary import draw
 from podium.report.report_data import gather
 from podium.report.search_charts import curves
 from podium.report.sections import sections
-from podium.report.thaw_charts import forecast, thawing
+from podium.report.thaw_charts import HOW, forecast, thawing
 from podium.tracking.record import record_of, search_attributes
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision
@@ -55,6 +56,11 @@ def test_report_shows_what_rested_and_went_on(tmp_path: Path) -> None:
     assert "thawing" in shown
     assert "timeline" not in shown, "a trial that rests is with no worker"
     assert spent(data.search, data.timing).busy is None
+
+
+def test_each_way_to_decide_has_a_name_of_its_own_in_the_chart() -> None:
+    assert set(HOW) == set(get_args(get_type_hints(Decision)["how"]))
+    assert len({name for name, _ in HOW.values()}) == len(HOW)
 
 
 FORECAST = {

@@ -6,23 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 import tiny
 from podium.config.aims import Aim
-from podium.config.params import Params, RuntimeParams, SearchParams, parse
+from podium.config.params import Params, RuntimeParams, SearchParams, SelectParams, parse
 from podium.errors import InputError, PodiumError
+from podium.tracking.pareto_front import best_trials
 from podium.tracking.record import record_of, search_attributes
 from podium.tuning.batch import BatchDriver
 from podium.tuning.confirm import choose
+from podium.tuning.driver import Driver
 from podium.tuning.empty_study import play
-from podium.tuning.front_choice import about_choice, about_front, by_rule
+from podium.tuning.feasibility import ANEW
+from podium.tuning.front_choice import about_choice, about_front, by_rule, preference_of
 from podium.tuning.inherit import inherit
 from podium.tuning.messages import Ended, Report, Task
-from podium.tuning.outcome import importances, ranked, write
-from podium.tuning.pareto import Preference, front
+from podium.tuning.outcome import KEPT_IN_RANKING, importances, ranked, write
+from podium.tuning.pareto import Preference, front, given_up
 from podium.tuning.storage import open_storage
 from podium.tuning.study import build_pruner, identity, open_study
 from podium.tuning.work import run_trial
@@ -45,6 +50,7 @@ def _parsed(search: str, select: str = "{}") -> Params:
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
+        ("[accuracy, null]", "search.metric: must have a metric or a cost as each item; item 2 is empty (null)"),
         ("[]", "search.metric: must name a metric, or several; got []"),
         ("null", "search.metric: must be a name, a mapping of name and arguments, or a list"),
         ("latency_ms", "search for both, as in [accuracy, latency_ms]"),
@@ -277,3 +283,79 @@ def test_choice_of_the_front_says_what_was_given_up(rule: str, top_k: int, trial
     assert ("select.top_k: 3 confirms the whole front" in text) == (top_k < 3)
     assert "go on by accuracy" in text
     assert json.loads(json.dumps(chosen)) == chosen
+
+
+@pytest.mark.parametrize("fields", [{"metric": ["accuracy", "latency_ms"]}, {"limits": {"latency_ms": 2.0}}])
+def test_each_fresh_run_measures_its_own_latency(tmp_path: Path, fields: dict[str, Any]) -> None:
+    """Also one beyond the limit is trained: the mean of the runs is judged, not each."""
+    took = iter([1.0, 3.0, 1.5, 1.5, 1.5])
+
+    def script(task: Task) -> Script:
+        assert "latency_ms" not in task.limits
+        assert task.measured == ["latency_ms"]
+        one = epoch(1, 0.9)
+        yield Report(task.number, task.attempt, one)
+        yield Ended(task.number, task.attempt, "finished", [one], costs=task.costs or {"latency_ms": next(took)})
+
+    params = search_params(n_trials=3, space={}, pruner="none", sampler="random", **fields)
+    study = open_study(optuna.storages.InMemoryStorage(), "confirm-scene", params, {})
+    for seed in range(3):
+        about = {"recipe": tiny.recipe().flat(), "seed": seed, "rank": 0, "candidate": 7, ANEW: True}
+        study.enqueue_trial({}, about)
+    Driver(study, ScriptedPool(1, script), params, RuntimeParams(), tiny.recipe(), tmp_path, [Recorder()]).run()
+    assert [trial.user_attrs["costs"]["latency_ms"] for trial in study.trials] == [1.0, 3.0, 1.5]
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+    best = {"study": "search-1", "metric": "accuracy", "direction": "maximize", "recipe": {}, "whole": {}}
+    candidates = [{"trial": 7, "recipe": {}, "value": 0.9}]
+    chosen = choose(study, candidates, best | {"aims": [aim.plain() for aim in params.aims]}, params.limits)
+    assert chosen["trial"] == 7
+    assert "over_limits" not in chosen["candidates"][0], "1.83 on average"
+
+
+def test_whole_front_is_in_the_ranking(tmp_path: Path) -> None:
+    params = parse(f"search: {{metric: [accuracy, parameters], space: {{}}, n_trials: {KEPT_IN_RANKING + 30}}}")
+    study = optuna.create_study(directions=["maximize", "minimize"], study_name="search-scene")
+    for size in range(KEPT_IN_RANKING + 30):
+        value = 1 - 1 / (size + 2)
+        own = {"recipe": {"model.hidden": size}, "seed": size, "history": [epoch(1, value)]}
+        study.add_trial(create_trial(values=[value, 10.0 * size], user_attrs=own))
+    write(tmp_path, study, params, "run")
+    ranking = json.loads((tmp_path / "ranking.json").read_text())
+    assert len(ranking) == KEPT_IN_RANKING + 30
+    assert ranking[-1]["metrics"]["parameters"] == 0.0, "the end of the front that is good in the other metric"
+    best = json.loads((tmp_path / "best.json").read_text())
+    knee = by_rule(ranking, preference_of(SelectParams(rule="knee"), best, ranking))[0]
+    assert knee["trial"] == by_rule(ranking, Preference.of("knee", AIMS, [t.values for t in study.trials]))[0]["trial"]
+
+
+@pytest.mark.parametrize("metrics", [2, 3])
+def test_front_is_optunas_and_computed_once_for_each_number_of_ended_trials(
+    monkeypatch: pytest.MonkeyPatch, metrics: int
+) -> None:
+    study = optuna.create_study(directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (metrics - 1)])
+    random = np.random.default_rng(0)
+    for place in range(150):
+        values = random.integers(0, 7, metrics).astype(float).tolist()
+        limited = {"constraints": [0.5 if values[0] > 5 else -0.5]} if place % 3 else {}
+        study.add_trial(create_trial(values=values, system_attrs=limited))
+    study.add_trial(create_trial(state=TrialState.PRUNED))
+    assert [t.number for t in best_trials(study)] == sorted(t.number for t in study.best_trials)
+    computed: list[int] = []
+
+    def counts(trials: list[Any], directions: list[StudyDirection]) -> list[Any]:
+        computed.append(len(trials))
+        return []
+
+    monkeypatch.setattr("podium.tracking.pareto_front._front", counts)
+    monkeypatch.setattr(optuna.Study, "best_trials", property(lambda study: pytest.fail("it copies the study")))
+    front(study), front(study)
+    assert not computed
+    study.add_trial(create_trial(values=[9.0] * metrics))
+    front(study), front(study)
+    assert computed == [152]
+
+
+def test_loss_below_what_is_shown_is_none() -> None:
+    chosen, other = {"accuracy": 0.98, "parameters": 100.0}, {"accuracy": 0.9800000004, "parameters": 90.0}
+    lost = given_up({"means": chosen}, [{"trial": 1, "means": other}], AIMS)
+    assert [one["metric"] for one in lost] == ["parameters"]

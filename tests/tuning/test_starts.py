@@ -88,7 +88,7 @@ def test_thaw_search_looks_at_each_start_for_an_epoch(tmp_path: Path) -> None:
 
     study, _ = search(tmp_path, params_of(max_epochs=12), before=enqueue, train__schedule="cosine")
     first = [(one.trial, one.until, one.how) for one in decided.read(study)][:3]
-    assert first == [(0, 5, "enqueued"), (1, 1, "enqueued"), (2, 1, "enqueued")]
+    assert first == [(0, 5, "enqueued"), (1, 1, "portfolio"), (2, 1, "portfolio")]
 
 
 def test_portfolio_of_the_project_fits_the_space_of_params_yaml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,12 @@ def metrics(value: Any) -> Any:
     if not value:
         raise ValueError("must name a metric, or several; got []")
     found, problems = [], []
-    for one in value:
+    for place, one in enumerate(value, 1):
+        if one is None:
+            problems.append(
+                f"must have a metric or a cost as each item; item {place} is empty (null): name one or remove it"
+            )
+            continue
         try:
             found.append(Choice(name=one) if one in COSTS else read(one))  # type: ignore[call-arg]
         except ValueError as error:

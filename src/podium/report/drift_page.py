@@ -16,7 +16,7 @@ from podium.report.chart import COMPLETE, FAILED, MUTED, Chart, plain, rounded
 from podium.report.render import Page, render
 from podium.report.sections import ROWS, Section, Table
 from podium.report.summary import Advice, Card, Summary
-from podium.text import counted
+from podium.text import capitalized, counted
 
 NAME = "index.html"
 BINS = 30
@@ -211,7 +211,7 @@ def _histogram(feature: Feature, change: Change, before: NDArray[np.float32], no
     }
     key = f"feature-{feature.name.replace(' ', '-')}"
     note = f"effect {change.effect:.2f}, p {change.adjusted:.2g}"
-    return Chart(key, f"{feature.name.capitalize()}{words}", note, data, layout, 240, wide=False)
+    return Chart(key, f"{capitalized(feature.name)}{words}", note, data, layout, 240, wide=False)
 
 
 def _bars(x: list[Any], y: NDArray[np.float64], name: str, color: str) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from typing import Any
 from podium.metrics.scores import Objective
 from podium.report.chart import BEST, COMPLETE, FAILED, INK, Chart, lines, points, rounded
 from podium.report.trials import Search, Trial
-from podium.text import counted
-from podium.tuning.pareto import number
+from podium.text import capitalized, counted, number
 
 COSTS = {"latency_ms": "latency_ms (one image, one CPU thread)", "parameters": "parameters", "size_mb": "size_mb"}
 """Titles of the axes of what is no metric of the validation images."""
@@ -83,7 +82,7 @@ def _against(search: Search, first: Objective, place: int, other: Objective, cho
             data.append(dots | {"customdata": [t.number for t in trials]})
     layout = {"xaxis": _axis(other, [t.values[place] for t in complete]), "yaxis": _range(first, best)}
     note = "No trial is at least as good as one on the front in every metric and better in one. Click a point."
-    title = f"{first.name.capitalize()} against {other.name}"
+    title = f"{capitalized(first.name)} against {other.name}"
     details = {str(t.number): _details(search, t) for t in complete}
     return Chart(f"front-{other.name}", title, note, data, layout, 400, details=details)
 

@@ -24,7 +24,7 @@ from podium.report.chart import (
 from podium.report.cost import MEASURED, NetworkCost
 from podium.report.interactions import Interactions
 from podium.report.trials import Search, Timing, Trial
-from podium.text import counted
+from podium.text import capitalized, counted
 
 FAINT = 0.05
 """The colour scale of interactions ends here at least, so that weak ones stay pale."""
@@ -233,7 +233,7 @@ def cost_charts(search: Search, costs: list[NetworkCost]) -> list[Chart]:
     pairs = [(t, cost) for t in search.ranked() if (cost := by_network.get(_key(search.network(t))))]
     size = [(t, float(cost.parameters)) for t, cost in pairs]
     latency = [(t, cost.milliseconds) for t, cost in pairs]
-    name, per_image = search.metric.name.capitalize(), "ms per image (one CPU thread of this machine)"
+    name, per_image = capitalized(search.metric.name), "ms per image (one CPU thread of this machine)"
     shown = {aim.name for aim in search.others}  # each has a chart of its own
     size_chart = _tradeoff(search, "size", f"{name} against size", "parameters", size)
     latency_chart = _tradeoff(search, "latency", f"{name} against latency", per_image, latency)

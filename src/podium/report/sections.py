@@ -13,7 +13,7 @@ from podium.report.interactions import interactions
 from podium.report.report_data import Evaluated, ReportData, stale_notice
 from podium.report.summary import duration
 from podium.report.trials import Search, Trial
-from podium.tuning.pareto import number
+from podium.text import number
 
 TOP = 10
 """Trials in the table of the best."""

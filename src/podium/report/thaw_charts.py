@@ -8,6 +8,7 @@ from podium.text import counted
 
 HOW = {
     "enqueued": ("own settings", BEST),
+    "portfolio": ("search.starts", BEST),
     "stratum": ("first strata", MUTED),
     "random": ("random", MUTED),
     "new": ("new", PRUNED),

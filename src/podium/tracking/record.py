@@ -13,6 +13,7 @@ import optuna
 from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.tracking.pareto_front import best_trials
 from podium.tracking.run_names import (
     FRONT_TAG,
     ID_TAG,
@@ -28,7 +29,7 @@ from podium.tracking.run_names import (
     key_of,
     text_of,
 )
-from podium.tracking.study_summary import best_of, objectives
+from podium.tracking.study_summary import objectives
 
 STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -39,8 +40,6 @@ STATUS = {
 
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
 _ids_lock = threading.Lock()
-_fronts: WeakKeyDictionary[optuna.Study, tuple[int, frozenset[int]]] = WeakKeyDictionary()
-"""The front that a study had after so many trials: comparing a thousand of them takes long enough once."""
 
 
 @dataclass(frozen=True)
@@ -227,10 +226,7 @@ def _front(study: optuna.Study) -> frozenset[int] | None:
     """
     if not study.study_name.startswith("search-") or len(study.directions) == 1:
         return None
-    ended = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
-    if study not in _fronts or _fronts[study][0] != ended:
-        _fronts[study] = ended, frozenset(t.number for t in best_of(study))
-    return _fronts[study][1]
+    return frozenset(trial.number for trial in best_trials(study))
 
 
 def _milliseconds(moment: Any) -> int | None:

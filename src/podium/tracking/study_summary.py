@@ -8,6 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.tracking.pareto_front import best_trials
 from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
 
 OWN_METRICS = frozenset(
@@ -69,7 +70,7 @@ def summary_of(study: optuna.Study) -> dict[str, float]:
 def best_of(study: optuna.Study) -> list[FrozenTrial]:
     """The best trial, or the trials on the front of several objectives; none where none completed or is feasible."""
     if len(study.directions) > 1:
-        return list(study.best_trials)
+        return best_trials(study)
     try:
         return [study.best_trial]
     except ValueError:

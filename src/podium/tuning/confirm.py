@@ -91,8 +91,8 @@ def choose(
 ) -> dict[str, Any]:
     """The candidate with the best mean over the fresh seeds that keeps `limits`; equal means go to the better rank.
 
-    With several metrics the best is the first by `preference`. Of a limit on a metric the mean over the fresh seeds has
-    to keep it.
+    With several metrics the best is the first by `preference`. Of a limit on a metric or on the latency, which each run
+    measures anew, the mean over the fresh seeds has to keep it.
 
     `optimism` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
@@ -228,7 +228,7 @@ def _attributes(
     seed = derive(search_seed, "confirm", entry["trial"], index)
     name = f"confirm-{entry['trial']:03d}-{'fold' if fold else 'seed'}-{index + 1}"
     about = {"recipe": entry["recipe"], "seed": seed, "rank": rank, "candidate": entry["trial"], "name": name}
-    return about | {"calibrate": True} | fold
+    return about | {"calibrate": True, feasibility.ANEW: True} | fold
 
 
 def _log(params: Params, study: optuna.Study, search: str, chosen: dict[str, Any]) -> None:

@@ -146,9 +146,8 @@ class Driver:
         every, share = self.runtime.checkpoint_seconds, self.runtime.checkpoint_share
         limit, held_out = self.params.trial_timeout, trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
-        network = feasibility.network_of(trial.user_attrs["recipe"])
-        costs = limits.of_costs(self.params.limits), self._costs.get(network, {})
-        compiles, measured = self.params.compile, self.params.costs
+        costs, measured = self._costs_of(trial)
+        compiles = self.params.compile
         task = Task(
             *(*about, self._metric, self._more, held_out, *costs),
             checkpoint_share=share,
@@ -156,6 +155,18 @@ class Driver:
             measured=measured,
         )
         return RunningTrial(self.study, trial, task, reported)
+
+    def _costs_of(self, trial: optuna.Trial) -> tuple[tuple[dict[str, float], dict[str, float]], list[str]]:
+        """The limits of costs that the worker refuses to train beyond, the costs that are known, and what to measure.
+
+        A latency of its own is measured for each run that asks for it, and judged with its other figures at the end.
+        """
+        limited, measured = limits.of_costs(self.params.limits), self.params.costs
+        known = self._costs.get(feasibility.network_of(trial.user_attrs["recipe"]), {})
+        if feasibility.ANEW in trial.user_attrs and "latency_ms" in {*limited, *measured}:
+            limited.pop("latency_ms", None)
+            return (limited, {}), [*dict.fromkeys([*measured, "latency_ms"])]
+        return (limited, known), measured
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
         self._note(f"trial {frozen.number} was left running and resumes")

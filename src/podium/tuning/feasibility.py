@@ -11,6 +11,8 @@ from podium.tuning.shared_epochs import BEST
 
 COSTS, OVER = "costs", "over_limits"
 """User attributes of a trial: what its network costs, and the limits that it breaks, in words."""
+ANEW = "measures_latency"
+"""User attribute of a fresh run of a known configuration: its latency is measured again, not taken from another run."""
 
 
 def is_feasible(trial: FrozenTrial) -> bool:

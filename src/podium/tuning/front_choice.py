@@ -5,8 +5,8 @@ from typing import Any
 
 from podium.config.aims import Aim
 from podium.config.params import SelectParams
-from podium.text import counted
-from podium.tuning.pareto import Preference, given_up, number, shown
+from podium.text import counted, number
+from podium.tuning.pareto import Preference, given_up, shown
 
 
 def by_rule(ranking: list[dict[str, Any]], preference: Preference) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ from podium.tuning.starts import START, starts
 from podium.tuning.study import identity, name_of, point
 
 KEPT_IN_RANKING = 100
-"""Completed trials in ranking.json: as many as `select.top_k` may ask for."""
+"""Completed trials in ranking.json: as many as `select.top_k` may ask for. Of several metrics the whole front."""
 REFERENCE = "reference_lines.json"
 """What the validation images give without a search."""
 SHOWN = 12
@@ -128,7 +128,8 @@ def write(
     best = _best(study, params.search)
     write_json(out / "importances.json", importances(study))
     order = ranked(study) if len(aims) == 1 else _on_front(study)
-    write_json(out / "ranking.json", [about(t, aims) for t in order[:KEPT_IN_RANKING]])
+    kept = order[:KEPT_IN_RANKING] if len(aims) == 1 else order  # knee and weights compare with the whole front
+    write_json(out / "ranking.json", [about(t, aims) for t in kept])
     fields = params.recipe().flat()
     if reference is not None:
         write_json(out / REFERENCE, reference)

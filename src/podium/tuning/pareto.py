@@ -8,6 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from podium.config.aims import Aim
+from podium.text import number
+from podium.tracking.pareto_front import best_trials
 
 
 def first(trial: FrozenTrial) -> float | None:
@@ -20,7 +22,7 @@ def front(study: optuna.Study) -> set[int]:
 
     Of a study with one metric there is no front.
     """
-    return {trial.number for trial in study.best_trials} if len(study.directions) > 1 else set()
+    return {trial.number for trial in best_trials(study)} if len(study.directions) > 1 else set()
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Preference:
         """The larger, the better. By `first` equal values of the first metric are decided by the next.
 
         knee and weights: how far the values are behind the best ones, each as a fraction of its range on the front, in
-        a weighted sum. With equal weights the best is the point of the front that is farthest from the plane through
-        its ends: I. Das, On characterizing the "knee" of the Pareto curve, Structural Optimization 18, 1999.
+        a weighted sum. With two metrics and equal weights the best is the point of the front that is farthest from the
+        line through its ends: I. Das, On characterizing the "knee" of the Pareto curve, Structural Optimization 18,
+        1999. With more it is another one, as a rule: the plane through the ends leans as they lie.
         """
         if self.rule == "first":
             return tuple(aim.sign * value for aim, value in zip(self.aims, values, strict=True))
@@ -63,13 +66,13 @@ def given_up(
 ) -> list[dict[str, Any]]:
     """For each of `aims` by how much the best of `others` is better than `chosen`, and which that is.
 
-    Each has its `trial`, and the `means` of its fresh runs by the metrics' names.
+    What is shown as equal is no loss. Each has its `trial`, and the `means` of its fresh runs by the metrics' names.
     """
     found = []
     for aim in aims:
         best = max(others, key=lambda one: aim.sign * one["means"][aim.name])
         by = aim.sign * (best["means"][aim.name] - chosen["means"][aim.name])
-        if by > 0:
+        if by > 0 and number(best["means"][aim.name]) != number(chosen["means"][aim.name]):
             found.append({"metric": aim.name, "by": by, "trial": best["trial"], "means": dict(best["means"])})
     return found
 
@@ -77,8 +80,3 @@ def given_up(
 def shown(values: Mapping[str, float], aims: Sequence[Aim]) -> str:
     """`accuracy 0.9812, latency_ms 0.31`: `values` by the metrics' names."""
     return ", ".join(f"{aim.name} {number(values[aim.name])}" for aim in aims)
-
-
-def number(value: float) -> str:
-    """A value as a sentence has it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
