@@ -168,8 +168,12 @@ def _abstain(
     counts = threshold.counts(probability, right)
     promise = Promise(threshold.probability, params.abstain, params.confidence, threshold.chosen_on, counts)
     curve = abstaining.curve(probability, right, params.confidence)
-    columns = curve.coverage, curve.error, curve.high, curve.threshold
-    rows = ([f"{value:.6f}" for value in row] for row in zip(*columns, strict=True))
+    columns = curve.coverage, curve.error, curve.high
+    # A threshold is given exactly: near 1 six digits are not enough to tell one from another.
+    rows = (
+        [*(f"{value:.6f}" for value in row), repr(lowest)]
+        for *row, lowest in zip(*columns, curve.threshold.tolist(), strict=True)
+    )
     _write_csv(out / "coverage.csv", ("coverage", "error", "error_high", "threshold"), rows)
     draw_coverage(out / "coverage.png", curve, counts, params.abstain)
     promise.write(out)
