@@ -305,8 +305,12 @@ def test_evaluate_abstain_chooses_on_validation_and_checks_on_the_test_set(
     assert client.get_run(run_id).data.metrics["test_coverage"] == 0.5
     there = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
     assert {"evaluation/abstain.json", "evaluation/coverage.csv", "evaluation/coverage.png"} <= there
+    assert client.get_run(run_id).data.tags["podium.abstain_threshold"] == repr(about["threshold"])
     call(project, store)
     assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES  # off: as it was
+    left = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
+    assert left == there - {"evaluation/abstain.json", "evaluation/coverage.csv", "evaluation/coverage.png"}
+    assert client.get_run(run_id).data.tags["podium.abstain_threshold"] == "none"
 
 
 @pytest.mark.parametrize(
