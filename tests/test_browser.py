@@ -56,6 +56,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     sample.write_search(root, 40)
     sample.write_rest(root)
+    sample.write_abstain(root)
     return build(sample.folders(root), root / "mail")
 
 

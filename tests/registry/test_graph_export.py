@@ -37,6 +37,18 @@ def test_onnx_file_alone_predicts_what_the_version_does(project: Project) -> Non
     assert str(Path.cwd()) not in text
 
 
+def test_onnx_file_holds_the_threshold_where_the_version_has_one(project: Project) -> None:
+    promise = {"threshold": 0.99998754, "error": 0.02, "confidence": 0.95}
+    with versions.checked(project.tracking, versions.find(project.tracking, NAME, 3)) as folder:
+        described = folder / "artifacts/model/model.json"
+        for abstain, expected in (({}, None), ({"abstain": promise}, promise)):
+            about = json.loads(described.read_text(encoding="utf-8")) | abstain
+            described.write_text(json.dumps(about), encoding="utf-8")
+            write_graph(folder, Path("model.onnx"), "onnx", "it")
+            held = {one.key: one.value for one in onnx.load("model.onnx").metadata_props}
+            assert json.loads(held.get("abstain", "null")) == expected
+
+
 def test_pt2_file_is_that_of_the_version(project: Project) -> None:
     Path("real").mkdir()
     Path("model.pt2").symlink_to("real/model.pt2")

@@ -172,6 +172,17 @@ def _write_evaluated(folder: Path, classes: tuple[str, ...], images: int) -> Non
     _csv(folder / "calibration.csv", ["lower", "upper", "count", "confidence", "accuracy"], bins)
 
 
+def write_abstain(root: Path, threshold: float = 0.9999875426292419) -> None:
+    """What evaluate.abstain adds to the evaluation: three points, and a promise of 0.05."""
+    folder = folders(root).evaluated
+    counts = {"images": 60, "answered": 30, "wrong": 1}
+    promise = {"threshold": threshold, "error": 0.05, "confidence": 0.95, "validation": counts, "test": counts}
+    write_json(folder / "abstain.json", promise | {"finding": "not contradicted"})
+    head = ["coverage", "error", "error_high", "threshold"]
+    points = [(0.25, 0.0, 0.181, 0.9999999), (0.5, 1 / 30, 0.149, threshold), (1.0, 0.1, 0.187, 0.41)]
+    _csv(folder / "coverage.csv", head, points)
+
+
 def _csv(path: Path, head: list[str], rows: list[Any]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([head, *rows])

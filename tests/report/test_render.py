@@ -96,6 +96,23 @@ def test_report_has_every_chart_and_section(page: str) -> None:
     assert {"summary", "search", "confirmation", "test", "training", "data", "lineage"} <= ids
 
 
+def test_report_of_a_model_that_may_be_unsure_has_the_curve_with_exact_thresholds(tmp_path: Path) -> None:
+    sample.write_search(tmp_path, 3)
+    sample.write_rest(tmp_path)
+    assert "coverage" not in figures(page_of(tmp_path))
+    for threshold, said in ((0.9999875426292419, "Unsure below a probability of 0.9999875426292419"), (0.0, "Never")):
+        sample.write_abstain(tmp_path, threshold)
+        page = page_of(tmp_path)
+        bound, error, promised, chosen = figures(page)["coverage"]["data"]
+        assert (error["x"], error["y"][0], error["y"][2], bound["y"][1]) == ([0.25, 0.5, 1.0], 0.0, 0.1, 0.149)
+        assert error["text"][0] == "from 0.9999999: 25.0% answered, error 0.0000 (at most 0.1810)"
+        assert (promised["y"], chosen["x"], chosen["y"]) == ([0.05, 0.05], [0.5], [pytest.approx(1 / 30)])
+        low, high = figures(page)["coverage"]["layout"]["yaxis"]["range"]
+        assert low == 0 <= max(bound["y"][1:]) < high  # the bound is seen, at least from the chosen threshold on
+        assert said in page
+        assert "Where it may abstain it answers 50.0% of the test images, with an error of 0.0333" in page
+
+
 def test_report_fetches_nothing(page: str) -> None:
     """What Chromium asks for is in tests/test_browser.py; this is what it could."""
     sources = [v for _, a in Elements(ours(page)).found for k, v in a.items() if k in ("src", "href", "action", "data")]

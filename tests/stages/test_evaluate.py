@@ -311,13 +311,18 @@ def test_evaluate_abstain_chooses_on_validation_and_checks_on_the_test_set(
     assert (about["test"], about["finding"]) == ({"images": 80, "answered": 40, "wrong": 2}, "not contradicted")
     curve = rows(project / "evaluated/coverage.csv")
     assert [(row["coverage"], row["error"]) for row in curve] == [("0.500000", "0.050000"), ("1.000000", "0.062500")]
-    assert "promised is an error of 0.06 at most" in capsys.readouterr().out
+    assert float(curve[0]["threshold"]) == about["threshold"]
+    assert f"at least {about['threshold']!r}: promised is an error of 0.06 at most" in capsys.readouterr().out
     client = connect(store).client
     assert client.get_run(run_id).data.metrics["test_coverage"] == 0.5
     there = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
     assert {"evaluation/abstain.json", "evaluation/coverage.csv", "evaluation/coverage.png"} <= there
+    assert client.get_run(run_id).data.tags["podium.abstain_threshold"] == repr(about["threshold"])
     call(project, store)
     assert sorted(path.name for path in (project / "evaluated").iterdir()) == FILES  # off: as it was
+    left = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
+    assert left == there - {"evaluation/abstain.json", "evaluation/coverage.csv", "evaluation/coverage.png"}
+    assert client.get_run(run_id).data.tags["podium.abstain_threshold"] == "none"
 
 
 @pytest.mark.parametrize(

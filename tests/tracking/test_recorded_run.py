@@ -234,6 +234,19 @@ def test_artifact_that_the_project_no_longer_has_is_said_once(
     assert project.check() == []
 
 
+def test_artifact_that_was_removed_is_neither_there_nor_missed(project: Project) -> None:
+    run = recorded_run.recorded(connect(project.params), project.retrained)
+    folder = paths.RETRAINED
+    for name in ("abstain.json", "kept.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+        run.log_file(folder / name, "evaluation")
+    run.remove_files("evaluation", ["abstain.json", "never.json"])
+    assert project.artifacts(project.retrained, "evaluation") == ["evaluation/kept.json"]
+    assert project.check() == []
+    project.sync()
+    assert project.artifacts(project.retrained, "evaluation") == ["evaluation/kept.json"]
+
+
 def test_every_trial_has_its_images_and_its_origin(project: Project) -> None:
     for run in project.children():
         assert images_of(run) == [("tiny", DIGEST[:32])]

@@ -158,7 +158,7 @@ def _start_ranks(images: int, error: float, confidence: float) -> tuple[NDArray[
     wrong = np.asarray(binom.ppf(level, np.ceil(started) - 1, error), np.int64)
     ranks = np.minimum(fewest(np.maximum(wrong, 0)), images)
     ranks, of_start = np.unique(ranks, return_inverse=True)
-    return ranks, np.bincount(of_start) * level
+    return np.asarray(ranks, np.int64), np.asarray(np.bincount(of_start) * level, np.float64)
 
 
 def _ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -34,8 +34,8 @@ def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[str]:
     """Within the block `model` predicts on `where`, in float32; gives a sentence about it, empty on the CPU.
 
     The images that are stored in the model are predicted on both before. Where its graph holds something that can't be
-    moved, or the device has no memory for one image, it predicts on the CPU, and the sentence says so. Where not all of
-    its images fit, fewer are predicted at once. Raises RefusedError where the two differ by more than rounding explains.
+    moved, or the device has no memory for one image, it predicts on the CPU, and the sentence says so. Where not all
+    images fit, fewer are predicted at once. Raises RefusedError where the two differ by more than rounding explains.
     """
     if where.type == "cpu":
         yield ""
@@ -98,8 +98,8 @@ class _Fitting:
     def short_of_memory(self) -> str:
         """Why the CPU stands in."""
         return (
-            f"runtime.device: {describe(self.where)} has no memory left for one image; end what else uses the device, or"
-            " set `runtime.device: cpu`"
+            f"runtime.device: {describe(self.where)} has no memory left for one image; end what else uses the device,"
+            " or set `runtime.device: cpu`"
         )
 
     def _tried(self, there: Run, part: Tensor) -> Tensor | None:

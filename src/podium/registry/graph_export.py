@@ -28,6 +28,8 @@ INPUT, OUTPUT = "images", "probabilities"
 PACKAGES = FORMAT_PACKAGES["onnx"]
 ONNX = "model.onnx"
 """Its name in a version that was registered with register.formats: [onnx]."""
+METADATA = ("classes", "preprocess", "abstain")
+"""What of model.json stands in the metadata of an ONNX file; `abstain` where there is a threshold."""
 SIZES = (1, 2, 7, 64)
 """Batches of random pixels that both graphs are compared on."""
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -53,8 +55,8 @@ def check_destination(out: Path) -> None:
 def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     """Write the graph of the model in `folder` (a checked copy) to `out`, which appears when it is complete.
 
-    It takes uint8 (N, C, H, W), pixels as the model's decoder makes them, and gives float32 (N, classes); classes and
-    what pixels are made of stand in the file's metadata (ONNX) and in model.json of the version. Returns the largest
+    It takes uint8 (N, C, H, W), pixels as the model's decoder makes them, and gives float32 (N, classes); METADATA
+    stands in the file's metadata (ONNX) and in model.json of the version. Returns the largest
     difference of a probability from the version's own graph. Raises RefusedError above PARITY_LIMIT, InputError where
     the packages for ONNX are missing or `out` can't be written.
     """
@@ -122,7 +124,7 @@ def _onnx_bytes(inside: Path, about: dict[str, Any], version: str) -> bytes:
         except OnnxExporterError as error:
             raise RefusedError(f"ONNX can't hold the network of {version}: {_cause(error)}") from error
     model = made.model_proto
-    metadata = {name: json.dumps(about[name]) for name in ("classes", "preprocess")}
+    metadata = {name: json.dumps(about[name]) for name in METADATA if name in about}
     onnx.helper.set_model_props(model, {"version": version} | metadata)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"

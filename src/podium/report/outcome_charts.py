@@ -134,7 +134,7 @@ def coverage(evaluated: Evaluated) -> Chart | None:
     columns = ("coverage", "error", "error_high", "threshold")
     x, y, high, threshold = ([float(row[name]) for row in evaluated.coverage] for name in columns)
     points_of = zip(x, y, high, threshold, strict=True)
-    text = [f"from {t:.4f}: {c:.1%} answered, error {e:.4f} (at most {h:.4f})" for c, e, h, t in points_of]
+    text = [f"from {t!r}: {c:.1%} answered, error {e:.4f} (at most {h:.4f})" for c, e, h, t in points_of]
     test, most = promise["test"], promise["error"]
     chosen = test["answered"] / test["images"], test["wrong"] / test["answered"] if test["answered"] else 0.0
     said = f"chosen: {chosen[0]:.1%} answered, error {chosen[1]:.4f}"
@@ -145,15 +145,18 @@ def coverage(evaluated: Evaluated) -> Chart | None:
         points([chosen[0]], [chosen[1]], "chosen threshold", BEST, [said], size=12),
     ]
     axis = {"tickformat": ".0%"}
+    # With fewer images than are answered the bound goes up to 1, and would make all the rest small.
+    shown = [bound for answered, bound in zip(x, high, strict=True) if answered >= chosen[0]]
     layout = {
         "xaxis": axis | {"title": "answered images", "range": [0, 1.02]},
-        "yaxis": axis | {"title": "error of the answered", "range": [0, 1.2 * max(2 * most, *y)]},
+        "yaxis": axis | {"title": "error of the answered", "range": [0, 1.2 * max(2 * most, *y, *shown)]},
     }
+    unsure = f"Unsure below a probability of {promise['threshold']!r}" if promise["threshold"] else "Never unsure"
     note = (
-        f"Unsure below a probability of {promise['threshold']:.4f}, chosen on validation images for an error of"
-        f" {most:g} at most. The test images: {promise['finding']}."
+        f"{unsure}, chosen on validation images for an error of {most:g} at most. The test images:"
+        f" {promise['finding']}."
     )
-    return Chart("coverage", "Error against coverage", note, data, layout, 460, wide=False)
+    return Chart("coverage", "Error against coverage", note, data, layout, 360)
 
 
 def recalls(evaluated: Evaluated) -> Chart:

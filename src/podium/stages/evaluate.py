@@ -27,6 +27,7 @@ from podium.metrics.scores import Metric
 from podium.models.activation_maps import maps
 from podium.text import counted
 from podium.tracking import retrain_run
+from podium.tracking.run_names import THRESHOLD_TAG
 from podium.training import answering
 from podium.training.answering import Promise
 from podium.training.device import Kind, describe, own_kind, pick
@@ -109,9 +110,15 @@ def evaluate(
     write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence, scores.of(objective)))
-    files_logged = [*LOGGED_FILES, *(ABSTAIN_FILES if threshold else ())]
-    retrain_run.log_evaluation(tracking_params, about.run_id, metrics, [out / name for name in files_logged])
+    _log(tracking_params, about.run_id, metrics, out, threshold)
     return metrics.summary()
+
+
+def _log(tracking: TrackingParams, run_id: str, metrics: Metrics, out: Path, threshold: Threshold | None) -> None:
+    """Log the evaluation; where nothing is abstained from, what an earlier one has logged of that is removed."""
+    files, obsolete = (LOGGED_FILES, ABSTAIN_FILES) if threshold is None else ((*LOGGED_FILES, *ABSTAIN_FILES), ())
+    tags = {THRESHOLD_TAG: "none" if threshold is None else repr(threshold.probability)}
+    retrain_run.log_evaluation(tracking, run_id, metrics, [out / name for name in files], tags, obsolete)
 
 
 def evaluate_by(params: Params, retrained: Path, out: Path) -> dict[str, float]:
@@ -168,8 +175,12 @@ def _abstain(
     counts = threshold.counts(probability, right)
     promise = Promise(threshold.probability, params.abstain, params.confidence, threshold.chosen_on, counts)
     curve = abstaining.curve(probability, right, params.confidence)
-    columns = curve.coverage, curve.error, curve.high, curve.threshold
-    rows = ([f"{value:.6f}" for value in row] for row in zip(*columns, strict=True))
+    columns = curve.coverage, curve.error, curve.high
+    # A threshold is given exactly: near 1 six digits are not enough to tell one from another.
+    rows = (
+        [*(f"{value:.6f}" for value in row), repr(lowest)]
+        for *row, lowest in zip(*columns, curve.threshold.tolist(), strict=True)
+    )
     _write_csv(out / "coverage.csv", ("coverage", "error", "error_high", "threshold"), rows)
     draw_coverage(out / "coverage.png", curve, counts, params.abstain)
     promise.write(out)

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from podium import paths
@@ -124,6 +125,19 @@ class RecordedRun:
         self.record.artifacts[f"{folder}/{path.name}"] = (_sha(path), clean(path.as_posix()))
         save(self.record)
         self.tracking.client.log_artifact(self.run_id, str(path), folder)
+
+    def remove_files(self, folder: str, names: Sequence[str]) -> None:
+        """Remove the artifacts `names` of `folder`, those that are there."""
+        paths_of = [f"{folder}/{name}" for name in names]
+        for path in paths_of:
+            self.record.artifacts.pop(path, None)
+        save(self.record)
+        there = {one.path for one in self.tracking.client.list_artifacts(self.run_id, folder)}
+        if obsolete := [path for path in paths_of if path in there]:
+            where = self.tracking.client.get_run(self.run_id).info.artifact_uri
+            artifacts = get_artifact_repository(where, tracking_uri=self.tracking.uri)
+            for path in obsolete:
+                artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
 
     def log_note(self, note: str) -> None:
         """Put `note` on its page, unless a person has changed what is there."""

@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,9 +140,17 @@ class RetrainRun:
             self.logged |= {(m.key, m.step) for m in batch}
 
 
-def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", files: Iterable[Path]) -> None:
-    """Log `metrics` and `files` on the run `run_id`, whose status stays; logged again, it stays as it is.
+def log_evaluation(
+    params: TrackingParams,
+    run_id: str,
+    metrics: "Metrics",
+    files: Iterable[Path],
+    tags: Mapping[str, str] | None = None,
+    obsolete: Sequence[str] = (),
+) -> None:
+    """Log `metrics`, `files` and `tags` on the run `run_id`, whose status stays; logged again, it stays as it is.
 
+    `obsolete`: names of files that an earlier evaluation may have logged and this one does not have; they are removed.
     Raises PodiumError where the store is away or has no such run.
     """
     tracking = connect(params)
@@ -151,7 +159,8 @@ def log_evaluation(params: TrackingParams, run_id: str, metrics: "Metrics", file
         known = tracking.client.get_run(run.run_id)
         wanted = metrics.flat() | _recalls(metrics)
         changed = {name: value for name, value in wanted.items() if not _same(known.data.metrics.get(name), value)}
-        run.log(newest(tracking, known, changed))
+        run.log(newest(tracking, known, changed), tags=tags)
+        run.remove_files(FOLDER, obsolete)
         for path in files:
             run.log_file(path, FOLDER)
     except (MlflowException, OSError) as error:

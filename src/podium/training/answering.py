@@ -45,7 +45,7 @@ class Promise:
 
     def sentence(self) -> str:
         """The promise and its test, for a person."""
-        where = f"where its probability is at least {self.threshold:.4f}" if self.threshold else "every image"
+        where = f"where its probability is at least {self.threshold!r}" if self.threshold else "every image"
         high = self.test.bounds(self.confidence)[1]
         return (
             f"answers {where}: promised is an"
