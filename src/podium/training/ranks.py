@@ -123,6 +123,7 @@ class FollowingRun(TrainingRun):
     So its device, which may be another than theirs, is not asked for `train.precision`.
     """
 
+    ON_FEATURES: ClassVar[bool] = False
     TRAINS: ClassVar[bool] = False
 
 
