@@ -32,7 +32,7 @@ from podium.training import checkpoint, device, footprint
 from podium.training.batches import Batches
 from podium.training.compiling import compile_network
 from podium.training.loop import TrainingRun
-from podium.training.precision import auto
+from podium.training.precision import auto, autocast
 from podium.training.prediction import TOLERANCE, predict_on
 from podium.training.ranks import SharedRun
 from podium.training.saver import snapshot
@@ -162,23 +162,45 @@ def _memory(options: Options) -> Result:
     here, found, good = where(options), list[str](), True
     name, side, batch = large(options)
     run, data = TrainingRun(recipe(**network(options)), images(side), 0, here), noise(batch, side, here)
-    run.model.train()
-    for what, work in (
-        ("step", lambda: run.train_step(data.images[:batch], data.labels, 1e-3)),
-        ("validation", lambda: validate(run.model, data, run.fast)),
+
+    def step(count: int) -> None:
+        run.train_step(data.images[:count], data.labels[:count], 1e-3)
+
+    def validation(count: int) -> None:
+        with torch.inference_mode(), autocast(here, run.fast):
+            run.model(data.images[:count])
+
+    per_step = footprint._measured_step(run.model, run.loss, run.shape, run.fast)
+    run.model.eval()
+    per_pass = footprint.bytes_of(validation)
+    for what, work, (fixed, each) in (
+        ("step", lambda: step(batch), per_step),
+        ("validation", lambda: validate(run.model, data, run.fast), per_pass),
     ):
+        run.model.train()
+        work()  # cuDNN has timed its kernels, the optimizer has its moments
+        device.wait(here)
         device.release(here)
         footprint.forget_peak(here)
         before = torch.cuda.memory_allocated(here)
         work()
         device.wait(here)
         used = footprint.peak(here) - before
-        found.append(f"{what} of {batch} {used / 2**30:.2f} GiB")
-        good &= used < device.room(here)
-    fixed, each = footprint._measured_step(run.model, run.loss, run.shape, run.fast)
-    estimate = footprint.MARGIN * (fixed + each * batch)
-    found.append(f"estimate of the step {estimate / 2**30:.2f} GiB")
-    return judged(good, f"{name} {side} px: {', '.join(found)}")
+        estimate = footprint.MARGIN * (fixed + each * batch)
+        found.append(f"{what} of {batch} {used / 2**30:.2f} GiB, estimate {estimate / 2**30:.2f}")
+        good &= well_estimated(used, estimate)
+    return judged(
+        good, f"{name} {side} px: {'; '.join(found)} (limit: the estimate, and no less than 1/{LOOSEST:g} of it)"
+    )
+
+
+LOOSEST = 4.0
+"""How many times what is used an estimate of memory may be: far more would divide batches that fit."""
+
+
+def well_estimated(used: float, estimate: float) -> bool:
+    """Whether a plan by `estimate` has room for what is `used`, and not far too much."""
+    return estimate / LOOSEST <= used <= estimate
 
 
 @check(9, "a checkpoint: its copy, its file, its size", 60)

@@ -17,10 +17,12 @@ from podium.config.params import RuntimeParams, SearchParams, load
 from podium.config.recipe import Recipe
 from podium.data.dataset import DatasetInfo
 from podium.training.epochs import Epoch
+from podium.training.streaming import Mapped
 from podium.tuning.driver import Driver
 from podium.tuning.pools.placement import Place, plan
 from podium.tuning.pools.processes import ProcessPool, Setup
 from podium.tuning.study import open_study
+from podium.tuning.work import TrialData
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -132,9 +134,14 @@ def _out_of_memory(options: Options) -> Result:
         (place,) = places(options, 1)
         small = Place(place.device, place.visible, 6 * 2**30)
         done = Searched(prepared, [small], trials(6, **space), base, options)
-    said = [line for line in done.notes.lines if "parts" in line or "memory" in line]
-    good = done.states() == {"COMPLETE": 6}
+    said = in_parts(done.notes.lines)
+    good = done.states() == {"COMPLETE": 6} and bool(said)
     return judged(good, f"in 6 GiB: {done.text()}; {said[:1] or 'nothing was divided'}")
+
+
+def in_parts(lines: list[str]) -> list[str]:
+    """Those of the notes that say that a batch was divided."""
+    return [line for line in lines if "gradients are added up over" in line]
 
 
 @check(15, "a device-side assertion: the worker is replaced", 90, cuda="a CPU raises an error instead")
@@ -159,7 +166,16 @@ def _shared(options: Options) -> Result:
         prepared = project(folder, 40_000, 96)
         small = [Place(one.device, one.visible, 2**30) for one in places(options, 8)]  # the images take 1.3 GB
         done = Searched(prepared, small, trials(16), base, options)
-    return judged(done.states() == {"COMPLETE": 16}, f"8 workers of 1 GiB each, images of 1.3 GB: {done.text()}")
+        streams = streamed(prepared, torch.device(options.device), 2**30)
+    good = done.states() == {"COMPLETE": 16} and streams
+    how = "streamed" if streams else "not streamed, though they do not fit"
+    return judged(good, f"8 workers of 1 GiB each, images of 1.3 GB {how}: {done.text()}")
+
+
+def streamed(prepared: Path, where: torch.device, share: int) -> bool:
+    """Whether a worker with `share` bytes of the device leaves the images in their memory maps, as it opens them."""
+    found = TrialData.load(prepared, where, share)
+    return all(isinstance(one.images, Mapped) for one in (found.train, found.val))
 
 
 def preset(folder: str, options: Options, name: str, count: int, side: int, seconds: float) -> Result:

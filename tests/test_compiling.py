@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import tiny
-from podium.training import checkpoint, compiling
+from podium.training import checkpoint, compiling, precision
 from podium.training.compiling import compile_network
 from podium.training.loop import TrainingRun
+from podium.training.ranks import FollowingRun
 from podium.training.trained import digest_of
 
 
@@ -136,3 +137,37 @@ def test_compiled_trial_steps_through_the_compiled_network_and_resumes_compiled(
     plain = TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
     plain.train(data.train, data.val)
     assert digest_of(run.model.state_dict()) == digest_of(plain.model.state_dict())
+
+
+@pytest.mark.usefixtures("times")
+def test_compiled_trial_that_resumes_where_nothing_compiles_goes_on_without_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:  # a compiler is missed at the first step
+            raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(compiling, "_fails", {})
+    monkeypatch.setattr(torch, "compile", lambda model: Broken())
+    run, again, later = (TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu")) for _ in range(3))
+    state = run.state() | {"compiled": True}
+    for one in (again, later):
+        one.restore(state)
+        assert [note.partition(" does")[0] for note in one.notes] == ["search.compile: torch.compile"]
+        assert not one.state()["compiled"]
+    data = tiny.trial_data(tiny.prepare(tmp_path))
+    assert len(again.train(data.train, data.val)) == again.recipe.train.epochs
+
+
+def test_checkpoint_in_a_type_that_the_device_does_not_have_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, again = (TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu")) for _ in range(2))
+    why = "the device only emulates bfloat16"
+    monkeypatch.setattr(precision, "missing", lambda wanted, where: why if wanted == "bfloat16" else "")
+    with pytest.raises(
+        checkpoint.TornCheckpointError, match="it was trained in bfloat16, and the device only emulates"
+    ):
+        again.restore(run.state() | {"fast": torch.bfloat16})
+    following = FollowingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu"))
+    following.restore(run.state() | {"fast": torch.bfloat16})
+    assert following.fast is torch.bfloat16
+    again.restore(run.state())

@@ -35,6 +35,38 @@ def test_cheapest_checks_pass_on_the_cpu_and_those_of_a_gpu_say_why_they_do_not_
     assert results[7]["found"].endswith("(tiny: not judged)")
 
 
+@pytest.mark.parametrize(("used", "good"), [(0.9, True), (1.1, False), (0.2, False)])
+def test_memory_is_judged_by_the_estimate(harness: Any, used: float, good: bool) -> None:
+    checks = importlib.import_module("gpu_training_checks")
+    assert checks.well_estimated(used * 2**30, 2**30) == good
+
+
+def test_memory_of_a_step_and_of_a_validation_can_be_measured_and_fail(
+    harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = importlib.import_module("gpu_training_checks")
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda where: 0)
+    monkeypatch.setattr(checks.footprint, "peak", lambda where: 10 * 2**40)
+    result = harness.CHECKS[8].run(harness.Options("cpu", tiny=True))
+    assert result.status == "FAIL"
+    assert result.found.count("10240.00 GiB, estimate ") == 2
+
+
+def test_check_of_parts_wants_a_note_of_them(harness: Any) -> None:
+    checks = importlib.import_module("gpu_worker_checks")
+    note = "trial 0: train.batch_size 64: out of memory; its gradients are added up over 2 parts"
+    assert checks.in_parts(["trial 0 continues without checkpoints: no memory", note]) == [note]
+
+
+@pytest.mark.parametrize(("share", "streams"), [(2**30, False), (1000, True)])
+def test_check_of_streamed_images_sees_whether_they_are(
+    harness: Any, tmp_path: Path, share: int, streams: bool
+) -> None:
+    checks = importlib.import_module("gpu_worker_checks")
+    prepared = checks.project(str(tmp_path), 40, 8)
+    assert checks.streamed(prepared, torch.device("cpu"), share) == streams
+
+
 SCRIPT = """
 import json, os, sys, time
 numbers = [int(one) for one in sys.argv[2:] if one.isdigit()]

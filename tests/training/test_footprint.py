@@ -8,8 +8,9 @@ from torch import Tensor, nn
 import tiny
 from podium.training import device, footprint
 from podium.training.batches import Batches
-from podium.training.footprint import LiveBytes, bytes_of, forget_peak, images_per_pass, parts_of_batch, peak
+from podium.training.footprint import LiveBytes, bytes_of, forget_peak, halved, images_per_pass, parts_of_batch, peak
 from podium.training.loop import TrainingRun
+from podium.training.prediction import logits_of
 from podium.training.validation import validate
 
 CPU = torch.device("cpu")
@@ -143,6 +144,37 @@ def test_validation_goes_on_with_half_of_the_images_where_the_memory_does_not_su
     assert validate(model, _data(), fast=None).keys() == before.keys()
     assert sizes[-4:] == [16, 16, 16, 13]
     assert sizes[0] == 61
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory"), MemoryError("9 GB")],
+)
+def test_logits_for_a_temperature_too_go_on_with_half_of_the_images(error: Exception) -> None:
+    class Small(Wide):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 20:
+                raise error
+            return super().forward(images)
+
+    logits, labels = logits_of(Small(10), _data(), None)
+    expected = logits_of(Wide(10), _data(), None)
+    assert logits.shape == expected[0].shape
+    assert torch.equal(labels, expected[1])
+
+
+def test_other_errors_and_a_single_image_that_does_not_fit_are_errors() -> None:
+    sizes: list[int] = []
+
+    def work(size: int) -> int:
+        sizes.append(size)
+        raise torch.OutOfMemoryError("CUDA out of memory") if size < 100 else RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        halved(work, 100, CPU)
+    with pytest.raises(torch.OutOfMemoryError):
+        halved(work, 8, CPU)
+    assert sizes == [100, 8, 4, 2, 1]
 
 
 @pytest.mark.skipif(not forget_peak(CPU), reason="the kernel does not reset the peak")

@@ -30,13 +30,36 @@ def compile_network(
     Where that fails `model` stays as it is, and the returned message says why. `fast`: under autocast in that type, as
     the training is.
     """
-    trial = copy.deepcopy(model).train()
-    try:
-        _step(torch.compile(trial), trial, shape, min(batch_size, COMPILED_IMAGES), fast)()
-    except Exception as error:  # a missing compiler, an operator that it does not know, its own bugs
-        return [f"retrain.compile: {_failed(error)}"]
+    if why := _tried(model, shape, min(batch_size, COMPILED_IMAGES), fast):
+        return [f"retrain.compile: {why}"]
     model.compile()
     return []
+
+
+_fails: dict[tuple[object, ...], str] = {}
+"""What `fails_here` has found in this process: trials that rest come back again and again."""
+
+
+def fails_here(model: nn.Module, shape: tuple[int, int, int], batch_size: int, fast: torch.dtype | None) -> list[str]:
+    """Why `model`, which was compiled where its training began, can't be compiled here, as a sentence; else nothing."""
+    key = _key(model, shape, batch_size, fast)
+    if key not in _fails:
+        _fails[key] = "" if _known.get(key) is not None else _tried(model, shape, batch_size, fast)
+    return [f"search.compile: {_fails[key]}"] if _fails[key] else []
+
+
+def _tried(model: nn.Module, shape: tuple[int, int, int], count: int, fast: torch.dtype | None) -> str:
+    """Why a compiled copy of `model` takes no step on `count` images; empty: it does."""
+    trial = copy.deepcopy(model).train()
+    try:
+        _step(torch.compile(trial), trial, shape, count, fast)()
+    except Exception as error:  # a missing compiler, an operator that it does not know, its own bugs
+        return _failed(error)
+    return ""
+
+
+def _key(model: nn.Module, shape: tuple[int, int, int], count: int, fast: torch.dtype | None) -> tuple[object, ...]:
+    return str(model), shape, count, fast, next(model.parameters()).device
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,7 @@ def pays(
     Both are measured on a copy, once a network and process, and not where the steps are too short or too few to win.
     """
     where = next(model.parameters()).device
-    key = (str(model), shape, batch_size, fast, where)
+    key = _key(model, shape, batch_size, fast)
     notes: list[str] = []
     if key not in _known:
         plain = _seconds(_step(copy.deepcopy(model).train(), None, shape, batch_size, fast), where)

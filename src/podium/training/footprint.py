@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from torch.utils._pytree import tree_leaves
 
 from podium.training import device
 from podium.training.precision import autocast
+
+Done = TypeVar("Done")
 
 MARGIN = 1.25
 """By how much more is taken to be needed than was measured."""
@@ -153,6 +155,26 @@ def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: torch.d
     while most > 1 and MARGIN * (fixed + each * most) > room:
         most //= 2
     return most
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the machine or its device has no more memory."""
+    words = ("can't allocate memory", "MPS backend out of memory")  # neither has an exception of its own
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in words)
+
+
+def halved(work: Callable[[int], Done], size: int, where: torch.device) -> Done:
+    """`work(size)`, with half of the images a pass, a quarter and so on, where the memory of `where` does not suffice:
+    the estimate does not see everything. What `work` has done is done again.
+    """
+    while True:
+        try:
+            return work(size)
+        except (MemoryError, RuntimeError) as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        size //= 2  # out of the handler: the error holds what does not fit
+        device.release(where)
 
 
 def forget_peak(where: torch.device) -> bool:

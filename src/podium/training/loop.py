@@ -30,7 +30,7 @@ from podium.training.optimization import (
     load_learning_state,
     set_rate,
 )
-from podium.training.precision import LossScale, autocast, choose_precision
+from podium.training.precision import LossScale, autocast, choose_precision, missing_type
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
@@ -44,8 +44,8 @@ class TrainingRun:
 
     ON_FEATURES: ClassVar[bool] = True
     """Whether a head is trained on features where it can be."""
-    CHOOSES_PRECISION: ClassVar[bool] = True
-    """Whether `train.precision` is checked and probed on its device; else it is float32 until a state is restored."""
+    TRAINS: ClassVar[bool] = True
+    """Whether it takes steps on its device; else that need not have `train.precision`, nor is it probed there."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class TrainingRun:
         self.model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
         if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
             self.model = self.model.to(memory_format=torch.channels_last)
-        wanted = recipe.train.precision if self.CHOOSES_PRECISION else "float32"
+        wanted = recipe.train.precision if self.TRAINS else "float32"
         self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
         devices.set_kernels(device, tf32=recipe.train.precision == "tf32", deterministic=recipe.train.deterministic)
@@ -126,6 +126,13 @@ class TrainingRun:
         """Steps call the compiled network; the validation calls the plain one, which needs no second compilation."""
         self._compiled = torch.compile(self.model) if worth else None
 
+    def _compiles_here(self) -> bool:
+        """Whether this machine compiles the network too, as the one where the training began did."""
+        size = max(1, self.recipe.train.batch_size // self.parts)
+        notes = compiling.fails_here(self.model, self.shape, size, self.fast)
+        self.notes += [note for note in notes if note not in self.notes]
+        return not notes
+
     @property
     def result(self) -> nn.Module:
         """The network that is validated and saved: the one in training, or the moving average of its weights."""
@@ -179,8 +186,11 @@ class TrainingRun:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a position that `state` returned.
 
-        Raises TornCheckpointError where it goes with other weights of a frozen backbone.
+        Raises TornCheckpointError where it goes with other weights of a frozen backbone, or was trained in a type
+        that this device does not have.
         """
+        if self.TRAINS and (why := missing_type(state["fast"], self.device)):
+            raise TornCheckpointError(why)
         if self._head_alone and not state["head_alone"]:
             self._thaw()
         if state.get("frozen", "") != self._frozen.digest():
@@ -193,7 +203,7 @@ class TrainingRun:
         self.loss_scale = LossScale(self.device, self.fast, self.model)
         self.loss_scale.restore(state["loss_scale"])
         self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
-        self._compile(state["compiled"])  # likewise
+        self._compile(state["compiled"] and self._compiles_here())
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["rng"].cpu())
         devices.set_random_state(self.device, state["device_rng"])

@@ -67,14 +67,14 @@ def has_bfloat16(where: torch.device) -> bool:
 
 def check(wanted: Wanted, where: torch.device) -> None:
     """Raise InputError where `where` does not have the `train.precision` that is `wanted`."""
-    why = _missing(wanted, where)
+    why = missing(wanted, where)
     if why:
         raise InputError(
             f"train.precision: must be one that the device has; got {wanted}, and {why}. auto takes {auto(where)} here"
         )
 
 
-def _missing(wanted: Wanted, where: torch.device) -> str:
+def missing(wanted: str, where: torch.device) -> str:
     """What `where` lacks for `wanted`; empty: nothing."""
     if wanted == "bfloat16" and not has_bfloat16(where):
         return (
@@ -89,6 +89,12 @@ def _missing(wanted: Wanted, where: torch.device) -> str:
     if wanted == "tf32" and (found := torch.cuda.get_device_capability(where)) < TF32:
         return f"tf32 needs compute capability 8.0; {torch.cuda.get_device_name(where)} has {found[0]}.{found[1]}"
     return ""
+
+
+def missing_type(fast: torch.dtype | None, where: torch.device) -> str:
+    """What `where` lacks for a training in the type `fast`, None for float32; empty: nothing."""
+    name = next((name for name, kind in HALF.items() if kind is fast), None)
+    return f"it was trained in {name}, and {why}" if name and (why := missing(name, where)) else ""
 
 
 def choose_precision(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from podium.errors import InputError, RefusedError
 from podium.training.batches import Batches
 from podium.training.device import describe, set_kernels
-from podium.training.footprint import images_per_pass
+from podium.training.footprint import halved, images_per_pass
 from podium.training.precision import autocast
 
 
@@ -67,7 +67,7 @@ def predict_on(model: nn.Module, images: NDArray[np.uint8], where: torch.device)
         return predict_probabilities(model, images), 0.0
     set_kernels(where, deterministic=False)  # float32 itself, no TF32
     size = images_per_pass(model.to(where), torch.from_numpy(np.array(images[:1])).to(where), 512, None)
-    found = predict_probabilities(model, images, batch_size=size, device=str(where))
+    found = halved(lambda size: predict_probabilities(model, images, batch_size=size, device=str(where)), size, where)
     spread = np.linspace(SAMPLE, len(images) - 1, SAMPLE if len(images) > SAMPLE else 0)
     rows = np.unique(np.concatenate([np.arange(min(SAMPLE, len(images))), spread]).astype(np.int64))
     reference = predict_probabilities(model, images[rows])
@@ -91,9 +91,18 @@ PRECISION = 1e-4
 
 def temperature_of(model: nn.Module, data: Batches, fast: torch.dtype | None) -> float:
     """The temperature that suits `model` on images it was not trained on; `fast`: as validated, under autocast."""
+    return fit_temperature(*logits_of(model, data, fast))
+
+
+def logits_of(model: nn.Module, data: Batches, fast: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) float64 and labels (N,) of `data`, on the CPU; `fast`: as validated, under autocast."""
     model.eval()
     first = data.images[torch.arange(1, device=data.labels.device)]
     size = images_per_pass(model, first, BATCH, fast)
+    return halved(lambda size: _logits(model, data, fast, size), size, data.labels.device)
+
+
+def _logits(model: nn.Module, data: Batches, fast: torch.dtype | None, size: int) -> tuple[Tensor, Tensor]:
     logits, labels = [], []
     with (
         torch.inference_mode(),
@@ -103,7 +112,7 @@ def temperature_of(model: nn.Module, data: Batches, fast: torch.dtype | None) ->
         for images, own in batches:
             logits.append(model(images).cpu().double())
             labels.append(own.cpu())
-    return fit_temperature(torch.cat(logits), torch.cat(labels))
+    return torch.cat(logits), torch.cat(labels)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -123,7 +123,8 @@ class FollowingRun(TrainingRun):
     So its device, which may be another than theirs, is not asked for `train.precision`.
     """
 
-    CHOOSES_PRECISION: ClassVar[bool] = False
+    ON_FEATURES: ClassVar[bool] = False
+    TRAINS: ClassVar[bool] = False
 
 
 def _agree_on_type(device: torch.device, fast: torch.dtype | None) -> torch.dtype | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,9 @@ from podium.errors import InputError
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
-from podium.training.device import release, widest
+from podium.training.device import widest
 from podium.training.epochs import Epoch
-from podium.training.footprint import images_per_pass
+from podium.training.footprint import halved, images_per_pass
 from podium.training.precision import autocast
 
 EVALUATION_BATCH = 1024
@@ -34,14 +35,7 @@ def validate(
     metric is nan.
     """
     size = batch_size(model, data, fast)
-    while True:
-        try:
-            return _validated(model, data, fast, metrics, classes, size)
-        except torch.OutOfMemoryError:  # the estimate does not see everything
-            if size == 1:
-                raise
-        size //= 2
-        release(data.labels.device)
+    return halved(partial(_validated, model, data, fast, metrics, classes), size, data.labels.device)
 
 
 def batch_size(model: nn.Module, data: Batches, fast: torch.dtype | None) -> int:
@@ -73,11 +67,10 @@ def _validated(
             logits = model(images).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
-            all_logits += [logits] if others else []
+            all_logits += [logits.cpu()] if others else []  # all of them may not fit beside the network
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
     if others:
-        there = torch.device("cpu") if device.type == "mps" else device  # their sums are in float64
-        scored = Scored(torch.cat(all_logits).to(there), data.labels.to(there), classes)
+        scored = Scored(torch.cat(all_logits), data.labels.cpu(), classes)
         done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
     return done
 

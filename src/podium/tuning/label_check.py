@@ -7,22 +7,19 @@ held-out test set is not read.
 
 import csv
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from podium.config.recipe import Recipe
 from podium.data.label_corrections import COLUMNS, read_rows
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
-from podium.training.precision import autocast
+from podium.training.prediction import logits_of
 from podium.training.program import training
 from podium.training.seeds import derive
-from podium.training.validation import batch_size
 from podium.tuning.folds import LearningSet
 from podium.tuning.work import TrialData
 
@@ -113,14 +110,5 @@ def _columns(images: LearningSet, doubt: Doubt) -> dict[str, str]:
 
 def _probabilities(run: TrainingRun, data: Batches) -> NDArray[np.float64]:
     """Of the images of `data` (N, K), as validated."""
-    model = run.result.eval()
-    device = data.labels.device
-    parts = []
-    with (
-        torch.inference_mode(),
-        autocast(device, run.fast),
-        closing(data.feed(torch.arange(len(data), device=device), batch_size(model, data, run.fast))) as batches,
-    ):
-        for images, _ in batches:
-            parts.append(model(images).cpu().double().softmax(1).numpy())
-    return np.concatenate(parts)
+    probabilities: NDArray[np.float64] = logits_of(run.result, data, run.fast)[0].softmax(1).numpy()
+    return probabilities

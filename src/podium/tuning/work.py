@@ -26,7 +26,7 @@ from podium.training import checkpoint
 from podium.training.batches import Batches, fits
 from podium.training.device import release
 from podium.training.epochs import Epoch
-from podium.training.footprint import forget_peak, peak
+from podium.training.footprint import forget_peak, out_of_memory, peak
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.prediction import temperature_of
 from podium.training.program import training
@@ -281,9 +281,7 @@ class _Checkpointer:
 
 def _out_of_memory(error: Exception) -> str:
     """The reason where the machine or its device has no more memory."""
-    words = ("can't allocate memory", "MPS backend out of memory")  # neither has an exception of its own
-    found = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in words)
-    return f"out of memory: {error}" if found else ""
+    return f"out of memory: {error}" if out_of_memory(error) else ""
 
 
 def _free(device: torch.device) -> None:

@@ -87,7 +87,7 @@ class Metric(Component):
         return -1 if self.direction == "minimize" else 1
 
     def compute(self, logits: "Tensor", labels: "Tensor") -> float:
-        """The metric of logits (N, classes) float32 and labels (N,) int64, both on the training's device."""
+        """The metric of logits (N, classes) float32 and labels (N,) int64, both on the CPU."""
         from podium.metrics.scored import Scored
 
         return self.value(Scored(logits, labels))
