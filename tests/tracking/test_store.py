@@ -5,13 +5,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from podium.tracking import store
 
 
 def test_database_whose_making_was_interrupted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = store.MlflowClient
+    real = mlflow.MlflowClient
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
     def killed(asked: str, *_: Any, **__: Any) -> Any:
