@@ -275,8 +275,8 @@ def test_report_of_more_classes_than_rows_shows_the_weakest_that_have_test_image
         classes = [row for row in csv.DictReader(file) if int(row["support"])]
     weakest = sorted(classes, key=lambda row: float(row["recall"]))[:ROWS]
     page = page_of(tmp_path)
-    assert "Metrics of the 200 of 500 classes with the lowest recall" in page
-    assert 100 < len(weakest) == sum(f"<td>{row['class']}</td>" in page for row in weakest)
+    table = page[page.index("Metrics of the 200 of 500 classes with the lowest recall") :].partition("</table>")[0]
+    assert 100 < len(weakest) == sum(f"<td>{row['class']}</td>" in table for row in weakest)
 
 
 @pytest.mark.slow
