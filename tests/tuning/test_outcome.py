@@ -18,6 +18,7 @@ from podium.data.dataset import DatasetInfo
 from podium.errors import InputError, PodiumError
 from podium.tuning.outcome import _best, about, importances, plan_of, ranked, write_trials
 from podium.tuning.pools.placement import Device
+from tuning.scripted import search_params
 
 SPACE: dict[str, BaseDistribution] = {
     "train.learning_rate": FloatDistribution(1e-4, 1.0, log=True),
@@ -126,7 +127,7 @@ def test_search_without_a_completed_trial_is_an_error_that_says_why(
     rows: list[tuple[str, float, float]], reason: str
 ) -> None:
     with pytest.raises(PodiumError, match=rf"no trial of search-1 was completed \({reason}\); raise search.n_trials"):
-        _best(_study(*rows))
+        _best(_study(*rows), search_params())
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
