@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 import tiny
 import trials
-from podium.config.params import Params, TrackingParams, parse
+from podium.config.params import Params, SearchParams, TrackingParams, parse
 from podium.data.dataset import DatasetInfo
 from podium.errors import InputError, PodiumError
 from podium.tuning.outcome import _best, about, importances, plan_of, ranked, write_trials
@@ -126,7 +126,7 @@ def test_search_without_a_completed_trial_is_an_error_that_says_why(
     rows: list[tuple[str, float, float]], reason: str
 ) -> None:
     with pytest.raises(PodiumError, match=rf"no trial of search-1 was completed \({reason}\); raise search.n_trials"):
-        _best(_study(*rows))
+        _best(_study(*rows), SearchParams())
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
