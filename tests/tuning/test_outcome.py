@@ -16,8 +16,9 @@ import trials
 from podium.config.params import Params, TrackingParams, parse
 from podium.data.dataset import DatasetInfo
 from podium.errors import InputError, PodiumError
-from podium.tuning.outcome import _best, about, importances, plan_of, ranked, write_trials
+from podium.tuning.outcome import _best, about, importances, ranked, write_trials
 from podium.tuning.pools.placement import Device
+from podium.tuning.search_plan import plan_of
 from tuning.scripted import search_params
 
 SPACE: dict[str, BaseDistribution] = {

@@ -16,7 +16,7 @@ from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from podium.tuning import session
-from podium.tuning.outcome import plan_of
+from podium.tuning.search_plan import plan_of
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import states

@@ -9,7 +9,7 @@ from podium.config.params import RuntimeParams, TrackingParams, parse
 from podium.data.dataset import DatasetInfo
 from podium.errors import PodiumError, RefusedError
 from podium.tuning import session, storage
-from podium.tuning.outcome import plan_of
+from podium.tuning.search_plan import plan_of
 from podium.tuning.upkeep import studies, sync_all
 from postgres import Postgres
 from stages.running import until

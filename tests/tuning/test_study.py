@@ -12,7 +12,7 @@ from podium import closure
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.tracking.study_summary import title_of
-from podium.tuning.outcome import subject_of
+from podium.tuning.search_plan import subject_of
 from podium.tuning.storage import open_storage
 from podium.tuning.study import ask, build_pruner, build_sampler, identity, name_of, open_study, resume_trial, suggest
 from tuning.scripted import search_params
