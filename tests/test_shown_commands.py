@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -93,6 +94,8 @@ class Reader:
 
         def answers() -> bool:
             assert server.poll() is None, self.clone.log()[-2000:]
+            if command[-1].startswith("podium serve"):  # it listens before its model is loaded
+                return _is_ready(port)
             with socket.socket() as asking:
                 return asking.connect_ex(("127.0.0.1", port)) == 0
 
@@ -117,6 +120,14 @@ class Reader:
         if line == "dvc repro":  # each page goes back from a champion
             self.champions(101 + 2 * self.searched, 102 + 2 * self.searched)
             self.searched += 1
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # no server yet, or 503
+        return False
 
 
 @pytest.fixture
