@@ -75,7 +75,7 @@ class Reader:
             name, _, value = line.removeprefix("export ").partition("=")
             self.environment[name] = value
             return []
-        typed = re.sub(r"(lineage|verify|reproduce|--version) \d+", r"\1 1", line)
+        typed = re.sub(r"(lineage|verify|reproduce|--version|--pin) \d+", r"\1 1", line)
         typed = typed.replace("~/", f"{self.clone.folder.parent}/home/")
         if line.startswith(ANSWERS_NO):
             typed = f"set +e\n{typed}\n[ $? -le 1 ]"
