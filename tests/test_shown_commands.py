@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -22,9 +23,8 @@ SERVERS = {
     "podium profile --show": 6006,
 }
 """Commands that answer at a port until they are stopped."""
-NOT_HERE = ("docker ", "kubectl ", "podium drift")
-"""What needs more than a project of this kind can ask of the machine that tests it, or a server that has answered for a
-while: test_drift_command.py has that."""
+NOT_HERE = ("docker ", "kubectl ")
+"""What needs more than a project of this kind can ask of the machine that tests it."""
 PAGES = (
     "docs/how-to.md",
     "docs/trial-logger.md",
@@ -53,6 +53,8 @@ class Reader:
     def __init__(self, clone: Clone) -> None:
         self.clone = clone
         self.environment: dict[str, str] = {}
+        self.servers: list[subprocess.Popen[str]] = []
+        """Those that run."""
         self.searched = 0
         """How often a page has had its own photographs searched."""
         for name in ("digit.png", "photo.jpg"):
@@ -62,20 +64,25 @@ class Reader:
         """Type every command of `page`; the servers of a block are stopped at its end."""
         self.environment = {}
         for block in blocks(page):
-            servers = []
             for line in block:
                 if not line.startswith(NOT_HERE):
-                    servers += self.type(line)
-            for server in servers:
-                os.killpg(server.pid, signal.SIGTERM)
-                server.wait(60)
+                    self.type(line)
+            self.stop()
 
-    def type(self, line: str) -> "list[subprocess.Popen[str]]":
-        """Run `line`; a server is returned once it answers."""
+    def stop(self) -> None:
+        """Stop the servers that run, as Ctrl-C in their terminals would."""
+        while self.servers:
+            server = self.servers.pop()
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
+
+    def type(self, line: str) -> None:
+        """Run `line` to its end; a server until it answers."""
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             self.environment[name] = value
-            return []
+            return
         typed = re.sub(r"(lineage|verify|reproduce|--version|--pin) \d+", r"\1 1", line)
         typed = typed.replace("~/", f"{self.clone.folder.parent}/home/")
         if line.startswith(ANSWERS_NO):
@@ -85,23 +92,23 @@ class Reader:
         command = [*words, "bash", "-euo", "pipefail", "-c", typed]
         for start, port in SERVERS.items():
             if line.startswith(start):
-                return [self._serve(command, int((re.findall(r"--port (\d+)", line) or [port])[0]))]
+                self._serve(command, int((re.findall(r"--port (\d+)", line) or [port])[0]))
+                return
         self.clone.run(*command)
         self._after(line)
-        return []
 
-    def _serve(self, command: list[str], port: int) -> "subprocess.Popen[str]":
+    def _serve(self, command: list[str], port: int) -> None:
+        assert not _listens(port), f"another program listens at {port}: it would answer in the server's place"
         server = self.clone.start(*command)
+        self.servers.append(server)
 
         def answers() -> bool:
             assert server.poll() is None, self.clone.log()[-2000:]
             if command[-1].startswith("podium serve"):  # it listens before its model is loaded
                 return _is_ready(port)
-            with socket.socket() as asking:
-                return asking.connect_ex(("127.0.0.1", port)) == 0
+            return _listens(port)
 
         until(answers)
-        return server
 
     def champions(self, *seeds: int) -> None:
         """Make a version of each seed of the retraining, each of them champion for a while."""
@@ -123,6 +130,11 @@ class Reader:
             self.searched += 1
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _is_ready(port: int) -> bool:
     try:
         with urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
@@ -132,13 +144,14 @@ def _is_ready(port: int) -> bool:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, mlflow_template: Path) -> Reader:
+def reader(tmp_path: Path, mlflow_template: Path) -> Iterator[Reader]:
     """A reader who has a champion."""
     clone = Clone(tmp_path / "clone", SHRUNK, mlflow_template)
     reader = Reader(clone)
     reader.type("make repro")
     reader.champions(0)
-    return reader
+    yield reader
+    reader.stop()
 
 
 @pytest.mark.timeout(1800)  # five minutes on two quiet cores; it has taken fifteen on a machine that others kept busy

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from drift.damage import repacked
 from drift_world import CLASSES, answer, reference, scenes, sizes
 from podium.drift import reference as module
-from podium.drift import sketch
 from podium.drift.reference import Reference, reference_of
 from podium.errors import InputError
 
@@ -45,31 +45,18 @@ def test_reference_of_nothing_is_refused(images: int, answers: int) -> None:
         reference_of(scenes(images, 0), np.arange(images), None, answer(scenes(5, 0))[:answers], CLASSES)
 
 
-def repacked(**changes: object) -> Callable[[bytes], bytes]:
-    def change(data: bytes) -> bytes:
-        about, arrays = sketch.unpacked(data, "it", ("inputs", "answers", "class_counts"))
-        for name, value in changes.items():
-            if name in arrays:
-                arrays[name] = np.asarray(value)
-            else:
-                about[name] = value
-        return sketch.packed(about, **arrays)
-
-    return change
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         lambda data: data[:200],
         lambda data: b"null",
-        repacked(format=None),
-        repacked(classes=["a", "b"]),
-        repacked(classes=None),
-        repacked(input_names=["brightness", "colour of the moon"]),
-        repacked(inputs=np.zeros((0, 9), np.float32)),
-        repacked(inputs=np.zeros((3, 9))),
-        repacked(class_counts=np.array([1, 2, 3, -4])),
+        repacked(("inputs", "answers", "class_counts"), format=None),
+        repacked(("inputs", "answers", "class_counts"), classes=["a", "b"]),
+        repacked(("inputs", "answers", "class_counts"), classes=None),
+        repacked(("inputs", "answers", "class_counts"), input_names=["brightness", "colour of the moon"]),
+        repacked(("inputs", "answers", "class_counts"), inputs=np.zeros((0, 9), np.float32)),
+        repacked(("inputs", "answers", "class_counts"), inputs=np.zeros((3, 9))),
+        repacked(("inputs", "answers", "class_counts"), class_counts=np.array([1, 2, 3, -4])),
     ],
 )
 def test_damaged_file_is_refused_by_its_name(damage: Callable[[bytes], bytes]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from podium.drift import sketch
+from drift.damage import repacked
 from podium.drift.sketch import SAMPLE, Sketch
 from podium.errors import InputError
 
@@ -80,21 +80,6 @@ def test_file_gives_the_same_sketch_again() -> None:
         assert again.to_bytes() == one.to_bytes()
 
 
-def repacked(**changes: object) -> Callable[[bytes], bytes]:
-    """The file with some of its arrays, or fields of what it says, replaced."""
-
-    def change(data: bytes) -> bytes:
-        about, arrays = sketch.unpacked(data, "it", ("rows", "draws", "class_counts"))
-        for name, value in changes.items():
-            if name in arrays:
-                arrays[name] = np.asarray(value)
-            else:
-                about[name] = value
-        return sketch.packed(about, **arrays)
-
-    return change
-
-
 def other_archive(_: bytes) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, about=np.array(json.dumps([])))
@@ -109,14 +94,14 @@ def other_archive(_: bytes) -> bytes:
         lambda data: data[:300] + b"\xff" + data[301:],
         lambda data: b"[]",
         other_archive,
-        repacked(format=2),
-        repacked(features="ab"),
-        repacked(features=["a", "a"]),
-        repacked(features=["a"]),
-        repacked(began="now"),
-        repacked(class_counts=[1, -1, 3]),
-        repacked(class_counts=np.array([1, 2, 3], np.int64)),
-        repacked(draws=np.zeros((3, 3))),
+        repacked(("rows", "draws", "class_counts"), format=2),
+        repacked(("rows", "draws", "class_counts"), features="ab"),
+        repacked(("rows", "draws", "class_counts"), features=["a", "a"]),
+        repacked(("rows", "draws", "class_counts"), features=["a"]),
+        repacked(("rows", "draws", "class_counts"), began="now"),
+        repacked(("rows", "draws", "class_counts"), class_counts=[1, -1, 3]),
+        repacked(("rows", "draws", "class_counts"), class_counts=np.array([1, 2, 3], np.int64)),
+        repacked(("rows", "draws", "class_counts"), draws=np.zeros((3, 3))),
     ],
 )
 def test_damaged_file_is_refused_by_its_name(damage: Callable[[bytes], bytes]) -> None:

@@ -22,7 +22,7 @@ from podium.models.latency import BUSY
 from podium.promotion.comparison import compare
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
 from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, Promised, find_rules
-from podium.promotion.verdict import Check, Comparison, Disagreement, Side, Verdict
+from podium.promotion.verdict import Check, Disagreement, Side, Verdict
 from podium.registry.device_predictions import CPU, all_on
 from podium.shadow.pair_summary import Served
 
@@ -81,12 +81,11 @@ def judge(
     ]
     if (crowding := max(took.crowding for took in taken)) > BUSY:
         notes += (BUSY_NOTE.format(crowding=crowding),)
-    champion = sides[1] if len(sides) == 2 else None
     evidence = Evidence(
         len(test.labels),
         params.confidence,
         sides[0],
-        champion,
+        sides[1] if len(sides) == 2 else None,
         unreadable=candidates.unreadable,
         foreign=candidates.foreign,
         classes=_class_counts(predicted, test),
@@ -96,18 +95,16 @@ def judge(
         answering=_answering([model for _, model in models], predicted, groups),
         promise=_promised(candidates.challenger),
         champion_promise=_promised(candidates.champion),
+        served=candidates.served,
     )
-    if champion:
-        found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
-        evidence = replace(evidence, comparison=found)
-        evidence = replace(evidence, served=candidates.served)
-        evidence = _by_metric(evidence, found, metric, predicted, groups)
+    if candidates.champion:
+        evidence = _compared(evidence, metric, predicted, test, groups)
     return _decide(
         params,
         evidence,
         sealed_digest=test.digest,
         accesses=accesses,
-        disagreements=_disagreements(predicted, test) if champion else (),
+        disagreements=_disagreements(predicted, test) if candidates.champion else (),
         notes=notes,
     )
 
@@ -150,13 +147,14 @@ def _decide(
     )
 
 
-def _by_metric(
-    evidence: Evidence, found: Comparison, metric: Metric, predicted: list[Predictions], groups: Groups
+def _compared(
+    evidence: Evidence, metric: Metric, predicted: list[Predictions], test: Split, groups: Groups
 ) -> Evidence:
-    """`evidence` with both models' predictions and their difference by `metric`, where that is not accuracy."""
+    """`evidence` with how the two models differ; where `metric` is not accuracy, with both models' predictions too."""
+    found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
     new, old = (one.scored for one in predicted)
     if new is None or old is None:
-        return evidence
+        return replace(evidence, comparison=found)
     paired = Paired(metric, new, old, groups)
     low, high = paired.interval(found.level)
     if math.isnan(low):

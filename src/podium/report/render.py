@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from podium.metrics.scores import as_percent
+from podium.page_templates import page_templates
 from podium.report.cost import Outlook, Spent, outlook, spent
 from podium.report.image_advice import image_advice
 from podium.report.report_data import Folders, ReportData, gather
@@ -74,13 +74,7 @@ def page_of(data: ReportData) -> Page:
 
 def render(page: Page) -> str:
     """The page as one HTML file."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(TEMPLATE.parent)
     environment.filters |= {"markdown": _markdown, "percent": as_percent}
     figures = {c.key: c.figure() for s in page.sections for c in [*s.charts, *(s.small or [])]}
     return environment.get_template(TEMPLATE.name).render(

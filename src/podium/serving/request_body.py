@@ -6,16 +6,14 @@ Taken are JSON in the forms of MLflow's scoring server, the bytes of one image, 
 import binascii
 import json
 import string
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-import python_multipart
-from python_multipart.exceptions import FormParserError, QuerystringParseError
 from python_multipart.multipart import parse_options_header
 
-from podium.serving.request_error import RequestError, about_rows
+from podium.serving.form_body import form_fields
+from podium.serving.request_error import RequestError, about_rows, too_many_images
 
 Column = Literal["image", "array"]
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -38,7 +36,6 @@ IMAGE_STARTS = (
 )
 """First bytes of the formats that are read; the decoder says more of what begins so and is none."""
 ONE_COLUMN = "a request must have one of the columns image (an image file in base64) and array (pixels)"
-AS_IS = (b"binary", b"8bit", b"7bit")
 NO_BASE64 = "it is no base64 of an image file"
 URL_SAFE = str.maketrans("-_", "+/", string.whitespace)
 """As text without blanks: not by `split`, which makes a list of small texts of 50 bytes each."""
@@ -96,14 +93,10 @@ def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) ->
     if not rows.values:
         raise RequestError(400, "a request must hold at least one image")
     if len(rows.values) > most:
-        raise _too_many(most, f"{len(rows.values):,}")
+        raise too_many_images(most, f"{len(rows.values):,}")
     return Rows(
         rows.column, rows.values, rows.probabilities or wanted["probabilities"], rows.abstain or wanted["abstain"]
     )
-
-
-def _too_many(most: int, got: str) -> RequestError:
-    return RequestError(400, f"a request may hold at most {most:,} images (serve.max_images); got {got}")
 
 
 def _of_query(query: bytes) -> dict[str, bool]:
@@ -147,7 +140,7 @@ def _of_json(body: bytes | bytearray, most: int) -> Rows:
     column, values = _table(forms[0], content[forms[0]])
     wanted = _params(content.get("params"))
     if len(values) > most:
-        raise _too_many(most, f"{len(values):,}")
+        raise too_many_images(most, f"{len(values):,}")
     if column == "image":
         values = _files(values)
     return Rows(column, values, *_wanted(wanted))
@@ -261,7 +254,7 @@ def _file(value: Any) -> bytes:
 
 
 def _of_form(body: bytes, boundary: bytes, most: int) -> Rows:
-    parts = _parts(body, boundary, most)
+    parts = form_fields(body, boundary, most)
     images = [data for name, data in parts if name == b"image"]
     others = [(name.decode("latin-1"), data.decode("latin-1")) for name, data in parts if name != b"image"]
     given = dict(others)
@@ -270,57 +263,3 @@ def _of_form(body: bytes, boundary: bytes, most: int) -> Rows:
             400, "the fields of a form must be image (a file, as often as you like), probabilities and abstain"
         )
     return Rows("image", images, *_wanted({name: _boolean(name, text) for name, text in given.items()}))
-
-
-def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[bytes, bytes]]:
-    """Name and content of each field of a form: at most `most` images, and whether probabilities are wanted."""
-    found: list[tuple[bytes, bytearray | bytes]] = []
-    header, value, content = bytearray(), bytearray(), bytearray()
-    names: list[bytes] = []
-    ended: list[bool] = []
-
-    def end_header() -> None:
-        if bytes(header).lower() == b"content-disposition":
-            if not names:
-                names.append(parse_options_header(bytes(value))[1].get(b"name", b""))
-        elif bytes(header).lower() == b"content-transfer-encoding" and bytes(value).lower() not in AS_IS:
-            raise RequestError(400, "a field of the form has a Content-Transfer-Encoding: send the bytes as they are")
-        header.clear()
-        value.clear()
-
-    def begin() -> None:
-        if len(found) > most:
-            raise _too_many(most, "more fields")
-        if found:
-            name, data = found[-1]
-            found[-1] = name, bytes(data)  # one by one: not all of them twice at the end
-        names.clear()
-
-    def headers_end() -> None:
-        nonlocal content
-        content = bytearray()
-        found.append((names[0] if names else b"", content))
-
-    def adds(target: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
-        return lambda data, start, end: target().extend(memoryview(data)[start:end])
-
-    try:
-        parser = python_multipart.MultipartParser(
-            boundary,
-            {
-                "on_part_begin": begin,
-                "on_header_field": adds(lambda: header),
-                "on_header_value": adds(lambda: value),
-                "on_header_end": end_header,
-                "on_headers_finished": headers_end,
-                "on_part_data": adds(lambda: content),
-                "on_end": lambda: ended.append(True),
-            },
-        )
-        parser.write(body)
-        parser.finalize()
-    except (FormParserError, QuerystringParseError):
-        ended.clear()
-    if not boundary or not ended:
-        raise RequestError(400, "the form is damaged: it does not end with its boundary, or has none")
-    return [(name, bytes(data)) for name, data in found]

@@ -26,3 +26,8 @@ def about_rows(problems: list[tuple[int, str]], count: int, status: int = 400) -
     if len(problems) > NAMED:
         named.append(f"and {len(problems) - NAMED} more")
     return RequestError(status, "; ".join(named))
+
+
+def too_many_images(most: int, got: str) -> RequestError:
+    """The error 400 of a request with more than `most` images; `got`: how many, or that there are more."""
+    return RequestError(400, f"a request may hold at most {most:,} images (serve.max_images); got {got}")

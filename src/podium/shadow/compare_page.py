@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from podium.page_templates import page_templates
 from podium.shadow import sequential_test
 from podium.shadow.pair_summary import Disagreement, Summary
 from podium.shadow.sequential_test import shown as as_text
@@ -77,14 +77,7 @@ def lines(found: Summary, level: float) -> list[str]:
 
 def render(found: Summary, level: float) -> str:
     """The page as one HTML file."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: one_line(value) if type(value) is str else value,
-    )
+    environment = page_templates(TEMPLATE.parent, lambda value: one_line(value) if type(value) is str else value)
     return environment.get_template(TEMPLATE.name).render(
         found=found,
         verdict=verdict(found, level),

@@ -79,11 +79,7 @@ def evaluate(
     where = torch.device("cpu") if about.graph else pick(device)
     threshold = _threshold(params, about, model, prepared, retrained, where)
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
-    probabilities, off = predict_on(model, split.images, where)
-    if where.type != "cpu":
-        limit = TOLERANCE[where.type]
-        how = f"by up to {off:.2g} (limit {limit:g})"
-        print(f"evaluate: on {describe(where)}; probabilities differ from the CPU's {how}")
+    probabilities = _predict(model, split, where)
     files = read_files(sealed / "test", len(split.labels))
     metrics = measure(
         split.labels,
@@ -102,16 +98,29 @@ def evaluate(
     write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
     draw_confusion(out / "confusion.png", metrics)
     draw_calibration(out / "calibration.png", metrics)
-    made_with: dict[str, Any] = {"confidence": params.confidence, "weights_digest": about.weights_digest}
-    if objective != ACCURACY:
-        metric = scores.of(objective)
-        about_metric = {"metric": metric.label, "direction": metric.direction, "percent": metric.PERCENT}
-        made_with |= about_metric
-    write_json(out / "evaluation.json", made_with)  # not in metrics.json, which `dvc metrics` compares
+    # Not in metrics.json, which `dvc metrics` compares.
+    write_json(out / "evaluation.json", _made_with(params, about, objective))
     write_json(out / "metrics.json", metrics.summary())
     print(_table(metrics, params.confidence, scores.of(objective)))
     _log(tracking_params, about.run_id, metrics, out, threshold)
     return metrics.summary()
+
+
+def _predict(model: nn.Module, split: Split, where: torch.device) -> NDArray[np.float32]:
+    """(N, K) the probabilities of the test images; says by how much those of a device differ from the CPU's."""
+    probabilities, off = predict_on(model, split.images, where)
+    if where.type != "cpu":
+        how = f"by up to {off:.2g} (limit {TOLERANCE[where.type]:g})"
+        print(f"evaluate: on {describe(where)}; probabilities differ from the CPU's {how}")
+    return probabilities
+
+
+def _made_with(params: EvaluateParams, about: TrainedModel, objective: Choice) -> dict[str, Any]:
+    made_with: dict[str, Any] = {"confidence": params.confidence, "weights_digest": about.weights_digest}
+    if objective != ACCURACY:
+        metric = scores.of(objective)
+        made_with |= {"metric": metric.label, "direction": metric.direction, "percent": metric.PERCENT}
+    return made_with
 
 
 def _log(tracking: TrackingParams, run_id: str, metrics: Metrics, out: Path, threshold: Threshold | None) -> None:

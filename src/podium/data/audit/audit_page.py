@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from podium.data.audit.findings import KINDS, Example, Finding
+from podium.page_templates import page_templates
 from podium.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -88,13 +88,8 @@ class _Page:
 
 def render(report: "Report", pixels: Pixels, refused: Sequence[str] = ()) -> str:
     """The page of `report`. `refused`: why prepare would refuse the images, beyond the findings' own policies."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: one_line(value) if type(value) is str and "\n" not in value else value,
+    environment = page_templates(
+        TEMPLATE.parent, lambda value: one_line(value) if type(value) is str and "\n" not in value else value
     )
     return environment.get_template(TEMPLATE.name).render(
         page=_page(report, pixels, refused),
