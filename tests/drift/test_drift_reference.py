@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from drift.damage import repacked
+from drift_repacked import repacked
 from drift_world import CLASSES, answer, reference, scenes, sizes
 from podium.drift import reference as module
 from podium.drift.reference import Reference, reference_of

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from drift.damage import repacked
+from drift_repacked import repacked
 from podium.drift.sketch import SAMPLE, Sketch
 from podium.errors import InputError
 

@@ -1,13 +1,13 @@
 """Files of drift with something else in them than they should have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from podium.drift import sketch
 
 
-def repacked(names: Sequence[str], **changes: object) -> Callable[[bytes], bytes]:
+def repacked(names: tuple[str, ...], **changes: object) -> Callable[[bytes], bytes]:
     """The file with arrays `names`, some of them, or fields of what it says, replaced by `changes`."""
 
     def change(data: bytes) -> bytes:
