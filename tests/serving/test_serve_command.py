@@ -125,9 +125,20 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
     serve_params(workers=2)
     image = registered.reference_images(project.folder)[0]
     with serving("--pin", "2", "--host", "127.0.0.1", scratch=Path("scratch")) as (process, port):
-        connection = HTTPConnection("127.0.0.1", port, timeout=60)
-        assert model_of(connection, image) == f"{NAME}/2"
-        connection.close()
+        log = Path("server.log")
+
+        def answers() -> None:
+            connection = HTTPConnection("127.0.0.1", port, timeout=120)
+            assert model_of(connection, image) == f"{NAME}/2"
+            connection.close()
+
+        answers()  # at once, whichever worker takes it: none accepts before it has the model
+        wait_for(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        wait_for(lambda: "another one is started" in log.read_text(encoding="utf-8"))
+        while log.read_text(encoding="utf-8").count("version 2 answers") < 3:
+            answers()
         process.kill()
         process.wait()
 

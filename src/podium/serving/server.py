@@ -79,6 +79,8 @@ class _Server:
         self.application = Application(self.follower, params, self.metrics, observers, canary)
         self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
         self.ended = asyncio.Event()
+        self.loaded = asyncio.Event()
+        """Set when the first version is loaded, or can't be."""
         self.failure: BaseException | None = None
 
     async def run(self) -> None:
@@ -93,19 +95,23 @@ class _Server:
         config = _hypercorn(self.params)
         application: Any = self.application  # the same protocol in other words
         app = wrap_app(application, config.wsgi_max_body_size, "asgi")
+        if workers.shares_sockets():  # a client must not meet the one worker that has no model yet: the others take it
+            await self.loaded.wait()
         await worker_serve(app, config, sockets=Sockets([], self.sockets, []), shutdown_trigger=self.ended.wait)
         await self._leave(loading_first)
         if self.failure is not None:
             raise self.failure
 
     async def _start(self) -> None:
-        """Load the version; the server answers health checks meanwhile."""
+        """Load the version; a server of one process answers health checks meanwhile."""
         try:
             await asyncio.to_thread(self.follower.start)
         except BaseException as error:
             self.failure = error
             self.ended.set()
             return
+        finally:
+            self.loaded.set()
         for observer in self.watching:
             observer.start()
         workers.tell_ready()

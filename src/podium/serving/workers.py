@@ -50,6 +50,11 @@ class Worker:
             self.process.stdin.close()
 
 
+def shares_sockets() -> bool:
+    """Whether this process is a worker whose sockets others accept from, too. To be asked before `tell_ready`."""
+    return VARIABLE in os.environ
+
+
 def tell_ready() -> None:
     """Say to the process that started this worker, if one did, that the model is loaded."""
     number = os.environ.pop(VARIABLE, "")
