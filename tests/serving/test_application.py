@@ -5,10 +5,12 @@ import base64
 import io
 import json
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from asgi_calls import Brightness, Request, Response, application, ask, picture, records, send
@@ -209,6 +211,30 @@ def test_model_that_fails_is_500_for_its_requests_only(caplog: pytest.LogCapture
     model.wait = lambda: None
     assert ask(app, one())[0].status == 200
     assert app.memory.used == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_model_that_gives_no_numbers_is_500_and_no_observer_sees_it(
+    value: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(Brightness):
+        def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            found = super().probabilities(images)
+            found[images.reshape(len(images), -1).mean(axis=1) < 10] = value
+            return found
+
+    seen = list[int]()
+    watcher: Any = SimpleNamespace(most=10**7, offer=lambda *one: seen.append(len(one[1].values)))
+    app = application(Wrong())
+    app.observers = [watcher]
+    files = [picture(200)] * 70
+    bad, good = ask(app, Request(records(*files, picture(0))), Request(records(*files)))
+    assert (bad.status, bad.json["error_code"], good.status) == (500, "INTERNAL_ERROR", 200)
+    assert bad.json["message"] == (
+        "image 71 of 71: brightness version 1 gave probabilities that are no numbers (NaN or infinite)"
+    )
+    assert f"a request failed: {bad.json['message']}" in caplog.text
+    assert seen == [64, 6]
 
 
 def test_memory_of_a_request_is_given_back_and_no_more_is_used_than_there_is() -> None:

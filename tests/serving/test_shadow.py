@@ -129,12 +129,14 @@ def test_challenger_that_fails_is_counted_and_reaches_no_client(
     assert all(one["predictions"][0]["label"] == "bright" for one in answers)
     assert (served.summary().failed, served.summary().images) == (3, 3)
     assert [one.getMessage() for one in caplog.records] == [
-        r"version 2 fails beside the one that answers: RuntimeError: out of memory\nsecret"
+        r"version 2 is asked in the shadow and fails: RuntimeError: out of memory\nsecret"
     ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.999])
-def test_challenger_that_gives_no_numbers_has_failed(tmp_path: Path, share: float) -> None:
+def test_challenger_that_gives_no_numbers_has_failed_and_the_champion_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float
+) -> None:
     model = Darker()
 
     def probabilities(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -144,9 +146,14 @@ def test_challenger_that_gives_no_numbers_has_failed(tmp_path: Path, share: floa
 
     cast(Any, model).probabilities = probabilities
     served = Served(tmp_path, second(model), share)
-    served.ask(Request(records(picture(255), picture(0))))
+    body = json.loads(records(picture(255), picture(0))) | {"params": {"probabilities": True}}
+    with caplog.at_level(logging.WARNING, "podium.serve"):
+        (answer,) = served.ask(Request(json.dumps(body).encode()))
+    assert answer == ask(application(Brightness()), Request(json.dumps(body).encode()))[0].json  # the champion's
     found = served.summary()
-    assert (found.images, found.agreed, found.failed) == (2, 1, 1)
+    assert (found.images, found.agreed, found.failed, found.canary) == (2, 1, 1, 0)
+    assert "fallback" in dict(served.by) or not share
+    assert "brightness version 2 gave probabilities that are no numbers" in caplog.text
 
 
 def test_answer_of_a_canary_stays_the_challengers_when_the_alias_has_moved(tmp_path: Path) -> None:

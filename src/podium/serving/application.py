@@ -116,6 +116,8 @@ class Application:
                 raise RequestError(405, "predictions are asked for with POST")
             records = await self._answer(scope, receive, sighting)
         except RequestError as error:
+            if error.status == 500:
+                LOG.error("a request failed: %s", error)
             return error.status, json.dumps(error.content).encode()
         except (GoneError, CancelledError):
             return 0, b""

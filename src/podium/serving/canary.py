@@ -101,7 +101,9 @@ class Split:
             found = _part(self.challenger, rows, places, cancelled, lambda *one: seen.append(one))
         except CancelledError:
             raise
-        except RequestError:  # images that it can't use: the champion says what is wrong with them
+        except RequestError as error:  # images that it can't use: the champion says what is wrong with them
+            if error.status == 500:
+                LOG.error("version %s failed, the champion answers in its place: %s", self.challenger.number, error)
             return None
         except Exception as error:
             said = one_line(f"{type(error).__name__}: {error}")

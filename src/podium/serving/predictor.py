@@ -78,7 +78,8 @@ class Predictor:
         return tuple(str(one) for one in self._model.classes)
 
     def answer(self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None) -> list[dict[str, Any]]:
-        """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images.
+        """Label, probability and model of each row, for JSON. Raises RequestError naming the rows that are no images
+        (400), or for which the model gives no numbers (500).
 
         `keep` is called with each batch. Where the model may abstain, the label is None if it is not sure enough, and
         `reason` says so. Raises CancelledError soon after `cancelled` is set: after the image or batch that is at work.
@@ -96,7 +97,7 @@ class Predictor:
     def probabilities(
         self, rows: Rows, cancelled: threading.Event, keep: Keep | None = None, *, aside: bool = False
     ) -> NDArray[np.float32]:
-        """The probability of each class (N, K) for N rows. Raises as `answer` does.
+        """The probability of each class (N, K) for N rows, all of them finite. Raises as `answer` does.
 
         `aside`: no request waits for it; so none has to wait until the network is free of it.
         """
@@ -109,7 +110,7 @@ class Predictor:
             problems += bad
             if problems:
                 continue
-            found.append(network(images))
+            found.append(self._finite(network(images), start, len(rows.values)))
             if keep is not None:
                 images.setflags(write=False)
                 seconds = time.perf_counter() - began
@@ -118,6 +119,14 @@ class Predictor:
         if problems:
             raise about_rows(problems, len(rows.values))
         return np.concatenate(found)
+
+    def _finite(self, found: NDArray[np.float32], start: int, count: int) -> NDArray[np.float32]:
+        """`found`, of the rows from `start` on among `count`. Raises RequestError 500 for NaN, which JSON lacks."""
+        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(bad):
+            why = f"{self.loaded.name} gave probabilities that are no numbers (NaN or infinite)"
+            raise about_rows([(start + int(place), why) for place in bad], count, 500)
+        return found
 
     def _seen(self, rows: Rows, start: int, images: NDArray[np.uint8], sizes: list[tuple[int, int]] | None) -> Images:
         values = rows.values[start : start + BATCH]

@@ -11,7 +11,7 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        """Of HTTP (RFC 9110): 400, 408, 413, 415, 503 or 504."""
+        """Of HTTP (RFC 9110): 400, 404, 405, 408, 413, 415, 500, 503 or 504."""
 
     @property
     def content(self) -> dict[str, str]:

@@ -5,8 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from podium.data.decode import encode_png
 from podium.serving.canary import image_digest
 from podium.serving.observers import Answers, Images
@@ -102,17 +100,22 @@ class Shadow:
         try:
             other.memory(rows, self.most_decoded)
             found = other.probabilities(rows, threading.Event(), aside=True)
-        except RequestError:
+        except RequestError as error:
             if len(rows.values) > 1:  # one of them is bad: each by itself tells which
                 return [reply for index in range(len(rows.values)) for reply in self._ask(other, _one(images, index))]
+            if error.status == 500:
+                self._log_once(other, str(error))
             return [Reply(None, {}, time.perf_counter() - began)]
         except Exception as error:  # of the model: it is what is found out here
-            said = one_line(f"{type(error).__name__}: {error}")
-            if said != self._failing:
-                LOG.warning("version %s fails beside the one that answers: %s", other.number, said)
-            self._failing = said
+            self._log_once(other, f"{type(error).__name__}: {error}")
             return [Reply(None, {}, 0.0) for _ in rows.values]
         return _own(Answers(other.number, other.classes, found, time.perf_counter() - began))
+
+    def _log_once(self, other: Predictor, why: str) -> None:
+        """Log why the version fails, unless it was the last reason that was logged."""
+        if why != self._failing:
+            LOG.warning("version %s is asked in the shadow and fails: %s", other.number, one_line(why))
+        self._failing = why
 
     def _image(self, images: Images, index: int) -> bytes | None:
         """What the network saw, not the client's file: nothing that a client made is kept."""
@@ -123,8 +126,6 @@ def _own(answers: Answers) -> list[Reply]:
     each = answers.seconds / len(answers.probabilities)
     return [
         Reply(answers.classes[int(row.argmax())], dict(zip(answers.classes, map(float, row), strict=True)), each)
-        if np.isfinite(row).all()
-        else Reply(None, {}, each)  # no answer: it has failed, whatever the largest of these is
         for row in answers.probabilities
     ]
 
