@@ -122,15 +122,26 @@ def test_order_of_a_table_is_not_that_of_the_chart(tmp_path: Path) -> None:
     assert found.evidence.better < 1
 
 
-def test_label_that_one_of_two_comparisons_knows_counts_for_that_one(folder: Path) -> None:
+def test_label_that_one_of_two_comparisons_knows_makes_both_wrong_in_the_other(folder: Path) -> None:
     kept(folder, pair(1, "cat", "cat"), versions=versions(3, 5, ("cat", "dog", "eel"))).close()
     with pytest.raises(InputError, match="no version has a class 'eal'; did you mean 'eel'"):
         take(folder, f"digest,label\n{digest(1)},eal\n")
     assert take(folder, f"digest,label\n{digest(1)},dog\n") == Taken(1, 0, 0, [])
     assert (differences(folder, 4), differences(folder, 5)) == ([1], [0])
     assert take(folder, f"digest,label\n{digest(1)},eel\n", correct=True) == Taken(0, 0, 1, [])
-    assert (differences(folder, 4), differences(folder, 5)) == ([], [0])
+    assert (differences(folder, 4), differences(folder, 5)) == ([0], [0])
     assert take(folder, f"digest,label\n{digest(1)},eel\n") == Taken(0, 1, 0, [])
+    found = pair_summary.summary(folder, MODEL, 3, 4).labelled
+    assert (found.images, found.champion_right, found.challenger_right) == (1, 0, 0)
+    served = pair_summary.served(folder, MODEL, (3, DIGESTS[0]), (4, DIGESTS[1]))
+    assert (served.labelled, served.equal, served.unlabelled) == (1, 2, 4)  # not lost for good
+
+
+def test_correction_keeps_what_the_two_said_the_first_time(folder: Path) -> None:
+    kept(folder, pair(1, "dog", "cat", "later")).close()
+    take(folder, "id,label\nr1,cat\n")
+    assert take(folder, "id,label\nlater,dog\n", correct=True) == Taken(0, 0, 1, [])
+    assert differences(folder, 4) == [1]
 
 
 @pytest.mark.parametrize("name", ["+up", "=1+1", "-x", "'+up", "''@", "'tis", "-1", "'-1", "plain", "it's", ""])

@@ -64,8 +64,6 @@ class _Match:
 
     row: Label
     pairs: list[sqlite3.Row]
-    fitting: list[sqlite3.Row]
-    """Those of comparisons that have the label's class."""
 
 
 def read(path: Path) -> Labels:
@@ -185,9 +183,8 @@ def _matched(
         for pair in pairs:
             if pair["comparison"] not in classes:
                 classes[pair["comparison"]] = set(json.loads(pair["classes"]))
-        fitting = [pair for pair in pairs if row.label in classes[pair["comparison"]]]
-        if not fitting:
-            names = set[str]().union(*(classes[pair["comparison"]] for pair in pairs))
+        names = set[str]().union(*(classes[pair["comparison"]] for pair in pairs))
+        if row.label not in names:
             hint = _hint(row.label, names) if len(problems) < NAMED else ""  # slow; only those are shown
             problems.append(f"line {row.line}: no version has a class {one_line(row.label[:LONGEST])!r}; {hint}")
         other = seen.setdefault(pairs[0]["digest"], row)
@@ -196,7 +193,7 @@ def _matched(
                 f"line {row.line}: {row.key} is the same image as {other.key} in line {other.line} and has another"
                 " label: leave the wrong one out"
             )
-        match = _Match(row, pairs, fitting)
+        match = _Match(row, pairs)
         if not correct and (why := _relabelled(match, _labels_of(connection, pairs))):
             problems.append(why)
         found.append(match)
@@ -254,8 +251,8 @@ def _labels_of(connection: sqlite3.Connection, pairs: list[sqlite3.Row]) -> set[
 
 
 def _write(connection: sqlite3.Connection, found: list[_Match], *, correct: bool) -> Counter[str]:
-    """An outcome for each comparison that an image is part of and that has the class: the first time that it was sent
-    counts. Raises InputError where another process has labelled an image meanwhile.
+    """An outcome for each comparison that an image is part of: the first time that it was sent counts. In a comparison
+    without the label's class both are wrong. Raises InputError where another process has labelled an image meanwhile.
 
     In the order of a hash, not of the table, which may be sorted by class: the chart shows the way to the evidence.
     """
@@ -265,15 +262,12 @@ def _write(connection: sqlite3.Connection, found: list[_Match], *, correct: bool
         if not correct and (why := _relabelled(match, before)):
             raise InputError(why)
         counts["new" if not before else "known" if before == {label} else "corrected"] += 1
-        if before - {label}:  # also where the right class is none of a comparison's
-            every = [(pair["comparison"], digest) for pair in match.pairs]
-            connection.executemany("DELETE FROM outcome WHERE comparison = ? AND digest = ?", every)
         connection.executemany(
             "INSERT INTO outcome (comparison, digest, label, champion, challenger, at) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
+            " ON CONFLICT DO UPDATE SET label = excluded.label, at = excluded.at WHERE label != excluded.label",
             [
                 (pair["comparison"], digest, label, pair["champion"], pair["challenger"], time.time())
-                for pair in match.fitting
+                for pair in match.pairs
             ],
         )
     return counts
