@@ -189,6 +189,19 @@ def test_gate_counts_agreements_without_a_label_and_disagreements_that_never_had
     assert served(tmp_path) == pair_summary.Served(3, 1, 1, 3, 1)
 
 
+def test_image_that_comes_again_after_its_rows_were_deleted_counts_once(tmp_path: Path) -> None:
+    store = kept(tmp_path, pair(1, "cat", "dog"), now=0.0)
+    for times in range(1, 4):
+        store.tidy(now=40 * DAY * times - 1)
+        assert served(tmp_path) == pair_summary.Served(0, 0, 0, 1, 0)
+        store.add(VERSIONS, [pair(1, "cat", "dog", f"again{times}")], now=40 * DAY * times)
+        assert served(tmp_path) == pair_summary.Served(0, 0, 0, 1, 0)
+    feedback_labels.remember(tmp_path, MODEL, Labels("digest", [Label(0, digest(1), "dog")], 0, ()))
+    assert served(tmp_path) == pair_summary.Served(1, 1, 0, 0, 0)
+    store.tidy(now=400 * DAY)
+    assert served(tmp_path) == pair_summary.Served(1, 1, 0, 0, 0)
+
+
 def test_labels_of_a_deleted_version_do_not_count_for_one_that_has_its_number(tmp_path: Path) -> None:
     store = kept(tmp_path, pair(1, "cat", "dog"), now=1.0)
     feedback_labels.remember(tmp_path, MODEL, Labels("digest", [Label(0, digest(1), "dog")], 0, ()))
@@ -204,6 +217,23 @@ def test_both_that_fail_do_not_agree(tmp_path: Path) -> None:
     kept(tmp_path, pair(1, None, None), pair(2, "cat", "cat"))
     found = pair_summary.summary(tmp_path, MODEL, 3, 4)
     assert (found.images, found.agreed, found.failed) == (2, 1, 1)
+    assert served(tmp_path) == pair_summary.Served(0, 0, 0, 1, 1)
+    (one,) = pair_summary.disagreements(tmp_path, MODEL, 3, 4)  # which can have a label
+    assert (one.digest, one.champion, one.challenger) == (digest(1), None, None)
+    feedback_labels.remember(tmp_path, MODEL, Labels("digest", [Label(0, digest(1), "cat")], 0, ()))
+    assert served(tmp_path) == pair_summary.Served(1, 0, 0, 0, 1)
+    assert served(tmp_path).equal == 2
+
+
+def test_both_that_fail_count_when_their_rows_were_deleted(tmp_path: Path) -> None:
+    kept(tmp_path, pair(1, None, None), pair(2, "cat", "cat"), now=0.0).tidy(now=31 * DAY)
+    assert served(tmp_path) == pair_summary.Served(0, 0, 0, 1, 0)
+
+
+def test_time_of_a_side_that_failed_does_not_count(tmp_path: Path) -> None:
+    kept(tmp_path, pair(1, None, "cat"), pair(2, "cat", None), pair(3, "cat", "cat"), pair(4, "cat", "dog"))
+    found = pair_summary.summary(tmp_path, MODEL, 3, 4).latencies
+    assert {side: one.images for side, one in found.items()} == {"champion": 3, "challenger": 3}
 
 
 def test_busy_file_is_called_busy_and_readers_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from podium.errors import PodiumError
 
 NAME = "pairs.sqlite"
-APPLICATION, VERSION = 0x504F4431, 2
+APPLICATION, VERSION = 0x504F4431, 3
 """In the file's header: that it is one of these, and by which tables."""
 PATIENCE = 10.0
 """Seconds that a write waits for another process."""
@@ -30,7 +30,6 @@ CREATE TABLE comparison (
   classes TEXT NOT NULL CHECK (json_valid(classes)),
   images INTEGER NOT NULL DEFAULT 0, agreed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0, canary INTEGER NOT NULL DEFAULT 0,
-  unlabelled INTEGER NOT NULL DEFAULT 0,
   first_at REAL NOT NULL, last_at REAL NOT NULL,
   UNIQUE (model, champion, challenger, champion_digest, challenger_digest)
 ) STRICT;
@@ -57,6 +56,7 @@ CREATE TABLE pair (
   digest TEXT NOT NULL CHECK (length(digest) = 64 AND digest NOT GLOB '*[^0-9a-f]*'),
   canary INTEGER NOT NULL CHECK (canary IN (0, 1)),
   champion TEXT, challenger TEXT,
+  differs INTEGER NOT NULL AS ((champion = challenger) IS NOT 1), -- also where both have failed (NULL)
   champion_top REAL CHECK (champion_top BETWEEN 0 AND 1), challenger_top REAL CHECK (challenger_top BETWEEN 0 AND 1),
   champion_each TEXT CHECK (champion_each IS NULL OR json_valid(champion_each)),
   challenger_each TEXT CHECK (challenger_each IS NULL OR json_valid(challenger_each)),
@@ -74,6 +74,11 @@ CREATE TABLE outcome (
   at REAL NOT NULL,
   UNIQUE (comparison, digest)
 ) STRICT;
+CREATE TABLE unlabelled (
+  comparison INTEGER NOT NULL REFERENCES comparison (id),
+  digest TEXT NOT NULL CHECK (length(digest) = 64 AND digest NOT GLOB '*[^0-9a-f]*'),
+  PRIMARY KEY (comparison, digest)
+) STRICT, WITHOUT ROWID;
 """
 
 

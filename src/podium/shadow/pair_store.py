@@ -168,17 +168,11 @@ INSERT = (
 
 
 def _delete(connection: sqlite3.Connection, which: str, value: float) -> int:
-    """Delete rows, and count the disagreements of which none is left and that have no label: none can come any more."""
-    query = f"SELECT DISTINCT comparison, digest FROM pair WHERE {which} AND champion IS NOT challenger"  # noqa: S608
-    differing = connection.execute(query, (value,)).fetchall()
-    gone = connection.execute(f"DELETE FROM pair WHERE {which}", (value,)).rowcount  # noqa: S608 (ours, as above)
-    connection.executemany(
-        "UPDATE comparison SET unlabelled = unlabelled + 1 WHERE id = :comparison"
-        " AND NOT EXISTS (SELECT 1 FROM pair WHERE comparison = :comparison AND digest = :digest)"
-        " AND NOT EXISTS (SELECT 1 FROM outcome WHERE comparison = :comparison AND digest = :digest)",
-        [{"comparison": row["comparison"], "digest": row["digest"]} for row in differing],
-    )
-    return gone
+    """Delete rows, and remember the digests of disagreements without a label: they count as long as none comes."""
+    lost = f"SELECT comparison, digest FROM pair WHERE differs AND {which}"  # noqa: S608 (ours, as below)
+    lost += " EXCEPT SELECT comparison, digest FROM outcome"
+    connection.execute(f"INSERT OR IGNORE INTO unlabelled {lost}", (value,))
+    return connection.execute(f"DELETE FROM pair WHERE {which}", (value,)).rowcount  # noqa: S608
 
 
 def bucket(seconds: float) -> int:
@@ -215,8 +209,8 @@ def _totals(connection: sqlite3.Connection, number: int, pairs: Sequence[Pair], 
         " canary = canary + ?, last_at = max(last_at, ?) WHERE id = ?",
         (len(pairs), agreed, failed, dropped, sum(pair.canary for pair in pairs), now, number),
     )
-    latencies = Counter(("champion", bucket(one.champion.seconds)) for one in pairs)
-    latencies += Counter(("challenger", bucket(one.challenger.seconds)) for one in pairs if one.challenger.label)
+    sides = [("champion", one.champion) for one in pairs] + [("challenger", one.challenger) for one in pairs]
+    latencies = Counter((side, bucket(one.seconds)) for side, one in sides if one.label is not None)  # else it failed
     connection.executemany(
         "INSERT INTO latency VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET images = images + excluded.images",
         [(number, *key, count) for key, count in latencies.items()],

@@ -95,7 +95,8 @@ class Served:
     lost: int
     """Labelled, and only the champion is."""
     unlabelled: int
-    """Disagreements without a label, also those whose rows have gone before they had one."""
+    """Disagreements without a label, also those whose rows were deleted before they had one. Where both have failed,
+    they disagree."""
     agreed: int
     """Without a label, but both say the same: whatever the label is, neither is ahead."""
 
@@ -152,12 +153,14 @@ def served(folder: Path, model: str, champion: tuple[int, str], challenger: tupl
             return Served(0, 0, 0, 0, 0)
         difference = _right(connection, row["id"])[2]
         query = (
-            "SELECT count(DISTINCT digest), count(DISTINCT CASE WHEN champion IS NOT challenger THEN digest END)"
-            " FROM pair WHERE comparison = :id AND digest NOT IN (SELECT digest FROM outcome WHERE comparison = :id)"
+            "SELECT count(*), coalesce(sum(differs), 0) FROM (SELECT max(differs) AS differs FROM"
+            " (SELECT digest, differs FROM pair WHERE comparison = :id"
+            " UNION ALL SELECT digest, 1 FROM unlabelled WHERE comparison = :id)"
+            " WHERE digest NOT IN (SELECT digest FROM outcome WHERE comparison = :id) GROUP BY digest)"
         )
         images, differing = connection.execute(query, {"id": row["id"]}).fetchone()
         gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-        return Served(len(difference), gained, lost, differing + row["unlabelled"], images - differing)
+        return Served(len(difference), gained, lost, differing, images - differing)
 
 
 def disagreements(folder: Path, model: str, champion: int, challenger: int) -> list[Disagreement]:
@@ -219,7 +222,7 @@ def _examples(connection: sqlite3.Connection, number: int, most: int, *, images:
         "SELECT request, row, count, pair.at, pair.digest, pair.champion, pair.challenger, champion_each,"
         " challenger_each, CASE WHEN ? THEN image END AS image, outcome.label FROM pair"
         " LEFT JOIN outcome ON outcome.comparison = pair.comparison AND outcome.digest = pair.digest"
-        " WHERE pair.comparison = ? AND pair.champion IS NOT pair.challenger ORDER BY pair.id DESC LIMIT ?"
+        " WHERE pair.comparison = ? AND differs ORDER BY pair.id DESC LIMIT ?"
     )
     return [_example(row) for row in connection.execute(query, (images, number, most))]
 
