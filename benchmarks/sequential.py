@@ -21,7 +21,7 @@ from podium.shadow.sequential_test import BETS, limit, path
 
 OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/sequential.md"
 LEVEL = 0.05
-EQUAL = ((0.02, 300), (0.02, 1000), (0.1, 1000), (0.5, 1000), (0.1, 10_000))
+EQUAL = ((0.02, 300), (0.02, 1000), (0.1, 1000), (0.5, 1000), (0.1, 10_000), (1.0, 1000))
 """Part of the images that they disagree on, half of it for each; and images."""
 DIFFERENT = ((0.02, 0.01), (0.03, 0.01), (0.04, 0.02), (0.05, 0.04), (0.08, 0.04))
 """Part of the images that only the challenger gets right, and only the champion."""
@@ -55,12 +55,12 @@ def _sequential(most: int, wanted: float) -> NDArray[np.int64]:
 
 def looked_at(
     pairs: int, images: int, gained: float, lost: float, table: tuple[NDArray[np.int64], ...], seed: int
-) -> tuple[float, float, float, float, float]:
+) -> tuple[float, float, float, float, float, float]:
     """Parts of simulated pairs with evidence: sequential, McNemar's each time, McNemar's once; median images needed;
-    and the part with evidence in either direction, of the test of both questions.
+    and the parts with evidence in either direction, of the test of both questions, and of that of one asked twice.
     """
     draw = np.random.default_rng(seed)
-    sequential, each, once, either, needed = 0, 0, 0, 0, list[float]()
+    sequential, each, once, either, twice, needed = 0, 0, 0, 0, 0, list[float]()
     for number in range(pairs):
         difference = draw.choice(np.array([-1, 0, 1], np.int8), images, p=[lost, 1 - gained - lost, gained])
         places = np.flatnonzero(difference)
@@ -69,11 +69,14 @@ def looked_at(
         if number < CHECKED and bool(over.any()) != bool((path(difference[places]) >= 1 / LEVEL).any()):
             raise AssertionError("the table of limits is not that of the test")
         sequential += bool(over.any())
-        either += bool((np.maximum(won, count - won) >= table[2][count]).any())
+        most = np.maximum(won, count - won)
+        either += bool((most >= table[2][count]).any())
+        twice += bool((most >= table[0][count]).any())
         needed.append(float(places[over.argmax()]) + 1 if over.any() else np.inf)
         each += bool((won >= table[1][count]).any())
         once += bool(len(won) and won[-1] >= table[1][len(won)])
-    return sequential / pairs, each / pairs, once / pairs, float(np.median(needed)), either / pairs
+    median = float(np.median(needed))
+    return sequential / pairs, each / pairs, once / pairs, median, either / pairs, twice / pairs
 
 
 def report(pairs: int) -> str:
@@ -90,12 +93,14 @@ def report(pairs: int) -> str:
         "## Equally good models: 5 % at most may seem different",
         "",
         "| images | they disagree on | sequential test, after each label | either direction, after each label |"
-        " McNemar's exact test, after each label | McNemar's, once at the end |",
-        "|---|---|---|---|---|---|",
+        f" either direction, at evidence of {1 / LEVEL:g} | McNemar's exact test, after each label |"
+        " McNemar's, once at the end |",
+        "|---|---|---|---|---|---|---|",
     ]
     for seed, (rate, images) in enumerate(EQUAL):
-        mine, each, once, _, either = looked_at(pairs, images, rate / 2, rate / 2, table, seed)
-        lines.append(f"| {images:,} | {rate:g} | {mine:.1%} | {either:.1%} | {each:.1%} | {once:.1%} |")
+        mine, each, once, _, either, twice = looked_at(pairs, images, rate / 2, rate / 2, table, seed)
+        shown = " | ".join(f"{part:.1%}" for part in (mine, either, twice, each, once))
+        lines.append(f"| {images:,} | {rate:g} | {shown} |")
     lines += [
         "",
         "## Better challengers: the power",
@@ -107,7 +112,7 @@ def report(pairs: int) -> str:
         "|---|---|---|---|---|---|",
     ]
     for seed, (gained, lost) in enumerate(DIFFERENT, 100):
-        mine, _, once, median, _ = looked_at(pairs, IMAGES, gained, lost, table, seed)
+        mine, _, once, median, _, _ = looked_at(pairs, IMAGES, gained, lost, table, seed)
         when = f"{median:,.0f} | {median * (gained + lost):,.0f}" if np.isfinite(median) else f"more than {IMAGES:,} |"
         lines.append(f"| {gained:g} | {lost:g} | {mine:.1%} | {once:.1%} | {when} |")
     return "\n".join(lines) + "\n"

@@ -107,3 +107,16 @@ def other_archive(_: bytes) -> bytes:
 def test_damaged_file_is_refused_by_its_name(damage: Callable[[bytes], bytes]) -> None:
     with pytest.raises(InputError, match="open.npz is damaged"):
         Sketch.from_bytes(damage(some(1).to_bytes()), "open.npz")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda _: b"half a file", r"not all of it can be read \(\w+\)"),  # numpy advises allow_pickle=True here
+        (lambda data: data.replace(b"rows.npy", b"\xffows.npy", 1), r"not all of it can be read \(\w+\)"),
+        (other_archive, r"it has other arrays than rows, draws, class_counts"),
+    ],
+)
+def test_reason_of_damage_is_a_sentence_of_podium(damage: Callable[[bytes], bytes], why: str) -> None:
+    with pytest.raises(InputError, match=rf"^open\.npz is damaged: ({why})$"):
+        Sketch.from_bytes(damage(some(1).to_bytes()), "open.npz")

@@ -118,12 +118,12 @@ def unpacked(data: bytes, name: str, wanted: tuple[str, ...]) -> tuple[dict[str,
     """What `packed` made of the arrays `wanted`. Raises InputError calling it `name` where it is anything else."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            if set(archive.files) != {"about", *wanted}:
-                raise ValueError("it has other arrays")
-            about = json.loads(str(archive["about"]))
-            arrays = {one: archive[one] for one in wanted}
-    except Exception as error:  # zipfile and numpy raise nearly anything where a bit is another one
-        raise InputError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
+            names = set(archive.files)
+            about, arrays = json.loads(str(archive["about"])), {one: archive[one] for one in wanted if one in names}
+    except Exception as error:  # zipfile and numpy raise nearly anything, in words about themselves or of raw bytes
+        raise InputError(f"{name} is damaged: not all of it can be read ({type(error).__name__})") from None
+    if names != {"about", *wanted}:
+        raise InputError(f"{name} is damaged: it has other arrays than {', '.join(wanted)}")
     if not isinstance(about, dict):
         raise InputError(f"{name} is damaged: it does not say what it holds")
     return about, arrays
