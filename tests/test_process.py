@@ -1,6 +1,9 @@
 """How a process ends when a store fails in the middle of its work, and what a traceback is left for."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,3 +83,52 @@ def test_bug_keeps_its_traceback(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         process.run(main)
+
+
+READER = """
+from podium import errors, process
+
+def main():
+    with process.unread_output():
+        print("a table")
+    print("more")
+    ENDS
+
+"""
+MAIN = "process.run(main)"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("ends", "code", "message"),
+    [
+        ("", 0, ""),
+        ("raise errors.RefusedError('drift')", 1, "podium: drift\n"),
+        ("raise errors.InputError('unknown')", 2, "podium: unknown\n"),
+    ],
+)
+def test_reader_who_has_closed_the_pipe_changes_no_exit_code(
+    ends: str, code: int, message: str, unbuffered: str
+) -> None:
+    command = [sys.executable, "-c", READER.replace("ENDS", ends) + MAIN]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(command, env=environment, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (code, message)
+        done = subprocess.run(command, env=environment, stdout=closed, stderr=closed, text=True, check=False)
+        assert done.returncode == code  # 2>&1 | head
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "message"),
+    [("", 1, "podium: No space left on device. What"), ("raise errors.InputError('x')", 2, "podium: x\n")],
+)
+def test_output_that_a_full_disk_does_not_take_keeps_the_exit_code(ends: str, code: int, message: str) -> None:
+    command = [sys.executable, "-c", f"from podium import errors, process\ndef main():\n  print(1)\n  {ends}\n{MAIN}"]
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert done.stderr.startswith(message)

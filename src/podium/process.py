@@ -12,8 +12,9 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
+from typing import TextIO
 
 from podium.errors import PodiumError
 from podium.text import one_line, reason_of
@@ -35,21 +36,50 @@ def run(main: Callable[[], object]) -> None:
         main()
         sys.stdout.flush()
         gc.freeze()  # no last collection over what torch and mlflow made: leaving takes 0.3 s instead of 1.6 s
-    except PodiumError as error:
-        print("podium: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
-        sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno not in DISK_ERRORS and not SHORT_WRITE.fullmatch(str(error)):
-            raise
-        print(f"podium: {_disk_message(error)}", file=sys.stderr)
-        sys.exit(PodiumError.exit_code)
+        _discard(sys.stdout)
+        _discard_unwritable()
     except Exception as error:
-        if not (message := _store_message(error)):
+        if not (message := message_of(error)):
             raise
-        print(f"podium: {one_line(message)}", file=sys.stderr)
-        sys.exit(PodiumError.exit_code)
+        with suppress(OSError):  # nobody reads it: the exit code says it
+            print("podium: " + "\n".join(map(one_line, message.split("\n"))), file=sys.stderr)
+        _discard_unwritable()
+        sys.exit(error.exit_code if isinstance(error, PodiumError) else PodiumError.exit_code)
+
+
+def message_of(error: Exception) -> str:
+    """What a person can do about `error`, with its reason; empty: it is a bug, whose traceback is needed."""
+    if isinstance(error, PodiumError):
+        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and (error.errno in DISK_ERRORS or SHORT_WRITE.fullmatch(str(error))):
+        return _disk_message(error)
+    return one_line(_store_message(error))
+
+
+@contextmanager
+def unread_output() -> Iterator[None]:
+    """Within the block the reader of what is printed, such as `head`, may close the pipe: the program goes on after it,
+    where its exit code says more than whether it could print.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _discard_unwritable() -> None:
+    """Drop what can't be printed any more. Python would try again at its end, and make the exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_any_name() -> None:

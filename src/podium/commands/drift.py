@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from podium import process
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
-from podium.errors import InputError, PodiumError, RefusedError
+from podium.errors import InputError, RefusedError
 from podium.text import counted
 
 if TYPE_CHECKING:
@@ -49,21 +50,20 @@ def run(arguments: argparse.Namespace) -> None:
     """Test the windows, and print what they say. Raises RefusedError where there is drift, InputError where unknown."""
     try:
         drift = _looked_at(arguments)
-    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
-        raise
-    except (PodiumError, OSError) as error:  # exit code 1 would say that there is drift
-        raise InputError(str(error)) from None
-    except Exception as error:
-        traceback.print_exc()
-        raise InputError(
-            f"whether there is drift is not known: {type(error).__name__} (above) is a bug of Podium, please report it"
-        ) from None
+    except Exception as error:  # exit code 1 would say that there is drift, and 0 that there is none
+        message = process.message_of(error)
+        if not message:
+            with process.unread_output():
+                traceback.print_exc()
+            name = type(error).__name__
+            message = f"whether there is drift is not known: {name} (above) is a bug of Podium, please report it"
+        raise InputError(message) from None
     if drift:
         raise RefusedError(drift)
 
 
 def _looked_at(arguments: argparse.Namespace) -> str:
-    """Print what the windows say; the sentence about drift, empty where there is none."""
+    """Print what the windows say; the sentence about drift, empty where there is none, also where the reader left."""
     version, windows = _windows(arguments.version)
     verdicts = windows.settle()
     if not windows.folder.is_dir():
@@ -73,10 +73,17 @@ def _looked_at(arguments: argparse.Namespace) -> str:
         )
     since = time.time() - 3600 * arguments.hours if arguments.hours else float("-inf")
     looked = [one for one in verdicts if one.ended >= since] if arguments.hours else verdicts[-1:]
-    _print(arguments, version, windows, looked)
+    drift = _drift(version, [one for one in looked if one.drifted])
+    with process.unread_output():
+        _print(arguments, version, windows, looked)
     if arguments.out or arguments.open:
-        _page(arguments, version, windows, verdicts)
-    drifted = [one for one in looked if one.drifted]
+        with process.unread_output():
+            _page(arguments, version, windows, verdicts)
+    return drift
+
+
+def _drift(version: "Version", drifted: "list[Verdict]") -> str:
+    """The sentence about windows that drifted, the oldest first; empty without any."""
     if not drifted:
         return ""
     more = f", and in {counted(len(drifted) - 1, 'window')} before it" if len(drifted) > 1 else ""
