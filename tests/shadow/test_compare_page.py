@@ -1,12 +1,13 @@
 """What people see of two versions on served images: the terminal's lines, the page, and the two commands."""
 
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 
 from podium.cli import main
-from podium.shadow import compare_page, feedback_labels, pair_store, pair_summary
+from podium.shadow import compare_page, feedback_labels, pair_schema, pair_store, pair_summary
 from podium.shadow.feedback_labels import Label, Labels
 from shadow.pairs import MODEL, digest, kept, pair, versions
 
@@ -91,7 +92,7 @@ def test_commands_compare_label_and_compare_again(
     main(["compare", "--csv", "to_label.csv"])
     shown = capsys.readouterr().out
     for words in (
-        "version 4 beside version 3",
+        "version 4 compared with version 3",
         "1 (10.00 %)",
         "9 (90.00 %)",
         "mlruns/shadow/compare.html",
@@ -103,8 +104,31 @@ def test_commands_compare_label_and_compare_again(
     main(["feedback", "to_label.csv"])
     shown = capsys.readouterr().out
     assert "9 images labelled, 0 had this label, 0 corrected" in shown
-    assert "version 4 beside version 3: Evidence that version 4 is more accurate" in shown
+    assert "version 4 compared with version 3: Evidence that version 4 is more accurate" in shown
     main(["compare", "4", "--champion", "3"])
     assert "only the challenger right     9" in capsys.readouterr().out
     assert run("compare", "5") == 2
-    assert "there are 4 beside 3" in capsys.readouterr().err
+    assert "there are 4 compared with 3" in capsys.readouterr().err
+
+
+def test_commands_of_a_busy_file_do_what_needs_no_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pair_schema, "PATIENCE", 0.05)
+    Path("params.yaml").write_text(f"register: {{name: {MODEL}}}\n", encoding="utf-8")
+    folder = pair_store.folder()
+    kept(folder, pair(1, "cat", "dog"), now=0.0).close()
+    Path("wrong.csv").write_text("digest\n", encoding="utf-8")
+    Path("labels.csv").write_text(f"digest,label\n{digest(1)},dog\n", encoding="utf-8")
+    writer = sqlite3.connect(folder / pair_schema.NAME, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    main(["compare", "--csv", "to_label.csv"])
+    assert "1 disagreement" in capsys.readouterr().out  # too old, but not deleted now
+    assert run("feedback", "wrong.csv") == 2
+    assert "wrong.csv must have a column `label`" in capsys.readouterr().err
+    assert run("feedback", "labels.csv") == 1
+    assert "another process has been writing to it for more than 0.05 s. Try again" in capsys.readouterr().err
+    writer.close()
+    main(["compare"])
+    assert pair_summary.summary(folder, MODEL, 3, 4).kept == 0

@@ -256,5 +256,18 @@ def test_damaged_tables_are_no_bug_of_podium(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / pair_schema.NAME) as connection:
         connection.execute("DROP TABLE latency")
     connection.close()
-    with pytest.raises(PodiumError, match=r"pairs\.sqlite can't be used .* no such table: latency"):
+    with pytest.raises(PodiumError, match=r"pairs\.sqlite can't be used .* no such table: latency\. .*move it away$"):
         pair_summary.summary(tmp_path, MODEL, 3, 4)
+
+
+def test_full_disk_is_no_reason_to_move_the_file_away(tmp_path: Path) -> None:
+    kept(tmp_path, pair(1, "cat", "dog")).close()
+
+    def fill() -> None:
+        with pair_schema.reading(tmp_path) as connection:
+            assert connection is not None
+            connection.execute("PRAGMA max_page_count = 1")  # of the file as it is: no page more
+            connection.execute("CREATE TABLE more AS SELECT zeroblob(1000000)")
+
+    with pytest.raises(PodiumError, match=r"pairs\.sqlite can't be used .*: database or disk is full$"):
+        fill()

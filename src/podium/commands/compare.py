@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     folder, model = pair_store.folder(), params.register_.name
-    pair_store.delete_old(folder, params.serve.keep_mb, params.serve.keep_days)
+    pair_store.delete_old(folder, params.serve.keep_mb, params.serve.keep_days, wait=False)
     champion, challenger = _versions(arguments, pair_summary.every(folder, model), model)
     level = 1 - params.gate.confidence
     found = pair_summary.summary(folder, model, champion, challenger, level)
@@ -71,5 +71,5 @@ def _versions(arguments: argparse.Namespace, known: list[tuple[int, int]], model
         raise InputError(
             f"no versions of {model} were compared on served images yet: `podium serve --shadow challenger` does it"
         )
-    there = ", ".join(f"{new} beside {old}" for old, new in known[:10])
+    there = ", ".join(f"{new} compared with {old}" for old, new in known[:10])
     raise InputError(f"CHALLENGER and --champion must be versions that were compared; there are {there}")

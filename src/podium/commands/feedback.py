@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     folder, model = pair_store.folder(), params.register_.name
+    labels = feedback_labels.read(arguments.labels)  # before it needs the file, which may be busy
     pair_store.delete_old(folder, params.serve.keep_mb, params.serve.keep_days)
-    labels = feedback_labels.read(arguments.labels)
     taken = feedback_labels.remember(folder, model, labels, correct=arguments.correct)
     print(f"{counted(taken.images, 'image')} labelled, {taken.known:,} had this label, {taken.corrected:,} corrected")
     if labels.empty:
@@ -45,4 +45,4 @@ def run(arguments: argparse.Namespace) -> None:
     level = 1 - params.gate.confidence
     for champion, challenger in pair_summary.every(folder, model)[:1]:
         said = compare_page.verdict(pair_summary.summary(folder, model, champion, challenger, level), level)
-        print(f"version {challenger} beside version {champion}: {said.headline}: {said.text}")
+        print(f"version {challenger} compared with version {champion}: {said.headline}: {said.text}")

@@ -69,7 +69,7 @@ def lines(found: Summary, level: float) -> list[str]:
     rows = [*_figures(found), *_labels(found, level)]
     width = max(len(name) for name, _ in rows)
     return [
-        f"{one_line(found.model)}: version {found.challenger} beside version {found.champion}, {_times(found)}",
+        f"{one_line(found.model)}: version {found.challenger} compared with version {found.champion}, {_times(found)}",
         *(f"  {name:<{width}}  {text}" for name, text in rows),
         f"{said.headline}: {said.text}",
     ]

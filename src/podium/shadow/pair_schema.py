@@ -18,6 +18,8 @@ APPLICATION, VERSION = 0x504F4431, 3
 """In the file's header: that it is one of these, and by which tables."""
 PATIENCE = 10.0
 """Seconds that a write waits for another process."""
+OF_THE_MACHINE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""What SQLite says where the disk or its rights are to be changed; all else is of the file."""
 REQUEST_ID = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What a request may be called: neither a path nor a formula."""
 TABLES = """
@@ -82,10 +84,15 @@ CREATE TABLE unlabelled (
 """
 
 
-def opened(folder: Path, *, create: bool) -> sqlite3.Connection | None:
-    """The file of `folder`; None where there is none and it is not to be created.
+class BusyError(PodiumError):
+    """Another process is writing to the file."""
 
-    Raises PodiumError where it can't be used, or is none of these.
+
+def opened(folder: Path, *, create: bool, patience: float | None = None) -> sqlite3.Connection | None:
+    """The file of `folder`; None where there is none and it is not to be created. Writes wait `patience` seconds (None:
+    PATIENCE) for other processes.
+
+    Raises PodiumError where it can't be used, or is none of these; BusyError where it can be used later.
     """
     path = folder / NAME
     if not create and not path.is_file():
@@ -96,7 +103,9 @@ def opened(folder: Path, *, create: bool) -> sqlite3.Connection | None:
             folder.mkdir(parents=True, exist_ok=True)
             # Images of other people: for this user alone. SQLite gives its other files the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=PATIENCE if patience is None else patience, isolation_level=None, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
         _prepare(connection)
         return connection
@@ -127,10 +136,11 @@ def unusable(path: Path, error: Exception) -> PodiumError:
     if isinstance(error, sqlite3.OperationalError):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return PodiumError(
+            return BusyError(
                 f"{what} now: another process has been writing to it for more than {PATIENCE:g} s. Try again"
             )
-        return PodiumError(f"{what}: {error}")  # of the machine, such as a full disk: not of the file
+        if code in OF_THE_MACHINE:
+            return PodiumError(f"{what}: {error}")
     return PodiumError(f"{what}: {error}. If it is no file of Podium, or of another version of it, move it away")
 
 

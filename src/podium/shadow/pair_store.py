@@ -79,22 +79,31 @@ class Versions:
     classes: tuple[str, ...]
     """Of either."""
     digests: tuple[str, str]
-    """Of the files of champion and challenger: a version that is deleted and registered anew is another one."""
+    """Of the files of champion and challenger: a version that is deleted and registered again is another one."""
 
 
-def delete_old(where: Path, megabytes: float, days: float) -> None:
-    """Delete what is too old, or beyond the budget, where there is something. Raises PodiumError."""
-    if (where / pair_schema.NAME).is_file():
-        PairStore(where, megabytes, days).close()
+def delete_old(where: Path, megabytes: float, days: float, *, wait: bool = True) -> None:
+    """Delete what is too old, or beyond the budget, where there is something; without `wait` not where another process
+    is writing. Raises PodiumError.
+    """
+    if not (where / pair_schema.NAME).is_file():
+        return
+    try:
+        PairStore(where, megabytes, days, None if wait else 0.0).close()
+    except pair_schema.BusyError:
+        if wait:
+            raise
 
 
 class PairStore:
     """The file of one folder. Any number of processes write to it; within one, one thread at a time."""
 
-    def __init__(self, where: Path, megabytes: float, days: float) -> None:
-        """Open or create it, and delete what is too old. Raises PodiumError where it can't be used."""
+    def __init__(self, where: Path, megabytes: float, days: float, patience: float | None = None) -> None:
+        """Open or create it, and delete what is too old. Raises PodiumError where it can't be used, BusyError where
+        another process writes for more than `patience` seconds (None: pair_schema.PATIENCE).
+        """
         self.budget, self.seconds = int(megabytes * 1e6), days * DAY
-        connection = pair_schema.opened(where, create=True)
+        connection = pair_schema.opened(where, create=True, patience=patience)
         if connection is None:
             raise PodiumError(f"{where} can't be created")
         self._connection = connection

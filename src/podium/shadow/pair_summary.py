@@ -177,7 +177,7 @@ def _comparison(
     challenger: int,
     digests: tuple[str, str] | None = None,
 ) -> sqlite3.Row | None:
-    """The one with these digests; without them the last one, where versions of these numbers were registered anew."""
+    """The one with these digests; without them the last one, where versions of these numbers were registered again."""
     if connection is None:
         return None
     query, values = "SELECT * FROM comparison WHERE model = ? AND champion = ? AND challenger = ?", digests or ()
