@@ -69,7 +69,7 @@ def test_answered_images_fill_windows_whose_drift_is_logged_and_shown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     for seed in range(4):
         show(one, scenes(50, seed))
     labels = f'{{model="m",version="1",worker="{one.metrics.worker}"}}'
@@ -90,19 +90,19 @@ def test_first_window_of_all_is_logged_and_one_of_before_a_restart_is_shown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, as_pixels(scenes(200, 1) * 0.6))
     assert "drift: version 1, window 1" in caplog.text
     caplog.clear()
     again = observer(tmp_path)
-    again.take_up(predictor())
+    again.follow(predictor())
     assert f'podium_drift{{model="m",version="1",worker="{again.metrics.worker}"}} 1.0' in text_of(again)
     assert caplog.text == ""
 
 
 def test_sizes_are_those_of_the_files_as_sent(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, scenes(200, 0), size=(64, 48))
     (verdict,) = windows(tmp_path).settle()
     assert verdict.words == "larger images"
@@ -110,7 +110,7 @@ def test_sizes_are_those_of_the_files_as_sent(tmp_path: Path) -> None:
 
 def test_sizes_that_the_model_does_not_say_are_not_known(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, scenes(1, 0), size=None)
     row = dict(zip(reference().names, windows(tmp_path).opened().rows[0], strict=True))
     assert np.isnan(row["size"])
@@ -119,7 +119,7 @@ def test_sizes_that_the_model_does_not_say_are_not_known(tmp_path: Path) -> None
 
 def test_merges_wait_for_their_time_and_the_end_writes_what_is_left(tmp_path: Path) -> None:
     one = observer(tmp_path, every=3600.0)
-    one.take_up(predictor())
+    one.follow(predictor())
     for seed in range(3):
         show(one, scenes(10, seed))
     assert windows(tmp_path).opened().count == 10  # the first is not kept waiting
@@ -129,7 +129,7 @@ def test_merges_wait_for_their_time_and_the_end_writes_what_is_left(tmp_path: Pa
 
 def test_images_that_come_last_are_merged_by_a_timer(tmp_path: Path) -> None:
     one = observer(tmp_path, every=0.05)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, scenes(10, 1))
     show(one, scenes(10, 2))
     for _ in range(500):  # until the timer's thread had its turn
@@ -142,7 +142,7 @@ def test_images_that_come_last_are_merged_by_a_timer(tmp_path: Path) -> None:
 def test_each_version_has_windows_of_its_own(tmp_path: Path) -> None:
     one = observer(tmp_path)
     for number in (1, 2):
-        one.take_up(predictor(number))
+        one.follow(predictor(number))
         show(one, scenes(10 * number, 0), number)
     show(one, scenes(10, 0), 7)  # nobody said what it is compared with
     assert [windows(tmp_path, number).opened().count for number in (1, 2, 7)] == [10, 20, 0]
@@ -151,7 +151,7 @@ def test_each_version_has_windows_of_its_own(tmp_path: Path) -> None:
 def test_versions_that_went_are_let_go_with_what_they_answered(tmp_path: Path) -> None:
     one = observer(tmp_path, every=3600.0)
     for number in range(1, 7):
-        one.take_up(predictor(number))
+        one.follow(predictor(number))
         show(one, scenes(10, number), number)
     one.end()
     assert [windows(tmp_path, number).opened().count for number in range(1, 7)] == [10] * 6
@@ -162,9 +162,9 @@ def test_versions_that_went_are_let_go_with_what_they_answered(tmp_path: Path) -
 
 def test_champion_is_counted_after_any_number_of_challengers(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor(1))
+    one.follow(predictor(1))
     for number in range(2, 12):
-        one.take_up(predictor(number), "challenger")
+        one.follow(predictor(number), "challenger")
     show(one, scenes(10, 0), 1)
     assert windows(tmp_path, 1).opened().count == 10
 
@@ -172,10 +172,10 @@ def test_champion_is_counted_after_any_number_of_challengers(tmp_path: Path) -> 
 def test_versions_that_answered_last_are_kept_of_those_that_went(tmp_path: Path) -> None:
     one = observer(tmp_path)
     for number in (1, 2, 3, 4):
-        one.take_up(predictor(number))
+        one.follow(predictor(number))
         show(one, scenes(10, 0), number)
     show(one, scenes(10, 0), 1)
-    one.take_up(predictor(5))
+    one.follow(predictor(5))
     for number in (1, 2):
         show(one, scenes(10, 1), number)
     assert [windows(tmp_path, number).opened().count for number in (1, 2)] == [30, 10]
@@ -183,9 +183,9 @@ def test_versions_that_answered_last_are_kept_of_those_that_went(tmp_path: Path)
 
 def test_number_that_was_given_again_is_another_version(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor(1))
+    one.follow(predictor(1))
     other = replace(reference(), input_names=reference().input_names[:4], inputs=reference().inputs[:, :4])
-    one.take_up(predictor(1, other.to_bytes(), "e" * 64))
+    one.follow(predictor(1, other.to_bytes(), "e" * 64))
     show(one, scenes(10, 0), 1)
     show(one, scenes(20, 0), 1, digest="e" * 64)
     assert windows(tmp_path).opened().count == 10
@@ -195,23 +195,23 @@ def test_number_that_was_given_again_is_another_version(tmp_path: Path) -> None:
 
 def test_metrics_show_versions_that_answer_and_no_other(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor(1))
+    one.follow(predictor(1))
     show(one, scenes(200, 0), 1)
-    one.take_up(predictor(2), "challenger")
+    one.follow(predictor(2), "challenger")
     show(one, scenes(200, 1), 2)
     assert [f'version="{n}"' in text_of(one) for n in (1, 2)] == [True, True]
-    one.take_up(predictor(2))
+    one.follow(predictor(2))
     assert [f'version="{n}"' in text_of(one) for n in (1, 2)] == [False, True]
     show(one, scenes(200, 3), 1)  # one of its last answers
     assert windows(tmp_path, 1).numbers() == [1, 2]
     assert 'version="1"' not in text_of(one)
-    one.take_up(predictor(1))  # a rollback
+    one.follow(predictor(1))  # a rollback
     assert f'podium_drift_window{{model="m",version="1",worker="{one.metrics.worker}"}} 2.0' in text_of(one)
 
 
 def test_features_that_a_window_does_not_have_leave_the_metrics(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, scenes(200, 0))
     assert 'feature="size"' in text_of(one)
     show(one, scenes(200, 1), size=None)
@@ -224,12 +224,12 @@ def test_lock_that_another_process_never_gives_back_holds_up_no_promotion(
 ) -> None:
     monkeypatch.setattr(drift_windows, "PATIENCE", 1.0)
     one = observer(tmp_path)
-    one.take_up(predictor(1))
+    one.follow(predictor(1))
     with locked(folder_of(one.params, "m", 1, DIGEST) / "lock"):
         waiting = threading.Thread(target=show, args=(one, scenes(10, 0)))
         waiting.start()
         time.sleep(0.2)
-        one.take_up(predictor(2))
+        one.follow(predictor(2))
         assert waiting.is_alive()
         waiting.join()
         assert "has been held by another process for more than 1 s" in caplog.text
@@ -244,14 +244,14 @@ def test_taking_up_raises_nothing(
         raise ZeroDivisionError("of a bug")
 
     monkeypatch.setattr(Reference, "from_bytes", fails)
-    observer(tmp_path).take_up(predictor())
+    observer(tmp_path).follow(predictor())
     assert "no statistics are kept: of a bug" in caplog.text
     caplog.clear()
     monkeypatch.undo()
     broken = windows(tmp_path).folder / "windows"
     (broken / "000001.json").mkdir(parents=True)
     (broken / "000001.npz").write_bytes(b"x")
-    observer(tmp_path).take_up(predictor())
+    observer(tmp_path).follow(predictor())
     assert "000001.json can't be read: Is a directory" in caplog.text
 
 
@@ -259,7 +259,7 @@ def test_images_are_counted_once_where_windows_can_not_be_closed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     folder = windows(tmp_path).folder
     folder.mkdir(parents=True)
     (folder / "windows").write_text("", encoding="utf-8")
@@ -271,7 +271,7 @@ def test_images_are_counted_once_where_windows_can_not_be_closed(
 
 def test_damaged_window_is_put_aside_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     show(one, scenes(10, 0))
     path = windows(tmp_path).folder / "open.npz"
     path.write_bytes(b"PK" + path.read_bytes()[2:-30])
@@ -289,7 +289,7 @@ def test_version_without_statistics_answers_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stored: bytes | None, sentence: str
 ) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor(stored=stored))
+    one.follow(predictor(stored=stored))
     show(one, scenes(10, 0))
     assert sentence in caplog.text
     assert list(tmp_path.iterdir()) == []
@@ -299,7 +299,7 @@ def test_disk_that_takes_nothing_is_logged_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -315,7 +315,7 @@ def test_disk_that_takes_nothing_is_logged_once_and_tried_again(
 
 def test_no_pixel_is_on_disk(tmp_path: Path) -> None:
     one = observer(tmp_path)
-    one.take_up(predictor())
+    one.follow(predictor())
     pixels = scenes(100, 0)
     show(one, pixels)
     assert pixels.shape[2] == SIDE

@@ -30,7 +30,8 @@ TOGETHER, MOST_WAITING = 256, 16_000_000
 """Images, or bytes of them, that are measured together at the latest."""
 VERSIONS = 4
 """Versions whose windows are held: those that answer now, and those whose last answers may still come."""
-TELL_AGAIN = 3600.0
+LOG_AGAIN = 3600.0
+"""Seconds after which what is still wrong is logged again."""
 Key = tuple[int, str]
 """Number of a version, and the digest of its files."""
 
@@ -42,7 +43,7 @@ class _Version:
     windows: Windows
     pending: Sketch
     answered: float
-    """When it answered last, or was taken up."""
+    """When it answered last, or was followed first."""
     waiting: list[tuple[Images, Answers, float]] = field(default_factory=list)
     """Not measured yet, with the time of each: together it takes a fraction of the time, and the GIL, of one by one."""
     images: int = 0
@@ -70,22 +71,22 @@ class DriftObserver:
         """One merge at a time; taken before the other one."""
         self._timer: threading.Timer | None = None
         self._merged = float("-inf")
-        self._said: dict[str, float] = {}
-        """What was told lately, and when."""
+        self._logged: dict[str, float] = {}
+        """What was logged lately, and when."""
 
-    def take_up(self, predictor: Predictor, role: str = "champion") -> None:
+    def follow(self, predictor: Predictor, role: str = "champion") -> None:
         """Keep windows of the version of `predictor` from now on, which has this role in place of another one.
 
         Waits for no other process, and raises nothing: without statistics it answers all the same. A version without a
         reference is logged, no more.
         """
         try:
-            self._take_up(predictor, role)
+            self._follow(predictor, role)
         except Exception as error:  # PodiumError says what is wrong, all else is a bug that must not stop a promotion
             expected = isinstance(error, PodiumError)
             LOG.error("drift: no statistics are kept: %s", one_line(str(error)), exc_info=not expected)
 
-    def _take_up(self, predictor: Predictor, role: str) -> None:
+    def _follow(self, predictor: Predictor, role: str) -> None:
         key = predictor.number, predictor.digest
         version = None
         try:
@@ -115,7 +116,7 @@ class DriftObserver:
             return None
         reference = Reference.from_bytes(stored, f"drift.npz of version {number}")
         folder = folder_of(self.params, self.model, number, predictor.digest)
-        windows = Windows(folder, reference, Rules.of(self.params), tell=self._tell)
+        windows = Windows(folder, reference, Rules.of(self.params), tell=self._log_once)
         return _Version(windows, windows.fresh(), time.monotonic())
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
@@ -194,18 +195,18 @@ class DriftObserver:
         try:
             version.windows.add(taken)
         except Exception as error:  # nothing of it was written
-            self._tell(str(error) or type(error).__name__)
+            self._log_once(str(error) or type(error).__name__)
             with self._lock:
                 taken.merge(version.pending)
                 version.pending = taken
 
-    def _tell(self, what: str) -> None:
-        """Log what is wrong, every TELL_AGAIN seconds as long as it lasts."""
-        said, now = one_line(what), time.monotonic()
-        self._said = {one: at for one, at in self._said.items() if at > now - TELL_AGAIN}
-        if said not in self._said:
-            self._said[said] = now
-            LOG.error("drift: %s", said)
+    def _log_once(self, what: str) -> None:
+        """Log what is wrong, and again after LOG_AGAIN seconds if it lasts."""
+        line, now = one_line(what), time.monotonic()
+        self._logged = {one: at for one, at in self._logged.items() if at > now - LOG_AGAIN}
+        if line not in self._logged:
+            self._logged[line] = now
+            LOG.error("drift: %s", line)
 
     def _let_go(self) -> None:
         """Keep VERSIONS at most: those that answer now, and of the others those that answered last."""
@@ -222,7 +223,7 @@ class DriftObserver:
             numbers = version.windows.numbers()
             verdict = version.windows.newest() if numbers and numbers[-1] != version.shown else None
         except PodiumError as error:
-            self._tell(str(error))
+            self._log_once(str(error))
             return
         with self._lock:
             if verdict is None or verdict.window == version.shown or key not in self._answer.values():

@@ -139,11 +139,11 @@ class _Server:
         self.metrics.version.labels(self.metrics.worker, self.follower.choice.name).set(new.number)
         self.metrics.changes.inc()
         if self.drift is not None:
-            self.drift.take_up(new)
+            self.drift.follow(new)
 
     def _challenges(self, new: Predictor) -> None:
         if self.drift is not None:
-            self.drift.take_up(new, "challenger")
+            self.drift.follow(new, "challenger")
 
     def _signalled(self, number: int) -> None:
         if self.ended.is_set():
