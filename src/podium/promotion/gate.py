@@ -5,7 +5,7 @@ models of different shapes compare, and nothing rests on old numbers. The rules 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,11 +65,11 @@ def judge(
     predicts classes that `test` does not have, or the metric is undefined.
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
-    _check_defined(metric, test)
+    check_defined(metric, test.counts())
     with all_on([model for _, model in models], where) as sentences:
         predicted = predict([model for _, model in models], test, metric)
     notes += sentences
-    _check_classes(predicted[0], test, candidates.challenger[0])
+    check_classes(predicted[0].labels, test.classes, candidates.challenger[0])
     groups = Groups.of(len(test.labels), test.duplicates)
     taken = latencies([model for _, model in models], test)
     sides = [
@@ -175,8 +175,9 @@ def _value(metric: Metric, found: Predictions, groups: Groups, number: int) -> f
     return value
 
 
-def _check_defined(metric: Metric, test: Split) -> None:
-    if why := metric.undefined(test.counts()):
+def check_defined(metric: Metric, counts: Mapping[str, int]) -> None:
+    """Raise InputError where `metric` has no value for `counts`, the test images of each class."""
+    if why := metric.undefined(counts):
         raise InputError(
             f"gate.metric: {metric.label} is undefined on the held-out test set: {why}. Choose another metric for the"
             " gate, such as accuracy"
@@ -267,12 +268,13 @@ def _promised(candidate: tuple[int, Model] | None) -> Promised | None:
     return Promised(promise["error"], promise["confidence"]) if promise else None
 
 
-def _check_classes(found: Predictions, test: Split, number: int) -> None:
-    foreign = sorted(set(found.labels) - set(test.classes))
+def check_classes(predicted: Iterable[str], known: Sequence[str], number: int) -> None:
+    """Raise InputError where version `number` predicts classes that are none of `known`, the test set's."""
+    foreign = sorted(set(predicted) - set(known))
     if foreign:
         raise InputError(
             f"version {number} predicts classes that the held-out test set does not have: {', '.join(foreign[:5])};"
-            f" it has {', '.join(test.classes[:20])}. Was it trained on another data set?"
+            f" it has {', '.join(known[:20])}. Was it trained on another data set?"
         )
 
 
