@@ -66,9 +66,9 @@ def judge(
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
     check_defined(metric, test.counts())
-    with all_on([model for _, model in models], where) as sentences:
+    with all_on([model for _, model in models], where) as told:
         predicted = predict([model for _, model in models], test, metric)
-    notes += sentences
+        notes += told()
     check_classes(predicted[0].labels, test.classes, candidates.challenger[0])
     groups = Groups.of(len(test.labels), test.duplicates)
     taken = latencies([model for _, model in models], test)
