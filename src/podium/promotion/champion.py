@@ -172,6 +172,7 @@ def _judge(
                 unreadable,
                 "; ".join(_foreign(version, data)),
                 _served(tracking, version, rival) if rival == baseline else None,
+                keeps_promise=rival == baseline,
             ),
             counts,
             bins=images.bins,

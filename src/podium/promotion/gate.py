@@ -45,6 +45,8 @@ class Candidates:
     """On what other data the challenger was trained."""
     served: Callable[[], Served] | None = None
     """What labels of served images say, as `Evidence.served`."""
+    keeps_promise: bool = True
+    """Whether the champion's promise about answered images binds: not that of one which was replaced already."""
 
 
 def judge(
@@ -94,7 +96,7 @@ def judge(
         attempt=attempts(accesses),
         answering=_answering([model for _, model in models], predicted, groups),
         promise=_promised(candidates.challenger),
-        champion_promise=_promised(candidates.champion),
+        champion_promise=_promised(candidates.champion if candidates.keeps_promise else None),
         served=candidates.served,
     )
     if candidates.champion:
