@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from podium.errors import InputError
+from podium.errors import InputError, of_parameter
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 
@@ -27,4 +27,5 @@ def check(chosen: Iterable[tuple[str, Metric]], counts: Mapping[str, int]) -> No
             if not metric.undefined(counts):
                 metric.value(scored)
         except InputError as error:
-            raise InputError(f"{parameter}: {error}. The held-out test set was not accessed") from None
+            text = of_parameter(parameter, str(error))
+            raise InputError(f"{text}. The held-out test set was not accessed") from None

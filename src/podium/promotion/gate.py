@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podium.config.params import GateParams
 from podium.data.dataset import Split
-from podium.errors import InputError
+from podium.errors import InputError, of_parameter
 from podium.metrics import classification
 from podium.metrics.resampling import Groups, Paired, measured
 from podium.metrics.scores import Metric
@@ -171,7 +171,10 @@ def _compared(
 def _value(metric: Metric, found: Predictions, groups: Groups, number: int) -> float | None:
     if found.scored is None:
         return None
-    value = measured(metric, found.scored, groups)
+    try:
+        value = measured(metric, found.scored, groups)
+    except InputError as error:
+        raise InputError(of_parameter("gate.metric", str(error))) from None
     if math.isnan(value):
         raise InputError(f"gate.metric: {metric.label} is undefined for the predictions of version {number}")
     return value
