@@ -168,12 +168,13 @@ def _shared(options: Options) -> Result:
         done = Searched(prepared, small, trials(16), base, options)
         streams = streamed(prepared, torch.device(options.device), 2**30)
     good = done.states() == {"COMPLETE": 16} and streams
-    how = "streamed" if streams else "not streamed, though they do not fit"
-    return judged(good, f"8 workers of 1 GiB each, images of 1.3 GB {how}: {done.text()}")
+    how = "streamed" if streams else "not, though they do not fit"
+    opened = f"opened as such a worker would, images of 1.3 GB are {how}"
+    return judged(good, f"8 workers of 1 GiB each: {done.text()}; {opened}")
 
 
 def streamed(prepared: Path, where: torch.device, share: int) -> bool:
-    """Whether a worker with `share` bytes of the device leaves the images in their memory maps, as it opens them."""
+    """Whether images that are opened as a worker with `share` bytes of the device would stay in their memory maps."""
     found = TrialData.load(prepared, where, share)
     return all(isinstance(one.images, Mapped) for one in (found.train, found.val))
 

@@ -159,6 +159,22 @@ def test_compiled_trial_that_resumes_where_nothing_compiles_goes_on_without_and_
     assert len(again.train(data.train, data.val)) == again.recipe.train.epochs
 
 
+def test_too_little_memory_for_a_compiled_step_says_nothing_about_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Large(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(compiling, "_fails", {})
+    monkeypatch.setattr(torch, "compile", lambda model: Large())
+    run = _run()
+    with pytest.raises(torch.OutOfMemoryError):
+        compiling.fails_here(run.model, (3, 8, 8), 16, None)
+    (note,) = compile_network(run.model, (3, 8, 8), 16, None)  # a retraining goes on without it
+    assert "does not work here (OutOfMemoryError: CUDA out of memory); trained without it" in note
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    assert compiling.fails_here(run.model, (3, 8, 8), 16, None) == []
+
+
 def test_checkpoint_in_a_type_that_the_device_does_not_have_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     run, again = (TrainingRun(tiny.recipe(), tiny.IMAGES, 0, torch.device("cpu")) for _ in range(2))
     why = "the device only emulates bfloat16"

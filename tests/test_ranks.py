@@ -14,7 +14,7 @@ import torch.distributed as dist
 import tiny
 from podium.data.dataset import Split, open_split
 from podium.errors import InputError
-from podium.training import checkpoint
+from podium.training import checkpoint, precision
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.ranks import FollowingRun, SharedRun, agree
@@ -43,14 +43,20 @@ def _splits(folder: Path) -> list[Split]:
     return [open_split(folder / "train"), open_split(folder / "val")]
 
 
-def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any], stop_after: int) -> None:
-    """Train until `stop_after` steps in all, from the checkpoint where there is one; rank 0 saves at the end."""
+def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any], stop_after: int, lacks: int) -> None:
+    """Train until `stop_after` steps in all, from the checkpoint where there is one; rank 0 saves at the end.
+
+    The rank `lacks` has no bfloat16.
+    """
     torch.set_num_threads(1)
+    if rank == lacks:
+        precision.missing = lambda wanted, where: "there is none" if wanted == "bfloat16" else ""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     run = SharedRun(tiny.recipe(**CHANGES | changes), tiny.IMAGES, 5, CPU)
     state = checkpoint.load(folder / "run.ckpt", "run")
     if state is not None:
-        run.restore(state)
+        why = run.restore_together(state)
+        assert why == ("it was trained in bfloat16, and there is none" if rank == lacks else "")
     steps = 0
 
     class Enough(Exception):  # noqa: N818
@@ -75,13 +81,15 @@ def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any
     dist.destroy_process_group()
 
 
-def _together(folder: Path, world: int, stop_after: int = 0, **changes: Any) -> TrainingRun:
+def _together(folder: Path, world: int, stop_after: int = 0, lacks: int = -1, **changes: Any) -> TrainingRun:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes.warm_up()  # ranks are forked from a server that has imported torch: importing it in each takes seconds
     context = multiprocessing.get_context("forkserver")
-    ranks = [context.Process(target=_rank, args=(r, world, port, folder, changes, stop_after)) for r in range(world)]
+    ranks = [
+        context.Process(target=_rank, args=(r, world, port, folder, changes, stop_after, lacks)) for r in range(world)
+    ]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -144,6 +152,14 @@ def test_batch_that_one_process_divided_is_divided_among_the_ranks_instead(folde
     assert together.parts == 2  # of one process, should it go on in one again
     assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
     assert torch.allclose(_weights(together), _weights(alone), atol=10 * TOLERANCE)
+
+
+def test_where_one_rank_does_not_have_the_type_of_the_checkpoint_all_begin_again(folder: Path) -> None:
+    alone = _alone(folder)
+    checkpoint.save(folder / "run.ckpt", "run", alone.state() | {"fast": torch.bfloat16})  # of a run that has ended
+    together = _together(folder, 2, lacks=1)
+    assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
+    assert (together.fast, len(together.history)) == (None, alone.epoch)
 
 
 def test_process_beside_the_ranks_asks_its_own_device_for_no_precision() -> None:

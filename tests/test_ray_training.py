@@ -19,6 +19,7 @@ from podium.errors import InputError, InterruptedSearchError
 from podium.retraining.winner import retrain
 from podium.training import checkpoint
 from podium.training.loop import TrainingRun
+from podium.training.ranks import FollowingRun
 from tuning.ray_cluster import TwoNodes
 
 pytestmark = pytest.mark.slow
@@ -99,6 +100,23 @@ def test_training_outlives_a_killed_rank_and_a_removed_node(
     distributed.train(run, "retrain", prepared, runtime, lambda: False, steps)
     assert steps.steps == []
     assert (run.epoch, run.step) == (30, 0)
+    assert [epoch["epoch"] for epoch in run.history] == list(range(1, 31))
+    assert [epoch["train_loss"] for epoch in run.history] == pytest.approx(alone, abs=TOLERANCE)
+
+
+def test_checkpoint_that_the_ranks_do_not_take_makes_them_begin_again(
+    two_nodes: TwoNodes, prepared: Path, alone: list[float]
+) -> None:
+    from podium.retraining import distributed
+
+    class OfOthers(FollowingRun):
+        def state(self) -> dict[str, Any]:
+            return super().state() | {"frozen": "that the driver has and the ranks do not"}
+
+    run = OfOthers(tiny.recipe(**RECIPE), tiny.IMAGES, 3, CPU)
+    run.epoch = 20
+    runtime = two_nodes.runtime(devices=2, checkpoint_seconds=0.1, checkpoint_share=1.0)
+    distributed.train(run, "retrain", prepared, runtime, lambda: False, lambda run: None)
     assert [epoch["epoch"] for epoch in run.history] == list(range(1, 31))
     assert [epoch["train_loss"] for epoch in run.history] == pytest.approx(alone, abs=TOLERANCE)
 

@@ -138,16 +138,19 @@ def library_names(kind: str) -> tuple[str, ...]:
     )
 
 
-def load(kind: str, name: str) -> Any:
+def load(kind: str, name: str, parameter: str | None = None) -> Any:
     """The object of somebody else's that `name` stands for: `module:object`, or a class of the kind's library.
 
-    Raises InputError where there is none, or where it can't be called.
+    Raises InputError where there is none, or where it can't be called; `parameter` is what it begins with, where that
+    is not the kind's, as in own_code.load.
     """
+    parameter = KINDS[kind].parameter if parameter is None else parameter
     full = name if own_code.is_name(name) else f"{KINDS[kind].library}:{name}"
-    found = own_code.load(full, KINDS[kind].parameter)
+    found = own_code.load(full, parameter)
     if not callable(found):
         raise InputError(
-            f"{KINDS[kind].parameter}: {name} must be a class or a function; it is {own_code.described(found)}"
+            f"{parameter}{': ' if parameter else ''}{name} must be a class or a function; it is"
+            f" {own_code.described(found)}"
         )
     return found
 

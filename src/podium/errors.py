@@ -23,3 +23,10 @@ class InterruptedSearchError(PodiumError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def of_parameter(parameter: str, message: str) -> str:
+    """`message` about the value of `parameter`, or about `arguments` below it, with the parameter's name before it."""
+    lines = message.split("\n  ")
+    named = [f"{parameter}.{line}" if line.startswith(("arguments.", "arguments:")) else line for line in lines]
+    return "\n  ".join([f"{parameter}: {named[0]}" if named[0] == lines[0] else named[0], *named[1:]])

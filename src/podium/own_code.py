@@ -58,9 +58,10 @@ def source_folder() -> Path:
 def load(name: str, parameter: str) -> Any:
     """The object that `name` (`module:object`) stands for.
 
-    `parameter` is what the message begins with, such as model.name. Raises InputError where the module is not there or
-    does not import, or has no such object.
+    `parameter` is what the message begins with, such as model.name; empty: the caller names it (errors.of_parameter).
+    Raises InputError where the module is not there or does not import, or has no such object.
     """
+    begin = f"{parameter}: " if parameter else ""
     module_name, _, path = name.partition(":")
     _look_in_src()
     try:
@@ -68,15 +69,15 @@ def load(name: str, parameter: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise InputError(
-                f"{parameter}: {name}: there is no module {module_name!r} in {source_folder()} or among the installed"
+                f"{begin}{name}: there is no module {module_name!r} in {source_folder()} or among the installed"
                 f" packages{_close_modules(module_name)}"
             ) from None
-        raise InputError(f"{parameter}: {name} does not import: {blame(error)}") from None
+        raise InputError(f"{begin}{name} does not import: {blame(error)}") from None
     except (Exception, SystemExit) as error:
-        raise InputError(f"{parameter}: {name} does not import: {blame(error)}") from None
+        raise InputError(f"{begin}{name} does not import: {blame(error)}") from None
     for part in path.split("."):
         if not hasattr(found, part):
-            raise InputError(f"{parameter}: {name}: {module_name} has no {path!r}{_close_names(part, found)}")
+            raise InputError(f"{begin}{name}: {module_name} has no {path!r}{_close_names(part, found)}")
         found = getattr(found, part)
     return found
 
@@ -109,7 +110,7 @@ def call(
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{parameter}: {name} failed: {blame(error)}") from error
+        raise InputError(f"{parameter}{': ' if parameter else ''}{name} failed: {blame(error)}") from error
 
 
 def check_decided(name: str, parameter: str, given: Mapping[str, Any]) -> None:
@@ -124,16 +125,16 @@ def check_arguments(
 ) -> None:
     """Raise InputError where `given` names arguments that `function` does not have, or lacks ones that it needs."""
     known, takes_any = arguments_of(function)
-    place = "model" if parameter == "model.name" else parameter
+    place = "model." if parameter == "model.name" else f"{parameter}." if parameter else ""
     lines = []
     if not takes_any:
         for key in given:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'none'}"
-                lines.append(f"{place}.arguments.{key}: {name} has no such argument; {hint}")
+                lines.append(f"{place}arguments.{key}: {name} has no such argument; {hint}")
     missing = [key for key, one in known.items() if one.required and key not in given and key not in offered]
-    lines += [f"{place}.arguments: {name} needs {key}, which has no default: give it there" for key in missing]
+    lines += [f"{place}arguments: {name} needs {key}, which has no default: give it there" for key in missing]
     if lines:
         raise InputError("\n  ".join(lines))
 

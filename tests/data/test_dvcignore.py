@@ -16,6 +16,7 @@ from podium.data.dvcignore import DvcIgnore
 from podium.data.sources import folder as folder_source
 from podium.data.sources.item import HIDDEN
 from podium.data.sources.layout import entries
+from podium.errors import InputError
 
 FILES = (
     "raw/cat/1.png",
@@ -153,10 +154,25 @@ def test_hidden_folder_is_one_reject_however_many_files_it_holds_and_is_not_miss
     assert len(found.items) == 6
     with audited(params, DoctorParams(), project / "decoded") as data:
         assert "left_out" not in {finding.kind for finding in data.report.findings}
+        (line,) = [finding.sentence() for finding in data.report.findings if finding.kind == "outside"]
+        assert line.endswith("files that .dvcignore leaves out: 100 in 1 place, left out")
+        assert data.report.files == 106
     monkeypatch.setattr(folder_source, "COUNTED", 50)
     assert [one.why for one in sources.read(params).rejects if not one.meant] == [
         f"{HIDDEN}, with 50 files or more in it"
     ]
+
+
+def test_hidden_folder_that_leaves_one_class_is_named_with_its_files(project: Path) -> None:
+    photos.folder(project / "raw", classes=("cat", "dog"))
+    (project / ".dvcignore").write_text("raw/dog\n", encoding="utf-8")
+    count = len(list((project / "raw/dog").iterdir()))
+    message = rf"has 1: 'cat'; {count} files left out, such as 'dog': {HIDDEN}, with {count} files in it$"
+    with (
+        pytest.raises(InputError, match=message),
+        audited(PrepareParams(source="folder:raw", root="raw"), DoctorParams(), project / "decoded"),
+    ):
+        pytest.fail("a class is missing")
 
 
 def test_folder_beside_the_splits_that_can_not_be_listed_is_rejected(

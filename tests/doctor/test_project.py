@@ -26,6 +26,21 @@ def test_parameters_that_are_wrong_are_reported_whole(tmp_path: Path) -> None:
     assert project.parameters(path).level == "ok"
 
 
+def test_cuda_of_the_ranks_alone_is_not_missed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):  # noqa: N818 (what was asked for; the other checks are not made)
+        pass
+
+    def cuda(wanted: str) -> Finding:
+        raise Seen(wanted)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("podium.doctor.machine.cuda", cuda)
+    for devices, wanted in ((1, "cuda"), (2, "auto")):
+        (tmp_path / "params.yaml").write_text(f"runtime: {{device: cuda, devices: {devices}}}\n", encoding="utf-8")
+        with pytest.raises(Seen, match=wanted):
+            project.check_environment()
+
+
 def test_packages_of_a_format_that_are_missing_are_found_before_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

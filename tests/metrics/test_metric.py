@@ -1,5 +1,7 @@
 """What a metric says about itself."""
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -7,7 +9,8 @@ from pydantic import ValidationError
 from own import OwnCode
 from podium import components
 from podium.components import Choice
-from podium.metrics import scores
+from podium.errors import InputError
+from podium.metrics import computable, scores
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Objective
 
@@ -39,6 +42,43 @@ def test_precision_that_floats_round_up_is_reached() -> None:
 def test_own_metric_called_like_one_of_ours_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="must have a name that no metric of Podium has"):
         scores.of(Choice(name=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("MulticlassAccuracy", {"top_k": 99}, r"^gate\.metric: MulticlassAccuracy failed: "),
+        (
+            "MulticlassJaccardIndex",
+            {"averag": "none"},
+            r"^gate\.metric: MulticlassJaccardIndex failed: ValueError: Unexpected keyword arguments: `averag`",
+        ),
+        (
+            "MulticlassJaccardIndex",
+            {"average": "none"},
+            r"^gate\.metric: MulticlassJaccardIndex must give a number; it ",
+        ),
+        ("nowhere:metric", {}, r"^gate\.metric: nowhere:metric: there is no module 'nowhere'"),
+    ],
+)
+def test_metric_of_others_that_cannot_be_computed_is_named_by_its_parameter_once(
+    name: str, arguments: dict[str, Any], message: str
+) -> None:
+    metric = scores.of(Choice(name=name, arguments=arguments))
+    with pytest.raises(InputError, match=message) as found:
+        computable.check([("gate.metric", metric)], {"a": 3, "b": 4, "c": 1})
+    assert "search.metric" not in str(found.value)
+
+
+def test_arguments_of_an_own_metric_are_named_below_its_parameter(own: OwnCode) -> None:
+    module = own.write("def mine(logits, labels, power, base):\n    return 1\nmine.direction = 'maximize'\n")
+    metric = scores.of(Choice(name=f"{module}:mine", arguments={"powr": 2}))
+    with pytest.raises(InputError) as found:
+        computable.check([("evaluate.metrics", metric)], {"a": 3, "b": 4})
+    assert str(found.value).splitlines()[:2] == [
+        f"evaluate.metrics.arguments.powr: {module}:mine has no such argument; did you mean power?",
+        f"  evaluate.metrics.arguments: {module}:mine needs power, which has no default: give it there",
+    ]
 
 
 def test_own_metric_is_given_the_same_in_training_as_of_probabilities(own: OwnCode) -> None:

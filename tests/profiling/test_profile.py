@@ -1,5 +1,6 @@
 """A profile names what a training spends its time on."""
 
+import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_diagnosis_names_what_bounds_the_training_and_what_to_change(changes: di
     text = diagnosis(replace(EVEN, **changes))
     assert text.startswith(beginning)
     assert "To change it: " in text or "Only a smaller network" in text
+
+
+def test_profile_beside_ranks_on_gpus_takes_the_device_that_this_process_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.device] = []
+
+    def measured(recipe: Any, images: Any, data: Any, where: torch.device, steps: int, trace: Path) -> Profile:
+        seen.append(where)
+        return EVEN
+
+    monkeypatch.chdir(tmp_path)
+    tiny.prepare(tmp_path / "data/prepared")
+    (tmp_path / "params.yaml").write_text("runtime: {device: cuda, devices: 2, threads: 1}\n", encoding="utf-8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("podium.profiling.measure.measure", measured)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.measured(parser.parse_args(["--out", str(tmp_path)]))
+    assert [where.type for where in seen] == ["cpu"]
 
 
 def test_show_without_a_trace_is_refused_before_tensorboard_waits_permanently(tmp_path: Path) -> None:

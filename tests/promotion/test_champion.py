@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 
 import registered
+import tiny
+from podium.components import Choice
 from podium.config.params import GateParams
 from podium.data import accesses
-from podium.data.dataset import DatasetInfo, write_json
+from podium.data.dataset import DatasetInfo, write_json, write_split
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
+from podium.metrics import scores
 from podium.promotion import ledger, moves, verdict_files
 from podium.promotion.champion import Images, NotPromotedError, Outcome, rollback
 from podium.promotion.champion import promote as promote_version
@@ -87,6 +91,27 @@ def test_small_losses_do_not_add_up_along_a_chain_of_champions(project: Project)
     assert better.verdict is not None
     assert better.verdict.champion is not None
     assert better.verdict.champion.version == 1
+
+
+def test_looser_promise_that_was_allowed_once_is_not_refused_against_the_anchor(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, errors = versions.load, {3: 0.8, 1: 0.9, 2: 0.9}
+
+    def promising(tracking: Any, version: Any) -> Any:
+        promise = {"threshold": 0.0, "error": errors[version.number], "confidence": 0.95}
+        return replace(load(tracking, version), abstain=promise)
+
+    monkeypatch.setattr(versions, "load", promising)
+    as_good = LOOSE.model_copy(update={"rule": "non_inferior", "margin": 0.99})
+    promote(project, 3)
+    with pytest.raises(NotPromotedError, match="promise"):
+        promote(project, 1, as_good)
+    promote(project, 1, as_good.model_copy(update={"allow_looser_promise": True}))
+    again = promote(project, 2, as_good, dry_run=True).verdict
+    assert again is not None
+    assert again.champion is not None
+    assert (again.champion.version, again.failed) == (3, [])
 
 
 def test_champion_that_is_better_than_what_it_had_to_match_is_matched_itself(project: Project) -> None:
@@ -376,6 +401,38 @@ def test_promote_on_a_device_that_is_not_there_counts_no_access(project: Project
     for _ in range(2):
         with pytest.raises(InputError, match=r"runtime\.device: cuda"):
             promote(project, 1, device="cuda")
+    assert not Path("mlruns/sealed.jsonl").exists()
+
+
+def of_two_classes(project: Project) -> None:
+    """The test set without the last class, as if that had been taken out of the data."""
+    images, labels = tiny.pixels(90, seed=5)
+    kept = labels < 2
+    write_split(project.path("sealed") / "test", "test", images[kept], labels[kept], tiny.CLASSES[:2], sealed=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            Choice(name="recall_at_precision", arguments={"class_name": "no", "precision": 0.9}),
+            r"gate\.metric: recall_at_precision: class_name must be a class; got 'no', .* was not accessed",
+        ),
+        (
+            Choice(name="MulticlassAccuracy", arguments={"top_k": 99}),
+            r"^gate\.metric: MulticlassAccuracy failed: .* not accessed",
+        ),
+        (Choice(name="accuracy"), rf"version 1 predicts classes that .* does not have: {tiny.CLASSES[2]}"),
+    ],
+)
+def test_metric_or_challenger_that_does_not_fit_the_classes_counts_no_access(
+    project: Project, metric: Choice, message: str
+) -> None:
+    if metric.name == "accuracy":
+        of_two_classes(project)
+    images = Images(project.path("sealed"), project.path("prepared"))
+    with pytest.raises(InputError, match=message):
+        promote_version(project.tracking, NAME, 1, images, LOOSE, metric=scores.of(metric))
     assert not Path("mlruns/sealed.jsonl").exists()
 
 

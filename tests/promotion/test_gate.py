@@ -1,7 +1,8 @@
 """The gate's rules with models whose predictions are known by hand."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from podium.data.dataset import Split
 from podium.data.decode import Preprocess, decode
 from podium.errors import InputError
 from podium.metrics import scores
+from podium.promotion import gate
 from podium.promotion.gate import Candidates, judge
 from podium.promotion.model_predictions import BATCH, predict
 from podium.promotion.rules.accuracy_comparison import TESTS
@@ -312,6 +314,7 @@ def test_champion_that_answers_every_image_is_no_measure_of_coverage() -> None:
         ((0.05, 0.95), None, "promises nothing and refuses abstain=true"),
         ((0.05, 0.95), (0.5, 0.95), "an error of at most 0.5, at a confidence of 0.95"),
         ((0.05, 0.95), (0.05, 0.9), "an error of at most 0.05, at a confidence of 0.9"),
+        ((0.012345674, 0.95), (0.0123457, 0.95), "an error of at most 0.0123457, at a confidence of 0.95"),
     ],
 )
 def test_promise_of_the_champion_is_not_dropped_or_loosened(
@@ -326,10 +329,35 @@ def test_promise_of_the_champion_is_not_dropped_or_loosened(
     assert [check.name for check in found.failed] == (["promise"] if refused else []), found.table()
     if refused:
         assert refused in found.failed[0].found
-        assert "Set evaluate.abstain to 0.05 or less with evaluate.confidence 0.95 or more" in found.failed[0].found
+        assert before is not None
+        remedy = f"Set evaluate.abstain to {before[0]} or less with evaluate.confidence 0.95 or more"
+        assert remedy in found.failed[0].found
         assert "gate.allow_looser_promise: true" in found.failed[0].found
     wanted = judge(LOOSE.model_copy(update={"allow_looser_promise": True}), split(LABELS), candidates, {"gate": 2})
     assert wanted.decision == "promote"
+
+
+def test_promise_of_a_champion_that_was_replaced_already_binds_no_more() -> None:
+    new, old = Known(wrong()), Known(wrong(*range(40)), abstain=PROMISE)
+    found = judge(LOOSE, split(LABELS), Candidates((2, new), (1, old), keeps_promise=False), {"gate": 2})
+    assert "promise" not in [check.name for check in found.checks]
+
+
+def test_verdict_tells_where_the_models_predicted_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = ["the device"]
+
+    class Leaving(Known):
+        def predict(self, images: Sequence[bytes], *, probabilities: bool = False) -> pd.DataFrame:
+            where[0] = "the CPU"
+            return super().predict(images, probabilities=probabilities)
+
+    @contextmanager
+    def all_on(*_: object) -> Iterator[Callable[[], tuple[str, ...]]]:
+        yield lambda: (f"on {where[0]}",)
+
+    monkeypatch.setattr(gate, "all_on", all_on)
+    found = judge(LOOSE, split(LABELS), Candidates((2, Leaving(wrong())), None), {"gate": 2})
+    assert found.notes[0] == "on the CPU"
 
 
 @dataclass

@@ -70,9 +70,9 @@ def test_model_predicts_on_the_device_within_the_block_and_on_the_cpu_after_it(
 ) -> None:
     _device(monkeypatch, 5e-5)
     on_cpu = model.predict(FILES)["probability"]
-    with device_predictions.all_on([model, SimpleNamespace()], GPU) as (sentence,):
+    with device_predictions.all_on([model, SimpleNamespace()], GPU) as told:
         assert (on_cpu - model.predict(FILES)["probability"]).tolist() == pytest.approx([5e-5] * 2, rel=0.1)
-    assert sentence == "digits/3 predicts on cuda NVIDIA L4: within 5e-05 of the CPU on 2 stored images"
+    assert told() == ("digits/3 predicts on cuda NVIDIA L4: within 5e-05 of the CPU on 2 stored images",)
     assert model.predict(FILES)["probability"].tolist() == on_cpu.tolist()
 
 
@@ -93,9 +93,9 @@ def test_graph_that_cannot_be_moved_predicts_on_the_cpu_and_says_so(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _device(monkeypatch, 0.0, "Expected all tensors to be on the same device")
-    with device_predictions.predicting_on(model, GPU) as sentence:
+    with device_predictions.predicting_on(model, GPU) as told:
         assert model.predict(FILES)["probability"].tolist() == pytest.approx([0.3, 0.5])
-    assert sentence.startswith("digits/3 predicts on the CPU: its exported graph can't be moved to cuda NVIDIA L4 (Exp")
+    assert told().startswith("digits/3 predicts on the CPU: its exported graph can't be moved to cuda NVIDIA L4 (Exp")
 
 
 def test_moved_graph_takes_and_gives_tensors_of_the_cpu() -> None:
@@ -128,33 +128,37 @@ def _small(monkeypatch: pytest.MonkeyPatch, room: int, error: RuntimeError) -> l
     return sizes
 
 
-OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory (used: 9 GB)")]
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("MPS backend out of memory (used: 9 GB)"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cublas"])
 def test_device_with_little_memory_predicts_fewer_images_at_once(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
     sizes = _small(monkeypatch, 3, error)
     files = [b"x" * n for n in range(1, 10)]
     expected = model.predict(files)["probability"].tolist()
-    with device_predictions.predicting_on(model, GPU) as sentence:
+    with device_predictions.predicting_on(model, GPU) as told:
         assert model.predict(files)["probability"].tolist() == pytest.approx(expected)
         assert model.predict(files[:4])["probability"].tolist() == pytest.approx(expected[:4])
-    assert sentence.startswith("digits/3 predicts on cuda NVIDIA L4: within")
+    assert told().startswith("digits/3 predicts on cuda NVIDIA L4: within")
     assert sizes == [2, 9, 4, 2, 2, 2, 2, 1, 2, 2]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cublas"])
 def test_device_without_memory_for_the_model_leaves_it_to_the_cpu_and_says_so(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
     _small(monkeypatch, 0, error)
-    with device_predictions.predicting_on(model, GPU) as sentence:
+    with device_predictions.predicting_on(model, GPU) as told:
         assert model.predict(FILES)["probability"].tolist() == pytest.approx([0.3, 0.5])
-    assert sentence == (
-        "digits/3 predicts on the CPU: runtime.device: cuda NVIDIA L4 has no memory left for one image; end what else"
-        " uses the device, or set `runtime.device: cpu`"
+    assert told() == (
+        "digits/3 predicts on the CPU: runtime.device: cuda NVIDIA L4 has no memory left for the model; end what"
+        " else uses the device, or set `runtime.device: cpu`"
     )
 
 
@@ -175,10 +179,12 @@ def test_device_whose_memory_is_taken_meanwhile_leaves_the_rest_to_the_cpu(
 
     monkeypatch.setattr(device_predictions, "_moved", moved)
     monkeypatch.setattr(device_predictions, "release", lambda where: None)
-    with device_predictions.predicting_on(model, GPU):
+    with device_predictions.all_on([model], GPU) as told:
+        (before,) = told()
         free[0] = False
         assert model.predict(FILES)["probability"].tolist() == pytest.approx([0.3, 0.5])
-    assert (
-        "digits/3 predicts on the CPU from here on: runtime.device: cuda NVIDIA L4 has no memory"
-        in capsys.readouterr().err
-    )
+    short = "runtime.device: cuda NVIDIA L4 has no memory left for one image"
+    assert f"digits/3 predicts on the CPU from here on: {short}" in capsys.readouterr().err
+    assert before.startswith("digits/3 predicts on cuda NVIDIA L4: within")
+    (after,) = told()
+    assert after.startswith(f"{before}; on the CPU from some image on: {short}")

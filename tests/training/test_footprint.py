@@ -148,7 +148,13 @@ def test_validation_goes_on_with_half_of_the_images_where_the_memory_does_not_su
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory"), MemoryError("9 GB")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory"),
+        MemoryError("9 GB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
 )
 def test_logits_for_a_temperature_too_go_on_with_half_of_the_images(error: Exception) -> None:
     class Small(Wide):

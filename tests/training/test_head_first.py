@@ -11,6 +11,7 @@ from podium.models.networks import ImageSpec
 from podium.training import checkpoint, features
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
+from podium.training.ranks import FollowingRun
 from podium.training.saver import size_of, snapshot
 from podium.training.trained import digest_of
 
@@ -114,6 +115,16 @@ def test_checkpoint_of_a_head_alone_has_no_frozen_weights_and_refuses_others() -
     first += 1
     with pytest.raises(checkpoint.TornCheckpointError, match="the frozen weights that it goes with are no longer"):
         other.restore(states[0])
+
+
+def test_process_beside_ranks_that_begin_again_follows_them_back_to_the_head_alone() -> None:
+    states: list[bytes] = []
+    ranks, following = _run(), _run(FollowingRun)
+    ranks.train(_data(48), _data(17), on_epoch=lambda run: states.append(checkpoint.dumps("run", run.state())))
+    for content in (states[2], states[0], states[3]):  # of everything, of the head after a new beginning, the end
+        following.restore(checkpoint.loads(content, "run"))
+    assert following.epoch == 4
+    assert digest_of(following.result.state_dict()) == digest_of(ranks.result.state_dict())
 
 
 def test_schedule_begins_again_after_the_head() -> None:

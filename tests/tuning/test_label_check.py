@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from podium.cli import main
@@ -23,7 +24,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_relabel_finds_labels_that_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of 90 labels are wrong; the sealed images are not even there."""
+    """Three of 90 labels are wrong; the sealed images are not even there, nor is the GPU of the retraining's ranks."""
     monkeypatch.chdir(tmp_path)
     prepared = tiny.prepare(tmp_path / "data/prepared", 90, 30)
     images, labels = tiny.pixels(90, 1)
@@ -31,8 +32,11 @@ def test_relabel_finds_labels_that_were_changed(tmp_path: Path, monkeypatch: pyt
     files = [ImageFile(f"{n}.png", f"raw/{n}.png", str(n)) for n in range(90)]
     write_split(prepared / "train", "train", images, labels, tiny.CLASSES, files=files)
     (tmp_path / "params.yaml").write_text(
-        "model: {width: 4, hidden: 16}\ntrain: {epochs: 30, batch_size: 16, label_smoothing: 0.0}\n", encoding="utf-8"
+        "model: {width: 4, hidden: 16}\ntrain: {epochs: 30, batch_size: 16, label_smoothing: 0.0}\n"
+        "runtime: {device: cuda, devices: 2}\n",
+        encoding="utf-8",
     )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     main(["relabel", "--folds", "3", "--out", "second.csv"])
     found = {row["path"]: row for row in _rows(tmp_path / "data/labels/second.csv")}
     assert {f"{n}.png" for n in WRONG} <= set(found)

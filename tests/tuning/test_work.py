@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import tiny
-from podium.training import checkpoint
+from podium.training import checkpoint, compiling
 from podium.training.epochs import Epoch
 from podium.training.loop import TrainingRun
 from podium.tuning.messages import Report, Resumed, Task
@@ -185,8 +186,9 @@ def test_diverged_trial_fails_with_the_reason_and_what_it_had(
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
             "out of memory: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
         ),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "out of memory: CUBLAS_STATUS_ALLOC_FAILED"),
     ],
-    ids=["an error", "memory", "CUDA's memory", "torch's memory"],
+    ids=["an error", "memory", "CUDA's memory", "torch's memory", "cuBLAS's memory"],
 )
 def test_error_in_a_trial_is_its_own_failure_with_a_traceback(
     trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
@@ -276,6 +278,61 @@ def test_batch_that_does_not_fit_is_trained_in_parts(
     assert ended.how == "finished"
     assert max(sizes) == fits
     assert f"out of memory; its gradients are added up over {16 // fits} parts" in ended.notes[0]
+
+
+def test_compiled_trial_that_resumes_with_less_memory_goes_on_compiled_in_parts(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 8:
+                raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
+            logits: Tensor = self.model(images)
+            return logits
+
+    task = _rested_compiled(tmp_path, trial_data)
+    monkeypatch.setattr(compiling, "_fails", {})
+    monkeypatch.setattr(torch, "compile", Small)
+    run_trial(replace(task, until=2), trial_data, _yes)
+    state = checkpoint.load(Path(task.checkpoint), task.identity)
+    assert state is not None
+    assert (state["epoch"], state["compiled"], state["parts"]) == (2, True, 2)
+
+
+def _rested_compiled(folder: Path, trial_data: TrialData) -> Task:
+    """A trial that has rested after its first epoch, on a machine that had compiled it."""
+    task = _task(folder)
+    run_trial(replace(task, until=1), trial_data, _yes)
+    state = checkpoint.load(Path(task.checkpoint), task.identity)
+    assert state is not None
+    checkpoint.save(Path(task.checkpoint), task.identity, state | {"compiled": True})
+    return replace(task, rested=1)
+
+
+@pytest.mark.parametrize("how", ["finished", "stopped", "rested", "interrupted", "failed"])
+def test_trial_that_goes_on_without_compiling_says_so_however_it_ends(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def report(report: Report) -> bool:
+        if how == "failed":
+            raise ValueError("no such thing")
+        return how != "stopped"
+
+    def broken(model: nn.Module) -> nn.Module:
+        raise RuntimeError("no compiler")
+
+    task = _rested_compiled(tmp_path, trial_data)
+    monkeypatch.setattr(compiling, "_fails", {})
+    monkeypatch.setattr(torch, "compile", broken)
+    pausing = _after(1 if how == "interrupted" else 1000)
+    ended = run_trial(replace(task, until=2 if how == "rested" else None), trial_data, report, pausing)
+    assert ended.how == how
+    (note,) = ended.notes
+    assert note.startswith("trial 3: search.compile: torch.compile does not work here (RuntimeError: no compiler)")
 
 
 def test_batch_of_which_no_part_fits_fails_the_trial_and_leaves_nothing(

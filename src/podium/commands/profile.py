@@ -66,7 +66,7 @@ def measured(arguments: argparse.Namespace) -> str:
 
     params = load(paths.PARAMS)
     recipe = _recipe(params.recipe(), arguments)
-    where = device.pick(params.runtime.device)
+    where = device.pick(device.own_kind(params.runtime.device, params.runtime.devices))
     torch.set_num_threads(params.runtime.threads)
     info = DatasetInfo.read(paths.PREPARED)
     images = ImageSpec.of(info)

@@ -82,13 +82,14 @@ def _out_of_fold(params: "Params", recipe: "Recipe", fold: Any, seed: int) -> An
     from podium import paths
     from podium.errors import InterruptedSearchError, PodiumError
     from podium.process import stop_signals
-    from podium.training.device import pick
+    from podium.training.device import own_kind, pick
     from podium.training.loop import DivergedError
     from podium.tuning import label_check
     from podium.tuning.work import TrialData
 
     torch.set_num_threads(params.runtime.threads)
-    data = TrialData.load(paths.PREPARED, pick(params.runtime.device))
+    where = pick(own_kind(params.runtime.device, params.runtime.devices))
+    data = TrialData.load(paths.PREPARED, where)
     with stop_signals() as received:
 
         def on_step(run: Any) -> None:

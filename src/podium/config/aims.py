@@ -13,6 +13,7 @@ from typing import Any, Literal
 from podium.components import Choice, choice
 from podium.config.limits import COSTS
 from podium.config.section import made_of
+from podium.errors import InputError, of_parameter
 
 MOST = 4
 """With more aims nearly every trial is on the Pareto front, and a front is no help to choose (K. Deb and H. Jain, An
@@ -51,7 +52,11 @@ class Aim:
         if chosen.name in COSTS:
             return Aim(chosen.name, "minimize", False)
         metric = made_of("metric", chosen, {})
-        return Aim(metric.label, "maximize" if metric.sign > 0 else "minimize", bool(metric.PERCENT))
+        try:
+            is_up = metric.sign > 0
+        except InputError as error:
+            raise InputError(of_parameter("search.metric", str(error))) from None
+        return Aim(metric.label, "maximize" if is_up else "minimize", bool(metric.PERCENT))
 
     @staticmethod
     def read(best: Mapping[str, Any]) -> "list[Aim]":

@@ -21,12 +21,14 @@ PATIENCE = 5.0
 
 def check_environment() -> list[Finding]:
     """Every finding about this machine and the project in the current folder, in order; nothing is changed."""
+    from podium.training.device import own_kind
+
     root, mlruns = paths.root(), paths.mlruns()
     params = _params_or_defaults(paths.PARAMS)
     return [
         machine.python(),
         machine.packages(Path("requirements.lock")),
-        machine.cuda(params.runtime.device),
+        machine.cuda(own_kind(params.runtime.device, params.runtime.devices)),
         machine.disk(root),
         machine.ports(),
         parameters(paths.PARAMS),

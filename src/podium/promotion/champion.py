@@ -8,9 +8,10 @@ from pathlib import Path
 from podium import paths
 from podium.config.params import GateParams
 from podium.data import accesses
-from podium.data.dataset import DatasetInfo, open_test_set
+from podium.data.dataset import DatasetInfo, open_test_set, sealed_facts
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
+from podium.metrics import computable
 from podium.metrics.scores import Metric
 from podium.promotion import first_model, gate, ledger, moves, verdict_files
 from podium.promotion.ledger import Entry, Ledger, word
@@ -78,7 +79,8 @@ def promote(
 
     `force` is the reason to move against the gate's verdict; ledger and version store it permanently. With `dry_run`
     only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
-    for a version that does not exist. The verdict is stored with the version either way.
+    for a version that does not exist and, before the test set is opened, for a metric or a challenger that does not fit
+    its classes. The verdict is stored with the version either way.
     """
     force = moves.checked_reason(force) if force else ""
     with _alone(name):
@@ -136,6 +138,7 @@ def _judge(
     where = pick(images.device)  # before anything is counted: it may not be there
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     challenger = (version.number, versions.load(tracking, version))
+    _check_before_opening(images, metric, *challenger)
     notes, baseline = list[str](), _baseline(book, version.number)
     if baseline != book.champion:
         notes.append(f"{word(book.champion)} is champion by hand: compared with version {baseline} instead")
@@ -169,6 +172,7 @@ def _judge(
                 unreadable,
                 "; ".join(_foreign(version, data)),
                 _served(tracking, version, rival) if rival == baseline else None,
+                keeps_promise=rival == baseline,
             ),
             counts,
             bins=images.bins,
@@ -179,6 +183,14 @@ def _judge(
         if verdict.decision == "refuse":
             break
     return verdict
+
+
+def _check_before_opening(images: Images, metric: Metric, number: int, challenger: LoadedModel) -> None:
+    """Raise InputError where `metric` or the challenger's classes do not fit those of the test set: no access yet."""
+    counts = sealed_facts(images.sealed / "test").counts
+    gate.check_classes(challenger.classes, list(counts), number)
+    computable.check([("gate.metric", metric)], counts)
+    gate.check_defined(metric, counts)
 
 
 def _loaded(

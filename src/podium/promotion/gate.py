@@ -5,7 +5,7 @@ models of different shapes compare, and nothing rests on old numbers. The rules 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podium.config.params import GateParams
 from podium.data.dataset import Split
-from podium.errors import InputError
+from podium.errors import InputError, of_parameter
 from podium.metrics import classification
 from podium.metrics.resampling import Groups, Paired, measured
 from podium.metrics.scores import Metric
@@ -45,6 +45,8 @@ class Candidates:
     """On what other data the challenger was trained."""
     served: Callable[[], Served] | None = None
     """What labels of served images say, as `Evidence.served`."""
+    keeps_promise: bool = True
+    """Whether the champion's promise about answered images binds: not that of one which was replaced already."""
 
 
 def judge(
@@ -65,11 +67,11 @@ def judge(
     predicts classes that `test` does not have, or the metric is undefined.
     """
     models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
-    _check_defined(metric, test)
-    with all_on([model for _, model in models], where) as sentences:
+    check_defined(metric, test.counts())
+    with all_on([model for _, model in models], where) as told:
         predicted = predict([model for _, model in models], test, metric)
-    notes += sentences
-    _check_classes(predicted[0], test, candidates.challenger[0])
+        notes += told()
+    check_classes(predicted[0].labels, test.classes, candidates.challenger[0])
     groups = Groups.of(len(test.labels), test.duplicates)
     taken = latencies([model for _, model in models], test)
     sides = [
@@ -94,7 +96,7 @@ def judge(
         attempt=attempts(accesses),
         answering=_answering([model for _, model in models], predicted, groups),
         promise=_promised(candidates.challenger),
-        champion_promise=_promised(candidates.champion),
+        champion_promise=_promised(candidates.champion if candidates.keeps_promise else None),
         served=candidates.served,
     )
     if candidates.champion:
@@ -169,14 +171,18 @@ def _compared(
 def _value(metric: Metric, found: Predictions, groups: Groups, number: int) -> float | None:
     if found.scored is None:
         return None
-    value = measured(metric, found.scored, groups)
+    try:
+        value = measured(metric, found.scored, groups)
+    except InputError as error:
+        raise InputError(of_parameter("gate.metric", str(error))) from None
     if math.isnan(value):
         raise InputError(f"gate.metric: {metric.label} is undefined for the predictions of version {number}")
     return value
 
 
-def _check_defined(metric: Metric, test: Split) -> None:
-    if why := metric.undefined(test.counts()):
+def check_defined(metric: Metric, counts: Mapping[str, int]) -> None:
+    """Raise InputError where `metric` has no value for `counts`, the test images of each class."""
+    if why := metric.undefined(counts):
         raise InputError(
             f"gate.metric: {metric.label} is undefined on the held-out test set: {why}. Choose another metric for the"
             " gate, such as accuracy"
@@ -267,12 +273,13 @@ def _promised(candidate: tuple[int, Model] | None) -> Promised | None:
     return Promised(promise["error"], promise["confidence"]) if promise else None
 
 
-def _check_classes(found: Predictions, test: Split, number: int) -> None:
-    foreign = sorted(set(found.labels) - set(test.classes))
+def check_classes(predicted: Iterable[str], known: Sequence[str], number: int) -> None:
+    """Raise InputError where version `number` predicts classes that are none of `known`, the test set's."""
+    foreign = sorted(set(predicted) - set(known))
     if foreign:
         raise InputError(
             f"version {number} predicts classes that the held-out test set does not have: {', '.join(foreign[:5])};"
-            f" it has {', '.join(test.classes[:20])}. Was it trained on another data set?"
+            f" it has {', '.join(known[:20])}. Was it trained on another data set?"
         )
 
 

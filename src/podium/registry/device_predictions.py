@@ -14,6 +14,7 @@ from podium.errors import RefusedError
 from podium.registry.exported import largest_difference
 from podium.registry.loading import LoadedModel
 from podium.training.device import describe, release, set_kernels
+from podium.training.memory_errors import out_of_memory
 from podium.training.prediction import TOLERANCE
 
 CPU = torch.device("cpu")
@@ -21,31 +22,37 @@ Run = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def all_on(models: Sequence[object], where: torch.device) -> Iterator[tuple[str, ...]]:
-    """Within the block those of `models` that are registered ones predict on `where`; see `predicting_on`."""
+def all_on(models: Sequence[object], where: torch.device) -> Iterator[Callable[[], tuple[str, ...]]]:
+    """Within the block those of `models` that are registered ones predict on `where`; see `predicting_on`.
+
+    Gives what tells where they did, when they have predicted.
+    """
     with ExitStack() as stack:
         registered = [one for one in models if isinstance(one, LoadedModel)]
-        sentences = [stack.enter_context(predicting_on(one, where)) for one in registered]
-        yield tuple(sentence for sentence in sentences if sentence)
+        each = [stack.enter_context(predicting_on(one, where)) for one in registered]
+        yield lambda: tuple(sentence for told in each if (sentence := told()))
 
 
 @contextmanager
-def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[str]:
-    """Within the block `model` predicts on `where`, in float32; gives a sentence about it, empty on the CPU.
+def predicting_on(model: LoadedModel, where: torch.device) -> Iterator[Callable[[], str]]:
+    """Within the block `model` predicts on `where`, in float32; gives what makes a sentence about it, as far as it has
+    come, empty on the CPU.
 
     The images that are stored in the model are predicted on both before. Where its graph holds something that can't be
-    moved, or the device has no memory for one image, it predicts on the CPU, and the sentence says so. Where not all
-    images fit, fewer are predicted at once. Raises RefusedError where the two differ by more than rounding explains.
+    moved, or the device has no memory for it or for one image, it predicts on the CPU, and the sentence says so, also
+    where that happens on the way. Where not all images fit, fewer are predicted at once. Raises RefusedError where the
+    two differ by more than rounding explains.
     """
     if where.type == "cpu":
-        yield ""
+        yield lambda: ""
         return
     inside: Any = model.model.unwrap_python_model()  # type: ignore[no-untyped-call]
     graph = inside.graph
     set_kernels(where)
     try:
-        inside.graph = _Fitting(model.name, graph, where)
-        yield _compared(model, inside, graph, where)
+        moved = inside.graph = _Fitting(model.name, graph, where)
+        said, short = _compared(model, inside, graph, where), moved.short
+        yield lambda: said if moved.short == short else f"{said}; on the CPU from some image on: {moved.short}"
     finally:
         inside.graph = graph
 
@@ -69,12 +76,15 @@ class _Fitting:
         self.most = sys.maxsize
         """Images at once; it was halved until they fitted."""
         self.there: Run | None = None
-        """None: the device has no room for one image."""
+        """None: the device has no room for it, or for one image."""
+        self.short = ""
+        """Why the CPU stands in then."""
         try:
             self.there = _moved(own, where)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
                 raise
+            self.short = self._short_of_memory("the model")
 
     def __call__(self, images: Tensor) -> Tensor:
         """float32 (N, classes) of uint8 (N, C, H, W), both on the CPU."""
@@ -90,31 +100,26 @@ class _Fitting:
             self.most = len(part) // 2
             if not self.most:
                 self.there = None
-                print(f"{self.name} predicts on the CPU from here on: {self.short_of_memory()}", file=sys.stderr)
+                self.short = self._short_of_memory("one image")
+                print(f"{self.name} predicts on the CPU from here on: {self.short}", file=sys.stderr)
         if len(rest) or not done:
             done.append(self.own(rest))
         return torch.cat(done)
 
-    def short_of_memory(self) -> str:
-        """Why the CPU stands in."""
+    def _short_of_memory(self, what: str) -> str:
         return (
-            f"runtime.device: {describe(self.where)} has no memory left for one image; end what else uses the device,"
-            " or set `runtime.device: cpu`"
+            f"runtime.device: {describe(self.where)} has no memory left for {what}; end what else uses the device, or"
+            " set `runtime.device: cpu`"
         )
 
     def _tried(self, there: Run, part: Tensor) -> Tensor | None:
         """None where the memory did not do; outside of the `except`, what the error refers to is freed."""
         try:
             return there(part)
-        except RuntimeError as error:
-            if _is_out_of_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if out_of_memory(error):
                 return None
             raise
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Metal has no exception of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def _compared(model: LoadedModel, inside: Any, graph: Any, where: torch.device) -> str:
@@ -125,11 +130,13 @@ def _compared(model: LoadedModel, inside: Any, graph: Any, where: torch.device) 
         found = model.predict(files)
     except RuntimeError as error:  # a constant of the CPU in the graph
         inside.graph = graph
+        if out_of_memory(error):  # of the CPU that stands in
+            raise
         why = " ".join(str(error).split())[:200]
         return f"{model.name} predicts on the CPU: its exported graph can't be moved to {describe(where)} ({why})"
     inside.graph = graph
     if moved.there is None:
-        return f"{model.name} predicts on the CPU: {moved.short_of_memory()}"
+        return f"{model.name} predicts on the CPU: {moved.short}"
     expected = model.predict(files)
     inside.graph = moved
     off = largest_difference(found["probability"].to_numpy(), expected["probability"].to_numpy())

@@ -90,7 +90,10 @@ class Job:
 
 
 def rank(config: dict[str, Any]) -> None:
-    """One rank, from the last checkpoint to the end of training or until it has to stop."""
+    """One rank, from the last checkpoint to the end of training or until it has to stop.
+
+    From the start where a rank does not take the checkpoint: the driver, whose device is another one, can't tell.
+    """
     from ray.train.torch import get_device
 
     job: Job = config["job"]
@@ -109,8 +112,8 @@ def rank(config: dict[str, Any]) -> None:
     if dist.get_rank() == 0:
         print("".join(f"retrain: {note}\n" for note in run.notes), end="", flush=True)
     content = ray.get(job.actor.newest.remote())
-    if content is not None:
-        run.restore(checkpoint.loads(content, job.identity))
+    if content is not None and (why := run.restore_together(checkpoint.loads(content, job.identity))):
+        print(f"retrain starts again: {why}", flush=True)
     checkpointer = _RankCheckpointer(job)
     try:
         run.train(data, None, checkpointer.after_step, checkpointer.after_epoch)
@@ -226,7 +229,10 @@ def train(
 def _receive(run: TrainingRun, identity: str, actor: Any, on_news: Callable[[TrainingRun], None]) -> None:
     content, diverged = ray.get(actor.news.remote())
     if content is not None:
-        run.restore(checkpoint.loads(content, identity))
+        try:
+            run.restore(checkpoint.loads(content, identity))
+        except checkpoint.TornCheckpointError as error:
+            raise PodiumError(f"runtime.devices: what the ranks sent does not go with this machine: {error}") from None
         on_news(run)
     if diverged:
         raise DivergedError(diverged)

@@ -159,7 +159,9 @@ def _train_on_ranks(
 
     def on_news(run: TrainingRun) -> None:
         nonlocal seen
-        if run.epoch > seen:  # by many, where epochs are short
+        begun_again = run.epoch < seen
+        seen = run.epoch if begun_again else seen
+        if run.epoch > seen or (begun_again and run.history):  # by many epochs, where they are short
             seen = run.epoch
             on_epoch(run)
         else:

@@ -74,7 +74,7 @@ def evaluate(
     facts = sealed_facts(sealed / "test")
     _check(about, list(facts.counts), list(facts.shape), retrained, "test")
     named = [("search.metric", objective), *(("evaluate.metrics", choice) for choice in params.metrics)]
-    computable.check(named, facts.counts)
+    computable.check([(parameter, scores.of(choice)) for parameter, choice in named], facts.counts)
     # An exported graph has the device that it was traced on.
     where = torch.device("cpu") if about.graph else pick(device)
     threshold = _threshold(params, about, model, prepared, retrained, where)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from podium.training.device import own_numbers, wait
+from podium.training.memory_errors import out_of_memory
 from podium.training.precision import autocast
 
 COMPILED_IMAGES = 64
@@ -27,10 +28,14 @@ def compile_network(
 ) -> list[str]:
     """Compile `model` in place, once a copy of it was compiled and took a step on images of `shape` (C, H, W).
 
-    Where that fails `model` stays as it is, and the returned message says why. `fast`: under autocast in that type, as
-    the training is.
+    Where that fails, also for want of memory, `model` stays as it is, and the returned message says why. `fast`: under
+    autocast in that type, as the training is.
     """
-    if why := _tried(model, shape, min(batch_size, COMPILED_IMAGES), fast):
+    try:
+        why = _tried(model, shape, min(batch_size, COMPILED_IMAGES), fast)
+    except Exception as error:  # of memory: what is not compiled may do with what there is
+        why = _failed(error)
+    if why:
         return [f"retrain.compile: {why}"]
     model.compile()
     return []
@@ -41,7 +46,10 @@ _fails: dict[tuple[object, ...], str] = {}
 
 
 def fails_here(model: nn.Module, shape: tuple[int, int, int], batch_size: int, fast: torch.dtype | None) -> list[str]:
-    """Why `model`, which was compiled where its training began, can't be compiled here, as a sentence; else nothing."""
+    """Why `model`, which was compiled where its training began, can't be compiled here, as a sentence; else nothing.
+
+    Memory that does not suffice is none of these reasons: its error is raised, for the step fits in more parts.
+    """
     key = _key(model, shape, batch_size, fast)
     if key not in _fails:
         _fails[key] = "" if _known.get(key) is not None else _tried(model, shape, batch_size, fast)
@@ -49,11 +57,13 @@ def fails_here(model: nn.Module, shape: tuple[int, int, int], batch_size: int, f
 
 
 def _tried(model: nn.Module, shape: tuple[int, int, int], count: int, fast: torch.dtype | None) -> str:
-    """Why a compiled copy of `model` takes no step on `count` images; empty: it does."""
+    """Why a compiled copy of `model` takes no step on `count` images; empty: it does. Raises what tells of memory."""
     trial = copy.deepcopy(model).train()
     try:
         _step(torch.compile(trial), trial, shape, count, fast)()
     except Exception as error:  # a missing compiler, an operator that it does not know, its own bugs
+        if out_of_memory(error):
+            raise
         return _failed(error)
     return ""
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from podium.training import device
+from podium.training.memory_errors import out_of_memory
 from podium.training.precision import autocast
 
 Done = TypeVar("Done")
@@ -155,12 +156,6 @@ def images_per_pass(model: nn.Module, examples: Tensor, most: int, fast: torch.d
     while most > 1 and MARGIN * (fixed + each * most) > room:
         most //= 2
     return most
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the machine or its device has no more memory."""
-    words = ("can't allocate memory", "MPS backend out of memory")  # neither has an exception of its own
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in words)
 
 
 def halved(work: Callable[[int], Done], size: int, where: torch.device) -> Done:

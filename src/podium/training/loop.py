@@ -186,15 +186,12 @@ class TrainingRun:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a position that `state` returned.
 
-        Raises TornCheckpointError where it goes with other weights of a frozen backbone, or was trained in a type
-        that this device does not have.
+        Raises TornCheckpointError, before anything has changed, where `refusal` says why.
         """
-        if self.TRAINS and (why := missing_type(state["fast"], self.device)):
+        if why := self.refusal(state):
             raise TornCheckpointError(why)
-        if self._head_alone and not state["head_alone"]:
+        if self._thaws(state):
             self._thaw()
-        if state.get("frozen", "") != self._frozen.digest():
-            raise TornCheckpointError("the frozen weights that it goes with are no longer those of the backbone")
         load_learning_state(self.model, state["model"])
         if self.average is not None:
             load_learning_state(self.average.model, state["average"])
@@ -210,6 +207,20 @@ class TrainingRun:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.loss_sum = state["loss_sum"].to(self.device)
         self.history = list(state["history"])
+
+    def refusal(self, state: dict[str, Any]) -> str:
+        """Why `restore` takes no `state`: it goes with other weights of a frozen backbone, or was trained in a type
+        that this device does not have. Empty: it does.
+        """
+        if self.TRAINS and (why := missing_type(state["fast"], self.device)):
+            return why
+        if state.get("frozen", "") != ("" if self._thaws(state) else self._frozen.digest()):
+            return "the frozen weights that it goes with are no longer those of the backbone"
+        return ""
+
+    def _thaws(self, state: dict[str, Any]) -> bool:
+        """Whether everything learns in `state` and the head alone does here."""
+        return self._head_alone and not state["head_alone"]
 
     @property
     def _head_alone(self) -> bool:

@@ -73,6 +73,18 @@ class SharedRun(TrainingRun):
         self.loss_sum *= self.world if self.rank == 0 else 0
         self._own_numbers()
 
+    def restore_together(self, state: dict[str, Any]) -> str:
+        """`restore` on every rank, or on none where any of them refuses `state`; the first that does returns why.
+
+        Every rank has to call it.
+        """
+        why = self.refusal(state)
+        refusing = torch.tensor(self.rank if why else self.world, device=self.device)
+        dist.all_reduce(refusing, dist.ReduceOp.MIN)
+        if int(refusing) == self.world:
+            self.restore(state)
+        return why if int(refusing) == self.rank else ""
+
     def _wrapped(self) -> DistributedDataParallel:
         """What adds up the gradients of those weights that learn now."""
         return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
@@ -125,6 +137,16 @@ class FollowingRun(TrainingRun):
 
     ON_FEATURES: ClassVar[bool] = False
     TRAINS: ClassVar[bool] = False
+
+    def __init__(self, recipe: Recipe, images: ImageSpec, seed: int, device: torch.device) -> None:
+        super().__init__(recipe, images, seed, device)
+        self._images = images
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what the ranks sent, also where they have begun again and the head learns alone once more."""
+        if state["head_alone"] and not self._head_alone:
+            vars(self).update(vars(FollowingRun(self.recipe, self._images, self.seed, self.device)))
+        super().restore(state)
 
 
 def _agree_on_type(device: torch.device, fast: torch.dtype | None) -> torch.dtype | None:

@@ -8,7 +8,7 @@ from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import Dimension, is_argument
-from podium.errors import InputError
+from podium.errors import InputError, of_parameter
 from podium.models.networks import ImageSpec
 
 BATCH = 4
@@ -209,13 +209,13 @@ def try_of_search(kind: str, chosen: Choice, search: SearchParams, images: Image
         name = chosen.name
         try:
             value = component.compute(torch.randn((BATCH, classes)), labels)
-        except InputError:
-            raise
+            component.direction  # noqa: B018 (it raises what is wrong)
+        except InputError as error:
+            raise InputError(of_parameter("search.metric", str(error))) from None
         except Exception as error:
             raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
         if value != value:
             raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
-        component.direction  # noqa: B018 (it raises what is wrong)
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:

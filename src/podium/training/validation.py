@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from podium.errors import InputError
+from podium.errors import InputError, of_parameter
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
@@ -71,7 +71,10 @@ def _validated(
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
     if others:
         scored = Scored(torch.cat(all_logits), data.labels.cpu(), classes)
-        done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
+        try:
+            done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
+        except InputError as error:
+            raise InputError(of_parameter("search.metric or evaluate.metrics", str(error))) from None
     return done
 
 

@@ -26,8 +26,9 @@ from podium.training import checkpoint
 from podium.training.batches import Batches, fits
 from podium.training.device import release
 from podium.training.epochs import Epoch
-from podium.training.footprint import forget_peak, out_of_memory, peak
+from podium.training.footprint import forget_peak, peak
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.memory_errors import out_of_memory
 from podium.training.prediction import temperature_of
 from podium.training.program import training
 from podium.training.saver import Saver
@@ -167,7 +168,7 @@ def _attempt(
         train, val = trial_data.divided(task.held_out)
         run.train(train, val, saving.after_step, on_epoch)
         temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
-        notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
+        _tell(task, run, notes)
         return how("finished", run.history, temperature=temperature)
     except StopTrial:
         return how("stopped", _history(run))
@@ -179,14 +180,20 @@ def _attempt(
         return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
     except Exception as error:
         too_large = _out_of_memory(error)
-        if too_large and run is not None and run.epoch == begun and run.parts < run.recipe.train.batch_size // 2:
-            return _TooLarge(2 * run.parts)
+        if too_large and (run is None or run.epoch == begun) and (more := _more_parts(task, run, parts)):
+            return _TooLarge(more)
         reason = too_large or _reason(error)
         suspicious = not isinstance(error, InputError)
         return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
     finally:
         if checkpointer is not None:
             checkpointer.saver.close()  # nothing may write to its checkpoint from now on
+
+
+def _more_parts(task: Task, run: TrainingRun | None, parts: int) -> int:
+    """Into how many parts a batch is divided next, after `parts` where there is no run yet; 0: it can't be."""
+    parts = parts if run is None else run.parts
+    return 2 * parts if parts < Recipe.model_validate(task.recipe).train.batch_size // 2 else 0
 
 
 def _history(run: TrainingRun | None) -> list[Epoch]:
@@ -208,7 +215,6 @@ def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> Tr
     metric, *more = (component_of(one) for one in [task.metric, *task.more])
     run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more)
     run.fit_into_memory(least=parts)
-    notes += [f"trial {task.number}: {note}" for note in run.notes]
     state = None
     try:
         state = checkpoint.load(Path(task.checkpoint), task.identity)
@@ -219,12 +225,17 @@ def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> Tr
         state = None
     if task.compiles and state is None and recipe.train.program is None:
         run.compile_where_it_pays(len(trial_data.divided(task.held_out)[0]))
-        notes += [f"trial {task.number}: {note}" for note in run.notes if f"trial {task.number}: {note}" not in notes]
     if state is not None and (run.epoch, run.step) != (task.rested, 0):
         notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     elif state is None and task.rested:
         notes.append(f"trial {task.number} trains its first {task.rested} epochs again: its checkpoint is gone")
+    _tell(task, run, notes)  # here, however it ends
     return run
+
+
+def _tell(task: Task, run: TrainingRun, notes: list[str]) -> None:
+    """Add to `notes` what `run` has noted since."""
+    notes += [told for note in run.notes if (told := f"trial {task.number}: {note}") not in notes]
 
 
 class _Checkpointer:

@@ -169,14 +169,13 @@ def _tiles(report: "Report") -> list[tuple[str, str, str]]:
 def _finding(finding: Finding, pixels: Pixels) -> dict[str, object]:
     examples = [_example(one, pixels) for one in finding.examples]
     done = {"refuse": "refused", "skip": "left out", "keep": "kept"}[finding.policy]
-    groups = f" in {counted(finding.groups, 'group')}" if finding.groups != finding.images else ""
     rest = finding.groups - len(finding.examples)
     return {
         "kind": finding.kind,
         "policy": finding.policy,
         "title": KINDS[finding.kind][0].upper() + KINDS[finding.kind][1:],
         "count": f"{finding.images:,}",
-        "sentence": f"{finding.images:,}{groups}, {done}",
+        "sentence": f"{finding.counts}, {done}",
         "examples": examples,
         "single": all(len(one.rows) == 1 for one in finding.examples),
         "rest": f"{rest:,}" if rest > 0 else "",

@@ -101,7 +101,7 @@ def _rejected(rejects: Sequence[Reject], policies: dict[str, str]) -> list[Findi
         Finding(
             kind,
             policies[kind],
-            len(ones),
+            sum(one.files for one in ones),
             len(ones),
             [Example([one.origin], [], one.why) for one in ones[:EXAMPLES]],
             _entries(ones),

@@ -95,7 +95,7 @@ def audited(
         raise InputError(
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
             + (f": {source.classes[0]!r}" if source.classes else "")
-            + (f"; {counted(len(source.rejects), 'file')} left out: {source.rejects[0]}" if source.rejects else "")
+            + _left_out(source.rejects)
         )
     with ExitStack() as stack:
         spec, store, images = _decoded(source, params, audit, decoded, stack)
@@ -208,7 +208,7 @@ def _audited(
     table = {name: np.bincount(labels[rows], minlength=len(source.classes)) for name, rows in divided.parts().items()}
     report = Report(
         source=source.name,
-        files=len(source.items) + len(source.rejects),
+        files=len(source.items) + sum(one.files for one in source.rejects),
         usable=len(labels),
         used=int(used.sum()),
         shape=[spec.channels, spec.height, spec.width],
@@ -247,8 +247,18 @@ def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, ro
     return [int(row) for row in rows[numbers[chosen]]]
 
 
+def _left_out(rejects: list[Reject]) -> str:
+    if not rejects:
+        return ""
+    files = counted(sum(one.files for one in rejects), "file")
+    return f"; {files} left out, such as {rejects[0].origin!r}: {rejects[0].why}"
+
+
 def _nothing(source: Source, rejects: list[Reject]) -> str:
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in rejects).most_common())
+    files = Counter[str]()
+    for one in rejects:
+        files[one.kind] += one.files
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in files.most_common())
     lines = [f"  {one.origin!r}: {one.why}" for one in rejects[:REASONS]]
     lines += [f"  and {len(rejects) - REASONS:,} more"] if len(rejects) > REASONS else []
     return f"prepare.source: {source.name} holds no image that can be used ({kinds or 'it is empty'}):\n" + "\n".join(

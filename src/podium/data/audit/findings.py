@@ -11,6 +11,7 @@ from podium.config.params import DoctorParams
 from podium.data.image_modes import Modes
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
+from podium.text import counted
 
 EXAMPLES = 12
 """Files or groups of each kind that a report shows; it counts all."""
@@ -84,17 +85,23 @@ class Finding:
     images: int
     """Files or images concerned."""
     groups: int
-    """Groups that they form; as many as images where each stands for itself."""
+    """Groups that they form; as many as images where each stands for itself. All files of a folder are one place."""
     examples: list[Example]
     every: Sequence[Entry] = ()
     """All of them, for the table beside the page."""
 
+    @property
+    def counts(self) -> str:
+        """How many images, and in how many groups."""
+        what = "place" if self.kind == "outside" else "group"
+        in_groups = f" in {counted(self.groups, what)}" if self.groups != self.images else ""
+        return f"{self.images:,}{in_groups}"
+
     def sentence(self) -> str:
         """The finding in a line."""
-        groups = f"{self.groups:,} group{'s' if self.groups > 1 else ''}"
-        in_groups = f" in {groups}" if self.groups != self.images else ""
-        done = {"refuse": "refused", "skip": "left out where needed" if in_groups else "left out", "keep": "kept"}
-        return f"{KINDS[self.kind]}: {self.images:,}{in_groups}, {done[self.policy]}"
+        is_whole = self.groups == self.images or self.kind == "outside"
+        done = {"refuse": "refused", "skip": "left out" if is_whole else "left out where needed", "keep": "kept"}
+        return f"{KINDS[self.kind]}: {self.counts}, {done[self.policy]}"
 
 
 class Origins(Sequence[str]):

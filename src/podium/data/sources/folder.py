@@ -206,7 +206,7 @@ class _Walk:
         if count:
             many = f"{COUNTED:,} files or more" if count >= COUNTED else counted(count, "file")
             origin = shown(path.relative_to(self.folder))
-            self.rejects.append(Reject("outside", origin, f"{HIDDEN}, with {many} in it", meant=False))
+            self.rejects.append(Reject("outside", origin, f"{HIDDEN}, with {many} in it", meant=False, files=count))
 
     def _unlisted(self, path: Path, error: OSError) -> None:
         self.reject("unreadable", path, f"it can't be listed: {error.strerror}")

@@ -42,6 +42,8 @@ class Reject:
     why: str
     meant: bool = True
     """Whether it was to be in the set, so that it is missing there; a folder that a person left out was not."""
+    files: int = 1
+    """How many it stands for: a folder for those in it."""
 
 
 SUFFIXES = tuple(

@@ -133,7 +133,10 @@ class Metric(Component):
 
 
 class _Foreign(Metric):
-    """A metric of somebody else's: it takes no weights."""
+    """A metric of somebody else's: it takes no weights.
+
+    Its errors begin with its name: search.metric, evaluate.metrics or gate.metric may have it (errors.of_parameter).
+    """
 
     WEIGHTED: ClassVar[bool] = False
 
@@ -151,12 +154,16 @@ class _Foreign(Metric):
         values = "_".join(f"{key}_{value}" for key, value in sorted(self.chosen.arguments.items()))
         return f"{self.chosen.label}_{plain(values)}" if values else self.chosen.label
 
+    def load(self) -> Any:
+        """The function or class. Raises InputError where there is none."""
+        return components.load("metric", self.chosen.name, "")
+
     def number(self, value: Any) -> float:
         """`value` as a number. Raises InputError where it is none."""
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"search.metric: {self.chosen.name} must give a number; it gave {value!r}") from error
+            raise InputError(f"{self.chosen.name} must give a number; it gave {value!r}") from error
 
 
 class OwnMetric(_Foreign):
@@ -172,10 +179,10 @@ class OwnMetric(_Foreign):
     @property
     def direction(self) -> str:
         """The function's attribute. Raises InputError where it has none."""
-        found = getattr(components.load("metric", self.chosen.name), "direction", None)
+        found = getattr(self.load(), "direction", None)
         if found not in DIRECTIONS:
             raise InputError(
-                f"search.metric: {self.chosen.name} must say which way is better, by an attribute: write"
+                f"{self.chosen.name} must say which way is better, by an attribute: write"
                 f' `{self.chosen.label}.direction = "maximize"` (or "minimize") below the function; got {found!r}'
             )
         return str(found)
@@ -183,9 +190,9 @@ class OwnMetric(_Foreign):
     def value(self, scored: "Scored") -> float:
         """What the function gives. Raises InputError where that is no number."""
         name, given = self.chosen.name, dict(self.chosen.arguments)
-        function = components.load("metric", name)
+        function = self.load()
         known, _ = own_code.arguments_of(function)
-        own_code.check_arguments(function, name, "search.metric", given, set(list(known)[:2]))
+        own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
         return self.number(function(scored.log_probabilities, scored.labels, **given))
 
 
@@ -198,17 +205,17 @@ class TorchMetric(_Foreign):
     @property
     def direction(self) -> str:
         """By the class's `higher_is_better`. Raises InputError where it has none: then it is no single number."""
-        better = getattr(components.load("metric", self.chosen.name), "higher_is_better", None)
+        better = getattr(self.load(), "higher_is_better", None)
         if better is None:
-            raise InputError(f"search.metric: {self.chosen.name} does not say which way is better: it is no one number")
+            raise InputError(f"{self.chosen.name} does not say which way is better: it is no one number")
         return "maximize" if better else "minimize"
 
     def value(self, scored: "Scored") -> float:
         """What the class gives. Raises InputError where that is no single number, or an argument is wrong."""
         made = own_code.call(
-            components.load("metric", self.chosen.name),
+            self.load(),
             self.chosen.name,
-            "search.metric",
+            "",
             self.chosen.arguments,
             {"num_classes": scored.count},
         )

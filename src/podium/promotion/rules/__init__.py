@@ -49,7 +49,7 @@ class Promised:
     confidence: float
 
     def __str__(self) -> str:
-        return f"an error of at most {self.error:g}, at a confidence of {self.confidence:g}"
+        return f"an error of at most {self.error}, at a confidence of {self.confidence}"  # all digits: they decide
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Evidence:
     promise: Promised | None = None
     """Of the challenger; None: it was registered without evaluate.abstain."""
     champion_promise: Promised | None = None
-    """Of the champion; None: it has none, or there is no champion."""
+    """Of the champion; None: it has none, there is no champion, or it is one that was replaced already."""
     attempt: int = 1
     """How many challengers, this one included, have been compared on this test set."""
     served: "Callable[[], Served] | None" = None

@@ -28,7 +28,7 @@ class KeptPromise(Rule):
         found = f"{now}" if now else "the challenger promises nothing and refuses abstain=true"
         if not passed:
             found += (
-                f". Set evaluate.abstain to {before.error:g} or less with evaluate.confidence {before.confidence:g} or"
+                f". Set evaluate.abstain to {before.error} or less with evaluate.confidence {before.confidence} or"
                 " more and run `dvc repro`; or, if you want the looser one, gate.allow_looser_promise: true"
             )
         return Finding(f"as the champion at least: {before}", found, passed)

@@ -6,12 +6,11 @@ runs on the far side of the last two is in `worker` and `ray_worker`.
 
 from typing import Protocol
 
+from podium.training.memory_errors import tells_of_memory
 from podium.tuning.messages import Ended, Event, Lost, Report, Task
 
 DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
 """What the messages of torch contain if a CUDA context is unusable from then on."""
-MEMORY_ERRORS = ("out of memory", "ALLOC_FAILED")
-"""What they contain if a trial wants more memory than there is, which is its own failure."""
 
 
 class Pool(Protocol):
@@ -52,9 +51,10 @@ def cannot_load(task: Task, error: Exception) -> Lost:
 def unless_broken(ended: Ended) -> Ended | Lost:
     """`ended`, or that the trial's worker is lost where it failed by a device that works no more in this process.
 
+    A trial that wants more memory than there is has failed by itself.
     An error of a CUDA kernel is reported late and stays with the process: whatever it trains from then on fails too.
     """
-    if ended.how != "failed" or any(words in ended.reason for words in MEMORY_ERRORS):
+    if ended.how != "failed" or tells_of_memory(ended.reason):
         return ended
     if not any(words in ended.reason for words in DEVICE_ERRORS):
         return ended
