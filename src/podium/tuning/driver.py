@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
 from podium.config import aims, limits
+from podium.config.limits import LATENCY
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
@@ -159,13 +160,12 @@ class Driver:
     def _costs_of(self, trial: optuna.Trial) -> tuple[tuple[dict[str, float], dict[str, float]], list[str]]:
         """The limits of costs that the worker refuses to train beyond, the costs that are known, and what to measure.
 
-        A latency of its own is measured for each run that asks for it, and judged with its other figures at the end.
+        A latency of its own is measured for each run that asks for it.
         """
         limited, measured = limits.of_costs(self.params.limits), self.params.costs
         known = self._costs.get(feasibility.network_of(trial.user_attrs["recipe"]), {})
-        if feasibility.ANEW in trial.user_attrs and "latency_ms" in {*limited, *measured}:
-            limited.pop("latency_ms", None)
-            return (limited, {}), [*dict.fromkeys([*measured, "latency_ms"])]
+        if feasibility.ANEW in trial.user_attrs and LATENCY in measured:
+            known = {}
         return (limited, known), measured
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
