@@ -54,6 +54,22 @@ def test_processor_that_is_slower_now_gives_the_time_of_a_quiet_one(monkeypatch:
     assert slow.milliseconds == pytest.approx(2.0)
 
 
+def test_shortest_turns_are_those_in_which_nothing_else_slows_network_or_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(1.0)
+    monkeypatch.setattr(latency, "_shortest", [float("inf")])
+    monkeypatch.setattr(latency, "time", clock)
+
+    def slowed(milliseconds: float, often: int, times: float) -> Callable[[int], object]:
+        """Beside other processes: in so many of ten turns so many times as long."""
+        return lambda turn: clock.work(milliseconds * (times if turn % 10 < often else 1.0))(turn)
+
+    monkeypatch.setattr(latency, "_reference", slowed(0.5, 7, 1.3))
+    median, shortest = (in_turns([slowed(0.25, 8, 2.5)], quantile)[0].milliseconds for quantile in (0.5, 0.0))
+    assert (median, shortest) == pytest.approx((0.25 * 2.5 / 1.3, 0.25))
+
+
 def test_costs_are_those_that_are_wanted_and_draw_no_random_number() -> None:
     recipe = tiny.recipe()
     torch.manual_seed(3)

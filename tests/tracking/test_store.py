@@ -1,29 +1,79 @@
 """A store that is made on first use."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 
-from podium.tracking import store
+from podium.tracking import fresh_database, store
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _open_files(folder: Path) -> list[str]:
+    """The files of `folder` that this process has open, removed ones too."""
+    links = Path("/proc/self/fd")
+    found = [str(link.readlink()) for link in links.iterdir() if link.is_symlink()]
+    return sorted({Path(name).name for name in found if name.startswith(f"{folder}/")})
 
 
 def test_database_whose_making_was_interrupted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = mlflow.MlflowClient
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-
-    def killed(asked: str, *_: Any, **__: Any) -> Any:
+    def killed(asked: str) -> None:
         with closing(sqlite3.connect(asked.removeprefix("sqlite:///"))) as connection:
             connection.execute("CREATE TABLE alembic_version (version_num TEXT)")  # the first migration of many
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "MlflowClient", killed)
-    with pytest.raises(KeyboardInterrupt):
-        store.open_store(uri)
+    with monkeypatch.context() as patched:
+        patched.setattr(fresh_database, "_migrate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.open_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert not (tmp_path / "mlflow.db").exists()
-    monkeypatch.setattr(store, "MlflowClient", real)
-    assert store.open_store(uri).experiment_id
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.lock"]
+    assert store.open_store(f"sqlite:///{tmp_path}/mlflow.db").experiment_id
+    assert _files(tmp_path) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_database_that_was_removed_is_made_again_in_the_same_process(tmp_path: Path) -> None:
+    folder = tmp_path / "mlruns"
+    uri = f"sqlite:///{folder}/mlflow.db"
+    first = store.open_store(uri)
+    first.client.create_run(first.experiment_id)
+    first.client.create_registered_model("digits")
+    shutil.rmtree(folder)
+    again = store.open_store(uri)
+    assert store.search(again, {}) == []
+    again.client.create_registered_model("digits")  # the registry's store has forgotten the removed file too
+    run = again.client.create_run(again.experiment_id)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        assert connection.execute("SELECT run_uuid FROM runs").fetchall() == [(run.info.run_id,)]
+    assert {e.name for e in again.client.search_experiments()} == {"Default", "podium"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists a process's open files so")
+def test_fresh_database_stays_open_under_no_other_name(tmp_path: Path) -> None:
+    store.open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    names = [name for name in _open_files(tmp_path) if name.startswith("mlflow.db")]
+    assert names == ["mlflow.db"]
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    assert f"sqlite:///{tmp_path}/mlflow.db.new" not in SqlAlchemyStore._engine_map
+
+
+def test_database_is_made_by_the_public_client_where_mlflow_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def changed(*_: Any) -> None:
+        raise AttributeError("no _engine_map")
+
+    monkeypatch.setattr(fresh_database, "_migrate", changed)
+    monkeypatch.setattr(fresh_database, "_forget", changed)
+    tracking = store.open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.client.create_run(tracking.experiment_id)
+    assert "in a process of its own" in caplog.text
+    assert "has to start again" in caplog.text
+    assert "no _engine_map" in caplog.text
+    assert _files(tmp_path) == ["mlflow.db", "mlflow.lock"]

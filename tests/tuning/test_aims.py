@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 import tiny
+from podium.components import Choice
 from podium.config.aims import Aim
 from podium.config.params import Params, RuntimeParams, SearchParams, SelectParams, parse
 from podium.errors import InputError, PodiumError
@@ -23,6 +24,7 @@ from podium.tuning.confirm import choose
 from podium.tuning.driver import Driver
 from podium.tuning.empty_study import play
 from podium.tuning.feasibility import ANEW
+from podium.tuning.fresh_latency import beyond, on_fresh_scale
 from podium.tuning.front_choice import about_choice, about_front, by_rule, preference_of
 from podium.tuning.inherit import inherit
 from podium.tuning.messages import Ended, Report, Task
@@ -285,18 +287,24 @@ def test_choice_of_the_front_says_what_was_given_up(rule: str, top_k: int, trial
     assert json.loads(json.dumps(chosen)) == chosen
 
 
-@pytest.mark.parametrize("fields", [{"metric": ["accuracy", "latency_ms"]}, {"limits": {"latency_ms": 2.0}}])
-def test_each_fresh_run_measures_its_own_latency(tmp_path: Path, fields: dict[str, Any]) -> None:
-    """Also one beyond the limit is trained: the mean of the runs is judged, not each."""
-    took = iter([1.0, 3.0, 1.5, 1.5, 1.5])
+TIMED = [Aim.of(Choice(name="accuracy")), Aim.of(Choice(name="latency_ms"))]
+TIMED_BEST = {"study": "search-1", "metric": "accuracy", "direction": "maximize", "recipe": {}, "whole": {}} | {
+    "aims": [aim.plain() for aim in TIMED]
+}
+
+
+def test_each_fresh_run_measures_its_own_latency(tmp_path: Path) -> None:
+    took = iter([1.0, 3.0, 1.5])
 
     def script(task: Task) -> Script:
-        assert "latency_ms" not in task.limits
-        assert task.measured == ["latency_ms"]
+        assert (task.limits, task.costs) == ({"parameters": 9.0}, {})
+        assert task.measured == ["parameters", "latency_ms"]
         one = epoch(1, 0.9)
         yield Report(task.number, task.attempt, one)
-        yield Ended(task.number, task.attempt, "finished", [one], costs=task.costs or {"latency_ms": next(took)})
+        costs = {"latency_ms": next(took), "parameters": 5.0}
+        yield Ended(task.number, task.attempt, "finished", [one], costs=costs)
 
+    fields: dict[str, Any] = {"metric": ["accuracy", "latency_ms"], "limits": {"parameters": 9.0}}
     params = search_params(n_trials=3, space={}, pruner="none", sampler="random", **fields)
     study = open_study(optuna.storages.InMemoryStorage(), "confirm-scene", params, {})
     for seed in range(3):
@@ -305,11 +313,74 @@ def test_each_fresh_run_measures_its_own_latency(tmp_path: Path, fields: dict[st
     Driver(study, ScriptedPool(1, script), params, RuntimeParams(), tiny.recipe(), tmp_path, [Recorder()]).run()
     assert [trial.user_attrs["costs"]["latency_ms"] for trial in study.trials] == [1.0, 3.0, 1.5]
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
-    best = {"study": "search-1", "metric": "accuracy", "direction": "maximize", "recipe": {}, "whole": {}}
-    candidates = [{"trial": 7, "recipe": {}, "value": 0.9}]
-    chosen = choose(study, candidates, best | {"aims": [aim.plain() for aim in params.aims]}, params.limits)
+
+
+def _timed(
+    rule: str,
+    fresh: list[list[float]],
+    widths: list[int],
+    searched: list[float],
+    limits: dict[str, float] | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The choice among candidates whose accuracy is 0.9, 0.8, ... and the front: one latency more was not confirmed."""
+    front = [
+        {
+            "trial": 7 + place,
+            "value": 0.9 - place / 10,
+            "metrics": {"accuracy": 0.9 - place / 10, "latency_ms": latency},
+            "recipe": {"model.width": width, "train.epochs": place},
+        }
+        for place, (width, latency) in enumerate(zip(widths, searched, strict=True))
+    ]
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    candidates = front[: len(fresh)]
+    for rank, row in enumerate(fresh):
+        for seed, latency in enumerate(row):
+            own = {"rank": rank, "seed": seed, "costs": {"latency_ms": latency}}
+            values = [0.9 - rank / 10, latency]
+            study.add_trial(create_trial(state=TrialState.COMPLETE, values=values, user_attrs=own))
+    preference = Preference.of(rule, TIMED, [list(entry["metrics"].values()) for entry in front])  # type: ignore[attr-defined]
+    return choose(study, candidates, TIMED_BEST, limits, preference, front), front
+
+
+def test_candidates_of_one_network_have_one_fresh_latency() -> None:
+    chosen, _ = _timed("first", [[1.0, 3.0], [5.0], [2.0, 2.0]], [8, 4, 8], [1.0, 0.5, 1.0])
+    assert [one["means"]["latency_ms"] for one in chosen["candidates"]] == [2.0, 5.0, 2.0]
+
+
+def test_load_in_the_confirmation_rejects_no_candidate_for_its_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = {"latency_ms": 1.2, "accuracy": 0.5}
+    chosen, _ = _timed("first", [[2.0], [1.5]], [8, 4], [1.0, 0.8], limits)
     assert chosen["trial"] == 7
-    assert "over_limits" not in chosen["candidates"][0], "1.83 on average"
+    assert not any("over_limits" in one for one in chosen["candidates"])
+    assert beyond(chosen | {"means": {"latency_ms": 2.0}}, limits) == [
+        "  latency_ms 2.0000 in the fresh runs: other processes lengthen it; in the search it kept search.limits (1.2)"
+    ]
+    assert beyond(chosen | {"means": {"latency_ms": 1.2}}, limits) == []
+
+
+def test_latencies_of_search_and_confirmation_are_not_compared() -> None:
+    """Twice as long in the fresh runs, all of them: the choice is the same as without that."""
+    searched = [1.0, 0.55, 0.5, 0.1]
+    for times in (1.0, 2.0):
+        chosen, front = _timed("knee", [[times * one] for one in searched[:3]], [8, 4, 3, 1], searched)
+        assert chosen["trial"] == 8
+        preference = Preference.of("knee", TIMED, [list(entry["metrics"].values()) for entry in front])
+        fresh = on_fresh_scale(preference, front, chosen["candidates"])
+        assert [*fresh.best, *fresh.worst] == pytest.approx([0.9, times * 0.1, 0.6, times * 1.0])
+
+
+def test_unconfirmed_trials_latency_is_not_told_as_given_up() -> None:
+    chosen, front = _timed("first", [[2.0]], [8, 4], [1.0, 0.5])
+    select = SelectParams.model_validate({"rule": "first"})
+    preference = preference_of(select, TIMED_BEST, front)
+    found = chosen | about_front(select, preference, front, chosen)
+    assert found["given_up"] == []
+    front[1]["metrics"]["accuracy"] = 0.95
+    (lost,) = about_front(select, preference, front, chosen)["given_up"]
+    assert (lost["metric"], lost["means"], lost["confirmed"]) == ("accuracy", {"accuracy": 0.95}, False)
+    lines = about_choice(found | {"given_up": [lost]}, TIMED)
+    assert "  given up: accuracy 0.0500 (trial 8: accuracy 0.9500 in the search, not confirmed)" in lines
 
 
 def test_whole_front_is_in_the_ranking(tmp_path: Path) -> None:

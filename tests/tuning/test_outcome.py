@@ -208,6 +208,9 @@ def test_driver_starts_without_what_only_workers_and_the_mirror_need() -> None:
     assert done.stdout == "set()\n"
 
 
+OPTIMIZER = "train.optimizer: {choices: [sgd, adamw]}"
+
+
 @pytest.mark.parametrize(
     ("train", "space", "refused"),
     [
@@ -215,6 +218,12 @@ def test_driver_starts_without_what_only_workers_and_the_mirror_need() -> None:
         ("float16", "", "float16"),
         ("float32", "train.precision: {choices: [float32, bfloat16, float16]}", "bfloat16 or float16"),
         ("bfloat16", "train.precision: {choices: [float32, auto]}", ""),
+        (
+            "bfloat16",
+            f"train.precision: {{choices: [float32], when: {{train.optimizer: [sgd]}}}}, {OPTIMIZER}",
+            "bfloat16",
+        ),
+        ("auto", f"train.precision: {{choices: [float32], when: {{train.optimizer: [sgd]}}}}, {OPTIMIZER}", ""),
         ("auto", "", ""),
     ],
 )
@@ -230,19 +239,22 @@ def test_deterministic_search_on_a_cpu_takes_no_precision_that_each_worker_times
 
 
 @pytest.mark.parametrize(
-    ("kind", "kernels", "remedy"),
+    ("kind", "kernels", "space", "remedy"),
     [
-        ("cuda", False, r"Set train\.deterministic: true"),
-        ("mps", False, r"Set runtime\.device: cpu"),
-        ("cuda", True, ""),
-        (None, False, ""),
+        ("cuda", False, "", r"Set train\.deterministic: true"),
+        ("mps", False, "", r"Set runtime\.device: cpu"),
+        ("cuda", True, "", ""),
+        ("cuda", True, "train.deterministic: {choices: [true, false]}", r"may be false\..*, leave false out"),
+        ("cuda", False, "train.deterministic: {choices: [true]}", ""),
+        (None, False, "", ""),
     ],
 )
 def test_deterministic_search_on_a_gpu_needs_deterministic_kernels(
-    kind: str | None, kernels: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
+    kind: str | None, kernels: bool, space: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices = [Device("GPU", 1, kind)] if kind else []
     monkeypatch.setattr("podium.tuning.pools.placement.find_devices", lambda: devices)
-    params = parse(f"search: {{deterministic: true, pruner: none}}\ntrain: {{deterministic: {str(kernels).lower()}}}")
+    search = f"{{deterministic: true, pruner: none, space: {{{space}}}, defaults_first: false}}"
+    params = parse(f"search: {search}\ntrain: {{deterministic: {str(kernels).lower()}}}")
     with pytest.raises(InputError, match=f"search.deterministic: .*{remedy}") if remedy else nullcontext():
         plan_of(params, _info())

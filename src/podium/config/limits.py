@@ -8,7 +8,9 @@ from podium.components import Choice
 from podium.config.problems import did_you_mean
 from podium.config.section import made_of
 
-COSTS = ("latency_ms", "parameters", "size_mb")
+LATENCY = "latency_ms"
+"""The only cost that is measured: beside other processes it comes out longer."""
+COSTS = (LATENCY, "parameters", "size_mb")
 """What follows from the configuration alone, and is known before anything is trained; each has an upper limit."""
 
 

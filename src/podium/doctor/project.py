@@ -126,7 +126,8 @@ def writable(folder: Path) -> Finding:
 
 def tracking(params: TrackingParams) -> Finding:
     """Whether the store of tracking.uri answers. A local one that does not exist yet is not created."""
-    from podium.tracking.store import SQLITE, connect, resolve_uri, shown
+    from podium.tracking.fresh_database import SQLITE
+    from podium.tracking.store import connect, resolve_uri, shown
 
     uri = resolve_uri(params.uri)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

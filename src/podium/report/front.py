@@ -50,7 +50,7 @@ def choice(chosen: dict[str, Any]) -> tuple[str, list[str]]:
     if chosen.get("folds"):
         text = [f"Over {chosen['folds']} folds: {', '.join(told)}."]
     for lost in chosen["given_up"]:
-        others = ", ".join(f"{name} {number(lost['means'][name])}" for name in chosen["aims"])
+        others = ", ".join(f"{name} {number(lost['means'][name])}" for name in chosen["aims"] if name in lost["means"])
         how = "" if lost["confirmed"] else ", in the search, not confirmed"
         text.append(f"Given up: {lost['metric']} {number(lost['by'])} (trial {lost['trial']}: {others}{how}).")
     if count < chosen["front"]:

@@ -29,10 +29,11 @@ from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked, reason_of
+from podium.tracking import fresh_database
+from podium.tracking.fresh_database import SQLITE
 from podium.tracking.refusal import deleted, refusal
 from podium.tracking.sqlite_reading import read_runs
 
-SQLITE = "sqlite:///"
 LOCAL = SQLITE + "mlruns/mlflow.db"
 """Where `open_store` finds its store where no uri is given."""
 PAGE = 1000
@@ -103,7 +104,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                     f"podium: the project was moved from {move.stored}: {count} stored paths followed", file=sys.stderr
                 )
             if local and not local.exists():
-                _make(local)
+                fresh_database.make(local)
             client = MlflowClient(uri, registry_uri=uri)
             experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
             return Tracking(client, uri, experiment_id, experiment)
@@ -257,19 +258,6 @@ def _alone(local: Path | None) -> AbstractContextManager[None]:
     """The lock of a local store; that of a server's clients lies in the project's mlruns."""
     folder = local.parent if local else paths.mlruns()
     return locked(folder / "mlflow.lock", wait=True)
-
-
-def _make(local: Path) -> None:
-    """Make the database of a fresh store, whole or not at all.
-
-    MLflow's migrations take seconds, and minutes on a busy machine. A process killed within them would leave a database
-    that looks like that of an older MLflow.
-    """
-    fresh = local.with_name(f"{local.name}.new")
-    for name in (fresh.name, f"{fresh.name}-journal", f"{fresh.name}-wal", f"{fresh.name}-shm"):
-        fresh.with_name(name).unlink(missing_ok=True)
-    MlflowClient(f"{SQLITE}{fresh}").search_experiments(max_results=1)
-    fresh.replace(local)
 
 
 def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium.closure import code_digest, code_of, versions_of
 from podium.components import Choice
 from podium.config.aims import Aim
-from podium.config.limits import described
+from podium.config.limits import LATENCY, described
 from podium.config.params import Params, RuntimeParams, SearchParams, SelectParams
 from podium.config.recipe import Recipe
 from podium.config.space import reachable
@@ -28,6 +28,7 @@ from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import feasibility, session
 from podium.tuning.folds import LearningSet, assign, warning
+from podium.tuning.fresh_latency import beyond, on_fresh_scale, pooled
 from podium.tuning.front_choice import about_choice, about_front, by_rule, confirmed_means, means_of, preference_of
 from podium.tuning.pareto import Preference
 from podium.tuning.pools.placement import environment
@@ -53,7 +54,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     held_out = _held_out(images, folds, best["seed"]) if folds else []
     plan = _plan(params.select, params.search, best, candidates, DatasetInfo.read(prepared), held_out, params.runtime)
     study, _ = session.run(plan, prepared, params.runtime, params.tracking)
-    chosen = choose(study, candidates, best, params.search.limits, preference) | {"folds": folds}
+    chosen = choose(study, candidates, best, params.search.limits, preference, found) | {"folds": folds}
     if len(preference.aims) > 1:
         chosen |= about_front(params.select, preference, found, chosen)
     if folds:  # other images judged: by how much the best value was lucky does not follow from that
@@ -67,7 +68,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     write_json(out / "config.json", chosen)
     print(_sentence(chosen))
     if len(preference.aims) > 1:
-        print("\n".join(about_choice(chosen, preference.aims)))
+        print("\n".join(about_choice(chosen, preference.aims) + beyond(chosen, params.search.limits)))
     if params.select.calibrate and not alike:
         print(UNCALIBRATED)
     return chosen
@@ -88,11 +89,13 @@ def choose(
     best: dict[str, Any],
     limits: Mapping[str, float] | None = None,
     preference: Preference | None = None,
+    front: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The candidate with the best mean over the fresh seeds that keeps `limits`; equal means go to the better rank.
 
-    With several metrics the best is the first by `preference`. Of a limit on a metric or on the latency, which each run
-    measures anew, the mean over the fresh seeds has to keep it.
+    With several metrics the best is the first by `preference`, over the search's `front` as the fresh runs measure it.
+    Of a limit on a metric the mean over the fresh seeds has to keep it. That on the latency was judged by the search: a
+    longer time beside other processes is nothing against a network.
 
     `optimism` is by how much the search's best value was above the mean of its own configuration's fresh runs (for a
     loss: below); None where those trained otherwise than the trial did. The chosen recipe is the retraining's.
@@ -101,11 +104,14 @@ def choose(
     """
     sign = -1 if best["direction"] == "minimize" else 1
     wanted = preference or Preference.of("first", Aim.read(best), [])
-    runs = [_fresh(study, rank, limits or {}, wanted.aims) for rank in range(len(candidates))]
+    judged = {name: limit for name, limit in (limits or {}).items() if name != LATENCY}
+    runs = [_fresh(study, rank, judged, wanted.aims) for rank in range(len(candidates))]
+    pooled(runs, candidates)
     tried = [entry | {"rank": rank} | fresh for rank, (entry, fresh) in enumerate(zip(candidates, runs, strict=True))]
     confirmed = [entry for entry in tried if entry["values"] and not entry.get("over_limits")]
     if not confirmed:
         raise PodiumError(_why_none(study, tried))
+    wanted = on_fresh_scale(wanted, front, tried)
     first = tried[0]
     alike = first["recipe"] == best["recipe"]
     chosen = max(confirmed, key=lambda entry: wanted.score(means_of(entry, wanted.aims)))
@@ -195,6 +201,7 @@ def _plan(
         update={
             "n_trials": len(trials),
             "space": {},
+            "limits": {name: limit for name, limit in search.limits.items() if name != LATENCY},
             "pruner": Choice(name="none"),
             "method": "optuna",  # these trials run to their ends
             "max_epochs": None,

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
-from podium.config import aims, limits
+from podium.config import limits
+from podium.config.limits import LATENCY
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
@@ -22,10 +23,11 @@ from podium.tracking.run_names import PEAK_MEMORY
 from podium.tuning import feasibility
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
+from podium.tuning.ending import ending_of
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.optuna_private import unjudged
 from podium.tuning.pools import Pool
-from podium.tuning.shared_epochs import BEST, best_epoch, dimension_of
+from podium.tuning.shared_epochs import BEST
 from podium.tuning.trial import RunningTrial, Watcher, configure
 
 TICK = 0.2
@@ -159,13 +161,12 @@ class Driver:
     def _costs_of(self, trial: optuna.Trial) -> tuple[tuple[dict[str, float], dict[str, float]], list[str]]:
         """The limits of costs that the worker refuses to train beyond, the costs that are known, and what to measure.
 
-        A latency of its own is measured for each run that asks for it, and judged with its other figures at the end.
+        A latency of its own is measured for each run that asks for it.
         """
         limited, measured = limits.of_costs(self.params.limits), self.params.costs
         known = self._costs.get(feasibility.network_of(trial.user_attrs["recipe"]), {})
-        if feasibility.ANEW in trial.user_attrs and "latency_ms" in {*limited, *measured}:
-            limited.pop("latency_ms", None)
-            return (limited, {}), [*dict.fromkeys([*measured, "latency_ms"])]
+        if feasibility.ANEW in trial.user_attrs and LATENCY in measured:
+            known = {}
         return (limited, known), measured
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
@@ -239,38 +240,22 @@ class Driver:
     def _finish(self, running: RunningTrial, *, whole: bool) -> bool:
         """Record the result of a trial that trains no further; `whole`: its last epoch has ended.
 
-        Where one training serves all values of `train.epochs`, it is complete from the smallest of them on. Returns
-        whether it failed: it did where its result lacks what search.limits looks at.
+        Returns whether it failed: it did where its result lacks what search.limits looks at.
         """
-        costs = running.frozen.user_attrs.get(feasibility.COSTS, {})
-        found = self._result(running, whole=whole)
-        if found is None:
-            feasibility.record(running.trial, limits.of_costs(self.params.limits), costs)
+        recipe = Recipe.model_validate(running.task.recipe)
+        direction = self.study.directions[0]
+        found = ending_of(running.frozen, recipe, running.history, self.params, direction, whole=whole)
+        if found.epoch is None:
+            feasibility.record(running.trial, limits.of_costs(self.params.limits), found.figures)
             self._tell(running, TrialState.PRUNED)
             return False
-        epoch, value = found
-        known = costs | running.history[epoch - 1]
-        judged = limits.excess(self.params.limits, known)
-        if missing := [name for name in self.params.limits if name not in judged]:
-            reason = f"search.limits: its last epoch has no {', '.join(missing)}"
-            return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=reason))
-        values = aims.values(self.aims, known) if len(self.aims) > 1 else value
-        if isinstance(values, str):
-            reason = f"search.metric: its last epoch has no {values}"
-            return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=reason))
-        feasibility.record(running.trial, self.params.limits, known)
-        self._tell(running, TrialState.COMPLETE, values)
+        if found.shared:
+            running.trial.set_user_attr(BEST, found.epoch)
+        if found.problem:
+            return self._fail(running, Ended(running.number, running.task.attempt, "failed", reason=found.problem))
+        feasibility.record(running.trial, self.params.limits, found.figures)
+        self._tell(running, TrialState.COMPLETE, found.values[0] if len(self.aims) == 1 else found.values)
         return False
-
-    def _result(self, running: RunningTrial, *, whole: bool) -> tuple[int, float] | None:
-        """The epoch, from 1, that a trial's result is of, and its value; None: it has none."""
-        dimension = dimension_of(self.params, Recipe.model_validate(running.task.recipe))
-        if dimension is None:
-            return (len(running.history), running.history[-1][self.metric]) if whole else None
-        found = best_epoch(running.frozen.intermediate_values, dimension, self.study.direction)
-        if found is not None:
-            running.trial.set_user_attr(BEST, found[0])
-        return found
 
     def _learn_costs(self, running: RunningTrial, ended: Ended) -> None:
         if ended.costs:

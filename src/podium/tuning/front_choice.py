@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podium.config.aims import Aim
+from podium.config.limits import LATENCY
 from podium.config.params import SelectParams
 from podium.text import counted, number
 from podium.tuning.pareto import Preference, given_up, shown
@@ -38,7 +39,8 @@ def about_front(
 ) -> dict[str, Any]:
     """What config.json has beyond that where there are several metrics.
 
-    What was given up is told of the other candidates, and of the rest of the front as the search saw it.
+    What was given up is told of the other candidates, and of the rest of the front as the search saw it; not of its
+    latency, which was measured beside other processes than the chosen one's.
     """
     aims, trial = preference.aims, chosen["trial"]
     tried = [c for c in chosen["candidates"] if c["mean"] is not None and not c.get("over_limits")]
@@ -46,7 +48,8 @@ def about_front(
     names = [aim.name for aim in aims]
     left = [e for e in front if e["trial"] not in [c["trial"] for c in chosen["candidates"]]]
     others = [c for c in tried if c["trial"] != trial] + [
-        {"trial": entry["trial"], "means": entry["metrics"]} for entry in left
+        {"trial": entry["trial"], "means": {k: v for k, v in entry["metrics"].items() if k != LATENCY}}
+        for entry in left
     ]
     lost = given_up({"means": means}, others, aims) if others else []
     confirmed = {c["trial"] for c in tried}
@@ -68,10 +71,8 @@ def about_choice(chosen: dict[str, Any], aims: Sequence[Aim]) -> list[str]:
     lines[0] += f" {shown(chosen['means'], aims)}"
     for one in chosen["given_up"]:
         how = "on fresh seeds" if one["confirmed"] else "in the search, not confirmed"
-        others = {aim.name: one["means"][aim.name] for aim in aims}
-        lines.append(
-            f"  given up: {one['metric']} {number(one['by'])} (trial {one['trial']}: {shown(others, aims)} {how})"
-        )
+        others = shown(one["means"], aims)
+        lines.append(f"  given up: {one['metric']} {number(one['by'])} (trial {one['trial']}: {others} {how})")
     if count < chosen["front"]:
         lines.append(f"  select.top_k: {chosen['front']} confirms the whole front")
     lines.append(f"  retraining, evaluation and the promotion gate go on by {chosen['metric']}")

@@ -66,11 +66,15 @@ def given_up(
 ) -> list[dict[str, Any]]:
     """For each of `aims` by how much the best of `others` is better than `chosen`, and which that is.
 
-    What is shown as equal is no loss. Each has its `trial`, and the `means` of its fresh runs by the metrics' names.
+    What is shown as equal is no loss. Each has its `trial`, and the `means` of its fresh runs by the metrics' names;
+    one that lacks a metric does not count for it.
     """
     found = []
     for aim in aims:
-        best = max(others, key=lambda one: aim.sign * one["means"][aim.name])
+        known = [one for one in others if aim.name in one["means"]]
+        if not known:
+            continue
+        best = max(known, key=lambda one: aim.sign * one["means"][aim.name])
         by = aim.sign * (best["means"][aim.name] - chosen["means"][aim.name])
         if by > 0 and number(best["means"][aim.name]) != number(chosen["means"][aim.name]):
             found.append({"metric": aim.name, "by": by, "trial": best["trial"], "means": dict(best["means"])})
@@ -78,5 +82,5 @@ def given_up(
 
 
 def shown(values: Mapping[str, float], aims: Sequence[Aim]) -> str:
-    """`accuracy 0.9812, latency_ms 0.31`: `values` by the metrics' names."""
-    return ", ".join(f"{aim.name} {number(values[aim.name])}" for aim in aims)
+    """`accuracy 0.9812, latency_ms 0.31`: `values` by the metrics' names, as far as they are known."""
+    return ", ".join(f"{aim.name} {number(values[aim.name])}" for aim in aims if aim.name in values)

@@ -11,7 +11,7 @@ from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.section import ARGUMENTS
-from podium.config.space import Dimension, is_argument, reachable
+from podium.config.space import Dimension, Value, is_argument, reachable
 from podium.data.dataset import DatasetInfo
 from podium.errors import InputError
 from podium.metrics import scores
@@ -92,19 +92,21 @@ def _check_kernels(search: SearchParams, base: Recipe, kind: str) -> None:
     if kind not in ("cuda", "mps"):
         _check_probed(search, base, kind)
         return
-    if base.train.deterministic:
+    if False not in _possible(search, base, "train.deterministic"):
         return
     remedy = "runtime.device: cpu" if kind == "mps" else "train.deterministic: true (slower kernels)"
+    searched = "train.deterministic" in search.space
+    remedy += ", leave false out of its dimension" if searched and kind == "cuda" else ""
+    how = "may be" if searched else "is"
     raise InputError(
         f"search.deterministic: needs trainings that give the same bits each time; the device is {kind}, and"
-        f" train.deterministic is false. Set {remedy}, or search.deterministic: false"
+        f" train.deterministic {how} false. Set {remedy}, or search.deterministic: false"
     )
 
 
 def _check_probed(search: SearchParams, base: Recipe, kind: str) -> None:
     """Raise InputError where a training on a CPU would be in 16 bits or not by what each worker has timed."""
-    space = search.space.get("train.precision")
-    values = [base.train.precision] if space is None else space.choices or []
+    values = _possible(search, base, "train.precision")
     probed = [str(value) for value in values if value in ("bfloat16", "float16")]
     if probed and base.train.program is None:
         raise InputError(
@@ -113,6 +115,16 @@ def _check_probed(search: SearchParams, base: Recipe, kind: str) -> None:
             f" that on a CPU), {'runtime.device: cuda where every node has a GPU, ' if kind == 'auto' else ''}or"
             " search.deterministic: false"
         )
+
+
+def _possible(search: SearchParams, base: Recipe, name: str) -> list[Value]:
+    """The values that a trial may have of the field `name`, which is no range; by `when` that of `base` is one too."""
+    dimension = search.space.get(name)
+    if dimension is None:
+        return [base.flat()[name]]
+    values = dimension.choices or []
+    own = base.flat()[name]
+    return [*values, own] if dimension.when and own not in values else values
 
 
 def base_of(params: Params) -> Recipe:

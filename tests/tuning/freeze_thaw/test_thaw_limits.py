@@ -7,15 +7,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from podium.config.params import SearchParams
+import tiny
+from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
-from podium.tuning.feasibility import OVER, is_feasible
+from podium.tuning.ending import ending_of
+from podium.tuning.feasibility import COSTS, OVER, is_feasible
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision
 from podium.tuning.freeze_thaw.planner import CALM
+from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.messages import Task
 from podium.tuning.outcome import _best, ranked
+from podium.tuning.storage import open_storage
+from podium.tuning.study import open_study
 from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search, value_of
+from tuning.scripted import Recorder, ScriptedPool, epoch
 
 NETWORKS = SPACE | {"model.hidden": {"choices": [16, 32, 64, 128]}}
 
@@ -121,6 +127,38 @@ def test_message_names_the_trials_where_all_have_begun(tmp_path: Path) -> None:
     study, _ = search(tmp_path, params)
     with pytest.raises(PodiumError, match=r"raise search.max_epochs \(4\), and search.n_trials \(4, all of which"):
         _best(study, params)
+
+
+def _defined_late(task: Task, number: int) -> dict[str, float]:
+    """A metric that some epochs do not have: no image of a class was predicted."""
+    return {} if number < 6 else {"val_min_recall": value_of(task, number)}
+
+
+def test_trial_whose_best_epoch_lacks_the_limited_metric_is_no_result_to_end_with(tmp_path: Path) -> None:
+    """Before, it counted as one, the search ended for no gain, and then the trial failed."""
+    params = params_of(limits={"min_recall": 0.1}, until="no_gain", n_trials=2, max_epochs=40)
+    study = open_study(open_storage(tmp_path / "optuna.journal"), "search", params, {})
+    base, folder = tiny.recipe(train__schedule="constant"), tmp_path / "checkpoints"
+    pool = ScriptedPool(1, Sleepers(more=_defined_late).train)
+    driver = ThawDriver(study, pool, params, RuntimeParams(), base, folder, [Recorder()])
+    recipe = base.replace({"train.epochs": 12})
+    for number, last in enumerate((5, 7)):
+        trial = study.ask()
+        task = Task(number, 1, 7, recipe.resolved(), "", 1e9)
+        history = [epoch(e, e / 20) | _defined_late(task, e) for e in range(1, last + 1)]
+        for one in history:
+            trial.report(one["val_accuracy"], int(one["epoch"]))
+        attributes = {"recipe": recipe.flat(), "seed": 7, "history": history, COSTS: {}}
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        has_result = number == 1
+        assert driver._has_result() is has_result
+        frozen = study.get_trials(deepcopy=False)[number]
+        found = ending_of(frozen, recipe, history, params, study.direction, whole=False)
+        assert (found.epoch, found.is_result) == (last, has_result)
+        assert found.problem == ("" if has_result else "search.limits: its last epoch has no min_recall")
+        driver._let_go(frozen)
+        assert study.trials[number].state == (TrialState.COMPLETE if has_result else TrialState.FAIL)
 
 
 def _epochs_over(study: optuna.Study) -> int:

@@ -16,19 +16,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from podium.config.limits import described
-from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.training.seeds import derive
 from podium.tuning.driver import Driver
-from podium.tuning.feasibility import COSTS, is_feasible
+from podium.tuning.ending import ending_of
+from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision, rests, spent, trained
 from podium.tuning.freeze_thaw.planner import Planner, no_gain
 from podium.tuning.inherit import is_own
 from podium.tuning.messages import Ended, Resumed
 from podium.tuning.optuna_private import contains, resume
-from podium.tuning.shared_epochs import best_epoch, dimension_of
 from podium.tuning.trial import RunningTrial
 
 
@@ -176,18 +174,10 @@ class ThawDriver(Driver):
 
     def _would_complete(self, trial: FrozenTrial) -> bool:
         """Whether `trial` is complete and keeps the limits if it ends where it rested last."""
-        history = trial.user_attrs.get("history", [])
-        if not history:
+        if "recipe" not in trial.user_attrs:
             return False
-        dimension = dimension_of(self.params, Recipe().replace(trial.user_attrs["recipe"]))
-        if dimension is None:
-            return False
-        values = {epoch: value for epoch, value in trial.intermediate_values.items() if epoch <= len(history)}
-        found = best_epoch(values, dimension, self.study.direction)
-        if found is None:
-            return False
-        known = {**trial.user_attrs.get(COSTS, {}), **history[found[0] - 1]}
-        return not described(self.params.limits, known)
+        recipe, history = self.base.replace(trial.user_attrs["recipe"]), trial.user_attrs.get("history", [])
+        return ending_of(trial, recipe, history, self.params, self.study.direction, whole=False).is_result
 
     def _carry_out(self, decision: Decision) -> RunningTrial:
         """The trial of `decision`, ready for a worker."""
