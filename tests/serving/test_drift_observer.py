@@ -86,6 +86,13 @@ def test_answered_images_fill_windows_whose_drift_is_logged_and_shown(
     assert "darker" in line
 
 
+def test_folder_says_that_statistics_are_kept_before_any_image_has_come(tmp_path: Path) -> None:
+    observer(tmp_path).follow(predictor())
+    assert windows(tmp_path).folder.is_dir()
+    assert windows(tmp_path).settle() == []
+    assert windows(tmp_path).opened().count == 0
+
+
 def test_first_window_of_all_is_logged_and_one_of_before_a_restart_is_shown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,7 +268,6 @@ def test_images_are_counted_once_where_windows_can_not_be_closed(
     one = observer(tmp_path)
     one.follow(predictor())
     folder = windows(tmp_path).folder
-    folder.mkdir(parents=True)
     (folder / "windows").write_text("", encoding="utf-8")
     for _ in range(3):
         show(one, scenes(120, 0))

@@ -90,6 +90,13 @@ class Windows:
         self.limit = 1.0
         """Images that draw this number or more would not be kept, as the open window was seen last."""
 
+    def begin(self) -> None:
+        """Make the folder, which says that statistics are kept, before any image has come. Raises PodiumError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_written(self.folder, error) from None
+
     def fresh(self) -> Sketch:
         """An empty sketch of this version's features."""
         return Sketch(self.reference.names, len(self.reference.classes))

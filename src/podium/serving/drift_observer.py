@@ -117,6 +117,10 @@ class DriftObserver:
         reference = Reference.from_bytes(stored, f"drift.npz of version {number}")
         folder = folder_of(self.params, self.model, number, predictor.digest)
         windows = Windows(folder, reference, Rules.of(self.params), tell=self._log_once)
+        try:
+            windows.begin()
+        except PodiumError as error:  # a later merge makes it, or says so again
+            self._log_once(str(error))
         return _Version(windows, windows.fresh(), time.monotonic())
 
     def seen(self, request_id: str, images: Images, answers: Answers) -> None:
