@@ -5,6 +5,7 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 import torch.distributed as dist
 
 import tiny
+from podium.config.params import TrackingParams
 from podium.data.dataset import Split, open_split
 from podium.errors import InputError
+from podium.retraining import resumable
 from podium.training import checkpoint, precision
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
@@ -160,6 +163,32 @@ def test_where_one_rank_does_not_have_the_type_of_the_checkpoint_all_begin_again
     together = _together(folder, 2, lacks=1)
     assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
     assert (together.fast, len(together.history)) == (None, alone.epoch)
+
+
+def test_epochs_of_ranks_that_begin_again_are_logged_and_saved_anew(
+    folder: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, states = TrainingRun(tiny.recipe(**CHANGES), tiny.IMAGES, 5, CPU), list[bytes]()
+    alone.train(_data(folder), None, on_epoch=lambda run: states.append(checkpoint.dumps("run", run.state())))
+    path, told = folder / "retrain.ckpt", list[int]()
+    checkpoint.write(path, states[2])
+
+    def ranks(run: TrainingRun, *rest: Any) -> None:
+        for content in (states[0], states[1], states[3]):  # they refused the checkpoint of three epochs
+            run.restore(checkpoint.loads(content, "run"))
+            rest[4](run)
+
+    tracked: Any = SimpleNamespace(update=lambda history: told.append(len(history)))
+    monkeypatch.setattr("podium.cluster.prepare", lambda runtime: None)
+    monkeypatch.setattr("podium.retraining.distributed.train", ranks)
+    run = FollowingRun(tiny.recipe(**CHANGES), tiny.IMAGES, 5, CPU)
+    params = tiny.params(store, runtime="devices: 2")
+    resumable.train(run, _data(folder), folder, path, "run", params, tracked)
+    assert told == [1, 2, 4]
+    assert _losses(run) == _losses(alone)
+    saved = checkpoint.load(path, "run")
+    assert saved is not None
+    assert saved["epoch"] == 4
 
 
 def test_process_beside_the_ranks_asks_its_own_device_for_no_precision() -> None:
