@@ -53,8 +53,11 @@ def test_measured_latency_does_not_go_with_a_search_that_can_be_repeated() -> No
     [
         ({"parameters": 100, "val_accuracy": 0.6}, ""),
         ({"parameters": 150, "val_accuracy": 0.6}, "parameters 150 (at most 100)"),
-        ({"parameters": 99, "val_accuracy": 0.3}, "accuracy 0.3 (at least 0.6)"),
-        ({"val_accuracy": 0.3}, "accuracy 0.3 (at least 0.6)"),
+        ({"parameters": 99, "val_accuracy": 0.3}, "accuracy 0.3000 (at least 0.6)"),
+        ({"val_accuracy": 0.3}, "accuracy 0.3000 (at least 0.6)"),
+        ({"parameters": 100.4}, "parameters 100.4000 (at most 100)"),
+        ({"parameters": 100.00001}, "parameters 100.00001 (at most 100)"),
+        ({"val_accuracy": 0.59999999}, "accuracy 0.59999999 (at least 0.6)"),
         ({}, ""),
     ],
 )
@@ -118,7 +121,7 @@ def test_trials_that_break_a_limit_are_pruned_or_complete_and_never_ranked(tmp_p
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["feasible"] for row in rows] == ["False", "False", "True", "False", "True", "False"]
     assert rows[1]["over_limits"] == "parameters 150 (at most 100)"
-    assert rows[0]["over_limits"] == "accuracy 0 (at least 0.2)"
+    assert rows[0]["over_limits"] == "accuracy 0.0000 (at least 0.2)"
 
 
 def test_limit_on_a_metric_that_no_epoch_has_fails_the_trial(tmp_path: Path) -> None:
@@ -138,9 +141,9 @@ def test_candidate_is_chosen_among_those_that_keep_the_limits_on_fresh_seeds() -
     best = {"study": "s", "metric": "accuracy", "direction": "maximize", "recipe": {}, "whole": {}}
     chosen = choose(study, candidates, best, {"min_recall": 0.6})
     assert chosen["trial"] == 1
-    assert chosen["candidates"][0]["over_limits"] == "min_recall 0.505 (at least 0.6)"
+    assert chosen["candidates"][0]["over_limits"] == "min_recall 0.5050 (at least 0.6)"
     with pytest.raises(
-        PodiumError, match=r"no candidate keeps search.limits on fresh seeds: trial 0: min_recall 0.505"
+        PodiumError, match=r"no candidate keeps search.limits on fresh seeds: trial 0: min_recall 0.5050"
     ):
         choose(study, candidates, best, {"min_recall": 0.95})
 

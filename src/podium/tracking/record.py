@@ -13,6 +13,7 @@ import optuna
 from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.text import number
 from podium.tracking.pareto_front import best_trials
 from podium.tracking.run_names import (
     FRONT_TAG,
@@ -159,9 +160,9 @@ def record_of(
 def _ending(trial: FrozenTrial) -> str:
     """What the name of an ended trial's run says beyond its number."""
     if trial.state == TrialState.COMPLETE and trial.values:
-        return f" · {', '.join(f'{value:.4f}' if abs(value) < 1e4 else f'{value:.4g}' for value in trial.values)}"
+        return f" · {', '.join(map(number, trial.values))}"
     if trial.state == TrialState.PRUNED:
-        last = "" if trial.last_step is None else f" at {trial.intermediate_values[trial.last_step]:.4f}"
+        last = "" if trial.last_step is None else f" at {number(trial.intermediate_values[trial.last_step])}"
         return f" · pruned{last}"
     return " · failed" if trial.state == TrialState.FAIL else ""
 

@@ -8,6 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.text import number
 from podium.tracking.pareto_front import best_trials
 from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
 
@@ -108,7 +109,7 @@ def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
         return []
     head = ["trial", *names, *(f"`{name}`" for name in params)]
     rows = [
-        [str(t.number), *(f"{v:.4f}" for v in t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
+        [str(t.number), *map(number, t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
         for t in best
     ]
     marks = ["---:"] * (1 + len(names)) + ["---"] * len(params)
