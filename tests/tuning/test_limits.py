@@ -13,6 +13,7 @@ import tiny
 from podium.config.limits import described, excess
 from podium.config.params import RuntimeParams, TrackingParams, parse
 from podium.errors import InputError, PodiumError
+from podium.tracking.pareto_front import is_feasible
 from podium.tuning import feasibility
 from podium.tuning.confirm import choose, confirm
 from podium.tuning.driver import Driver
@@ -112,7 +113,7 @@ def by_turns(task: Task) -> Script:
 
 def test_trials_that_break_a_limit_are_pruned_or_complete_and_never_ranked(tmp_path: Path) -> None:
     study = scripted({"parameters": 100, "accuracy": 0.2}, by_turns, tmp_path)
-    found = {t.number: (t.state.name, feasibility.is_feasible(t)) for t in study.trials}
+    found = {t.number: (t.state.name, is_feasible(t)) for t in study.trials}
     assert {n: found[n] for n in (1, 3, 5)} == dict.fromkeys((1, 3, 5), ("PRUNED", False))
     assert found[0] == ("COMPLETE", False)
     assert [t.number for t in ranked(study)] == [4, 2]
@@ -165,7 +166,7 @@ def test_selected_configuration_keeps_the_limits_of_the_search(
     prepared = tiny.prepare(tmp_path / "prepared")
     params = tiny.params(store, LIMITED.format(seed=seed))
     study = search(params, prepared, tmp_path / "search")
-    over = [t for t in study.trials if not feasibility.is_feasible(t)]
+    over = [t for t in study.trials if not is_feasible(t)]
     large = [t for t in over if "parameters" in t.user_attrs[feasibility.OVER]]
     assert {t.params["model.width"] for t in large} <= {8, 16}
     assert all(t.state == TrialState.PRUNED and not t.intermediate_values for t in large)

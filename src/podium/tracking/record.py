@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.text import number
-from podium.tracking.pareto_front import best_trials
+from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.run_names import (
     FRONT_TAG,
     ID_TAG,
@@ -200,7 +200,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     limits = trial.constraints
     if limits:
         values |= {key_of(f"constraint_{name}"): value for name, value in limits.items()}
-        values["feasible"] = float(all(value <= 0 for value in limits.values()))
+        values["feasible"] = float(is_feasible(trial))
     return [Metric(key, value, end or start, 0) for key, value in values.items()]
 
 

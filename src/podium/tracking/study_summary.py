@@ -9,7 +9,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.text import number
-from podium.tracking.pareto_front import best_trials
+from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
 
 OWN_METRICS = frozenset(
@@ -95,12 +95,8 @@ def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial
     if len(study.directions) > 1:
         return best_of(study)[:TOP]
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    valued = [t for t in trials if t.value is not None and _keeps_limits(t)]
+    valued = [t for t in trials if t.value is not None and is_feasible(t)]
     return sorted(valued, key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
-
-
-def _keeps_limits(trial: FrozenTrial) -> bool:
-    return all(value <= 0 for value in trial.constraints.values())
 
 
 def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:

@@ -19,10 +19,10 @@ from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
 from podium.models.networks import ImageSpec
 from podium.text import counted, given, number, red
+from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
-from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import read, spent, write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE, is_own

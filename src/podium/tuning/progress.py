@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from podium.text import counted, number
+from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import Epoch
-from podium.tuning.feasibility import is_feasible
 from podium.tuning.inherit import is_own
 from podium.tuning.pareto import first, front
 
