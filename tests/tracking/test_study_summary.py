@@ -1,6 +1,7 @@
 """A study's page in MLflow."""
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
 from podium.tracking.pareto_front import best_trials, is_feasible
@@ -21,7 +22,7 @@ def test_values_of_any_size_are_shown_as_a_person_reads_them() -> None:
 def test_run_note_ranking_and_front_agree_on_what_keeps_the_limits() -> None:
     attributes = {"history": [{"epoch": 1, "val_loss": 0.1, "seconds": 1.0}], "seed": 0, "recipe": {}}
     for values in ([0.9], [0.9, 5.0]):
-        directions = ["maximize", "minimize"][: len(values)]
+        directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(values)]
         study = optuna.create_study(directions=directions, study_name="search-1")
         for beyond in (0.1, 0.0, -0.1):
             study.add_trial(create_trial(values=values, user_attrs=attributes, system_attrs={"constraints": [beyond]}))
