@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from podium.text import capitalized, counted, holds_password, masked, number, one_line, red, write_row
+from podium.text import against, capitalized, counted, given, holds_password, masked, number, one_line, red, write_row
 from podium.tracking.store import shown
 
 
@@ -104,10 +104,27 @@ def test_red_is_for_terminals_that_want_colours(
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.9812, "0.9812"), (0.00004, "0.000040"), (0.0, "0.0000"), (71586.0, "71,586"), (-0.00012, "-0.00012"),
-     (3e-9, "3.0e-09"), (12.5, "12.5000"), (float("inf"), "inf")],
+     (3e-9, "3.0e-09"), (12.5, "12.5000"), (150.0, "150"), (1.0, "1.0000"), (float("inf"), "inf")],
 )  # fmt: skip
 def test_number_has_two_significant_digits_at_least(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text"),
+    [(7.2, 5, "7.2000"), (5.00001, 5, "5.00001"), (0.61234, 0.61233, "0.61234"), (0.6, 0.60004, "0.6000"),
+     (0.59999999, 0.6, "0.59999999"), (71586.4, 71586, "71,586.4"), (71587.0, 71586, "71,587"), (150.0, 150.0, "150"),
+     (4e-8, 4.01e-8, "4.0e-08")],
+)  # fmt: skip
+def test_value_beyond_its_limit_reads_as_beyond_it(value: float, limit: float, text: str) -> None:
+    assert against(value, limit) == text
+    shown = float(text.replace(",", ""))
+    assert (shown > limit, shown < limit) == (value > limit, value < limit)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1_000_000, "1,000,000"), (0.4, "0.4"), (5.0, "5"), (71586.5, "71,586.5")])
+def test_parameter_is_shown_as_it_was_written(value: float, text: str) -> None:
+    assert given(value) == text
 
 
 def test_capital_letter_leaves_the_others() -> None:

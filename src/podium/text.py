@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 NAMES = ("password", "passwd", "sslpassword")
 """Query fields of an address that hold a password, as database drivers call them."""
 MASK = "***"
+MOST_PLACES = 20
+"""Decimals beyond which no two values near 1 differ."""
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
@@ -30,12 +32,31 @@ def capitalized(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """A value as a sentence has it: 71,586; 0.9812; 0.000040, with two significant digits at least."""
-    if abs(value) >= 1000 or not math.isfinite(value):
+    """A value as a sentence has it: 71,586; 150; 0.9812; 0.000040, with two significant digits at least."""
+    if not math.isfinite(value) or abs(value) >= 1000 or (abs(value) >= 10 and value == round(value)):
         return f"{value:,.0f}"
     if 0 < abs(value) < 1e-6:
         return f"{value:.1e}"
     return f"{value:.{max(4, 1 - math.floor(math.log10(abs(value))))}f}" if value else f"{value:.4f}"
+
+
+def given(value: float) -> str:
+    """A parameter's value as somebody wrote it: 1,000,000; 0.4; 5."""
+    return f"{value:,}".removesuffix(".0")
+
+
+def against(value: float, limit: float) -> str:
+    """`value` as `number` has it, with more digits where it would read as its `limit` or as on the other side of it."""
+
+    def side(shown: float) -> int:
+        return (shown > limit) - (shown < limit)
+
+    text = number(value)
+    places = 1 if "." not in text else 5
+    while side(float(text.replace(",", ""))) != side(value) and places < MOST_PLACES:
+        text = f"{value:,.{places}f}"
+        places += 1
+    return text
 
 
 def one_line(text: str) -> str:

@@ -52,6 +52,22 @@ def test_page_of_many_classes_shows_the_weakest_and_at_its_end_all(count: int, a
         assert figures.index("class 0000") < figures.index(f"class {above - 1:04}")
 
 
+def test_page_of_many_classes_shows_those_with_test_images_first() -> None:
+    empty = {f"none {k:02}" for k in range(10)}
+    rows = [{"class": name, "support": "0", "precision": "0", "recall": "0"} for name in sorted(empty)]
+    rows += [{"class": f"class {k:02}", "support": "3", "precision": "1", "recall": f"0.{k:02}"} for k in range(32)]
+    classes = [row | {"recall_low": "0", "recall_high": "1"} for row in rows]
+    names = [row["class"] for row in classes]
+    info = DatasetInfo("folder:a", names, [3, 8, 8], {}, [0.3] * 3, [0.3] * 3, "d" * 64)
+    page = card.page(trained(names), Preprocess(3, 8, 8), card.Evaluated(METRICS, classes, info, {}), TAGS)
+    figures, rest = page.split("## Limits")
+    assert [line.split(" | ")[0] for line in figures.splitlines() if line.startswith("| class ")][1:] == [
+        f"| class {k:02}" for k in range(30)
+    ]
+    assert not any(name in figures for name in empty)
+    assert all(name in rest for name in empty)
+
+
 @pytest.mark.parametrize("count", [1, 10_000])
 def test_markdown_of_any_number_of_classes_fits_a_database(count: int) -> None:
     assert len(card.markdown(trained([f"a class with a long name {n}" for n in range(count)]), METRICS, TAGS)) < 4000

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 import tiny
 import trials
@@ -18,9 +20,10 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.locks import locked
+from podium.metrics.classification import measure
 from podium.tracking import recorded_run
 from podium.tracking.mirror import Mirror, Parent
-from podium.tracking.retrain_run import RetrainRun
+from podium.tracking.retrain_run import RetrainRun, log_evaluation
 from podium.tracking.run_names import RETRAIN_TAG
 from podium.tracking.search_run import log_report, log_to_search
 from podium.tracking.store import connect
@@ -245,6 +248,29 @@ def test_artifact_that_was_removed_is_neither_there_nor_missed(project: Project)
     assert project.check() == []
     project.sync()
     assert project.artifacts(project.retrained, "evaluation") == ["evaluation/kept.json"]
+
+
+def test_evaluation_is_logged_where_a_store_removes_no_files(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = recorded_run.recorded(connect(project.params), project.retrained)
+    folder = paths.RETRAINED
+    for name in ("abstain.json", "coverage.csv", "new.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    for name in ("abstain.json", "coverage.csv"):
+        run.log_file(folder / name, "evaluation")
+
+    def refuses(self: Any, path: str) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", refuses)
+    obsolete = ["abstain.json", "coverage.csv"]
+    measured = measure(np.arange(4) % 2, np.eye(2, dtype=np.float32)[[0, 1, 1, 1]] * 0.8 + 0.1, ["0", "1"])
+    log_evaluation(project.params, project.retrained, measured, [folder / "new.json"], {"podium.x": "y"}, obsolete)
+    assert "evaluation/new.json" in project.artifacts(project.retrained, "evaluation")
+    said = capsys.readouterr().err
+    assert f"evaluation/abstain.json, evaluation/coverage.csv of run {project.retrained} are of an earlier" in said
+    assert project.check() == []
 
 
 def test_every_trial_has_its_images_and_its_origin(project: Project) -> None:

@@ -13,6 +13,7 @@ import tiny
 from podium.config.limits import described, excess
 from podium.config.params import RuntimeParams, TrackingParams, parse
 from podium.errors import InputError, PodiumError
+from podium.tracking.pareto_front import is_feasible
 from podium.tuning import feasibility
 from podium.tuning.confirm import choose, confirm
 from podium.tuning.driver import Driver
@@ -53,8 +54,11 @@ def test_measured_latency_does_not_go_with_a_search_that_can_be_repeated() -> No
     [
         ({"parameters": 100, "val_accuracy": 0.6}, ""),
         ({"parameters": 150, "val_accuracy": 0.6}, "parameters 150 (at most 100)"),
-        ({"parameters": 99, "val_accuracy": 0.3}, "accuracy 0.3 (at least 0.6)"),
-        ({"val_accuracy": 0.3}, "accuracy 0.3 (at least 0.6)"),
+        ({"parameters": 99, "val_accuracy": 0.3}, "accuracy 0.3000 (at least 0.6)"),
+        ({"val_accuracy": 0.3}, "accuracy 0.3000 (at least 0.6)"),
+        ({"parameters": 100.4}, "parameters 100.4000 (at most 100)"),
+        ({"parameters": 100.00001}, "parameters 100.00001 (at most 100)"),
+        ({"val_accuracy": 0.59999999}, "accuracy 0.59999999 (at least 0.6)"),
         ({}, ""),
     ],
 )
@@ -109,7 +113,7 @@ def by_turns(task: Task) -> Script:
 
 def test_trials_that_break_a_limit_are_pruned_or_complete_and_never_ranked(tmp_path: Path) -> None:
     study = scripted({"parameters": 100, "accuracy": 0.2}, by_turns, tmp_path)
-    found = {t.number: (t.state.name, feasibility.is_feasible(t)) for t in study.trials}
+    found = {t.number: (t.state.name, is_feasible(t)) for t in study.trials}
     assert {n: found[n] for n in (1, 3, 5)} == dict.fromkeys((1, 3, 5), ("PRUNED", False))
     assert found[0] == ("COMPLETE", False)
     assert [t.number for t in ranked(study)] == [4, 2]
@@ -118,7 +122,7 @@ def test_trials_that_break_a_limit_are_pruned_or_complete_and_never_ranked(tmp_p
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["feasible"] for row in rows] == ["False", "False", "True", "False", "True", "False"]
     assert rows[1]["over_limits"] == "parameters 150 (at most 100)"
-    assert rows[0]["over_limits"] == "accuracy 0 (at least 0.2)"
+    assert rows[0]["over_limits"] == "accuracy 0.0000 (at least 0.2)"
 
 
 def test_limit_on_a_metric_that_no_epoch_has_fails_the_trial(tmp_path: Path) -> None:
@@ -138,9 +142,9 @@ def test_candidate_is_chosen_among_those_that_keep_the_limits_on_fresh_seeds() -
     best = {"study": "s", "metric": "accuracy", "direction": "maximize", "recipe": {}, "whole": {}}
     chosen = choose(study, candidates, best, {"min_recall": 0.6})
     assert chosen["trial"] == 1
-    assert chosen["candidates"][0]["over_limits"] == "min_recall 0.505 (at least 0.6)"
+    assert chosen["candidates"][0]["over_limits"] == "min_recall 0.5050 (at least 0.6)"
     with pytest.raises(
-        PodiumError, match=r"no candidate keeps search.limits on fresh seeds: trial 0: min_recall 0.505"
+        PodiumError, match=r"no candidate keeps search.limits on fresh seeds: trial 0: min_recall 0.5050"
     ):
         choose(study, candidates, best, {"min_recall": 0.95})
 
@@ -162,7 +166,7 @@ def test_selected_configuration_keeps_the_limits_of_the_search(
     prepared = tiny.prepare(tmp_path / "prepared")
     params = tiny.params(store, LIMITED.format(seed=seed))
     study = search(params, prepared, tmp_path / "search")
-    over = [t for t in study.trials if not feasibility.is_feasible(t)]
+    over = [t for t in study.trials if not is_feasible(t)]
     large = [t for t in over if "parameters" in t.user_attrs[feasibility.OVER]]
     assert {t.params["model.width"] for t in large} <= {8, 16}
     assert all(t.state == TrialState.PRUNED and not t.intermediate_values for t in large)

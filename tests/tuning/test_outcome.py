@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 import tiny
 import trials
 from podium.config.params import Params, TrackingParams, parse
+from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo
 from podium.errors import InputError, PodiumError
 from podium.tuning.outcome import _best, about, importances, ranked, write_trials
@@ -128,7 +129,51 @@ def test_search_without_a_completed_trial_is_an_error_that_says_why(
     rows: list[tuple[str, float, float]], reason: str
 ) -> None:
     with pytest.raises(PodiumError, match=rf"no trial of search-1 was completed \({reason}\); raise search.n_trials"):
-        _best(_study(*rows), search_params())
+        _best(_study(*rows), search_params(n_trials=len(rows)))
+
+
+def _without_result(**ended: Any) -> optuna.Study:
+    """A study whose one trial is as `ended` says, and which took 60 s."""
+    study = optuna.create_study(study_name="search-1")
+    study.add_trial(create_trial(**{"state": TrialState.PRUNED, **ended}))
+    study.set_user_attr("seconds", 60.0)
+    return study
+
+
+EPOCHS_OF_3 = {"intermediate_values": {1: 0.1, 2: 0.2, 3: 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"max_epochs": 3}, r"raise search.max_epochs \(3\) or widen"),
+        ({"max_epochs": 4, "timeout": 60.0}, r"raise search.timeout \(60\) or widen"),
+        ({"max_epochs": 3, "timeout": 61.5}, r"raise search.max_epochs \(3\) or widen"),
+        ({"max_epochs": 3, "timeout": 59.5}, r"raise search.max_epochs \(3\) and search.timeout \(59.5\) or widen"),
+        ({"max_epochs": 2_000_000, "n_trials": 1}, r"raise search.n_trials \(1, all of which have begun\) or widen"),
+        ({"max_epochs": 4, "limits": {"min_recall": 1}}, r"relax search.limits \(min_recall: 1\) or widen"),
+        ({"max_epochs": 4}, "widen search.space"),
+    ],
+)
+def test_remedy_of_a_thaw_search_without_a_result_is_what_is_spent(fields: dict[str, Any], remedy: str) -> None:
+    params = SearchParams.model_validate({"method": "thaw", "n_trials": 1000} | fields)
+    with pytest.raises(PodiumError, match=rf"no trial of search-1 was completed \(every trial was pruned\); {remedy}"):
+        _best(_without_result(**EPOCHS_OF_3), params)
+
+
+def test_limits_are_to_blame_where_every_trial_breaks_one() -> None:
+    """Not where a few do and the others were pruned or failed: relaxing the limit would not help those."""
+    over = {"system_attrs": {"constraints": [0.5]}, "user_attrs": {"over_limits": "parameters 150 (at most 100)"}}
+    study = _without_result(**over)
+    params = search_params(n_trials=2, limits={"parameters": 100})
+    with pytest.raises(
+        PodiumError, match=r"no trial of search-1 keeps search.limits: 1 over .*trial 0: parameters 150"
+    ):
+        _best(study, params)
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"reason": "no images"}))
+    message = r"no trial of search-1 is complete and keeps search.limits \(1 over search.limits .*; no images\);"
+    with pytest.raises(PodiumError, match=message + r" raise search.n_trials \(2, all"):
+        _best(study, params)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

@@ -66,8 +66,8 @@ def test_line_without_a_terminal_tells_states_best_workers_and_time_left(
     last = captured.out.splitlines()[-1]
     # 5 are left, of which 0.75 are trained already, 10 s each, two at a time.
     assert last == (
-        "search: 5/10  3 complete, 1 pruned, 1 failed; best 0.7500 (trial 1); trial 4: epoch 5/20, val accuracy 0.2;"
-        " trial 5: epoch 10/20, val accuracy 0.45; about 21 s left"
+        "search: 5/10  3 complete, 1 pruned, 1 failed; best 0.7500 (trial 1); trial 4: epoch 5/20, val accuracy 0.2000;"
+        " trial 5: epoch 10/20, val accuracy 0.4500; about 21 s left"
     )
     assert captured.err == ""
 
@@ -109,7 +109,7 @@ def test_terminal_shows_the_best_configuration_and_each_worker(monkeypatch: pyte
     shown.close()
     text = terminal.getvalue()
     assert "best 0.7500 (trial 1): learning_rate 0.0123" in text
-    assert "trial 4: epoch 5/20, val accuracy 0.2; trial 5: epoch 10/20, val accuracy 0.45" in text
+    assert "trial 4: epoch 5/20, val accuracy 0.2000; trial 5: epoch 10/20, val accuracy 0.4500" in text
     assert "2 complete, 1 pruned, 1 failed; about 26 s left" in text
     assert "trial 3 failed: no" in text
 
@@ -134,3 +134,14 @@ def test_trials_left_running_rest_in_a_search_that_lets_them(
     shown = Progress(study, 10, "search", rests=rests)
     shown.ended(trial(1, TrialState.COMPLETE, 0.5))
     assert ("1 resting" in "".join(capsys.readouterr())) is rests
+
+
+def test_small_values_are_no_zeros(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    shown = watch("minimize")
+    shown.running(trial(1, TrialState.RUNNING), [{"epoch": 1.0, "val_loss": 0.000051, "val_accuracy": 1.0}])
+    shown.ended(trial(0, TrialState.COMPLETE, 0.000042))
+    shown.close()
+    text = capsys.readouterr().out
+    assert "best 0.000042 (trial 0)" in text
+    assert "val loss 0.000051" in text

@@ -7,6 +7,7 @@ from podium import components, own_code
 from podium.components import Choice
 from podium.config.problems import did_you_mean
 from podium.config.section import made_of
+from podium.text import against, given
 
 LATENCY = "latency_ms"
 """The only cost that is measured: beside other processes it comes out longer."""
@@ -24,7 +25,7 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         if own_code.is_name(name) or name in components.declared("metric"):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
-            problems += [] if low <= limit <= high else [f"{name} must be {low:g} to {high:g}; got {limit!r}"]
+            problems += [] if low <= limit <= high else [f"{name} must be {given(low)} to {given(high)}; got {limit!r}"]
             continue
         known = [*COSTS, *components.declared("metric")]
         problems.append(f"{name} is no limit; {did_you_mean(name, known)}")
@@ -65,7 +66,7 @@ def figure_of(name: str) -> tuple[int, str]:
 
 
 def described(limits: Mapping[str, float], figures: Mapping[str, float]) -> str:
-    """The limits that `figures` break, such as `latency_ms 7.2 (at most 5)`; empty: none."""
+    """The limits that `figures` break, such as `latency_ms 7.2000 (at most 5)`; empty: none."""
     parts = []
     for name, beyond in excess(limits, figures).items():
         if beyond > 0:
@@ -73,5 +74,5 @@ def described(limits: Mapping[str, float], figures: Mapping[str, float]) -> str:
             metric = None if is_cost else made_of("metric", Choice(name=name), {})
             value = figures[name if metric is None else f"val_{metric.label}"]
             word = "at least" if metric is not None and metric.sign > 0 else "at most"
-            parts.append(f"{name} {value:.4g} ({word} {limits[name]:g})")
+            parts.append(f"{name} {against(value, limits[name])} ({word} {given(limits[name])})")
     return ", ".join(parts)

@@ -238,7 +238,8 @@ class ServeParams(BaseModel):
     follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
     """Time between two looks whether the champion has changed."""
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Memory for images that wait for the shadow or for drift; those beyond are dropped, and counted."""
+    """Memory of each worker for images that wait, for the shadow and for drift each.
+    Those beyond are dropped, and counted."""
     keep: Literal["none", "disagreements"] = "none"
     """--shadow keeps images: none, or disagreements, as the network saw them. Digests and answers are kept either
     way."""

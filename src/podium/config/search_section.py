@@ -35,7 +35,8 @@ class SearchParams(Section):
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     """thaw: Epochs in total, of all trials and over every resume; null: no limit."""
     until: Literal["budget", "no_gain"] = "budget"
-    """thaw: When to end: budget, or no_gain, also as soon as no gain above the noise is expected."""
+    """thaw: When to end: budget, or no_gain, also as soon as no gain above the noise is expected.
+    That ends it only once a complete trial keeps search.limits."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice | list[Choice], BeforeValidator(aims.metrics)] = Choice(name="accuracy")

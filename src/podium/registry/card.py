@@ -5,6 +5,7 @@ from typing import Any
 
 from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
+from podium.metrics.class_rows import by_recall
 from podium.training.answering import Promise
 from podium.training.trained import TrainedModel
 
@@ -99,7 +100,7 @@ def _classes(classes: list[dict[str, str]]) -> list[str]:
     """The table of all classes; of many the SHOWN of lowest recall, as all stand at the end of the card."""
     if len(classes) <= SHOWN:
         return [*_class_table(classes), ""]
-    weakest = sorted(classes, key=lambda row: float(row["recall"]))[:SHOWN]
+    weakest = by_recall(classes)[:SHOWN]
     return [
         f"The {SHOWN} of {len(classes):,} classes with the lowest recall; all are below.",
         "",

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from podium.metrics.class_rows import by_recall, has_images
 from podium.report.chart import BEST, COMPLETE, FAILED, INK, MUTED, Chart, lines, plain, points, rounded
 from podium.report.report_data import Evaluated, Table
 from podium.text import counted
@@ -161,7 +162,7 @@ def coverage(evaluated: Evaluated) -> Chart | None:
 
 def recalls(evaluated: Evaluated) -> Chart:
     """Recall of each class with its interval, lowest first; of more than MATRIX how many classes have which recall."""
-    rows = sorted((r for r in evaluated.per_class if int(r["support"])), key=lambda r: float(r["recall"]))
+    rows = by_recall(r for r in evaluated.per_class if has_images(r))
     if len(rows) > MATRIX:
         return _recall_counts([float(row["recall"]) for row in rows])
     x = [float(r["recall"]) for r in rows]

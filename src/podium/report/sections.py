@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podium.data.audit.findings import KINDS
+from podium.metrics.class_rows import by_recall
 from podium.report import front, outcome_charts, search_charts, thaw_charts
 from podium.report.chart import Chart
 from podium.report.cost import NetworkCost, Spent, network_costs
@@ -224,14 +225,9 @@ def _classes(evaluated: Evaluated) -> Table:
             f"{float(row['recall_low']):.3f} to {float(row['recall_high']):.3f}",
             f"{float(row['f1']):.4f}",
         ]
-        for row in sorted(evaluated.per_class, key=_by_recall)[:ROWS]
+        for row in by_recall(evaluated.per_class)[:ROWS]
     ]
     return Table(["class", "images", "precision", "recall", "interval of recall", "F1"], rows, numbers=5)
-
-
-def _by_recall(row: dict[str, str]) -> tuple[bool, float]:
-    """The lowest first; classes without a test image, whose recall says nothing, at the end."""
-    return int(row["support"]) == 0, float(row["recall"])
 
 
 def _mistakes(evaluated: Evaluated) -> Table:

@@ -16,6 +16,11 @@ _known: WeakKeyDictionary[optuna.Study, tuple[int, list[FrozenTrial]]] = WeakKey
 """The front that a study had when so many trials had ended."""
 
 
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether `trial` keeps every limit that it was judged by: Optuna has each as a constraint."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials on the front by number, those that keep their constraints only; not to be changed, they are no copies.
 
@@ -30,7 +35,7 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _front(trials: list[FrozenTrial], directions: list[StudyDirection]) -> list[FrozenTrial]:
-    complete = [t for t in trials if t.state == TrialState.COMPLETE and all(v <= 0 for v in t.constraints.values())]
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and is_feasible(t)]
     if not complete:
         return []
     signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])

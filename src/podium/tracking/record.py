@@ -13,7 +13,8 @@ import optuna
 from mlflow.entities import Metric, Param
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.tracking.pareto_front import best_trials
+from podium.text import number
+from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.run_names import (
     FRONT_TAG,
     ID_TAG,
@@ -159,9 +160,9 @@ def record_of(
 def _ending(trial: FrozenTrial) -> str:
     """What the name of an ended trial's run says beyond its number."""
     if trial.state == TrialState.COMPLETE and trial.values:
-        return f" · {', '.join(f'{value:.4f}' if abs(value) < 1e4 else f'{value:.4g}' for value in trial.values)}"
+        return f" · {', '.join(map(number, trial.values))}"
     if trial.state == TrialState.PRUNED:
-        last = "" if trial.last_step is None else f" at {trial.intermediate_values[trial.last_step]:.4f}"
+        last = "" if trial.last_step is None else f" at {number(trial.intermediate_values[trial.last_step])}"
         return f" · pruned{last}"
     return " · failed" if trial.state == TrialState.FAIL else ""
 
@@ -199,7 +200,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     limits = trial.constraints
     if limits:
         values |= {key_of(f"constraint_{name}"): value for name, value in limits.items()}
-        values["feasible"] = float(all(value <= 0 for value in limits.values()))
+        values["feasible"] = float(is_feasible(trial))
     return [Metric(key, value, end or start, 0) for key, value in values.items()]
 
 

@@ -126,18 +126,28 @@ class RecordedRun:
         save(self.record)
         self.tracking.client.log_artifact(self.run_id, str(path), folder)
 
-    def remove_files(self, folder: str, names: Sequence[str]) -> None:
-        """Remove the artifacts `names` of `folder`, those that are there."""
+    def remove_files(self, folder: str, names: Sequence[str]) -> list[str]:
+        """Remove the artifacts `names` of `folder`, those that are there.
+
+        Returns the paths of those that are left: some stores of artifacts remove nothing.
+        """
         paths_of = [f"{folder}/{name}" for name in names]
         for path in paths_of:
             self.record.artifacts.pop(path, None)
         save(self.record)
         there = {one.path for one in self.tracking.client.list_artifacts(self.run_id, folder)}
-        if obsolete := [path for path in paths_of if path in there]:
-            where = self.tracking.client.get_run(self.run_id).info.artifact_uri
-            artifacts = get_artifact_repository(where, tracking_uri=self.tracking.uri)
-            for path in obsolete:
-                artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
+        left = [path for path in paths_of if path in there]
+        if not left:
+            return []
+        where = self.tracking.client.get_run(self.run_id).info.artifact_uri
+        artifacts = get_artifact_repository(where, tracking_uri=self.tracking.uri)
+        try:
+            while left:
+                artifacts.delete_artifacts(left[0])  # type: ignore[no-untyped-call]
+                left.pop(0)
+        except NotImplementedError:  # what MLflow raises for DBFS, HDFS, SFTP and others
+            return left
+        return []
 
     def log_note(self, note: str) -> None:
         """Put `note` on its page, unless a person has changed what is there."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ def log_evaluation(
 ) -> None:
     """Log `metrics`, `files` and `tags` on the run `run_id`, whose status stays; logged again, it stays as it is.
 
-    `obsolete`: names of files that an earlier evaluation may have logged and this one does not have; they are removed.
+    `obsolete`: names of files that an earlier evaluation may have logged and this one does not have; they are removed,
+    or named where the store of artifacts does not do that.
     Raises PodiumError where the store is away or has no such run.
     """
     tracking = connect(params)
@@ -160,9 +162,14 @@ def log_evaluation(
         wanted = metrics.flat() | _recalls(metrics)
         changed = {name: value for name, value in wanted.items() if not _same(known.data.metrics.get(name), value)}
         run.log(newest(tracking, known, changed), tags=tags)
-        run.remove_files(FOLDER, obsolete)
         for path in files:
             run.log_file(path, FOLDER)
+        if left := run.remove_files(FOLDER, obsolete):  # last: what is new counts more than what is too much
+            print(
+                f"podium: {', '.join(left)} of run {run.run_id} are of an earlier evaluation: its store of artifacts"
+                " removes none, so remove them there by hand",
+                file=sys.stderr,
+            )
     except (MlflowException, OSError) as error:
         raise PodiumError(
             f"run {run_id} in {shown(tracking.uri)} can't be given the evaluation: {reason_of(error)}. Run"

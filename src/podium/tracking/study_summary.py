@@ -8,7 +8,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.tracking.pareto_front import best_trials
+from podium.text import number
+from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
 
 OWN_METRICS = frozenset(
@@ -94,12 +95,8 @@ def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial
     if len(study.directions) > 1:
         return best_of(study)[:TOP]
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    valued = [t for t in trials if t.value is not None and _keeps_limits(t)]
+    valued = [t for t in trials if t.value is not None and is_feasible(t)]
     return sorted(valued, key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
-
-
-def _keeps_limits(trial: FrozenTrial) -> bool:
-    return all(value <= 0 for value in trial.constraints.values())
 
 
 def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
@@ -108,7 +105,7 @@ def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
         return []
     head = ["trial", *names, *(f"`{name}`" for name in params)]
     rows = [
-        [str(t.number), *(f"{v:.4f}" for v in t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
+        [str(t.number), *map(number, t.values or ()), *(_shown(t.params.get(name, "")) for name in params)]
         for t in best
     ]
     marks = ["---:"] * (1 + len(names)) + ["---"] * len(params)

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
-from podium.tuning.feasibility import is_feasible
+from podium.tracking.pareto_front import is_feasible
 from podium.tuning.inherit import is_own
 
 SAVE_EVERY = 10.0

@@ -24,6 +24,7 @@ from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InputError, PodiumError
 from podium.models.weight_files import digests
+from podium.text import number
 from podium.tracking.mirror import Parent
 from podium.training.seeds import derive
 from podium.tuning import feasibility, session
@@ -256,12 +257,12 @@ def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
 
 
 def _sentence(chosen: dict[str, Any]) -> str:
-    spread = f" ± {chosen['std']:.4f}" if chosen["std"] is not None else ""
+    spread = f" ± {number(chosen['std'])}" if chosen["std"] is not None else ""
     how = f"over {chosen['folds']} folds of train and val" if chosen["folds"] else "on fresh seeds"
-    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {chosen['mean']:.4f}{spread} {how}"
+    text = f"trial {chosen['trial']} chosen: {chosen['metric']} {number(chosen['mean'])}{spread} {how}"
     if chosen["optimism"] is not None:
         how = "higher" if chosen["optimism"] >= 0 else "lower"
-        text += f"; in the search it scored {abs(chosen['optimism']):.4f} {how} than the same settings on new seeds"
+        text += f"; in the search it scored {number(abs(chosen['optimism']))} {how} than the same settings on new seeds"
     return text
 
 

@@ -7,17 +7,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config import limits as rules
+from podium.tracking.pareto_front import is_feasible
 from podium.tuning.shared_epochs import BEST
 
 COSTS, OVER = "costs", "over_limits"
 """User attributes of a trial: what its network costs, and the limits that it breaks, in words."""
 ANEW = "measures_latency"
 """User attribute of a fresh run of a known configuration: its latency is measured again, not taken from another run."""
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether `trial` keeps every limit that it was judged by."""
-    return all(value <= 0 for value in trial.constraints.values())
 
 
 def figures(trial_attributes: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 from podium.config.limits import LATENCY
-from podium.text import number
+from podium.text import against, given
 from podium.tuning.feasibility import network_of
 from podium.tuning.front_choice import means_of, values_of
 from podium.tuning.pareto import Preference
@@ -61,6 +61,6 @@ def beyond(chosen: Mapping[str, Any], limits: Mapping[str, float]) -> list[str]:
     if LATENCY not in limits or took <= limits[LATENCY]:
         return []
     return [
-        f"  latency_ms {number(took)} in the fresh runs: other processes lengthen it; in the search it kept"
-        f" search.limits ({limits[LATENCY]:g})"
+        f"  latency_ms {against(took, limits[LATENCY])} in the fresh runs: other processes lengthen it; in the search"
+        f" it kept search.limits ({given(limits[LATENCY])})"
     ]

@@ -18,12 +18,12 @@ from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
 from podium.models.networks import ImageSpec
-from podium.text import counted, red
+from podium.text import counted, given, number, red
+from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
-from podium.tuning.feasibility import is_feasible
-from podium.tuning.freeze_thaw.decisions import has_decisions, write_decisions
+from podium.tuning.freeze_thaw.decisions import read, spent, write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE, is_own
 from podium.tuning.pareto import first, front, shown
@@ -66,7 +66,7 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
 
 def _result(study: optuna.Study, best: FrozenTrial, aims: list[Aim]) -> str:
     """The best trial; of several metrics the Pareto front, the best by the first metric first."""
-    text = f"best {aims[0].name} {best.values[0]:.4f} (trial {best.number})"
+    text = f"best {aims[0].name} {number(best.values[0])} (trial {best.number})"
     if len(aims) == 1:
         return text
     found = _on_front(study)
@@ -227,28 +227,42 @@ def _on_front(study: optuna.Study) -> list[FrozenTrial]:
 def _best(study: optuna.Study, search: SearchParams) -> FrozenTrial:
     complete = ranked(study)
     if not complete:
-        if over := feasibility.counted(study):
-            raise PodiumError(_none_feasible(study, over))
-        failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
-        reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
-        remedy = _to_go_on(study, search) if has_decisions(study) else "raise search.n_trials"
-        raise PodiumError(f"no trial of {study.study_name} was completed ({reason}); {remedy} or widen search.space")
+        raise PodiumError(_why_none(study, search))
     return complete[0]
 
 
-def _to_go_on(study: optuna.Study, search: SearchParams) -> str:
-    """What makes a freeze-thaw search go on that ended before any trial did.
+def _why_none(study: optuna.Study, search: SearchParams) -> str:
+    """The message where no trial is complete and keeps search.limits."""
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    over = feasibility.counted(study)
+    if finished and not any(is_feasible(t) for t in finished):
+        return _none_feasible(study, over)
+    failed = [t for t in finished if t.state == TrialState.FAIL]
+    reasons = [over, failed[0].user_attrs.get("reason", "") if failed else ""]
+    reason = "; ".join(one for one in reasons if one) or ("every trial was pruned" if finished else "none has ended")
+    what = "is complete and keeps search.limits" if over else "was completed"
+    *others, last = [*_to_go_on(study, search), "widen search.space"]
+    remedy = f"{', '.join(others)} or {last}" if others else last
+    return f"no trial of {study.study_name} {what} ({reason}); {remedy}"
 
-    What rested at its end is pruned, so it has to be able to begin others.
+
+def _to_go_on(study: optuna.Study, search: SearchParams) -> list[str]:
+    """What makes a search go on that ended before any trial was complete: more of what is spent, or looser limits.
+
+    What rested at the end of a freeze-thaw search is pruned, so it has to be able to begin others.
     """
-    begun = sum(is_own(t) and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
-    over = [f"search.{name} ({getattr(search, name):g})" for name in ("max_epochs", "timeout") if getattr(search, name)]
-    trials = f"search.n_trials ({search.n_trials}, all of which have begun)"
-    text = f"raise {' or '.join(over)}" if over else f"raise {trials}"
-    if over and begun >= search.n_trials:
-        text += f", and {trials}"
-    limits_ = [f"{name}: {limit:g}" for name, limit in search.limits.items() if name not in limits.COSTS]
-    return f"{text}, relax search.limits ({', '.join(limits_)})" if limits_ else text
+    trials = study.get_trials(deepcopy=False)
+    over = []
+    if search.max_epochs is not None and spent(read(study), trials) >= search.max_epochs:
+        over.append(f"search.max_epochs ({given(search.max_epochs)})")
+    if search.timeout is not None and study.user_attrs.get("seconds", 0.0) >= search.timeout:
+        over.append(f"search.timeout ({given(search.timeout)})")
+    raised = [" and ".join(over)] if over else []
+    if sum(is_own(t) and t.state != TrialState.WAITING for t in trials) >= search.n_trials:
+        raised.append(f"search.n_trials ({given(search.n_trials)}, all of which have begun)")
+    found = [f"raise {', and '.join(raised)}"] if raised else []
+    limits_ = [f"{name}: {given(limit)}" for name, limit in search.limits.items() if name not in limits.COSTS]
+    return [*found, f"relax search.limits ({', '.join(limits_)})"] if limits_ else found
 
 
 def result_epoch(trial: FrozenTrial) -> Epoch:

@@ -11,9 +11,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from podium.text import counted
+from podium.text import counted, number
+from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import Epoch
-from podium.tuning.feasibility import is_feasible
 from podium.tuning.inherit import is_own
 from podium.tuning.pareto import first, front
 
@@ -162,7 +162,7 @@ class Progress:
     def _best_one(self, *, with_settings: bool = False) -> str:
         if self._best is None:
             return ""
-        text = f"{first(self._best) or 0.0:.4f} (trial {self._best.number})"
+        text = f"{number(first(self._best) or 0.0)} (trial {self._best.number})"
         text = f"best {self._metric} {text}" if self._several else f"best {text}"
         if self._several:
             text = f"{counted(len(front(self._study)), 'trial')} on the Pareto front; {text}"
@@ -176,10 +176,10 @@ class Progress:
         more = len(self._running) - len(parts)
         return "; ".join(parts) + (f"; and {more} more" if more else "")
 
-    def _worker(self, number: int) -> str:
-        epoch, planned, value = self._running[number]
-        text = f"trial {number}: epoch {epoch}/{planned}"
-        return text if value is None else f"{text}, val {self._metric} {value:.4g}"
+    def _worker(self, trial: int) -> str:
+        epoch, planned, value = self._running[trial]
+        text = f"trial {trial}: epoch {epoch}/{planned}"
+        return text if value is None else f"{text}, val {self._metric} {number(value)}"
 
     def _left(self) -> str:
         """From the last trials' own durations and how many are trained at once; nothing before one has ended."""

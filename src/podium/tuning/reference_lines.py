@@ -29,6 +29,7 @@ from podium.metrics.scores import Metric
 from podium.models.build import initial_model
 from podium.models.networks import ImageSpec
 from podium.models.weight_files import PACKAGES
+from podium.text import number
 from podium.training import features
 from podium.training.batches import Batches
 from podium.training.device import own_kind, pick, set_kernels
@@ -259,8 +260,8 @@ def described(lines: Lines, value: float, what: str) -> list[str]:
     shown = [(LABELS[line.name], line.value, line.images) for line in lines.lines]
     width = max(len(what), *(len(label) for label, _, _ in shown))
     rows = [f"reference lines, {lines.metric} on the same {lines.validation_images:,} validation images:"]
-    rows += [f"  {what:<{width}}  {value:.4f}"]
-    rows += [f"  {label:<{width}}  {one:.4f}" + _of(count, lines) for label, one, count in shown]
+    rows += [f"  {what:<{width}}  {number(value)}"]
+    rows += [f"  {label:<{width}}  {number(one)}" + _of(count, lines) for label, one, count in shown]
     rows += [f"  {LABELS[name]:<{width}}  not computed: {why}" for name, why in lines.skipped.items()]
     return rows
 
@@ -279,7 +280,7 @@ def verdict(lines: Lines, value: float, model: dict[str, Any]) -> str:
         return ""
     line = lines.strongest
     return (
-        f"No better than {LABELS[line.name]}: {value:.4f} against {line.value:.4f}."
+        f"No better than {LABELS[line.name]}: {number(value)} against {number(line.value)}."
         f" Try: {'; '.join(remedies(line.name, model))}"
     )
 

@@ -10,8 +10,9 @@ from optuna.trial import TrialState
 import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
+from podium.tracking.pareto_front import is_feasible
 from podium.tuning.ending import ending_of
-from podium.tuning.feasibility import COSTS, OVER, is_feasible
+from podium.tuning.feasibility import COSTS, OVER
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision
 from podium.tuning.freeze_thaw.planner import CALM

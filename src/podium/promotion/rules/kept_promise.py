@@ -16,8 +16,9 @@ class KeptPromise(Rule):
     order: ClassVar = 34
 
     allow_looser_promise: bool = False
-    """Let a challenger replace a champion that promises a lower error among answered images (evaluate.abstain), or
-    promises it at a higher confidence; without a promise it answers no request with abstain=true."""
+    """Let a challenger promise more errors among answered images than the champion.
+    Or as many at a lower confidence, or nothing (evaluate.abstain): without a promise it answers no request with
+    abstain=true."""
 
     def judge(self, evidence: Evidence) -> Finding | None:
         """Does not apply where the champion promises nothing, or a looser promise is wanted."""

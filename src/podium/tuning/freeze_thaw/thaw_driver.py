@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
 from podium.errors import PodiumError
+from podium.tracking.pareto_front import is_feasible
 from podium.training.seeds import derive
 from podium.tuning.driver import Driver
 from podium.tuning.ending import ending_of
-from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.decisions import Decision, rests, spent, trained
 from podium.tuning.freeze_thaw.planner import Planner, no_gain
