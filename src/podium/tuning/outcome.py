@@ -11,21 +11,21 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.config import limits
 from podium.config.aims import Aim
 from podium.config.params import Params
 from podium.config.search_section import SearchParams
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import PodiumError
 from podium.models.networks import ImageSpec
-from podium.text import counted, given, number, red
+from podium.text import counted, number, red
 from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
-from podium.tuning.freeze_thaw.decisions import read, spent, write_decisions
+from podium.tuning.freeze_thaw.decisions import write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
-from podium.tuning.inherit import SOURCE, is_own
+from podium.tuning.inherit import SOURCE
+from podium.tuning.no_result import why_none
 from podium.tuning.pareto import first, front, shown
 from podium.tuning.search_plan import base_of, check_defined, plan_of
 from podium.tuning.shared_epochs import BEST, EPOCHS
@@ -227,42 +227,8 @@ def _on_front(study: optuna.Study) -> list[FrozenTrial]:
 def _best(study: optuna.Study, search: SearchParams) -> FrozenTrial:
     complete = ranked(study)
     if not complete:
-        raise PodiumError(_why_none(study, search))
+        raise PodiumError(why_none(study, search))
     return complete[0]
-
-
-def _why_none(study: optuna.Study, search: SearchParams) -> str:
-    """The message where no trial is complete and keeps search.limits."""
-    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    over = feasibility.counted(study)
-    if finished and not any(is_feasible(t) for t in finished):
-        return _none_feasible(study, over)
-    failed = [t for t in finished if t.state == TrialState.FAIL]
-    reasons = [over, failed[0].user_attrs.get("reason", "") if failed else ""]
-    reason = "; ".join(one for one in reasons if one) or ("every trial was pruned" if finished else "none has ended")
-    what = "is complete and keeps search.limits" if over else "was completed"
-    *others, last = [*_to_go_on(study, search), "widen search.space"]
-    remedy = f"{', '.join(others)} or {last}" if others else last
-    return f"no trial of {study.study_name} {what} ({reason}); {remedy}"
-
-
-def _to_go_on(study: optuna.Study, search: SearchParams) -> list[str]:
-    """What makes a search go on that ended before any trial was complete: more of what is spent, or looser limits.
-
-    What rested at the end of a freeze-thaw search is pruned, so it has to be able to begin others.
-    """
-    trials = study.get_trials(deepcopy=False)
-    over = []
-    if search.max_epochs is not None and spent(read(study), trials) >= search.max_epochs:
-        over.append(f"search.max_epochs ({given(search.max_epochs)})")
-    if search.timeout is not None and study.user_attrs.get("seconds", 0.0) >= search.timeout:
-        over.append(f"search.timeout ({given(search.timeout)})")
-    raised = [" and ".join(over)] if over else []
-    if sum(is_own(t) and t.state != TrialState.WAITING for t in trials) >= search.n_trials:
-        raised.append(f"search.n_trials ({given(search.n_trials)}, all of which have begun)")
-    found = [f"raise {', and '.join(raised)}"] if raised else []
-    limits_ = [f"{name}: {given(limit)}" for name, limit in search.limits.items() if name not in limits.COSTS]
-    return [*found, f"relax search.limits ({', '.join(limits_)})"] if limits_ else found
 
 
 def result_epoch(trial: FrozenTrial) -> Epoch:
@@ -270,16 +236,6 @@ def result_epoch(trial: FrozenTrial) -> Epoch:
     history: list[Epoch] = trial.user_attrs["history"]
     epoch: int = trial.user_attrs.get(BEST, len(history))
     return history[epoch - 1]
-
-
-def _none_feasible(study: optuna.Study, over: str) -> str:
-    """The message where no trial can be selected: the nearest one is the one that breaks its limits least."""
-    broken = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not is_feasible(t)]
-    nearest = min(broken, key=lambda t: sum(value for value in t.constraints.values() if value > 0))
-    return (
-        f"no trial of {study.study_name} keeps search.limits: {over}. The nearest is trial {nearest.number}:"
-        f" {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen search.space"
-    )
 
 
 def about(trial: FrozenTrial, aims: Sequence[Aim] = ()) -> dict[str, Any]:
