@@ -12,7 +12,8 @@ from urllib.request import urlopen
 import pytest
 
 import photos
-from pipeline import ROOT, SHRUNK, Clone, until
+from pipeline import ROOT, SHRUNK, Clone
+from waiting import until
 
 SERVERS = {
     "make ui": 5000,
