@@ -27,10 +27,23 @@ __all__ = [
 
 LONGEST = ("test_shared_tracking", "test_shown_commands", "test_kills")
 """Minutes each. They begin first: one of them begun last would leave all cores but its own idle."""
+TOGETHER = ("two_nodes", "postgres_server", "finished_once")
+"""Fixtures that take long and last a session: who uses them stands together, so that most often one process of
+pytest-xdist makes each."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    users: dict[str, set[str]] = {name: set() for name in TOGETHER}
+    for item in items:
+        for name in set(TOGETHER) & set(getattr(item, "fixturenames", ())):
+            users[name].add(_module(item))
+
     def place(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST))
+        first = [name in item.nodeid for name in LONGEST]
+        return [*first, *(_module(item) in users[name] for name in TOGETHER), True].index(True)
 
     items.sort(key=place)
+
+
+def _module(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]

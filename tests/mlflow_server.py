@@ -5,7 +5,6 @@ import secrets
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ import pytest
 from werkzeug.security import generate_password_hash
 
 from podium.config.params import TrackingParams
-from postgres import Postgres, free_port
+from postgres import Postgres
+from starting import free_port
+from waiting import until
 
 USER = "podium"
-PATIENCE = 600.0
-"""Seconds in which the server has to come up: its migrations take long on a busy machine."""
 
 
 @dataclass
@@ -66,11 +65,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + PATIENCE
-        while not self._answers():
-            assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.2)
+        until(self._answers, self.process, self.log)
         self._hash_cheaply()
 
     def _hash_cheaply(self) -> None:
@@ -92,7 +87,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.tracking.uri}/health", timeout=5) as answer:  # noqa: S310 (our own)
+            with urllib.request.urlopen(f"{self.tracking.uri}/health", timeout=60) as answer:  # noqa: S310 (our own)
                 return bool(answer.status == 200)
         except urllib.error.HTTPError:
             return True  # it is there, and asks who we are

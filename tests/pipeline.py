@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 from ruamel.yaml import YAML
+
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare", "search", "select", "retrain", "evaluate", "register", "report")
@@ -38,8 +39,6 @@ SHRUNK = {
 """What makes the default pipeline one of half a minute, reproducible bit for bit."""
 FOREIGN = re.compile(r"(Downloading|Uploading) artifacts|\d+it/s")
 """What no command may say into a file or a pipe: progress bars of libraries."""
-TIMEOUT = 800.0
-"""Seconds after which a command counts as hanging."""
 
 
 class Clone:
@@ -98,11 +97,11 @@ class Clone:
         before = len(self.log())
         process = self.start(*command)
         try:
-            got = process.wait(TIMEOUT)
+            got = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise AssertionError(f"{' '.join(command)} took longer than {TIMEOUT} s:\n{self.log()[before:]}") from None
+            raise AssertionError(f"{' '.join(command)} took longer than {PATIENCE} s:\n{self.log()[before:]}") from None
         said = self.log()[before:]
         assert got == code, said
         assert not FOREIGN.search(said), said
@@ -134,11 +133,3 @@ def family(process: "subprocess.Popen[str]") -> list[psutil.Process]:
         return list(psutil.Process(process.pid).children(recursive=True))
     except psutil.Error:
         return []
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until `condition` is true, which it must become."""
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from starting import free_port
 
 ACCOUNT = "postgres"
 """Debian's package makes it; the server refuses to run as root."""
@@ -93,10 +94,3 @@ def _as_server(command: list[str]) -> None:
     account = ACCOUNT if os.geteuid() == 0 else None
     done = subprocess.run(command, user=account, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

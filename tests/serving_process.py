@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +12,14 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from starting import free_port
+from waiting import PATIENCE, until
+
 
 @contextmanager
 def plain(name: str) -> Iterator[str]:
     """The address of MLflow's own server of the champion of `name`, started in the present folder."""
-    port = _free_port()
+    port = free_port()
     command = ["mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]
     with _running([*command, "--host", "127.0.0.1", "--port", str(port)], port) as address:
         yield address
@@ -27,7 +28,7 @@ def plain(name: str) -> Iterator[str]:
 @contextmanager
 def podium(*arguments: str) -> Iterator[str]:
     """The address of `podium serve`, started in the present folder."""
-    port = _free_port()
+    port = free_port()
     with _running(["podium", "serve", "--port", str(port), *arguments], port) as address:
         yield address
 
@@ -35,7 +36,7 @@ def podium(*arguments: str) -> Iterator[str]:
 @contextmanager
 def tracking_server(store: str, artifacts: str) -> Iterator[str]:
     """The address of an MLflow tracking server with its artifacts in the folder `artifacts`."""
-    port = _free_port()
+    port = free_port()
     command = ["mlflow", "server", "--backend-store-uri", store, "--artifacts-destination", artifacts]
     with _running([*command, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)], port, "/health") as address:
         yield address
@@ -50,12 +51,6 @@ def ask(address: str, content: dict[str, Any] | bytes) -> tuple[int, dict[str, A
             return response.status, json.load(response)
     except HTTPError as error:
         return error.code, json.load(error)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -73,15 +68,17 @@ def _running(command: list[str], port: int, path: str = "/ping") -> Iterator[str
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Until the server answers. On a busy machine its imports take minutes; pytest's own timeout ends a hung one."""
-    while process.poll() is None:
+    """Until the server answers. On a busy machine its imports take minutes."""
+
+    def answers() -> bool:
         try:
-            with urlopen(address, timeout=5):  # noqa: S310 (our own server)
-                return
+            with urlopen(address, timeout=60):  # noqa: S310 (our own server)
+                return True
         except (URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    raise AssertionError(Path("server.log").read_text(encoding="utf-8"))
+            return False
+
+    until(answers, process, lambda: Path("server.log").read_text(encoding="utf-8"))

@@ -6,10 +6,8 @@ The report (light, dark, phone, paper), MLflow's pages on what Podium recorded, 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,12 +30,12 @@ from podium.tracking.store import connect
 from podium.tracking.trial_runs import runs_of
 from report import sample
 from shadow.pairs import digest, kept, pair, versions
+from starting import free_port
+from waiting import PATIENCE, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET: tuple[str, ...] = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 QUIET += ("--disable-component-update", "--disable-sync")
-PATIENCE = 240_000
-"""Milliseconds: a loaded machine takes its time."""
 
 pytestmark = pytest.mark.slow
 
@@ -66,14 +64,14 @@ def opened(browser: Browser, path: Path, **context: object) -> Iterator[Page]:
     complaints: list[str] = []
     held = browser.new_context(offline=True, **context)  # type: ignore[arg-type]
     page = held.new_page()
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(1000 * PATIENCE)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
         "request",
         lambda request: complaints.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
-    page.goto(path.as_uri(), timeout=PATIENCE)
+    page.goto(path.as_uri(), timeout=1000 * PATIENCE)
     page.evaluate("podiumReport.drawAll()")
     yield page
     assert complaints == []
@@ -141,7 +139,7 @@ def test_audit_is_no_wider_than_the_screen_and_shows_every_image(
     page = held.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("request", lambda one: complaints.append(one.url) if not one.url.startswith(("file:", "data:")) else None)
-    page.goto(audit_page.as_uri(), timeout=PATIENCE)
+    page.goto(audit_page.as_uri(), timeout=1000 * PATIENCE)
     page.locator("summary").first.click()
 
     assert complaints == []
@@ -171,7 +169,7 @@ def test_comparison_of_versions_is_no_wider_than_the_screen_and_shows_every_imag
     held = browser.new_context(offline=True, color_scheme=scheme, viewport=size, is_mobile=width < 500)
     page = held.new_page()
     page.on("console", lambda message: complaints.append(message.text))
-    page.goto(file.as_uri(), timeout=PATIENCE)
+    page.goto(file.as_uri(), timeout=1000 * PATIENCE)
     assert complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
@@ -195,29 +193,23 @@ def served(command: list[str], port: int, folder: Path) -> Iterator[str]:
         yield address
     finally:
         os.killpg(server.pid, 15)
-        server.wait(60)
+        server.wait(PATIENCE)
 
 
 def _wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + PATIENCE / 1000
-    while server.poll() is None and time.monotonic() < end:
+    def answers() -> bool:
         try:
-            urllib.request.urlopen(address, timeout=5).close()  # noqa: S310 (our own server)
-            return
+            urllib.request.urlopen(address, timeout=60).close()  # noqa: S310 (our own server)
+            return True
         except OSError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
+            return False
 
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    until(answers, server, log.read_text)
 
 
 @pytest.fixture
 def ui(finished: Finished, tmp_path: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", finished.params.tracking.uri]
     with served([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], port, tmp_path) as address:
         yield address
@@ -229,7 +221,7 @@ def test_mlflow_pages_tell_the_story_compare_ten_trials_and_show_the_alias(
     tracking = connect(finished.params.tracking)
     study = json.loads((paths.SEARCH / "best.json").read_text(encoding="utf-8"))
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(1000 * PATIENCE)
 
     page.goto(f"{ui}/#/experiments/{tracking.experiment_id}/runs")
     title = tracking.client.get_run(study["parent_run_id"]).info.run_name
@@ -253,16 +245,13 @@ def test_mlflow_pages_tell_the_story_compare_ten_trials_and_show_the_alias(
 
 
 def test_tensorboard_profiler_answers_and_shows_the_trace(browser: Browser, finished: Finished, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     trace = str(finished.folder / paths.RETRAINED / "profile")
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", trace, "--host", "127.0.0.1", "--port", str(port)]
     with served(command, port, tmp_path) as address:
         plugin = f"{address}/data/plugin/pytorch_profiler"
-        end = time.monotonic() + PATIENCE / 1000
-        while not (found := _json(f"{plugin}/runs"))["runs"]:
-            assert time.monotonic() < end, "the profiler's page has no run"
-            time.sleep(0.2)
-        (run,) = found["runs"]
+        until(lambda: _json(f"{plugin}/runs")["runs"])
+        (run,) = _json(f"{plugin}/runs")["runs"]
         views = _json(f"{plugin}/views?run={quote(run)}")
         assert {"Overview", "Operator", "Trace", "Memory"} <= set(views)
         (worker,) = _json(f"{plugin}/workers?run={quote(run)}&view=Operator")
@@ -273,7 +262,7 @@ def test_tensorboard_profiler_answers_and_shows_the_trace(browser: Browser, fini
         assert _json(f"{plugin}/overview?{which}&view=Overview")["performance"]
         assert any("aten::" in row["name"] for row in operators["data"])
         page = browser.new_page(viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(f"{address}/#pytorch_profiler")
         frame = page.frame_locator("iframe")
         frame.get_by_text("Views", exact=False).first.wait_for()

@@ -14,6 +14,8 @@ from podium.tracking.store import connect
 from podium.tracking.trial_runs import runs_of
 from podium.tuning.upkeep import studies
 from stages.running import Project
+from starting import with_ctrl_c
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 STAGE, COMMAND = ("podium.stages.search",), ("podium.cli", "sync", "--check")
@@ -37,7 +39,13 @@ def test_interrupt_while_importing_is_one_line(
     project = Project(tmp_path / "project", mlflow_template, tiny.params_yaml(LOCAL))
     command = [sys.executable, "-X", "importtime", "-m", *words]  # it says what has been imported
     process = subprocess.Popen(
-        command, cwd=project.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=project.folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=with_ctrl_c,
     )
     assert process.stderr is not None
     said, sent = [], False
@@ -47,7 +55,8 @@ def test_interrupt_while_importing_is_one_line(
         elif not sent and line.rstrip().endswith(f" {imported}"):
             process.send_signal(signal.SIGINT)
             sent = True
-    process.communicate(timeout=60)
+    process.stderr.close()
+    process.wait(PATIENCE)
 
     assert sent
     assert process.returncode in (130, -signal.SIGINT)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from waiting import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -71,10 +73,11 @@ SCRIPT = """
 import json, os, sys, time
 numbers = [int(one) for one in sys.argv[2:] if one.isdigit()]
 for number in numbers:
-    print("gpu-check " + json.dumps({"begins": number}), flush=True)
     if number == 2:
         print("a word of its own", flush=True)
-        time.sleep(60)
+    print("gpu-check " + json.dumps({"begins": number}), flush=True)
+    if number == 2:
+        time.sleep(600)
     if number == 3:
         os._exit(7)
     result = {"status": "FAIL" if number == 4 else "PASS", "found": "x", "seconds": 0.1}
@@ -89,7 +92,7 @@ def _scripted(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     script.write_text(SCRIPT, encoding="utf-8")
     monkeypatch.setattr(harness, "SCRIPT", script)
     monkeypatch.setattr(harness, "_printed", set())
-    limits = {1: 30.0, 2: 0.5, 3: 30.0, 4: 30.0, 5: 30.0}
+    limits = {1: PATIENCE, 2: 0.5, 3: PATIENCE, 4: PATIENCE, 5: PATIENCE}
     checks = {n: harness.Check(n, f"check {n}", lambda options: None, limit) for n, limit in limits.items()}
     monkeypatch.setattr(harness, "CHECKS", checks)
 
@@ -97,7 +100,7 @@ def _scripted(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("_scripted")
 def test_check_that_hangs_ends_its_process_or_fails_is_a_failure_and_the_others_run(harness: Any) -> None:
     log = io.StringIO()
-    found = harness.run_all([1, 2, 3, 4, 5], harness.Options("cpu", tiny=True), 60, log)
+    found = harness.run_all([1, 2, 3, 4, 5], harness.Options("cpu", tiny=True), 5 * PATIENCE, log)
     statuses = ["PASS", "FAIL", "FAIL", "FAIL", "PASS"]
     assert [found[number].status for number in range(1, 6)] == statuses
     assert found[2].found == "not done within its 0.5 s"

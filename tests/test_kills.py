@@ -17,11 +17,12 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import STAGES, TIMEOUT, Clone, family, stage_of, until
+from pipeline import STAGES, Clone, family, stage_of
 from podium.config.params import TrackingParams
 from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tuning.upkeep import studies
+from waiting import PATIENCE, until
 
 ROUNDS = int(os.environ.get("PODIUM_KILL_ROUNDS", "4"))
 ROUNDS_A_PIPELINE = 6
@@ -66,7 +67,7 @@ class Campaign:
         there = process.poll() is None and _kill(process, victim)
         if there:
             self.rounds.append(Round(self.number, victim, stage, round(moment, 2)))
-        process.wait(TIMEOUT)  # after a worker's death it goes on to its end, after all others it ends now
+        process.wait(PATIENCE)  # after a worker's death it goes on to its end, after all others it ends now
         return there
 
 
@@ -92,8 +93,8 @@ def _kill(process: "subprocess.Popen[str]", victim: str) -> bool:
         with suppress(psutil.Error):
             target.kill()
     if targets and victim != "worker":
-        process.wait(TIMEOUT)
-        _, alive = psutil.wait_procs(everyone, timeout=60)
+        process.wait(PATIENCE)
+        _, alive = psutil.wait_procs(everyone, timeout=PATIENCE)
         assert not alive, f"{alive} outlived the killed {victim}"
     return bool(targets)
 

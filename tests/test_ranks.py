@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.ranks import FollowingRun, SharedRun, agree
 from podium.tuning.pools import processes
+from starting import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +85,7 @@ def _rank(rank: int, world: int, port: int, folder: Path, changes: dict[str, Any
 
 
 def _together(folder: Path, world: int, stop_after: int = 0, lacks: int = -1, **changes: Any) -> TrainingRun:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     processes.warm_up()  # ranks are forked from a server that has imported torch: importing it in each takes seconds
     context = multiprocessing.get_context("forkserver")
     ranks = [

@@ -12,7 +12,7 @@ from pipeline import SHRUNK, STAGES, Clone
 from podium.config.params import TrackingParams
 from podium.tracking.store import Tracking, connect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 SMALL = [
     word
     for change in ("search.n_trials=3", "select.top_k=1", "select.seeds=1", "search.defaults_first=false")
@@ -88,15 +88,22 @@ def test_repro_again_runs_nothing(clone: Clone) -> None:
     assert "Data and pipelines are up to date." in said
 
 
-def test_change_and_back_registers_again(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_records_into_the_one_mlruns_under_its_name_and_the_way_back_registers_again(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tracking = _tracking(clone, monkeypatch)
     before = len(tracking.client.search_model_versions("name = 'digits-classifier'"))
-    clone.set({"retrain.seed": 1})
-    clone.run("dvc", "repro")
-    clone.set({"retrain.seed": 0})
-    clone.run("dvc", "repro")
+    clone.run("dvc", "exp", "run", "-n", "experiment", "-S", "search.seed=5", *SMALL)
+    (parent,) = [run for run in _runs(tracking, "search") if run.data.tags.get("podium.experiment") == "experiment"]
+
+    assert parent.info.status == "FINISHED"
+    assert clone.run("podium", "sync", "--check").startswith("MLflow shows exactly")
+
+    clone.run("git", "checkout", "--quiet", "params.yaml")
+    said = clone.run("dvc", "repro")
     versions = tracking.client.search_model_versions("name = 'digits-classifier'")
 
+    assert "Stage 'retrain' is cached - skipping run" in said
     assert len(versions) == before + 2
     assert clone.json("registered/version.json")["version"] == max(int(v.version) for v in versions)
 
@@ -108,15 +115,6 @@ def test_promote_and_rollback_tell_their_history(clone: Clone) -> None:
     assert [(entry["action"], entry["to"]) for entry in entries] == [("promote", 1)]
     said = clone.run("podium", "rollback", "--reason", "nothing before it", code=1)
     assert "no earlier champion" in said
-
-
-def test_experiment_records_into_the_one_mlruns_under_its_name(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracking = _tracking(clone, monkeypatch)
-    clone.run("dvc", "exp", "run", "-n", "experiment", "-S", "search.seed=5", *SMALL)
-    (parent,) = [run for run in _runs(tracking, "search") if run.data.tags.get("podium.experiment") == "experiment"]
-
-    assert parent.info.status == "FINISHED"
-    assert clone.run("podium", "sync", "--check").startswith("MLflow shows exactly")
 
 
 def test_two_queued_experiments_at_once_do_not_disturb_each_other(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from podium.doctor import machine
+from starting import free_port
 
 
 @pytest.mark.parametrize(("found", "level"), [((3, 10, 9), "fail"), ((3, 11, 0), "ok"), ((3, 14, 1), "ok")])
@@ -52,9 +53,9 @@ def test_disk_that_is_nearly_full_is_found(
 
 def test_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
+        port = free_port()
+        held.bind(("127.0.0.1", port))
         held.listen()
-        port = held.getsockname()[1]
         monkeypatch.setattr(machine, "PORTS", {port: "make ui"})
         assert f"{port} (make ui)" in machine.ports().found
     assert machine.ports().level == "ok"

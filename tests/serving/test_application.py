@@ -178,7 +178,7 @@ def test_requests_that_wait_for_the_network_share_a_batch() -> None:
 
     def wait() -> None:
         if len(model.sizes) == 1:  # the others come while the first is at work
-            first.wait(10)
+            first.wait()
 
     model.wait = wait
 

@@ -1,6 +1,5 @@
 """A second version beside the one that answers: what may be asked for, and that it is loaded, followed and recorded."""
 
-import socket
 import threading
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from podium.config.params import ServeParams
 from podium.errors import PodiumError
 from podium.promotion import ledger
 from podium.registry import versions
+from podium.serving import challenger
 from podium.serving.challenger import Beside, Challenger
 from podium.serving.follower import Choice
 from podium.serving.observers import Sighting
@@ -20,6 +20,8 @@ from podium.serving.request_body import Rows
 from podium.serving.server_metrics import ServerMetrics
 from podium.shadow import pair_schema, pair_store, pair_summary
 from registered import NAME, Project, reference_images
+from starting import free_port
+from waiting import PATIENCE
 
 
 def beside(project: Project, which: int | str, *, shadow: bool = True, canary: float = 0.0) -> Beside:
@@ -33,7 +35,8 @@ def loaded(project: Project, number: int) -> Predictor:
     return Predictor(versions.load(project.tracking, version), number, versions.digest_of(version))
 
 
-def test_challenger_is_loaded_asked_and_recorded(project: Project) -> None:
+def test_challenger_is_loaded_asked_and_recorded(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenger, "END_SECONDS", PATIENCE)
     champion, metrics = loaded(project, 1), ServerMetrics()
     wanted = beside(project, "challenger", canary=0.5)
     one = Challenger(wanted, lambda: champion, ServeParams(keep="disagreements"), metrics)
@@ -93,9 +96,7 @@ def test_second_version_that_makes_no_sense_is_refused_before_anything_is_loaded
     project: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     project.tracking.client.set_registered_model_alias(NAME, "champion", "1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     with pytest.raises(SystemExit) as ended:
         cli.main(["serve", "--port", port, *arguments])
     assert ended.value.code == 2

@@ -22,6 +22,7 @@ from podium.serving.challenger import Beside
 from podium.serving.drift_observer import DriftObserver
 from podium.serving.observers import Answers, Images
 from podium.serving.server_metrics import ServerMetrics
+from waiting import until
 
 DIGEST = "d" * 64
 
@@ -139,11 +140,7 @@ def test_images_that_come_last_are_merged_by_a_timer(tmp_path: Path) -> None:
     one.follow(predictor())
     show(one, scenes(10, 1))
     show(one, scenes(10, 2))
-    for _ in range(500):  # until the timer's thread had its turn
-        if windows(tmp_path).opened().count == 20:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the second images were never merged")
+    until(lambda: windows(tmp_path).opened().count == 20)
 
 
 def test_each_version_has_windows_of_its_own(tmp_path: Path) -> None:
@@ -230,14 +227,18 @@ def test_lock_that_another_process_never_gives_back_holds_up_no_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(drift_windows, "PATIENCE", 1.0)
+    now, waits = [0.0], threading.Event()
+    clock = SimpleNamespace(monotonic=lambda: now[0], ctime=time.ctime, sleep=lambda seconds: waits.set())
+    monkeypatch.setattr("podium.locks.time", clock)
     one = observer(tmp_path)
     one.follow(predictor(1))
     with locked(folder_of(one.params, "m", 1, DIGEST) / "lock"):
         waiting = threading.Thread(target=show, args=(one, scenes(10, 0)))
         waiting.start()
-        time.sleep(0.2)
+        waits.wait()
         one.follow(predictor(2))
         assert waiting.is_alive()
+        now[0] = 1.0
         waiting.join()
         assert "has been held by another process for more than 1 s" in caplog.text
     show(one, scenes(10, 0), 2)

@@ -16,6 +16,7 @@ from podium.serving import presence
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
 from registered import NAME, Project
+from waiting import PATIENCE
 
 
 def follower(project: Project, which: int | str = "champion") -> tuple[Follower, list[int]]:
@@ -51,7 +52,7 @@ def test_follower_takes_up_what_is_promoted_and_goes_back_without_loading(
     name_champion(project, 1)
     one.look()
     assert one.current is first
-    assert one.end(10)
+    assert one.end(PATIENCE)
 
 
 def test_follower_keeps_its_version_while_the_new_one_is_not_what_was_registered(project: Project) -> None:
@@ -95,7 +96,7 @@ def test_follower_compares_a_version_with_the_ledger(project: Project) -> None:
     assert "version 3 is not the model that became champion" in one.failing
     assert one.current
     assert one.current.number == 1
-    assert one.end(10)
+    assert one.end(PATIENCE)
 
 
 def test_pinned_server_does_not_follow(project: Project) -> None:
@@ -163,7 +164,7 @@ def test_second_version_is_loaded_beside_what_goes_on_and_then_followed(project:
         project.tracking.client.set_registered_model_alias(NAME, "challenger", str(number))
         while one.current is None or one.current.number != number:
             time.sleep(0.01)
-    assert one.end(10)
+    assert one.end(PATIENCE)
     assert (taken, one.failing) == ([2, 3], "")
 
 

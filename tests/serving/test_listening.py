@@ -6,6 +6,7 @@ import pytest
 
 from podium.errors import InputError
 from podium.serving.listening import listen, url
+from starting import free_port
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -15,12 +16,10 @@ def close(sockets: list[socket.socket]) -> None:
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost")])
 def test_listen_takes_loopback_of_both_families(host: str, shown: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     sockets = listen(host, port, 30)
     try:
-        with socket.create_connection((host, port), timeout=5):
+        with socket.create_connection((host, port), timeout=60):
             assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # else each answer takes 40 ms more
             assert url(host, port) == f"http://{shown}:{port}"
         with pytest.raises(InputError, match=f"serve.port: {port} of {host} is in use by another process"):

@@ -12,6 +12,7 @@ from asgi_calls import Brightness, Request, Response, application, ask, picture,
 from podium.data.decode import decode_file
 from podium.serving.observers import Answers, Images, ObserverThread, Sighting
 from podium.serving.request_body import Rows
+from waiting import PATIENCE
 
 
 class Notes:
@@ -48,7 +49,7 @@ def observed(
     observer.free.set()
     while start and sum(counts.values()) < thread_images(answers):
         thread._thread.join(0.005)
-    assert thread.end(10) == (start or thread._thread.ident is None)
+    assert thread.end(PATIENCE) == (start or thread._thread.ident is None)
     return answers, counts
 
 

@@ -23,6 +23,7 @@ from podium.serving.predictor import Predictor
 from podium.serving.shadow import Shadow
 from podium.shadow import pair_summary
 from podium.shadow.pair_store import PairStore
+from waiting import PATIENCE
 
 
 class Darker(Brightness):
@@ -78,7 +79,7 @@ class Served:
         answers = ask(self.app, *requests)
         while self.thread._waiting.qsize():
             self.thread._thread.join(0.005)
-        assert self.thread.end(10)
+        assert self.thread.end(PATIENCE)
         return [one.json for one in answers]
 
     def summary(self) -> pair_summary.Summary:
@@ -164,7 +165,7 @@ def test_answer_of_a_canary_stays_the_challengers_when_the_alias_has_moved(tmp_p
     served.thread.start()
     while served.thread._waiting.qsize():
         served.thread._thread.join(0.005)
-    assert served.thread.end(10)
+    assert served.thread.end(PATIENCE)
     assert pair_summary.every(tmp_path, "brightness") == [(1, 2)]
     assert served.summary().canary == 1
     found = pair_summary.served(tmp_path, "brightness", (1, "d" * 64), (2, "e" * 64))
@@ -269,5 +270,5 @@ def test_answer_does_not_wait_for_the_shadow(tmp_path: Path) -> None:
     answers = ask(served.app, *[Request(picture(), "image/png")] * 3)
     assert [one.status for one in answers] == [200] * 3  # the challenger has answered nothing yet
     free.set()
-    assert served.thread.end(10)
+    assert served.thread.end(PATIENCE)
     assert ServeParams().keep == "none"

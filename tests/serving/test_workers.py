@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
+
+from starting import with_ctrl_c
+from waiting import PATIENCE, until
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +48,8 @@ signal.signal(signal.SIGTERM, first)
 
 def start(code: str, *, ends: bool = True) -> "subprocess.Popen[bytes]":
     worker = WORKER.replace("ENDS", str(ends)) + textwrap.dedent(code)
-    return subprocess.Popen([sys.executable, "-c", SUPERVISOR, worker], stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", SUPERVISOR, worker]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=with_ctrl_c)
 
 
 def log() -> list[str]:
@@ -55,9 +58,7 @@ def log() -> list[str]:
 
 
 def wait_for(what: str, count: int) -> None:
-    """Until the log has so many lines; pytest's own timeout ends one that never has."""
-    while log().count(what) < count:
-        time.sleep(0.05)
+    until(lambda: log().count(what) >= count)
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +67,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_worker_that_ends_before_it_has_its_model_is_not_tried_again() -> None:
-    with start("say('started'); time.sleep(0.5); sys.exit(3)") as process:
-        assert process.wait(60) == 1
+    code = """
+    say("started")
+    while log.read_text().count("started") < 2:
+        time.sleep(0.01)
+    sys.exit(3)
+    """
+    with start(code) as process:
+        assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
         assert b"before it had the model: see above" in process.stderr.read()
     assert log().count("started") == 2
@@ -86,7 +93,7 @@ def test_worker_that_had_its_model_is_replaced_however_soon_it_ended() -> None:
     with start(code) as process:
         wait_for("stays", 2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     assert log().count("first") == 2
 
 
@@ -97,6 +104,6 @@ def test_second_signal_ends_workers_that_are_at_work_at_once() -> None:
         wait_for("first", 2)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 128 + signal.SIGINT
+        assert process.wait(PATIENCE) == 128 + signal.SIGINT
     assert log().count("second") == 2
     assert os.environ.get("PODIUM_SERVE_READY") is None

@@ -5,15 +5,19 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import tiny
+from starting import with_ctrl_c
+from waiting import PATIENCE
 
-TIMEOUT = 120.0
-"""Seconds after which a stage counts as hanging."""
+ONE_PROCESS = """
+import importlib, sys
+for stage in sys.argv[1:]:
+    importlib.import_module(f"podium.stages.{stage}").main()
+"""
+"""Stages one after the other in one process: starting each costs five seconds."""
 
 
 class Project:
@@ -30,49 +34,46 @@ class Project:
         """Write params.yaml."""
         (self.folder / "params.yaml").write_text(params, encoding="utf-8")
 
-    def start(self, stage: str, file_size: int | None = None, within: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-        """Start a stage in a process group of its own; its output goes to <stage>.log.
+    def start(
+        self, *stages: str, file_size: int | None = None, within: tuple[str, ...] = ()
+    ) -> "subprocess.Popen[str]":
+        """Start a stage in a process group of its own; its output goes to <stage>.log. Several are one process.
 
         No file can grow beyond `file_size` bytes, as on a disk that is full. `within` is what starts it elsewhere.
         """
         limit = resource.RLIM_INFINITY if file_size is None else file_size
+
+        def as_in_a_terminal() -> None:
+            with_ctrl_c()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
         # One thread: two of them on a busy machine take ten times as long for batches this small.
         environment = os.environ | {"DVC_ROOT": str(self.folder), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-        with (self.folder / f"{stage}.log").open("a", encoding="utf-8") as log:
+        command = ["-c", ONE_PROCESS, *stages] if len(stages) > 1 else ["-m", f"podium.stages.{stages[0]}"]
+        with (self.folder / f"{'-'.join(stages)}.log").open("a", encoding="utf-8") as log:
             return subprocess.Popen(
-                [*within, sys.executable, "-m", f"podium.stages.{stage}"],
+                [*within, sys.executable, *command],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
+                preexec_fn=as_in_a_terminal,
             )
 
-    def run(self, stage: str) -> float:
-        """Run a stage to its end, which must be a good one. Returns the seconds it took."""
-        started = time.monotonic()
-        code = self.start(stage).wait(TIMEOUT)
-        assert code == 0, self.log(stage)
-        return time.monotonic() - started
+    def run(self, *stages: str, code: int = 0) -> None:
+        """Run a stage, or several in one process, to their end; it must end with `code`."""
+        got = self.start(*stages).wait(PATIENCE)
+        assert got == code, self.log(*stages)
 
-    def log(self, stage: str) -> str:
-        """What a stage has said so far, over all its runs."""
-        return (self.folder / f"{stage}.log").read_text(encoding="utf-8")
+    def log(self, *stages: str) -> str:
+        """What a stage, or several in one process, has said so far, over all its runs."""
+        return (self.folder / f"{'-'.join(stages)}.log").read_text(encoding="utf-8")
 
 
 def end_group(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGKILL) -> int:
     """Send `number` to the process and all its children, those that are still there; returns the exit code."""
     with suppress(ProcessLookupError):  # all of them may have ended just now
         os.killpg(process.pid, number)
-    return process.wait(TIMEOUT)
-
-
-def until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:
-    """Wait until `condition` is true, which it must become while `process` runs."""
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        assert process is None or process.poll() is None, "the process ended before"
-        time.sleep(0.01)
+    return process.wait(PATIENCE)

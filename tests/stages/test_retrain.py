@@ -32,7 +32,8 @@ from podium.training import checkpoint
 from podium.training.batches import Batches
 from podium.training.streaming import Mapped
 from podium.training.trained import TrainedModel
-from stages.running import Project, end_group, until
+from stages.running import Project, end_group
+from waiting import until
 
 LOCAL = TrackingParams()
 CPU = torch.device("cpu")
@@ -379,12 +380,12 @@ def test_killed_retraining_gives_the_undisturbed_weights(
     checkpoints = project.folder / "mlruns" / "checkpoints"
     for _ in range(2):
         process = project.start("retrain")
-        started = time.time()
-        until(lambda: _newest(checkpoints) > started, process)  # noqa: B023 (it is called before the next round)
-        time.sleep(draw.uniform(0, 1))
+        for _ in range(draw.randint(1, 5)):  # 0.05 s of training apart, of some seconds
+            last = _newest(checkpoints)
+            until(lambda: _newest(checkpoints) != last, process)  # noqa: B023 (it is called before the next round)
         end_group(process)
     project.run("retrain")
-    assert project.log("retrain").count("retrain resumes from epoch") >= 1
+    assert project.log("retrain").count("retrain resumes from epoch") == 2
     _assert_equal(project, undisturbed, monkeypatch)
 
 
@@ -408,9 +409,9 @@ def test_signal_leaves_a_killed_run_that_is_finished_later(
     _assert_equal(project, undisturbed, monkeypatch)
 
 
-def _newest(folder: Path) -> float:
-    """When the last checkpoint was written, in seconds since 1970."""
-    return max((path.stat().st_mtime for path in folder.glob("*.ckpt")), default=0.0)
+def _newest(folder: Path) -> int:
+    """When the last checkpoint was written, in nanoseconds since 1970."""
+    return max((path.stat().st_mtime_ns for path in folder.glob("*.ckpt")), default=0)
 
 
 def _assert_equal(project: Project, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

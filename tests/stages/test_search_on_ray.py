@@ -18,8 +18,9 @@ from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from podium.tuning.upkeep import studies
-from stages.running import Project, end_group, until
+from stages.running import Project, end_group
 from tuning.ray_cluster import TwoNodes
+from waiting import until
 
 pytestmark = pytest.mark.slow
 LOCAL = TrackingParams(flush_seconds=0.2)

@@ -24,12 +24,13 @@ from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from podium.tuning.upkeep import studies
-from stages.running import Project, end_group, until
+from stages.running import Project, end_group
+from waiting import until
 
-NEAR, FAR = "podium-near", "podium-far"
+NEAR, FAR = (f"podium-{where}-{os.getpid()}" for where in ("near", "far"))
 ADDRESSES = {NEAR: "10.79.13.1", FAR: "10.79.13.2"}
 STORE = 80 * 2**20
-TRIALS = 8
+TRIALS = 4
 SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 200, high: 300}}"
 LONG = f"n_trials: {TRIALS}\ndefaults_first: false\nspace: {SPACE}"
 LOCAL = TrackingParams(flush_seconds=0.2)
@@ -53,10 +54,9 @@ def cable() -> Iterator[None]:
     """Two network namespaces with a cable between them."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
-    for machine in ADDRESSES:
-        subprocess.run(["ip", "netns", "del", machine], check=False, capture_output=True)
-        _ip(f"netns add {machine}")
     try:
+        for machine in ADDRESSES:
+            _ip(f"netns add {machine}")
         _ip(f"link add near netns {NEAR} type veth peer name far netns {FAR}")
         for machine, link in ((NEAR, "near"), (FAR, "far")):
             _ip(f"-n {machine} addr add {ADDRESSES[machine]}/24 dev {link}")
@@ -67,7 +67,7 @@ def cable() -> Iterator[None]:
         for machine in ADDRESSES:
             pids = subprocess.run(["ip", "netns", "pids", machine], check=False, capture_output=True, text=True).stdout
             subprocess.run(["kill", "-9", *pids.split()], check=False, capture_output=True)
-            _ip(f"netns del {machine}")
+            subprocess.run(["ip", "netns", "del", machine], check=False, capture_output=True)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from podium.tracking.histories import histories
 from podium.tracking.run_names import key_of
 from podium.tracking.store import Tracking
 from podium.tracking.trial_runs import runs_of
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -501,7 +502,7 @@ def test_four_processes_on_one_storage_have_one_parent(tracking: Tracking, tmp_p
         "    study.optimize(lambda t: t.suggest_float('x', 0, 1), 5, callbacks=[logger])\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
-    assert [process.wait(300) for process in processes] == [0] * 4
+    assert [process.wait(PATIENCE) for process in processes] == [0] * 4
     runs = runs_of(tracking, "shared")
     assert sorted(int(run.data.tags["podium.trial"]) for run in runs) == list(range(20))
     (parent,) = _parents(tracking)

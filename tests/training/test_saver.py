@@ -72,7 +72,7 @@ def test_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatc
     go, real = threading.Event(), checkpoint.save
 
     def late(*arguments: Any) -> bool:
-        go.wait(30)
+        go.wait()
         return real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", late)
@@ -97,13 +97,13 @@ def test_closing_abandons_what_is_being_written_and_leaves_the_last_whole_file(
 
     def slow(*arguments: Any) -> bool:
         begun.set()
-        go.wait(30)
+        go.wait()
         return real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", slow)
     run.weights += 1
     one.save(run)
-    begun.wait(30)
+    begun.wait()
     threading.Timer(0.05, go.set).start()
     one.close()
     assert _read(tmp_path / "x.ckpt") == [0.0] * 4

@@ -12,8 +12,8 @@ from podium.tuning import session, storage
 from podium.tuning.search_plan import plan_of
 from podium.tuning.upkeep import studies, sync_all
 from postgres import Postgres
-from stages.running import until
 from tuning.sessions import Killer
+from waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from podium.tuning.pools.placement import Place, visible
 from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
+from waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_worker_that_goes_on_from_a_checkpoint_tells_of_its_epochs_first(prepare
     pool = _pool(prepared, 1)
     heard: list[Event] = []
 
-    def until(kind: type[Event], count: int) -> None:
+    def hear(kind: type[Event], count: int) -> None:
         while sum(isinstance(event, kind) for event in heard) < count:
             for event in pool.events(0.2):
                 heard.append(event)
@@ -92,13 +91,13 @@ def test_worker_that_goes_on_from_a_checkpoint_tells_of_its_epochs_first(prepare
 
     try:
         pool.submit(Task(0, 1, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
-        until(Report, 4)
+        hear(Report, 4)
         os.kill(_pid_of(pool, 0), signal.SIGKILL)
-        until(Lost, 1)
+        hear(Lost, 1)
         before = [event.epoch for event in heard if isinstance(event, Report)]
         heard.clear()
         pool.submit(Task(0, 2, 7, recipe, str(tmp_path / "0.ckpt"), 1e-9))
-        until(Report, 1)
+        hear(Report, 1)
     finally:
         pool.close()
     assert isinstance(heard[0], Resumed)
@@ -215,11 +214,18 @@ def test_workers_of_devices_are_processes_that_see_one_each_before_torch_is_impo
     places = [Place("cuda", name, 2**30) for name in ("0", "GPU-b", "0")]
     pool = ProcessPool(places, Setup(str(prepared), "auto", 1))
     try:
-        seen = [Path(f"/proc/{w.process.pid}/environ").read_bytes().split(b"\0") for w in pool._workers]
+        pids = [worker.process.pid for worker in pool._workers]
+        until(lambda: all(map(_visible_to, pids)))  # a process has no environment in the moment in which it begins
+        names = [_visible_to(pid) for pid in pids]
     finally:
         pool.close()
-    names = [[v for v in one if v.startswith(b"CUDA_VISIBLE_DEVICES=")] for one in seen]
     assert names == [[b"CUDA_VISIBLE_DEVICES=0"], [b"CUDA_VISIBLE_DEVICES=GPU-b"], [b"CUDA_VISIBLE_DEVICES=0"]]
+
+
+def _visible_to(pid: int | None) -> list[bytes]:
+    """What the process was started with for CUDA_VISIBLE_DEVICES."""
+    started_with = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return [one for one in started_with if one.startswith(b"CUDA_VISIBLE_DEVICES=")]
 
 
 @pytest.mark.slow
@@ -267,7 +273,7 @@ def test_worker_killed_in_the_middle_of_a_message_is_lost(prepared: Path) -> Non
     worker.task = Task(5, 1, 0, {}, "", 1.0)
     os.write(theirs.fileno(), struct.pack("!i", 100) + b'{"number"')  # 100 bytes were announced
     theirs.close()
-    assert pool.events(5) == [Lost(5, 1, "its worker ended with exit code 0")]
+    assert pool.events(PATIENCE) == [Lost(5, 1, "its worker ended with exit code 0")]
     pool.close()
 
 
@@ -291,11 +297,11 @@ def test_workers_of_a_killed_driver_end_themselves(prepared: Path, tmp_path: Pat
         pids = [int(pid) for pid in driver.stdout.readline().split()]
         assert len(pids) == 2
         if not idle:
-            _until(lambda: len(list((tmp_path / "checkpoints").glob("*.ckpt"))) > 0)
+            until(lambda: len(list((tmp_path / "checkpoints").glob("*.ckpt"))) > 0)
         assert all(_lives(pid) for pid in pids)
         driver.kill()
         driver.wait()
-        _until(lambda: not any(_lives(pid) for pid in pids))
+        until(lambda: not any(_lives(pid) for pid in pids))
 
 
 def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
@@ -306,13 +312,6 @@ def _started(script: str, *arguments: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         text=True,
     )
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 def _lives(pid: int) -> bool:

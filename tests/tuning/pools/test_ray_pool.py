@@ -26,6 +26,7 @@ from podium.tuning.study import open_study
 from tuning.ray_cluster import TwoNodes
 from tuning.scripted import Recorder, epoch, search_params, states
 from tuning.sessions import Killer, curves, search
+from waiting import until
 
 if TYPE_CHECKING:
     from podium.tuning.pools.ray_pool import RayPool
@@ -112,11 +113,11 @@ def test_search_outlives_a_killed_worker_and_a_removed_node(
 def test_number_in_flight_follows_the_nodes(two_nodes: TwoNodes, open_pool: "Callable[..., RayPool]") -> None:
     pool = open_pool(100)
     try:
-        _until(lambda: pool.capacity == 2)  # the node that the last test removed may still be counted
+        until(lambda: pool.capacity == 2)  # the node that the last test removed may still be counted
         extra = two_nodes.add_node()
-        _until(lambda: pool.capacity == 3)
+        until(lambda: pool.capacity == 3)
         two_nodes.cluster.remove_node(extra)
-        _until(lambda: pool.capacity == 2)
+        until(lambda: pool.capacity == 2)
     finally:
         pool.close()
     for fields, capacity in (({"queued": 3}, 5), ({"workers": 7}, 7)):
@@ -151,7 +152,7 @@ def test_worker_that_was_thought_dead_changes_nothing(open_pool: "Callable[..., 
     recipe = tiny.recipe(train__epochs=10000).model_dump()
     try:
         pool.submit(Task(0, 2, 7, recipe, str(path), 1e9))
-        _until(lambda: (pool.events(0.1), pool.worker_of(0))[1] is not None)
+        until(lambda: (pool.events(0.1), pool.worker_of(0))[1] is not None)
         late = pool._mailbox.report.remote(Report(0, 1, epoch(50, 0.99)))
         ray.get(pool._mailbox.leave.remote(Saved(0, 1, b"of the first attempt")))
         heard: list[Any] = []
@@ -160,7 +161,7 @@ def test_worker_that_was_thought_dead_changes_nothing(open_pool: "Callable[..., 
             heard.extend(pool.events(0.1))
             return bool(ray.wait([late], timeout=0)[0])
 
-        _until(answered)
+        until(answered)
         assert ray.get(late) is False  # it is told to end
         assert {event.attempt for event in heard} <= {2}
         assert not path.exists()
@@ -172,7 +173,7 @@ def test_checkpoint_of_a_paused_trial_is_here_and_whole(open_pool: "Callable[...
     pool = open_pool(1, workers=1)
     task = Task(0, 1, 7, tiny.recipe(train__epochs=10000).model_dump(), str(tmp_path / "000000.ckpt"), 1e9)
     pool.submit(task)
-    _until(lambda: any(isinstance(event, Report) for event in pool.events(0.1)))
+    until(lambda: any(isinstance(event, Report) for event in pool.events(0.1)))
     pool.pause()
     pool.answer(Report(0, 1, epoch(1)), True)
     pool.close()
@@ -216,10 +217,3 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
     assert 1 <= len(lost) <= (4 if always else 1)
     assert all("its worker (process " in line for line in lost)
     assert pool._avoided() == (nodes[:1] if always else [])
-
-
-def _until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
