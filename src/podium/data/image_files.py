@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.sources.item import Content, shown
+from podium.data.split_draw import numbered
 from podium.errors import InputError
 
 NAME = "files.csv"
@@ -31,10 +32,10 @@ class ImageFile:
 
 def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A number (N,) for each image's group: its lowest fingerprint of `prints` (N, 2), whatever the source's order."""
-    _, group = np.unique(groups, return_inverse=True)
-    lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+    count, group = numbered(groups)
+    lowest = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, group, prints[:, 0])
-    return lowest[group.reshape(-1)]
+    return lowest[group]
 
 
 def path_of(content: Content | str, project: str) -> str:
