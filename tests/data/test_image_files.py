@@ -17,7 +17,7 @@ FILES = [
 
 def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_files(tmp_path, FILES)
-    assert read_files(tmp_path, 3) == FILES
+    assert list(read_files(tmp_path, 3)) == FILES
 
 
 def test_files_of_an_earlier_podium_or_of_other_images_are_refused(tmp_path: Path) -> None:

@@ -391,9 +391,11 @@ def test_evaluate_abstain_predicts_validation_and_test_images_on_the_device(
 ) -> None:
     devices: list[tuple[int, str]] = []
 
-    def on_device(model: torch.nn.Module, images: Any, where: torch.device) -> tuple[NDArray[np.float32], float]:
+    def on_device(
+        model: torch.nn.Module, images: Any, where: torch.device, *into: Any
+    ) -> tuple[NDArray[np.float32], float]:
         devices.append((len(images), where.type))
-        return predict_probabilities(model, images), 0.0
+        return predict_probabilities(model, images, **({"into": into[0]} if into else {})), 0.0
 
     for module in (evaluate_stage, answering):
         monkeypatch.setattr(module, "predict_on", on_device)

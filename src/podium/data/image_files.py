@@ -2,18 +2,23 @@
 
 import csv
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import overload
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.sources.item import Content, shown
+from podium.data.split_draw import numbered
 from podium.errors import InputError
 
 NAME = "files.csv"
+SEPARATOR = "\0"
+"""Of the parts of a row in memory: no path holds it."""
 SIZES = "sizes.npy"
 
 
@@ -31,10 +36,10 @@ class ImageFile:
 
 def names_of(groups: NDArray[np.int64], prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A number (N,) for each image's group: its lowest fingerprint of `prints` (N, 2), whatever the source's order."""
-    _, group = np.unique(groups, return_inverse=True)
-    lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+    count, group = numbered(groups)
+    lowest = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, group, prints[:, 0])
-    return lowest[group.reshape(-1)]
+    return lowest[group]
 
 
 def path_of(content: Content | str, project: str) -> str:
@@ -54,7 +59,34 @@ def write_files(folder: Path, files: Sequence[ImageFile]) -> None:
         writer.writerows(astuple(one) for one in files)
 
 
-def read_files(folder: Path, count: int) -> list[ImageFile]:
+class _Rows(Sequence[ImageFile]):
+    """The rows of a files.csv as packed bytes; one is made when it is asked for. An object takes 500 bytes."""
+
+    def __init__(self) -> None:
+        self._text, self._ends = bytearray(), array("Q", [0])
+
+    def append(self, row: list[str]) -> None:
+        """Add the row of one image."""
+        self._text += SEPARATOR.join(row).encode()
+        self._ends.append(len(self._text))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int, /) -> ImageFile: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
+
+    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        return ImageFile(*self._text[self._ends[number] : self._ends[number + 1]].decode().split(SEPARATOR))
+
+
+def read_files(folder: Path, count: int) -> Sequence[ImageFile]:
     """What `write_files` wrote for the `count` images of the split in `folder`.
 
     Raises InputError where it is missing: an earlier Podium prepared the images; or where it is of other images.
@@ -63,10 +95,15 @@ def read_files(folder: Path, count: int) -> list[ImageFile]:
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro prepare`")
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [field.name for field in fields(ImageFile)]:
+        reader = csv.reader(file)
+        names = [field.name for field in fields(ImageFile)]
+        if next(reader, None) != names:
             raise InputError(f"{path} is another Podium's: run `dvc repro prepare`")
-        found = [ImageFile(**row) for row in reader]
+        found = _Rows()
+        for row in filter(None, reader):
+            if len(row) != len(names):
+                raise InputError(f"{path} is damaged in line {reader.line_num}: run `dvc repro prepare`")
+            found.append(row)
     if len(found) != count:
         raise InputError(f"{path} must have a row for each of {count:,} images; got {len(found):,}: run `dvc repro`")
     return found

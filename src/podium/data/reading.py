@@ -262,7 +262,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
                 before = os.fstat(file.fileno())
                 if before.st_size > max_bytes:
                     raise BadImage(f"it has {before.st_size:,} bytes; at most {max_bytes:,} are taken", "huge")
-                data = file.read(max_bytes + 1)
+                data = file.read(before.st_size + 1)  # not max_bytes: so much would be reserved for every file
                 after = os.fstat(file.fileno())
         except FileNotFoundError:
             raise BadImage("it went away while the images were read", "changed") from None

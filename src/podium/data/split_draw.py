@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 Rows = list[tuple[int, int]]
 """Classes of a group, each with how many images of it are in the group."""
+BATCH = 8192
 ROUNDING = 1e-9
 """Images: what a split lacks is a difference of products."""
 
@@ -49,15 +50,28 @@ class Units:
 
         `contents`, `labels`, `groups` and `used` have length N; an image that is not `used` counts for no class.
         """
-        found, unit = np.unique(groups, return_inverse=True)
-        unit = unit.reshape(-1).astype(np.int64)
-        lowest = np.full(len(found), np.iinfo(np.uint64).max, np.uint64)
+        count, unit = numbered(groups)
+        lowest = np.full(count, np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(lowest, unit, contents)
         start = hashlib.sha256(f"{salt}\x1f".encode())
-        keys = np.array([_key(start, int(digest)) for digest in lowest], np.uint64)
-        pairs = np.stack([unit[used], labels[used]], 1)
-        rows, images = np.unique(pairs, axis=0, return_counts=True) if len(pairs) else (pairs, np.zeros(0, np.int64))
-        return Units(len(found), rows[:, 0], rows[:, 1], images.astype(np.int64), keys), unit
+        keys = np.fromiter((_key(start, int(digest)) for digest in lowest), np.uint64, count)
+        classes = int(labels.max(initial=0)) + 1
+        pairs, images = np.unique(unit[used] * classes + labels[used], return_counts=True)
+        return Units(count, pairs // classes, pairs % classes, images.astype(np.int64), keys), unit
+
+
+def numbered(groups: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+    """How many different numbers `groups` (N,) has, and where among them, sorted, each of its own is: (N,).
+
+    As numpy.unique's inverse, which sorts and so takes four times as much memory; that is for numbers far above N.
+    """
+    if len(groups) and groups.min() >= 0 and groups.max() < 4 * len(groups):
+        there = np.zeros(int(groups.max()) + 1, np.bool_)
+        there[groups] = True
+        place = there.cumsum(dtype=np.int32)
+        return int(place[-1]), place[groups] - np.int64(1)
+    found, inverse = np.unique(groups, return_inverse=True)
+    return len(found), inverse.reshape(-1).astype(np.int64)
 
 
 def draw(
@@ -78,7 +92,7 @@ def draw(
     order = np.lexsort((units.keys[units.unit], -units.images, units.label))
     end = np.cumsum(of_label)
     for label in sorted(range(len(classes)), key=lambda k: (of_label[k], classes[k])):
-        for row in order[end[label] - of_label[label] : end[label]].tolist():
+        for row in _numbers(order[end[label] - of_label[label] : end[label]]):
             unit, size = units.unit[row], int(units.images[row])
             if chosen[unit] < 0:
                 chosen[unit] = state.take([(label, size)], state.choose(label, size))
@@ -147,6 +161,11 @@ class _State:
         """The splits without an image of the class, where there is just one group left for each of them."""
         empty = [split for split in self.open if not self.have[label][split]]
         return empty if self.waiting[label] <= len(empty) else []
+
+
+def _numbers(array: NDArray[np.int64]) -> Iterator[int]:
+    """The numbers of `array`, some thousand at a time as Python's: all of a class take 40 bytes each."""
+    return (number for start in range(0, len(array), BATCH) for number in array[start : start + BATCH].tolist())
 
 
 def _mixed(units: Units) -> Iterator[tuple[int, Rows]]:

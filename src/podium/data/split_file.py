@@ -14,13 +14,12 @@ whole, and lines of two branches can be merged: sorted by digest they hardly eve
 """
 
 import hashlib
-import io
 import json
 import os
 import re
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +83,8 @@ class SplitFile:
         new = (places >= 0) & ~known
         order = np.lexsort((np.where(places == NOWHERE, -1, places)[new], contents[new]))
         digests, chosen = contents[new][order], places[new][order]
+        if not len(digests):
+            return replace(self, near=max(self.near, near, key=SEARCHES.index))
         last = np.append(digests[1:] != digests[:-1], True)[: len(digests)]
         digests, chosen = digests[last], chosen[last]
         drawn = self.drawn if known.any() else _name(self.salt, digests, chosen)
@@ -111,12 +112,10 @@ def read(path: Path, salt: str) -> SplitFile:
     if not path.exists():
         return SplitFile.empty(salt)
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            found = _Lines().read(file)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}; it remembers which images are test images") from None
-    except UnicodeDecodeError as error:
-        raise _damaged(path, [f"line {1 + error.object[: error.start].count(10)}: is not UTF-8"]) from None
-    found = _Lines().read(text)
     if found.problems:
         raise _damaged(path, found.problems)
     known = found.content()
@@ -130,20 +129,25 @@ def read(path: Path, salt: str) -> SplitFile:
 
 def write(path: Path, content: SplitFile) -> bool:
     """Write the file whole or not at all; returns whether anything in it changed. Raises PodiumError if it can't."""
-    data = b"".join(lines.encode() for lines in content.lines())
     partial = path.with_name(f".{path.name}.partial")
     try:
-        if path.is_file() and path.read_bytes() == data:
+        if path.is_file() and _holds(path, content):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(data)
+            file.writelines(lines.encode() for lines in content.lines())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise PodiumError(f"{path} can't be written: {error.strerror}. Nothing was prepared") from None
     return True
+
+
+def _holds(path: Path, content: SplitFile) -> bool:
+    """Whether the file is the one of `content`, to the byte."""
+    with path.open("rb") as file:
+        return all(file.read(len(data)) == data for data in map(str.encode, content.lines())) and not file.read(1)
 
 
 def consequences(path: Path) -> str:
@@ -167,10 +171,15 @@ class _Lines:
     problems: list[str] = field(default_factory=list)
     columns: bool = False
 
-    def read(self, text: str) -> "_Lines":
-        last = ""
-        for number, whole in enumerate(io.StringIO(text, newline="\n"), 1):
-            line = whole.removesuffix("\n")
+    def read(self, lines: Iterable[bytes]) -> "_Lines":
+        """`lines` with their ends; one at a time, since the text of all takes several times what it says."""
+        number, last, whole = 0, "", b""
+        for number, whole in enumerate(lines, 1):
+            try:
+                line = whole.removesuffix(b"\n").decode()
+            except UnicodeDecodeError:
+                self.problems.append(f"line {number}: is not UTF-8")
+                return self
             if match := LINE.fullmatch(line):
                 self.numbers.append(number)
                 self.digests.append(int(match[1], 16))
@@ -182,8 +191,9 @@ class _Lines:
             elif line and not line.startswith("#"):
                 self.problems.append(f"line {number}: {_why(line)}")
             last = line or last
-        if last != END or not text.endswith("\n"):
-            self.problems.append(f"line {text.count(chr(10)) + 1}: the file ends early; its last line must be `{END}`")
+        if last != END or not whole.endswith(b"\n"):
+            end = number + whole.endswith(b"\n") if number else 1
+            self.problems.append(f"line {end}: the file ends early; its last line must be `{END}`")
         self._check_images()
         self._check_head()
         return self

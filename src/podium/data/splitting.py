@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from podium.data.dataset import Rows, chunks
-from podium.data.split_draw import Units, draw
+from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
 
@@ -95,11 +95,13 @@ class SourceGroups:
 
         count = len(groups)
         inside = np.ones(count, np.bool_) if inside is None else inside
-        found, group = np.unique(groups, return_inverse=True)
+        near, group = numbered(groups)
+        if not self.names:  # nothing joins what is near each other; the graph takes 60 bytes an image
+            return np.where(inside, group, near + np.arange(count))
         first, second = np.flatnonzero(inside), np.flatnonzero(inside & (self.numbers >= 0))
-        nodes = np.concatenate([count + group[first], count + len(found) + self.numbers[second]])
+        nodes = np.concatenate([count + group[first], count + near + self.numbers[second]])
         images = np.concatenate([first, second])
-        size = count + len(found) + len(self.names)
+        size = count + near + len(self.names)
         graph = coo_array((np.ones(len(images), np.int8), (images, nodes)), shape=(size, size))
         _, component = connected_components(graph, directed=False)
         joined: NDArray[np.int64] = component[:count].astype(np.int64)
@@ -240,8 +242,8 @@ def _fixed(images: Images, allowed: NDArray[np.bool_], missing: list[int], remem
 
 def _inherited(images: Images, fixed: NDArray[np.int8], allowed: NDArray[np.bool_]) -> NDArray[np.int8]:
     """`fixed`, and the place of each other image's own near-duplicates and group where these are in one split."""
-    found, near = np.unique(images.near, return_inverse=True)
-    of = _present(near, len(found), fixed)[near]
+    count, near = numbered(images.near)
+    of = _present(near, count, fixed)[near]
     inside = images.groups.numbers >= 0
     of[inside] |= images.groups.present(fixed)[images.groups.numbers[inside]]
     return _settled(fixed, of & allowed)
@@ -249,8 +251,8 @@ def _inherited(images: Images, fixed: NDArray[np.int8], allowed: NDArray[np.bool
 
 def _spread(places: NDArray[np.int8], together: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int8]:
     """`places`, and that of its whole group for each image that has none."""
-    found, group = np.unique(together, return_inverse=True)
-    return _settled(places, _present(group, len(found), places)[group] & allowed)
+    count, group = numbered(together)
+    return _settled(places, _present(group, count, places)[group] & allowed)
 
 
 def _settled(places: NDArray[np.int8], of: NDArray[np.bool_]) -> NDArray[np.int8]:
@@ -271,5 +273,6 @@ def _present(numbers: NDArray[np.int64], count: int, places: NDArray[np.int8]) -
 def _groups_per_class(
     labels: NDArray[np.int64], together: NDArray[np.int64], inside: NDArray[np.bool_], classes: int
 ) -> NDArray[np.int64]:
-    pairs = np.unique(np.stack([labels[inside], together[inside]], 1), axis=0)
-    return np.bincount(pairs[:, 0], minlength=classes).astype(np.int64)
+    count, group = numbered(together[inside])
+    pairs = np.unique(labels[inside] * count + group)
+    return np.bincount(pairs // max(count, 1), minlength=classes).astype(np.int64)

@@ -4,6 +4,7 @@ What is computed here takes weights, so a group of near-duplicates counts once, 
 the same images with other weights. Everything stays on the device of the logits.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,6 +13,10 @@ from torch import Tensor
 
 SMALLEST = 2.220446049250313e-16
 """Lower bound of a probability in a logarithm: the float64 epsilon, as in scikit-learn's log_loss."""
+
+
+CELLS = 4_000_000
+"""Numbers of float64 that are held at a time, where a metric needs no more than some images or classes at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,7 @@ class Scored:
     def weighted(self, weights: Tensor) -> "Scored":
         """The same predictions with other weights; what does not depend on these is not computed again."""
         other = replace(self, weights=weights)
-        for name in ("logits", "probabilities", "predicted", "ranked"):
+        for name in ("logits", "probabilities", "predicted", "confidence", "ranked"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -58,10 +63,11 @@ class Scored:
         """Classes that images may be of."""
         return self.count if self.known is None else self.known
 
-    @cached_property
+    @property
     def log_probabilities(self) -> Tensor:
-        """(N, K) float64."""
-        return self.probabilities.clamp(min=SMALLEST).log()
+        """(N, K) float64, computed at each call: nothing else holds so much."""
+        given = self.given.double() if self.are_probabilities else self.probabilities
+        return given.clamp(min=SMALLEST).log_()
 
     @cached_property
     def logits(self) -> Tensor:
@@ -72,6 +78,10 @@ class Scored:
     def probabilities(self) -> Tensor:
         """(N, K) float64."""
         return self.given.double() if self.are_probabilities else self.given.double().softmax(1)
+
+    def column(self, number: int) -> Tensor:
+        """(N,) float64: the probability of one class."""
+        return self.given[:, number].double() if self.are_probabilities else self.probabilities[:, number]
 
     @cached_property
     def predicted(self) -> Tensor:
@@ -91,10 +101,54 @@ class Scored:
         return torch.bincount(cells, self.weights, self.count**2).double().view(self.count, self.count)
 
     @cached_property
+    def confidence(self) -> Tensor:
+        """(N,) float64: the probability of the class that is predicted."""
+        given = self.given if self.are_probabilities else self.probabilities
+        return given.gather(1, self.predicted[:, None])[:, 0].double()
+
+    def for_each(self, function: "Callable[[Scored], Tensor]") -> Tensor:
+        """What `function` gives for each image (N,), computed for so many at a time that CELLS numbers are held."""
+        return torch.cat([function(some) for some in self.parts()])
+
+    def parts(self) -> Iterator["Scored"]:
+        """The images, each counted once, so many at a time that CELLS numbers are held."""
+        step = max(1, CELLS // self.count)
+        if len(self.labels) <= step:
+            yield self
+            return
+        for start in range(0, len(self.labels), step):
+            rows = slice(start, start + step)
+            yield replace(self, given=self.given[rows], labels=self.labels[rows], weights=None)
+
+    @property
+    def single(self) -> Tensor:
+        """(N, K) float32: the probabilities, as they are where they are given so."""
+        return (self.given if self.are_probabilities else self.probabilities).float()
+
+    def blocks(self) -> list[slice]:
+        """All classes that images may be of, so many at a time that CELLS numbers are held of all images."""
+        step = max(1, CELLS // max(1, len(self.labels)))
+        return [slice(start, min(start + step, self.own)) for start in range(0, self.own, step)]
+
+    @cached_property
     def ranked(self) -> tuple[Tensor, Tensor]:
-        """(K, N) for each class the images by its probability, highest first; then (K, N) the last place that has the
-        same probability as each place: ties are one threshold."""
-        values, order = self.probabilities.T.sort(1, descending=True)
+        """(K, N) `ranked_of` all classes, as int32 where there are many: for what asks for them again and again."""
+        blocks = self.blocks()
+        if len(blocks) == 1:
+            return self.ranked_of(blocks[0])
+        order = torch.empty((self.own, len(self.labels)), dtype=torch.int32, device=self.labels.device)
+        ends = torch.empty_like(order)
+        for block in blocks:
+            order[block], ends[block] = self.ranked_of(block)
+        return order, ends
+
+    def ranked_of(self, classes: slice) -> tuple[Tensor, Tensor]:
+        """(k, N) for each of `classes` the images by its probability, highest first; then (k, N) the last place that
+        has the same probability as each place: ties are one threshold."""
+        if (known := self.__dict__.get("ranked")) is not None:
+            return known[0][classes].long(), known[1][classes].long()
+        given = self.given[:, classes].double() if self.are_probabilities else self.probabilities[:, classes]
+        values, order = given.T.sort(1, descending=True)
         is_end = torch.ones_like(values, dtype=torch.bool)
         is_end[:, :-1] = values[:, 1:] != values[:, :-1]
         if bool(is_end.all()):
@@ -102,14 +156,14 @@ class Scored:
         places = torch.arange(len(self.labels), device=order.device).masked_fill(~is_end, len(self.labels))
         return order, places.flip(1).cummin(1).values.flip(1)
 
-    @cached_property
-    def passed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(K, N) float64 each, in the order of `ranked`: what the image of a place counts where it is of the class, and
-        the sums of these and of all images down to the end of the place's threshold."""
-        order, ends = self.ranked
+    def passed(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(k, N) float64 each, in the order of `ranked_of`: what the image of a place counts where it is of the class,
+        and the sums of these and of all images down to the end of the place's threshold; then that end."""
+        order, ends = self.ranked_of(classes)
         every = self.each[order]
-        own = every * (self.labels[order] == torch.arange(self.count, device=order.device)[:, None])
-        return own, own.cumsum(1).gather(1, ends), every.cumsum(1).gather(1, ends)
+        number = torch.arange(self.count, device=order.device)[classes, None]
+        own = every * (self.labels[order] == number)
+        return own, own.cumsum(1).gather(1, ends), every.cumsum(1).gather(1, ends), ends
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of `values` (N,) by weight."""

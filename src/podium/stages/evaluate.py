@@ -36,6 +36,7 @@ from podium.training.trained import TrainedModel
 
 REFERENCE = 64
 """Images stored with their predictions, so that register compares models without a test set access."""
+PROBABILITIES = "probabilities.npy"
 ACCURACY = Choice(name="accuracy")
 LOGGED_FILES = (
     "confusion.png",
@@ -79,7 +80,9 @@ def evaluate(
     where = torch.device("cpu") if about.graph else pick(device)
     threshold = _threshold(params, about, model, prepared, retrained, where)
     split = open_test_set(sealed / "test", "evaluate", f"run {about.run_id}")
-    probabilities = _predict(model, split, where)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
+    probabilities = _predict(model, split, where, out)
     files = read_files(sealed / "test", len(split.labels))
     metrics = measure(
         split.labels,
@@ -90,8 +93,6 @@ def evaluate(
         weights=split.weights,
     )
     metrics = replace(metrics, others=_others(objective, params, split, probabilities))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
     metrics = replace(metrics, others=metrics.others | _abstain(out, threshold, params, split, probabilities))
     _write_predictions(out, split, probabilities, files)
     _write_tables(out, metrics)
@@ -106,13 +107,24 @@ def evaluate(
     return metrics.summary()
 
 
-def _predict(model: nn.Module, split: Split, where: torch.device) -> NDArray[np.float32]:
-    """(N, K) the probabilities of the test images; says by how much those of a device differ from the CPU's."""
-    probabilities, off = predict_on(model, split.images, where)
+def _predict(model: nn.Module, split: Split, where: torch.device, out: Path) -> NDArray[np.float32]:
+    """(N, K) the probabilities of the test images; says by how much those of a device differ from the CPU's.
+
+    They are written to a file of `out` as they come, and mapped: the system may take their memory back at any time.
+    """
+    path = out / PROBABILITIES
+
+    def into(shape: tuple[int, int]) -> NDArray[np.float32]:
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+
+    written, off = predict_on(model, split.images, where, into)
+    if isinstance(written, np.memmap):
+        written.flush()
     if where.type != "cpu":
         how = f"by up to {off:.2g} (limit {TOLERANCE[where.type]:g})"
         print(f"evaluate: on {describe(where)}; probabilities differ from the CPU's {how}")
-    return probabilities
+    mapped: NDArray[np.float32] = np.load(path, mmap_mode="c", allow_pickle=False)  # torch warns of one to read only
+    return mapped
 
 
 def _made_with(params: EvaluateParams, about: TrainedModel, objective: Choice) -> dict[str, Any]:
@@ -241,17 +253,17 @@ def _with_maps(entries: list[dict[str, Any]], model: nn.Module, split: Split) ->
 
 def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float32], files: Sequence[ImageFile]) -> None:
     """The prediction for each image, in the order of the test split; `copy_of`: the first row that shows the same."""
-    labels, predictions = split.labels, probabilities.argmax(1)
-    actual, predicted = ([split.classes[k] for k in which] for which in (labels, predictions))
-    confidences = [f"{p:.6f}" for p in probabilities.max(1)]
-    first: dict[int, int] = {}
-    copies = [first.setdefault(picture, row) for row, picture in enumerate(split.pictures.tolist())]
-    copy_of = ["" if row == earlier else earlier for row, earlier in enumerate(copies)]
-    names = [one.path or one.origin for one in files]
-    rows = zip(range(len(labels)), actual, predicted, confidences, names, copy_of, strict=True)
+    labels, predictions, confidences = split.labels, probabilities.argmax(1), probabilities.max(1)
+    _, place, picture = np.unique(split.pictures, return_index=True, return_inverse=True)
+    first, names = place[picture], split.classes
+    rows = (
+        (row, names[labels[row]], names[predictions[row]], f"{confidences[row]:.6f}", file.path or file.origin,
+         "" if first[row] == row else first[row])
+        for row, file in enumerate(files)
+    )  # fmt: skip
     _write_csv(out / "predictions.csv", ("index", "label", "predicted", "probability", "file", "copy_of"), rows)
-    _write_csv(out / "confusion.csv", ("actual", "predicted"), zip(actual, predicted, strict=True))
-    np.save(out / "probabilities.npy", probabilities, allow_pickle=False)
+    pairs = ((names[label], names[predicted]) for label, predicted in zip(labels, predictions, strict=True))
+    _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     np.savez(
         out / "reference.npz",
         allow_pickle=False,

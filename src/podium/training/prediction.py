@@ -4,6 +4,7 @@ C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017. The labels a
 Probabilistic Outputs for Support Vector Machines, 1999: among few images without an error certainty has no bound else.
 """
 
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 import numpy as np
@@ -18,11 +19,25 @@ from podium.training.device import describe, set_kernels
 from podium.training.footprint import halved, images_per_pass
 from podium.training.precision import autocast
 
+Into = Callable[[tuple[int, int]], NDArray[np.float32]]
+"""What gives an array of a shape to write to; called again where all is predicted again, with smaller batches."""
+
+
+def _in_memory(shape: tuple[int, int]) -> NDArray[np.float32]:
+    return np.empty(shape, np.float32)
+
 
 def predict_probabilities(
-    model: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 512, device: str = "cpu"
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    *,
+    batch_size: int = 512,
+    device: str = "cpu",
+    into: Into = _in_memory,
 ) -> NDArray[np.float32]:
     """The probability of each class for each of `images`: (N, C, H, W) uint8 in, (N, K) out.
+
+    `into`: where they are written as they come, such as a file's memory map.
 
     The softmax is taken in float32, as in the served graph. Only one batch at a time is read, so `images` may be a
     memory map larger than memory. `model` gives logits (N, K); it is left on `device` and in eval mode. An exported
@@ -43,7 +58,7 @@ def predict_probabilities(
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
             part = model(batch).float().softmax(1).cpu().numpy()
             if found is None:  # held once: of a million images of a thousand classes these are 4 GB
-                found = np.empty((len(images), part.shape[1]), np.float32)
+                found = into((len(images), part.shape[1]))
             found[start : start + len(part)] = part
     return found if found is not None else np.empty((0, 0), np.float32)
 
@@ -57,17 +72,21 @@ SAMPLE = 64
 """Images at the start of a set, and as many spread over the rest, that the CPU predicts too."""
 
 
-def predict_on(model: nn.Module, images: NDArray[np.uint8], where: torch.device) -> tuple[NDArray[np.float32], float]:
+def predict_on(
+    model: nn.Module, images: NDArray[np.uint8], where: torch.device, into: Into = _in_memory
+) -> tuple[NDArray[np.float32], float]:
     """`predict_probabilities` on `where`, and by how much a sample of them differs at most from the CPU's.
 
     The CPU's stand in the result where there are some, the first SAMPLE among them; `model` is left on the CPU. On the
     CPU the difference is 0. Raises RefusedError where it is above TOLERANCE, or no number.
     """
     if where.type == "cpu":
-        return predict_probabilities(model, images), 0.0
+        return predict_probabilities(model, images, into=into), 0.0
     set_kernels(where, deterministic=False)  # float32 itself, no TF32
     size = images_per_pass(model.to(where), torch.from_numpy(np.array(images[:1])).to(where), 512, None)
-    found = halved(lambda size: predict_probabilities(model, images, batch_size=size, device=str(where)), size, where)
+    found = halved(
+        lambda size: predict_probabilities(model, images, batch_size=size, device=str(where), into=into), size, where
+    )
     spread = np.linspace(SAMPLE, len(images) - 1, SAMPLE if len(images) > SAMPLE else 0)
     rows = np.unique(np.concatenate([np.arange(min(SAMPLE, len(images))), spread]).astype(np.int64))
     reference = predict_probabilities(model, images[rows])

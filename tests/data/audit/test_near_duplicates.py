@@ -101,6 +101,23 @@ def test_groups_are_those_of_comparing_every_image_with_every_other(crops: bool,
     assert np.array_equal(found, _by_force(thumbs, seen, crops=crops))
 
 
+@pytest.mark.parametrize("crops", [False, True])
+@pytest.mark.parametrize("size", [7, 30])
+def test_groups_are_the_same_however_many_pieces_are_searched(
+    crops: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(1)
+    pieces = [_piece(draw) for _ in range(45)]
+    thumbs = _thumbs(
+        [*pieces, *(one.resize((50, 50)) for one in pieces), *(one.crop((4, 5, 92, 90)) for one in pieces)]
+    )
+    whole = near_duplicates.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops)
+    monkeypatch.setattr(near_duplicates, "PIECE", size)  # 16 and 4 pieces
+    found = near_duplicates.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops)
+    assert np.array_equal(found, whole)
+    assert len(np.unique(found)) <= len(thumbs) - (80 if crops else 40)
+
+
 def _piece(draw: np.random.Generator) -> Image.Image:
     one, other = (photos.tiles()[int(number)] for number in draw.integers(0, len(photos.tiles()), 2))
     return Image.blend(one, other.transpose(Image.Transpose(int(draw.integers(0, 7)))), float(draw.uniform(0, 0.5)))

@@ -98,22 +98,33 @@ def audited(
             + _left_out(source.rejects)
         )
     with ExitStack() as stack:
-        spec, store, images = _decoded(source, params, audit, decoded, stack)
-        rejects = [*source.rejects, *images.rejects]
-        reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
-        _check_search(known.near, audit, images.sizes)
-        prints = fingerprints(Gathered(store.pixels, images.rows))
-        places = known.find(images.contents)
-        items = ItemColumns.of(source.items, images.numbers)
-        subject = _subject(source, images, items, prints, places)
-        seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
-        seen = replace(seen, left_out=seen.left_out | items.left_out)
-        groups = items.groups
-        source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
-        placed = _placed(source, images, items, groups, seen, places, params, split)
-        whole = known.with_images(images.contents, placed.places, seen.near)
-        files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
-        yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
+        yield _examined(source, known, params, audit, split, _decoded(source, params, audit, decoded, stack))
+
+
+def _examined(
+    source: Source,
+    known: SplitFile,
+    params: PrepareParams,
+    audit: DoctorParams,
+    split: Path | None,
+    decoded: tuple[Preprocess, Store, reading.Images],
+) -> AuditedData:
+    """The rest of `audited`. Half of what it holds of each image is gone when it returns: digests, modes, groups."""
+    spec, store, images = decoded
+    rejects = [*source.rejects, *images.rejects]
+    reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
+    _check_search(known.near, audit, images.sizes)
+    prints = fingerprints(Gathered(store.pixels, images.rows))
+    places = known.find(images.contents)
+    items = ItemColumns.of(source.items, images.numbers)
+    subject = _subject(source, images, items, prints, places)
+    seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
+    seen = replace(seen, left_out=seen.left_out | items.left_out)
+    source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
+    placed = _placed(source, images, items, items.groups, seen, places, params, split)
+    whole = known.with_images(images.contents, placed.places, seen.near)
+    files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
+    return _audited(source, subject, items.groups, seen, placed, (known, whole), audit, spec, store, files)
 
 
 def _decoded(

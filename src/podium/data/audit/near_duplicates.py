@@ -8,11 +8,13 @@ is fitted to the crop and compared at higher frequencies.
 
 Two vectors are no nearer than what of them lies along a few axes, so a k-d tree of these finds every pair that can be
 near enough without comparing each image with each other one. Beside the tree one byte a coordinate is held, which sorts
-most of them out; only what is left is computed from the thumbs.
+most of them out; only what is left is computed from the thumbs. Tree and bytes take 140 bytes an image, so a large set
+is searched a piece at a time; computing vectors again takes a hundredth of the time.
 """
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -46,6 +48,8 @@ BATCH = 1024
 AXES = 8
 """Axes of the tree: those along which the vectors vary most. 12 find the same pairs in the same time, with 32 bytes
 more for each image; 6 take a third more time (2,000 photographs with crops, 20,000 glyphs)."""
+PIECE, PIECES = 20_000, 16
+"""Images of a piece at least, and pieces at most: two or three hold what is near an image, whatever their number."""
 NEIGHBOURS = 64
 """Of an image that are looked for in the tree at once; whoever has more is looked at a few at a time."""
 SAMPLE = 5000
@@ -56,8 +60,8 @@ ROUNDING = 0.5 * (COARSE * COARSE - 1) ** 0.5 / STEP
 """The cosine of a unit vector with one in bytes is wrong by this at most."""
 SLACK = 1e-4
 """Of a distance along the axes, for their rounding."""
-MANY = 250_000
-"""Neighbours that are held at once, where images have more than NEIGHBOURS each: about 10 MB."""
+MANY = 50_000
+"""Neighbours that are held at once, where images have more than NEIGHBOURS each: about 2 MB."""
 ENOUGH = 256
 """Likely pairs that are compared at once. More would be compared although others have joined their images by then."""
 THREADS = resources.cores()
@@ -71,7 +75,8 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
     """For each of `count` images the lowest number of those that show the same as it, (count,); its own for most.
 
-    `crops`: look for crops too, which takes thirty times as long. Memory: about 180 bytes an image.
+    `crops`: look for crops too, which takes thirty times as long. Memory: about 35 bytes an image, and 140 for each
+    of a piece.
     """
     merged = _Merged(count)
     with threadpool_limits(1, "blas"):  # two BLAS threads on a busy machine take ten times as long
@@ -86,21 +91,35 @@ def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
     return merged.roots()
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some of the images, ready to be searched."""
+
+    numbers: NDArray[np.int64]
+    """(P,) which images."""
+    tree: cKDTree
+    """Of their places along the axes."""
+    coordinates: NDArray[np.int8]
+    """(P, 63) of their coarse vectors, in steps of 1 / STEP."""
+
+
 class _Search:
-    """Every image against a part of every other."""
+    """Every image against a part of every other.
+
+    One piece of the images after the other is searched for what lies near it, so that no more than its tree is held: a
+    piece is what lies between two places along the first axis, beyond which nothing is near.
+    """
 
     def __init__(self, thumbs: Thumbs, numbers: NDArray[np.int64], merged: "_Merged") -> None:
         self._thumbs = thumbs
         self._numbers = numbers
         self._merged = merged
         self._axes = _principal_axes(coarse(thumbs, numbers[:: -(-len(numbers) // SAMPLE)], WHOLE))
-        places = np.empty((len(numbers), AXES))
-        self._bytes = np.empty((len(numbers), COARSE * COARSE - 1), np.int8)
-        for some in _batches(len(numbers)):
-            vectors = coarse(thumbs, numbers[some], WHOLE)
-            places[some] = vectors @ self._axes
-            self._bytes[some] = np.rint(vectors * STEP)
-        self._tree = cKDTree(places, leafsize=32)
+        pieces = min(max(1, len(numbers) // PIECE), PIECES)
+        self._along = self._along_first(WHOLE) if pieces > 1 else None
+        self._edges = _edges(self._along, pieces)
+        self._only: _Piece | None = None
+        """The piece where there is one: it is kept for all parts."""
         self._likely: list[Pairs] = []
         """Pairs whose coarse vectors are near."""
         self._waiting = 0
@@ -108,40 +127,61 @@ class _Search:
 
     def run(self, part: tuple[float, ...], least: float) -> None:
         """Merge the images that are the part `part` of another one: crops of cosines of at least `least`."""
-        for some in _batches(len(self._numbers)):
-            rows = np.arange(some.start, some.stop)
-            vectors = coarse(self._thumbs, self._numbers[rows], part)
-            for one, other in self._near(vectors, least):
-                keep = one + some.start < other if part == WHOLE else one + some.start != other
-                self._compare(one[keep], other[keep], vectors, rows, part, least)
+        radius = (2 - 2 * least) ** 0.5 + SLACK
+        if self._along is None:
+            self._only = self._only or self._piece(self._numbers)
+            self._look(self._only, self._numbers, part, least, radius)
+        else:
+            along = self._along if part == WHOLE else self._along_first(part)
+            for low, high in itertools.pairwise(self._edges):
+                inside = self._numbers[(low <= self._along) & (self._along < high)]
+                near = self._numbers[(low - radius <= along) & (along <= high + radius)]
+                if len(inside):
+                    self._look(self._piece(inside), near, part, least, radius)
         self._fit(part)
 
-    def _near(self, vectors: Vectors, least: float) -> Iterator[Pairs]:
-        """Pairs of one of `vectors` (n, D) and an image that may have a cosine of `least` with it."""
+    def _look(
+        self, piece: _Piece, rows: NDArray[np.int64], part: tuple[float, ...], least: float, radius: float
+    ) -> None:
+        """Search `piece` for what the part `part` of the images `rows` is near to."""
+        for some in _batches(len(rows)):
+            wholes = rows[some]
+            vectors = coarse(self._thumbs, wholes, part)
+            for one, other in self._near(piece.tree, vectors, radius):
+                first, second = wholes[one], piece.numbers[other]
+                keep = first < second if part == WHOLE else first != second
+                self._compare(piece, one[keep], other[keep], vectors, wholes, part, least)
+
+    def _piece(self, numbers: NDArray[np.int64]) -> _Piece:
+        places, coordinates = np.empty((len(numbers), AXES)), np.empty((len(numbers), COARSE * COARSE - 1), np.int8)
+        for some in _batches(len(numbers)):
+            vectors = coarse(self._thumbs, numbers[some], WHOLE)
+            places[some] = vectors @ self._axes
+            coordinates[some] = np.rint(vectors * STEP)
+        return _Piece(numbers, cKDTree(places, leafsize=32), coordinates)
+
+    def _along_first(self, part: tuple[float, ...]) -> Vectors:
+        """(N,) where the part `part` of each image lies along the first axis."""
+        along = np.empty(len(self._numbers), np.float32)
+        for some in _batches(len(along)):
+            along[some] = coarse(self._thumbs, self._numbers[some], part) @ self._axes[:, 0]
+        return along
+
+    def _near(self, tree: cKDTree, vectors: Vectors, radius: float) -> Iterator[Pairs]:
+        """Pairs of one of `vectors` (n, D) and a place of `tree` that is within `radius` of it."""
         places = (vectors @ self._axes).astype(np.float64)
-        radius = (2 - 2 * least) ** 0.5 + SLACK
-        count = min(NEIGHBOURS, len(self._numbers))
-        _, found = self._tree.query(places, count, distance_upper_bound=radius, workers=THREADS)
+        count = min(NEIGHBOURS, tree.n)
+        _, found = tree.query(places, count, distance_upper_bound=radius, workers=THREADS)
         found = found.reshape(len(places), count)
-        there = found < len(self._numbers)
-        crowded: NDArray[np.bool_] = np.logical_and(there.all(1), count < len(self._numbers))
+        there = found < tree.n
+        crowded: NDArray[np.bool_] = np.logical_and(there.all(1), count < tree.n)
         row, _ = np.nonzero(there & ~crowded[:, None])
         yield row, found[there & ~crowded[:, None]].astype(np.int64)
-        yield from self._crowd(places, np.flatnonzero(crowded), radius)
-
-    def _crowd(self, places: NDArray[np.float64], rows: NDArray[np.int64], radius: float) -> Iterator[Pairs]:
-        """The same for `rows` of `places` (n, AXES), each with more neighbours than are looked for at once."""
-        if not len(rows):
-            return
-        counts = np.asarray(self._tree.query_ball_point(places[rows], radius, return_length=True, workers=THREADS))
-        piece = np.cumsum(counts) // MANY
-        for number in np.unique(piece):
-            some = rows[piece == number]
-            found = self._tree.query_ball_point(places[some], radius, workers=THREADS)
-            yield np.repeat(some, counts[piece == number]), np.concatenate(found).astype(np.int64)
+        yield from _crowd(tree, places, np.flatnonzero(crowded), radius)
 
     def _compare(
         self,
+        piece: _Piece,
         one: NDArray[np.int64],
         other: NDArray[np.int64],
         vectors: Vectors,
@@ -149,11 +189,11 @@ class _Search:
         part: tuple[float, ...],
         least: float,
     ) -> None:
-        """Take in the likely pairs: of a vector, of the part `part` of the image in `rows`, and an image."""
+        """Take in the likely pairs: of a vector, of the part `part` of the image in `rows`, and an image of `piece`."""
         for some in _batches(len(one)):
             first, second = one[some], other[some]
-            known = np.einsum("nd,nd->n", vectors[first], self._bytes[second], dtype=np.float32) / STEP
-            crops, wholes = self._numbers[second], self._numbers[rows[first]]
+            known = np.einsum("nd,nd->n", vectors[first], piece.coordinates[second], dtype=np.float32) / STEP
+            crops, wholes = piece.numbers[second], rows[first]
             new = (known >= least - ROUNDING) & self._merged.apart(crops, wholes)
             first, crops, wholes = first[new], crops[new], wholes[new]
             near = np.einsum("nd,nd->n", vectors[first], coarse(self._thumbs, crops, WHOLE)) >= least
@@ -174,6 +214,24 @@ class _Search:
             enough = SAME_COPY if part == WHOLE else SAME_CROP
             same = fit(self._thumbs(crops), self._thumbs(wholes), part) >= enough
             self._merged.merge(crops[same], wholes[same])
+
+
+def _crowd(tree: cKDTree, places: NDArray[np.float64], rows: NDArray[np.int64], radius: float) -> Iterator[Pairs]:
+    """Pairs of `rows` of `places` (n, AXES), each with more neighbours than are looked for at once, and one of them."""
+    if not len(rows):
+        return
+    counts = np.asarray(tree.query_ball_point(places[rows], radius, return_length=True, workers=THREADS))
+    piece = np.cumsum(counts) // MANY
+    for number in np.unique(piece):
+        some = rows[piece == number]
+        found = tree.query_ball_point(places[some], radius, workers=THREADS)
+        yield np.repeat(some, counts[piece == number]), np.concatenate(found).astype(np.int64)
+
+
+def _edges(along: Vectors | None, pieces: int) -> list[float]:
+    """Where `pieces` pieces of as many of `along` (N,) each begin, and the end; None: there is one."""
+    inner = [] if along is None else np.quantile(along, np.arange(1, pieces) / pieces).tolist()
+    return [-np.inf, *inner, np.inf]
 
 
 class _Merged:

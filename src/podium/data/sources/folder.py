@@ -12,7 +12,7 @@ from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import HIDDEN, Reject, in_order, shown
-from podium.data.sources.layout import Hides, entries, hidden_images, is_litter, none_hidden
+from podium.data.sources.layout import Hides, each_entry, entries, hidden_images, is_litter, none_hidden
 from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
@@ -164,7 +164,7 @@ class _Walk:
             self.reject("outside", path, "it is a link that leads back to a folder above it")
             return
         try:
-            within = entries(path)
+            within = each_entry(path)
             self.hidden += hidden_images(path)
         except OSError as error:
             self._unlisted(path, error)

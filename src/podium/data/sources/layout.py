@@ -7,7 +7,7 @@ tells training images from test images, and everything afterwards looks well.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,9 +69,14 @@ def none_hidden(_: Path) -> bool:
 
 def entries(folder: Path, hides: Hides = none_hidden) -> list[Path]:
     """What lies in `folder`, sorted, without hidden files, litter and the folders that `hides` leaves out."""
-    names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
-    found = [folder / name for name in names if not is_litter(name)]
+    found = list(each_entry(folder))
     return found if hides is none_hidden else [path for path in found if not (path.is_dir() and hides(path))]
+
+
+def each_entry(folder: Path) -> Iterator[Path]:
+    """The same with all folders, one at a time: a Path takes a kilobyte, a name a tenth of that."""
+    names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
+    return (folder / name for name in names if not is_litter(name))
 
 
 def hidden_images(folder: Path) -> list[Path]:

@@ -219,7 +219,10 @@ class TorchMetric(_Foreign):
             self.chosen.arguments,
             {"num_classes": scored.count},
         )
-        return self.number(made.to(scored.labels.device)(scored.probabilities.float(), scored.labels))
+        made = made.to(scored.labels.device)
+        for some in scored.parts():
+            made.update(some.single, some.labels)
+        return self.number(made.compute())
 
 
 def wrap(choice: Choice) -> Metric:

@@ -50,6 +50,9 @@ class TopK(Metric):
 
     def each(self, scored: "Scored") -> "Tensor":
         """1 for each whose class is among them, else 0."""
+        return scored.for_each(self._each)
+
+    def _each(self, scored: "Scored") -> "Tensor":
         import torch
 
         probabilities, labels = scored.probabilities, scored.labels[:, None]

@@ -25,7 +25,7 @@ class LogLoss(Metric):
         """0 or more."""
         import torch.nn.functional as F
 
-        return F.cross_entropy(scored.logits.double(), scored.labels, reduction="none")
+        return scored.for_each(lambda some: F.cross_entropy(some.logits.double(), some.labels, reduction="none"))
 
 
 class Brier(Metric):
@@ -42,7 +42,9 @@ class Brier(Metric):
         """0 to 2."""
         import torch.nn.functional as F
 
-        squares = (scored.probabilities - F.one_hot(scored.labels, scored.count)).square().sum(1)
+        squares = scored.for_each(
+            lambda some: (some.probabilities - F.one_hot(some.labels, some.count)).square().sum(1)
+        )
         return squares / 2 if scored.own < 3 else squares
 
 
@@ -71,7 +73,7 @@ class CalibrationError(Metric):
         """(R,) 0 to 1."""
         import torch
 
-        confidence = scored.probabilities.gather(1, scored.predicted[:, None])[:, 0]
+        confidence = scored.confidence
         edges = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64, device=confidence.device)
         bins = torch.bucketize(confidence, edges[1:-1])
         gap = confidence - (scored.predicted == scored.labels).double()

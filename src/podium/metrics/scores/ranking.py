@@ -37,7 +37,7 @@ class _Thresholds:
         import torch
         from torch.nn.functional import pad
 
-        order, ends = (one[column].contiguous() for one in scored.ranked)
+        order, ends = (one[column].long().contiguous() for one in scored.ranked)
         places = torch.nonzero(scored.labels[order] == column)[:, 0]
         end = ends[places]
         first = torch.searchsorted(ends, end)
@@ -71,15 +71,21 @@ class Auroc(Metric):
         """0 to 1; 0.5 is chance."""
         import torch
 
-        own, above, every = scored.passed
+        return float(torch.cat([self._of_classes(scored, block) for block in scored.blocks()]).mean())
+
+    def _of_classes(self, scored: "Scored", classes: slice) -> "Tensor":
+        """(k,) the area of each of some classes."""
+        import torch
+
+        own, above, every, ends = scored.passed(classes)
         whole, others = own.sum(1), every - above  # others: of the rest, what ranks as high as each place or higher
-        ends = scored.ranked[1]
         rest = scored.each.sum() - whole
         first = torch.nn.functional.pad(ends[:, :-1], (1, 0), value=-1)
         before = first.masked_fill(first == ends, -1).cummax(1).values  # the end of the threshold before
         higher = others.gather(1, before.clamp(min=0)).masked_fill(before < 0, 0.0)
         beaten = rest[:, None] - (others + higher) / 2
-        return float(((own * beaten).sum(1) / (whole * rest))[: scored.own].mean())
+        area: Tensor = (own * beaten).sum(1) / (whole * rest)
+        return area
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1."""
@@ -102,7 +108,7 @@ class Auroc(Metric):
         weights = new.each.repeat(2)
         for column in range(new.own):
             is_own = (new.labels == column).repeat(2)
-            values = torch.cat([new.probabilities[:, column], old.probabilities[:, column]])
+            values = torch.cat([new.column(column), old.column(column)])
             scores = torch.empty_like(values)
             scores[is_own] = _below(values[is_own], values[~is_own], weights[~is_own])
             scores[~is_own] = -_below(values[~is_own], values[is_own], weights[is_own])
@@ -127,8 +133,13 @@ class AveragePrecision(Metric):
 
     def value(self, scored: "Scored") -> float:
         """0 to 1; a class's share is chance."""
-        own, above, every = scored.passed
-        return float(((own * (above / every).nan_to_num()).sum(1) / own.sum(1))[: scored.own].mean())
+        import torch
+
+        found = []
+        for block in scored.blocks():
+            own, above, every, _ = scored.passed(block)
+            found.append((own * (above / every).nan_to_num()).sum(1) / own.sum(1))
+        return float(torch.cat(found).mean())
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1."""
@@ -168,7 +179,7 @@ class RecallAtPrecision(Metric):
     def value(self, scored: "Scored") -> float:
         """0 to 1. Raises InputError where there is no such class."""
         column = self._column(scored.classes)
-        own, above, every = (one[column] for one in scored.passed)
+        own, above, every, _ = (one[0] for one in scored.passed(slice(column, column + 1)))
         reached = above >= (self.precision - ROUNDING) * every
         return float((above * reached).max() / own.sum()) if float(own.sum()) else float("nan")
 

@@ -1,0 +1,66 @@
+"""Metrics of more predictions than are held at once: the same values as of all of them together."""
+
+import numpy as np
+import pytest
+import torch
+
+from podium.components import Choice
+from podium.metrics import resampling, scored, scores
+from podium.metrics.scored import Scored
+from podium.metrics.scores import Metric
+
+COUNT, CLASSES = 240, 7
+COUNTED = ("accuracy", "balanced_accuracy", "top_k", "worst_recall", "macro_f1", "mcc", "kappa")
+"""Those of whole numbers of images: equal to the last bit."""
+METRICS = [
+    *(Choice(name=name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss", "brier")),
+    Choice(name="top_k", arguments={"k": 2}),
+    *(Choice(name=name) for name in ("calibration_error", "auroc", "average_precision")),
+    Choice(name="recall_at_precision", arguments={"class_name": "c3", "precision": 0.3}),
+    Choice(name="MulticlassJaccardIndex"),
+    Choice(name="MulticlassAUROC"),
+]
+
+
+@pytest.fixture(params=["probabilities", "ties", "logits", "weights"])
+def predictions(request: pytest.FixtureRequest) -> Scored:
+    """Probabilities in float32, such with many equal ones, logits, and images that count differently."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(COUNT) % CLASSES
+    logits = torch.from_numpy(draw.normal(size=(COUNT, CLASSES)).astype(np.float32))
+    logits[torch.arange(COUNT), torch.from_numpy(labels)] += 1
+    given = logits if request.param == "logits" else logits.softmax(1)
+    given = (given * 8).round() / 8 if request.param == "ties" else given
+    weights = torch.from_numpy(draw.integers(1, 4, COUNT) / 3) if request.param == "weights" else None
+    names = tuple(f"c{k}" for k in range(CLASSES))
+    return Scored(given, torch.from_numpy(labels), names, weights, are_probabilities=request.param != "logits")
+
+
+def _again(one: Scored) -> Scored:
+    """The same predictions, of which nothing has been computed."""
+    return Scored(one.given, one.labels, one.classes, one.weights, are_probabilities=one.are_probabilities)
+
+
+@pytest.mark.parametrize("choice", METRICS, ids=lambda choice: choice.name)
+@pytest.mark.parametrize("cells", [1, 500])
+def test_metric_in_parts_is_that_of_all_predictions_at_once(
+    choice: Choice, cells: int, predictions: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric: Metric = scores.of(choice)
+    if predictions.weights is not None and not metric.WEIGHTED:
+        pytest.skip("it takes no weights")
+    whole = metric.value(predictions)
+    monkeypatch.setattr(scored, "CELLS", cells)  # an image and a class at a time; 71 images, two classes
+    found = metric.value(_again(predictions))
+    assert found == (whole if choice.name in COUNTED else pytest.approx(whole, abs=1e-12, rel=1e-7))
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "loss"])
+def test_interval_in_parts_is_that_of_all_predictions_at_once(
+    name: str, predictions: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "RESAMPLES", 20)
+    metric, groups = scores.of(Choice(name=name)), resampling.Groups.of(COUNT, None)
+    whole = resampling.interval(metric, predictions, groups, 0.9)
+    monkeypatch.setattr(scored, "CELLS", 500)
+    assert resampling.interval(metric, _again(predictions), groups, 0.9) == pytest.approx(whole, abs=1e-12)
