@@ -50,6 +50,6 @@ def _places(images: Array) -> Array:
     """Mean colours of the parts of a grid: (N, 3 * GRID ** 2)."""
     height, width = (side // GRID * GRID for side in images.shape[2:])
     parts = images[:, :, :height, :width].astype(np.float32) / 255
-    return (
-        parts.reshape(len(images), 3, GRID, height // GRID, GRID, width // GRID).mean((3, 5)).reshape(len(images), -1)
-    )
+    parts = parts.reshape(len(images), 3, GRID, height // GRID, GRID, width // GRID)
+    means: Array = parts.mean((3, 5)).reshape(len(images), -1)
+    return means
