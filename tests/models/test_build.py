@@ -137,7 +137,7 @@ def test_flip_average_is_the_mean_over_image_and_mirror_when_it_is_evaluated() -
 
 EXPORTED = {
     "cnn, flip average": (ModelParams(width=4, hidden=8, flip_average=True), (1, 28, 28)),
-    "resnet": (ModelParams(name="resnet", width=4, dropout=0.5), (1, 28, 28)),
+    "resnet, members": (ModelParams(name="resnet", width=4, dropout=0.5, members=2), (1, 28, 28)),
     "resnet, large, flip average": (ModelParams(name="resnet", width=2, depth=2, flip_average=True), (3, 45, 64)),
     "torchvision, grey": (ModelParams(name="torchvision:squeezenet1_1"), (1, 32, 32)),
     "torchvision, flip average": (ModelParams(name="torchvision:shufflenet_v2_x0_5", flip_average=True), (3, 32, 32)),

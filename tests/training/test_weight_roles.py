@@ -91,6 +91,17 @@ def test_hidden_matrices_of_a_network(name: str, side: int, first: str, last: st
     assert len(hidden) >= 2
 
 
+@pytest.mark.parametrize("shape", [SHAPE, None])
+def test_each_member_has_a_first_and_a_last_layer(shape: tuple[int, int, int] | None) -> None:
+    one, three = (build_model(ModelParams(name="resnet", width=4, members=n), tiny.spec(SHAPE)) for n in (1, 3))
+    alone, all_three = (_names(m, {id(p) for p in hidden_matrices(m, shape)}) for m in (one, three))
+    inside = {
+        f"1.{member}.{int(name.split('.')[0]) - 1}.{name.partition('.')[2]}" for member in range(3) for name in alone
+    }
+    assert len(alone) > 4
+    assert all_three == inside
+
+
 def test_frozen_weights_are_no_matrices_to_learn() -> None:
     model = Odd()
     model.second.requires_grad_(False)

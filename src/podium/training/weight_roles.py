@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from podium.models.build import backbone_of
+from podium.models.members import Members
 from podium.training.device import own_numbers
 
 NORMS = (
@@ -82,12 +83,15 @@ def _owned(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
 
 
 def _ends(model: nn.Module, shape: tuple[int, int, int] | None) -> set[int]:
-    """The ids of the parameters of the first layer and of the last."""
+    """The ids of the parameters of the first layer and of the last, of each member where there are several."""
     learning = any(p.requires_grad for p in model.parameters())
     layers: list[nn.Module] = [one for one in model.modules() if isinstance(one, LAYERS)]
     if shape is not None and learning:
         layers = _called(model, shape) or layers
-    ends = layers[:1] + layers[-1:]
+    members = [one for group in model.modules() if isinstance(group, Members) for one in group]
+    of_member = {id(layer): number for number, one in enumerate(members) for layer in one.modules()}
+    parts = [[one for one in layers if of_member.get(id(one)) == part] for part in range(len(members))] or [layers]
+    ends = [layer for part in parts for layer in part[:1] + part[-1:]]
     backbone = backbone_of(model)
     heads = [backbone.head] if backbone is not None else []
     return {id(p) for module in ends + heads for p in module.parameters()}

@@ -31,9 +31,18 @@ class Resnet(Network):
     """Residual blocks in each of the three stages."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the last layer's inputs set to zero in training."""
+    members: int = Field(default=1, ge=1, le=64)
+    """Networks whose probabilities are averaged; each learns from a part of every batch. With few images, some
+    networks are together better than one that is trained as long; predicting takes as many times as long. A step takes
+    as long as with one network, so each of them needs as many epochs as one alone would: raise train.epochs."""
 
     def build(self, images: ImageSpec) -> "nn.Module":
         """A stem, three stages of `depth` blocks of `width`, twice and four times as many channels, a linear layer."""
+        from podium.models.members import together
+
+        return together([self._one(images) for _ in range(self.members)])
+
+    def _one(self, images: ImageSpec) -> "nn.Module":
         from torch import nn
 
         from podium.models.layers import ResidualBlock
