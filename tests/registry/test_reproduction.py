@@ -23,7 +23,7 @@ def test_version_is_made_again_bit_for_bit_and_follows_a_move(tmp_path: Path, ml
     model.write_text(model.read_text(encoding="utf-8").replace("\\x1f", "\\x1e"), encoding="utf-8")  # other seeds
     (clone.folder / "src/podium/new.txt").write_text("not committed\n", encoding="utf-8")
     (clone.folder / "notes.txt").write_text("not kept, and nothing depends on it\n", encoding="utf-8")
-    clone.run("dvc", "repro")
+    clone.run("dvc", "repro", "register")
     assert "this folder matches digits-classifier version 1" in clone.run("podium", "verify", "1")
     assert "uncommitted changes 2 files" in clone.run("podium", "lineage", "1")
     assert "was reproduced: the same weights, bit for bit" in clone.run("podium", "reproduce", "1")

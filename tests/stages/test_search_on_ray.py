@@ -24,7 +24,7 @@ from waiting import until
 
 pytestmark = pytest.mark.slow
 LOCAL = TrackingParams(flush_seconds=0.2)
-SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 30, high: 60}}"
+SPACE = "{train.learning_rate: {low: 1.0e-3, high: 0.1}, train.epochs: {low: 15, high: 30}}"
 LONG = f"n_trials: 5\ndefaults_first: false\nspace: {SPACE}"
 SLOW = "Ray could not start a cluster on this machine"
 LISTEN = "0A"
