@@ -110,7 +110,15 @@ class Scored:
 
     def for_each(self, function: "Callable[[Scored], Tensor]") -> Tensor:
         """What `function` gives for each image (N,), computed for those of a part at a time where there are many."""
-        return torch.cat([function(some) for some in self.parts()])
+        found: Tensor | None = None
+        start = 0
+        for some in self.parts():
+            part = function(some)
+            # Into one array: small ones that stay between large ones that go keep the memory of these.
+            found = part.new_empty(len(self.labels)) if found is None else found
+            found[start : start + len(part)] = part
+            start += len(part)
+        return torch.empty(0) if found is None else found
 
     def parts(self) -> Iterator["Scored"]:
         """The images, each counted once, PART probabilities at a time where there are more than CELLS."""
