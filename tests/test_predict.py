@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -92,10 +92,10 @@ class _OnDevice:
         self.asked: list[tuple[str, int]] = []
 
         def predicted(
-            model: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 512, device: str = "cpu"
+            model: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 512, device: str = "cpu", **into: Any
         ) -> NDArray[np.float32]:
             self.asked.append((device, len(images)))
-            found = real(model, images)
+            found = real(model, images, **into)
             found[:, 0] += 0.0 if device == "cpu" else off
             return found
 

@@ -50,7 +50,8 @@ def test_metric_in_parts_is_that_of_all_predictions_at_once(
     if predictions.weights is not None and not metric.WEIGHTED:
         pytest.skip("it takes no weights")
     whole = metric.value(predictions)
-    monkeypatch.setattr(scored, "CELLS", cells)  # an image and a class at a time; 71 images, two classes
+    for limit in ("CELLS", "PART"):  # an image and a class at a time; 71 images, two classes
+        monkeypatch.setattr(scored, limit, cells)
     found = metric.value(_again(predictions))
     assert found == (whole if choice.name in COUNTED else pytest.approx(whole, abs=1e-12, rel=1e-7))
 
@@ -62,5 +63,6 @@ def test_interval_in_parts_is_that_of_all_predictions_at_once(
     monkeypatch.setattr(resampling, "RESAMPLES", 20)
     metric, groups = scores.of(Choice(name=name)), resampling.Groups.of(COUNT, None)
     whole = resampling.interval(metric, predictions, groups, 0.9)
-    monkeypatch.setattr(scored, "CELLS", 500)
+    for limit in ("CELLS", "PART"):
+        monkeypatch.setattr(scored, limit, 500)
     assert resampling.interval(metric, _again(predictions), groups, 0.9) == pytest.approx(whole, abs=1e-12)

@@ -16,7 +16,9 @@ SMALLEST = 2.220446049250313e-16
 
 
 CELLS = 4_000_000
-"""Numbers of float64 that are held at a time, where a metric needs no more than some images or classes at once."""
+"""Probabilities above which a metric that can looks at some images or classes at a time."""
+PART = 1_000_000
+"""Probabilities of such a part: the allocator does not give arrays of just below 32 MB back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +109,21 @@ class Scored:
         return given.gather(1, self.predicted[:, None])[:, 0].double()
 
     def for_each(self, function: "Callable[[Scored], Tensor]") -> Tensor:
-        """What `function` gives for each image (N,), computed for so many at a time that CELLS numbers are held."""
-        return torch.cat([function(some) for some in self.parts()])
+        """What `function` gives for each image (N,), computed for those of a part at a time where there are many."""
+        found: Tensor | None = None
+        start = 0
+        for some in self.parts():
+            part = function(some)
+            # Into one array: small ones that stay between large ones that go keep the memory of these.
+            found = part.new_empty(len(self.labels)) if found is None else found
+            found[start : start + len(part)] = part
+            start += len(part)
+        return torch.empty(0) if found is None else found
 
     def parts(self) -> Iterator["Scored"]:
-        """The images, each counted once, so many at a time that CELLS numbers are held."""
-        step = max(1, CELLS // self.count)
-        if len(self.labels) <= step:
+        """The images, each counted once, PART probabilities at a time where there are more than CELLS."""
+        step = max(1, PART // self.count)
+        if self.given.numel() <= CELLS:
             yield self
             return
         for start in range(0, len(self.labels), step):
@@ -126,8 +136,8 @@ class Scored:
         return (self.given if self.are_probabilities else self.probabilities).float()
 
     def blocks(self) -> list[slice]:
-        """All classes that images may be of, so many at a time that CELLS numbers are held of all images."""
-        step = max(1, CELLS // max(1, len(self.labels)))
+        """All classes that images may be of, PART probabilities at a time where there are more than CELLS."""
+        step = max(1, PART // max(1, len(self.labels))) if self.given.numel() > CELLS else max(1, self.own)
         return [slice(start, min(start + step, self.own)) for start in range(0, self.own, step)]
 
     @cached_property
