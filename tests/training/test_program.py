@@ -1,6 +1,7 @@
 """Own training loops: what they are given, what they report and save, and what each mistake is called."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -284,7 +285,7 @@ MISTAKES = {
     "no report": ("", "train.program: .*:program returned without a report; call run.report after each epoch"),
     "other logits": (
         "run.report(1, val_accuracy=0.5)\nreturn torch.nn.Flatten()",
-        r"train.program: .*:program must give logits, .*, here \(2, 3\); it gave \(2, 192\) of torch.float32",
+        r"train.program: .*:program must give logits, .*, here \(4, 3\); it gave \(4, 192\) of torch.float32",
     ),
     "error": (
         "raise KeyError('lr')",
@@ -298,8 +299,9 @@ def test_mistake_of_an_own_loop_is_called_by_its_name(
     own: OwnCode, trial_data: TrialData, tmp_path: Path, body: str, problem: str
 ) -> None:
     recipe = _short(own, body or "pass")
-    with pytest.raises(InputError, match=f"^{problem}$"):
+    with pytest.raises(InputError, match=rf"^{problem}( \(src/own_module_\d+\.py, line \d+.*\))?$") as caught:
         _run(recipe).train(trial_data.train, trial_data.val)
+    assert re.search(r"src/own_module_\d+\.py, line \d+", str(caught.value))
     ended: Ended = run_trial(_task(recipe, tmp_path), trial_data, lambda report: True)
     assert (ended.how, ended.diverged) == ("failed", False)
 

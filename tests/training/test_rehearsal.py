@@ -221,7 +221,7 @@ OTHERS = {
     "optimizer": (
         "class Own:\n    def __init__(self, params, lr):\n        self.param_groups = params\n",
         {"train.optimizer": "{m}:Own"},
-        "train.optimizer: {m}:Own fails: AttributeError: 'Own' object has no attribute 'step'",
+        "train.optimizer: {m}:Own must give an optimizer, as torch.optim.Optimizer is one; it gave Own, which has no",
     ),
     "optimizer's argument": (
         "",
@@ -297,7 +297,7 @@ SEARCH = {
     "metric that fails": (
         "def metric(logits, labels):\n    return logits[9, 9]\n\n\nmetric.direction = 'maximize'\n",
         {"metric": "{m}:metric"},
-        "search.metric: {m}:metric fails: src/{m}.py, line 2, in metric: IndexError: ",
+        "search.metric: {m}:metric failed: src/{m}.py, line 2, in metric: IndexError: ",
     ),
     "metric that is nan": (
         "def metric(logits, labels):\n    return float('nan')\n\n\nmetric.direction = 'maximize'\n",
@@ -395,7 +395,10 @@ def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
             GOOD_NETWORK.replace("return self", "print('noise')\n        raise KeyError('x')\n        return self"),
             "before the search, your own code was tried:\n  model.name: {m}:Net fails on 4 images: src/{m}.py, line 15",
         ),
-        ("import os\n\nos._exit(3)\n", "your own code ended the process in which it was tried (exit 3): "),
+        (
+            "import os\n\nos._exit(3)\n",
+            "your own code ({m}:Net) ended the process in which it was tried (exit 3): it wrote no error;",
+        ),
     ],
     ids=["good", "bad", "exits"],
 )

@@ -1,6 +1,5 @@
 """The retraining itself: from its checkpoint if there is one, to its end or to a signal."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from podium import cluster
 from podium.config.params import Params, RuntimeParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError, PodiumError
+from podium.own_code import RAISED
 from podium.process import stop_signals
 from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
@@ -118,7 +118,8 @@ def train(
             started = time.monotonic()
             tracked.update(run.history)
             logging += time.monotonic() - started
-            text = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            loss = f"loss {last['train_loss']:.4f}, " if "train_loss" in last else ""  # an own loop need not report it
+            text = f"{loss}{len(data) / last['seconds']:,.0f} images/s"
             bar.set_postfix_str(text)
             bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {text}", last=run.epoch == epochs)
@@ -134,7 +135,7 @@ def train(
         except DivergedError as error:
             tracked.leave(run.history, "FAILED")
             raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
-        except Exception:
+        except RAISED:
             tracked.leave(run.history, "FAILED")
             raise
         finally:

@@ -22,6 +22,7 @@ from podium.text import counted, red
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
+from podium.tuning.ending import MEASURED
 from podium.tuning.feasibility import is_feasible
 from podium.tuning.freeze_thaw.decisions import has_decisions, write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
@@ -255,7 +256,8 @@ def result_epoch(trial: FrozenTrial) -> Epoch:
     """The epoch that a completed trial's value is of: its last, or the best where it serves all of `train.epochs`."""
     history: list[Epoch] = trial.user_attrs["history"]
     epoch: int = trial.user_attrs.get(BEST, len(history))
-    return history[epoch - 1]
+    measured: Epoch = trial.user_attrs.get(MEASURED, {})
+    return history[epoch - 1] | measured
 
 
 def _none_feasible(study: optuna.Study, over: str) -> str:

@@ -4,6 +4,7 @@ A metric says which way is better, its range, how it is shown, when it is undefi
 images or follows from the confusion matrix: from that the promotion gate knows how to test a difference.
 """
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -163,7 +164,8 @@ class _Foreign(Metric):
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.chosen.name} must give a number; it gave {value!r}") from error
+            name = self.chosen.name
+            raise InputError(f"{name} must give a number; it gave {value!r}{own_code.at(name)}") from error
 
 
 class OwnMetric(_Foreign):
@@ -188,12 +190,19 @@ class OwnMetric(_Foreign):
         return str(found)
 
     def value(self, scored: "Scored") -> float:
-        """What the function gives. Raises InputError where that is no number."""
+        """What the function gives, called with copies, which it may change.
+
+        Raises InputError where it fails or gives no number.
+        """
         name, given = self.chosen.name, dict(self.chosen.arguments)
         function = self.load()
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
-        return self.number(function(scored.log_probabilities, scored.labels, **given))
+        try:
+            found = function(scored.log_probabilities.clone(), scored.labels.clone(), **copy.deepcopy(given))
+        except own_code.RAISED as error:
+            raise InputError(f"{name} failed: {own_code.blame(error)}") from error
+        return self.number(found)
 
 
 class TorchMetric(_Foreign):
@@ -219,7 +228,7 @@ class TorchMetric(_Foreign):
             self.chosen.arguments,
             {"num_classes": scored.count},
         )
-        return self.number(made.to(scored.labels.device)(scored.probabilities.float(), scored.labels))
+        return self.number(made.to(scored.labels.device)(scored.probabilities.float(), scored.labels.clone()))
 
 
 def wrap(choice: Choice) -> Metric:
