@@ -18,6 +18,7 @@ from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint, device
 from podium.training.batches import Batches
+from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.precision import auto
 from podium.training.saver import Saver
@@ -118,8 +119,7 @@ def train(
             started = time.monotonic()
             tracked.update(run.history)
             logging += time.monotonic() - started
-            loss = f"loss {last['train_loss']:.4f}, " if "train_loss" in last else ""  # an own loop need not report it
-            text = f"{loss}{len(data) / last['seconds']:,.0f} images/s"
+            text = epoch_text(last, len(data))
             bar.set_postfix_str(text)
             bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {text}", last=run.epoch == epochs)
@@ -142,6 +142,12 @@ def train(
             checkpointer.saver.close()
     trained = max(epochs - first, 1)
     return {"checkpoint": checkpointer.saver.spent / trained, "logging": logging / trained}
+
+
+def epoch_text(epoch: Epoch, images: int) -> str:
+    """Loss and speed of an epoch of so many images; an own training loop need not report a loss."""
+    loss = f"loss {epoch['train_loss']:.4f}, " if "train_loss" in epoch else ""
+    return f"{loss}{images / max(epoch['seconds'], 1e-4):,.0f} images/s"  # rounded, so it may be 0
 
 
 def _train_on_ranks(

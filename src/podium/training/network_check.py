@@ -30,8 +30,8 @@ def check_logits(logits: Any, count: int, classes: int, parameter: str, name: st
 
 
 def check_predictions(model: nn.Module, images: Tensor, classes: int, parameter: str, name: str) -> None:
-    """Raise InputError where `model`, in eval mode, gives other logits for `images` (N, C, H, W) uint8 when it is called
-    again, or for the first of them alone.
+    """Raise InputError where `model`, in eval mode, gives other logits for `images` (N, C, H, W) uint8 when it is
+    called again, or for the first of them alone.
 
     The tolerances are of rounding, which differs between sizes of batches.
     """

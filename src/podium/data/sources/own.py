@@ -10,7 +10,6 @@ keys (path, image and bytes mean content, too):
 - group: a name of what belongs together, such as a patient, a scene or a burst, or None; a group stays in one split
 """
 
-import copy
 import os
 import sysconfig
 import traceback
@@ -176,7 +175,7 @@ class _Reader:
 def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str, reader: _Reader) -> Iterator[Any]:
     """What `function` yields; what it raises becomes an InputError."""
     try:
-        result = function(**copy.deepcopy(dict(arguments)))
+        result = function(**arguments)
     except own_code.RAISED as error:
         raise _failure(error, function, name) from error
     try:
