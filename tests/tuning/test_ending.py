@@ -9,7 +9,10 @@ from optuna.trial import TrialState
 
 import tiny
 from podium.config.search_section import SearchParams
-from podium.tuning.ending import MEASURED, ending_of
+from podium.tuning import feasibility
+from podium.tuning.ending import ending_of
+from podium.tuning.feasibility import MEASURED
+from podium.tuning.outcome import result_epoch
 
 REPORTED = {"epoch": 1, "val_accuracy": 0.99, "seconds": 0.1}
 MEASURED_ALL = {"val_accuracy": 0.45, "val_loss": 1.0, "val_min_recall": 0.0}
@@ -38,3 +41,10 @@ def test_own_loop_is_judged_by_what_podium_measured(
     params = SearchParams.model_validate(search)
     found = ending_of(trial, tiny.recipe(), [REPORTED], params, StudyDirection.MAXIMIZE, whole=True)
     assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("measured", [{}, MEASURED_ALL], ids=["reported alone", "measured"])
+def test_confirmation_and_results_take_the_same_figures(measured: dict[str, float]) -> None:
+    own = {"history": [{**REPORTED, "val_accuracy": 0.2}, REPORTED]} | ({MEASURED: measured} if measured else {})
+    trial = optuna.trial.create_trial(state=TrialState.COMPLETE, value=0.45, user_attrs=own)
+    assert feasibility.figures(own) == result_epoch(trial) == REPORTED | measured

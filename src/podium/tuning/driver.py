@@ -23,7 +23,7 @@ from podium.tracking.run_names import PEAK_MEMORY
 from podium.tuning import feasibility
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
-from podium.tuning.ending import MEASURED, ending_of
+from podium.tuning.ending import ending_of
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.optuna_private import unjudged
 from podium.tuning.pools import Pool
@@ -234,7 +234,7 @@ class Driver:
         if ended.how == "failed":
             return self._fail(running, ended)
         if ended.measured:
-            running.trial.set_user_attr(MEASURED, ended.measured)
+            running.trial.set_user_attr(feasibility.MEASURED, ended.measured)
         if ended.temperature is not None:
             running.trial.set_user_attr("temperature", ended.temperature)
         return self._finish(running, whole=ended.how == "finished")

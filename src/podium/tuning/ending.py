@@ -10,11 +10,8 @@ from podium.config import aims, limits
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.epochs import Epoch
-from podium.tuning.feasibility import COSTS
+from podium.tuning.feasibility import COSTS, MEASURED
 from podium.tuning.shared_epochs import best_epoch, dimension_of
-
-MEASURED = "measured"
-"""User attribute of a trial with an own training loop: the figures of the module that it returned."""
 
 
 @dataclass(frozen=True)

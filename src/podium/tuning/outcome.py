@@ -22,8 +22,7 @@ from podium.text import counted, red
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
-from podium.tuning.ending import MEASURED
-from podium.tuning.feasibility import is_feasible
+from podium.tuning.feasibility import MEASURED, is_feasible
 from podium.tuning.freeze_thaw.decisions import has_decisions, write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE, is_own

@@ -186,6 +186,7 @@ class OwnMetric(_Foreign):
             raise InputError(
                 f"{self.chosen.name} must say which way is better, by an attribute: write"
                 f' `{self.chosen.label}.direction = "maximize"` (or "minimize") below the function; got {found!r}'
+                f"{own_code.at(self.chosen.name)}"
             )
         return str(found)
 
