@@ -111,3 +111,34 @@ def _edit(path: Path, before: str, after: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert before in text
     path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+ENCODINGS = {
+    "with a byte order mark": b"\xef\xbb\xbfVALUE = '\xc3\xa9'\n",
+    "in latin-1": b"# -*- coding: latin-1 -*-\nVALUE = '\xe9'\n",
+    "in cp1252, said in its second line": b"\n# vim: set fileencoding=cp1252 :\nVALUE = '\xe9'\n",
+    "with the line ends of Windows": b"VALUE = '\xc3\xa9'\r\n",
+}
+
+
+@pytest.mark.parametrize("content", ENCODINGS.values(), ids=ENCODINGS)
+def test_file_that_python_imports_is_read_as_python_reads_it(source: Path, content: bytes) -> None:
+    (source / "app/lazy.py").write_text("VALUE = 'é'\n", encoding="utf-8")
+    expected = code_digest("app.main", source)
+    (source / "app/lazy.py").write_bytes(content)
+    assert code_digest("app.main", source) == expected
+
+
+BROKEN = {
+    "a syntax error": (b"VALUE = 1\ndef f(:\n", r"lazy.py, line 2: SyntaxError: invalid syntax\. This file belongs"),
+    "a null byte": (b"VALUE = 1\0\n", r"lazy.py.*: (SyntaxError|ValueError): source code .* null bytes\. "),
+    "another encoding": (b"VALUE = '\xe9'\n", r"lazy.py.*: (UnicodeDecodeError|SyntaxError): .*(utf-8|encoding)"),
+    "an unknown encoding": (b"# coding: utf-99\n", r"lazy.py.*: SyntaxError: unknown encoding"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), BROKEN.values(), ids=BROKEN)
+def test_file_that_is_no_python_is_refused_by_its_name(source: Path, content: bytes, problem: str) -> None:
+    (source / "app/lazy.py").write_bytes(content)
+    with pytest.raises(InputError, match=problem):
+        code_digest("app.main", source)

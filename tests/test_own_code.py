@@ -214,3 +214,23 @@ def test_blame_names_the_innermost_line_of_own_code(own: OwnCode) -> None:
 def test_blame_cuts_a_long_text() -> None:
     said = own_code.blame(ValueError("x" * 1000))
     assert said == f"ValueError: {'x' * own_code.SHOWN} ..."
+
+
+def test_file_with_a_null_byte_is_named(own: OwnCode) -> None:
+    module = own.write("VALUE = 1\0\n")
+    with pytest.raises(InputError, match=rf"{module}:f does not import: src/{module}\.py.*: .*null bytes"):
+        own_code.load(f"{module}:f", "model.name")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("Net", "line 4"), ("f", "line 9"), ("made", "")],
+    ids=["a class", "a decorated function", "an object"],
+)
+def test_place_of_a_name_is_its_file_and_line(own: OwnCode, name: str, place: str) -> None:
+    module = own.write(
+        "import functools\n\n\nclass Net:\n    pass\n\n\n\n@functools.cache\ndef f():\n    pass\n\n\nmade = 3\n"
+    )
+    assert own_code.at(f"{module}:{name}") == ""  # not imported yet
+    own_code.load(f"{module}:{name}", "model.name")
+    assert own_code.at(f"{module}:{name}") == (f" (src/{module}.py, {place})" if place else "")

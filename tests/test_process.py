@@ -6,13 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy
 from mlflow.exceptions import MlflowException
 
-from podium import process
+from own import OwnCode
+from podium import own_code, process
 
 
 def _full(folder: Path) -> None:
@@ -132,3 +134,61 @@ def test_output_that_a_full_disk_does_not_take_keeps_the_exit_code(ends: str, co
         done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
     assert done.stderr.startswith(message)
+
+
+OWN = """
+import json
+
+
+def fails():
+    raise KeyError("lr")
+
+
+def library():
+    json.loads("{")
+
+
+def ends(code=0):
+    raise SystemExit(code)
+
+
+def full():
+    raise OSError(28, "No space left on device")
+
+
+def calls(podium):
+    podium()
+"""
+FAILURES = {
+    "fails": ("fails", "podium: your own code failed: src/{m}.py, line 5, in fails: KeyError: 'lr'"),
+    "in a library": ("library", "podium: your own code failed: src/{m}.py, line 9, in library: JSONDecodeError: "),
+    "ends with 0": (
+        "ends",
+        "podium: your own code ended the program: src/{m}.py, line 13, in ends: SystemExit: 0. Let",
+    ),
+    "a full disk": ("full", "podium: your own code failed: src/{m}.py, line 17, in full: OSError: [Errno 28] No space"),
+}
+
+
+@pytest.mark.parametrize(("name", "message"), FAILURES.values(), ids=FAILURES)
+def test_own_code_that_fails_anywhere_is_a_sentence_with_its_line(
+    own: OwnCode, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    module = own.write(OWN)
+    with pytest.raises(SystemExit) as ended:
+        process.run(own_code.load(f"{module}:{name}", ""))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(message.format(m=module))
+
+
+def test_bug_of_podium_below_own_code_keeps_its_traceback(own: OwnCode) -> None:
+    calls = own_code.load(f"{own.write(OWN)}:calls", "")
+    bug: Any = own_code.described  # of Podium's, called with too little
+    with pytest.raises(TypeError):
+        process.run(lambda: calls(lambda: own_code.is_name(bug)))
+
+
+def test_exit_of_podium_itself_keeps_its_code() -> None:
+    with pytest.raises(SystemExit) as ended:
+        process.run(lambda: sys.exit(7))
+    assert ended.value.code == 7

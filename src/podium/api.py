@@ -1,7 +1,7 @@
 """Podium from Python: what `from podium import ...` gives. The stages and commands use the same functions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ class Trained:
     """Each epoch's figures: train_loss, val_loss, val_accuracy, learning_rate, seconds, and search.metric's."""
     notes: list[str]
     """What a person should know of it."""
+    measured: "Epoch" = field(default_factory=dict)
+    """The validation figures of `network`, where an own training loop has reported the history's; else empty."""
 
 
 def load_params(path: str | Path = paths.PARAMS, changes: Mapping[str, Any] | None = None) -> Params:
@@ -99,7 +101,7 @@ def train(
     metric, more = params.search.component("metric"), params.measured()
     run = training(params.recipe(), data.images, seed, data.device, metric, more)
     run.train(data.train, data.val, on_step, lambda run: on_epoch(run.history))
-    return Trained(run.result.eval(), list(run.history), list(run.notes))
+    return Trained(run.result.eval(), list(run.history), list(run.notes), run.measured)
 
 
 def search(params: Params, prepared: str | Path = paths.PREPARED, out: str | Path = paths.SEARCH) -> "optuna.Study":

@@ -9,17 +9,19 @@ import hashlib
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+import tokenize
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from podium import components, own_code, process
 from podium.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[1]
 """The folder that packages are imported from."""
+Read = TypeVar("Read")
 
 
 def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
@@ -55,8 +57,24 @@ def code_digest(module: str, source: Path = SOURCE) -> str:
 
 def _text(path: Path) -> str:
     """A file as its digest takes it: of code the meaning, of anything else the text."""
-    text = path.read_text(encoding="utf-8")
-    return _meaning_of(text) if path.suffix == ".py" else text
+    return _read(path, _meaning_of) if path.suffix == ".py" else path.read_text(encoding="utf-8")
+
+
+def _read(path: Path, parse: Callable[[str], Read]) -> Read:
+    """What `parse` makes of the code in `path`, which is decoded as Python does it: UTF-8, or as its first lines say.
+
+    Raises InputError where that is no Python, in a file that is perhaps never imported.
+    """
+    try:
+        with tokenize.open(path) as file:
+            return parse(file.read())
+    except (SyntaxError, ValueError) as error:  # ValueError: bytes of another encoding, a null byte
+        place = f"{path}, line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else f"{path}"
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise InputError(
+            f"{place}: {type(error).__name__}: {what}. This file belongs to what is imported by the code that"
+            " params.yaml names (imports within functions count): correct it, or remove its import"
+        ) from None
 
 
 @lru_cache(maxsize=512)
@@ -197,7 +215,8 @@ def _files(module: str, source: Path) -> set[Path]:
 
 def _imported(file: Path, source: Path) -> set[Path]:
     """The project's files that `file` names itself."""
-    modules, neighbours = _named_in(file.read_text(encoding="utf-8"), file.relative_to(source).parent.parts)
+    package = file.relative_to(source).parent.parts
+    modules, neighbours = _read(file, lambda text: _named_in(text, package))
     beside = {file.parent / name for name in neighbours}
     return set().union(*(_files(name, source) for name in modules)) | {path for path in beside if path.is_file()}
 

@@ -150,7 +150,7 @@ def load(kind: str, name: str, parameter: str | None = None) -> Any:
     if not callable(found):
         raise InputError(
             f"{parameter}{': ' if parameter else ''}{name} must be a class or a function; it is"
-            f" {own_code.described(found)}"
+            f" {own_code.described(found)}{own_code.at(full)}"
         )
     return found
 

@@ -3,8 +3,10 @@
 What is wrong with it is an InputError whose message has the file and the line of that code.
 """
 
+import copy
 import difflib
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -25,6 +27,8 @@ DECIDED = {
     "search.sampler": {"seed": "search.seed"},
 }
 """By what the arguments are of: those that Podium gives, and the parameter that decides their values."""
+RAISED = (Exception, SystemExit)
+"""What people's own code ends with: `sys.exit()` in it must not end Podium without a word."""
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -73,8 +77,8 @@ def load(name: str, parameter: str) -> Any:
                 f" packages{_close_modules(module_name)}"
             ) from None
         raise InputError(f"{begin}{name} does not import: {blame(error)}") from None
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{begin}{name} does not import: {blame(error)}") from None
+    except RAISED as error:
+        raise InputError(f"{begin}{name} does not import: {_of_file(blame(error), error, module_name)}") from None
     for part in path.split("."):
         if not hasattr(found, part):
             raise InputError(f"{begin}{name}: {module_name} has no {path!r}{_close_names(part, found)}")
@@ -98,18 +102,18 @@ def call(
 ) -> Any:
     """Call `function`, that is `name`, with the arguments `given` in params.yaml and what it names of `offered`.
 
-    Raises InputError for arguments that it does not have, that are missing or that another parameter decides, and for
-    an exception within it.
+    What is given is copied: code that changes an argument in place changes it for itself alone. Raises InputError for
+    arguments that it does not have, that are missing or that another parameter decides, and for an exception within it.
     """
     check_decided(name, parameter, given)
     check_arguments(function, name, parameter, given, set(offered))
     known, _ = arguments_of(function)
     named = {key: value for key, value in offered.items() if key in known and key not in given}
     try:
-        return function(**given, **named)
+        return function(**copy.deepcopy(dict(given)), **named)
     except InputError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise InputError(f"{parameter}{': ' if parameter else ''}{name} failed: {blame(error)}") from error
 
 
@@ -157,12 +161,55 @@ def blame(error: BaseException) -> str:
     return f"{_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name}: {what}"
 
 
+def failure(error: BaseException) -> str:
+    """What a person has to know where `error` arose in the project's `src/`; empty: it arose elsewhere.
+
+    That code was running where neither Podium's nor other people's was called after it, but for libraries.
+    """
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    source = source_folder()
+    found = [path for path in frames if path.is_relative_to(PACKAGE) or path.is_relative_to(source)]
+    if not found or found[-1].is_relative_to(PACKAGE):
+        return ""
+    if isinstance(error, SystemExit):
+        return f"your own code ended the program: {blame(error)}. Let it return, or raise an error"
+    return f"your own code failed: {blame(error)}"
+
+
+def at(name: str) -> str:
+    """Where `name` (module:object) is written, as ` (src/my_net.py, line 4)`; empty where that is not known."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(found))
+        line = inspect.getsourcelines(found)[1]
+    except (TypeError, OSError):  # built in, made by a call, or its file is gone
+        return ""
+    return f" ({_shown(Path(file))}, line {line})" if file else ""
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost line of people's own code that led to `error`, as in `at`; empty: there is none."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(Path(frame.filename))]
+    return f" ({_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
+
+
 def described(value: Any) -> str:
     """What somebody's code gave, in a few words: the shape and type of an array or tensor, else the type's name."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = "" if type(value).__name__ in ("Tensor", "Parameter") else f" ({type(value).__name__})"
         return f"{tuple(value.shape)} of {value.dtype}{kind}"
     return type(value).__name__
+
+
+def _of_file(text: str, error: BaseException, module: str) -> str:
+    """`text` after the file of `module`, where a syntax error does not say itself in which file it is."""
+    if not isinstance(error, SyntaxError) or error.filename:
+        return text
+    spec = importlib.util.find_spec(module)
+    return f"{_shown(Path(spec.origin))}: {text}" if spec and spec.origin else text
 
 
 def _look_in_src() -> None:

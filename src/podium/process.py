@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TextIO
 
+from podium import own_code
 from podium.errors import PodiumError
 from podium.text import one_line, reason_of
 
@@ -39,7 +40,7 @@ def run(main: Callable[[], object]) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard(sys.stdout)
         _discard_unwritable()
-    except Exception as error:
+    except own_code.RAISED as error:
         if not (message := message_of(error)):
             raise
         with suppress(OSError):  # nobody reads it: the exit code says it
@@ -48,10 +49,15 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(error.exit_code if isinstance(error, PodiumError) else PodiumError.exit_code)
 
 
-def message_of(error: Exception) -> str:
-    """What a person can do about `error`, with its reason; empty: it is a bug, whose traceback is needed."""
+def message_of(error: BaseException) -> str:
+    """What a person can do about `error`, with its reason; empty: it is a bug, whose traceback is needed.
+
+    A bug of people's own code is told by its file and line.
+    """
     if isinstance(error, PodiumError):
         return str(error) or type(error).__name__
+    if failure := own_code.failure(error):
+        return failure
     if isinstance(error, OSError) and (error.errno in DISK_ERRORS or SHORT_WRITE.fullmatch(str(error))):
         return _disk_message(error)
     return one_line(_store_message(error))

@@ -157,6 +157,21 @@ def rows(most: int):
 """
 
 
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("rows", "{m}:rows: loaded; `dvc repro prepare` reads its rows"),
+        ("missing", "prepare.source: {m}:missing: {m} has no 'missing'"),
+    ],
+)
+def test_source_is_loaded_and_not_called_tried(own: OwnCode, tmp_path: Path, source: str, found: str) -> None:
+    module = own.write(OWN)
+    params = parse(f"prepare: {{source: '{module}:{source}', arguments: {{most: 3}}}}")
+    finding = project.own_code(params, tmp_path / "prepared")
+    assert finding.found.startswith(found.format(m=module))
+    assert finding.level == ("ok" if source == "rows" else "fail")
+
+
 @pytest.mark.slow
 def test_own_code_is_loaded_without_images_and_tried_with_them(own: OwnCode, tmp_path: Path) -> None:
     module = own.write(OWN)

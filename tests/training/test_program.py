@@ -1,6 +1,7 @@
 """Own training loops: what they are given, what they report and save, and what each mistake is called."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 import tiny
 from own import OwnCode
+from podium import own_code
 from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -18,7 +20,7 @@ from podium.metrics.scores import Metric
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.program import ProgramRun, training
-from podium.training.trained import GRAPH, TrainedModel, digest_of
+from podium.training.trained import GRAPH, TrainedModel, digest_of, save_graph
 from podium.tuning.messages import Ended, Report, Task
 from podium.tuning.work import TrialData, run_trial
 
@@ -115,6 +117,7 @@ def test_own_loop_trains_and_its_reports_are_the_history(own: OwnCode, trial_dat
     assert [set(epoch) for epoch in history] == [{"epoch", "train_loss", "val_accuracy", "seconds"}] * 8
     assert history[-1]["val_accuracy"] > 0.6
     assert run.notes == []
+    assert run.measured["val_accuracy"] == pytest.approx(history[-1]["val_accuracy"])
     logits = run.result(trial_data.val.images[torch.arange(20)])
     assert float((logits.argmax(1) == trial_data.val.labels).float().mean()) == history[-1]["val_accuracy"]
 
@@ -284,7 +287,7 @@ MISTAKES = {
     "no report": ("", "train.program: .*:program returned without a report; call run.report after each epoch"),
     "other logits": (
         "run.report(1, val_accuracy=0.5)\nreturn torch.nn.Flatten()",
-        r"train.program: .*:program must give logits, .*, here \(2, 3\); it gave \(2, 192\) of torch.float32",
+        r"train.program: .*:program must give logits, .*, here \(4, 3\); it gave \(4, 192\) of torch.float32",
     ),
     "error": (
         "raise KeyError('lr')",
@@ -297,9 +300,10 @@ MISTAKES = {
 def test_mistake_of_an_own_loop_is_called_by_its_name(
     own: OwnCode, trial_data: TrialData, tmp_path: Path, body: str, problem: str
 ) -> None:
-    recipe = _short(own, body or "pass")
-    with pytest.raises(InputError, match=f"^{problem}$"):
-        _run(recipe).train(trial_data.train, trial_data.val)
+    recipe, accuracy = _short(own, body or "pass"), SearchParams().component("metric")
+    with pytest.raises(InputError, match=rf"^{problem}( \(src/own_module_\d+\.py, line \d+.*\))?$") as caught:
+        _run(recipe, accuracy).train(trial_data.train, trial_data.val)
+    assert re.search(r"src/own_module_\d+\.py, line \d+", str(caught.value))
     ended: Ended = run_trial(_task(recipe, tmp_path), trial_data, lambda report: True)
     assert (ended.how, ended.diverged) == ("failed", False)
 
@@ -315,12 +319,150 @@ def test_other_metric_of_the_search_has_to_be_reported(own: OwnCode, trial_data:
         _run(_short(own, "run.report(1, val_accuracy=0.5)"), metric).train(trial_data.train, trial_data.val)
 
 
-def test_reported_metric_that_the_returned_module_does_not_have_is_noted(own: OwnCode, trial_data: TrialData) -> None:
-    recipe = _short(own, "run.report(1, val_accuracy=0.99)")
-    run = _run(recipe)
-    run.train(trial_data.train, trial_data.val)
-    (note,) = run.notes
-    assert "reported val_accuracy 0.9900 last; the module that it returned has 0." in note
+@pytest.mark.parametrize(
+    ("reports", "notes"),
+    [
+        ("val_accuracy=0.99", ["reported val_accuracy 0.9900 last; the module that it returned has 0."]),
+        ("val_accuracy=0.99, val_loss=0.001", ["reported val_accuracy 0.9900 last; the module"]),
+        ("val_accuracy=0.99, val_min_recall=1.0", ["val_accuracy 0.9900 last", "val_min_recall 1.0000 last"]),
+        ("val_accuracy=0.99, val_f2=3.0, train_loss=-1.0", ["val_accuracy 0.9900 last"]),
+    ],
+)
+def test_reported_metric_that_the_returned_module_does_not_have_is_noted_and_does_not_count(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, reports: str, notes: list[str]
+) -> None:
+    task = _task(_short(own, f"run.report(1, {reports})"), tmp_path, more=["min_recall"])
+    ended = run_trial(task, trial_data, lambda report: True)
+    assert ended.how == "finished"
+    assert len(ended.notes) == len(notes)
+    assert all(words in note and "which counts" in note for words, note in zip(notes, ended.notes, strict=True))
+    assert ended.history[-1]["val_accuracy"] == 0.99
+    assert set(ended.measured) == {"val_loss", "val_accuracy", "val_min_recall"}
+    assert ended.measured["val_accuracy"] < 0.7
+
+
+RANGES = {
+    "a percentage": (
+        "val_accuracy=45.0",
+        r"val_accuracy must be from 0 to 1; got 45 in epoch 1: report it as Podium m",
+    ),
+    "below": ("val_accuracy=-0.1", "val_accuracy must be from 0 to 1; got -0.1 in epoch 1"),
+    "a loss below 0": ("val_accuracy=0.5, val_loss=-3.0", "val_loss must be at least 0; got -3 in epoch 1"),
+    "one of the limits": ("val_accuracy=0.5, val_min_recall=2", "val_min_recall must be from 0 to 1; got 2 in epoch 1"),
+    "rounded": ("val_accuracy=1.0000001", ""),
+    "a figure of its own": ("val_accuracy=0.5, val_percent=45.0, train_loss=-3.0", ""),
+}
+
+
+@pytest.mark.parametrize(("reports", "problem"), RANGES.values(), ids=RANGES)
+def test_report_outside_of_the_metrics_range_fails_the_trial(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, reports: str, problem: str
+) -> None:
+    task = _task(_short(own, f"run.report(1, {reports})"), tmp_path, more=["min_recall"])
+    ended = run_trial(task, trial_data, lambda report: True)
+    assert ended.how == ("failed" if problem else "finished"), ended.reason
+    assert problem in ended.reason
+    assert not problem or re.search(r"\(src/own_module_\d+.py, line 6, in program\)$", ended.reason)
+
+
+@pytest.mark.parametrize("reports", ["val_balanced_accuracy=0.5", "val_loss=0.5", "train_loss=0.1", ""])
+def test_retraining_asks_for_no_metric(own: OwnCode, trial_data: TrialData, reports: str) -> None:
+    run = _run(_short(own, f"run.report(1, {reports})"))
+    assert len(run.train(trial_data.train, None)) == 1
+    assert run.measured == {}
+
+
+RETURNED = """
+import torch
+
+
+class Head(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.n = torch.nn.Linear(192, 3), 0
+
+    def forward(self, images):
+        x = images.flatten(1)
+        {forward}
+
+
+def program(run):
+    run.report(1, val_accuracy=0.5)
+    return Head()
+"""
+MODULES = {
+    "keeps state": (
+        "self.n += 1\n        return self.layer(x) + self.n * torch.arange(3)",
+        "it keeps state between calls",
+    ),
+    "draws": ("return self.layer(x) + torch.rand(3)", "or draws random numbers; a registered model must not"),
+    "looks at the batch": ("return self.layer(x) - self.layer(x).mean(0)", "it looks at the other images of the batch"),
+    "branches": (
+        "return self.layer(x) if x.sum().item() > 0 else -self.layer(x)",
+        "can't be exported, so it could not be registered: src/{m}.py, line 11, in forward: ",
+    ),
+    "fails": (
+        "return self.layer(x[:, 1:])",
+        "returned fails on 4 images: src/{m}.py, line 11, in forward: RuntimeError",
+    ),
+    "exits": ("raise SystemExit(0)", "returned fails on 4 images: src/{m}.py, line 11, in forward: SystemExit: 0"),
+    "probabilities": ("return self.layer(x).softmax(1)", "gives probabilities (they add up to 1), not logits"),
+    "good": ("return self.layer(x)", ""),
+}
+
+
+@pytest.mark.parametrize(("forward", "problem"), MODULES.values(), ids=MODULES)
+def test_module_that_could_not_be_registered_fails_its_trial(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, forward: str, problem: str
+) -> None:
+    module = own.write(RETURNED.replace("{forward}", forward))
+    ended = run_trial(_task(_recipe(module), tmp_path), trial_data, lambda report: True)
+    assert (ended.how, ended.suspicious) == ("failed" if problem else "finished", False), ended.reason
+    assert problem.format(m=module) in ended.reason
+    assert not problem or f"src/{module}.py, line " in ended.reason
+
+
+def test_export_is_tried_once_for_a_programs_module(
+    own: OwnCode, trial_data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("podium.training.program.check_export", lambda *about: tried.append(about[-1]))
+    recipe = _short(own, "run.report(1, val_accuracy=0.5)")
+    for _ in range(3):
+        _run(recipe).train(trial_data.train, trial_data.val)
+    assert tried == [recipe.train.component("program").chosen.name]
+
+
+def test_graph_that_can_not_be_exported_is_refused_with_the_program(own: OwnCode, tmp_path: Path) -> None:
+    module = own.write(RETURNED.replace("{forward}", MODULES["branches"][0]))
+    function = own_code.load(f"{module}:Head", "")
+    with pytest.raises(InputError, match=rf"^train.program: the module that {module}:program returned can't be exp"):
+        save_graph(function(), tiny.IMAGES.shape, tmp_path / GRAPH, Choice(name=f"{module}:program"))
+
+
+EXITS = {
+    "a program": ("def f(run):\n    raise SystemExit(0)\n", "train.program", "line 2, in f: SystemExit: 0"),
+    "a program's module": (
+        "import sys\n\n\ndef f(network, run):\n    sys.exit('enough')\n",
+        "train.program",
+        "line 5, in f: SystemExit: enough",
+    ),
+    "a loss": ("def f(logits, targets):\n    raise SystemExit(3)\n", "train.loss", "line 2, in f: SystemExit: 3"),
+    "an augmentation": ("def f(images):\n    raise SystemExit\n", "train.augment", "line 2, in f: SystemExit"),
+    "an optimizer": ("def f(params, lr):\n    raise SystemExit\n", "train.optimizer", "line 2, in f: SystemExit"),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "reason"), EXITS.values(), ids=EXITS)
+def test_code_that_ends_the_program_has_failed_with_its_line(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, text: str, place: str, reason: str
+) -> None:
+    module = own.write(text)
+    named: Any = [f"{module}:f"] if place == "train.augment" else f"{module}:f"
+    recipe = tiny.recipe(**{place: named})
+    ended = run_trial(_task(recipe, tmp_path), trial_data, lambda report: True)
+    assert (ended.how, ended.suspicious) == ("failed", False)
+    assert ended.reason.endswith(f"src/{module}.py, {reason}")
 
 
 def test_saved_state_is_a_copy(own: OwnCode, trial_data: TrialData) -> None:

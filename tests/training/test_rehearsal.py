@@ -1,16 +1,20 @@
 """Own code that is bad in one way each: what is wrong is said before the search, with the line or the parameter."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
 from own import OwnCode
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.errors import InputError
+from podium.models.build import build_model
 from podium.training import rehearsal
+from podium.training.program import training
 
 GOOD_NETWORK = """
 import torch
@@ -221,7 +225,7 @@ OTHERS = {
     "optimizer": (
         "class Own:\n    def __init__(self, params, lr):\n        self.param_groups = params\n",
         {"train.optimizer": "{m}:Own"},
-        "train.optimizer: {m}:Own fails: AttributeError: 'Own' object has no attribute 'step'",
+        "train.optimizer: {m}:Own must give an optimizer, as torch.optim.Optimizer is one; it gave Own, which has no",
     ),
     "optimizer's argument": (
         "",
@@ -297,7 +301,7 @@ SEARCH = {
     "metric that fails": (
         "def metric(logits, labels):\n    return logits[9, 9]\n\n\nmetric.direction = 'maximize'\n",
         {"metric": "{m}:metric"},
-        "search.metric: {m}:metric fails: src/{m}.py, line 2, in metric: IndexError: ",
+        "search.metric: {m}:metric failed: src/{m}.py, line 2, in metric: IndexError: ",
     ),
     "metric that is nan": (
         "def metric(logits, labels):\n    return float('nan')\n\n\nmetric.direction = 'maximize'\n",
@@ -395,7 +399,10 @@ def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
             GOOD_NETWORK.replace("return self", "print('noise')\n        raise KeyError('x')\n        return self"),
             "before the search, your own code was tried:\n  model.name: {m}:Net fails on 4 images: src/{m}.py, line 15",
         ),
-        ("import os\n\nos._exit(3)\n", "your own code ended the process in which it was tried (exit 3): "),
+        (
+            "import os\n\nos._exit(3)\n",
+            "your own code ({m}:Net) ended the process in which it was tried (exit 3): it wrote no error;",
+        ),
     ],
     ids=["good", "bad", "exits"],
 )
@@ -408,3 +415,121 @@ def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem:
     with pytest.raises(InputError) as caught:
         rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
     assert str(caught.value).startswith(problem.format(m=module))
+
+
+EXITS = {
+    "a network": ("model.name", "model.name: {m}:f failed: src/{m}.py, line 5, in f: SystemExit: 0"),
+    "a loss": ("train.loss", "train.loss: {m}:f fails: src/{m}.py, line 5, in f: SystemExit: 0"),
+    "an optimizer": ("train.optimizer", "train.optimizer: {m}:f failed: src/{m}.py, line 5, in f: SystemExit: 0"),
+    "a schedule": ("train.schedule", "train.schedule: {m}:f failed: src/{m}.py, line 5, in f: SystemExit: 0"),
+    "an augmentation": ("train.augment", "train.augment: {m}:f fails: src/{m}.py, line 5, in f: SystemExit: 0"),
+}
+
+
+@pytest.mark.parametrize(("place", "problem"), EXITS.values(), ids=EXITS)
+def test_code_that_ends_the_program_is_refused_with_its_line(own: OwnCode, place: str, problem: str) -> None:
+    taken = {"train.loss": "logits, targets", "train.optimizer": "params, lr", "train.augment": "images"}
+    module = own.write(f"import sys\n\n\ndef f({taken.get(place, '')}):\n    sys.exit(0)\n")
+    name = f"{module}:f"
+    assert _problems({place: [name] if place == "train.augment" else name}) == [problem.format(m=module)]
+
+
+PLACES = {
+    "a network's shape": ("model.name", "class f(torch.nn.Flatten):\n    pass\n", "line 4"),
+    "a network's type": ("model.name", "def f():\n    return 3\n", "line 4"),
+    "a loss without a value": ("train.loss", "def f(logits, targets):\n    logits.sum()\n", "line 4"),
+    "a vector": ("train.loss", "def f(logits, targets):\n    return logits.mean(1)\n", "line 4"),
+    "no gradient": ("train.loss", "def f(logits, targets):\n    return targets.sum() + W.sum()\n", "line 4"),
+    "another size": ("train.augment", "def f(images):\n    return images[:, :, 1:]\n", "line 4"),
+    "no optimizer": ("train.optimizer", "def f(params, lr):\n    pass\n", "line 4"),
+    "a factor below 0": ("train.schedule", "def f(step):\n    return -1\n", "line 4"),
+}
+
+
+@pytest.mark.parametrize(("place", "text", "line"), PLACES.values(), ids=PLACES)
+def test_code_that_gives_something_else_is_refused_with_its_file_and_line(
+    own: OwnCode, place: str, text: str, line: str
+) -> None:
+    module = own.write(f"import torch\n\nW = torch.ones(1, requires_grad=True)\n{text}")
+    name = f"{module}:f"
+    (problem,) = _problems({place: [name] if place == "train.augment" else name})
+    assert problem.startswith(f"{place}: {name} ")
+    assert problem.endswith(f" (src/{module}.py, {line})")
+
+
+def test_loss_that_needs_the_classes_weights_trains_where_they_are_given(own: OwnCode, tmp_path: Path) -> None:
+    module = own.write(
+        "from torch.nn import functional as F\n\n\n"
+        "def f(logits, targets, weight):\n    return F.cross_entropy(logits, targets, weight)\n"
+    )
+    data = tiny.trial_data(tiny.prepare(tmp_path))
+    histories = []
+    for changes in ({"train__loss": f"{module}:f"}, {"train__label_smoothing": 0.0}):
+        recipe = tiny.recipe(train__balance="loss", train__epochs=1, **changes)
+        run = training(recipe, tiny.IMAGES, 0, torch.device("cpu"))
+        run.fit_into_memory()
+        histories.append([epoch["train_loss"] for epoch in run.train(data.train, data.val)])
+    assert histories[0] == histories[1]
+    assert _problems({"train.loss": f"{module}:f", "train.balance": "loss"}) == []
+
+
+LAZY = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes: int, lazy: bool):
+        first = nn.LazyLinear(8) if lazy else nn.Linear(192, 8)
+        norm = nn.LazyBatchNorm1d() if lazy else nn.BatchNorm1d(8)
+        super().__init__(nn.Flatten(), first, norm, nn.Dropout(0.5), nn.Linear(8, num_classes))
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.LazyLinear(3)
+
+    def forward(self, images):
+        return images.flatten(1)
+
+
+class Small(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyConv2d(4, 3), nn.MaxPool2d(9))
+"""
+
+
+def test_lazy_layers_are_made_by_a_first_pass(own: OwnCode, tmp_path: Path) -> None:
+    module = own.write(LAZY)
+    data = tiny.trial_data(tiny.prepare(tmp_path))
+    lazy, plain = (
+        tiny.recipe(model__name=f"{module}:Net", train__epochs=2, **{"model.arguments.lazy": way})
+        for way in (True, False)
+    )
+    assert _problems({"model.name": f"{module}:Net", "model.arguments.lazy": True}) == []
+    for recipe in (lazy, plain):
+        run = training(recipe, tiny.IMAGES, 0, torch.device("cpu"))
+        before = sum(one.numel() for one in run.model.parameters())
+        assert before == 192 * 8 + 8 + 16 + 8 * 3 + 3
+        assert run.model.training
+        assert len(run.train(data.train, data.val)) == 2
+
+
+def test_network_without_lazy_layers_is_not_called(own: OwnCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = own.write(LAZY)
+    monkeypatch.setattr(torch.nn.Flatten, "forward", lambda *_: pytest.fail("it was called"))
+    recipe = tiny.recipe(model__name=f"{module}:Net", **{"model.arguments.lazy": False})
+    build_model(recipe.model, tiny.IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("Unused", r"has lazy layers that no image reaches \(unused.weight, unused.bias\): .* \(src/{m}.py, line 11\)"),
+        ("Small", r"fails on 2 images: RuntimeError: .*"),
+    ],
+)
+def test_lazy_layers_that_can_not_be_made_are_refused(own: OwnCode, name: str, problem: str) -> None:
+    module = own.write(LAZY)
+    (found,) = _problems({"model.name": f"{module}:{name}"})
+    assert re.match(rf"model.name: {module}:{name} {problem.replace('{m}', module)}", found), found

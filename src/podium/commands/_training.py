@@ -65,7 +65,7 @@ def train_logged(params: Params, seed: int) -> str:
     for note in trained.notes:
         print(f"train: {note}")
     tracked.end(trained.history)
-    last = trained.history[-1]
+    last = trained.history[-1] | trained.measured
     print(f"{name}: val {label} {last[f'val_{label}']:.4f} after {len(trained.history)} epochs; run {tracked.run_id}")
     return name
 

@@ -55,7 +55,10 @@ def parameters(path: Path) -> Finding:
 
 
 def own_code(params: Params, prepared: Path) -> Finding:
-    """Whether code that is not Podium's works: called with the prepared images' shape, or else loaded only."""
+    """Whether code that is not Podium's works: called with the prepared images' shape, or else loaded only.
+
+    A source is loaded only: it may download, or take minutes until its first row.
+    """
     from podium import own_code
     from podium.components import find
     from podium.data.dataset import DatasetInfo
@@ -80,7 +83,10 @@ def own_code(params: Params, prepared: Path) -> Finding:
     if problems:
         return fail("own code", "\n  ".join(problems), "fix it: docs/extend.md shows what each kind is called with")
     how = "tried" if images else "loaded; `dvc repro prepare` first, and it is tried with images"
-    return ok("own code", f"{', '.join(dict.fromkeys(named))}: {how}")
+    others = [name for name in dict.fromkeys(named) if name != source]
+    told = [f"{', '.join(others)}: {how}"] if others else []
+    told += [f"{source}: loaded; `dvc repro prepare` reads its rows"] if source in named else []
+    return ok("own code", "; ".join(told))
 
 
 def weights(params: Params) -> Finding:

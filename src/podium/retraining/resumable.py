@@ -1,6 +1,5 @@
 """The retraining itself: from its checkpoint if there is one, to its end or to a signal."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +12,13 @@ from podium import cluster
 from podium.config.params import Params, RuntimeParams
 from podium.config.recipe import Recipe
 from podium.errors import InterruptedSearchError, PodiumError
+from podium.own_code import RAISED
 from podium.process import stop_signals
 from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
 from podium.training import checkpoint, device
 from podium.training.batches import Batches
+from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.precision import auto
 from podium.training.saver import Saver
@@ -118,7 +119,7 @@ def train(
             started = time.monotonic()
             tracked.update(run.history)
             logging += time.monotonic() - started
-            text = f"loss {last.get('train_loss', math.nan):.4f}, {len(data) / last['seconds']:,.0f} images/s"
+            text = epoch_text(last, len(data))
             bar.set_postfix_str(text)
             bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {text}", last=run.epoch == epochs)
@@ -134,13 +135,19 @@ def train(
         except DivergedError as error:
             tracked.leave(run.history, "FAILED")
             raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
-        except Exception:
+        except RAISED:
             tracked.leave(run.history, "FAILED")
             raise
         finally:
             checkpointer.saver.close()
     trained = max(epochs - first, 1)
     return {"checkpoint": checkpointer.saver.spent / trained, "logging": logging / trained}
+
+
+def epoch_text(epoch: Epoch, images: int) -> str:
+    """Loss and speed of an epoch of so many images; an own training loop need not report a loss."""
+    loss = f"loss {epoch['train_loss']:.4f}, " if "train_loss" in epoch else ""
+    return f"{loss}{images / max(epoch['seconds'], 1e-4):,.0f} images/s"  # rounded, so it may be 0
 
 
 def _train_on_ranks(

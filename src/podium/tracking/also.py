@@ -1,5 +1,6 @@
 """What `tracking.also` names, told of runs by a thread of its own: a tracker that is slow delays no training."""
 
+import copy
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from podium import paths
 from podium.components import Choice
 from podium.config.params import TrackingParams
-from podium.own_code import is_name
+from podium.own_code import RAISED, is_name
 from podium.text import reason_of
 from podium.tracking.trackers import OwnTracker, TrackedRun, Tracker, metrics_of
 from podium.training.epochs import Epoch
@@ -85,7 +86,7 @@ class Also:
             for choice, tracker, folder in list(self._trackers):
                 try:
                     _tell(tracker, folder, news, sent)
-                except Exception as error:  # whatever it has against it: it is an extra
+                except RAISED as error:  # whatever it has against it: it is an extra
                     self._trackers.remove((choice, tracker, folder))
                     reason = f"{type(error).__name__}: {reason_of(error)}"
                     self.message(f"tracking.also: {choice.name} gets nothing more of this session: {reason}")
@@ -124,7 +125,7 @@ def _placed(run: TrackedRun, folder: Path) -> TrackedRun:
     """`run` with its folder below `folder`."""
     parts = [run.study, run.name] if run.study else [run.name]
     whole = folder.joinpath(*(part.replace("/", "_") for part in parts))
-    return TrackedRun(run.kind, run.study, run.name, whole, run.params)
+    return TrackedRun(run.kind, run.study, run.name, whole, copy.deepcopy(dict(run.params)))
 
 
 def _value(trial: FrozenTrial) -> float | None:

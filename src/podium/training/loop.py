@@ -85,15 +85,19 @@ class TrainingRun:
         colour = [round(255 * value) for value in images.mean]
         self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
         self.classes, self.names, self.shape = images.classes, images.names, images.shape
-        self.class_weights: Tensor | None = None
+        weighted = recipe.train.balance == "loss"
+        self.class_weights: Tensor | None = torch.ones(images.classes, device=device) if weighted else None
         self.balanced: Balanced | None = None
-        self.loss = recipe.train.component("loss").build(None)
+        self.loss = recipe.train.component("loss").build(self.class_weights)
+        """Until the training images are known, each class has the same weight: the memory of a step is measured so."""
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
         self.loss_scale = LossScale(device, self.fast, self.model)
         self.loss_sum = torch.zeros((), dtype=devices.widest(device), device=device)
         self.history: list[Epoch] = []
+        self.measured: Epoch = {}
+        """What it is judged by where that is not its last epoch, as of an own training loop; empty: it is."""
         self.parts = 1
         """Into how many parts a batch is divided, whose gradients are added up: see `fit_into_memory`."""
         self._is_fitted = False

@@ -27,13 +27,20 @@ from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
+from podium.training.network_check import check_export, check_predictions
 from podium.training.seeds import derive
-from podium.training.validation import validate
+from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 PLAIN = (bool, int, float, str, bytes, type(None))
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
+ROUNDING = 1e-4
+"""By how much a reported metric may leave its range."""
+TRIED = 4
+"""Images with which the returned module is tried."""
+_exported: set[tuple[str, type, tuple[int, ...]]] = set()
+"""Programs, each with the type of module that it returned and the images, that were exported in this process."""
 Saved = TypeVar("Saved")
 
 
@@ -64,8 +71,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, data: Batches, normalize: nn.Module, seed: int) -> None:
         self._data, self._normalize, self._seed = data, normalize, seed
-        self.labels = data.labels
-        """(N,) int64, on the device."""
+        self.labels = data.labels.clone()
+        """(N,) int64, on the device; a copy, which may be changed."""
 
     def __len__(self) -> int:
         return len(self._data)
@@ -130,13 +137,16 @@ class ProgramRun:
         metric: Metric | None = None,
         more: Sequence[Metric] = (),
     ) -> None:
-        """`metric` has to be reported each epoch; of `more` the function reports what it likes."""
+        """`metric` has to be reported each epoch, None: none has; of `more` the function reports what it likes."""
         torch.manual_seed(seed)
         self.recipe, self.images, self.seed, self.device = recipe, images, seed, device
         self.program: Program = recipe.train.component("program")
         self.metric = metric
         self.more = [one for one in more if metric is None or one.label != metric.label]
         self.history: list[Epoch] = []
+        """As it was reported."""
+        self.measured: Epoch = {}
+        """The figures of the returned module on the validation images: what the trial is judged by."""
         self.notes: list[str] = []
         self.model: nn.Module | None = None
         self.fast: torch.dtype | None = None
@@ -185,7 +195,7 @@ class ProgramRun:
             raise self._stop
         self.model = self._checked(module, normalize, train)
         if val is not None:
-            self._compare(val)
+            self._measure(val)
         return self.history
 
     def state(self) -> dict[str, Any]:
@@ -217,8 +227,8 @@ class ProgramRun:
             raise InputError(f"run.report: epochs follow one another; expected {self.epoch + 1}, got {epoch}")
         now = time.perf_counter()
         done: Epoch = {"epoch": epoch} | {name: self._number(name, value, epoch) for name, value in metrics.items()}
-        wanted = f"val_{self.metric.label}" if self.metric is not None else "val_accuracy"
-        if wanted not in done:
+        wanted = f"val_{self.metric.label}" if self.metric is not None else ""
+        if wanted and wanted not in done:
             raise InputError(
                 f"run.report: {wanted} must be among the metrics, for search.metric is"
                 f" {wanted.removeprefix('val_')}; got {', '.join(metrics) or 'none'}"
@@ -232,7 +242,7 @@ class ProgramRun:
     def _call(self, train_set: ImageSet, val_set: ImageSet) -> Any:
         function, name = self.program.check(), self.program.chosen.name
         offered = {
-            "config": self.recipe.flat(),
+            "config": copy.deepcopy(self.recipe.flat()),
             "train_set": train_set,
             "val_set": val_set,
             "images": self.images,
@@ -246,6 +256,8 @@ class ProgramRun:
         except InputError as error:
             if isinstance(error.__cause__, DivergedError):
                 raise error.__cause__ from None
+            if error.__cause__ is None and (place := own_code.place_of(error)):
+                raise InputError(f"{error}{place}") from None
             raise
 
     def _hook(self, hook: Callable[[Any], None]) -> None:
@@ -261,26 +273,41 @@ class ProgramRun:
         if not isinstance(module, nn.Module):
             raise InputError(
                 f"train.program: {name} must return a torch.nn.Module; it returned {type(module).__name__}"
+                f"{own_code.at(name)}"
             )
         if not self.history:
-            raise InputError(f"train.program: {name} returned without a report; call run.report after each epoch")
+            raise InputError(
+                f"train.program: {name} returned without a report; call run.report after each epoch{own_code.at(name)}"
+            )
         whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
-        whole.eval()
-        with torch.inference_mode():
-            logits = whole(data.images[torch.arange(min(2, len(data)), device=data.labels.device)])
-        check_logits(logits, min(2, len(data)), self.images.classes, "train.program", name)
+        rows = torch.arange(min(TRIED, len(data)), device=data.labels.device)
+        try:
+            check_predictions(whole, data.images[rows], self.images.classes, "train.program", name)
+        except InputError:
+            raise
+        except own_code.RAISED as error:
+            raise InputError(
+                f"train.program: the module that {name} returned fails on {len(rows)} images: {own_code.blame(error)}"
+            ) from error
+        if (known := (name, type(module), self.images.shape)) not in _exported:  # seconds: once in a worker
+            check_export(whole, self.images.shape, "train.program", name)
+            _exported.add(known)
         return whole
 
-    def _compare(self, val: Batches) -> None:
-        """Note where the returned module is not the one that was reported last."""
+    def _measure(self, val: Batches) -> None:
+        """Measure the returned module, which may be that of an earlier epoch, and note where it is not what was
+        reported last. Raises InputError where it has no value of `search.metric`."""
         metrics = [*([self.metric] if self.metric else []), *self.more]
-        measured = validate(self.result, val, self.fast, metrics, self.images.names)
-        for key, value in measured.items():
+        found = validate(self.result, val, self.fast, metrics, self.images.names)
+        self.measured, notes = defined(found, self.metric, self.more, val, self.images.names)
+        self.notes += notes
+        own_loss = "" if self.metric and self.metric.label == "loss" else "val_loss"  # it may be that of another loss
+        for key, value in self.measured.items():
             reported = self.history[-1].get(key)
-            if reported is not None and key != "val_loss" and abs(reported - value) > TOLERANCE:
+            if reported is not None and key != own_loss and abs(reported - value) > TOLERANCE:
                 self.notes.append(
                     f"{self.program.chosen.name} reported {key} {reported:.4f} last; the module that it returned has"
-                    f" {value:.4f} on the same images"
+                    f" {value:.4f} on the same images, which counts"
                 )
 
     def _number(self, name: str, value: Any, epoch: int) -> float:
@@ -290,7 +317,20 @@ class ProgramRun:
             raise InputError(f"run.report: {name} must be a number; got {value!r}") from None
         if not math.isfinite(number):
             raise DivergedError(f"{name} became {number} in epoch {epoch}")
+        low, high = self._ranges().get(name, (-math.inf, math.inf))
+        if not low - ROUNDING <= number <= high + ROUNDING:
+            rule = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise InputError(
+                f"run.report: {name} must be {rule}; got {number:g} in epoch {epoch}: report it as Podium measures it"
+                " (a fraction, no percentage), or under another name"
+            )
         return number
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of what may be reported, by its name, where that is known."""
+        known = [*([self.metric] if self.metric else []), *self.more]
+        every = {"val_accuracy": (0.0, 1.0), "val_loss": (0.0, math.inf)}
+        return every | {f"val_{metric.label}": metric.RANGE for metric in known}
 
 
 def training(
@@ -305,22 +345,6 @@ def training(
     if recipe.train.program is None:
         return TrainingRun(recipe, images, seed, device, metric, more)
     return ProgramRun(recipe, images, seed, device, metric, more)  # type: ignore[return-value] # the same interface
-
-
-def check_logits(logits: Any, count: int, classes: int, parameter: str, name: str) -> None:
-    """Raise InputError where `logits` of `count` images are not (count, classes) finite floats."""
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
-        raise InputError(
-            f"{parameter}: {name} must give logits, floats of shape (images, classes), here ({count}, {classes});"
-            f" it gave {own_code.described(logits)}"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise InputError(f"{parameter}: {name} gives logits that are not finite numbers, before any training")
-    if classes > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
-        raise InputError(
-            f"{parameter}: {name} gives probabilities (they add up to 1), not logits; loss and registered model apply"
-            " the softmax themselves: return what goes into yours"
-        )
 
 
 def check_plain(value: Any, where: str) -> None:

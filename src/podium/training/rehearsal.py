@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from podium import components
+from podium import components, own_code
 from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -63,7 +63,12 @@ def rehearse(base: Recipe, search: SearchParams, images: ImageSpec | None, metri
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if not lines:
         last = " ".join(done.stderr.strip().splitlines()[-1:])
-        raise InputError(f"your own code ended the process in which it was tried (exit {done.returncode}): {last}")
+        last = last or "it wrote no error; os._exit, or a library that crashed, ends a process so"
+        own_metrics = [one.name for one in metrics if _is_foreign("metric", one.name)]
+        names = ", ".join(dict.fromkeys([*foreign(base, search), *own_metrics]))
+        raise InputError(
+            f"your own code ({names}) ended the process in which it was tried (exit {done.returncode}): {last}"
+        )
     problems: list[str] = json.loads(lines[-1].removeprefix(MARK))
     if problems:
         raise InputError("before the search, your own code was tried:\n  " + "\n  ".join(problems))
@@ -106,6 +111,8 @@ def _problems(attempt: Callable[[], None]) -> list[str]:
         attempt()
     except InputError as error:
         return [line.strip() for line in str(error).splitlines()]
+    except SystemExit as error:
+        return [own_code.failure(error) or own_code.blame(error)]
     return []
 
 

@@ -1,8 +1,8 @@
 """A trained model on disk, as retrain leaves it and evaluate and register read it: weights.pt and model.json."""
 
-import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from podium import own_code
+from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.data.dataset import write_json
 from podium.errors import InputError
 from podium.models.build import build_model
 from podium.models.layers import Temperature
 from podium.models.networks import ImageSpec
+from podium.training.network_check import exported
 
 GRAPH = "network.pt2"
 
@@ -70,7 +73,7 @@ class TrainedModel:
         torch.save(state, folder / "weights.pt")
         graph = ""
         if self.recipe["train"].get("program"):
-            save_graph(model, self.shape, folder / GRAPH)
+            save_graph(model, self.shape, folder / GRAPH, Recipe.model_validate(self.recipe).train.program)
             graph = hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()
         whole = TrainedModel(**{**asdict(self), "weights_digest": digest_of(state), "graph": graph})
         write_json(folder / "model.json", asdict(whole))
@@ -123,12 +126,14 @@ class Graph(nn.Module):
         return self
 
 
-def save_graph(model: nn.Module, shape: list[int], path: Path) -> None:
-    """Write `model`, of uint8 images of `shape` (C, H, W), to `path` (.pt2), on the CPU, for batches of any size."""
-    whole = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    example = torch.zeros((2, *shape), dtype=torch.uint8)
-    program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    torch.export.save(program, path)
+def save_graph(model: nn.Module, shape: Sequence[int], path: Path, program: Choice | None = None) -> None:
+    """Write `model`, of uint8 images of `shape` (C, H, W), to `path` (.pt2), on the CPU, for batches of any size.
+
+    Raises InputError where torch can't export it, naming the `program` that returned it.
+    """
+    name = program.name if program else ""
+    named = f"train.program: the module that {name} returned" if program else "model.name: the network"
+    torch.export.save(exported(model, tuple(shape), named, own_code.at(name)), path)
 
 
 def digest_of(state: dict[str, torch.Tensor]) -> str:

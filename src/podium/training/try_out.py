@@ -38,13 +38,14 @@ def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
     import torch
 
     from podium.models.build import build_model
+    from podium.training.network_check import check_export
 
     _check_dimensions("network", recipe.model.name, "model.arguments.", search.space)
     for one in _at_the_ends(recipe, search.space):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = _network_step(one, images, lambda one=one: build_model(one.model, images))  # type: ignore[misc]
-    _check_export(model, recipe.model.name, images)
+    check_export(model, images.shape, "model.name", recipe.model.name)
 
 
 def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
@@ -63,7 +64,7 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
     """The network, once it has answered for a few images in both modes and learnt from them."""
     import torch
 
-    from podium.training.program import check_logits
+    from podium.training.network_check import check_logits, check_predictions
 
     name = recipe.model.name
     batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
@@ -75,41 +76,15 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
         if not logits.requires_grad:
             raise InputError(
                 f"model.name: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
-                " parameters that take part in them, or leaves torch (detach, numpy, no_grad)"
+                f" parameters that take part in them, or leaves torch (detach, numpy, no_grad){own_code.at(name)}"
             )
         logits.sum().backward()
-        model.eval()
-        with torch.inference_mode():
-            first, again, single = model(batch), model(batch), model(batch[:1])
+        check_predictions(model, batch, images.classes, "model.name", name)
     except InputError:
         raise
-    except Exception as error:
+    except own_code.RAISED as error:
         raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.blame(error)}") from error
-    check_logits(single, 1, images.classes, "model.name", name)
-    if not torch.equal(first, again):
-        raise InputError(
-            f"model.name: {name} gives other logits for the same images when it is called again in eval mode: it keeps"
-            " state between calls, or draws random numbers; a registered model must not"
-        )
-    if not torch.allclose(first[:1], single, rtol=1e-2, atol=1e-3 * max(1.0, float(first.abs().max()))):
-        raise InputError(
-            f"model.name: {name} gives other logits for an image alone than for the same image among {BATCH}, in eval"
-            " mode: it looks at the other images of the batch; a registered model must not"
-        )
     return model
-
-
-def _check_export(model: Any, name: str, images: ImageSpec) -> None:
-    import torch
-
-    example = torch.zeros((2, *images.shape), dtype=torch.uint8)
-    try:
-        batch = torch.export.Dim("batch", min=1)
-        torch.export.export(model.eval().requires_grad_(False), (example,), dynamic_shapes=({0: batch},))
-    except Exception as error:  # its own errors, the compiler's, those of the network
-        raise InputError(
-            f"model.name: {name} can't be exported, so it could not be registered: {own_code.blame(error)}"
-        ) from error
 
 
 def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -125,12 +100,13 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
         value.backward()
     except InputError:
         raise
-    except Exception as error:
+    except own_code.RAISED as error:
         raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
+    at = own_code.at(name)
     if not bool(torch.isfinite(value)):
-        raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network")
+        raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network{at}")
     if logits.grad is None:
-        raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing")
+        raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing{at}")
 
 
 def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -151,7 +127,7 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
         optimizer.load_state_dict(optimizer.state_dict())
     except InputError:
         raise
-    except Exception as error:
+    except own_code.RAISED as error:
         raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
 
 
@@ -164,7 +140,7 @@ def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> No
             float(schedule.factor(10 * epoch, 10 * epochs, epoch, epochs))
     except InputError:
         raise
-    except Exception as error:
+    except own_code.RAISED as error:
         raise InputError(f"train.schedule: {name} fails: {own_code.blame(error)}") from error
 
 
@@ -184,7 +160,7 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
             one.apply(batch, draw)
         except InputError:
             raise
-        except Exception as error:
+        except own_code.RAISED as error:
             raise InputError(f"train.augment: {choice.name} fails: {own_code.blame(error)}") from error
 
 
@@ -212,10 +188,10 @@ def try_of_search(kind: str, chosen: Choice, search: SearchParams, images: Image
             component.direction  # noqa: B018 (it raises what is wrong)
         except InputError as error:
             raise InputError(of_parameter("search.metric", str(error))) from None
-        except Exception as error:
+        except own_code.RAISED as error:
             raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
         if value != value:
-            raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network")
+            raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network{own_code.at(name)}")
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:

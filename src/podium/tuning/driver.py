@@ -233,6 +233,8 @@ class Driver:
             running.trial.set_user_attr(PEAK_MEMORY, round(ended.peak_memory / 1e6, 1))
         if ended.how == "failed":
             return self._fail(running, ended)
+        if ended.measured:
+            running.trial.set_user_attr(feasibility.MEASURED, ended.measured)
         if ended.temperature is not None:
             running.trial.set_user_attr("temperature", ended.temperature)
         return self._finish(running, whole=ended.how == "finished")

@@ -10,7 +10,7 @@ from podium.config import aims, limits
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.epochs import Epoch
-from podium.tuning.feasibility import COSTS
+from podium.tuning.feasibility import COSTS, MEASURED
 from podium.tuning.shared_epochs import best_epoch, dimension_of
 
 
@@ -48,6 +48,7 @@ def ending_of(
 ) -> Ending:
     """What becomes of `trial`, which trained `recipe` for the epochs of `history`; `whole`: its last epoch has ended.
 
+    What Podium measured of the module that an own training loop returned counts, not what that has reported.
     Where one training serves all values of `train.epochs`, it is complete from the smallest of them on. `direction` is
     that of the first metric.
     """
@@ -62,7 +63,9 @@ def ending_of(
     if found is None:
         return Ending(costs, over=limits.described(limits.of_costs(params.limits), costs))
     epoch, value = found
-    figures = {**costs, **history[epoch - 1]}
+    measured = trial.user_attrs.get(MEASURED, {}) if dimension is None else {}
+    value = measured.get(wanted[0].key, value)
+    figures = {**costs, **history[epoch - 1], **measured}
     values = aims.values(wanted, figures) if len(wanted) > 1 or value is None else [value]
     judged = limits.excess(params.limits, figures)
     problem = ""

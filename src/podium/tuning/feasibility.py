@@ -12,14 +12,20 @@ from podium.tuning.shared_epochs import BEST
 
 COSTS, OVER = "costs", "over_limits"
 """User attributes of a trial: what its network costs, and the limits that it breaks, in words."""
+MEASURED = "measured"
+"""User attribute of a trial with an own training loop: the figures of the module that it returned."""
 ANEW = "measures_latency"
 """User attribute of a fresh run of a known configuration: its latency is measured again, not taken from another run."""
 
 
 def figures(trial_attributes: Mapping[str, Any]) -> dict[str, float]:
-    """What the limits judge of a trial by its user attributes: its costs, and the metrics of its result's epoch."""
+    """What the limits judge of a trial by its user attributes: its costs, and the metrics of its result's epoch.
+
+    Of an own training loop the reports count only where Podium has not measured the module that it returned.
+    """
     history = trial_attributes.get("history") or [{}]
-    return {**trial_attributes.get(COSTS, {}), **history[trial_attributes.get(BEST, len(history)) - 1]}
+    epoch = history[trial_attributes.get(BEST, len(history)) - 1]
+    return {**trial_attributes.get(COSTS, {}), **epoch, **trial_attributes.get(MEASURED, {})}
 
 
 def record(trial: optuna.Trial | FrozenTrial, limits: Mapping[str, float], known: Mapping[str, float]) -> bool:

@@ -82,6 +82,9 @@ class Ended:
     reason: str = ""
     trace: str = ""
     notes: list[str] = field(default_factory=list)
+    measured: Epoch = field(default_factory=dict)
+    """The figures that a finished trial is judged by, where they are not those of its last epoch: Podium measures the
+    module that an own training loop returned."""
     temperature: float | None = None
     """What its logits are to be divided by, of a finished trial that was asked."""
     costs: dict[str, float] = field(default_factory=dict)

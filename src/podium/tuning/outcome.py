@@ -22,6 +22,7 @@ from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
 from podium.tuning import feasibility, session
+from podium.tuning.feasibility import MEASURED
 from podium.tuning.freeze_thaw.decisions import write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE
@@ -235,7 +236,8 @@ def result_epoch(trial: FrozenTrial) -> Epoch:
     """The epoch that a completed trial's value is of: its last, or the best where it serves all of `train.epochs`."""
     history: list[Epoch] = trial.user_attrs["history"]
     epoch: int = trial.user_attrs.get(BEST, len(history))
-    return history[epoch - 1]
+    measured: Epoch = trial.user_attrs.get(MEASURED, {})
+    return history[epoch - 1] | measured
 
 
 def about(trial: FrozenTrial, aims: Sequence[Aim] = ()) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from podium.metrics import scores
 from podium.metrics.scores import Metric
 from podium.models.network_costs import costs
 from podium.models.networks import ImageSpec
-from podium.own_code import blame
+from podium.own_code import RAISED, blame
 from podium.training import checkpoint
 from podium.training.batches import Batches, fits
 from podium.training.device import release
@@ -169,7 +169,7 @@ def _attempt(
         run.train(train, val, saving.after_step, on_epoch)
         temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
         _tell(task, run, notes)
-        return how("finished", run.history, temperature=temperature)
+        return how("finished", run.history, temperature=temperature, measured=run.measured)
     except StopTrial:
         return how("stopped", _history(run))
     except RestTrial:
@@ -178,12 +178,12 @@ def _attempt(
         return how("interrupted", _history(run))
     except (DivergedError, TimeoutError) as error:
         return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
-    except Exception as error:
+    except RAISED as error:
         too_large = _out_of_memory(error)
         if too_large and (run is None or run.epoch == begun) and (more := _more_parts(task, run, parts)):
             return _TooLarge(more)
         reason = too_large or _reason(error)
-        suspicious = not isinstance(error, InputError)
+        suspicious = not isinstance(error, InputError | SystemExit)
         return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
     finally:
         if checkpointer is not None:
@@ -200,7 +200,7 @@ def _history(run: TrainingRun | None) -> list[Epoch]:
     return [] if run is None else run.history
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What went wrong: a sentence of ours, or the line of people's own code where it arose."""
     return str(error) if isinstance(error, InputError) else blame(error)
 
@@ -290,7 +290,7 @@ class _Checkpointer:
             self.notes.append(note)
 
 
-def _out_of_memory(error: Exception) -> str:
+def _out_of_memory(error: BaseException) -> str:
     """The reason where the machine or its device has no more memory."""
     return f"out of memory: {error}" if out_of_memory(error) else ""
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 import photos
 from data.sources.reading import given, pixels
+from own import OwnCode
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data import reading
+from podium.data import reading, sources
 from podium.data.decode import Preprocess
 from podium.data.image_store import persistent_store
 from podium.data.sources import own
@@ -255,7 +256,65 @@ def library():
 
 def helper():
     raise KeyError("x")
+
+def ending():
+    import sys
+
+    raise SystemExit(0)
+
+def ends_later():
+    import sys
+
+    yield b"", "a"
+    sys.exit("enough")
 """
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest) -> OwnCode:
+    """The fixture `own`, whose name is that of the module here."""
+    found: OwnCode = request.getfixturevalue("own")
+    return found
+
+
+ARGUMENTS = {
+    "unknown": ({"most": 1, "mots": 3}, "prepare.arguments.mots: {m}:rows has no such argument; did you mean most?"),
+    "missing": ({}, "prepare.arguments: {m}:rows needs most, which has no default: give it there"),
+    "both": (
+        {"root": 3},
+        "prepare.arguments.root: {m}:rows has no such argument; it takes most\n  prepare.arguments: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "problem"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments_of_a_source_are_named_by_their_place(
+    project: OwnCode, arguments: dict[str, Any], problem: str
+) -> None:
+    module = project.write("def rows(most: int):\n    yield from ()\n")
+    with pytest.raises(InputError) as caught:
+        sources.read(PrepareParams(source=f"{module}:rows", arguments=arguments))
+    assert str(caught.value).startswith(problem.format(m=module))
+
+
+WRONG = {
+    "wrong rows": (
+        "    yield 1\n",
+        "{m}:rows (src/{m}.py, line 1) has wrong rows (the first is row 0):\n  row 0: must",
+    ),
+    "no rows": ("    return []\n", "{m}:rows (src/{m}.py, line 1) yielded no rows; it must yield"),
+    "nothing": ("    pass\n", "{m}:rows (src/{m}.py, line 1) must return an iterable of rows"),
+}
+
+
+@pytest.mark.parametrize(("body", "problem"), WRONG.values(), ids=WRONG)
+def test_source_that_gives_something_else_is_named_with_its_file_and_line(
+    project: OwnCode, body: str, problem: str
+) -> None:
+    module = project.write(f"def rows():\n{body}")
+    with pytest.raises(InputError) as caught:
+        sources.read(PrepareParams(source=f"{module}:rows"))
+    assert str(caught.value).startswith(f"prepare.source: {problem.format(m=module)}")
 
 
 @pytest.fixture
@@ -274,9 +333,11 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any
         ("yielding", {}, "KeyError: 'x'\n  mine.py, line 14, in helper: raise KeyError"),
         ("returning", {}, "KeyError: 'x'\n  mine.py, line 14, in helper: raise KeyError"),
         ("library", {}, "JSONDecodeError: .*\n  mine.py, line 11, in library: return json.loads"),
+        ("ending", {}, "SystemExit: 0\n  mine.py, line 19, in ending: raise SystemExit"),
+        ("ends_later", {}, "SystemExit: enough\n  mine.py, line 25, in ends_later: sys.exit"),
         ("returning", {"root": 1}, "TypeError: .* unexpected keyword argument 'root'\n  mine.py, line 7"),
     ],
-    ids=["generator", "function", "library", "arguments"],
+    ids=["generator", "function", "library", "end", "later", "arguments"],
 )
 def test_exception_of_the_users_code_names_its_file_and_line(
     code: Callable[[str], Any], function: str, arguments: dict[str, Any], message: str
@@ -286,7 +347,7 @@ def test_exception_of_the_users_code_names_its_file_and_line(
         own.read(code(function), arguments, "mine:images")
 
     assert caught.value.exit_code == 2
-    assert isinstance(caught.value.__cause__, KeyError | json.JSONDecodeError | TypeError)
+    assert isinstance(caught.value.__cause__, KeyError | json.JSONDecodeError | TypeError | SystemExit)
 
 
 def test_own_source_is_prepared_with_its_groups_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

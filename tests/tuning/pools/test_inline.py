@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 import tiny
+from own import OwnCode
 from podium.config.params import RuntimeParams
 from podium.errors import PodiumError
+from podium.tuning.messages import Ended, Task
 from podium.tuning.pools.inline import open_inline
 from tuning.scripted import states
 from tuning.sessions import Killer, search
@@ -35,3 +37,36 @@ def test_closing_ends_a_trial_in_its_middle(prepared: Path, tmp_path: Path) -> N
     with pytest.raises(StopError, match="enough"):
         search(tmp_path, pool, 2, Killer(0, 1, stop))
     assert not pool._thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def f(run):\n    raise SystemExit(0)\n", "line 2, in f: SystemExit: 0"),
+        ("def f(run):\n    raise ValueError('x')\n", "line 2, in f: ValueError: x"),
+    ],
+    ids=["ends", "fails"],
+)
+def test_own_code_that_ends_the_program_fails_its_trial(
+    own: OwnCode, prepared: Path, text: str, reason: str, tmp_path: Path
+) -> None:
+    module = own.write(text)
+    pool = open_inline(prepared, INLINE)
+    pool.submit(_task(tmp_path, module))
+    (ended,) = pool.events(60)
+    assert isinstance(ended, Ended)
+    assert ended.reason.endswith(f"src/{module}.py, {reason}")
+    pool.close()
+
+
+def test_interrupt_within_own_code_reaches_the_driver(own: OwnCode, prepared: Path, tmp_path: Path) -> None:
+    module = own.write("def f(run):\n    raise KeyboardInterrupt\n")
+    pool = open_inline(prepared, INLINE)
+    pool.submit(_task(tmp_path, module))
+    with pytest.raises(KeyboardInterrupt):
+        pool.events(60)
+
+
+def _task(folder: Path, module: str) -> Task:
+    recipe = tiny.recipe(train__program=f"{module}:f")
+    return Task(0, 1, 0, recipe.nested(), str(folder / "0.pt"), 1e9)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from podium import components, paths
+from podium import components, own_code, paths
 from podium.components import Choice, Component
 from podium.data.dvcignore import DvcIgnore
 from podium.data.sources import groups
@@ -42,7 +42,9 @@ class OwnSource(ImageSource):
         from podium.data.sources import own
 
         name = self.chosen.name
-        found = own.read(components.load("source", name), dict(params.arguments), name)
+        function = components.load("source", name)
+        own_code.check_arguments(function, name, "prepare", params.arguments, set())
+        found = own.read(function, params.arguments, name)
         return found if follow_links else found.within(Path(params.root))
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from tqdm import tqdm
 
+from podium import own_code
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.layout import SPLITS
 from podium.data.sources.source import Source
@@ -72,10 +73,13 @@ def read(function: Callable[..., Any], arguments: Mapping[str, Any], name: str) 
     if reader.problems:
         more = [f"and perhaps more; these are the first {SHOWN}"] if len(reader.problems) == SHOWN else []
         raise InputError(
-            f"prepare.source: {name} has wrong rows (the first is row 0):\n  " + "\n  ".join([*reader.problems, *more])
+            f"prepare.source: {name}{own_code.at(name)} has wrong rows (the first is row 0):\n  "
+            + "\n  ".join([*reader.problems, *more])
         )
     if not reader.count:
-        raise InputError(f"prepare.source: {name} yielded no rows; it must yield (content, label) for each image")
+        raise InputError(
+            f"prepare.source: {name}{own_code.at(name)} yielded no rows; it must yield (content, label) for each image"
+        )
     return reader.source(name)
 
 
@@ -172,14 +176,14 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
     """What `function` yields; what it raises becomes an InputError."""
     try:
         result = function(**arguments)
-    except Exception as error:
+    except own_code.RAISED as error:
         raise _failure(error, function, name) from error
     try:
         rows = iter(result)
     except TypeError:
         raise InputError(
-            f"prepare.source: {name} must return an iterable of rows, such as a list, or yield them; got"
-            f" {_about(result)}"
+            f"prepare.source: {name}{own_code.at(name)} must return an iterable of rows, such as a list, or yield them;"
+            f" got {_about(result)}"
         ) from None
     reader.lazy = rows is result
     while True:
@@ -187,17 +191,17 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
             row = next(rows)
         except StopIteration:
             return
-        except Exception as error:
+        except own_code.RAISED as error:
             raise _failure(error, function, name) from error
         yield row
 
 
-def _failure(error: Exception, function: Callable[..., Any], name: str) -> InputError:
+def _failure(error: BaseException, function: Callable[..., Any], name: str) -> InputError:
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return InputError(f"prepare.source: {name} failed with {what}\n  {_place(error, function)}")
 
 
-def _place(error: Exception, function: Callable[..., Any]) -> str:
+def _place(error: BaseException, function: Callable[..., Any]) -> str:
     """The innermost line of the user's own code that led to `error`; that of the function if none was reached."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).absolute()

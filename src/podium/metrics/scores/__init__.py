@@ -4,6 +4,7 @@ A metric says which way is better, its range, how it is shown, when it is undefi
 images or follows from the confusion matrix: from that the promotion gate knows how to test a difference.
 """
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -163,7 +164,8 @@ class _Foreign(Metric):
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.chosen.name} must give a number; it gave {value!r}") from error
+            name = self.chosen.name
+            raise InputError(f"{name} must give a number; it gave {value!r}{own_code.at(name)}") from error
 
 
 class OwnMetric(_Foreign):
@@ -184,16 +186,24 @@ class OwnMetric(_Foreign):
             raise InputError(
                 f"{self.chosen.name} must say which way is better, by an attribute: write"
                 f' `{self.chosen.label}.direction = "maximize"` (or "minimize") below the function; got {found!r}'
+                f"{own_code.at(self.chosen.name)}"
             )
         return str(found)
 
     def value(self, scored: "Scored") -> float:
-        """What the function gives. Raises InputError where that is no number."""
+        """What the function gives, called with copies, which it may change.
+
+        Raises InputError where it fails or gives no number.
+        """
         name, given = self.chosen.name, dict(self.chosen.arguments)
         function = self.load()
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
-        return self.number(function(scored.log_probabilities, scored.labels, **given))
+        try:
+            found = function(scored.log_probabilities.clone(), scored.labels.clone(), **copy.deepcopy(given))
+        except own_code.RAISED as error:
+            raise InputError(f"{name} failed: {own_code.blame(error)}") from error
+        return self.number(found)
 
 
 class TorchMetric(_Foreign):
@@ -221,7 +231,7 @@ class TorchMetric(_Foreign):
         )
         made = made.to(scored.labels.device)
         for some in scored.parts():
-            made.update(some.single, some.labels)
+            made.update(some.single, some.labels.clone())
         return self.number(made.compute())
 
 

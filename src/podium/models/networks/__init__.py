@@ -78,15 +78,39 @@ class OwnNetwork(Network):
         if isinstance(function, nn.Module):
             raise InputError(
                 f"model.name: {self.chosen.name} is one network ({type(function).__name__}), and each trial needs a new"
-                " one: name its class, or a function that returns a new network"
+                f" one: name its class, or a function that returns a new network{own_code.at(self.chosen.name)}"
             )
         module = own_code.call(function, self.chosen.name, "model.name", self.chosen.arguments, offered(images))
         if not isinstance(module, nn.Module):
             raise InputError(
                 f"model.name: {self.chosen.name} must be a class or function that gives a torch.nn.Module;"
-                f" it gave {type(module).__name__}"
+                f" it gave {type(module).__name__}{own_code.at(self.chosen.name)}"
             )
+        return _materialized(module, images, self.chosen.name)
+
+
+def _materialized(module: "nn.Module", images: ImageSpec, name: str) -> "nn.Module":
+    """`module` with the weights of its lazy layers (torch.nn.LazyLinear), which take their shapes from a first pass.
+
+    Without such layers nothing is called: no random number of the training's is drawn.
+    """
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if not any(is_lazy(one) for one in (*module.parameters(), *module.buffers())):
         return module
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros((2, *images.shape)))
+    except own_code.RAISED as error:
+        raise InputError(f"model.name: {name} fails on 2 images: {own_code.blame(error)}") from error
+    if left := [key for key, one in module.named_parameters() if is_lazy(one)]:
+        raise InputError(
+            f"model.name: {name} has lazy layers that no image reaches ({', '.join(left[:5])}): remove them, or give"
+            f" them their sizes{own_code.at(name)}"
+        )
+    return module.train(was_training)
 
 
 def offered(images: ImageSpec) -> dict[str, Any]:

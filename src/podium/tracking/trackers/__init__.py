@@ -65,7 +65,7 @@ class OwnTracker(Tracker):
         if missing:
             raise InputError(
                 f"tracking.also: {self.chosen.name} must have the methods {', '.join(METHODS)} (docs/extend.md); it has"
-                f" no {', '.join(missing)}"
+                f" no {', '.join(missing)}{own_code.at(self.chosen.name)}"
             )
 
     def start(self, run: TrackedRun) -> None:

@@ -4,6 +4,7 @@ A parameter of the augmentation's own name turns it on (`train.shift: 2`); so do
 classes of torchvision.transforms.v2 and people's own stand too.
 """
 
+import copy
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,7 +76,7 @@ class OwnAugmentation(Augmentation):
         if not isinstance(changed, torch.Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
             raise InputError(
                 f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
-                f" it gave {own_code.described(changed)}"
+                f" it gave {own_code.described(changed)}{own_code.at(self.chosen.name)}"
             )
         return changed
 
@@ -87,7 +88,7 @@ class OwnAugmentation(Augmentation):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
         known, _ = own_code.arguments_of(found)
         own_code.check_arguments(found, self.chosen.name, "train.augment", given, set(list(known)[:1]))
-        return lambda images: found(images, **given)
+        return lambda images: found(images, **copy.deepcopy(given))
 
     @cached_property
     def _is_of_torchvision(self) -> bool:

@@ -1,5 +1,6 @@
 """Losses, a file each: `train.loss` names them."""
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +48,14 @@ class OwnLoss(Loss):
             raise InputError(
                 f"train.loss.arguments.{WEIGHT}: {name} gets it from train.balance: loss; leave out one of the two"
             )
-        extra: dict[str, Any] = {} if weights is None else {WEIGHT: weights}
+        extra: dict[str, Any] = {} if weights is None else {WEIGHT: weights.clone()}
         if isinstance(function, type):
             made = own_code.call(function, name, "train.loss", given, extra)
             return checked(made, name)
         positional = set(list(known)[:2])
         own_code.check_arguments(function, name, "train.loss", given, positional | set(extra))
-        return checked(lambda logits, targets: function(logits, targets, **given, **extra), name)
+        # Each call has copies of its own: what one changes in place is not what the next one gets.
+        return checked(lambda logits, targets: function(logits, targets, **copy.deepcopy(given | extra)), name)
 
 
 def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tensor], Tensor]":
@@ -61,11 +63,11 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
     from torch import Tensor
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        value = function(logits, targets)
+        value = function(logits.clone(), targets.clone())  # a blended batch has its logits judged twice
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             raise InputError(
                 f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"
-                f" {own_code.described(value)}"
+                f" {own_code.described(value)}{own_code.at(name)}"
             )
         return value
 

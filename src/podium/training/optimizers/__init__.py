@@ -6,10 +6,13 @@ from pydantic import Field
 
 from podium import components, own_code
 from podium.components import Choice, Component
+from podium.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
+INTERFACE = ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict")
+"""What the training uses of an optimizer."""
 Group = dict[str, Any]
 """Weights (`params`), whether they are to decay (`decays`), and their learning rate's `scale`."""
 
@@ -56,9 +59,14 @@ class OwnOptimizer(Optimizer):
         function = components.load("optimizer", name)
         decay = given.pop("weight_decay", None)
         own_code.check_arguments(function, name, "train.optimizer", dict(self.chosen.arguments), self.OFFERED)
-        return own_code.call(
-            function, name, "train.optimizer", given, {"params": with_decay(groups, decay), "lr": rate}
-        )
+        offered = {"params": with_decay(groups, decay), "lr": rate}
+        made = own_code.call(function, name, "train.optimizer", given, offered)
+        if missing := [one for one in INTERFACE if not hasattr(made, one)]:
+            raise InputError(
+                f"train.optimizer: {name} must give an optimizer, as torch.optim.Optimizer is one; it gave"
+                f" {own_code.described(made)}, which has no {', '.join(missing)}{own_code.at(name)}"
+            )
+        return made
 
 
 def with_decay(groups: list[Group], decay: Any) -> list[Group]:

@@ -83,7 +83,8 @@ class OwnSchedule(Schedule):
         if not hasattr(scheduler, "step"):
             raise InputError(
                 f"train.schedule: {name} takes an optimizer, so it must return a scheduler with `step`; it gave"
-                f" {own_code.described(scheduler)}. Without the argument `optimizer` it is called for the factor itself"
+                f" {own_code.described(scheduler)}{own_code.at(name)}. Without the argument `optimizer` it is"
+                " called for the factor itself"
             )
         rates = []
         for _ in range(length):
@@ -95,7 +96,9 @@ class OwnSchedule(Schedule):
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InputError(f"train.schedule: {name} must give a number of at least 0; it gave {value!r}")
+        raise InputError(
+            f"train.schedule: {name} must give a number of at least 0; it gave {value!r}{own_code.at(name)}"
+        )
     return float(value)
 
 

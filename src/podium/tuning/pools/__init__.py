@@ -42,7 +42,7 @@ class Pool(Protocol):
         ...
 
 
-def cannot_load(task: Task, error: Exception) -> Lost:
+def cannot_load(task: Task, error: BaseException) -> Lost:
     """The worker of `task` could not load the images: another one may."""
     reason = f"its worker could not load the images: {type(error).__name__}: {error}"
     return Lost(task.number, task.attempt, reason, charged=False)

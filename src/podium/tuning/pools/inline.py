@@ -6,15 +6,24 @@ There is no other worker to hand a trial to: what fails here is the trial's fail
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from podium.config.params import RuntimeParams
+from podium.own_code import RAISED
 from podium.training import device
 from podium.tuning.messages import Event, Report, Task
 from podium.tuning.pools import cannot_load
 from podium.tuning.work import TrialData, run_trial
+
+
+@dataclass(frozen=True)
+class _Died:
+    """The thread has ended by an error that is no trial's failure."""
+
+    error: BaseException
 
 
 class InlinePool:
@@ -26,7 +35,7 @@ class InlinePool:
         self._load = load
         self._trial_data: TrialData | None = None
         self._tasks: queue.Queue[Task | None] = queue.Queue()
-        self._events: queue.Queue[Event] = queue.Queue()
+        self._events: queue.Queue[Event | _Died] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
         self._pausing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="podium-trial", daemon=True)
@@ -37,11 +46,14 @@ class InlinePool:
         self._tasks.put(task)
 
     def events(self, timeout: float) -> list[Event]:
-        """What has happened since the last call."""
+        """What has happened since the last call. Raises what ended the thread: nothing would ever happen again."""
         try:
-            return [self._events.get(timeout=timeout)]
+            event = self._events.get(timeout=timeout)
         except queue.Empty:
             return []
+        if isinstance(event, _Died):
+            raise event.error
+        return [event]
 
     def answer(self, report: Report, go_on: bool) -> None:
         """Let the waiting trial continue, or end it."""
@@ -63,9 +75,12 @@ class InlinePool:
             try:
                 self._trial_data = self._trial_data or self._load()
                 ended = run_trial(task, self._trial_data, self._report, self._pausing.is_set, resumed=self._events.put)
-            except Exception as error:
+            except RAISED as error:
                 self._events.put(cannot_load(task, error))
                 continue
+            except BaseException as error:  # such as a KeyboardInterrupt of people's own code: it is the driver's
+                self._events.put(_Died(error))
+                return
             self._events.put(ended)
 
     def _report(self, report: Report) -> bool:
