@@ -32,7 +32,7 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
             " (train.program) has built its network: leave them out, or name metrics"
         )
     base = base_of(params)
-    facts = identity(params.search, base, info.digest)
+    facts = identity(params.search, base, info.digest, params.evaluate.metrics)
     facts["weights"] = digests(base, params.search.space)
     facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
     _check_kernels(params.search, base, facts["environment"]["device"])
