@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from podium import paths
+from podium.config import inactive
 from podium.config.params import Params, TrackingParams, load
 from podium.doctor import machine
 from podium.doctor.machine import Finding, fail, note, ok
@@ -48,7 +49,9 @@ def check_environment() -> list[Finding]:
 def parameters(path: Path) -> Finding:
     """Whether params.yaml can be read, and what it asks for is installed."""
     try:
-        load(path).register_.check_installed()
+        params = load(path)
+        params.register_.check_installed()
+        inactive.check(params.recipe(), params.search)
     except InputError as error:
         return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")
