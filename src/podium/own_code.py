@@ -165,6 +165,13 @@ def described(value: Any) -> str:
     return type(value).__name__
 
 
+def place_of(function: Any) -> str:
+    """Where `function` is written, as `src/my_sampler.py, line 7, sample`: its name where that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{_shown(Path(code.co_filename))}, line {code.co_firstlineno}, {name}" if code else name
+
+
 def _look_in_src() -> None:
     """Have the project's `src/` searched first, also in the temporary copy in which an experiment runs."""
     folder = str(source_folder())

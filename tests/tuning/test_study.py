@@ -15,6 +15,7 @@ from podium.closure import digests_of
 from podium.commands import _training
 from podium.config.params import SearchParams, parse
 from podium.config.recipe import Recipe
+from podium.errors import InputError
 from podium.stages.code import named
 from podium.tracking.study_summary import title_of
 from podium.tuning.search_plan import subject_of
@@ -391,3 +392,40 @@ def test_name_changes_with_the_costs_that_a_file_of_a_logged_metric_holds(
         facts = identity(params.search, tiny.recipe(), "d", params.evaluate.metrics)
         names.append((name_of("search", facts), _training.name_of(params, 0, "d")))
     assert names[0][0] != names[1][0] and names[0][1] != names[1][1]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "drawn", "words"),
+    [
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "5.0", "train.learning_rate, from 0.001 to 0.1; it gave 5.0"),
+        ("train.learning_rate: {low: 0.001, high: 0.1, log: true}", "1e9", "it gave 1000000000.0"),
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "float('nan')", "it gave nan"),
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "None", "it gave None"),
+        ("train.label_smoothing: {low: 0.0, high: 0.2, step: 0.1}", "0.15", "from 0.0 to 0.2 in steps of 0.1; it"),
+        ("train.epochs: {low: 2, high: 4}", "2.5", "train.epochs, a whole number from 2 to 4; it gave 2.5"),
+        ("train.optimizer: {choices: [sgd, adamw]}", "'adam'", "one of 'sgd', 'adamw'; it gave 'adam'"),
+    ],
+)
+def test_own_sampler_that_leaves_the_space_is_named_before_and_in_the_search(
+    own: OwnCode, tmp_path: Path, dimension: str, drawn: str, words: str
+) -> None:
+    module = own.write(
+        f"""
+        import optuna
+
+
+        class Astray(optuna.samplers.RandomSampler):
+            def sample_independent(self, study, trial, name, distribution):
+                return {drawn}
+        """
+    )
+    params = parse(f"search: {{sampler: '{module}:Astray', space: {{{dimension}}}}}").search
+    study = open_study(open_storage(tmp_path / "optuna.journal"), "search-1", params, {})
+    where = f"search.sampler: src/{module}.py, line 5, Astray.sample_independent, must give a value of search.space."
+    for attempt in (
+        lambda: suggest(ask(study, params), params, tiny.recipe()),
+        lambda: params.component("sampler").try_out(params),
+    ):
+        with pytest.raises(InputError, match=re.escape(where)) as caught:
+            attempt()
+        assert words in str(caught.value)

@@ -30,6 +30,7 @@ from podium.config.limits import metrics_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
+from podium.errors import InputError
 from podium.metrics.scores import carried, of
 from podium.tracking.run_names import TITLE
 from podium.training.seeds import derive
@@ -123,6 +124,17 @@ def _suggest(trial: optuna.Trial, name: str, spread: BaseDistribution) -> Any:
     raise TypeError(f"{name}: {spread} is no distribution of the search")
 
 
+def _bounds(spread: BaseDistribution) -> str:
+    """What values `spread` has, in words."""
+    if isinstance(spread, CategoricalDistribution):
+        return f"one of {', '.join(map(repr, spread.choices))}"
+    if isinstance(spread, IntDistribution | FloatDistribution):
+        whole = "a whole number " if isinstance(spread, IntDistribution) else ""
+        steps = f" in steps of {spread.step}" if spread.step not in (None, 1) else ""
+        return f"{whole}from {spread.low} to {spread.high}{steps}"
+    raise TypeError(f"{spread} is no distribution of the search")
+
+
 class NamedDraws(BaseSampler):
     """A sampler with a seed of its own for each parameter that is drawn alone.
 
@@ -154,7 +166,13 @@ class NamedDraws(BaseSampler):
     ) -> Any:
         """The value of one that is drawn alone."""
         alone = self._together if self._is_grid else self._build(derive(*self._name, param_name))
-        return alone.sample_independent(study, trial, param_name, param_distribution)
+        value = alone.sample_independent(study, trial, param_name, param_distribution)
+        if not contains(param_distribution, value):
+            raise InputError(
+                f"search.sampler: {own_code.place_of(alone.sample_independent)}, must give a value of search.space."
+                f"{param_name}, {_bounds(param_distribution)}; it gave {value!r}"
+            )
+        return value
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """What some samplers do before the first draw, such as choosing a point of a grid."""
