@@ -35,6 +35,7 @@ def check_environment() -> list[Finding]:
         parameters(paths.PARAMS),
         preset(params, paths.PRESETS),
         own_code(params, paths.PREPARED),
+        metrics(params, paths.PREPARED),
         weights(params),
         writable(mlruns),
         old_store(mlruns),
@@ -63,15 +64,17 @@ def own_code(params: Params, prepared: Path) -> Finding:
     from podium.components import find
     from podium.data.dataset import DatasetInfo
     from podium.models.networks import ImageSpec
-    from podium.training.rehearsal import foreign, rehearse
+    from podium.training.rehearsal import foreign, other_metrics, rehearse
 
     base, source, problems = params.recipe().replace(params.search.overrides), params.prepare.source, []
-    named = foreign(base, params.search) + ([source] if find("source", source) is None else [])
+    named = foreign(base, params.search)
+    named += [one.name for _, one in other_metrics(params.search, params.evaluate.metrics, params.gate.metric)]
+    named += ([source] if find("source", source) is None else [])
     if not named:
         return ok("own code", "params.yaml names none")
     images = ImageSpec.of(DatasetInfo.read(prepared)) if prepared.is_dir() else None
     try:
-        rehearse(base, params.search, images, params.evaluate.metrics)
+        rehearse(base, params.search, images, params.evaluate.metrics, params.gate.metric)
     except InputError as error:
         problems.append(str(error))
     try:
@@ -84,6 +87,20 @@ def own_code(params: Params, prepared: Path) -> Finding:
         return fail("own code", "\n  ".join(problems), "fix it: docs/extend.md shows what each kind is called with")
     how = "tried" if images else "loaded; `dvc repro prepare` first, and it is tried with images"
     return ok("own code", f"{', '.join(dict.fromkeys(named))}: {how}")
+
+
+def metrics(params: Params, prepared: Path) -> Finding:
+    """Whether the metrics that params.yaml names have a value for the prepared images."""
+    from podium.data.dataset import DatasetInfo
+    from podium.tuning.search_plan import check_defined
+
+    if not prepared.is_dir():
+        return ok("metrics", "not checked: run `dvc repro prepare` first")
+    try:
+        check_defined(params, DatasetInfo.read(prepared))
+    except InputError as error:
+        return fail("metrics", str(error), "`podium doctor data` shows the images of each class")
+    return ok("metrics", "each has a value for the validation images")
 
 
 def weights(params: Params) -> Finding:

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from podium import components, own_code
 from podium.components import Choice, Component
+from podium.config.limits import COSTS
 from podium.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     from podium.metrics.scored import Scored
 
 DIRECTIONS = ("maximize", "minimize")
-TAKEN = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "loss", "count", "groups", "per_class")
-"""Names in an evaluation's results, whatever the metrics are."""
+TAKEN = {
+    *("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "loss", "count", "groups", "per_class"),
+    *("coverage", "answered_error", "answered_error_high", "aurc"),
+    *COSTS,
+}
+"""Names in a trial's or an evaluation's results, whatever the metrics are."""
+SHOWN = 100
+"""Characters of a value in a message."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,11 @@ class Metric(Component):
         """The metric of logits (N, classes) float32 and labels (N,) int64, both on the CPU."""
         from podium.metrics.scored import Scored
 
-        return self.value(Scored(logits, labels))
+        return self.measured(Scored(logits, labels))
+
+    def measured(self, scored: "Scored") -> float:
+        """As `value`; nan where a prediction is, which no ranking and no largest value shows."""
+        return math.nan if bool(scored.given.isnan().any()) else self.value(scored)
 
     def value(self, scored: "Scored") -> float:
         """The metric of predictions; nan where it is undefined for these labels."""
@@ -144,7 +155,7 @@ class _Foreign(Metric):
 
     @model_validator(mode="after")
     def _has_a_name_of_its_own(self) -> "_Foreign":
-        if self.label in {*TAKEN, *(find.NAME for find in components.declared("metric").values())}:
+        if self.label in TAKEN | {*(find.NAME for find in components.declared("metric").values())}:
             raise ValueError(f"must have a name that no metric of Podium has; got {self.label}: rename the function")
         return self
 
@@ -159,11 +170,13 @@ class _Foreign(Metric):
         return components.load("metric", self.chosen.name, "")
 
     def number(self, value: Any) -> float:
-        """`value` as a number. Raises InputError where it is none."""
+        """`value` as a number; nan where it is not finite. Raises InputError where it is none."""
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.chosen.name} must give a number; it gave {value!r}") from error
+            text = repr(value) if isinstance(value, str) else own_code.described(value)
+            raise InputError(f"{self.chosen.name} must give a number; it gave {text[:SHOWN]}") from error
+        return number if math.isfinite(number) else math.nan
 
 
 class OwnMetric(_Foreign):
@@ -188,12 +201,16 @@ class OwnMetric(_Foreign):
         return str(found)
 
     def value(self, scored: "Scored") -> float:
-        """What the function gives. Raises InputError where that is no number."""
+        """What the function gives. Raises InputError where that is no number, or the function fails."""
         name, given = self.chosen.name, dict(self.chosen.arguments)
         function = self.load()
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
-        return self.number(function(scored.log_probabilities, scored.labels, **given))
+        try:
+            value = function(scored.log_probabilities, scored.labels, **given)
+        except Exception as error:  # whatever people's own code raises
+            raise InputError(f"{name} fails: {own_code.blame(error)}") from error
+        return self.number(value)
 
 
 class TorchMetric(_Foreign):
