@@ -214,9 +214,20 @@ def choice(kind: str) -> BeforeValidator:
         arguments = raw.get("arguments") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             raise ValueError(f"arguments must be a mapping of names to values; got {arguments!r}")
-        return Choice(name=check_name(kind, raw["name"]), arguments=arguments)
+        name = check_name(kind, raw["name"])
+        if name in declared(kind):  # its texts may be names of classes, which are digits in some sets
+            arguments = {key: _with_text_keys(value) for key, value in arguments.items()}
+        return Choice(name=name, arguments=arguments)
 
     return BeforeValidator(read)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Mappings with whole numbers as keys have them as text, where that reads one way: {7: 3} is {"7": 3}."""
+    if not isinstance(value, dict):
+        return value
+    found = {str(key) if type(key) is int else key: _with_text_keys(one) for key, one in value.items()}
+    return found if len(found) == len(value) else value
 
 
 def _choices(kind: str) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from podium.components import Choice, choice
 from podium.config.limits import COSTS
+from podium.config.problems import sentences
 from podium.config.section import made_of
 from podium.errors import InputError, of_parameter
 
@@ -93,6 +96,8 @@ def metrics(value: Any) -> Any:
             continue
         try:
             found.append(Choice(name=one) if one in COSTS else read(one))  # type: ignore[call-arg]
+        except ValidationError as error:
+            problems += sentences(error, [], [])
         except ValueError as error:
             close = difflib.get_close_matches(str(one), COSTS, n=1)
             problems.append(f"{error}{f'; did you mean {close[0]}?' if close else ''}")
