@@ -12,6 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -237,13 +238,53 @@ def _choices(kind: str) -> str:
     return " or ".join(part for part in (", ".join([*own, *named]), "your own as module:object") if part)
 
 
+USUAL = {
+    "metric": {
+        "acc": "accuracy",
+        "top1": "accuracy",
+        "top5": "top_k",
+        "topk": "top_k",
+        "balancedaccuracyscore": "balanced_accuracy",
+        "f1": "macro_f1",
+        "f1score": "macro_f1",
+        "f1macro": "macro_f1",
+        "f1weighted": "weighted_f1",
+        "precision": "MulticlassPrecision",
+        "recall": "MulticlassRecall",
+        "auc": "auroc",
+        "rocauc": "auroc",
+        "rocaucscore": "auroc",
+        "ap": "average_precision",
+        "map": "average_precision",
+        "prauc": "average_precision",
+        "ece": "calibration_error",
+        "cohenkappa": "kappa",
+        "cohenkappascore": "kappa",
+        "qwk": "kappa",
+        "matthews": "mcc",
+        "matthewscorrcoef": "mcc",
+        "logloss": "loss",
+        "nll": "loss",
+        "crossentropy": "loss",
+        "brierscore": "brier",
+    },
+}
+"""What components are called elsewhere, without marks and in small letters, where letters alone mislead."""
+
+
+def usual_name(kind: str, name: str) -> str:
+    """Our name of what others call `name`; empty: it is not known."""
+    return USUAL.get(kind, {}).get(re.sub(r"[^a-z0-9]", "", name.lower()), "")
+
+
 def _hint(kind: str, name: str) -> str:
     names = [*declared(kind), *library_names(kind)]
     for component in declared(kind).values():
         names += getattr(component, "known_names", list)()
     tail = [n for n in names if n.rpartition(":")[2] == name]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
-    close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    usual = usual_name(kind, name)
+    close = [usual] if usual else tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from podium.components import Choice, choice
 from podium.config.limits import COSTS
 from podium.config.problems import sentences
-from podium.config.section import made_of
+from podium.config.section import ComponentError, made_of
 from podium.errors import InputError, of_parameter
 
 MOST = 4
@@ -103,7 +103,10 @@ def metrics(value: Any) -> Any:
             problems.append(f"{error}{f'; did you mean {close[0]}?' if close else ''}")
     if problems:
         raise ValueError("; ".join(problems))
-    _check(found)
+    try:
+        _check(found)
+    except ComponentError as error:
+        raise error.of_arguments(()) from None
     return found[0] if len(found) == 1 else found
 
 
