@@ -71,7 +71,7 @@ COST = "name: cost, arguments: {costs:"
         ("search: {metric: [loss, {name: top_k, arguments: {k: 0}}]}",
          "search.metric.arguments.k: must be greater than or equal to 1 for top_k; got 0"),
         ("search: {metric: {name: recall_at_precision, arguments: {class_name: a, precision: 2}}}",
-         "search.metric.arguments.precision: must be a valid number for recall_at_precision; got 2"),
+         "search.metric.arguments.precision: must be less than or equal to 1 for recall_at_precision; got 2"),
         ("search: {metric: recall_at_precision}", "search.metric: recall_at_precision needs class_name: write "),
         ("search: {metric: cost}", "search.metric: cost must have either a file or costs as its arguments"),
         ("search: {metric: 'my:ece'}", "search.metric: must have a name that no metric of Podium has; got ece"),
@@ -95,7 +95,8 @@ def test_value_has_one_problem_with_its_whole_path(text: str, line: str) -> None
         parse(text)
     head, *lines = str(caught.value).splitlines()
     assert head == "params.yaml has 1 problem:"
-    assert lines[0].startswith(f"  {line}") and len(lines) == 1
+    assert lines[0].startswith(f"  {line}")
+    assert len(lines) == 1
 
 
 def test_classes_that_are_digits_may_be_written_as_numbers() -> None:
@@ -127,4 +128,4 @@ def test_classes_that_are_digits_may_be_written_as_numbers() -> None:
 def test_usual_name_of_a_metric_leads_to_ours(name: str, meant: str) -> None:
     with pytest.raises(InputError, match=rf"did you mean {meant}\?"):
         parse(f"search: {{metric: {name}}}")
-    assert all(find("metric", one) or one in library_names("metric") for one in USUAL["metric"].values())
+    assert all(find("metric", one) or one in library_names("metric") for one in USUAL["metric"])

@@ -240,41 +240,29 @@ def _choices(kind: str) -> str:
 
 USUAL = {
     "metric": {
-        "acc": "accuracy",
-        "top1": "accuracy",
-        "top5": "top_k",
-        "topk": "top_k",
-        "balancedaccuracyscore": "balanced_accuracy",
-        "f1": "macro_f1",
-        "f1score": "macro_f1",
-        "f1macro": "macro_f1",
-        "f1weighted": "weighted_f1",
-        "precision": "MulticlassPrecision",
-        "recall": "MulticlassRecall",
-        "auc": "auroc",
-        "rocauc": "auroc",
-        "rocaucscore": "auroc",
-        "ap": "average_precision",
-        "map": "average_precision",
-        "prauc": "average_precision",
-        "ece": "calibration_error",
-        "cohenkappa": "kappa",
-        "cohenkappascore": "kappa",
-        "qwk": "kappa",
-        "matthews": "mcc",
-        "matthewscorrcoef": "mcc",
-        "logloss": "loss",
-        "nll": "loss",
-        "crossentropy": "loss",
-        "brierscore": "brier",
-    },
+        "accuracy": "acc top1",
+        "top_k": "top5 topk",
+        "balanced_accuracy": "balancedaccuracyscore",
+        "macro_f1": "f1 f1score f1macro",
+        "weighted_f1": "f1weighted",
+        "MulticlassPrecision": "precision",
+        "MulticlassRecall": "recall",
+        "auroc": "auc rocauc rocaucscore",
+        "average_precision": "ap map prauc",
+        "calibration_error": "ece",
+        "kappa": "cohenkappa cohenkappascore qwk",
+        "mcc": "matthews matthewscorrcoef",
+        "loss": "logloss nll crossentropy",
+        "brier": "brierscore",
+    }
 }
 """What components are called elsewhere, without marks and in small letters, where letters alone mislead."""
 
 
 def usual_name(kind: str, name: str) -> str:
     """Our name of what others call `name`; empty: it is not known."""
-    return USUAL.get(kind, {}).get(re.sub(r"[^a-z0-9]", "", name.lower()), "")
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return next((ours for ours, theirs in USUAL.get(kind, {}).items() if plain in theirs.split()), "")
 
 
 def _hint(kind: str, name: str) -> str:
@@ -284,7 +272,11 @@ def _hint(kind: str, name: str) -> str:
     tail = [n for n in names if n.rpartition(":")[2] == name]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
     usual = usual_name(kind, name)
-    close = [usual] if usual else tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    close = (
+        [usual]
+        if usual
+        else tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    )
     return f"; did you mean {close[0]}?" if close else ""
 
 

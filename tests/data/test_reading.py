@@ -151,6 +151,7 @@ def test_images_that_can_not_be_read_at_all_are_named_with_the_first_reasons(
     source = SimpleNamespace(items=items, name="my_data:rows")
     with pytest.raises(InputError, match="none of the first images of my_data:rows can be read") as caught:
         preprocess_of(source, PrepareParams(), DoctorParams())  # type: ignore[arg-type]
-    head, *lines, last = str(caught.value).splitlines()
-    assert len(lines) == 3 and all(line.startswith(f"  {name}: ") and why in line for line in lines)
+    _head, *lines, last = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"  {name}: ") and why in line for line in lines)
     assert last == "  and 2 more"

@@ -128,11 +128,19 @@ def test_refusal_never_recommends_to_read_it_unsafely(tmp_path: Path, content: s
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
-        ("timm:resnet10t", {"drop_rat": 0.5}, r"model\.arguments\.drop_rat: .* no such argument; did you mean drop_rate"),
+        (
+            "timm:resnet10t",
+            {"drop_rat": 0.5},
+            r"model\.arguments\.drop_rat: .* no such argument; did you mean drop_rate",
+        ),
         ("timm:resnet10t", {"num_classes": 5}, r"arguments\.num_classes: .* gets it from the classes of the images"),
         ("timm:resnet10t", {"pretrained": True}, r"model\.arguments\.pretrained: .* gets it from model\.weights"),
         ("timm:resnet10t", {"layers": 3}, r"model\.arguments: .* can't be built with \{'layers': 3\}: 'int' object"),
-        ("timm:resnet10t", {"drop_rate": "x"}, r"model\.arguments: .* can't be built with .* could not convert"),
+        (
+            "timm:resnet10t",
+            {"drop_rate": "x"},
+            r"resnet10t with \{'drop_rate': 'x'\} can't take images .*could not convert",
+        ),
         ("torchvision:resnet18", {"zero_init": True}, r"did you mean zero_init_residual\?"),
         ("torchvision:resnet18", {"weights": "x"}, r"model\.arguments\.weights: .* gets it from model\.weights"),
         ("torchvision:alexnet", {}, r"model\.name: .* can't take images of 1x8x8"),

@@ -137,7 +137,8 @@ def test_search_of_failed_trials_ends_with_the_first_ones_reason(count: int) -> 
     with pytest.raises(PodiumError) as caught:
         _best(study, search_params())
     words = f"{count} trial{'s' if count > 1 else ''} failed, trial 0 because: no 0. Fix that and run `dvc repro`"
-    assert words in str(caught.value) and "widen" not in str(caught.value)
+    assert words in str(caught.value)
+    assert "widen" not in str(caught.value)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

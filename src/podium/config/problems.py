@@ -72,7 +72,10 @@ def merged(error: ValidationError) -> list[dict[str, Any]]:
 def _of_value(loc: tuple[Any, ...], each: list[dict[str, Any]]) -> tuple[Any, ...]:
     """The place of the value that `loc` is about: without the types that were tried, and what is below them."""
     for depth, part in enumerate(loc):
-        if part in UNION and len({one["loc"][depth] for one in each if one["loc"][:depth] == loc[:depth]} & set(UNION)) > 1:
+        if (
+            part in UNION
+            and len({one["loc"][depth] for one in each if one["loc"][:depth] == loc[:depth]} & set(UNION)) > 1
+        ):
             return loc[:depth]
     return loc
 

@@ -171,8 +171,8 @@ class EvaluateParams(BaseModel):
     """Level of the intervals, and of what abstain promises."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
     """Bins of the expected calibration error."""
-    metrics: Annotated[list[Annotated[Choice, choice("metric"), whole("metric")]], AfterValidator(_once)] = (
-        Field(default=[])
+    metrics: Annotated[list[Annotated[Choice, choice("metric"), whole("metric")]], AfterValidator(_once)] = Field(
+        default=[]
     )
     """More metrics of every epoch and of the test set, each as search.metric. Accuracy and log loss are always there,
     and what search.metric and search.limits name."""

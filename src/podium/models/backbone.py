@@ -122,8 +122,9 @@ def wrapped(
         with torch.inference_mode():
             backbone(torch.zeros((2, channels, height, width)))
     except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
+        called = f"{name} with {dict(given)}" if given else name
         raise InputError(
-            f"model.name: {name} can't take images of {channels}x{height}x{width}"
+            f"model.name: {called} can't take images of {channels}x{height}x{width}"
             f" ({' '.join(str(error).split())[:200]}); most of such networks need 32 to 224 pixels a side:"
             " prepare larger images, or take cnn or resnet"
         ) from None

@@ -203,9 +203,7 @@ def build_pruner(params: SearchParams) -> BasePruner:
     return pruner
 
 
-def identity(
-    params: SearchParams, base: Recipe, data_digest: str, logged: Sequence[Choice] = ()
-) -> dict[str, Any]:
+def identity(params: SearchParams, base: Recipe, data_digest: str, logged: Sequence[Choice] = ()) -> dict[str, Any]:
     """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too.
 
     `logged`: evaluate.metrics, whose values are stored with the trials.
