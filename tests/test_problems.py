@@ -74,7 +74,7 @@ COST = "name: cost, arguments: {costs:"
          "search.metric.arguments.precision: must be less than or equal to 1 for recall_at_precision; got 2"),
         ("search: {metric: recall_at_precision}", "search.metric: recall_at_precision needs class_name: write "),
         ("search: {metric: cost}", "search.metric: cost must have either a file or costs as its arguments"),
-        ("search: {metric: 'my:ece'}", "search.metric: must have a name that no metric of Podium has; got ece"),
+        ("search: {metric: 'my:ece'}", "search.metric: must have a name that no metric or cost of Podium has; got ece"),
         ("evaluate: {metrics: [loss, {name: top_k, arguments: {k: 0}}]}", "evaluate.metrics.1.arguments.k: must be gr"),
         ("gate: {metric: {name: top_k, arguments: {q: 0}}}", "gate.metric.arguments.q: is no argument of top_k"),
         ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train.loss.arguments.gama: is no argument of focal"),

@@ -59,7 +59,7 @@ def test_precision_that_floats_round_up_is_reached() -> None:
     ],
 )
 def test_own_metric_called_like_one_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="must have a name that no metric of Podium has"):
+    with pytest.raises(ValidationError, match="must have a name that no metric or cost of Podium has"):
         scores.of(Choice(name=name))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from own import OwnCode
+from podium.components import Choice
 from podium.config.recipe import TrainParams
 from podium.errors import InputError
 

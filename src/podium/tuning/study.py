@@ -227,7 +227,7 @@ def identity(params: SearchParams, base: Recipe, data_digest: str, logged: Seque
 def _changing(metric: Choice) -> dict[str, Any]:
     """What makes the values of `metric` others under the same name: own code, or what a file holds. Empty: nothing."""
     if own_code.is_name(metric.name):
-        return code_of([("metric", metric.name)]) | _arguments(metric)
+        return {"code": code_of([("metric", metric.name)])[f"metric {metric.name}"]} | _arguments(metric)
     return _arguments(metric) if carried(metric) != metric else {}
 
 
