@@ -1,7 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from podium.config.params import parse
 from podium.config.space import Dimension, Value, field_problems
+from podium.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -123,3 +125,26 @@ def test_condition_that_can_be_met_is_accepted(when: dict[str, list[Value]]) -> 
 )
 def test_value_of_a_field_is_checked_by_the_fields_own_bounds(name: str, value: Value, problems: list[str]) -> None:
     assert field_problems(name, value) == problems
+
+
+@pytest.mark.parametrize(
+    ("augment", "space", "words"),
+    [
+        ("['my_a:f', 'my_b:f']", "{}", ""),
+        ("['my_a:f', 'my_b:g']", "{train.augment.f.arguments.p: {low: 0.1, high: 0.5}}", ""),
+        ("['my_a:f', 'my_b:f']", "{train.augment.f.arguments.p: {low: 0.1, high: 0.5}}",
+         "search.space.train.augment.f.arguments.p: train.augment has several of this name"),
+        ("['my_a:f', {name: 'my_b:f', arguments: {p: 1}}]", "{}",
+         "train: augment lists my_a:f and my_b:f, whose arguments would both be train.augment.f.arguments"),
+        ("[{name: GaussianBlur, arguments: {kernel_size: 3}}, {name: GaussianBlur, arguments: {kernel_size: 5}}]", "{}",
+         "train: augment lists GaussianBlur and GaussianBlur"),
+    ],
+)  # fmt: skip
+def test_argument_of_two_augmentations_of_one_name_is_refused(augment: str, space: str, words: str) -> None:
+    text = f"train: {{augment: {augment}}}\nsearch: {{space: {space}}}"
+    if not words:
+        parse(text)
+        return
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert words in str(caught.value)

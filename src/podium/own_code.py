@@ -212,6 +212,13 @@ def _of_file(text: str, error: BaseException, module: str) -> str:
     return f"{_shown(Path(spec.origin))}: {text}" if spec and spec.origin else text
 
 
+def written_at(function: Any) -> str:
+    """Where `function` is written, as `src/my_sampler.py, line 7, sample`: its name where that is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{_shown(Path(code.co_filename))}, line {code.co_firstlineno}, {name}" if code else name
+
+
 def _look_in_src() -> None:
     """Have the project's `src/` searched first, also in the temporary copy in which an experiment runs."""
     folder = str(source_folder())

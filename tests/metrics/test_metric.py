@@ -1,5 +1,7 @@
 """What a metric says about itself."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,14 @@ from pydantic import ValidationError
 from own import OwnCode
 from podium import components
 from podium.components import Choice
+from podium.config.params import parse
+from podium.data.dataset import DatasetInfo
+from podium.doctor import project
 from podium.errors import InputError
 from podium.metrics import computable, scores
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Objective
+from podium.tuning.search_plan import check_defined
 
 
 @pytest.mark.parametrize(
@@ -38,9 +44,22 @@ def test_precision_that_floats_round_up_is_reached() -> None:
         assert scores.of(chosen).value(scored) == recall
 
 
-@pytest.mark.parametrize("name", ["my:ece", "my:accuracy", "my:loss", "my:top_k", "my:groups"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my:ece",
+        "my:accuracy",
+        "my:loss",
+        "my:top_k",
+        "my:groups",
+        "my:latency_ms",
+        "my:parameters",
+        "my:size_mb",
+        "my:aurc",
+    ],
+)
 def test_own_metric_called_like_one_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="must have a name that no metric of Podium has"):
+    with pytest.raises(ValidationError, match="must have a name that no metric or cost of Podium has"):
         scores.of(Choice(name=name))
 
 
@@ -87,3 +106,62 @@ def test_own_metric_is_given_the_same_in_training_as_of_probabilities(own: OwnCo
     of_logits = metric.value(Scored(logits, torch.tensor([0])))
     of_probabilities = metric.value(Scored(logits.softmax(1), torch.tensor([0]), are_probabilities=True))
     assert of_logits == pytest.approx(of_probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("return float('inf')", None),
+        ("return -torch.ones(()) / 0", None),
+        ("return float('nan')", None),
+        ("return True", 1.0),
+        ("return (torch.rand(5, 3), [torch.rand(9)])", "{m}:odd must give a number; it gave tuple"),
+        ("return torch.rand(70)", "{m}:odd must give a number; it gave (70,) of torch.float32"),
+        ("return 'x' * 500", "{m}:odd must give a number; it gave 'xxx"),
+        ("return {}['no']", "{m}:odd fails: src/{m}.py, line 5, in odd: KeyError: 'no'"),
+    ],
+)
+def test_own_metric_gives_a_finite_number_nan_or_a_short_reason(
+    own: OwnCode, body: str, found: float | str | None
+) -> None:
+    module = own.write(f"import torch\n\n\ndef odd(logits, labels):\n    {body}\n\n\nodd.direction = 'maximize'\n")
+    metric = scores.of(Choice(name=f"{module}:odd"))
+    scored = Scored(torch.randn((4, 2)), torch.tensor([0, 1, 0, 1]))
+    if isinstance(found, str):
+        with pytest.raises(InputError) as caught:
+            metric.value(scored)
+        assert str(caught.value).startswith(found.format(m=module))
+        assert len(str(caught.value)) < 200
+    else:
+        assert metric.value(scored) == pytest.approx(math.nan if found is None else found, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "lacks"),
+    [
+        (",a,b,c\na,0,1,2\nb,1,0,3\nc,1,1,0\n", ""),
+        (",c,a,b\na,0,1,2\nb,1,0,3\nc,1,1,0\n", ""),
+        (",a,b\na,0,1\nb,1,0\n", "it lacks c"),
+        (",c\nc,0\n", "it lacks a, b"),
+    ],
+)
+def test_costs_of_a_file_are_those_of_every_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, lacks: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/labels").mkdir(parents=True)
+    (tmp_path / "data/labels/costs.csv").write_text(table)
+    metric = scores.of(Choice(name="cost", arguments={"file": "costs.csv"}))
+    if not lacks:
+        assert metric.undefined({"a": 1, "b": 1, "c": 1}) == ""
+        return
+    with pytest.raises(InputError, match=f"costs.csv must name every class, .*; {lacks}$"):
+        metric.undefined({"a": 1, "b": 1, "c": 1})
+    params = parse("search: {metric: {name: cost, arguments: {file: costs.csv}}}")
+    info = DatasetInfo("x", ["a", "b", "c"], [1, 8, 8], {"val": {"a": 1, "b": 1, "c": 1}}, [0.5], [0.3], "0" * 64)
+    (tmp_path / "data/prepared").mkdir()
+    info.write(tmp_path / "data/prepared")
+    with pytest.raises(InputError, match=lacks):
+        check_defined(params, info)
+    assert (found := project.metrics(params, tmp_path / "data/prepared")).level == "fail"
+    assert lacks in found.found

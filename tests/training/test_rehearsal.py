@@ -9,12 +9,14 @@ import torch
 
 import tiny
 from own import OwnCode
-from podium.config.recipe import Recipe
+from podium.components import Choice
+from podium.config.recipe import Recipe, TrainParams
 from podium.config.search_section import SearchParams
 from podium.errors import InputError
 from podium.models.build import build_model
 from podium.training import rehearsal
 from podium.training.program import training
+from podium.training.try_out import try_metric
 
 GOOD_NETWORK = """
 import torch
@@ -306,7 +308,7 @@ SEARCH = {
     "metric that is nan": (
         "def metric(logits, labels):\n    return float('nan')\n\n\nmetric.direction = 'maximize'\n",
         {"metric": "{m}:metric"},
-        "search.metric: {m}:metric gives NaN for logits of an untrained network",
+        "search.metric: {m}:metric gives NaN or an infinite number for logits of an untrained network",
     ),
     "sampler": (
         "def sampler():\n    return 3\n",
@@ -533,3 +535,105 @@ def test_lazy_layers_that_can_not_be_made_are_refused(own: OwnCode, name: str, p
     module = own.write(LAZY)
     (found,) = _problems({"model.name": f"{module}:{name}"})
     assert re.match(rf"model.name: {module}:{name} {problem.replace('{m}', module)}", found), found
+
+
+METRIC = """
+def fine(logits, labels, k: int = 1):
+    return 0.5
+
+
+def undirected(logits, labels):
+    return 0.5
+
+
+def broken(logits, labels):
+    return [][0]
+
+
+fine.direction = broken.direction = "maximize"
+"""
+
+
+@pytest.mark.parametrize("images", [tiny.IMAGES, None], ids=["with images", "without"])
+@pytest.mark.parametrize(
+    ("limits", "metrics", "gate", "words"),
+    [
+        ({"{m}:fine": 0.3}, ["{m}:fine"], "{m}:fine", ""),
+        ({"{m}:nope": 0.3}, [], None, "search.limits: {m}:nope: {m} has no 'nope'"),
+        ({"{m}:undirected": 0.3}, [], None, "search.limits: {m}:undirected must say which way is better"),
+        ({}, ["{m}:nope"], None, "evaluate.metrics: {m}:nope: {m} has no 'nope'"),
+        ({}, [], "{m}:nope", "gate.metric: {m}:nope: {m} has no 'nope'"),
+        ({}, [], "{m}:undirected", "gate.metric: {m}:undirected must say which way is better"),
+    ],
+)
+def test_own_metric_is_tried_wherever_it_is_named_and_called_by_that_parameter(
+    own: OwnCode,
+    monkeypatch: pytest.MonkeyPatch,
+    images: Any,
+    limits: dict[str, float],
+    metrics: list[str],
+    gate: str | None,
+    words: str,
+) -> None:
+    module = own.write(METRIC)
+    search = SearchParams(limits={name.format(m=module): limit for name, limit in limits.items()})
+    named = rehearsal.other_metrics(search, [Choice(name=one.format(m=module)) for one in metrics],
+                                    Choice(name=gate.format(m=module)) if gate else None)  # fmt: skip
+    assert len(named) == len(limits) + len(metrics) + bool(gate)
+    found = []
+    for parameter, one in named:
+        try:
+            try_metric(parameter, one, images)
+        except InputError as error:
+            found.append(str(error))
+    assert len(found) == bool(words)
+    assert not words or found[0].startswith(words.format(m=module))
+
+
+AUGMENTATION = """
+def f(images, p: float = 0.5):
+    return images
+
+
+class F:
+    def __init__(self, p: float = 0.5):
+        pass
+
+    def __call__(self, images):
+        return images
+"""
+
+
+@pytest.mark.parametrize(
+    ("augment", "space", "words"),
+    [
+        ("f", {"train.augment.f.arguments.p": {"low": 0.1, "high": 0.5}}, ""),
+        ("F", {"train.augment.F.arguments.p": {"low": 0.1, "high": 0.5}}, ""),
+        (
+            "f",
+            {"train.augment.f.arguments.q": {"low": 1, "high": 2}},
+            "search.space.train.augment.f.arguments.q: {m}:f",
+        ),
+        (
+            "F",
+            {"train.augment.F.arguments.q": {"low": 1, "high": 2}},
+            "search.space.train.augment.F.arguments.q: {m}:F",
+        ),
+        ("f", {"train.augment.f.arguments.p": {"low": 1, "high": 2}}, "search.space.train.augment.f.arguments.p: p is"),
+        ({"name": "f", "arguments": {"q": 1}}, {}, "train.augment.f.arguments.q: {m}:f has no such argument; "),
+        (
+            {"name": "F", "arguments": {"q": 1}},
+            {},
+            "train.augment.F.arguments.q: {m}:F has no such argument; it takes p",
+        ),
+    ],
+)
+def test_searched_argument_that_an_augmentation_lacks_is_named_by_its_place(
+    own: OwnCode, augment: Any, space: dict[str, Any], words: str
+) -> None:
+    module = own.write(AUGMENTATION)
+    plain = {"name": augment} if isinstance(augment, str) else dict(augment)
+    base = Recipe(train=TrainParams(augment=[plain | {"name": f"{module}:{plain['name']}"}]))
+    found = rehearsal.problems_of(base, SearchParams.model_validate({"space": space}), tiny.IMAGES)
+    assert len(found) == bool(words)
+    assert not words or found[0].startswith(words.format(m=module))

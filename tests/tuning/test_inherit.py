@@ -1,5 +1,6 @@
 """What a new study takes over: a table of edits to the space, each with what is kept and what is left out."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import pytest
 from optuna.storages import JournalStorage
 
 import tiny
+from own import OwnCode
+from podium.components import Choice
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.tuning.driver import Driver
 from podium.tuning.inherit import SOURCE, Inheritance, inherit, is_own, what_changed
+from podium.tuning.messages import Ended, Report, Task
 from podium.tuning.storage import open_storage
 from podium.tuning.study import identity, name_of, open_study
-from tuning.scripted import Recorder, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
+from tuning.scripted import Recorder, Script, ScriptedPool, epoch, fails, finishes, in_turn, prunes, search_params
 
 RATE = {"low": 1e-3, "high": 1e-1, "log": True}
 SIZES = {"choices": [16, 32]}
@@ -246,3 +250,38 @@ def test_first_study_has_changed_nothing(tmp_path: Path) -> None:
     params = search_params(n_trials=1, space=SPACE)
     journal = open_storage(tmp_path / "optuna.journal")
     assert what_changed(open_study(journal, "search-1", params, identity(params, BASE, "data")), journal) == ""
+
+
+@pytest.mark.parametrize(
+    ("search", "logged", "reused"),
+    [({"limits": {"{name}": 0.5}}, [], 0), ({}, ["{name}"], 2)],
+    ids=["a limit looks at it", "it is logged"],
+)
+def test_values_of_a_metric_whose_code_has_changed_are_not_taken(
+    own: OwnCode, tmp_path: Path, search: dict[str, Any], logged: list[str], reused: int
+) -> None:
+    code = "def measured(logits, labels):\n    return {value}\n\n\nmeasured.direction = 'maximize'\n"
+    module = own.write(code.format(value=0.25))
+    search, logged = json.loads(json.dumps([search, logged]).replace("{name}", f"{module}:measured"))
+    journal = open_storage(tmp_path / "optuna.journal")
+    params = search_params(n_trials=2, space=SPACE, **search)
+
+    def opened() -> optuna.Study:
+        facts = identity(params, BASE, "data", [Choice(name=name) for name in logged])
+        return open_study(journal, name_of("search", facts), params, facts)
+
+    def script(task: Task) -> Script:
+        history = [epoch(number) | {"val_measured": 0.25} for number in range(1, 4)]
+        for one in history:
+            yield Report(task.number, task.attempt, one)
+        yield Ended(task.number, task.attempt, "finished", history)
+
+    first = opened()
+    Driver(first, ScriptedPool(1, script), params, RuntimeParams(), BASE, tmp_path, [Recorder()]).run()
+    assert first.trials[0].user_attrs["history"][-1]["val_measured"] == 0.25
+    own.write(code.format(value=0.75), module)
+    second = opened()
+    assert "another measured val_measured" in what_changed(second, journal)
+    assert inherit(second, journal, params, BASE).reused == reused
+    assert not any("val_measured" in one for t in second.trials for one in t.user_attrs["history"])
+    assert all(trial.user_attrs["history"][-1]["val_accuracy"] for trial in second.trials)

@@ -8,10 +8,11 @@ import torch
 
 import photos
 import tiny
+from own import OwnCode
 from podium.config.params import Params, parse
 from podium.data.dataset import DatasetInfo, open_split, write_split
 from podium.tuning import reference_lines
-from podium.tuning.reference_lines import Line, Lines, described, measure, remedies, spread, verdict
+from podium.tuning.reference_lines import Line, Lines, described, lines_of, measure, remedies, spread, verdict
 
 
 def _photographs(folder: Path, side: int) -> Path:
@@ -128,3 +129,24 @@ def test_rows_that_are_taken_have_every_class(most: int) -> None:
     assert set(labels[rows]) == {0, 1, 2}
     assert len(rows) <= most + 3
     assert len(set(rows.tolist())) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("body", "there", "words"),
+    [
+        ("return 1 / (len(set(logits.argmax(1).tolist())) - 1)", {"simple"}, "fails: src/{m}.py, line 2, in odd: Zero"),
+        ("return float('inf') if len(set(logits.argmax(1).tolist())) < 2 else 0.5", {"simple"}, "odd gives NaN or an"),
+        ("return [][0]", set[str](), "search.metric: {m}:odd fails: src/{m}.py, line 2, in odd: IndexError"),
+    ],
+)
+def test_line_that_an_own_metric_can_not_measure_is_left_out_and_said(
+    own: OwnCode, tmp_path: Path, body: str, there: set[str], words: str
+) -> None:
+    module = own.write(f"def odd(logits, labels):\n    {body}\n\n\nodd.direction = 'maximize'\n")
+    lines = measure(_params(f"{module}:odd"), tiny.prepare(tmp_path / "prepared"))
+    assert {line.name for line in lines.lines} == there
+    assert words.format(m=module) in lines.skipped["majority"]
+    shown = described(lines, 0.75, "the search's best (trial 3)")
+    assert any("majority class" in line and "not computed: " in line for line in shown)
+    assert verdict(lines, 0.75, {}) == ""
+    assert (lines_of(lines.to_dict()) is not None) is bool(there)

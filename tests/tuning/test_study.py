@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from pathlib import Path
@@ -8,9 +9,14 @@ import pytest
 from optuna.trial import TrialState
 
 import tiny
+from own import OwnCode
 from podium import closure
-from podium.config.params import SearchParams
+from podium.closure import digests_of
+from podium.commands import _training
+from podium.config.params import SearchParams, parse
 from podium.config.recipe import Recipe
+from podium.errors import InputError
+from podium.stages.code import named
 from podium.tracking.study_summary import title_of
 from podium.tuning.search_plan import subject_of
 from podium.tuning.storage import open_storage
@@ -340,3 +346,87 @@ def test_new_study_has_a_title_that_stays_and_names_its_metric() -> None:
 )
 def test_title_begins_with_what_is_classified(source: str, subject: str) -> None:
     assert subject_of(source) == subject
+
+
+@pytest.mark.parametrize(
+    ("search", "logged"),
+    [
+        ({"limits": {"{name}": 0.5}}, []),
+        ({}, ["{name}"]),
+        ({"metric": "loss"}, [{"name": "{name}", "arguments": {"k": 1}}]),
+    ],
+    ids=["limit", "logged", "with an argument"],
+)
+def test_name_changes_with_an_own_metric_that_is_stored_with_the_trials(
+    own: OwnCode, search: dict[str, Any], logged: list[Any]
+) -> None:
+    code = "def measured(logits, labels, k=1):\n    return {value}\n\n\nmeasured.direction = 'maximize'\n"
+    module = own.write(code.format(value=0.25))
+    search, logged = json.loads(json.dumps([search, logged]).replace("{name}", f"{module}:measured"))
+    yaml = {"search": search | {"space": {}}, "evaluate": {"metrics": logged}}
+
+    def state() -> tuple[str, dict[str, str], str]:
+        params = parse(json.dumps(yaml))
+        facts = identity(params.search, tiny.recipe(), "d", params.evaluate.metrics)
+        return name_of("search", facts), digests_of(named(params)["training"]), _training.name_of(params, 0, "d")
+
+    first = state()
+    assert state() == first
+    own.write("# a comment\n" + code.format(value=0.25), module)
+    assert state() == first
+    own.write(code.format(value=0.75), module)
+    changed = [before != now for before, now in zip(first, state(), strict=True)]
+    assert changed == [True, True, bool(logged)]  # a single training knows no limits
+
+
+def test_name_changes_with_the_costs_that_a_file_of_a_logged_metric_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = parse("evaluate: {metrics: [{name: cost, arguments: {file: costs.csv}}]}")
+    names = []
+    for cost in (1, 2):
+        path = tmp_path / "data/labels/costs.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f",a,b\na,0,{cost}\nb,1,0\n")
+        facts = identity(params.search, tiny.recipe(), "d", params.evaluate.metrics)
+        names.append((name_of("search", facts), _training.name_of(params, 0, "d")))
+    assert names[0][0] != names[1][0]
+    assert names[0][1] != names[1][1]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "drawn", "words"),
+    [
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "5.0", "train.learning_rate, from 0.001 to 0.1; it gave 5.0"),
+        ("train.learning_rate: {low: 0.001, high: 0.1, log: true}", "1e9", "it gave 1000000000.0"),
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "float('nan')", "it gave nan"),
+        ("train.learning_rate: {low: 0.001, high: 0.1}", "None", "it gave None"),
+        ("train.label_smoothing: {low: 0.0, high: 0.2, step: 0.1}", "0.15", "from 0.0 to 0.2 in steps of 0.1; it"),
+        ("train.epochs: {low: 2, high: 4}", "2.5", "train.epochs, a whole number from 2 to 4; it gave 2.5"),
+        ("train.optimizer: {choices: [sgd, adamw]}", "'adam'", "one of 'sgd', 'adamw'; it gave 'adam'"),
+    ],
+)
+def test_own_sampler_that_leaves_the_space_is_named_before_and_in_the_search(
+    own: OwnCode, tmp_path: Path, dimension: str, drawn: str, words: str
+) -> None:
+    module = own.write(
+        f"""
+        import optuna
+
+
+        class Astray(optuna.samplers.RandomSampler):
+            def sample_independent(self, study, trial, name, distribution):
+                return {drawn}
+        """
+    )
+    params = parse(f"search: {{sampler: '{module}:Astray', space: {{{dimension}}}}}").search
+    study = open_study(open_storage(tmp_path / "optuna.journal"), "search-1", params, {})
+    where = f"search.sampler: src/{module}.py, line 5, Astray.sample_independent, must give a value of search.space."
+    for attempt in (
+        lambda: suggest(ask(study, params), params, tiny.recipe()),
+        lambda: params.component("sampler").try_out(params),
+    ):
+        with pytest.raises(InputError, match=re.escape(where)) as caught:
+            attempt()
+        assert words in str(caught.value)

@@ -14,6 +14,8 @@ from podium.config.params import Params
 from podium.config.space import reachable
 from podium.data.dataset import DatasetInfo, write_json
 from podium.errors import InterruptedSearchError, PodiumError
+from podium.metrics.scores import carried
+from podium.models.weight_files import digests
 from podium.process import stop_signals
 from podium.retraining.resumable import Lines
 from podium.retraining.winner import retrain
@@ -23,6 +25,20 @@ from podium.tracking.retrain_run import RetrainRun
 from podium.training.device import describe
 from podium.training.loop import DivergedError
 from podium.training.rehearsal import rehearse
+
+
+def name_of(params: Params, seed: int, data_digest: str) -> str:
+    """The training's name, by all that decides its figures: those of search.metric and evaluate.metrics too."""
+    recipe, metrics = params.recipe(), [params.search.metrics[0], *params.evaluate.metrics]
+    facts = {
+        "recipe": recipe.flat(),
+        "seed": seed,
+        "data": data_digest,
+        "code": code_of([*reachable(recipe, {}), *(("metric", one.name) for one in metrics)]),
+        "metrics": [carried(one).model_dump() for one in metrics],
+        "weights": digests(recipe, {}),
+    }
+    return "train-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def train_logged(params: Params, seed: int) -> str:
@@ -35,8 +51,7 @@ def train_logged(params: Params, seed: int) -> str:
     torch.set_num_threads(params.runtime.threads)
     data = prepared_data(device=params.runtime.device)
     rehearse(recipe, params.search.model_copy(update={"space": {}}), data.images, params.evaluate.metrics)
-    facts = {"recipe": recipe.flat(), "seed": seed, "data": info.digest, "code": code_of(reachable(recipe, {}))}
-    name = "train-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    name = name_of(params, seed, info.digest)
     tags = {"podium.seed": str(seed), "podium.data_digest": info.digest, "podium.device": describe(data.device)}
     tracked = RetrainRun.open(params.tracking, name, tags | {"podium.source": info.source}, recipe, title="train")
     line, label = Lines(), params.search.component("metric").label

@@ -154,6 +154,21 @@ class TrainParams(Section):
             )
         return self
 
+    def labelled(self, label: str) -> list[Choice]:
+        """Those of `augment` whose arguments are called train.augment.<label>.arguments."""
+        return [one for one in self.augment if one.label == label]
+
+    @model_validator(mode="after")
+    def _arguments_of_augment_have_one_place(self) -> Self:
+        for one in self.augment:
+            alike = self.labelled(one.label)
+            if len(alike) > 1 and any(other.arguments for other in alike):
+                raise ValueError(
+                    f"augment lists {' and '.join(other.name for other in alike)}, whose arguments would both be"
+                    f" train.augment.{one.label}.arguments; rename one, such as by a function of your own around it"
+                )
+        return self
+
     def _turned_on(self) -> list[str]:
         """Augmentations that have a parameter of their own name: it turns them on."""
         known = sorted(components.declared("augmentation").items(), key=lambda item: item[1].ORDER)

@@ -220,6 +220,9 @@ def argument_problems(base: Recipe, space: dict[str, Dimension]) -> list[str]:
         if is_argument(name):
             place = "model.name" if name.startswith("model.") else name.partition(f".{ARGUMENTS}.")[0]
             settings = {other: values[0] for other, values in dimension.when.items()}
+            if place.startswith("train.augment.") and len(base.train.labelled(place.split(".", 2)[2])) > 1:
+                lines.append(f"{name}: train.augment has several of this name: rename one of the functions")
+                continue
             named = space[place].values() if place in space and place not in settings else [None]
             for one in named:
                 lines += _refused(base, settings | ({place: one} if one is not None else {}), name, dimension)

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from podium import paths
+from podium.config import inactive
 from podium.config.params import Params, TrackingParams, load
 from podium.doctor import machine
 from podium.doctor.machine import Finding, fail, note, ok
@@ -34,6 +35,7 @@ def check_environment() -> list[Finding]:
         parameters(paths.PARAMS),
         preset(params, paths.PRESETS),
         own_code(params, paths.PREPARED),
+        metrics(params, paths.PREPARED),
         weights(params),
         writable(mlruns),
         old_store(mlruns),
@@ -48,7 +50,9 @@ def check_environment() -> list[Finding]:
 def parameters(path: Path) -> Finding:
     """Whether params.yaml can be read, and what it asks for is installed."""
     try:
-        load(path).register_.check_installed()
+        params = load(path)
+        params.register_.check_installed()
+        inactive.check(params.recipe(), params.search)
     except InputError as error:
         return fail("params.yaml", str(error), "fix it: docs/reference/params.md lists every parameter")
     return ok("params.yaml", "no problems")
@@ -63,15 +67,17 @@ def own_code(params: Params, prepared: Path) -> Finding:
     from podium.components import find
     from podium.data.dataset import DatasetInfo
     from podium.models.networks import ImageSpec
-    from podium.training.rehearsal import foreign, rehearse
+    from podium.training.rehearsal import foreign, other_metrics, rehearse
 
     base, source, problems = params.recipe().replace(params.search.overrides), params.prepare.source, []
-    named = foreign(base, params.search) + ([source] if find("source", source) is None else [])
+    named = foreign(base, params.search)
+    named += [one.name for _, one in other_metrics(params.search, params.evaluate.metrics, params.gate.metric)]
+    named += [source] if find("source", source) is None else []
     if not named:
         return ok("own code", "params.yaml names none")
     images = ImageSpec.of(DatasetInfo.read(prepared)) if prepared.is_dir() else None
     try:
-        rehearse(base, params.search, images, params.evaluate.metrics)
+        rehearse(base, params.search, images, params.evaluate.metrics, params.gate.metric)
     except InputError as error:
         problems.append(str(error))
     try:
@@ -87,6 +93,20 @@ def own_code(params: Params, prepared: Path) -> Finding:
     told = [f"{', '.join(others)}: {how}"] if others else []
     told += [f"{source}: loaded; `dvc repro prepare` reads its rows"] if source in named else []
     return ok("own code", "; ".join(told))
+
+
+def metrics(params: Params, prepared: Path) -> Finding:
+    """Whether the metrics that params.yaml names have a value for the prepared images."""
+    from podium.data.dataset import DatasetInfo
+    from podium.tuning.search_plan import check_defined
+
+    if not prepared.is_dir():
+        return ok("metrics", "not checked: run `dvc repro prepare` first")
+    try:
+        check_defined(params, DatasetInfo.read(prepared))
+    except InputError as error:
+        return fail("metrics", str(error), "`podium doctor data` shows the images of each class")
+    return ok("metrics", "each has a value for the validation images")
 
 
 def weights(params: Params) -> Finding:

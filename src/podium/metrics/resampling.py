@@ -63,10 +63,10 @@ class Groups:
 def measured(metric: Metric, scored: Scored, groups: Groups) -> float:
     """The metric, each group counted once: by weights, or where it takes none by the first image of each group."""
     if not metric.WEIGHTED:
-        return metric.value(scored.taken(torch.from_numpy(groups.first)))
+        return metric.measured(scored.taken(torch.from_numpy(groups.first)))
     if len(groups.size) == len(scored.labels):
-        return metric.value(scored)
-    return metric.value(scored.weighted(torch.from_numpy(groups.each)))
+        return metric.measured(scored)
+    return metric.measured(scored.weighted(torch.from_numpy(groups.each)))
 
 
 def interval(metric: Metric, scored: Scored, groups: Groups, confidence: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from podium import paths
 from podium.metrics.scores import Objective
 from podium.report.trials import Search, Timing, read_search, read_timing
 from podium.tuning.outcome import REFERENCE
-from podium.tuning.reference_lines import Lines
+from podium.tuning.reference_lines import Lines, lines_of
 
 Json = dict[str, Any]
 Table = list[dict[str, str]]
@@ -125,7 +125,7 @@ def gather(folders: Folders) -> ReportData:
         profile=_text(folders.retrained / "profile.md") if trained else "",
         evaluated=None if evaluation is None or "evaluate" in stale else _evaluated(folders.evaluated, evaluation),
         registered=None if "register" in stale else registered,
-        lines=Lines.from_dict(found) if (found := _json(folders.search / REFERENCE)) else None,
+        lines=lines_of(_json(folders.search / REFERENCE)),
         stale=stale,
     )
 

@@ -167,7 +167,7 @@ def _others(
         metric = scores.of(choice)
         value = resampling.measured(metric, scored, groups)
         if math.isnan(value):
-            why = metric.undefined(split.counts()) or "it gives NaN"
+            why = metric.undefined(split.counts()) or "it gives NaN or an infinite number"
             print(f"evaluate: {metric.label} is undefined on the held-out test set and left out: {why}")
             continue
         found[metric.label] = value

@@ -13,12 +13,13 @@ from typing import Any
 
 from podium import components, own_code
 from podium.components import Choice
+from podium.config.limits import metrics_of
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.config.space import reachable
 from podium.errors import InputError
 from podium.models.networks import ImageSpec
-from podium.training.try_out import NEED_IMAGES, NO_IMAGES, TRIED, check_fits, try_of_search
+from podium.training.try_out import NEED_IMAGES, NO_IMAGES, TRIED, check_fits, try_metric, try_of_search
 
 PATIENCE = 600.0
 """Seconds after which code that is tried once counts as hanging."""
@@ -34,7 +35,7 @@ class Job:
     """Sampler, pruner, metric and space, as params.yaml has them."""
     images: dict[str, Any] | None
     metrics: list[Any]
-    """evaluate.metrics that are not Podium's own."""
+    """Other metrics that are not Podium's own: [the parameter that names it, itself] each."""
 
 
 def foreign(base: Recipe, search: SearchParams) -> list[str]:
@@ -43,13 +44,29 @@ def foreign(base: Recipe, search: SearchParams) -> list[str]:
     return [name for kind, name in named if _is_foreign(kind, name)]
 
 
-def rehearse(base: Recipe, search: SearchParams, images: ImageSpec | None, metrics: Sequence[Choice] = ()) -> None:
-    """Try what `base`, `search` and evaluate.metrics name that is not Podium's own. Raises InputError naming every
-    problem.
+def other_metrics(
+    search: SearchParams, metrics: Sequence[Choice] = (), gate: Choice | None = None
+) -> list[tuple[str, Choice]]:
+    """What is not Podium's own of search.limits, evaluate.metrics and gate.metric, each with its parameter."""
+    named = [("search.limits", one) for one in metrics_of(search.limits)]
+    named += [("evaluate.metrics", one) for one in metrics]
+    named += [("gate.metric", gate)] if gate is not None else []
+    return [(parameter, one) for parameter, one in named if _is_foreign("metric", one.name)]
+
+
+def rehearse(
+    base: Recipe,
+    search: SearchParams,
+    images: ImageSpec | None,
+    metrics: Sequence[Choice] = (),
+    gate: Choice | None = None,
+) -> None:
+    """Try what `base`, `search`, evaluate.metrics and gate.metric name that is not Podium's own. Raises InputError
+    naming every problem.
 
     Without `images`: what would be called with images is only loaded, and its arguments are checked.
     """
-    others = [one.model_dump() for one in metrics if _is_foreign("metric", one.name)]
+    others = [[parameter, one.model_dump()] for parameter, one in other_metrics(search, metrics, gate)]
     if not foreign(base, search) and not others:
         return
     job = Job(base.nested(), _searched(search), asdict(images) if images else None, others)
@@ -128,11 +145,10 @@ def main() -> None:
     known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in (job.images or {}).items()}
     images = ImageSpec(**known) if known else None
     found = problems_of(Recipe.model_validate(job.recipe), SearchParams.model_validate(job.search), images)
-    for metric in job.metrics:
+    for parameter, metric in job.metrics:
         search = SearchParams.model_validate({"metric": metric})
-        lines = _problems(lambda search=search: try_of_search("metric", search.metrics[0], search, images))  # type: ignore[misc]
-        found += [line.replace("search.metric", "evaluate.metrics", 1) for line in lines]
-    print(MARK + json.dumps(found), flush=True)
+        found += _problems(lambda search=search, at=parameter: try_metric(at, search.metrics[0], images))  # type: ignore[misc]
+    print(MARK + json.dumps(list(dict.fromkeys(found))), flush=True)
 
 
 if __name__ == "__main__":

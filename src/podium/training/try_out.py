@@ -7,6 +7,7 @@ from podium import components, own_code
 from podium.components import Choice
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
+from podium.config.section import made_of
 from podium.config.space import Dimension, is_argument
 from podium.errors import InputError, of_parameter
 from podium.models.networks import ImageSpec
@@ -23,15 +24,16 @@ NO_IMAGES = ImageSpec((1, 1, 1), 1, (0.0,), (1.0,))
 """For kinds that do not look at them."""
 
 
-def check_fits(kind: str, choice: Choice) -> None:
+def check_fits(kind: str, choice: Choice, parameter: str = "") -> None:
     """Raise InputError where `choice`, which is called with images, does not load or its arguments do not fit."""
     if components.find(kind, choice.name) is not None:
         return
-    function = components.load(kind, choice.name)
+    parameter = parameter or components.KINDS[kind].parameter
+    function = components.load(kind, choice.name, parameter)
     names = list(own_code.arguments_of(function)[0])
     positional = 0 if isinstance(function, type) else {"loss": 2, "metric": 2, "augmentation": 1}.get(kind, 0)
     given = {*names[:positional], *NEED_IMAGES[kind]}
-    own_code.check_arguments(function, choice.name, components.KINDS[kind].parameter, choice.arguments, given)
+    own_code.check_arguments(function, choice.name, parameter, choice.arguments, given)
 
 
 def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -154,6 +156,8 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
     for choice, one in zip(
         recipe.train.augment, recipe.train.augmentations()[-len(recipe.train.augment) :], strict=True
     ):
+        place = f"train.augment.{choice.label}"
+        _check_dimensions("augmentation", choice.name, f"{place}.arguments.", search.space)
         if one.BLENDS:
             continue
         try:
@@ -172,26 +176,34 @@ def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
 
 def try_of_search(kind: str, chosen: Choice, search: SearchParams, images: ImageSpec | None) -> None:
     """Try `chosen`, a sampler, pruner or metric that `search` names. Raises InputError for what is wrong with it."""
+    if kind == "metric":
+        try_metric("search.metric", chosen, images)
+    else:
+        search.made(kind, chosen).try_out(search)
+
+
+def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None:
+    """Try the metric `chosen`, that `parameter` names. Raises InputError for what is wrong with it."""
     import torch
 
-    component = search.made(kind, chosen)
-    if images is None and kind in NEED_IMAGES:
-        check_fits(kind, chosen)
-    elif kind in ("sampler", "pruner"):
-        component.try_out(search)
-    else:
-        classes = (images or NO_IMAGES).classes
-        labels = torch.arange(BATCH) % classes
-        name = chosen.name
-        try:
-            value = component.compute(torch.randn((BATCH, classes)), labels)
-            component.direction  # noqa: B018 (it raises what is wrong)
-        except InputError as error:
-            raise InputError(of_parameter("search.metric", str(error))) from None
-        except own_code.RAISED as error:
-            raise InputError(f"search.metric: {name} fails: {own_code.blame(error)}") from error
-        if value != value:
-            raise InputError(f"search.metric: {name} gives NaN for logits of an untrained network{own_code.at(name)}")
+    if images is None:
+        check_fits("metric", chosen, parameter)
+    metric: Any = made_of("metric", chosen, {})
+    value = 0.0
+    try:
+        metric.direction  # noqa: B018 (it raises what is wrong)
+        if images is not None:
+            labels = torch.arange(BATCH) % images.classes
+            value = metric.compute(torch.randn((BATCH, images.classes)), labels)
+    except InputError as error:
+        raise InputError(of_parameter(parameter, str(error))) from None
+    except own_code.RAISED as error:
+        raise InputError(f"{parameter}: {chosen.name} fails: {own_code.blame(error)}") from error
+    if value != value:
+        raise InputError(
+            f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network"
+            f"{own_code.at(chosen.name)}"
+        )
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:

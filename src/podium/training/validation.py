@@ -72,7 +72,7 @@ def _validated(
     if others:
         scored = Scored(torch.cat(all_logits), data.labels.cpu(), classes)
         try:
-            done |= {f"val_{metric.label}": metric.value(scored) for metric in others}
+            done |= {f"val_{metric.label}": metric.measured(scored) for metric in others}
         except InputError as error:
             raise InputError(of_parameter("search.metric or evaluate.metrics", str(error))) from None
     return done
@@ -92,7 +92,7 @@ def defined(
             continue
         count = torch.bincount(data.labels.cpu(), minlength=len(classes)).tolist()
         names = classes if len(classes) == len(count) else tuple(map(str, range(len(count))))
-        why = metric.undefined(dict(zip(names, count, strict=True))) or "it gives NaN for the predictions"
+        why = metric.undefined(dict(zip(names, count, strict=True))) or "it gives NaN or an infinite number for them"
         if metric is objective:
             raise InputError(
                 f"search.metric: {metric.label} is undefined on the validation images: {why}. Choose another metric,"

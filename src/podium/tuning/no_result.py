@@ -1,11 +1,11 @@
 """Why a search has no trial that can be selected, and what makes it go on."""
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from podium.config import limits
 from podium.config.search_section import SearchParams
-from podium.text import given
+from podium.text import counted, given
 from podium.tracking.pareto_front import is_feasible
 from podium.tuning import feasibility
 from podium.tuning.freeze_thaw.decisions import read, spent
@@ -19,6 +19,8 @@ def why_none(study: optuna.Study, search: SearchParams) -> str:
     if finished and not any(is_feasible(t) for t in finished):
         return _none_feasible(study, over)
     failed = [t for t in finished if t.state == TrialState.FAIL]
+    if failed and len(failed) == len(study.get_trials(deepcopy=False)):
+        return _all_failed(study, failed)
     reasons = [over, failed[0].user_attrs.get("reason", "") if failed else ""]
     reason = "; ".join(one for one in reasons if one) or ("every trial was pruned" if finished else "none has ended")
     what = "is complete and keeps search.limits" if over else "was completed"
@@ -53,4 +55,15 @@ def _none_feasible(study: optuna.Study, over: str) -> str:
     return (
         f"no trial of {study.study_name} keeps search.limits: {over}. The nearest is trial {nearest.number}:"
         f" {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen search.space"
+    )
+
+
+def _all_failed(study: optuna.Study, failed: list[FrozenTrial]) -> str:
+    """The message where no trial did anything but fail: more of them, or a wider space, would help little."""
+    first = min(failed, key=lambda trial: trial.number)
+    reason = first.user_attrs.get("reason", "no reason was recorded")
+    return (
+        f"no trial of {study.study_name} was completed: {counted(len(failed), 'trial')} failed,"
+        f" trial {first.number} because: {reason}. Fix that and run `dvc repro`; what failed counts"
+        " as a trial, so raise search.n_trials where the fix is not in params.yaml or your code"
     )

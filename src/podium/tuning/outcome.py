@@ -47,7 +47,7 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     check_defined(params, info)
     params.register_.check_installed()  # it is needed at the end, hours from now
     plan = plan_of(params, info)
-    rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics)
+    rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics, params.gate.metric)
     if len(params.search.named) > 1:
         print("search: with several metrics no trial is pruned by its epochs: none shows that it is off the front")
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)
@@ -130,6 +130,8 @@ def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) 
     print("\n".join(reference_lines.described(lines, value, f"the search's best (trial {best.number})")))
     if sentence := reference_lines.verdict(lines, value, best.user_attrs["recipe"]):
         print(red(sentence))
+    if not lines.lines:
+        return
     values = {f"reference_{line.name}": line.value for line in lines.lines}
     log_reference_lines(params.tracking, study, values, beaten=lines.beaten_by(value))
 

@@ -7,6 +7,7 @@ Le (Do Better ImageNet Models Transfer Better?, CVPR 2019). A search that does n
 They are judged by the search's own metric, on the same images as its trials. The study does not know of them.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from torch import Tensor
 from podium.config.params import Params
 from podium.config.recipe import PACKAGED, ModelParams
 from podium.data.dataset import DatasetInfo, Split, chunks, open_split
+from podium.errors import InputError, of_parameter
 from podium.metrics.scored import SMALLEST as LEAST_PROBABILITY
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
@@ -90,7 +92,7 @@ class Lines:
 
     @property
     def strongest(self) -> Line:
-        """The best of them; of equal ones the simplest."""
+        """The best of them; of equal ones the simplest. There must be one."""
         return max(self.lines, key=lambda line: self.sign * line.value)
 
     @property
@@ -100,7 +102,7 @@ class Lines:
 
     def beaten_by(self, value: float) -> bool:
         """Whether `value` is better than every line; an equal one is not."""
-        return self.sign * value > self.sign * self.strongest.value
+        return all(self.sign * value > self.sign * line.value for line in self.lines)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -112,6 +114,11 @@ class Lines:
         return Lines(**found | {"lines": tuple(Line(**line) for line in found["lines"])})
 
 
+def lines_of(found: dict[str, Any] | None) -> Lines | None:
+    """What `to_dict` gave, as far as there is a line; None: nothing was measured."""
+    return Lines.from_dict(found) if found and found["lines"] else None
+
+
 def measure(params: Params, prepared: Path) -> Lines:
     """The reference lines of the training and validation images in `prepared`, by `search.metric`."""
     info = DatasetInfo.read(prepared)
@@ -120,7 +127,7 @@ def measure(params: Params, prepared: Path) -> Lines:
     some = spread(train.labels, max(MOST_IMAGES, PER_CLASS * len(train.classes)))
     few = train if len(some) == len(train.labels) else subset(train, some)
     labels = torch.from_numpy(val.labels)
-    found = {"majority": (_priors(train, len(val.labels)), len(train.labels))}
+    found = {"majority": ([_priors(train, len(val.labels))], len(train.labels))}
     with threadpool_limits(1, "blas"):
         missing: dict[str, str] = {}
         for name, given in (("simple", (_simple(few.images), _simple(val.images), few)),
@@ -129,14 +136,30 @@ def measure(params: Params, prepared: Path) -> Lines:
                 missing[name] = given if isinstance(given, str) else _too_many(given[0], given[2])
                 continue
             learnt, judged, used = given
-            regression = _regression(learnt, judged, used, labels, metric)
-            found[name] = (regression, len(used.labels))
-    lines = [_line(name, Scored(logits, labels, val.classes), metric, n) for name, (logits, n) in found.items()]
-    return Lines(metric.label, metric.direction, len(labels), tuple(lines), missing)
+            found[name] = (_regressions(learnt, judged, used), len(used.labels))
+    lines = {name: _line(name, answers, labels, val.classes, metric, n) for name, (answers, n) in found.items()}
+    missing |= {name: line for name, line in lines.items() if isinstance(line, str)}
+    measured = tuple(line for line in lines.values() if isinstance(line, Line))
+    return Lines(metric.label, metric.direction, len(labels), measured, missing)
 
 
-def _line(name: str, scored: Scored, metric: Metric, count: int) -> Line:
-    return Line(name, metric.value(scored), float((scored.predicted == scored.labels).float().mean()), count)
+def _line(
+    name: str, answers: list[Tensor], labels: Tensor, classes: tuple[str, ...], metric: Metric, count: int
+) -> Line | str:
+    """The line of the best of `answers` (N, K) each; a text: why it has no value, such as an own metric that fails."""
+    found, why = [], ""
+    for scored in (Scored(logits, labels, classes) for logits in answers):
+        try:
+            value = metric.value(scored)
+        except InputError as error:
+            why = why or of_parameter("search.metric", str(error))
+            continue
+        if math.isnan(value):
+            why = why or f"search.metric: {metric.label} gives NaN or an infinite number for it"
+            continue
+        accuracy = float((scored.predicted == scored.labels).float().mean())
+        found.append(Line(name, value, accuracy, count))
+    return max(found, key=lambda line: metric.sign * line.value) if found else why
 
 
 def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -233,10 +256,10 @@ def _too_many(inputs: Matrix, split: Split) -> str:
     return f"{count:,} images of {len(split.classes):,} classes with {size:,} features each would take minutes"
 
 
-def _regression(train: Matrix, val: Matrix, split: Split, val_labels: Tensor, metric: Metric) -> Tensor:
+def _regressions(train: Matrix, val: Matrix, split: Split) -> list[Tensor]:
     """Log-probabilities (M, K) of the rows of `val` (M, D) by logistic regression on `train` (N, D), standardised.
 
-    `split`: the images that `train` is of.
+    `split`: the images that `train` is of. One for each strength that there is time for.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -252,13 +275,13 @@ def _regression(train: Matrix, val: Matrix, split: Split, val_labels: Tensor, me
             model = LogisticRegression(C=strength, max_iter=most, tol=1e-3).fit(inputs, split.labels)
             # Bounded as log loss is: of a thousand classes some are rounded to 0.
             answers.append(torch.from_numpy(np.log(model.predict_proba(judged).clip(LEAST_PROBABILITY))).float())
-    return max(answers, key=lambda logits: metric.sign * metric.value(Scored(logits, val_labels, split.classes)))
+    return answers
 
 
 def described(lines: Lines, value: float, what: str) -> list[str]:
     """The lines for the console, each with its value, below `what` with its own `value`."""
     shown = [(LABELS[line.name], line.value, line.images) for line in lines.lines]
-    width = max(len(what), *(len(label) for label, _, _ in shown))
+    width = max(len(text) for text in (what, *(label for label, _, _ in shown)))
     rows = [f"reference lines, {lines.metric} on the same {lines.validation_images:,} validation images:"]
     rows += [f"  {what:<{width}}  {number(value)}"]
     rows += [f"  {label:<{width}}  {number(one)}" + _of(count, lines) for label, one, count in shown]

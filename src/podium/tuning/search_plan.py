@@ -6,7 +6,7 @@ from typing import Any
 
 from podium.closure import versions_of
 from podium.components import KINDS, find, load
-from podium.config import limits
+from podium.config import inactive, limits
 from podium.config.params import Params
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -31,8 +31,9 @@ def plan_of(params: Params, info: DatasetInfo) -> session.Plan:
             f"search.metric and search.limits: {', '.join(costly)} can't be known before an own training loop"
             " (train.program) has built its network: leave them out, or name metrics"
         )
+    inactive.check(params.recipe(), params.search)
     base = base_of(params)
-    facts = identity(params.search, base, info.digest)
+    facts = identity(params.search, base, info.digest, params.evaluate.metrics)
     facts["weights"] = digests(base, params.search.space)
     facts["environment"] = environment(params.runtime, versions_of(reachable(base, params.search.space)))
     _check_kernels(params.search, base, facts["environment"]["device"])

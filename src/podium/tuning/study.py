@@ -23,18 +23,24 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from podium import components
+from podium import components, own_code
 from podium.closure import code_of
 from podium.components import Choice
+from podium.config.limits import metrics_of
 from podium.config.params import SearchParams
 from podium.config.recipe import Recipe
 from podium.config.space import Dimension, Value, fixed, is_whole, reachable, type_of
-from podium.metrics.scores import carried
+from podium.errors import InputError
+from podium.metrics.scores import carried, of
 from podium.tracking.run_names import TITLE
 from podium.training.seeds import derive
 from podium.tuning.optuna_private import contains, resume
 from podium.tuning.samplers import Sampler
 from podium.tuning.shared_epochs import EPOCHS, dimension_of, longest
+
+MEASURED = "measured"
+"""Of an identity: what search.limits and evaluate.metrics measure by code or files that may change, as epochs name
+it."""
 
 
 def suggest(trial: optuna.Trial, params: SearchParams, base: Recipe) -> Recipe:
@@ -118,6 +124,17 @@ def _suggest(trial: optuna.Trial, name: str, spread: BaseDistribution) -> Any:
     raise TypeError(f"{name}: {spread} is no distribution of the search")
 
 
+def _bounds(spread: BaseDistribution) -> str:
+    """What values `spread` has, in words."""
+    if isinstance(spread, CategoricalDistribution):
+        return f"one of {', '.join(map(repr, spread.choices))}"
+    if isinstance(spread, IntDistribution | FloatDistribution):
+        whole = "a whole number " if isinstance(spread, IntDistribution) else ""
+        steps = f" in steps of {spread.step}" if spread.step not in (None, 1) else ""
+        return f"{whole}from {spread.low} to {spread.high}{steps}"
+    raise TypeError(f"{spread} is no distribution of the search")
+
+
 class NamedDraws(BaseSampler):
     """A sampler with a seed of its own for each parameter that is drawn alone.
 
@@ -149,7 +166,13 @@ class NamedDraws(BaseSampler):
     ) -> Any:
         """The value of one that is drawn alone."""
         alone = self._together if self._is_grid else self._build(derive(*self._name, param_name))
-        return alone.sample_independent(study, trial, param_name, param_distribution)
+        value = alone.sample_independent(study, trial, param_name, param_distribution)
+        if not contains(param_distribution, value):
+            raise InputError(
+                f"search.sampler: {own_code.written_at(alone.sample_independent)}, must give a value of search.space."
+                f"{param_name}, {_bounds(param_distribution)}; it gave {value!r}"
+            )
+        return value
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """What some samplers do before the first draw, such as choosing a point of a grid."""
@@ -180,8 +203,13 @@ def build_pruner(params: SearchParams) -> BasePruner:
     return pruner
 
 
-def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, Any]:
-    """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too."""
+def identity(params: SearchParams, base: Recipe, data_digest: str, logged: Sequence[Choice] = ()) -> dict[str, Any]:
+    """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too.
+
+    `logged`: evaluate.metrics, whose values are stored with the trials.
+    """
+    others = [one for one in [*metrics_of(params.limits), *logged] if one not in params.metrics]
+    changing = {f"val_{of(one).label}": facts for one in others if (facts := _changing(one))}
     space = sorted(params.space.items())
     own = [(kind, choice.name) for kind, choice in params.chosen() if components.find(kind, choice.name) is None]
     return {
@@ -193,7 +221,14 @@ def identity(params: SearchParams, base: Recipe, data_digest: str) -> dict[str, 
         "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
         "fixed": fixed(base, params.space),
         "first": base.flat() if params.defaults_first else {},
-    }
+    } | ({MEASURED: changing} if changing else {})
+
+
+def _changing(metric: Choice) -> dict[str, Any]:
+    """What makes the values of `metric` others under the same name: own code, or what a file holds. Empty: nothing."""
+    if own_code.is_name(metric.name):
+        return {"code": code_of([("metric", metric.name)])[f"metric {metric.name}"]} | _arguments(metric)
+    return _arguments(metric) if carried(metric) != metric else {}
 
 
 def _metrics(params: SearchParams) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from podium import components, own_code
 from podium.components import Choice, Component
+from podium.config.limits import COSTS
 from podium.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from podium.metrics.scored import Scored
 
 DIRECTIONS = ("maximize", "minimize")
-TAKEN = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "loss", "count", "groups", "per_class")
-"""Names in an evaluation's results, whatever the metrics are."""
+TAKEN = {
+    *("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "loss", "count", "groups", "per_class"),
+    *("coverage", "answered_error", "answered_error_high", "aurc"),
+    *COSTS,
+}
+"""Names in a trial's or an evaluation's results, whatever the metrics are."""
+SHOWN = 100
+"""Characters of a value in a message."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,11 @@ class Metric(Component):
         """The metric of logits (N, classes) float32 and labels (N,) int64, both on the CPU."""
         from podium.metrics.scored import Scored
 
-        return self.value(Scored(logits, labels))
+        return self.measured(Scored(logits, labels))
+
+    def measured(self, scored: "Scored") -> float:
+        """As `value`; nan where a prediction is, which no ranking and no largest value shows."""
+        return math.nan if bool(scored.given.isnan().any()) else self.value(scored)
 
     def value(self, scored: "Scored") -> float:
         """The metric of predictions; nan where it is undefined for these labels."""
@@ -145,8 +156,10 @@ class _Foreign(Metric):
 
     @model_validator(mode="after")
     def _has_a_name_of_its_own(self) -> "_Foreign":
-        if self.label in {*TAKEN, *(find.NAME for find in components.declared("metric").values())}:
-            raise ValueError(f"must have a name that no metric of Podium has; got {self.label}: rename the function")
+        if self.label in TAKEN | {*(find.NAME for find in components.declared("metric").values())}:
+            raise ValueError(
+                f"must have a name that no metric or cost of Podium has; got {self.label}: rename the function"
+            )
         return self
 
     @property
@@ -160,12 +173,15 @@ class _Foreign(Metric):
         return components.load("metric", self.chosen.name, "")
 
     def number(self, value: Any) -> float:
-        """`value` as a number. Raises InputError where it is none."""
+        """`value` as a number; nan where it is not finite. Raises InputError where it is none."""
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            name = self.chosen.name
-            raise InputError(f"{name} must give a number; it gave {value!r}{own_code.at(name)}") from error
+            text = repr(value) if isinstance(value, str) else own_code.described(value)
+            raise InputError(
+                f"{self.chosen.name} must give a number; it gave {text[:SHOWN]}{own_code.at(self.chosen.name)}"
+            ) from error
+        return number if math.isfinite(number) else math.nan
 
 
 class OwnMetric(_Foreign):

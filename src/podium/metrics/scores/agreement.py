@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 class Mcc(Metric):
     """Matthews correlation coefficient for several classes (J. Gorodkin, Computational Biology and Chemistry, 2004).
 
-    As scikit-learn's matthews_corrcoef: 0 where all predictions are one class. Undefined where all labels are.
+    As scikit-learn's matthews_corrcoef: 0 where all predictions or all labels are of one class. With such labels it
+    says nothing of a model, so nothing is searched for or compared by it.
     """
 
     NAME: ClassVar[str] = "mcc"
@@ -20,15 +21,13 @@ class Mcc(Metric):
     OF_LABELS: ClassVar[bool] = True
 
     def of_confusion(self, confusion: "Tensor") -> "Tensor":
-        """-1 to 1; nan where all labels are of one class."""
+        """-1 to 1."""
         actual, predicted, whole = confusion.sum(-1), confusion.sum(-2), confusion.sum((-2, -1))
         together = confusion.diagonal(dim1=-2, dim2=-1).sum(-1) * whole - (actual * predicted).sum(-1)
         of_labels = whole.square() - actual.square().sum(-1)
         of_predictions = whole.square() - predicted.square().sum(-1)
         found = together / (of_labels * of_predictions).sqrt()
-        return found.masked_fill((of_predictions == 0) & (of_labels != 0), 0.0).masked_fill(
-            of_labels == 0, float("nan")
-        )
+        return found.masked_fill((of_predictions == 0) | (of_labels == 0), 0.0)
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """Two classes need images."""

@@ -57,13 +57,19 @@ class Cost(Metric):
         return table[scored.labels, scored.predicted]
 
     def table(self, classes: tuple[str, ...]) -> list[list[float]]:
-        """The cost of each pair of `classes`, rows the actual ones. Raises InputError for a name that is none."""
+        """The cost of each pair of `classes`, rows the actual ones. Raises InputError for a name that is none, and
+        where a file lacks one."""
         whole = self.portable().costs
         named = {*whole, *(name for row in whole.values() for name in row)}
         if unknown := sorted(named - set(classes)):
             raise InputError(
                 f"cost: {self.file or 'costs'} must name classes only; it names {', '.join(unknown[:5])},"
                 f" there are {', '.join(classes[:20])}"
+            )
+        if self.file and (lacking := [name for name in classes if name not in whole]):
+            raise InputError(
+                f"cost: {paths.LABELS / self.file} must name every class, in its first row and in its first column; it"
+                f" lacks {', '.join(lacking[:5])}{f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''}"
             )
         return [[float(whole.get(actual, {}).get(predicted, 0.0)) for predicted in classes] for actual in classes]
 

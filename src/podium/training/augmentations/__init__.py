@@ -83,11 +83,12 @@ class OwnAugmentation(Augmentation):
     @cached_property
     def _function(self) -> Any:
         found = components.load("augmentation", self.chosen.name)
-        given = dict(self.chosen.arguments)
+        given, place = dict(self.chosen.arguments), f"train.augment.{self.chosen.label}"
+        known, _ = own_code.arguments_of(found)
+        images = set() if isinstance(found, type) else set(list(known)[:1])
+        own_code.check_arguments(found, self.chosen.name, place, given, images)
         if isinstance(found, type):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
-        known, _ = own_code.arguments_of(found)
-        own_code.check_arguments(found, self.chosen.name, "train.augment", given, set(list(known)[:1]))
         return lambda images: found(images, **copy.deepcopy(given))
 
     @cached_property

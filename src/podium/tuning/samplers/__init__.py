@@ -67,8 +67,10 @@ class OwnSampler(Sampler):
     def try_out(self, search: "SearchParams") -> None:
         """Run a few trials that cost nothing with it. Raises InputError for what fails."""
         from podium.tuning.empty_study import play
+        from podium.tuning.study import NamedDraws
 
-        play("search.sampler", self.chosen.name, search, sampler=self.build(0))
+        self.build(0)
+        play("search.sampler", self.chosen.name, search, sampler=NamedDraws(self, 0, 0))
 
 
 def wrap(choice: Choice) -> Sampler:
