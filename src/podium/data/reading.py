@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from podium import resources
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.content import Seen, of_pixels
+from podium.data.content import BYTES, Seen, of_array
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -57,7 +57,7 @@ TWO_SCALES = 0.05
 """Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
 
 Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
-"""Known already; just decoded, with the digest of the file and of the content; or not usable."""
+"""Known already; just decoded, with the digest of the file and those of the content; or not usable."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Images:
     """Their modes; `(animated)` follows where there are several frames."""
     contents: NDArray[np.uint64]
     """(N,) digests of what the images themselves show: see podium.data.content."""
+    formers: NDArray[np.uint64]
+    """(N,) the former digests."""
     rejects: list[Reject]
     decoded: int
     """How many were decoded now; the rest was known."""
@@ -140,7 +142,8 @@ class _Found:
         self._count = 0
         self._whole = np.empty((most, 4), np.int64)
         """Number, row, width, height."""
-        self._contents = np.empty(most, np.uint64)
+        self._contents = np.empty((most, 2), np.uint64)
+        """The digest of the content and the former one."""
         self._modes = np.empty(most, np.uint16)
         self._names: dict[str, int] = {}
         """The number of each mode."""
@@ -150,7 +153,8 @@ class _Found:
     def add(self, number: int, one: Facts) -> None:
         """The source's item `number`, of which `one` is known."""
         self._whole[self._count] = number, one.row, one.width, one.height
-        self._contents[self._count] = int.from_bytes(one.content, "big")
+        one_digest, former = one.content[:BYTES], one.content[BYTES:]
+        self._contents[self._count] = int.from_bytes(one_digest, "big"), int.from_bytes(former, "big")
         mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
         self._modes[self._count] = self._names.setdefault(mode, len(self._names))
         self._count += 1
@@ -163,14 +167,15 @@ class _Found:
 
     def images(self, rejects: list[Reject], decoded: int) -> Images:
         """All of them."""
-        whole, contents = self._whole[: self._count], self._contents[: self._count].copy()
+        whole, contents = self._whole[: self._count], self._contents[: self._count]
         numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
         return Images(
             numbers,
             rows,
             sizes,
             Modes(tuple(self._names), self._modes[: self._count].copy()),
-            contents,
+            contents[:, 0].copy(),
+            contents[:, 1].copy(),
             rejects,
             decoded,
             self._values,
@@ -226,7 +231,7 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         if isinstance(item.content, bytes):
             return _encoded(item.content, spec, store)
         if isinstance(item.content, np.ndarray):
-            return None, decode_pixels(item.content, spec, THUMB), of_pixels(item.content)
+            return None, decode_pixels(item.content, spec, THUMB), of_array(item.content)
         return _opened(item, spec)
     except BadImage as error:
         return Reject(error.kind, item.origin, str(error))
@@ -238,7 +243,7 @@ def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
     if known := store.find(digest):
         return known
     seen = Seen(data)
-    return digest, decode_file(data, spec, THUMB, seen), seen.digest
+    return digest, decode_file(data, spec, THUMB, seen), seen.both
 
 
 def _opened(item: Item, spec: Preprocess) -> Result:
@@ -247,7 +252,7 @@ def _opened(item: Item, spec: Preprocess) -> Result:
         # The other kinds were taken before.
         image = item.content if isinstance(item.content, Image.Image) else item.content()  # type: ignore[operator]
         image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.digest
+        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.both
     except BadImage:
         raise
     except Exception as error:  # torchvision's loaders raise whatever their readers do

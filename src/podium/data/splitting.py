@@ -178,6 +178,13 @@ def place(
     return Placed(places, together, _groups_per_class(images.labels, together, drawn_from, len(classes)))
 
 
+def may_take(given: NDArray[np.int8], used: NDArray[np.bool_], places: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """(N,) whether the source, which gives the splits `given` (N,), lets each image be in `places` (N,), -1: none."""
+    missing = [k for k in (1, 2) if not (used & (given == k)).any()]
+    fits: NDArray[np.bool_] = _allowed(given, missing)[np.arange(len(given)), np.maximum(places, 0)]
+    return fits & (places >= 0)
+
+
 def in_order(prints: NDArray[np.uint64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows sorted by fingerprint, then by label."""
     return np.lexsort((labels, *prints.T[::-1])).astype(np.int64)

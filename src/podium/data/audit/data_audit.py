@@ -21,6 +21,7 @@ from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
+from podium.data.audit.replaced import gone, looks_of, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
@@ -31,7 +32,7 @@ from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, place
+from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -103,17 +104,61 @@ def audited(
         reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
         _check_search(known.near, audit, images.sizes)
         prints = fingerprints(Gathered(store.pixels, images.rows))
-        places = known.find(images.contents)
+        places = known.place_of(images.contents, images.formers)
         items = ItemColumns.of(source.items, images.numbers)
         subject = _subject(source, images, items, prints, places)
-        seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
+        thumbs = _Thumbs(store, images.rows)
+        seen = examine(subject, rejects, thumbs, audit)
         seen = replace(seen, left_out=seen.left_out | items.left_out)
         groups = items.groups
-        source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
+        looks = looks_of(thumbs, len(images.rows))
+        places = _with_taken_over(known, images, items, seen, looks, places)
         placed = _placed(source, images, items, groups, seen, places, params, split)
-        whole = known.with_images(images.contents, placed.places, seen.near)
+        lost = gone(known, images.contents, images.formers, looks, placed.places)
+        source = replace(source, notes=(*source.notes, *_about_range(spec, images), *lost.notes))
+        whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
         files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
         yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
+
+
+class _Thumbs:
+    """The thumbs of images by their numbers, from the store."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+
+    def __call__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._store.thumbs.take(self._rows[numbers])
+
+
+def _with_taken_over(
+    known: SplitFile,
+    images: reading.Images,
+    items: ItemColumns,
+    seen: Examination,
+    looks: NDArray[np.uint64],
+    places: NDArray[np.int8],
+) -> NDArray[np.int8]:
+    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them."""
+    if not len(known.digests):
+        return places
+    taken = taken_over(known, images.contents, images.formers, looks, items.groups.joined(seen.groups))
+    usable = (places < 0) & may_take(items.given, ~seen.left_out, taken)
+    return np.where(usable, taken, places).astype(np.int8)
+
+
+def _remembering(
+    known: SplitFile,
+    images: reading.Images,
+    looks: NDArray[np.uint64],
+    placed: Placed,
+    near: str,
+    *,
+    goes_on: bool,
+) -> SplitFile:
+    """`known` with the images that are new, and the looks of all of them."""
+    known = known.with_looks(images.formers, looks).with_looks(images.contents, looks)
+    return known.with_images(images.contents, placed.places, near, looks, goes_on=goes_on)
 
 
 def _decoded(
