@@ -42,7 +42,7 @@ def _with_a_rest(path: Path) -> None:
 
 
 def _made(root: Path, mode: str, kind: str) -> None:
-    tiles = photos.tiles()
+    tiles = photos.tiles()[16:]  # what shows next to nothing (sky) has no look that lasts
     for number in range(32):
         image = tiles[number].resize((SIDE, SIDE)).convert(mode)
         photos.write(root / ("cat", "dog")[number % 2] / f"{number:02}.{kind.lower()}", image, kind)
@@ -97,7 +97,7 @@ def test_images_that_are_gone_are_counted_by_split_and_those_that_come_are_place
     gone = data.division.parts()["test"][:2]
     for one in data.files.of(gone):
         (root / one.origin).unlink()
-    photos.write(root / "cat/40.png", photos.tiles()[40])
+    photos.write(root / "cat/40.png", photos.tiles()[2])
     after, splits = _prepared(root, tmp_path)
     assert "40" in splits
     assert after.report.notes == ("2 images with a remembered split are not in the source any more (test 2)",)

@@ -24,7 +24,7 @@ FLAT = 0.5
 """Standard deviation of a thumb's grey values below which nothing is there to compare."""
 NEAR = 16
 """Bits of 63 in which two images of one look differ at most. Of 48 pieces of photographs as PNG and as JPEG of quality
-75 the largest difference was 14; 1 of 1,000 pairs of strangers is as near (docs/decisions/2026-11-30-split-names.md)."""
+75 the largest difference was 14; 1 of 1,000 pairs of strangers is as near (docs/decisions, 2026-11-30-split-names)."""
 HAS_LOOK = np.uint64(1 << 63)
 """The highest bit of every look; 0 is none."""
 
