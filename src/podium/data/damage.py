@@ -21,6 +21,9 @@ BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
 CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
 """What the messages of Pillow's readers contain for a file that ends too early."""
 PNG = b"\x89PNG\r\n\x1a\n"
+PIXELS = b"IDAT"
+ZEROS = 64
+"""Zero bytes at the end that no format writes."""
 NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 """Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
 TRANSPARENCY = b"tRNS"
@@ -110,6 +113,28 @@ def ends_early(data: bytes) -> bool:
             at += size
         return at > len(data)
     return data[:4] in TIFFS and _tiff_end(data) > len(data)
+
+
+def check_whole(data: bytes) -> None:
+    """Raise BadImage for damaged pixels that Pillow decodes to something, most often to black.
+
+    It does not look at the checksums of a PNG's pixels, and takes the zero bytes that a broken download or a full disk
+    leaves in a PNG, JPEG or GIF for coded pixels.
+    """
+    if data.startswith(PNG):
+        at = len(PNG)
+        while at + 12 <= len(data):
+            end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+            if data[at + 4 : at + 8] == PIXELS and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(
+                data[end - 4 : end], "big"
+            ):
+                kind = "truncated" if not any(data[-ZEROS:]) else "corrupt"
+                raise BadImage(f"its pixels are damaged: their checksum is wrong from byte {at:,} on", kind)
+            at = end
+    elif data.startswith((b"\xff\xd8\xff", b"GIF8")) and len(data) > ZEROS and not any(data[-ZEROS:]):
+        last = data.rstrip(b"\0")[-2:]
+        if (last != b"\xff\xd9") if data[:1] == b"\xff" else (last[-1:] != b";"):
+            raise BadImage("it ends in zero bytes in the place of its last pixels", "truncated")
 
 
 def _tiff_end(data: bytes) -> int:

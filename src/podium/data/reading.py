@@ -31,6 +31,7 @@ from podium.data.decode import (
     decode_pixels,
     orientation,
     quiet,
+    stored_size,
 )
 from podium.data.image_modes import GREY, Modes, is_grey
 from podium.data.image_store import Facts, Store
@@ -340,7 +341,7 @@ def _opens(content: Path | bytes) -> Path | io.BytesIO:
 
 
 def _shape_of(image: Image.Image) -> tuple[int, int, int]:
-    width, height = image.size
+    width, height = stored_size(image)
     if orientation(image) >= 5:
         width, height = height, width
     return (1 if image.mode in GREY else 3), height, width

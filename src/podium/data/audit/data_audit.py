@@ -18,7 +18,7 @@ from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources, split_file, splitting
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
-from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
+from podium.data.audit.checks import SEVERAL, Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
 from podium.data.audit.replaced import gone, looks_of, taken_over
@@ -28,14 +28,17 @@ from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
+from podium.data.sources.file_items import SPLITS as FILE_SPLITS
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, may_take, place
+from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
+FRACTIONS_DIFFER = 0.01
+"""Beyond this, and what a few images make, a fraction is another one than images were placed by."""
 REASONS = 5
 """Examples of unusable files that an error names."""
 
@@ -110,15 +113,37 @@ def audited(
         thumbs = _Thumbs(store, images.rows)
         seen = examine(subject, rejects, thumbs, audit)
         seen = replace(seen, left_out=seen.left_out | items.left_out)
+        _check_given(source, items, seen)
+        _check_range(params, images)
         groups = items.groups
         looks = looks_of(thumbs, len(images.rows))
         places = _with_taken_over(known, images, items, seen, looks, places)
         placed = _placed(source, images, items, groups, seen, places, params, split)
         lost = gone(known, images.contents, images.formers, looks, placed.places)
-        source = replace(source, notes=(*source.notes, *_about_range(spec, images), *lost.notes))
+        notes = [*_about_range(spec, images), *_about_frames(images), *lost.notes]
+        notes += _about_fractions(params, known.place_of(images.contents, images.formers), items.given)
+        source = replace(source, notes=(*source.notes, *notes))
         whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
         files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
         yield _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
+
+
+def _check_given(source: Source, items: ItemColumns, seen: Examination) -> None:
+    """Raise InputError where the source gives validation or test images and none is used: they would be drawn."""
+    every = source.items
+    named = set(source.given) | (
+        {FILE_SPLITS[k + 1] for k in np.unique(every.splits).tolist()}
+        if isinstance(every, FileItems)
+        else {item.split for item in every}
+    )
+    used = {NAMES[k] for k in np.unique(items.given[~seen.left_out & (items.given >= 0)]).tolist()}
+    if lost := [name for name in ("val", "test") if name in named and name not in used]:
+        what = {"val": "validation", "test": "held-out test"}
+        raise InputError(
+            f"prepare.source: {source.name} gives {' and '.join(what[name] for name in lost)} images, and none of them"
+            " can be used (missing, left out or no image: `podium doctor data` names them): they would be drawn from"
+            f" train. Bring these files, or, if they are to be drawn, take the split {' and '.join(lost)} out"
+        )
 
 
 class _Thumbs:
@@ -187,6 +212,44 @@ def _about_links(source: Source, params: PrepareParams) -> list[str]:
         f"{counted(len(unseen), 'file')} outside of prepare.root or left out by .dvcignore, such as {unseen[0]}: DVC"
         " does not see when they change; run `dvc repro -f prepare` then"
     ]
+
+
+def _check_range(params: PrepareParams, images: reading.Images) -> None:
+    """Raise InputError where params.yaml names a range, and there is no image that it could count for."""
+    if not isinstance(params.range, str) and not images.values and params.range != (0.0, 255.0):
+        low, high = params.range
+        raise InputError(
+            f"prepare.range: [{low:g}, {high:g}] counts for images deeper than 8 bits, and all {len(images.rows):,}"
+            " images have 8 bits, of which 0 to 255 become black to white: it would change nothing. Write"
+            " `range: auto`; images of 8 bits that use a part of it must be converted"
+        )
+
+
+def _about_frames(images: reading.Images) -> list[str]:
+    """Frames and pages that are dropped."""
+    several = sum(count for mode, count in images.modes.counts().items() if SEVERAL in mode)
+    if not several:
+        return []
+    verb = "has" if several == 1 else "have"
+    return [
+        f"{counted(several, 'file')} {verb} several frames or pages, of which only the first is taken: make a file of"
+        " each frame that is an image of its own"
+    ]
+
+
+def _about_fractions(params: PrepareParams, known: NDArray[np.int8], given: NDArray[np.int8]) -> list[str]:
+    """Where a fraction in params.yaml is another one than that of the images that are remembered."""
+    drawn = known[(known >= 0) & (known < NOWHERE)]
+    notes = []
+    for k, fraction in ((1, params.val_fraction), (2, params.test_fraction)):
+        if len(drawn) and not (given == k).any():
+            is_now = float((drawn == k).mean())
+            if abs(is_now - fraction) > FRACTIONS_DIFFER + params.min_per_class / len(drawn):
+                notes.append(
+                    f"prepare.{NAMES[k]}_fraction is {fraction:g}, and {is_now:.0%} of the {len(drawn):,} images that"
+                    f" were placed before are in {NAMES[k]}: these keep their split, so it counts for added images only"
+                )
+    return notes
 
 
 def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
