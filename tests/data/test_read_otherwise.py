@@ -167,3 +167,40 @@ def test_given_test_images_of_which_none_can_be_used_are_refused(tmp_path: Path)
             audited(params, DoctorParams(), tmp_path / ".d"),
         ):
             pass
+
+
+@pytest.mark.parametrize("missing", [-9999.0, -32768.0, -3.4028235e38, 3.4e38])
+def test_number_for_missing_values_is_no_end_of_the_range(tmp_path: Path, missing: float) -> None:
+    for number in range(24):
+        pixels = np.asarray(photos.tiles()[number].convert("F").resize((32, 32))).copy()
+        pixels[:4] = missing
+        path = tmp_path / "raw" / ("cat", "dog")[number % 2] / f"{number}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    with (
+        pytest.raises(InputError, match=r"^prepare\.range: .*missing values.*`range: \[0, 4095\]`"),
+        _prepared(tmp_path / "raw"),
+    ):
+        pass
+    with _prepared(tmp_path / "raw", range=[0, 255]) as data:
+        assert len(data.labels) == 24
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "what"),
+    [(64, 3, "floats of 64 bits"), (16, 3, "floats of 16 bits"), (64, 1, "whole numbers of 64")],
+)
+def test_tiff_of_numbers_that_are_not_read_is_called_that(bits: int, kind: int, what: str) -> None:
+    data = _tiff(RAMP.astype(np.uint8), t339=1)
+    data = data.replace(struct.pack("<HHII", 339, 3, 1, 1), struct.pack("<HHII", 339, 3, 1, kind))
+    data = data.replace(struct.pack("<HHII", 258, 3, 1, 8), struct.pack("<HHII", 258, 3, 1, bits))
+    with pytest.raises(BadImage, match=f"it is a TIFF of {what}.*not read") as caught:
+        _decoded(data)
+    assert caught.value.kind == "not_image"
+
+
+def test_pixels_that_are_no_numbers_are_counted() -> None:
+    pixels = np.zeros((24, 32), np.float32)
+    pixels[0, :5] = np.nan
+    with pytest.raises(BadImage, match="5 of its 768 pixels are not numbers .* write a number"):
+        _decoded(photos.encoded(Image.fromarray(pixels), "TIFF"))

@@ -68,7 +68,7 @@ def unidentified(data: bytes) -> BadImage:
     if ends_early(data):
         return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
     if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
-        return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
+        return BadImage(f"it is a TIFF of {why}, which is not read: convert it, such as to 16 bits", "not_image")
     return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
 
 
@@ -91,10 +91,30 @@ def _unsupported_tiff(data: bytes) -> str:
     try:
         TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
     except SyntaxError as error:
-        return str(error) if "unknown" in str(error) else ""
+        return _numbers_of(data) or f"a kind of its own ({error})" if "unknown" in str(error) else ""
     except Exception:  # as Pillow's readers do on damaged files
         return ""
     return ""
+
+
+def _numbers_of(data: bytes) -> str:
+    """What the numbers of a TIFF are, such as floats of 64 bits; empty: its tags say nothing."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if b"+" in data[2:4] else data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    bits, kind = tags.get(258, ()), tags.get(339, (1,))
+    kind = kind[0] if isinstance(kind, tuple) and kind else kind
+    names = {
+        1: "whole numbers",
+        2: "signed whole numbers",
+        3: "floats",
+        5: "complex whole numbers",
+        6: "complex numbers",
+    }
+    if not isinstance(bits, tuple) or not bits or kind not in names:
+        return ""
+    return f"{names[kind]} of {bits[0]} bits" + (f" in {len(bits)} channels" if len(bits) > 1 else "")
 
 
 def ends_early(data: bytes) -> bool:

@@ -85,8 +85,11 @@ def eight_bits(
         values = np.asarray(image).view(np.uint32).astype(np.float64)
     else:
         values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F" and not np.isfinite(values).all():
-        raise BadImage("it holds pixels that are not numbers")
+    if image.mode == "F" and (lost := int((~np.isfinite(values)).sum())):
+        raise BadImage(
+            f"{lost:,} of its {values.size:,} pixels are not numbers (NaN or infinite), as where values are missing:"
+            " write a number in their place, such as the lowest of the others"
+        )
     ends = float(values.min()), float(values.max())
     # Both scales of floats are in use; no visible image on the scale to 255 stays below 1.
     whole = (0.0, 65535.0) if image.mode != "F" else (0.0, 1.0) if ends[1] <= 1 else (0.0, 255.0)

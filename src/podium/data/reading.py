@@ -54,6 +54,9 @@ BITS = (8, 10, 12, 14, 16)
 LEAST_VALUE = 16
 """A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
+NODATA = {-999.0, -9999.0, -99999.0, -32768.0, -32767.0}
+HUGE = 1e30
+"""Beyond it a float stands for a missing value: GDAL writes -3.4e38."""
 TWO_SCALES = 0.05
 """Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
 
@@ -132,8 +135,21 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
         )
     ((kind, (low, high)),) = images.values.items()
     if params.range == "auto":
+        _check_nodata(low, high)
         return replace(spec, range=_range(low, high, whole=kind == WHOLE))
     return replace(spec, range=None if kind == WHOLE else (0.0, 1.0) if high <= 1 else (0.0, 255.0))
+
+
+def _check_nodata(low: float, high: float) -> None:
+    """Raise InputError where an end of the values is a number that stands for missing ones: all others look alike."""
+    ends = [end for end in (low, high) if end in NODATA or abs(end) >= HUGE]
+    if ends:
+        raise InputError(
+            f"prepare.range: auto would make the values from {low:g} to {high:g} black to white, and {ends[0]:g} is a"
+            " number that stands for missing values in many files: beside it all others would look alike. Write the"
+            " range of the values that are meant, such as `range: [0, 4095]` (what lies beyond becomes black or white)"
+            f", or `range: [{low:g}, {high:g}]` if {ends[0]:g} is a value as others"
+        )
 
 
 class _Found:

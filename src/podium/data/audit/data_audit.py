@@ -121,7 +121,7 @@ def audited(
         placed = _placed(source, images, items, groups, seen, places, params, split)
         lost = gone(known, images.contents, images.formers, looks, placed.places)
         notes = [*_about_range(spec, images), *_about_frames(images), *lost.notes]
-        notes += _about_fractions(params, known.place_of(images.contents, images.formers), items.given)
+        notes += _about_fractions(params, known.places, items.given)
         source = replace(source, notes=(*source.notes, *notes))
         whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
         files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
@@ -238,11 +238,12 @@ def _about_frames(images: reading.Images) -> list[str]:
 
 
 def _about_fractions(params: PrepareParams, known: NDArray[np.int8], given: NDArray[np.int8]) -> list[str]:
-    """Where a fraction in params.yaml is another one than that of the images that are remembered."""
-    drawn = known[(known >= 0) & (known < NOWHERE)]
+    """Where a fraction in params.yaml is another one than that of all images that are remembered."""
+    wanted = [k for k in (1, 2) if not (given == k).any()]
+    drawn = known[np.isin(known, [0, *wanted])]
     notes = []
     for k, fraction in ((1, params.val_fraction), (2, params.test_fraction)):
-        if len(drawn) and not (given == k).any():
+        if len(drawn) and k in wanted:
             is_now = float((drawn == k).mean())
             if abs(is_now - fraction) > FRACTIONS_DIFFER + params.min_per_class / len(drawn):
                 notes.append(
@@ -293,7 +294,10 @@ def _placed(
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    what = splitting.Images(images.contents, items.labels, items.given, seen.groups, groups, ~seen.left_out, places)
+    used = ~seen.left_out
+    what = splitting.Images(
+        images.contents, items.labels, items.given, seen.groups, groups, used, places, images.formers
+    )
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
 
