@@ -12,9 +12,8 @@ from podium.config.params import DoctorParams, PrepareParams
 from podium.data import sources
 from podium.data.audit.data_audit import audited
 from podium.data.audit.dvc_tree import refusals
-from podium.data.dvcignore import DvcIgnore
+from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import folder as folder_source
-from podium.data.sources.item import HIDDEN
 from podium.data.sources.layout import entries
 from podium.errors import InputError
 
@@ -96,8 +95,8 @@ def test_source_leaves_out_what_dvcignore_hides_with_classes_of_nothing_else(pro
     assert {item.origin.partition("/")[0] for item in found.items} == {"cat", "dog"}
     hidden = [one for one in found.rejects if one.kind == "outside"]
     count = len(list((project / "raw/a_old").iterdir()))
-    assert (hidden[0].origin, hidden[0].why) == ("a_old", f"{HIDDEN}, with {count} files in it")
-    assert {one.why for one in hidden[1:]} == {HIDDEN}
+    assert (hidden[0].origin, hidden[0].why) == ("a_old", f"{LEFT_OUT}, with {count} files in it")
+    assert {one.why for one in hidden[1:]} == {LEFT_OUT}
     assert count + len(hidden) - 1 == len(every.items) - len(found.items)
     assert "cat/00.png" in every.unseen(Path("raw"), DvcIgnore(project))
 
@@ -149,7 +148,7 @@ def test_hidden_folder_is_one_reject_however_many_files_it_holds_and_is_not_miss
 
     found = sources.read(params)
     assert [(one.origin, one.why) for one in found.rejects if not one.meant] == [
-        (hidden, f"{HIDDEN}, with 100 files in it")
+        (hidden, f"{LEFT_OUT}, with 100 files in it")
     ]
     assert len(found.items) == 6
     with audited(params, DoctorParams(), project / "decoded") as data:
@@ -159,7 +158,7 @@ def test_hidden_folder_is_one_reject_however_many_files_it_holds_and_is_not_miss
         assert data.report.files == 106
     monkeypatch.setattr(folder_source, "COUNTED", 50)
     assert [one.why for one in sources.read(params).rejects if not one.meant] == [
-        f"{HIDDEN}, with 50 files or more in it"
+        f"{LEFT_OUT}, with 50 files or more in it"
     ]
 
 
@@ -167,7 +166,7 @@ def test_hidden_folder_that_leaves_one_class_is_named_with_its_files(project: Pa
     photos.folder(project / "raw", classes=("cat", "dog"))
     (project / ".dvcignore").write_text("raw/dog\n", encoding="utf-8")
     count = len(list((project / "raw/dog").iterdir()))
-    message = rf"has 1: 'cat'; {count} files left out, such as 'dog': {HIDDEN}, with {count} files in it$"
+    message = rf"has 1: 'cat'; {count} files left out, such as 'dog': {LEFT_OUT}, with {count} files in it$"
     with (
         pytest.raises(InputError, match=message),
         audited(PrepareParams(source="folder:raw", root="raw"), DoctorParams(), project / "decoded"),
@@ -203,3 +202,17 @@ def test_what_dvcignore_hides_does_not_end_dvc(project: Path) -> None:
 
     assert len(before) == 1
     assert refusals(Path("raw")) == ([], [])
+
+
+@pytest.mark.parametrize("place", ["cat", "cat/more"])
+def test_folder_with_a_dvc_project_of_its_own_is_rejected_with_that_reason(project: Path, place: str) -> None:
+    photos.folder(project / "raw", classes=("cat", "dog", "fox"))
+    (project / "raw" / place / ".dvc").mkdir(parents=True)
+    photos.write(project / "raw" / place / "z.png", photos.tiles()[40])
+    seen = DvcIgnoreFilter(localfs, str(project))
+    assert DvcIgnore(project).hides_folder(project / "raw" / place)
+    assert not any(place in root for root, _, _ in seen.walk(localfs, str(project / "raw")))
+    source = sources.read(PrepareParams(source="folder:raw", root="raw"))
+    (reject,) = source.rejects
+    assert (reject.kind, reject.origin, reject.meant) == ("outside", place, True)
+    assert f"raw/{place} holds a folder .dvc, so that it is a DVC project of its own; remove that folder" in reject.why

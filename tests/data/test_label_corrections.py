@@ -28,6 +28,26 @@ def _file(tmp_path: Path, *rows: str, head: str = "path,label,new_label,leave_ou
     return path
 
 
+@pytest.mark.parametrize(
+    ("head", "row", "sentence"),
+    [
+        ("path,label,new_label,Leave_Out", "cat/00.png,cat,,yes", "line 1: .* 'Leave_Out': did you mean leave_out"),
+        ("path,label,new_label, leave_out", "cat/00.png,cat,,yes", "line 1: .* ' leave_out': did you mean leave_out"),
+        ("path,label,new_label,leaveout", "cat/00.png,cat,,yes", "line 1: .* 'leaveout': did you mean leave_out"),
+        ("path,label,new_label,correct_label", "cat/00.png,cat,,dog", "line 1: .* not read: 'correct_label'"),
+        ("path,label,new_label,new_label", "cat/00.png,cat,dog,", "line 1: has the column 'new_label' 2 times"),
+        ("path,label,new_label", "cat/00.png,cat,dog,yes", "line 2: has 4 values, the header has 3 names"),
+        ("path,label,new_label,leave_out", "cat/00.png,cat,dog", "line 2: has 3 values, the header has 4 names"),
+        ("path,label,new_label", '"cat/00.png,cat,dog', "line 2: opens a quote"),
+    ],
+)
+def test_file_of_other_columns_or_lengths_is_refused(
+    tmp_path: Path, source: Source, head: str, row: str, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^prepare\.corrections: .*corrections\.csv (?s:.*){sentence}"):
+        corrected(source, _file(tmp_path, row, head=head))
+
+
 def test_correction_changes_the_label_and_nothing_else(tmp_path: Path, source: Source) -> None:
     rows = ["cat/00.png,cat,dog,", "dog/01.png,dog,,yes", "cat/02.png,cat,,", "gone.png,cat,,"]
     found = corrected(source, _file(tmp_path, *rows))

@@ -48,7 +48,8 @@ class DoctorParams(BaseModel):
     """Images whose longer side is above max_aspect times the shorter, or with an unusual area. The area is compared
     with the median."""
     odd_mode: Usable = "keep"
-    """Animations, and images stored unlike nearly all others: palette, CMYK, 16 bits, transparent."""
+    """Animations, files of several pages (the first is taken), and images stored unlike nearly all others: palette,
+    CMYK, 16 bits, transparent."""
     blank: Usable = "keep"
     """Images that are black, white, of one shade or fully transparent."""
     mixed_channels: Whole = "keep"
@@ -71,7 +72,7 @@ class DoctorParams(BaseModel):
     left_out: Whole = "refuse"
     """More than max_left_out of the files can't be used."""
     similar_classes: Whole = "refuse"
-    """Class names that differ by case, spaces, accents or a number's form (1, 01, 1.0)."""
+    """Class names that differ by case, spaces, accents, quotes, a full stop behind or a number's form (1, 01, 1.0)."""
     imbalance: Whole = "keep"
     """The largest class has more than max_ratio times as many images as the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"

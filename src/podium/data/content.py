@@ -3,10 +3,15 @@
 Size, channels, resizing, the range of values and the version of a decoder change nothing about it; nor do a file's
 name, its date and its metadata. Formats without loss are known by their pixels, upright. Decoders of JPEG may differ by
 a rounding, so a JPEG is known by what its pixels are computed from: the coded data and the orientation, without
-metadata. The same holds, for the whole file, of JPEG 2000, AVIF and HEIC.
+metadata. The same holds, for the whole file, of JPEG 2000, AVIF and HEIC. What follows the end of a file is no part.
+
+One picture has several forms: grey in three equal channels, 8 bits as 16, an alpha channel of which nothing is seen. A
+digest is of the plainest of them. Splits were remembered by the digest of the form in the file before
+(docs/decisions/2026-11-30-split-names.md), which is computed as well.
 """
 
 import hashlib
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +28,56 @@ SCAN, FIRST_NOTE, LAST_NOTE, COMMENT, ADOBE = 0xDA, 0xE0, 0xEF, 0xFE, 0xEE
 coded."""
 WHOLE = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 """Beginnings of JPEG 2000."""
+CODED = WHOLE[1]
+JPEG_END = b"\xff\xd9"
+"""The mark of the end, of JPEG 2000 too."""
+BOX = re.compile(rb"[ -~]{4}")
+"""Names of boxes."""
+ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
+"""Pillow's modes whose last channel is alpha."""
+STEP = 257
+"""8 bits times this are the same in 16."""
+SOME = 16
+"""Each 16th row and column is looked at first: most images have colours there."""
 
 
 class Seen:
-    """The digest of an image, which is known once it was decoded: `decode_image` calls this object."""
+    """The digests of an image, which are known once it was decoded: `decode_image` calls this object."""
 
     def __init__(self, data: bytes = b"") -> None:
         """`data`: the file; empty for an image that is none."""
         self._data = data
         self.digest = b""
         """BYTES bytes."""
+        self.former = b""
+        """The same of the form in the file, by which Podium knew images before."""
+
+    @property
+    def both(self) -> bytes:
+        """The digest and the former one."""
+        return self.digest + self.former
 
     def __call__(self, image: Image.Image, turn: int) -> None:
         """Take in an image as it is stored, and the orientation that it has to be turned by."""
         if self._data.startswith(JPEG):  # it may have been decoded at a part of its size
-            self.digest = _short(bytes([turn]), _of_jpeg(self._data))
+            head, at = _of_jpeg(self._data)
+            self.former = _short(bytes([turn]), head, self._data[at:])
+            self.digest = _short(bytes([turn]), head, self._data[at : _end_of_jpeg(self._data, at)])
         elif self._data.startswith(WHOLE) or self._data[4:12] in (b"ftypavif", b"ftypavis") or is_heic(self._data):
-            self.digest = _short(self._data)
+            self.former = _short(self._data)
+            self.digest = _short(_without_rest(self._data))
         else:
-            plain = _plain(image)
-            self.digest = of_pixels(np.asarray(plain.transpose(TURNS[turn]) if turn in TURNS else plain))
+            form = _plain(image)
+            stored = np.asarray(form.transpose(TURNS[turn]) if turn in TURNS else form)
+            self.former = of_pixels(stored)
+            plainest = _plainest(stored, alpha=form.mode in ALPHA)
+            self.digest = self.former if plainest is stored else of_pixels(plainest)
+
+
+def of_array(pixels: NDArray[np.uint8]) -> bytes:
+    """The digest and the former one of pixels (1 or 3, H, W)."""
+    former = of_pixels(pixels)
+    return (of_pixels(pixels[:1]) if len(pixels) == 3 and _is_grey(np.moveaxis(pixels, 0, 2)) else former) + former
 
 
 def of_pixels(array: NDArray[np.generic]) -> bytes:
@@ -63,8 +98,69 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L") if image.mode == "1" else image
 
 
-def _of_jpeg(data: bytes) -> bytes:
-    """What the pixels of a JPEG are computed from; the whole file where it is not built like one."""
+def _plainest(stored: NDArray[np.generic], *, alpha: bool) -> NDArray[np.generic]:
+    """Pixels (H, W) or (H, W, C) in the plainest form that shows the same; the object itself where that is it."""
+    plain = stored
+    if alpha:
+        seen = plain[..., -1] != 0
+        if (plain[..., -1] == 255).all():
+            plain = plain[..., :-1]
+        elif not seen.all():  # colours that nobody sees; writers change them
+            plain = np.where(seen[..., None], plain, np.zeros((), plain.dtype))
+    colours = plain.ndim == 3 and plain.shape[2] >= 3
+    if colours and (plain.shape[2] == 3 or alpha) and _is_grey(plain):
+        plain = np.delete(plain, (1, 2), axis=2)
+    if plain.ndim == 3 and plain.shape[2] == 1:
+        plain = plain[..., 0]
+    if plain.ndim == 2 and plain.dtype.kind in "iu" and plain.dtype.itemsize > 1:
+        plain = _fewer_bits(plain)
+    return plain
+
+
+def _is_grey(pixels: NDArray[np.generic]) -> bool:
+    """Whether the first three channels of (H, W, C) are equal."""
+    return all(
+        bool((part[..., 0] == part[..., other]).all()) for part in (pixels[::SOME, ::SOME], pixels) for other in (1, 2)
+    )
+
+
+def _fewer_bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Grey values (H, W) of 16 bits as the 8 that they were made of, and 32 bits as 16 where these hold them."""
+    numbers: NDArray[np.int64] = np.asarray(values).astype(np.int64)
+    if numbers.size and numbers.min() >= 0 and numbers.max() <= 65535:
+        if not (numbers % STEP).any():
+            return (numbers // STEP).astype(np.uint8)
+        return values if values.dtype.kind == "u" else numbers.astype(np.uint16)
+    return values
+
+
+def _end_of_jpeg(data: bytes, at: int) -> int:
+    """Where a JPEG ends whose scans begin at `at`. Coded data hold no FF D9."""
+    end = data.find(JPEG_END, at)
+    return len(data) if end < 0 else end + len(JPEG_END)
+
+
+def _without_rest(data: bytes) -> bytes:
+    """A file of boxes (JPEG 2000, AVIF, HEIC), or the coded data of a JPEG 2000, without what follows."""
+    at = 0
+    while not data.startswith(CODED) and at + 8 <= len(data) and BOX.fullmatch(data, at + 4, at + 8):
+        size = int.from_bytes(data[at : at + 4], "big")
+        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size
+        if size < 8:  # 0: it goes on to the end of the file
+            break
+        at += size
+    else:
+        if at:
+            return data[:at]
+    end = data.rfind(JPEG_END)
+    return data if end < 0 else data[: end + len(JPEG_END)]
+
+
+def _of_jpeg(data: bytes) -> tuple[bytes, int]:
+    """What the pixels of a JPEG are computed from, but for the scans, and where these begin.
+
+    Where a file is not built like one, all of it is scans.
+    """
     kept: list[bytes] = []
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -73,11 +169,11 @@ def _of_jpeg(data: bytes) -> bytes:
             at += 1
             continue
         if marker == SCAN:
-            return b"".join([*kept, data[at:]])
+            return b"".join(kept), at
         if (not FIRST_NOTE <= marker <= LAST_NOTE and marker != COMMENT) or marker == ADOBE:
             kept.append(data[at : at + 2 + length])
         at += 2 + length
-    return data
+    return b"", 0
 
 
 def _short(*parts: bytes) -> bytes:

@@ -21,6 +21,9 @@ BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", *TIFFS)
 CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer overrun|EOF", re.IGNORECASE)
 """What the messages of Pillow's readers contain for a file that ends too early."""
 PNG = b"\x89PNG\r\n\x1a\n"
+PIXELS = b"IDAT"
+ZEROS = 64
+"""Zero bytes at the end that no format writes."""
 NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 """Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
 TRANSPARENCY = b"tRNS"
@@ -65,7 +68,7 @@ def unidentified(data: bytes) -> BadImage:
     if ends_early(data):
         return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
     if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
-        return BadImage(f"it is a TIFF of a kind that is not read ({why}): convert it, such as to PNG")
+        return BadImage(f"it is a TIFF of {why}, which is not read: convert it, such as to 16 bits", "not_image")
     return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
 
 
@@ -88,10 +91,30 @@ def _unsupported_tiff(data: bytes) -> str:
     try:
         TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
     except SyntaxError as error:
-        return str(error) if "unknown" in str(error) else ""
+        return _numbers_of(data) or f"a kind of its own ({error})" if "unknown" in str(error) else ""
     except Exception:  # as Pillow's readers do on damaged files
         return ""
     return ""
+
+
+def _numbers_of(data: bytes) -> str:
+    """What the numbers of a TIFF are, such as floats of 64 bits; empty: its tags say nothing."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if b"+" in data[2:4] else data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    bits, kind = tags.get(258, ()), tags.get(339, (1,))
+    kind = kind[0] if isinstance(kind, tuple) and kind else kind
+    names = {
+        1: "whole numbers",
+        2: "signed whole numbers",
+        3: "floats",
+        5: "complex whole numbers",
+        6: "complex numbers",
+    }
+    if not isinstance(bits, tuple) or not bits or kind not in names:
+        return ""
+    return f"{names[kind]} of {bits[0]} bits" + (f" in {len(bits)} channels" if len(bits) > 1 else "")
 
 
 def ends_early(data: bytes) -> bool:
@@ -110,6 +133,28 @@ def ends_early(data: bytes) -> bool:
             at += size
         return at > len(data)
     return data[:4] in TIFFS and _tiff_end(data) > len(data)
+
+
+def check_whole(data: bytes) -> None:
+    """Raise BadImage for damaged pixels that Pillow decodes to something, most often to black.
+
+    It does not look at the checksums of a PNG's pixels, and takes the zero bytes that a broken download or a full disk
+    leaves in a PNG, JPEG or GIF for coded pixels.
+    """
+    if data.startswith(PNG):
+        at = len(PNG)
+        while at + 12 <= len(data):
+            end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+            if data[at + 4 : at + 8] == PIXELS and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(
+                data[end - 4 : end], "big"
+            ):
+                kind = "truncated" if not any(data[-ZEROS:]) else "corrupt"
+                raise BadImage(f"its pixels are damaged: their checksum is wrong from byte {at:,} on", kind)
+            at = end
+    elif data.startswith((b"\xff\xd8\xff", b"GIF8")) and len(data) > ZEROS and not any(data[-ZEROS:]):
+        last = data.rstrip(b"\0")[-2:]
+        if (last != b"\xff\xd9") if data[:1] == b"\xff" else (last[-1:] != b";"):
+            raise BadImage("it ends in zero bytes in the place of its last pixels", "truncated")
 
 
 def _tiff_end(data: bytes) -> int:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from .damage import CUT_SHORT, FORMATS, HEIF, ends_early, unidentified, without_notes
+from .damage import CUT_SHORT, FORMATS, HEIF, check_whole, ends_early, unidentified, without_notes
 from .damage import BadImage as BadImage  # what is raised here: importers need not know where it is from
-from .depth import eight_bits, eight_bits_of_colours, low_bytes_of
+from .depth import eight_bits, eight_bits_of_colours, low_bytes_of, sample_format
 
 FILES = ("damage.py", "depth.py", "decode.py")
 """What a registered model holds of the three, in the order in which they are loaded."""
@@ -145,7 +145,9 @@ def _decoded(data: bytes, spec: Preprocess, thumb: int, look: Look | None) -> De
         with quiet, Image.open(io.BytesIO(data), formats=formats()) as image:
             _check_size(image, spec)
             _check_preview(image)
-            return decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
+            found = decode_image(image, spec, thumb, look, low_bytes=low_bytes_of(data, image))
+            check_whole(data)
+            return found
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -172,17 +174,18 @@ def decode_image(
     """
     with quiet:  # and with it Pillow's own limit of pixels
         _check_size(image, spec)
-        mode, size = image.mode, image.size
+        mode, size = image.mode, stored_size(image)
         frames = 2 if getattr(image, "is_animated", False) else 1
         turn = orientation(image)
-        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+        tags = getattr(image, "tag_v2", {})
+        white_is_zero, sample = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, sample_format(tags)
         if not whole:
             _draft(image, spec, turned=turn >= 5)
         image.load()
     if look is not None:
         look(image, turn)
     if low_bytes is None:
-        image, values = eight_bits(image, spec.range, white_is_zero=white_is_zero)
+        image, values = eight_bits(image, spec.range, white_is_zero=white_is_zero, sample=sample)
     else:
         mode = f"{mode};16"
         image, values = eight_bits_of_colours(image, low_bytes, spec.range)
@@ -204,6 +207,21 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # damaged; the pixels are none the worse for it
         return 1
     return number if number in TURNS and image.format != "TIFF" else 1
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image that was not loaded yet, to be turned as `orientation` says.
+
+    A TIFF may have its orientation in its XMP only: Pillow then turns it, too, but gives the size of before.
+    """
+    width, height = image.size
+    if image.format == "TIFF" and ORIENTATION not in getattr(image, "tag_v2", {}):
+        try:
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:  # damaged; the pixels are none the worse for it
+            turned = False
+        return (height, width) if turned else (width, height)
+    return width, height
 
 
 def decode_pixels(array: NDArray[np.uint8], spec: Preprocess, thumb: int = 0) -> Decoded:

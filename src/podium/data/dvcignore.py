@@ -1,4 +1,4 @@
-"""What DVC leaves out of the folders that it watches: `.dvcignore`, read as DVC reads it.
+"""What DVC leaves out of the folders that it watches: by `.dvcignore`, read as DVC reads it, and projects within.
 
 DVC neither sees such files change nor stores or brings them along, so a model that was trained on them could not be
 made again from a clone. Patterns are those of .gitignore; a file in a folder adds to those above it, unless these hide
@@ -12,6 +12,11 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 NAME = ".dvcignore"
+OWN_PROJECT = ".dvc"
+"""A folder that holds one is a project of its own: DVC leaves it out, with all that is in it, and says nothing."""
+LEFT_OUT = "DVC does not see it: .dvcignore leaves it out"
+NESTED = "DVC does not see it: {} holds a folder .dvc, so that it is a DVC project of its own; remove that folder"
+"""Why a file is rejected."""
 Specs = tuple[tuple[GitIgnoreSpec, str], ...]
 """The deepest first; each with the path of the folder asked about from the one that its file lies in."""
 
@@ -29,7 +34,7 @@ class DvcIgnore:
 
     @cached_property
     def _is_one(self) -> bool:
-        return (self._project / ".dvc").is_dir()
+        return (self._project / OWN_PROJECT).is_dir()
 
     def hides(self, path: Path | str) -> bool:
         """Whether DVC leaves the file `path` out, itself or with a folder above it.
@@ -55,13 +60,27 @@ class DvcIgnore:
             return ()
         return None if self.hides_folder(folder) else self._of(folder)
 
+    def why(self, path: Path | str) -> str:
+        """Why DVC leaves the file or folder `path` out, which `hides` or `hides_folder` said."""
+        whole = Path(os.path.normpath(Path(path).absolute()))
+        for folder in (whole, *whole.parents):
+            if folder == self._project:
+                break
+            if (folder / OWN_PROJECT).is_dir():
+                return NESTED.format(folder.relative_to(self._project))
+        return LEFT_OUT
+
     def hides_folder(self, path: Path) -> bool:
         """Whether DVC leaves the folder `path` out, itself or with one above it."""
         whole = Path(os.path.normpath(path.absolute()))  # a table may say ../images
         if not self._is_one or self._project not in whole.parents:
             return False
         if (known := self._folders.get(whole)) is None:
-            known = self.hides_folder(whole.parent) or self._matches(whole.parent, f"{whole.name}/")
+            known = (
+                self.hides_folder(whole.parent)
+                or self._matches(whole.parent, f"{whole.name}/")
+                or (whole / OWN_PROJECT).is_dir()
+            )
             self._folders[whole] = known
         return known
 

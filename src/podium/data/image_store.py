@@ -120,7 +120,7 @@ class Facts(NamedTuple):
     mode: str
     frames: int
     content: bytes
-    """Digest of what the image itself shows: see podium.data.content."""
+    """Digests of what the image itself shows, the former one behind: see podium.data.content."""
     low: float | None = None
     """The lowest and the highest value of an image deeper than 8 bits."""
     high: float | None = None
@@ -155,7 +155,7 @@ class Store:
             return self._found(digest)
 
     def add(self, images: list[tuple[bytes | None, Decoded, bytes]]) -> list[Facts]:
-        """Store images, with the SHA-256 of their files if they have one, and the digests of their contents.
+        """Store images, with the SHA-256 of their files if they have one, and both digests of their contents.
 
         What is known by now is not stored twice.
         """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium.config.problems import did_you_mean
+from podium.data.sources.csv_table import unreadable
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.source import Source
 from podium.errors import InputError
@@ -29,6 +30,8 @@ COLUMNS = (
 """Of the file that `podium relabel` writes; `path`, `label` and `new_label` are all that is needed."""
 NEEDED = ("path", "label", "new_label")
 YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
+MORE = "\0more"
+"""Key of the values of a row for which the header has no name."""
 SHOWN = 10
 """Problems that an error names."""
 
@@ -57,23 +60,71 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(
             f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
         )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
-            raw = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"prepare.corrections: {path} can't be read as CSV in UTF-8: {error}") from None
+    columns, raw = _table(path)
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(
             f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas;"
             f" {', '.join(missing)} missing, got {', '.join(columns) or 'nothing'}"
         )
 
+    _check_columns(path, columns)
+    if wrong := [f"line {number}: {why}" for number, row in raw if (why := _wrong_length(row, len(columns)))]:
+        more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        raise InputError(f"prepare.corrections: {path} has wrong lines:\n  " + "\n  ".join(wrong[:SHOWN]) + more)
+
     def field(row: dict[str, str | None], name: str) -> str:
         return (row.get(name) or "").strip()
 
     return [Row(n, row["path"] or "", *(field(row, c) for c in (*NEEDED[1:], "leave_out"))) for n, row in raw]
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """The names of the columns, and each row with the number of its last line."""
+    raw: list[tuple[int, dict[str, str | None]]] = []
+    before = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, restkey=MORE)
+            columns = list(reader.fieldnames or [])
+            before = reader.line_num
+            for row in reader:
+                before = reader.line_num
+                raw.append((before, row))
+    except UnicodeDecodeError as error:
+        raise InputError(f"prepare.corrections: {path} can't be read as CSV in UTF-8: {error}") from None
+    except csv.Error as error:
+        raise InputError(f"prepare.corrections: {path} can't be read: {unreadable(error, before + 1)}") from None
+    return columns, raw
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raise InputError where a column is there twice, or is none that is read or that `podium relabel` writes."""
+    where = f"prepare.corrections: {path} line 1:"
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise InputError(f"{where} has the column {twice[0]!r} {columns.count(twice[0])} times: delete all but one")
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown:
+        plain = {name.replace("_", ""): name for name in COLUMNS}
+        hints = [
+            f"{name!r}: did you mean {close[0]}?" if (close := _close(name, plain)) else repr(name) for name in unknown
+        ]
+        raise InputError(
+            f"{where} has columns that are not read: {', '.join(hints)} Rename them, or delete them; read are"
+            f" {', '.join((*NEEDED, 'leave_out'))}"
+        )
+
+
+def _close(name: str, plain: dict[str, str]) -> list[str]:
+    squeezed = "".join(character for character in name.lower() if character.isalnum())
+    return [plain[one] for one in difflib.get_close_matches(squeezed, list(plain), n=1)]
+
+
+def _wrong_length(row: dict[str, str | None], count: int) -> str:
+    """What is wrong with the number of values of a row; empty: nothing."""
+    if more := row.get(MORE):
+        return f"has {count + len(more)} values, the header has {count} names: put quotes around one that holds a comma"
+    there = sum(value is not None for value in row.values())
+    return f"has {counted(there, 'value')}, the header has {count} names: add commas" if there < count else ""
 
 
 def corrected(source: Source, path: Path) -> Source:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from podium import resources
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.content import Seen, of_pixels
+from podium.data.content import BYTES, Seen, of_array
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -32,6 +32,7 @@ from podium.data.decode import (
     decode_pixels,
     orientation,
     quiet,
+    stored_size,
 )
 from podium.data.image_modes import GREY, Modes, is_grey
 from podium.data.image_store import Facts, Store
@@ -57,11 +58,14 @@ BITS = (8, 10, 12, 14, 16)
 LEAST_VALUE = 16
 """A highest value below it (but floats to 1) is no scale in use: what is there becomes 0 to 255."""
 
+NODATA = {-999.0, -9999.0, -99999.0, -32768.0, -32767.0}
+HUGE = 1e30
+"""Beyond it a float stands for a missing value: GDAL writes -3.4e38."""
 TWO_SCALES = 0.05
 """Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
 
 Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
-"""Known already; just decoded, with the digest of the file and of the content; or not usable."""
+"""Known already; just decoded, with the digest of the file and those of the content; or not usable."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Images:
     """Their modes; `(animated)` follows where there are several frames."""
     contents: NDArray[np.uint64]
     """(N,) digests of what the images themselves show: see podium.data.content."""
+    formers: NDArray[np.uint64]
+    """(N,) the former digests."""
     rejects: list[Reject]
     decoded: int
     """How many were decoded now; the rest was known."""
@@ -133,8 +139,21 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
         )
     ((kind, (low, high)),) = images.values.items()
     if params.range == "auto":
+        _check_nodata(low, high)
         return replace(spec, range=_range(low, high, whole=kind == WHOLE))
     return replace(spec, range=None if kind == WHOLE else (0.0, 1.0) if high <= 1 else (0.0, 255.0))
+
+
+def _check_nodata(low: float, high: float) -> None:
+    """Raise InputError where an end of the values is a number that stands for missing ones: all others look alike."""
+    ends = [end for end in (low, high) if end in NODATA or abs(end) >= HUGE]
+    if ends:
+        raise InputError(
+            f"prepare.range: auto would make the values from {low:g} to {high:g} black to white, and {ends[0]:g} is a"
+            " number that stands for missing values in many files: beside it all others would look alike. Write the"
+            " range of the values that are meant, such as `range: [0, 4095]` (what lies beyond becomes black or white)"
+            f", or `range: [{low:g}, {high:g}]` if {ends[0]:g} is a value as others"
+        )
 
 
 class _Found:
@@ -144,7 +163,8 @@ class _Found:
         self._count = 0
         self._whole = np.empty((most, 4), np.int64)
         """Number, row, width, height."""
-        self._contents = np.empty(most, np.uint64)
+        self._contents = np.empty((most, 2), np.uint64)
+        """The digest of the content and the former one."""
         self._modes = np.empty(most, np.uint16)
         self._names: dict[str, int] = {}
         """The number of each mode."""
@@ -154,7 +174,8 @@ class _Found:
     def add(self, number: int, one: Facts) -> None:
         """The source's item `number`, of which `one` is known."""
         self._whole[self._count] = number, one.row, one.width, one.height
-        self._contents[self._count] = int.from_bytes(one.content, "big")
+        one_digest, former = one.content[:BYTES], one.content[BYTES:]
+        self._contents[self._count] = int.from_bytes(one_digest, "big"), int.from_bytes(former, "big")
         mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
         self._modes[self._count] = self._names.setdefault(mode, len(self._names))
         self._count += 1
@@ -167,14 +188,15 @@ class _Found:
 
     def images(self, rejects: list[Reject], decoded: int) -> Images:
         """All of them."""
-        whole, contents = self._whole[: self._count], self._contents[: self._count].copy()
+        whole, contents = self._whole[: self._count], self._contents[: self._count]
         numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
         return Images(
             numbers,
             rows,
             sizes,
             Modes(tuple(self._names), self._modes[: self._count].copy()),
-            contents,
+            contents[:, 0].copy(),
+            contents[:, 1].copy(),
             rejects,
             decoded,
             self._values,
@@ -230,7 +252,7 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         if isinstance(item.content, bytes):
             return _encoded(item.content, spec, store)
         if isinstance(item.content, np.ndarray):
-            return None, decode_pixels(item.content, spec, THUMB), of_pixels(item.content)
+            return None, decode_pixels(item.content, spec, THUMB), of_array(item.content)
         return _opened(item, spec)
     except BadImage as error:
         return Reject(error.kind, item.origin, str(error))
@@ -242,7 +264,7 @@ def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
     if known := store.find(digest):
         return known
     seen = Seen(data)
-    return digest, decode_file(data, spec, THUMB, seen), seen.digest
+    return digest, decode_file(data, spec, THUMB, seen), seen.both
 
 
 def _opened(item: Item, spec: Preprocess) -> Result:
@@ -251,7 +273,7 @@ def _opened(item: Item, spec: Preprocess) -> Result:
         # The other kinds were taken before.
         image = item.content if isinstance(item.content, Image.Image) else item.content()  # type: ignore[operator]
         image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.digest
+        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.both
     except BadImage:
         raise
     except Exception as error:  # torchvision's loaders raise whatever their readers do
@@ -370,7 +392,7 @@ def _opens(content: Path | bytes) -> Path | io.BytesIO:
 
 
 def _shape_of(image: Image.Image) -> tuple[int, int, int]:
-    width, height = image.size
+    width, height = stored_size(image)
     if orientation(image) >= 5:
         width, height = height, width
     return (1 if image.mode in GREY else 3), height, width

@@ -3,12 +3,16 @@
     # salt: "podium"
     # drawn: 5f2c0e3a9b1d7c44
     # near-duplicates: crops
-    digest,split
-    00a1b2c3d4e5f607,train
+    digest,split,look
+    00a1b2c3d4e5f607,train,9c3b5e07a1d2f486
     ...
     # end
 
-`prepare` reads it, places the images that it does not know and adds their lines; it never changes or removes one. It
+`look` is what podium.data.audit.replaced compares when files were re-encoded; images on which too little can be seen
+have none, nor do lines that were written before there was one, until their image is prepared again.
+
+`prepare` reads it, places the images that it does not know and adds their lines; it never changes where one says that
+an image is, and removes none. It
 is in git (or in DVC's care, for a large set), so every clone has the same split. The last line says that the file is
 whole, and lines of two branches can be merged: sorted by digest they hardly ever meet.
 """
@@ -34,7 +38,9 @@ SEARCHES = ("off", "copies", "crops")
 """What near-duplicates can be looked for; each finds all that those before it find."""
 ABOUT = "# Which split each image is in. Written by `prepare`: keep it in git. See data/split/README.md.\n"
 COLUMNS, END = "digest,split", "# end"
-LINE = re.compile(rf"([0-9a-f]{{16}}),({'|'.join(PLACES)})")
+LOOK = ",look"
+"""The third column, where an image has one."""
+LINE = re.compile(rf"([0-9a-f]{{16}}),({'|'.join(PLACES)})(?:,([0-9a-f]{{16}}))?")
 HEADER = re.compile(r"# (salt|drawn|near-duplicates): (.+)")
 MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 """What git writes into a file that it could not merge."""
@@ -61,11 +67,13 @@ class SplitFile:
     """(N,) rising."""
     places: NDArray[np.int8]
     """(N,) index into PLACES."""
+    looks: NDArray[np.uint64]
+    """(N,) what the images look like; 0: not known."""
 
     @staticmethod
     def empty(salt: str) -> "SplitFile":
         """What remembers no image yet."""
-        return SplitFile(salt, "", SEARCHES[0], np.zeros(0, np.uint64), np.zeros(0, np.int8))
+        return SplitFile(salt, "", SEARCHES[0], np.zeros(0, np.uint64), np.zeros(0, np.int8), np.zeros(0, np.uint64))
 
     def find(self, contents: NDArray[np.uint64]) -> NDArray[np.int8]:
         """The place of each image by the digest of its content; -1: it is not known."""
@@ -74,33 +82,62 @@ class SplitFile:
         at = np.minimum(np.searchsorted(self.digests, contents), len(self.digests) - 1)
         return np.where(self.digests[at] == contents, self.places[at], np.int8(-1)).astype(np.int8)
 
-    def with_images(self, contents: NDArray[np.uint64], places: NDArray[np.int8], near: str) -> "SplitFile":
+    def place_of(self, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.int8]:
+        """The place of each image by either of its digests (podium.data.content), -1: it is not known.
+
+        The former one first: it is that of the file itself where an earlier Podium placed it.
+        """
+        known = self.find(formers)
+        return np.where(known < 0, self.find(contents), known).astype(np.int8)
+
+    def with_looks(self, contents: NDArray[np.uint64], looks: NDArray[np.uint64]) -> "SplitFile":
+        """The same with `looks` (N,) of images that it knows by `contents` (N,) and whose look it does not know."""
+        known = self.find(contents) >= 0
+        found = self.looks.copy()
+        found[np.searchsorted(self.digests, contents[known])] = looks[known]
+        return replace(self, looks=np.where(self.looks > 0, self.looks, found))
+
+    def with_images(
+        self,
+        contents: NDArray[np.uint64],
+        places: NDArray[np.int8],
+        near: str,
+        looks: NDArray[np.uint64] | None = None,
+        *,
+        goes_on: bool = False,
+    ) -> "SplitFile":
         """The same with the images that it does not know; those of place -1 are left out.
 
-        Equal images that the source gives several splits get the strictest: test, then val.
+        `looks` (N,): of the images. `goes_on`: some of them are remembered, though by other digests. Equal images that
+        the source gives several splits get the strictest: test, then val.
         """
+        looks = np.zeros(len(contents), np.uint64) if looks is None else looks
         known = self.find(contents) >= 0
         new = (places >= 0) & ~known
         order = np.lexsort((np.where(places == NOWHERE, -1, places)[new], contents[new]))
-        digests, chosen = contents[new][order], places[new][order]
+        digests, chosen, seen = contents[new][order], places[new][order], looks[new][order]
         if not len(digests):
             return replace(self, near=max(self.near, near, key=SEARCHES.index))
         last = np.append(digests[1:] != digests[:-1], True)[: len(digests)]
-        digests, chosen = digests[last], chosen[last]
-        drawn = self.drawn if known.any() else _name(self.salt, digests, chosen)
+        digests, chosen, seen = digests[last], chosen[last], seen[last]
+        drawn = self.drawn if self.drawn and (known.any() or goes_on) else _name(self.salt, digests, chosen)
         whole = np.append(self.digests, digests)
         order = np.argsort(whole)
         chosen = np.append(self.places, chosen)[order].astype(np.int8)
-        return SplitFile(self.salt, drawn, max(self.near, near, key=SEARCHES.index), whole[order], chosen)
+        seen = np.append(self.looks, seen)[order]
+        return SplitFile(self.salt, drawn, max(self.near, near, key=SEARCHES.index), whole[order], chosen, seen)
 
     def lines(self) -> Iterator[str]:
         """The whole file, many lines at a time."""
         head = f"# salt: {json.dumps(self.salt)}\n# drawn: {self.drawn}\n# near-duplicates: {self.near}\n"
-        yield f"{ABOUT}{head}{COLUMNS}\n"
+        yield f"{ABOUT}{head}{COLUMNS}{LOOK if self.looks.any() else ''}\n"
         for start in range(0, len(self.digests), BATCH):
             some = slice(start, start + BATCH)
-            pairs = zip(self.digests[some].tolist(), self.places[some].tolist(), strict=True)
-            yield "".join(f"{digest:016x},{PLACES[place]}\n" for digest, place in pairs)
+            rows = zip(*(column[some].tolist() for column in (self.digests, self.places, self.looks)), strict=True)
+            yield "".join(
+                f"{digest:016x},{PLACES[place]},{look:016x}\n" if look else f"{digest:016x},{PLACES[place]}\n"
+                for digest, place, look in rows
+            )
         yield f"{END}\n"
 
 
@@ -168,6 +205,7 @@ class _Lines:
     """Of the lines of images; the arrays have one entry for each."""
     digests: "array[int]" = field(default_factory=lambda: array("Q"))
     places: "array[int]" = field(default_factory=lambda: array("b"))
+    looks: "array[int]" = field(default_factory=lambda: array("Q"))
     problems: list[str] = field(default_factory=list)
     columns: bool = False
 
@@ -184,9 +222,10 @@ class _Lines:
                 self.numbers.append(number)
                 self.digests.append(int(match[1], 16))
                 self.places.append(PLACES.index(match[2]))
+                self.looks.append(int(match[3] or "0", 16))
             elif match := HEADER.fullmatch(line):
                 self.head.setdefault(match[1], []).append(match[2])
-            elif line == COLUMNS:
+            elif line in (COLUMNS, COLUMNS + LOOK):
                 self.columns = True
             elif line and not line.startswith("#"):
                 self.problems.append(f"line {number}: {_why(line)}")
@@ -200,10 +239,14 @@ class _Lines:
 
     def content(self) -> SplitFile:
         """What the lines say."""
-        digests, first = np.unique(np.frombuffer(self.digests, np.uint64), return_index=True)
+        digests, first, image = np.unique(
+            np.frombuffer(self.digests, np.uint64), return_index=True, return_inverse=True
+        )
         near = max(self.head["near-duplicates"], key=SEARCHES.index)
         places = np.frombuffer(self.places, np.int8)[first]
-        return SplitFile(json.loads(self.head["salt"][0]), self.head["drawn"][0], near, digests, places)
+        looks = np.zeros(len(digests), np.uint64)
+        np.maximum.at(looks, image, np.frombuffer(self.looks, np.uint64))  # one of two branches may have none
+        return SplitFile(json.loads(self.head["salt"][0]), self.head["drawn"][0], near, digests, places, looks)
 
     def _check_images(self) -> None:
         """Whether an image has two places."""

@@ -139,6 +139,8 @@ class Images:
     """The others belong to no split, but share the place of their group."""
     known: NDArray[np.int8]
     """Place that the split file remembers; -1: none."""
+    keys: NDArray[np.uint64] | None = None
+    """What images are drawn by: former digests, so that a new set is split as by earlier versions. None: `contents`."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,17 @@ def place(
     settled = drawn_from & (places >= 0)
     np.add.at(have, (images.labels[settled], places[settled]), 1)
     free = np.flatnonzero(places < 0)
-    units, unit = Units.of(images.contents[free], images.labels[free], together[free], drawn_from[free], salt)
+    keys = images.contents if images.keys is None else images.keys
+    units, unit = Units.of(keys[free], images.labels[free], together[free], drawn_from[free], salt)
     places[free] = draw(units, have, fractions, classes)[unit]
     return Placed(places, together, _groups_per_class(images.labels, together, drawn_from, len(classes)))
+
+
+def may_take(given: NDArray[np.int8], used: NDArray[np.bool_], places: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """(N,) whether the source, which gives the splits `given` (N,), lets each image be in `places` (N,), -1: none."""
+    missing = [k for k in (1, 2) if not (used & (given == k)).any()]
+    fits: NDArray[np.bool_] = _allowed(given, missing)[np.arange(len(given)), np.maximum(places, 0)]
+    return fits & (places >= 0)
 
 
 def in_order(prints: NDArray[np.uint64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -74,7 +74,8 @@ def _remember(split: Path, data: AuditedData) -> None:
     if not split_file.write(split, now):
         return
     added = len(now.digests) - len(before.digests)
-    print(f"{split}: {counted(added, 'image')} added; commit it with git, so that every clone has this split")
+    what = f"{counted(added, 'image')} added" if added else "what the images look like added"
+    print(f"{split}: {what}; commit it with git, so that every clone has this split")
     if before.drawn not in ("", now.drawn):
         print(f"  none of the {len(before.digests):,} images that it remembers is in the source: this is a new set")
     if before.drawn != now.drawn and (count := accesses.others(now.drawn)):

@@ -57,7 +57,7 @@ def test_table_rejects_what_is_missing_or_outside(tmp_path: Path) -> None:
         ("path,label\n,x\n", "line 2: path is empty"),
         ("path,label\na.png,x,train\n", "line 2: has more values than the header has names"),
         ("path,label,split\na.png,x,3\n", "line 2: split must be one of train, .* or empty; got '3'"),
-        ('path,label\n"a.png,x\n', "can't be read: unexpected end of data"),
+        ('path,label\n"a.png,x\n', "can't be read: line 2: opens a quote"),
         ("path,label\n" + "a.png,\n" * 12, "and 2 more lines"),
     ],
 )
@@ -196,6 +196,68 @@ def test_column_that_may_say_what_belongs_together_is_said_to_be(tmp_path: Path,
     assert source.notes[1] == (
         f"column {column!r} may say which images belong together: if they do, call it group, and they share a split"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('path,label\na.png,x\n"b c.png,y\n', 'line 3: opens a quote \\("\\) that is never closed'),
+        ("sep=,\npath,label\na.png,x\n", "line 1: is 'sep=,', a note to spreadsheets.*: delete this line"),
+        ("sep=;\npath;label\na.png;x\n", "line 1: is 'sep=;', a note"),
+        ("path,label;split\na.png,x;train\n", "line 1: the columns in 'label;split' are separated by ';'"),
+        ("path,label\na.png,x\npath,label\nb c.png,y\n", "line 3: is the header again"),
+        ("path,label\na.png,None\n", "line 2: label is 'None', as a missing value"),
+        ("path,label\na.png,null\n", "line 2: label is 'null', as a missing value"),
+        ("path,label\na.png,n/a\n", "line 2: label is 'n/a', as a missing value"),
+        ("path,label\na.png,?\n", "line 2: label is '\\?', as a missing value"),
+        ("path,label,group\na.png,x,nan\n", "line 2: group is 'nan', as a missing value.*leave it empty"),
+        ("path,label,group\na.png,x,None\n", "line 2: group is 'None'"),
+    ],
+)
+def test_line_that_can_not_be_meant_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^prepare\.source: .*images\.csv (?s:.*){message}"):
+        csv_table.read(_write(tmp_path, text), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *((name, "split") for name in ("folds", "fold_id", "cv", "cv_fold", "test_set", "for_testing", "train/val")),
+        *((name, "split") for name in ("is_test", "TestSet", "isTraining", "kfold_5")),
+        *((name, "group") for name in ("grp", "study_group", "GroupNo", "image grp")),
+        ("Label", "label"),
+        (" path", "path"),
+    ],
+)
+def test_column_that_may_be_one_that_is_read_is_refused(tmp_path: Path, name: str, meant: str) -> None:
+    path = _write(tmp_path, f"path,label,{name}\na.png,x,1\nb c.png,y,2\n")
+    with pytest.raises(InputError, match=rf"column '{name}' may be meant as `{meant}`"):
+        csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["age_group", "blood group", "testimonial", "device", "cvss", "training_hours"])
+def test_column_of_another_meaning_is_named_as_not_used(tmp_path: Path, name: str) -> None:
+    path = _write(tmp_path, f"path,label,{name}\na.png,x,1\nb c.png,y,2\n")
+    assert csv_table.read(path, tmp_path).notes == (f"columns that are not used: {name!r}",)
+
+
+def test_values_that_are_stages_of_training_are_taken_for_splits(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label,stage\na.png,x,fit\nb c.png,y,tune\na.png,y,final\n")
+    with pytest.raises(InputError, match="column 'stage' holds names of splits"):
+        csv_table.read(path, tmp_path)
+
+
+def test_column_without_a_name_is_called_an_index(tmp_path: Path) -> None:
+    path = _write(tmp_path, ",path,label\n0,a.png,x\n1,b c.png,y\n")
+    assert csv_table.read(path, tmp_path).notes == (
+        "columns that are not used: '' (column 1, without a name, as pandas writes its index)",
+    )
+
+
+def test_table_of_utf_32_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_bytes("path,label\na.png,x\n".encode("utf-32"))
+    with pytest.raises(InputError, match="line 1: is UTF-32; save it as UTF-8"):
+        csv_table.read(tmp_path / "images.csv", tmp_path)
 
 
 def test_column_of_other_words_is_named_as_not_used(tmp_path: Path) -> None:

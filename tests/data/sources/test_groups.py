@@ -44,6 +44,34 @@ def test_pattern_that_matches_nothing_is_refused_with_paths(root: Path) -> None:
         sources.read(_params(root, "(q)"))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("7", "7.0"), ("P1", "p1"), ("p7", "p07"), ("a b", "a_b"), ("7", "007"), ("x", " X"), ("\u0661", "1")],
+)
+def test_groups_that_are_hard_to_tell_apart_are_refused_with_both_readings(root: Path, one: str, other: str) -> None:
+    lines = f"a/p1_0.png,a,{one}\na/p1_1.png,a,{other}\nb/other.png,b,\n"
+    (root / "images.csv").write_text(f"path,label,group\n{lines}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"^prepare\.source: names of groups .* can be one .* or several") as caught:
+        sources.read(PrepareParams(source=f"csv:{root}/images.csv", root=str(root)))
+    assert f"{one!r} (1 image, such as 'a/p1_0.png') and {other.strip()!r} (1 image" in str(caught.value)
+
+
+def test_groups_of_a_pattern_or_a_function_are_checked_alike(root: Path) -> None:
+    for old, new in (("p1_0", "p07_0"), ("p1_1", "p7_1")):
+        (root / f"a/{old}.png").rename(root / f"a/{new}.png")
+    with pytest.raises(InputError, match=r"'07' \(1 image, such as 'a/p07_0.png'\) and '7' "):
+        sources.read(_params(root, r"p(\d+)_"))
+    (root / "a/p7_1.png").rename(root / "a/nan_1.png")
+    with pytest.raises(InputError, match=r"^prepare\.group: .* finds 'nan' in 'a/nan_1.png', as a missing value"):
+        sources.read(_params(root, r"^a/(\w+)_"))
+
+
+def test_different_groups_stay_apart(root: Path) -> None:
+    lines = "a/p1_0.png,a,p1\na/p1_1.png,a,p10\nb/other.png,b,1.5\na/p2_0.png,a,1.05\nb/p2_1.png,b,p100\n"
+    (root / "images.csv").write_text(f"path,label,group\n{lines}", encoding="utf-8")
+    assert len(sources.read(PrepareParams(source=f"csv:{root}/images.csv", root=str(root))).group_names()) == 5
+
+
 def test_pattern_beside_groups_of_the_source_is_refused_with_both(root: Path) -> None:
     (root / "images.csv").write_text("path,label,group\na/p1_0.png,a,1\nb/other.png,b,\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"^prepare\.group: the source names groups itself \('1' of 'a/p1_0.png'\)"):

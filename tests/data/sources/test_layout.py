@@ -49,9 +49,14 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
         ("train/cat|train/dog", "cat dog", {"train": 2}),
         ("train|bus", "bus train", {"None": 2}),
         ("bullet train|train station|test tube", "bullet train|test tube|train station", {"None": 3}),
-        ("cat/2023|cat/2024|dog/2024", "cat dog", {"None": 3}),
+        ("cat/2023|cat/2024|dog/2022", "cat dog", {"None": 3}),
+        ("cat/images|dog/images", "cat dog", {"None": 2}),
+        ("cat/extra|dog/extra", "cat dog", {"None": 2}),
+        ("cat|cat/extra|dog|dog/other", "cat dog", {"None": 4}),
+        ("contest|protest|restrain|constrain", "constrain contest protest restrain", {"None": 4}),
         ("trainers|valves|devices|testes", "devices testes trainers valves", {"None": 4}),
-        ("cat/left|cat/right|dog/front|dog/left", "cat dog", {"None": 4}),
+        ("cat/left|cat/right|dog/front|dog/back", "cat dog", {"None": 4}),
+        ("Trainingsdaten/a|Trainingsdaten/b|Testdaten/a|Testdaten/b", "a b", {"train": 2, "test": 2}),
         ("cat|dog|@eaDir/cat|#recycle", "cat dog", {"None": 2}),
         ("train/cat|train/dog|train/@eaDir|test/cat|@eaDir", "cat dog", {"train": 2, "test": 1}),
     ],
@@ -86,11 +91,40 @@ TWO = "can be read in two ways"
         ("tr/0|tr/1|tr/2|te/0|te/2", f"{TWO}: .*folders of the same names"),
         ("images/cat|images/dog|masks/cat|masks/dog", f"{TWO}: .*'images' is called like a container"),
         ("imgs/cat|imgs/dog|notes", f"{TWO}: .*'imgs' is called like a container"),
+        ("learn/cat|learn/dog|check/cat|check/bird", f"{TWO}: .*'cat' is a folder in several of them"),
+        ("tr/cat|tr/dog|tr/fox|te/cat|te/dog|te/emu", f"{TWO}: .*'cat', 'dog' are folders in several"),
+        ("batch_1/cat|batch_1/dog|batch_2/dog|batch_2/fox", f"{TWO}: .*'dog' is a folder"),
+        ("site_a/cat|site_a/dog|site_b/cat", f"{TWO}: .*'cat' is a folder"),
+        ("site_a/cat|site_a/dog|site_b/Cat|site_c/fox", f"{TWO}: .*'cat' is a folder"),
+        ("in_sample/cat|in_sample/dog|out_of_sample/cat|out_of_sample/dog|in_sample", f"{TWO}: .*'cat', 'dog' are"),
+        ("cat/2023|cat/2024|dog/2024", f"{TWO}: .*'2024' is a folder"),
+        ("train-cat|train-dog|test-cat|test-dog|unknown", f"{TWO}: .*splits of classes"),
+        ("train_cat|test_cat|train_dog", f"{TWO}: .*or 'test_cat', 'train_cat' as splits of classes"),
+        ("cat_train|cat_test|dog_train", f"{TWO}: .*splits of classes"),
+        ("cat (train)|cat (test)|dog", f"{TWO}: .*splits of classes"),
+        ("cattrain|cattest|dogtrain|dogtest", f"{TWO}: .*splits of classes"),
+        ("Trainingsdaten|Testdaten", f"{TWO}: .*hold their files directly"),
     ],
 )
 def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"^prepare\.layout: .*{message}(?s:.*)`layout: classes`"):
         folder.read(_made(tmp_path, text))
+
+
+@pytest.mark.parametrize("layout", ["auto", "splits"])
+@pytest.mark.parametrize(
+    ("test", "what"),
+    [
+        ("test/", "holds no file"),
+        ("test/cat/|test/dog/", "holds no file"),
+        ("test/cat/left/|test/dog/", "holds no file"),
+        ("test", "holds 1 file and no folder of a class"),
+    ],
+)
+def test_folder_of_test_images_without_any_is_refused(tmp_path: Path, layout: str, test: str, what: str) -> None:
+    made = _made(tmp_path, f"train/cat|train/dog|val/cat|val/dog|{test}")
+    with pytest.raises(InputError, match=rf"^prepare\.layout: .*test is the folder of the held-out test .*{what}"):
+        folder.read(made, layout=layout)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 Images that are the same, or nearly, form groups: what these are a sign of, and which of them are left out."""
 
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +14,15 @@ from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding,
 from podium.data.audit.findings import policies as policies_of
 from podium.data.decode import THUMB
 from podium.data.image_modes import is_grey
+from podium.data.sources.alike import alike
 from podium.data.sources.item import Reject, is_meant
 
 FAR = 16
 """Times the median area, or one in so many: an odd size."""
 RARE = 0.05
 """A mode of fewer images than this fraction is odd."""
+SEVERAL = "(animated)"
+"""Of modes with several frames: all but the first are dropped, so they are always odd."""
 SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
@@ -32,7 +32,6 @@ FLAT, DARK, LIGHT = 2, 15, 243
 bits in a container of 16 become 0 to 15."""
 LARGE = 10
 """Images that a group holds at least to be called large."""
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
 
 Group = NDArray[np.int64]
 """Numbers of images of one group, rising by fingerprint, label and split."""
@@ -123,7 +122,8 @@ def _odd(subject: Subject, params: DoctorParams) -> dict[str, dict[int, str]]:
     median = float(np.median(area)) if len(area) else 0.0
     tiny = least < params.min_side
     odd = ~tiny & ((most > params.max_aspect * least) | (area > FAR * median) | (area * FAR < median))
-    rare = {mode for mode, count in subject.modes.counts().items() if count < RARE * len(subject.modes)}
+    counts = subject.modes.counts().items()
+    rare = {mode for mode, count in counts if count < RARE * len(subject.modes) or SEVERAL in mode}
     return {
         "tiny": {int(i): _size(subject, int(i)) for i in np.flatnonzero(tiny)},
         "odd_size": {int(i): _size(subject, int(i)) for i in np.flatnonzero(odd)},
@@ -160,7 +160,8 @@ def _set_findings(
     """What is wrong with the set of files: too much is left out, or some images are grey and some have colours."""
     lost = [one for one in rejects if one.meant and (one.kind != "stray" or is_meant(one.origin))]
     tiny = int((subject.sizes.min(1) < params.min_side).sum()) if policies["tiny"] == "skip" else 0
-    count, whole = len(lost) + tiny, len(lost) + len(subject.labels)
+    files = sum(one.files for one in lost)
+    count, whole = files + tiny, files + len(subject.labels)
     if count > params.max_left_out * whole:
         why = f"{count:,} of {whole:,} files are left out, more than doctor.max_left_out, {params.max_left_out:g}"
         shown = [Example([one.origin], [], one.why) for one in lost[: EXAMPLES - 1]]
@@ -201,10 +202,7 @@ def _single(kind: str, odd: dict[int, str], subject: Subject, policy: str) -> Fi
 def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> list[Finding]:
     """What is wrong with the classes."""
     found = []
-    alike: dict[str, list[str]] = {}
-    for name in subject.classes:
-        alike.setdefault(_plain(name), []).append(name)
-    similar = [names for names in alike.values() if len(names) > 1]
+    similar = alike(subject.classes)
     if similar:
         examples = [Example([], names, " and ".join(map(repr, names))) for names in similar[:EXAMPLES]]
         found.append(
@@ -217,23 +215,6 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
         one = Example([], [subject.classes[k] for k in ends], why)
         found.append(Finding("imbalance", policies["imbalance"], len(counts), len(counts), [one]))
     return found
-
-
-def _plain(name: str) -> str:
-    """A class's name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths
-    and a number's form.
-    """
-    seen = "".join(_seen(c) for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
-    plain = " ".join(seen.casefold().split())
-    if NUMBER.fullmatch(plain):
-        return str(Decimal(plain).normalize())
-    return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain)
-
-
-def _seen(character: str) -> str:
-    """`character` in its usual width. What looks different stays different, such as a letter and its double-struck
-    form, or a number and the same number raised."""
-    return unicodedata.normalize("NFKC", character) if unicodedata.east_asian_width(character) in "FH" else character
 
 
 def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -18,23 +18,27 @@ from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources, split_file, splitting
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
-from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
+from podium.data.audit.checks import SEVERAL, Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
+from podium.data.audit.replaced import gone, looks_of, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
+from podium.data.sources.file_items import SPLITS as FILE_SPLITS
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, place
+from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
+FRACTIONS_DIFFER = 0.01
+"""Beyond this, and what a few images make, a fraction is another one than images were placed by."""
 REASONS = 5
 """Examples of unusable files that an error names."""
 
@@ -115,16 +119,83 @@ def _examined(
     reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
     _check_search(known.near, audit, images.sizes)
     prints = fingerprints(Gathered(store.pixels, images.rows))
-    places = known.find(images.contents)
+    places = known.place_of(images.contents, images.formers)
     items = ItemColumns.of(source.items, images.numbers)
     subject = _subject(source, images, items, prints, places)
-    seen = examine(subject, rejects, lambda numbers: store.thumbs.take(images.rows[numbers]), audit)
+    thumbs = _Thumbs(store, images.rows)
+    seen = examine(subject, rejects, thumbs, audit)
     seen = replace(seen, left_out=seen.left_out | items.left_out)
-    source = replace(source, notes=(*source.notes, *_about_range(spec, images)))
-    placed = _placed(source, images, items, items.groups, seen, places, params, split)
-    whole = known.with_images(images.contents, placed.places, seen.near)
+    _check_given(source, items, seen)
+    _check_range(params, images)
+    groups = items.groups
+    looks = looks_of(thumbs, len(images.rows))
+    places = _with_taken_over(known, images, items, seen, looks, places)
+    placed = _placed(source, images, items, groups, seen, places, params, split)
+    lost = gone(known, images.contents, images.formers, looks, placed.places)
+    notes = [*_about_range(spec, images), *_about_frames(images), *lost.notes]
+    notes += _about_fractions(params, known.places, items.given)
+    source = replace(source, notes=(*source.notes, *notes))
+    whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
-    return _audited(source, subject, items.groups, seen, placed, (known, whole), audit, spec, store, files)
+    return _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
+
+
+def _check_given(source: Source, items: ItemColumns, seen: Examination) -> None:
+    """Raise InputError where the source gives validation or test images and none is used: they would be drawn."""
+    every = source.items
+    named = set(source.given) | (
+        {FILE_SPLITS[k + 1] for k in np.unique(every.splits).tolist()}
+        if isinstance(every, FileItems)
+        else {item.split for item in every}
+    )
+    used = {NAMES[k] for k in np.unique(items.given[~seen.left_out & (items.given >= 0)]).tolist()}
+    if lost := [name for name in ("val", "test") if name in named and name not in used]:
+        what = {"val": "validation", "test": "held-out test"}
+        raise InputError(
+            f"prepare.source: {source.name} gives {' and '.join(what[name] for name in lost)} images, and none of them"
+            " can be used (missing, left out or no image: `podium doctor data` names them): they would be drawn from"
+            f" train. Bring these files, or, if they are to be drawn, take the split {' and '.join(lost)} out"
+        )
+
+
+class _Thumbs:
+    """The thumbs of images by their numbers, from the store."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+
+    def __call__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._store.thumbs.take(self._rows[numbers])
+
+
+def _with_taken_over(
+    known: SplitFile,
+    images: reading.Images,
+    items: ItemColumns,
+    seen: Examination,
+    looks: NDArray[np.uint64],
+    places: NDArray[np.int8],
+) -> NDArray[np.int8]:
+    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them."""
+    if not len(known.digests):
+        return places
+    taken = taken_over(known, images.contents, images.formers, looks, items.groups.joined(seen.groups))
+    usable = (places < 0) & may_take(items.given, ~seen.left_out, taken)
+    return np.where(usable, taken, places).astype(np.int8)
+
+
+def _remembering(
+    known: SplitFile,
+    images: reading.Images,
+    looks: NDArray[np.uint64],
+    placed: Placed,
+    near: str,
+    *,
+    goes_on: bool,
+) -> SplitFile:
+    """`known` with the images that are new, and the looks of all of them."""
+    known = known.with_looks(images.formers, looks).with_looks(images.contents, looks)
+    return known.with_images(images.contents, placed.places, near, looks, goes_on=goes_on)
 
 
 def _decoded(
@@ -153,6 +224,45 @@ def _about_links(source: Source, params: PrepareParams) -> list[str]:
         f"{counted(len(unseen), 'file')} outside of prepare.root or left out by .dvcignore, such as {unseen[0]}: DVC"
         " does not see when they change; run `dvc repro -f prepare` then"
     ]
+
+
+def _check_range(params: PrepareParams, images: reading.Images) -> None:
+    """Raise InputError where params.yaml names a range, and there is no image that it could count for."""
+    if not isinstance(params.range, str) and not images.values and params.range != (0.0, 255.0):
+        low, high = params.range
+        raise InputError(
+            f"prepare.range: [{low:g}, {high:g}] counts for images deeper than 8 bits, and all {len(images.rows):,}"
+            " images have 8 bits, of which 0 to 255 become black to white: it would change nothing. Write"
+            " `range: auto`; images of 8 bits that use a part of it must be converted"
+        )
+
+
+def _about_frames(images: reading.Images) -> list[str]:
+    """Frames and pages that are dropped."""
+    several = sum(count for mode, count in images.modes.counts().items() if SEVERAL in mode)
+    if not several:
+        return []
+    verb = "has" if several == 1 else "have"
+    return [
+        f"{counted(several, 'file')} {verb} several frames or pages, of which only the first is taken: make a file of"
+        " each frame that is an image of its own"
+    ]
+
+
+def _about_fractions(params: PrepareParams, known: NDArray[np.int8], given: NDArray[np.int8]) -> list[str]:
+    """Where a fraction in params.yaml is another one than that of all images that are remembered."""
+    wanted = [k for k in (1, 2) if not (given == k).any()]
+    drawn = known[np.isin(known, [0, *wanted])]
+    notes = []
+    for k, fraction in ((1, params.val_fraction), (2, params.test_fraction)):
+        if len(drawn) and k in wanted:
+            is_now = float((drawn == k).mean())
+            if abs(is_now - fraction) > FRACTIONS_DIFFER + params.min_per_class / len(drawn):
+                notes.append(
+                    f"prepare.{NAMES[k]}_fraction is {fraction:g}, and {is_now:.0%} of the {len(drawn):,} images that"
+                    f" were placed before are in {NAMES[k]}: these keep their split, so it counts for added images only"
+                )
+    return notes
 
 
 def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
@@ -196,7 +306,10 @@ def _placed(
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    what = splitting.Images(images.contents, items.labels, items.given, seen.groups, groups, ~seen.left_out, places)
+    used = ~seen.left_out
+    what = splitting.Images(
+        images.contents, items.labels, items.given, seen.groups, groups, used, places, images.formers
+    )
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
 

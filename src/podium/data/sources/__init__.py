@@ -64,6 +64,7 @@ def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
         found = found.without_hidden(DvcIgnore(Path.cwd()))
     if params.group is not None:
         found = groups.of_paths(found, params.group)
+    groups.check(found)
     if not params.corrections:
         return found
     from podium.data.label_corrections import corrected

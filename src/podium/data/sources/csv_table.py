@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
+from podium.data.sources.alike import is_missing
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
-from podium.data.sources.layout import SPLITS, WORDS, split_of
+from podium.data.sources.layout import NEUTRAL, SPLITS, WORDS, split_of
 from podium.data.sources.source import Source
 from podium.errors import InputError
 from podium.text import counted
@@ -27,16 +28,24 @@ OTHER_NAMES = {
     "path": {"file", "files", "filename", "filepath", "filenames", "image", "imagepath", "imagefile", "img", "imgpath"},
     "label": {"class", "classes", "category", "target", "classname", "y"},
     "split": {"set", "subset", "fold", "kfold", "partition", "phase", "usage", "dataset", "traintest", "trainvaltest"},
-    "group": set[str](),
+    "group": {"grp", "grps", "grouping"},
 }
 """How others call these columns, without case and punctuation."""
 SEPARATORS = (";", "\t", "|")
 SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "test", "ts": "test", "tst": "test"}
+SHORT_SPLITS |= {"fit": "train", "learn": "train", "tune": "val", "tuning": "val", "check": "val", "final": "test"}
 """How others write splits in a table; as names of folders they would be classes as well."""
+FOLD_WORDS = {"fold", "folds", "kfold", "cv", "xval"}
+OF_PEOPLE = {"age", "blood", "ethnic", "income", "risk", "control", "muscle", "food", "taxonomic"}
+"""Words before `group` in names of columns that describe an image."""
+DECIDES = {
+    "path": "which file a line is about",
+    "label": "the class of each image",
+    "split": "the split of each image",
+    "group": "which images stay together",
+}
 TOGETHER = {"patient", "subject", "person", "scene", "burst", "video", "clip", "session", "series", "slide", "case"}
 """Words in names of columns whose images belong together, as the column `group` says."""
-MISSING = {"nan", "<na>", "#n/a"}
-"""How pandas and spreadsheets write a value that is missing, in lower case."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -80,19 +89,33 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
         else:
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], _split(line.get("split", "")), group)
-    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names))
+    given = {split for _, line in lines if (split := _split(line.get("split", "")))}
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names), frozenset(given))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The names of the columns, and each line with its number in the file."""
     text = _text(path)
+    before = 0
+    lines: list[tuple[int, dict[str, str]]] = []
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="more")
         names = list(reader.fieldnames or ())
+        before = reader.line_num
         _check_names(path, names)
-        return names, [(reader.line_num, line) for line in reader]
+        for line in reader:
+            before = reader.line_num
+            lines.append((before, line))
     except csv.Error as error:
-        raise InputError(f"prepare.source: {shown(path)} can't be read: {error}") from None
+        raise InputError(f"prepare.source: {shown(path)} can't be read: {unreadable(error, before + 1)}") from None
+    return names, lines
+
+
+def unreadable(error: csv.Error, line: int) -> str:
+    """What is wrong with a CSV whose record from `line` on can't be read."""
+    if "unexpected end of data" in str(error):
+        return f'line {line}: opens a quote (") that is never closed; close it, or write two for one that is meant'
+    return f"line {line}: {error}"
 
 
 def _text(path: Path) -> str:
@@ -101,6 +124,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"prepare.source: {shown(path)} can't be read: {error.strerror}") from None
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0" in data[:4]:
+        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-32; save it as UTF-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
         raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-16; save it as UTF-8")
     try:
@@ -117,8 +142,12 @@ def _text(path: Path) -> str:
 def _check_names(path: Path, names: list[str]) -> None:
     """Raise InputError where a column is missing, there twice, or hardly told from one that is read."""
     where = f"prepare.source: {shown(path)} line 1:"
-    if len(names) == 1 and (other := next((one for one in SEPARATORS if one in names[0]), "")):
-        raise InputError(f"{where} the columns are separated by {other!r}; write the file with commas")
+    if names and re.fullmatch(r"(?i)sep=.?", names[0]):
+        raise InputError(f"{where} is {','.join(names)!r}, a note to spreadsheets and no header: delete this line")
+    for name in names:
+        if other := next((one for one in SEPARATORS if one in name and set(name.split(one)) & set(COLUMNS)), ""):
+            what = "the columns are" if len(names) == 1 else f"the columns in {name!r} are"
+            raise InputError(f"{where} {what} separated by {other!r}; write the file with commas")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{where} has the column {twice[0]!r} {names.count(twice[0])} times")
     close = {name: meant for name in names if name not in COLUMNS and (meant := _meant(name, names))}
@@ -130,13 +159,17 @@ def _check_names(path: Path, names: list[str]) -> None:
             f" `split` and `group`; got {','.join(names) or 'nothing'}{hint}"
         )
     if close:
-        lines = [
-            f"column {name!r} may be meant as `{meant}`, which is what decides"
-            f" {'the split of each image' if meant == 'split' else 'which images stay together'}: rename it to"
-            f" `{meant}`, or, where it means something else, to a name that can't be taken for it"
-            for name, meant in close.items()
-        ]
+        lines = [_nearly(name, meant, names) for name, meant in close.items()]
         raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(lines))
+
+
+def _nearly(name: str, meant: str, names: Sequence[str]) -> str:
+    """What to say of a column that may be meant as one that is read."""
+    remedy = "there is one of that name, too: delete one of the two" if meant in names else f"rename it to `{meant}`"
+    return (
+        f"column {name!r} may be meant as `{meant}`, which is what decides {DECIDES[meant]}: {remedy}; or, where it"
+        " means something else, give it a name that can't be taken for it"
+    )
 
 
 def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]]) -> None:
@@ -151,7 +184,8 @@ def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]])
         values = {line[name].strip() for line in lines} - {""}
         splits = {value: split for value in values if (split := _any_split(value))}
         whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
-        if name not in COLUMNS and splits and (len(splits) == len(values) or len(whole) > 1):
+        only = len(splits) == len(values) and (whole or len(set(splits.values())) > 1)
+        if name not in COLUMNS and splits and (only or len(whole) > 1):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
                 f" ({', '.join(sorted(splits)[:3])}), and only the column `split` is read: rename it to `split`, with"
@@ -168,8 +202,15 @@ def _any_split(value: str) -> str:
 def _meant(name: str, names: Sequence[str]) -> str:
     """The column that `name` may stand for; empty: none. Other words count where the column itself is missing."""
     plain = re.sub(r"[\W_]+", "", name).lower()
-    if "split" in re.findall(r"[^\W\d_]+", name.lower()) and name not in COLUMNS:
+    words = set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+    if "split" in words and name not in COLUMNS:
         return "split"
+    if plain in COLUMNS:  # Label beside label
+        return plain
+    if "split" not in names and (words & FOLD_WORDS or _is_about_splits(name)):
+        return "split"
+    if "group" not in names and words & {"group", "grp"} and not words & OF_PEOPLE:
+        return "group"
     for column in COLUMNS:
         spelled = plain in (column, f"{column}s", f"is{column}", f"{column}id", f"{column}name")
         known = plain in OTHER_NAMES[column] or (column == "split" and plain.removeprefix("is") in WORDS)
@@ -181,8 +222,18 @@ def _meant(name: str, names: Sequence[str]) -> str:
     return ""
 
 
+def _is_about_splits(name: str) -> bool:
+    """Whether the name of a column says of which split an image is: test_set, for_testing, train/val."""
+    words = set(re.findall(r"[^\W\d_]+", name.lower())) - NEUTRAL - {"is", "in", "for", "or", "of"}
+    return bool(words) and all((split_of(word) or ("", word))[1] == "" for word in words)
+
+
 def _notes(names: Sequence[str]) -> tuple[str, ...]:
-    ignored = [repr(name) for name in names if name not in COLUMNS]
+    ignored = [
+        repr(name) if name.strip() else f"{name!r} (column {at}, without a name, as pandas writes its index)"
+        for at, name in enumerate(names, 1)
+        if name not in COLUMNS
+    ]
     notes = [f"columns that are not used: {', '.join(ignored)}"] if ignored else []
     if "group" not in names:
         notes += [
@@ -218,6 +269,8 @@ def _problem(number: int, line: dict[str, str], folder: Path) -> str:
         other = next((one for one in SEPARATORS if one in there[0]), "")
         hint = f"; are its values separated by {other!r}? Write commas" if other else ""
         return f"line {number}: has {counted(len(there), 'value')}, the header has {len(line)} names{hint}"
+    if all(name == value for name, value in line.items()):
+        return f"line {number}: is the header again, as where files were joined: delete it"
     for name in ("path", "label"):
         if not line[name].strip():
             return f"line {number}: {name} is empty"
@@ -226,8 +279,16 @@ def _problem(number: int, line: dict[str, str], folder: Path) -> str:
     for name in [one for one in COLUMNS if one in line]:
         if any(unicodedata.category(character) == "Cc" for character in line[name]):
             return f"line {number}: {name} holds a control character: {line[name]!r}"
-    if line["label"].lower() in MISSING:
-        return f"line {number}: label is {line['label']!r}, as a missing value is written: write the label"
+    if is_missing(line["label"]):
+        return (
+            f"line {number}: label is {line['label']!r}, as a missing value is written: write the label or, where it is"
+            " the name of a class, another word"
+        )
+    if is_missing(line.get("group", "")):
+        return (
+            f"line {number}: group is {line['group']!r}, as a missing value is written: leave it empty where the image"
+            " belongs to none"
+        )
     try:
         _split(line.get("split", ""))
     except KeyError:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from podium.data.dvcignore import DvcIgnore
+from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import HIDDEN, Reject, in_order, shown
+from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.layout import Hides, each_entry, entries, hidden_images, is_litter, none_hidden
 from podium.data.sources.source import Source
 from podium.errors import InputError
@@ -206,7 +206,10 @@ class _Walk:
         if count:
             many = f"{COUNTED:,} files or more" if count >= COUNTED else counted(count, "file")
             origin = shown(path.relative_to(self.folder))
-            self.rejects.append(Reject("outside", origin, f"{HIDDEN}, with {many} in it", meant=False, files=count))
+            why = DvcIgnore(Path.cwd()).why(path)
+            self.rejects.append(
+                Reject("outside", origin, f"{why}, with {many} in it", meant=why != LEFT_OUT, files=count)
+            )
 
     def _unlisted(self, path: Path, error: OSError) -> None:
         self.reject("unreadable", path, f"it can't be listed: {error.strerror}")

@@ -1,13 +1,16 @@
 """Groups of a source by a pattern of the images' paths: `prepare.group`."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from podium.data.sources.alike import alike, is_missing
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.data.sources.source import Source
 from podium.errors import InputError
+from podium.text import counted
 
 SHOWN = 3
 """Paths that a message shows."""
@@ -34,6 +37,11 @@ def of_paths(source: Source, pattern: str) -> Source:
         nonlocal count
         match = find(origin)
         name = (match[1] if match else None) or None
+        if name is not None and is_missing(name):
+            raise InputError(
+                f"prepare.group: {pattern!r} finds {name!r} in {origin!r}, as a missing value is written: write a"
+                " pattern that does not match it, which leaves the image without a group, or rename the file"
+            )
         if name is None:
             count += 1
             missed.extend([origin] if len(missed) < SHOWN else [])
@@ -51,6 +59,31 @@ def of_paths(source: Source, pattern: str) -> Source:
         )
     note = f"prepare.group finds no group in {count:,} of {len(items):,} paths, such as {missed[0]!r}" if count else ""
     return replace(source, items=grouped, notes=(*source.notes, note) if note else source.notes)
+
+
+def check(source: Source) -> None:
+    """Raise InputError where names of groups are hard to tell apart: images of one group share a split, of two not."""
+    names = source.group_names()
+    if names and (similar := alike(names)):
+        first: dict[str, str] = {}
+        counts = Counter[str]()
+        wanted = {name for same in similar[:SHOWN] for name in same}
+        for item in source.items:
+            if item.group in wanted:
+                first.setdefault(item.group, item.origin)
+                counts[item.group] += 1
+        lines = [
+            "  "
+            + " and ".join(f"{name!r} ({counted(counts[name], 'image')}, such as {first[name]!r})" for name in same)
+            for same in similar[:SHOWN]
+        ]
+        lines += [f"  and {len(similar) - SHOWN:,} more"] if len(similar) > SHOWN else []
+        raise InputError(
+            "prepare.source: names of groups that are hard to tell apart can be one group, whose images share a split,"
+            " or several, whose images may be in several splits:\n" + "\n".join(lines) + "\nWrite one group in one way;"
+            " give groups that are different names that differ by more than case, spaces or the form of a number (in"
+            " the column group, the rows, or the part of the path that prepare.group finds)"
+        )
 
 
 def _has_groups(items: Sequence[Item]) -> bool:

@@ -53,10 +53,6 @@ SUFFIXES = tuple(
 """Of names that are meant as images: other files beside class folders are notes."""
 
 
-HIDDEN = "DVC does not see it: .dvcignore leaves it out"
-"""Why a file is rejected."""
-
-
 def is_meant(name: str) -> bool:
     """Whether a file of this name is meant as an image."""
     return name.lower().endswith(SUFFIXES)

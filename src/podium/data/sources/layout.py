@@ -13,6 +13,7 @@ from pathlib import Path
 
 from podium.data.sources.item import is_meant, shown
 from podium.errors import InputError
+from podium.text import counted
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of splits in tables and rows, in lower case."""
@@ -20,6 +21,7 @@ WORDS = SPLITS | {
     "trn": "train",
     "validate": "val",
     "validating": "val",
+    "validierung": "val",
     "dev": "val",
     "devel": "val",
     "development": "val",
@@ -38,6 +40,10 @@ FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
 LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$recycle.bin", "system volume information"}
 """What file managers leave; it is ignored silently, as hidden files and what begins with @ (Synology's) are."""
 SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
+
+
+OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
+"""What is written behind a split in one word, in English and in German."""
 
 
 Hides = Callable[[Path], bool]
@@ -135,7 +141,7 @@ def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layo
 
 
 def _without_set(word: str) -> str:
-    short = re.sub(r"(set|data|images|imgs)$", "", word)
+    short = OF_SET.sub("", word)
     return short if short in WORDS else word
 
 
@@ -207,7 +213,6 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path], hides: Hides) -> L
             " whatever the folders in it are called)"
         )
     names = [path.name for path in inside]
-    tokens = [split_of(name) for name in names]
     if len(names) > 1 and all(FOLDS.fullmatch(name) for name in names):
         raise InputError(
             f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as classes, or as parts of one"
@@ -215,56 +220,87 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path], hides: Hides) -> L
             " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
     _check_levels(folder, inside, hides)
-    rests: dict[str, set[str]] = {}
-    for split, rest in filter(None, tokens):
-        rests.setdefault(split, set()).add(rest)
-    if None not in tokens and len(rests) > 1 and all(one == next(iter(rests.values())) for one in rests.values()):
+    if twins := _split_twins(names):
         raise InputError(
-            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or as"
-            " splits of classes. Write `layout: classes` for the first; for the second make folders such as train/cat"
+            f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or"
+            f" {_list(twins)} as splits of classes. Write `layout: classes` for the first; for the second make folders"
+            " such as train/cat"
         )
     return _by_class(folder, hides)
+
+
+def _split_twins(names: Sequence[str]) -> list[str]:
+    """Names that differ by the split in them only, such as train-cat and test-cat, or cattrain and cattest."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        for split, rest in _splits_in(name):
+            found.setdefault(rest, {}).setdefault(split, []).append(name)
+    twins = {name for by_split in found.values() if len(by_split) > 1 for same in by_split.values() for name in same}
+    return [name for name in names if name in twins]
+
+
+def _splits_in(name: str) -> set[tuple[str, str]]:
+    """The splits that a name may contain, each with what else the name says; those that say nothing else are left out.
+
+    Within a word only whole names of splits count: `contest` has one, but no twin.
+    """
+    token = split_of(name)
+    found = {token} if token is not None else set()
+    plain = "".join(re.findall(r"[^\W_]+", name.lower()))
+    for word, split in WORDS.items():
+        found |= {(split, plain.removesuffix(word))} if plain.endswith(word) else set()
+        found |= {(split, plain.removeprefix(word))} if plain.startswith(word) else set()
+    return {(split, rest) for split, rest in found if rest}
 
 
 def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
     """Raise InputError where the classes may lie one level below the folders `inside`.
 
-    That is where all of these hold folders of the same names (learn/cat, learn/dog, check/cat, check/dog), or where one
-    is called like a container (images, data) and holds folders itself.
+    That is where these hold folders whose names recur (learn/cat, learn/dog, check/cat, check/bird), or where one is
+    called like a container (images, data) and holds folders itself.
     """
     below = {path: _names_below(path, hides) for path in inside}
-    most = max(below.values(), key=len, default=set[str]())
-    same = len(inside) > 1 and all(len(names) > 1 and names <= most for names in below.values())
+    counts = Counter(name.lower() for names in below.values() for name in names)
+    recurring = sorted(name for name, count in counts.items() if count > 1 and not _is_container(name))
+    recurs = bool(recurring) and len(counts) > 1
     around = [path for path in inside if len(below[path]) > 1 and _is_container(path.name)] if len(inside) > 1 else []
-    if not same and not around:
+    if not recurs and not around:
         return
-    which = max(around, key=lambda path: len(below[path])) if around else inside[0]
+    which = max(around or inside, key=lambda path: len(below[path]))
+    several = len(recurring) > 1
     why = (
         f"{shown(which.name)!r} is called like a container"
         if around
-        else "all of them hold folders of the same names, and no files"
+        else f"{_list(recurring)} {'are folders' if several else 'is a folder'} in several of them: folders of the same"
+        " names"
     )
     raise InputError(
         f"prepare.layout: {shown(folder)} can be read in two ways: {_list([path.name for path in inside])} as classes,"
-        f" or the folders in them ({_list(sorted(below[which]))}); {why}. Write `layout: classes` for the first; for"
-        f" the second call the folders of training, validation and test images train/, val/ and test/, or write"
-        f" `source: folder:{shown(which)}` if it alone is meant"
+        f" or the folders in them ({_list(sorted(set().union(*below.values())))}); {why}. Write `layout: classes` for"
+        " the first; for the second call the folders of training, validation and test images train/, val/ and test/,"
+        f" or write `source: folder:{shown(which)}` if it alone is meant"
     )
 
 
 def _names_below(path: Path, hides: Hides) -> set[str]:
-    """Names of the folders in `path`; none where files lie beside them, or it can't be listed: the walk will say so."""
-    names: set[str] = set()
+    """Names of the folders in `path`; none where more files lie beside them than in them.
+
+    None, too, where it can't be listed: the walk will say so.
+    """
     try:
         with os.scandir(path) as found:
-            for one in found:
-                if not is_litter(one.name):
-                    if not one.is_dir():
-                        return set()
-                    names |= set() if hides(path / one.name) else {one.name}
+            kinds = {one.name: one.is_dir() for one in found if not is_litter(one.name)}
+        names = {name for name, is_folder in kinds.items() if is_folder and not hides(path / name)}
+        files = sum(not is_folder for is_folder in kinds.values())
+        return names if not files or files < sum(_files_in(path / name) for name in names) else set()
     except OSError:
         return set()
-    return names
+
+
+def _files_in(folder: Path) -> int:
+    """How many files and folders lie in `folder`."""
+    with os.scandir(folder) as found:
+        return sum(not is_litter(one.name) for one in found)
 
 
 def _is_container(name: str) -> bool:
@@ -294,6 +330,7 @@ def _by_class(folder: Path, hides: Hides) -> Layout:
 
 
 def _by_split(folder: Path, parts: dict[Path, str], hides: Hides) -> Layout:
+    _check_parts(folder, parts, hides)
     folders: list[ClassFolder] = []
     strays: list[tuple[Path, str]] = []
     for part, split in sorted(parts.items(), key=lambda pair: list(dict.fromkeys(SPLITS.values())).index(pair[1])):
@@ -306,6 +343,35 @@ def _by_split(folder: Path, parts: dict[Path, str], hides: Hides) -> Layout:
         (path, "it lies outside the folders of the splits") for path in entries(folder, hides) if path not in parts
     ]
     return Layout(folders, strays)
+
+
+def _check_parts(folder: Path, parts: dict[Path, str], hides: Hides) -> None:
+    """Raise InputError where a folder of validation or test images holds none: these would be drawn from train."""
+    for part, split in parts.items():
+        inside = _unwrapped(part, split, hides)
+        if split != "train" and not any(_holds_files(path) for path in folders_in(inside, hides)):
+            others = [path for other, of in parts.items() if of == split and other != part
+                      for path in folders_in(other, hides)]  # fmt: skip
+            if any(map(_holds_files, others)):
+                continue
+            files = sum(not path.is_dir() for path in entries(inside, hides))
+            what = f"holds {counted(files, 'file')} and no folder of a class" if files else "holds no file"
+            held = "held-out test" if split == "test" else "validation"
+            raise InputError(
+                f"prepare.layout: {shown(part)} is the folder of the {held} images, and {what}:"
+                f" these images would be drawn from train. Put its images into a folder for each class, as in"
+                f" {shown(folder / part.name)}/cat; or, if they are to be drawn, remove it"
+            )
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is a file somewhere below; what can't be listed may hold some."""
+    try:
+        with os.scandir(folder) as found:
+            inside = [(one.is_dir(), one.name) for one in found if not is_litter(one.name)]
+    except OSError:
+        return True
+    return any(not is_folder for is_folder, _ in inside) or any(_holds_files(folder / name) for _, name in inside)
 
 
 def _below(folder: Path, below: dict[Path, str], inside: Sequence[Path], hides: Hides) -> Layout:

@@ -24,6 +24,7 @@ from PIL import Image, ImageFile
 from tqdm import tqdm
 
 from podium import own_code
+from podium.data.sources.alike import is_missing
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.layout import SPLITS
 from podium.data.sources.source import Source
@@ -95,6 +96,8 @@ class _Reader:
     """Whether rows are yielded one by one, so that an earlier one may be overwritten by a later one."""
     labels: set[str | int] = field(default_factory=set)
     """Those of rejects too."""
+    splits: set[str] = field(default_factory=set)
+    """Those of rejects too."""
     _first: tuple[int, str | int] | None = None
     """The first row with a label, and the label: all others are of its kind."""
     _memory: dict[tuple[Any, ...], int] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class _Reader:
             self.problems.append(f"row {number}: {error}")
             return
         self.labels.add(label)
+        self.splits |= {split} if split else set()
         if not isinstance(content, Path):
             self.rows.append(_Row(f"row {number}", content, label, split, group))
         elif content.is_file():
@@ -126,13 +130,17 @@ class _Reader:
         classes = [*texts, *sorted(label for label in self.labels if isinstance(label, int))]  # one of the two is empty
         numbers = {label: number for number, label in enumerate(classes)}
         items = [Item(row.origin, numbers[row.label], row.split, row.content, row.group) for row in self.rows]
-        return Source(name, tuple(shown(str(label)) for label in classes), items, self.rejects)
+        return Source(
+            name, tuple(shown(str(label)) for label in classes), items, self.rejects, given=frozenset(self.splits)
+        )
 
     def _label(self, number: int, label: Any) -> str | int:
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
             raise _RowError(f"label must be text or a whole number; got {_about(label)}")
         if isinstance(label, str) and not label.strip():
             raise _RowError("label is empty")
+        if isinstance(label, str) and is_missing(label):
+            raise _RowError(f"label is {label!r}, as a missing value is written: give another word")
         plain: str | int = str(label) if isinstance(label, str) else int(label)
         self._first = self._first or (number, plain)
         first, other = self._first
@@ -248,6 +256,8 @@ def _group(group: Any) -> str | None:
         return None
     if isinstance(group, bool) or not isinstance(group, str | int | np.integer) or not str(group).strip():
         raise _RowError(f"group must be a name or None; got {_about(group)}")
+    if is_missing(str(group)):
+        raise _RowError(f"group is {group!r}, as a missing value is written: give None, or the name of the group")
     return str(group).strip()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from podium.data.dvcignore import DvcIgnore
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import HIDDEN, Item, Reject, shown
+from podium.data.sources.item import Item, Reject, shown
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Source:
     rejects: list[Reject] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     """What its reader has to say, such as columns that it did not use."""
+    given: frozenset[str] = frozenset()
+    """Splits that it names, of files that are missing too."""
 
     def within(self, root: Path) -> "Source":
         """The same without files outside of `root`, which are rejected: DVC would not see them change."""
@@ -35,7 +37,7 @@ class Source:
                 rejects.append(Reject("outside", item.origin, f"it lies outside of prepare.root, {shown(root)}"))
             else:
                 kept.append(item)
-        return Source(self.name, self.classes, kept, rejects, self.notes)
+        return replace(self, items=kept, rejects=rejects)
 
     def without_hidden(self, ignore: DvcIgnore) -> "Source":
         """The same without files that .dvcignore hides from DVC, which are rejected.
@@ -45,7 +47,11 @@ class Source:
         hidden = np.fromiter((path is not None and ignore.hides(path) for path in self.paths()), np.bool_)
         if not hidden.any():
             return self
-        rejects = [Reject("outside", self.items[number].origin, HIDDEN) for number in np.flatnonzero(hidden).tolist()]
+        paths = itertools.compress(self.paths(), hidden)
+        origins = itertools.compress(self.origins(), hidden)
+        rejects = [
+            Reject("outside", origin, ignore.why(str(path))) for origin, path in zip(origins, paths, strict=True)
+        ]
         counts = np.bincount([item.label for item in self.items], minlength=len(self.classes))
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
         still = (lost == 0) | (lost < counts)
@@ -57,7 +63,7 @@ class Source:
         else:
             items = [replace(one, label=int(labels[one.label])) for one in itertools.compress(self.items, ~hidden)]
         classes = tuple(itertools.compress(self.classes, still))
-        return Source(self.name, classes, items, [*self.rejects, *rejects], self.notes)
+        return replace(self, classes=classes, items=items, rejects=[*self.rejects, *rejects])
 
     def paths(self) -> Iterator[str | None]:
         """The path of each image that is a file, None for others."""
@@ -68,6 +74,12 @@ class Source:
     def origins(self) -> Iterator[str]:
         """What reports call each image."""
         return self.items.origins() if isinstance(self.items, FileItems) else (item.origin for item in self.items)
+
+    def group_names(self) -> list[str]:
+        """The groups that it names, each once."""
+        if isinstance(self.items, FileItems):
+            return list(self.items.group_names)
+        return list(dict.fromkeys(item.group for item in self.items if item.group is not None))
 
     def unseen(self, root: Path, ignore: DvcIgnore | None = None) -> list[str]:
         """Origins of files that DVC does not see change: .dvcignore hides them, or their folder is outside of `root`.

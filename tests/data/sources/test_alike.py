@@ -1,0 +1,37 @@
+"""Names that are hard to tell apart."""
+
+import pytest
+
+from podium.data.sources.alike import alike
+
+PAIRS = [
+    ("1,0", "1.0"),
+    ("-1", "\u22121"),
+    ("1", "\u0661"),
+    ("cat", "'cat'"),
+    ("cat", "cat."),
+    ("cat", "\u201ccat\u201d"),
+    ("cat", "Cat "),
+    ("1", "01"),
+    ("1", "1.0"),
+    ("-0", "0"),
+    ("p7", "p07"),
+    ("a-b", "a b"),
+    ("cafe\u0301", "caf\u00e9"),
+    ("cat", "\uff43\uff41\uff54"),
+    ("3", "\u0969"),
+]
+OTHERS = [
+    *(("2", "\u00b2"), ("c", "c++"), ("+", "-"), (".", ","), ("1,000", "1"), ("1.05", "1.5"), ("p1", "p10")),
+    ("C", "\u2102"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_names_of_one_look_are_alike(one: str, other: str) -> None:
+    assert alike(["x", one, other]) == [[one, other]]
+
+
+@pytest.mark.parametrize(("one", "other"), OTHERS)
+def test_names_that_look_different_are_not(one: str, other: str) -> None:
+    assert alike([one, other]) == []
