@@ -30,6 +30,8 @@ class Tracker:
     def log(self, run, values, epoch):
         if self.refuse == "log":
             raise OSError("the tracker is away")
+        if self.refuse == "exit":
+            raise SystemExit("the tracker is off")
         calls.append(("log", run.name, epoch, sorted(values)))
 
     def end(self, run, state, value):
@@ -94,9 +96,10 @@ def test_own_tracker_is_told_of_start_epochs_and_end_in_order(calls: list[Any]) 
     assert calls[1][3] == ["learning_rate", "train_loss", "val_accuracy", "val_loss"]
 
 
-def test_tracker_that_fails_is_said_once_and_no_other_is_disturbed(calls: list[Any]) -> None:
+@pytest.mark.parametrize(("refuse", "error"), [("log", "OSError: the"), ("exit", "SystemExit: the")])
+def test_tracker_that_fails_is_said_once_and_no_other_is_disturbed(calls: list[Any], refuse: str, error: str) -> None:
     messages: list[str] = []
-    broken = "{name: 'my_tracker:Tracker', arguments: {refuse: log, project: broken}}"
+    broken = f"{{name: 'my_tracker:Tracker', arguments: {{refuse: {refuse}, project: broken}}}}"
     also = Also(_params(f"[{broken}, 'my_tracker:Tracker']"), messages.append)
     for number in range(2):
         run = TrackedRun("trial", "a", f"trial-{number}", Path(), {})
@@ -104,7 +107,7 @@ def test_tracker_that_fails_is_said_once_and_no_other_is_disturbed(calls: list[A
     also.close()
 
     assert len(messages) == 1
-    assert messages[0].startswith("tracking.also: my_tracker:Tracker gets nothing more of this session: OSError: the")
+    assert messages[0].startswith(f"tracking.also: my_tracker:Tracker gets nothing more of this session: {error}")
     assert [one[:3] for one in calls if one[0] == "end"] == [("end", f"trial-{n}", "COMPLETE") for n in range(2)]
 
 
