@@ -158,7 +158,7 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
             "train: {loss: {name: focal, arguments: 3}}",
             "train.loss: arguments must be a mapping of names to values; got",
         ),
-        ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train: focal has no argument 'gama'"),
+        ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train.loss.arguments.gama: is no argument of focal"),
         (
             "train: {augment: cutput}",
             "train.augment.0: must be color_jitter, cutmix, cutout, erasing, flip, mixup, rand_augment, random",

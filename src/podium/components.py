@@ -12,6 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -214,9 +215,20 @@ def choice(kind: str) -> BeforeValidator:
         arguments = raw.get("arguments") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             raise ValueError(f"arguments must be a mapping of names to values; got {arguments!r}")
-        return Choice(name=check_name(kind, raw["name"]), arguments=arguments)
+        name = check_name(kind, raw["name"])
+        if name in declared(kind):  # its texts may be names of classes, which are digits in some sets
+            arguments = {key: _with_text_keys(value) for key, value in arguments.items()}
+        return Choice(name=name, arguments=arguments)
 
     return BeforeValidator(read)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Mappings with whole numbers as keys have them as text, where that reads one way: {7: 3} is {"7": 3}."""
+    if not isinstance(value, dict):
+        return value
+    found = {str(key) if type(key) is int else key: _with_text_keys(one) for key, one in value.items()}
+    return found if len(found) == len(value) else value
 
 
 def _choices(kind: str) -> str:
@@ -226,13 +238,45 @@ def _choices(kind: str) -> str:
     return " or ".join(part for part in (", ".join([*own, *named]), "your own as module:object") if part)
 
 
+USUAL = {
+    "metric": {
+        "accuracy": "acc top1",
+        "top_k": "top5 topk",
+        "balanced_accuracy": "balancedaccuracyscore",
+        "macro_f1": "f1 f1score f1macro",
+        "weighted_f1": "f1weighted",
+        "MulticlassPrecision": "precision",
+        "MulticlassRecall": "recall",
+        "auroc": "auc rocauc rocaucscore",
+        "average_precision": "ap map prauc",
+        "calibration_error": "ece",
+        "kappa": "cohenkappa cohenkappascore qwk",
+        "mcc": "matthews matthewscorrcoef",
+        "loss": "logloss nll crossentropy",
+        "brier": "brierscore",
+    }
+}
+"""What components are called elsewhere, without marks and in small letters, where letters alone mislead."""
+
+
+def usual_name(kind: str, name: str) -> str:
+    """Our name of what others call `name`; empty: it is not known."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return next((ours for ours, theirs in USUAL.get(kind, {}).items() if plain in theirs.split()), "")
+
+
 def _hint(kind: str, name: str) -> str:
     names = [*declared(kind), *library_names(kind)]
     for component in declared(kind).values():
         names += getattr(component, "known_names", list)()
     tail = [n for n in names if n.rpartition(":")[2] == name]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
-    close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    usual = usual_name(kind, name)
+    close = (
+        [usual]
+        if usual
+        else tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    )
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -2,15 +2,20 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import photos
+from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading
 from podium.data.decode import BadImage, Preprocess
 from podium.data.image_store import Store, key_of, persistent_store
+from podium.data.reading import preprocess_of
 from podium.data.sources import folder
+from podium.data.sources.item import Item
+from podium.errors import InputError
 
 SPEC = Preprocess(3, 16, 16)
 
@@ -126,3 +131,27 @@ def test_store_for_the_time_being_has_no_index(tmp_path: Path) -> None:
     store.close()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels", "thumbs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("https://example.org/cat.png", "it is an address: nothing is downloaded"),
+        ("folder", "folder is a folder, not a file"),
+        ("cat.png", "there is no file "),
+        ("text.png", "it can't be read: cannot identify image file"),
+    ],
+)
+def test_images_that_can_not_be_read_at_all_are_named_with_the_first_reasons(
+    tmp_path: Path, name: str, why: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.png").write_text("no image")
+    items = [Item(name, 0, None, tmp_path / name)] * 5
+    source = SimpleNamespace(items=items, name="my_data:rows")
+    with pytest.raises(InputError, match="none of the first images of my_data:rows can be read") as caught:
+        preprocess_of(source, PrepareParams(), DoctorParams())  # type: ignore[arg-type]
+    _head, *lines, last = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"  {name}: ") and why in line for line in lines)
+    assert last == "  and 2 more"

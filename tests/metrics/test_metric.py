@@ -17,8 +17,8 @@ from podium.doctor import project
 from podium.errors import InputError
 from podium.metrics import computable, scores
 from podium.metrics.scored import Scored
-from podium.tuning.search_plan import check_defined
 from podium.metrics.scores import Objective
+from podium.tuning.search_plan import check_defined
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,22 @@ def test_precision_that_floats_round_up_is_reached() -> None:
         assert scores.of(chosen).value(scored) == recall
 
 
-@pytest.mark.parametrize("name", ["my:ece", "my:accuracy", "my:loss", "my:top_k", "my:groups", "my:latency_ms", "my:parameters", "my:size_mb", "my:aurc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my:ece",
+        "my:accuracy",
+        "my:loss",
+        "my:top_k",
+        "my:groups",
+        "my:latency_ms",
+        "my:parameters",
+        "my:size_mb",
+        "my:aurc",
+    ],
+)
 def test_own_metric_called_like_one_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="must have a name that no metric of Podium has"):
+    with pytest.raises(ValidationError, match="must have a name that no metric or cost of Podium has"):
         scores.of(Choice(name=name))
 
 
@@ -117,7 +130,8 @@ def test_own_metric_gives_a_finite_number_nan_or_a_short_reason(
     if isinstance(found, str):
         with pytest.raises(InputError) as caught:
             metric.value(scored)
-        assert str(caught.value).startswith(found.format(m=module)) and len(str(caught.value)) < 200
+        assert str(caught.value).startswith(found.format(m=module))
+        assert len(str(caught.value)) < 200
     else:
         assert metric.value(scored) == pytest.approx(math.nan if found is None else found, nan_ok=True)
 
@@ -149,4 +163,5 @@ def test_costs_of_a_file_are_those_of_every_class(
     info.write(tmp_path / "data/prepared")
     with pytest.raises(InputError, match=lacks):
         check_defined(params, info)
-    assert (found := project.metrics(params, tmp_path / "data/prepared")).level == "fail" and lacks in found.found
+    assert (found := project.metrics(params, tmp_path / "data/prepared")).level == "fail"
+    assert lacks in found.found

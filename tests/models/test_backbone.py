@@ -12,6 +12,7 @@ import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
 from podium.models.backbone import Backbone, load_weights
+from podium.models.networks import ImageSpec
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 
@@ -122,3 +123,30 @@ def test_refusal_never_recommends_to_read_it_unsafely(tmp_path: Path, content: s
     assert "weights_only" not in str(caught.value)
     assert ("holds Python objects" in str(caught.value)) == (content == "a network")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        (
+            "timm:resnet10t",
+            {"drop_rat": 0.5},
+            r"model\.arguments\.drop_rat: .* no such argument; did you mean drop_rate",
+        ),
+        ("timm:resnet10t", {"num_classes": 5}, r"arguments\.num_classes: .* gets it from the classes of the images"),
+        ("timm:resnet10t", {"pretrained": True}, r"model\.arguments\.pretrained: .* gets it from model\.weights"),
+        ("timm:resnet10t", {"layers": 3}, r"model\.arguments: .* can't be built with \{'layers': 3\}: 'int' object"),
+        (
+            "timm:resnet10t",
+            {"drop_rate": "x"},
+            r"resnet10t with \{'drop_rate': 'x'\} can't take images .*could not convert",
+        ),
+        ("torchvision:resnet18", {"zero_init": True}, r"did you mean zero_init_residual\?"),
+        ("torchvision:resnet18", {"weights": "x"}, r"model\.arguments\.weights: .* gets it from model\.weights"),
+        ("torchvision:alexnet", {}, r"model\.name: .* can't take images of 1x8x8"),
+    ],
+)
+def test_argument_that_a_librarys_network_does_not_take_is_named(name: str, given: dict[str, Any], words: str) -> None:
+    network = ModelParams.model_validate({"name": name, "arguments": given}).network()
+    with pytest.raises(InputError, match=words):
+        network.build(ImageSpec((1, 8, 8), 10, (0.0,), (1.0,)))

@@ -164,7 +164,7 @@ def test_lamb_of_timm_takes_the_steps_that_it_takes_by_hand() -> None:
 @pytest.mark.parametrize(
     ("choice", "problem"),
     [
-        ("timm:lam", "train.optimizer: timm has no optimizer 'lam'; it has "),
+        ("timm:lam", "train.optimizer: timm has no optimizer 'lam'; did you mean timm:lamb?"),
         ({"name": "timm:lamb", "arguments": {"zzz": 1}}, "train.optimizer: timm:lamb does not take {'zzz': 1}: "),
         (
             {"name": "NAdam", "arguments": {"beta": 1}},

@@ -484,11 +484,23 @@ class F:
     [
         ("f", {"train.augment.f.arguments.p": {"low": 0.1, "high": 0.5}}, ""),
         ("F", {"train.augment.F.arguments.p": {"low": 0.1, "high": 0.5}}, ""),
-        ("f", {"train.augment.f.arguments.q": {"low": 1, "high": 2}}, "search.space.train.augment.f.arguments.q: {m}:f"),
-        ("F", {"train.augment.F.arguments.q": {"low": 1, "high": 2}}, "search.space.train.augment.F.arguments.q: {m}:F"),
+        (
+            "f",
+            {"train.augment.f.arguments.q": {"low": 1, "high": 2}},
+            "search.space.train.augment.f.arguments.q: {m}:f",
+        ),
+        (
+            "F",
+            {"train.augment.F.arguments.q": {"low": 1, "high": 2}},
+            "search.space.train.augment.F.arguments.q: {m}:F",
+        ),
         ("f", {"train.augment.f.arguments.p": {"low": 1, "high": 2}}, "search.space.train.augment.f.arguments.p: p is"),
         ({"name": "f", "arguments": {"q": 1}}, {}, "train.augment.f.arguments.q: {m}:f has no such argument; "),
-        ({"name": "F", "arguments": {"q": 1}}, {}, "train.augment.F.arguments.q: {m}:F has no such argument; it takes p"),
+        (
+            {"name": "F", "arguments": {"q": 1}},
+            {},
+            "train.augment.F.arguments.q: {m}:F has no such argument; it takes p",
+        ),
     ],
 )
 def test_searched_argument_that_an_augmentation_lacks_is_named_by_its_place(
@@ -496,7 +508,7 @@ def test_searched_argument_that_an_augmentation_lacks_is_named_by_its_place(
 ) -> None:
     module = own.write(AUGMENTATION)
     plain = {"name": augment} if isinstance(augment, str) else dict(augment)
-    base = Recipe(train=TrainParams(augment=[plain | {"name": f"{module}:{plain['name']}"}]))  # type: ignore[list-item]
+    base = Recipe(train=TrainParams(augment=[plain | {"name": f"{module}:{plain['name']}"}]))
     found = rehearsal.problems_of(base, SearchParams.model_validate({"space": space}), tiny.IMAGES)
     assert len(found) == bool(words)
     assert not words or found[0].startswith(words.format(m=module))

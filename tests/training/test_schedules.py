@@ -9,6 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from own import OwnCode
+from podium.components import Choice
 from podium.config.recipe import TrainParams
 from podium.errors import InputError
 
@@ -230,3 +231,11 @@ def test_factor_follows_from_the_position_alone(schedule: str) -> None:
     component = TrainParams.model_validate({"schedule": schedule}).component("schedule")  # a resumed training's
     for step in (17, 3, 29, 0):
         assert component.factor(step, TOTAL, step // STEPS, EPOCHS) == whole[step]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("cosin", "did you mean timm:cosine?"), ("plateau", "such are cosine, ")])
+def test_schedule_that_timm_does_not_have_is_named_with_the_one_that_was_meant(name: str, hint: str) -> None:
+    schedule = TrainParams(schedule=Choice(name=f"timm:{name}")).component("schedule")
+    with pytest.raises(InputError, match=f"^train.schedule: timm has no schedule '{name}'") as caught:
+        schedule.factor(0, 10, 0, 10)
+    assert hint in str(caught.value)

@@ -391,7 +391,8 @@ def test_name_changes_with_the_costs_that_a_file_of_a_logged_metric_holds(
         path.write_text(f",a,b\na,0,{cost}\nb,1,0\n")
         facts = identity(params.search, tiny.recipe(), "d", params.evaluate.metrics)
         names.append((name_of("search", facts), _training.name_of(params, 0, "d")))
-    assert names[0][0] != names[1][0] and names[0][1] != names[1][1]
+    assert names[0][0] != names[1][0]
+    assert names[0][1] != names[1][1]
 
 
 @pytest.mark.parametrize(

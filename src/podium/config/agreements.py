@@ -1,7 +1,8 @@
 """What parameters of several sections must agree on, in sentences; each section by itself is whole already."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from podium.config.limits import metrics_of
 from podium.config.section import made_of
 
 if TYPE_CHECKING:
@@ -10,7 +11,25 @@ if TYPE_CHECKING:
 
 def disagreements(params: "Params") -> list[str]:
     """Each problem as `section.field: rule; got value`."""
-    return _margin(params) + _abstain(params)
+    return _margin(params) + _abstain(params) + _labels(params)
+
+
+def _labels(params: "Params") -> list[str]:
+    """Two metrics of one name would overwrite each other's values in every epoch."""
+    named = [("search.metric", one) for one in params.search.metrics]
+    named += [("evaluate.metrics", one) for one in params.evaluate.metrics]
+    named += [("search.limits", one) for one in metrics_of(params.search.limits)]
+    first: dict[str, tuple[str, str, Any]] = {}
+    found = []
+    for place, one in named:
+        metric = made_of("metric", one, {})
+        other, name, known = first.setdefault(metric.label, (place, one.name, metric))
+        if known != metric:
+            found.append(
+                f"{place}: {one.name} would be logged as val_{metric.label}, as {name} of {other} is: rename one of"
+                " them, or name the same with the same arguments"
+            )
+    return found
 
 
 def _abstain(params: "Params") -> list[str]:

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from podium.components import Choice, choice
 from podium.config.limits import COSTS
-from podium.config.section import made_of
+from podium.config.problems import sentences
+from podium.config.section import ComponentError, made_of
 from podium.errors import InputError, of_parameter
 
 MOST = 4
@@ -93,12 +96,17 @@ def metrics(value: Any) -> Any:
             continue
         try:
             found.append(Choice(name=one) if one in COSTS else read(one))  # type: ignore[call-arg]
+        except ValidationError as error:
+            problems += sentences(error, [], [])
         except ValueError as error:
             close = difflib.get_close_matches(str(one), COSTS, n=1)
             problems.append(f"{error}{f'; did you mean {close[0]}?' if close else ''}")
     if problems:
         raise ValueError("; ".join(problems))
-    _check(found)
+    try:
+        _check(found)
+    except ComponentError as error:
+        raise error.of_arguments(()) from None
     return found[0] if len(found) == 1 else found
 
 

@@ -6,19 +6,13 @@ Its parameters are those of the rules in `promotion/rules`, flat, and what all r
 import importlib
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, model_validator
 
 from podium.components import FROZEN, Choice, choice
-from podium.config.section import made_of
+from podium.config.section import whole
 
 RULES = importlib.import_module("podium.promotion.rules").find_rules()
 """By name, for promotion is above config; what a rule imports at its top is not."""
-
-
-def _whole(metric: Choice | None) -> Choice | None:
-    if metric is not None:
-        made_of("metric", metric, {})
-    return metric
 
 
 class _Gate(BaseModel):
@@ -26,7 +20,7 @@ class _Gate(BaseModel):
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """One minus the fraction of promotions that chance alone may cause."""
-    metric: Annotated[Choice | None, choice("metric"), AfterValidator(_whole)] = None
+    metric: Annotated[Choice | None, choice("metric"), whole("metric")] = None
     """What compares challenger and champion, as search.metric; null: that one."""
 
 

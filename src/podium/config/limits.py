@@ -21,16 +21,33 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         if name in COSTS:
             problems += [] if limit > 0 else [f"{name} must be above 0; got {limit!r}"]
             continue
+        if name in components.declared("metric") and not _needs_nothing(name):
+            problems.append(
+                f"{name} needs arguments, which a limit can't have: limit another metric, or name a function of your"
+                " own that measures this (docs/extend.md)"
+            )
+            continue
         if own_code.is_name(name) or name in components.declared("metric"):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
             problems += [] if low <= limit <= high else [f"{name} must be {low:g} to {high:g}; got {limit!r}"]
             continue
-        known = [*COSTS, *components.declared("metric")]
-        problems.append(f"{name} is no limit; {did_you_mean(name, known)}")
+        known = [*COSTS, *filter(_needs_nothing, components.declared("metric"))]
+        usual = components.usual_name("metric", name)
+        hint = f"did you mean {usual}?" if usual in known else did_you_mean(name, known)
+        problems.append(f"{name} is no limit; {hint}")
     if problems:
         raise ValueError("; ".join(problems))
     return limits
+
+
+def _needs_nothing(name: str) -> bool:
+    """Whether our metric `name` can be measured without arguments."""
+    try:
+        made_of("metric", Choice(name=name), {})
+    except ValueError:
+        return False
+    return True
 
 
 def of_costs(limits: Mapping[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
@@ -45,7 +46,47 @@ def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> li
 
     `known`: every parameter, dotted, and every section; `deeper`: what may stand below a parameter.
     """
-    return [_sentence(dict(e), known, deeper) for e in error.errors(include_url=False)]
+    return [_sentence(e, known, deeper) for e in merged(error)]
+
+
+UNION = {
+    "str": "text",
+    "int": "a finite number",
+    "float": "a finite number",
+    "bool": "true or false",
+    "list[any]": "a list",
+    "dict[str,any]": "a mapping",
+}
+"""What pydantic calls the types of a union, each as a value of params.yaml."""
+
+
+def merged(error: ValidationError) -> list[dict[str, Any]]:
+    """The problems of `error`, one for each value: pydantic has one for each type that a value might have."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    each: list[dict[str, Any]] = [dict(one) for one in error.errors(include_url=False)]
+    for one in each:
+        found.setdefault(_of_value(one["loc"], each), []).append(one)
+    return [_of_union(place, ones) if len(ones) > 1 else ones[0] for place, ones in found.items()]
+
+
+def _of_value(loc: tuple[Any, ...], each: list[dict[str, Any]]) -> tuple[Any, ...]:
+    """The place of the value that `loc` is about: without the types that were tried, and what is below them."""
+    for depth, part in enumerate(loc):
+        if (
+            part in UNION
+            and len({one["loc"][depth] for one in each if one["loc"][:depth] == loc[:depth]} & set(UNION)) > 1
+        ):
+            return loc[:depth]
+    return loc
+
+
+def _of_union(place: tuple[Any, ...], ones: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = [one for one in ones if one["loc"][-1] == "[key]"]
+    if keys:
+        return {"type": "union", "loc": place, "msg": "Input should have text as its keys", "input": keys[0]["input"]}
+    words = list(dict.fromkeys(UNION[one["loc"][len(place)]] for one in ones))
+    text = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    return {"type": "union", "loc": place, "msg": f"Input should be {text}", "input": ones[0]["input"]}
 
 
 def syntax(error: YAMLError) -> str:
@@ -81,6 +122,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if elsewhere or meant:
         return f"did you mean {(elsewhere or meant)[0]}?"
     return f"known here: {', '.join(here)}"
+
+
+def at(problems: Iterable[tuple[tuple[str | int, ...], str]]) -> ValidationError:
+    """What a validator raises for `problems`: (path below its own value, sentence) each."""
+    lines: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("value_error", "{text}", {"text": text}), "loc": path, "input": None}
+        for path, text in problems
+    ]
+    return ValidationError.from_exception_data("params.yaml", lines)
 
 
 def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str:

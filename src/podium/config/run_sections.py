@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from podium.components import FROZEN, Choice, choice
 from podium.config.problems import Fraction, Name, Seed, Text
-from podium.config.section import Section, made_of, with_parameters
+from podium.config.section import Section, made_of, whole, with_parameters
 from podium.errors import InputError
 from podium.text import holds_password
 
@@ -38,11 +38,6 @@ def _address(address: str) -> str:
             " (with ray://, Ray Client, the search would run far from its study: start it on a node of the cluster)"
         )
     return address
-
-
-def _metric(one: Choice) -> Choice:
-    made_of("metric", one, {})
-    return one
 
 
 def _each_once(formats: list[str]) -> list[str]:
@@ -176,8 +171,8 @@ class EvaluateParams(BaseModel):
     """Level of the intervals, and of what abstain promises."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
     """Bins of the expected calibration error."""
-    metrics: Annotated[list[Annotated[Choice, choice("metric"), AfterValidator(_metric)]], AfterValidator(_once)] = (
-        Field(default=[])
+    metrics: Annotated[list[Annotated[Choice, choice("metric"), whole("metric")]], AfterValidator(_once)] = Field(
+        default=[]
     )
     """More metrics of every epoch and of the test set, each as search.metric. Accuracy and log loss are always there,
     and what search.metric and search.limits name."""

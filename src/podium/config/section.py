@@ -8,16 +8,40 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from podium import components
 from podium.components import FROZEN, Choice, Component
-from podium.config.problems import rule
+from podium.config.problems import at, merged, rule
 
 Value = str | int | float | bool
 """Of a parameter or an argument."""
 ARGUMENTS = "arguments"
+
+
+Path = tuple[str | int, ...]
+
+
+class ComponentError(ValueError):
+    """What is wrong with a component's parameters."""
+
+    def __init__(self, name: str, errors: Sequence[dict[str, Any]]) -> None:
+        self.problems = [(tuple(e["loc"]) if e["type"] != "missing" else (), _of_component(name, e)) for e in errors]
+        """Where in its arguments, and a sentence, each."""
+        super().__init__("; ".join(" ".join([".".join(map(str, path)), text]).strip() for path, text in self.problems))
+
+    def of_arguments(self, place: Path) -> ValidationError:
+        """As a validator raises it, where `place`, below its value, names the component and has the arguments."""
+        return at([((*place, ARGUMENTS, *path) if path else place, text) for path, text in self.problems])
 
 
 class Section(BaseModel):
@@ -76,7 +100,14 @@ class Section(BaseModel):
     @model_validator(mode="after")
     def _components_are_whole(self) -> Self:
         for kind, choice in self.chosen():
-            self.made(kind, choice)
+            try:
+                self.made(kind, choice)
+            except ComponentError as error:
+                field = components.KINDS[kind].parameter.partition(".")[2]
+                own = [path[0] for path, _ in error.problems if path and path[0] in type(self).model_fields]
+                if own and not choice.arguments:  # a parameter of the section itself
+                    raise at(error.problems) from None
+                raise error.of_arguments(() if kind == "network" and error.problems[0][0] else (field,)) from None
         return self
 
     @staticmethod
@@ -103,7 +134,22 @@ def made_of(kind: str, choice: Choice, values: dict[str, Any]) -> Any:
     try:
         return components.make(kind, choice, values)
     except ValidationError as error:
-        raise ValueError("; ".join(_of_component(choice.name, dict(e)) for e in error.errors())) from None
+        raise ComponentError(choice.name, merged(error)) from None
+
+
+def whole(kind: str) -> AfterValidator:
+    """What checks that a component of `kind`, which a field takes, has the arguments that it needs."""
+
+    def check(choice: Choice | None) -> Choice | None:
+        if choice is None:
+            return None
+        try:
+            made_of(kind, choice, {})
+        except ComponentError as error:
+            raise error.of_arguments(()) from None
+        return choice
+
+    return AfterValidator(check)
 
 
 T = TypeVar("T", bound=Section)
@@ -163,12 +209,12 @@ def _type(declarations: Sequence[tuple[str, FieldInfo]]) -> Any:
 def _of_component(name: str, error: dict[str, Any]) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{name} has no argument {path!r}"
+        return f"is no argument of {name}"
     if error["type"] == "missing":
         return f"{name} needs {path}: write {{name: {name}, arguments: {{{path}: ...}}}}"
     if not path:
         return rule(str(error["msg"]))
-    return f"{path} {rule(str(error['msg']))} for {name}; got {error['input']!r}"
+    return f"{rule(str(error['msg']))} for {name}; got {error['input']!r}"
 
 
 def _flat_field(name: str, value: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Pillow lets others work while it reads, decodes and resizes.
 import hashlib
 import io
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,9 +35,10 @@ from podium.data.decode import (
 )
 from podium.data.image_modes import GREY, Modes, is_grey
 from podium.data.image_store import Facts, Store
-from podium.data.sources.item import Item, Reject
+from podium.data.sources.item import Item, Reject, shown
 from podium.data.sources.source import Source
 from podium.errors import InputError
+from podium.text import reason_of
 
 CHUNK = 64
 """Items per task, fewer if they are large."""
@@ -45,6 +47,8 @@ SAVE_EVERY = 4096
 """Images after which a killed run finds what it decoded."""
 ATTEMPTS = 3
 """Times a file that changes while it is read is read again."""
+REASONS = 3
+"""Images of which the reason is said, where none can be read."""
 LOOKED_AT = 1000
 """Images whose headers are looked at where a parameter leaves the shape to the source."""
 WHOLE, FLOATS = "whole numbers", "floats"
@@ -278,6 +282,8 @@ def preprocess_of(source: Source, params: PrepareParams, audit: DoctorParams) ->
     size, channels = params.size, params.channels
     if size is None or channels is None:
         shapes = _shapes(source.items)
+        if size is None and not shapes:
+            raise InputError(_unreadable(source.items, int(audit.max_megabytes * 1024**2), source.name))
         channels = channels or (1 if shapes and all(shape[0] == 1 for shape in shapes) else 3)
         size = size or _only(Counter((channels, *shape[1:]) for shape in shapes.elements()), source.name)
     height, width = (size, size) if isinstance(size, int) else size
@@ -295,9 +301,38 @@ def check_sizes(spec: Preprocess, sizes: Mapping[tuple[int, int], int], params: 
         _only(Counter({(spec.channels, height, width): n for (width, height), n in sizes.items()}), name)
 
 
+def _unreadable(items: Sequence[Item], spec_bytes: int, name: str) -> str:
+    """That none of the first images of the source `name` can be read, with the first reasons."""
+    step = -(-len(items) // LOOKED_AT) or 1
+    looked_at = items[::step]
+    lines = [f"  {shown(item.origin)}: {_why_not(item, spec_bytes)}" for item in looked_at[:REASONS]]
+    more = [f"  and {len(looked_at) - REASONS:,} more"] if len(looked_at) > REASONS else []
+    return "\n".join([f"prepare.source: none of the first images of {name} can be read:", *lines, *more])
+
+
+def _why_not(item: Item, most: int) -> str:
+    """Why the header of an image can't be read."""
+    content = item.content
+    try:
+        if isinstance(content, Path):
+            if re.match(r"[a-z]+:/", item.origin):
+                return "it is an address: nothing is downloaded, so give the file's bytes, or a path of a file"
+            if content.is_dir():
+                return f"{shown(content)} is a folder, not a file"
+            if not content.exists():
+                return f"there is no file {shown(content)}"
+            content = read_file(content, most)
+        if isinstance(content, bytes):
+            with quiet, Image.open(io.BytesIO(content)) as image:
+                image.size  # noqa: B018 (it is read, whatever was wrong before)
+        elif callable(content):
+            content()
+    except Exception as error:  # whatever Pillow's and other readers raise
+        return f"it can't be read: {reason_of(error)}"
+    return "it has no size"
+
+
 def _only(shapes: Counter[tuple[int, int, int]], name: str) -> tuple[int, int]:
-    if not shapes:
-        raise InputError(f"prepare.source: none of the first images of {name} can be read; see `podium doctor data`")
     if len(shapes) == 1:
         return next(iter(shapes))[1:]
     shown = [f"{'x'.join(map(str, shape))} ({count:,})" for shape, count in shapes.most_common(5)]

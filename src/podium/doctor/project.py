@@ -69,7 +69,7 @@ def own_code(params: Params, prepared: Path) -> Finding:
     base, source, problems = params.recipe().replace(params.search.overrides), params.prepare.source, []
     named = foreign(base, params.search)
     named += [one.name for _, one in other_metrics(params.search, params.evaluate.metrics, params.gate.metric)]
-    named += ([source] if find("source", source) is None else [])
+    named += [source] if find("source", source) is None else []
     if not named:
         return ok("own code", "params.yaml names none")
     images = ImageSpec.of(DatasetInfo.read(prepared)) if prepared.is_dir() else None

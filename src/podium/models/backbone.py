@@ -1,15 +1,21 @@
 """Networks of other libraries with a head for our classes, and files of weights to start from."""
 
+import difflib
 import pickle
-from collections.abc import Callable
+import re
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from podium import own_code
 from podium.errors import InputError
 from podium.models.networks import ImageSpec
+from podium.text import reason_of
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Weights of the side classifiers of googlenet and inception_v3, which are built without them."""
@@ -20,6 +26,9 @@ PARALLEL = "module."
 """What DataParallel puts before every name."""
 OBJECTS = ("Unsupported global", "Unsupported class", "Unsupported operand", "Trying to load unsupported")
 """In torch's refusals of files that hold more than tensors."""
+UNEXPECTED = re.compile(r"(?:(?P<name>\w+)\.__init__\(\) )?got an unexpected keyword argument '(?P<key>\w+)'")
+HIDDEN = ("num_classes", "in_chans")
+"""Arguments of a network that Podium gives."""
 SHOWN = 3
 """Names of weights in an error."""
 
@@ -60,19 +69,62 @@ class Backbone(nn.Module):
         return self
 
 
-def wrapped(make: Callable[[], nn.Module], name: str, images: ImageSpec, head_name: str = "") -> Backbone:
+def check_arguments(name: str, given: Mapping[str, Any], decided: Mapping[str, str]) -> None:
+    """Raise InputError where `given`, the arguments of the network `name`, has one that Podium gives itself.
+
+    `decided`: those, each with what decides its value.
+    """
+    for key in given:
+        if key in decided:
+            raise InputError(f"model.arguments.{key}: {name} gets it from {decided[key]}: leave it out")
+
+
+def _built(make: Callable[[], nn.Module], name: str, given: Mapping[str, Any]) -> nn.Module:
+    """What `make` builds with the arguments `given`. Raises InputError for one that the network does not take."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        if not given:
+            raise
+        found = UNEXPECTED.search(str(error))
+        key = found["key"] if found else ""
+        if key not in given:
+            raise InputError(f"model.arguments: {name} can't be built with {dict(given)}: {reason_of(error)}") from None
+        close = difflib.get_close_matches(key, _taken_by(error), n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(_taken_by(error)) or 'others'}"
+        raise InputError(f"model.arguments.{key}: {name} has no such argument{hint}") from None
+
+
+def _taken_by(error: Exception) -> list[str]:
+    """The arguments of the class that refused one with `error`: it is named there, and known where it was called."""
+    found = UNEXPECTED.search(str(error))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    scopes = [vars_of for frame in reversed(frames) for vars_of in (frame.f_globals, frame.f_locals)]
+    classes = [value for scope in scopes for value in scope.values() if isinstance(value, type)]
+    refusing = next((one for one in classes if found and one.__name__ == found["name"]), None)
+    return [key for key in own_code.arguments_of(refusing)[0] if key not in HIDDEN] if refusing else []
+
+
+def wrapped(
+    make: Callable[[], nn.Module],
+    name: str,
+    images: ImageSpec,
+    head_name: str = "",
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> Backbone:
     """What `make` builds, the network called `name`, once it has answered for two such images.
 
-    Raises InputError where it can't take them.
+    `given`: the arguments of it that params.yaml has. Raises InputError where it can't take them, or the images.
     """
     channels, height, width = images.shape
     try:
-        backbone = Backbone(make(), head_name).eval()
+        backbone = Backbone(_built(make, name, given), head_name).eval()
         with torch.inference_mode():
             backbone(torch.zeros((2, channels, height, width)))
     except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
+        called = f"{name} with {dict(given)}" if given else name
         raise InputError(
-            f"model.name: {name} can't take images of {channels}x{height}x{width}"
+            f"model.name: {called} can't take images of {channels}x{height}x{width}"
             f" ({' '.join(str(error).split())[:200]}); most of such networks need 32 to 224 pixels a side:"
             " prepare larger images, or take cnn or resnet"
         ) from None

@@ -224,7 +224,9 @@ def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None
     except Exception as error:
         raise InputError(f"{parameter}: {chosen.name} fails: {own_code.blame(error)}") from error
     if value != value:
-        raise InputError(f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network")
+        raise InputError(
+            f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network"
+        )
 
 
 def _check_dimensions(kind: str, name: str, prefix: str, space: dict[str, Dimension]) -> None:

@@ -232,10 +232,23 @@ def _best(study: optuna.Study, search: SearchParams) -> FrozenTrial:
         if over := feasibility.counted(study):
             raise PodiumError(_none_feasible(study, over))
         failed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.FAIL]
+        if failed and len(failed) == len(study.get_trials(deepcopy=False)):
+            raise PodiumError(_all_failed(study, failed))
         reason = failed[0].user_attrs.get("reason", "") if failed else "every trial was pruned"
         remedy = _to_go_on(study, search) if has_decisions(study) else "raise search.n_trials"
         raise PodiumError(f"no trial of {study.study_name} was completed ({reason}); {remedy} or widen search.space")
     return complete[0]
+
+
+def _all_failed(study: optuna.Study, failed: list[FrozenTrial]) -> str:
+    """The message where no trial did anything but fail: more of them, or a wider space, would help little."""
+    first = min(failed, key=lambda trial: trial.number)
+    reason = first.user_attrs.get("reason", "no reason was recorded")
+    return (
+        f"no trial of {study.study_name} was completed: {counted(len(failed), 'trial')} failed,"
+        f" trial {first.number} because: {reason}. Fix that and run `dvc repro`; what failed counts"
+        " as a trial, so raise search.n_trials where the fix is not in params.yaml or your code"
+    )
 
 
 def _to_go_on(study: optuna.Study, search: SearchParams) -> str:

@@ -203,9 +203,7 @@ def build_pruner(params: SearchParams) -> BasePruner:
     return pruner
 
 
-def identity(
-    params: SearchParams, base: Recipe, data_digest: str, logged: Sequence[Choice] = ()
-) -> dict[str, Any]:
+def identity(params: SearchParams, base: Recipe, data_digest: str, logged: Sequence[Choice] = ()) -> dict[str, Any]:
     """Everything that decides what the trials of a search are; a dimension with a `when` has its field's value too.
 
     `logged`: evaluate.metrics, whose values are stored with the trials.
@@ -229,7 +227,7 @@ def identity(
 def _changing(metric: Choice) -> dict[str, Any]:
     """What makes the values of `metric` others under the same name: own code, or what a file holds. Empty: nothing."""
     if own_code.is_name(metric.name):
-        return code_of([("metric", metric.name)]) | _arguments(metric)
+        return {"code": code_of([("metric", metric.name)])[f"metric {metric.name}"]} | _arguments(metric)
     return _arguments(metric) if carried(metric) != metric else {}
 
 

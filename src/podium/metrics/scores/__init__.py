@@ -156,7 +156,9 @@ class _Foreign(Metric):
     @model_validator(mode="after")
     def _has_a_name_of_its_own(self) -> "_Foreign":
         if self.label in TAKEN | {*(find.NAME for find in components.declared("metric").values())}:
-            raise ValueError(f"must have a name that no metric of Podium has; got {self.label}: rename the function")
+            raise ValueError(
+                f"must have a name that no metric or cost of Podium has; got {self.label}: rename the function"
+            )
         return self
 
     @property

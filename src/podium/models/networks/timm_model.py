@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from podium.models.weight_files import Statistics
 
 PREFIX = "timm:"
+DECIDED = {
+    "num_classes": "the classes of the images",
+    "pretrained": "model.weights",
+    "in_chans": "the images, of which grey ones become three equal channels",
+}
+"""Arguments that Podium gives itself, each with what decides its value."""
 
 
 class Timm(Network):
@@ -28,7 +34,7 @@ class Timm(Network):
         """The network with random weights; nothing is fetched. Raises InputError where it can't take these images."""
         import timm
 
-        from podium.models.backbone import wrapped
+        from podium.models.backbone import check_arguments, wrapped
 
         name = self.chosen.name.removeprefix(PREFIX)
         if not timm.is_model(name):
@@ -41,7 +47,8 @@ class Timm(Network):
             network: nn.Module = timm.create_model(name, pretrained=False, num_classes=images.classes, **options)
             return network
 
-        backbone = wrapped(make, self.chosen.name, images)
+        check_arguments(self.chosen.name, self.chosen.arguments, DECIDED)
+        backbone = wrapped(make, self.chosen.name, images, given=self.chosen.arguments)
         head = getattr(backbone.network, "default_cfg", {}).get("classifier")
         if isinstance(head, str) and head in dict(backbone.network.named_modules()):
             backbone.head_name = head

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from podium.models.weight_files import Statistics
 
 PREFIX = "torchvision:"
+DECIDED = {"num_classes": "the classes of the images", "weights": "model.weights"}
+"""Arguments that Podium gives itself, each with what decides its value."""
 TORCHVISION = """
 alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169 densenet201
 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
@@ -59,7 +61,7 @@ class Torchvision(Network):
         """The network with random weights. Raises InputError where it can't take these images."""
         import torchvision.models  # 1 s, and only this kind of network needs it
 
-        from podium.models.backbone import wrapped
+        from podium.models.backbone import check_arguments, wrapped
 
         name = self.chosen.name.removeprefix(PREFIX)
         options: dict[str, object] = dict(self.chosen.arguments)
@@ -76,4 +78,5 @@ class Torchvision(Network):
                 )
             return network
 
-        return wrapped(make, self.chosen.name, images)
+        check_arguments(self.chosen.name, self.chosen.arguments, DECIDED)
+        return wrapped(make, self.chosen.name, images, given=self.chosen.arguments)

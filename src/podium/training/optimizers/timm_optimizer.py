@@ -1,5 +1,6 @@
 """timm's optimizers by name."""
 
+import difflib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import own_code
@@ -26,7 +27,9 @@ class TimmOptimizer(Optimizer):
 
         name, given = self.chosen.name.removeprefix(PREFIX), dict(self.chosen.arguments)
         if name not in list_optimizers():
-            raise InputError(f"train.optimizer: timm has no optimizer {name!r}; it has {', '.join(list_optimizers())}")
+            close = difflib.get_close_matches(name, list_optimizers(), n=1, cutoff=0.4)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "timm.optim.list_optimizers() has them"
+            raise InputError(f"train.optimizer: timm has no optimizer {name!r}; {hint}")
         own_code.check_decided(self.chosen.name, "train.optimizer", given)
         decay: Any = given.pop("weight_decay", 0.0)
         try:

@@ -1,5 +1,6 @@
 """timm's schedules by name."""
 
+import difflib
 from typing import Any, ClassVar
 
 from podium.components import Choice
@@ -7,6 +8,8 @@ from podium.errors import InputError
 from podium.training.schedules import Schedule
 
 PREFIX = "timm:"
+KNOWN = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt")
+"""What create_scheduler_v2 makes of the position alone; plateau looks at a metric."""
 
 
 class TimmSchedule(Schedule):
@@ -29,14 +32,18 @@ class TimmSchedule(Schedule):
 
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         name, given = self.chosen.name.removeprefix(PREFIX), dict[str, Any](self.chosen.arguments)
+        if name not in KNOWN:
+            close = difflib.get_close_matches(name, KNOWN, n=1)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else f"such are {', '.join(KNOWN)}"
+            raise InputError(
+                f"train.schedule: timm has no schedule {name!r} that follows from the number of the epoch; {hint}"
+            )
         try:
             scheduler, _ = create_scheduler_v2(optimizer, sched=name, **({"num_epochs": epochs} | given))
         except (TypeError, ValueError, AssertionError) as error:
             raise InputError(f"train.schedule: {self.chosen.name} does not take {given}: {error}") from None
         if scheduler is None:
-            raise InputError(
-                f"train.schedule: timm has no schedule {name!r}; such as timm:cosine, timm:step, timm:poly"
-            )
+            raise TypeError(f"timm made no schedule of {name!r}, which KNOWN lists")
         rates = []
         for epoch in range(epochs):
             scheduler.step(epoch)
