@@ -218,7 +218,7 @@ class OwnMetric(_Foreign):
         try:
             found = function(scored.log_probabilities.clone(), scored.labels.clone(), **copy.deepcopy(given))
         except own_code.RAISED as error:
-            raise InputError(f"{name} failed: {own_code.blame(error)}") from error
+            raise InputError(f"{name} fails: {own_code.blame(error)}") from error
         return self.number(found)
 
 
