@@ -89,7 +89,7 @@ def taken_over(
     `together` (N,): images that share a split share a number. They get the place that most of them would take over, and
     none where one of them is remembered itself: that one decides.
     """
-    pool = ~_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
+    pool = ~is_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
     free = ~np.isin(together, together[known.place_of(contents, formers) >= 0])
     rows = np.flatnonzero(free & (looks > 0))
     places = np.full(len(contents), -1, np.int8)
@@ -109,7 +109,7 @@ def gone(
     places: NDArray[np.int8],
 ) -> Gone:
     """What of `known` is not among N images any more; `places` (N,): where these are now."""
-    lost = ~_there(known, contents, formers)
+    lost = ~is_there(known, contents, formers)
     was, look = known.places[lost], known.looks[lost]
     seen = (looks > 0) & (places >= 0) & (places < NOWHERE)
     alike = (look > 0) & (_nearest(look, looks[seen], places[seen]) == was)
@@ -118,7 +118,8 @@ def gone(
     return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), int(alike.sum()), unknown, added)
 
 
-def _there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the images that `known` remembers are among N images, by either digest of these."""
     there: NDArray[np.bool_] = np.isin(known.digests, np.concatenate([contents, formers]))
     return there
 
