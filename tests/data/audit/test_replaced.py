@@ -12,8 +12,10 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import split_file
 from podium.data.audit.data_audit import AuditedData, audited
+from podium.data.audit.replaced import taken_over
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
+from podium.data.split_file import SplitFile
 
 Rewrite = Callable[[Path], None]
 SIDE = 48
@@ -150,3 +152,41 @@ def test_other_pictures_stay_others() -> None:
     buffer = io.BytesIO()
     Image.fromarray(tile).convert("CMYK").save(buffer, "TIFF")
     assert len({_both(data)[0] for data in [*files, buffer.getvalue()]}) == 5
+
+
+def _look(*bits: int) -> int:
+    return (1 << 63) | sum(1 << bit for bit in bits)
+
+
+@pytest.mark.parametrize(
+    ("looks", "wanted"),
+    [
+        ([_look()], ["test"]),
+        ([_look(*range(16))], ["test"]),
+        ([_look(*range(24))], ["test"]),  # far, but each is the nearest to the other
+        ([_look(*range(30))], [""]),
+        ([_look(*range(16)), _look(*range(24))], ["test", ""]),  # a nearer one is there
+        ([_look(*range(30, 60))], ["train"]),
+        ([0], [""]),
+    ],
+)
+def test_added_image_takes_over_from_one_that_is_gone_and_looks_like_it(looks: list[int], wanted: list[str]) -> None:
+    remembered = np.array([_look(), _look(*range(30, 60)), _look(*range(5))], np.uint64)
+    digests, places = np.array([1, 2, 3], np.uint64), np.array([2, 0, 1], np.int8)
+    known = SplitFile.empty("a").with_images(digests, places, "copies", remembered)
+    contents = np.array([3, *range(10, 10 + len(looks))], np.uint64)  # the third is there
+    found = taken_over(
+        known, contents, contents, np.array([remembered[2], *looks], np.uint64), np.arange(len(contents))
+    )
+    assert [split_file.PLACES[place] if place >= 0 else "" for place in found[1:].tolist()] == wanted
+    assert found[0] == -1
+
+
+def test_images_that_share_a_split_take_over_one_place_and_none_beside_a_remembered_one() -> None:
+    remembered = np.array([_look(), _look(*range(30, 60)), _look(*range(20, 40))], np.uint64)
+    digests, places = np.array([1, 2, 3], np.uint64), np.array([2, 0, 1], np.int8)
+    known = SplitFile.empty("a").with_images(digests, places, "copies", remembered)
+    contents = np.array([3, 10, 11, 12, 13], np.uint64)
+    looks = remembered[[2, 0, 0, 1, 0]]
+    found = taken_over(known, contents, contents, looks, np.array([0, 1, 1, 1, 0]))
+    assert found.tolist() == [-1, 2, 2, 2, -1]

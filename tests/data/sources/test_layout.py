@@ -112,6 +112,23 @@ def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("layout", ["auto", "splits"])
+@pytest.mark.parametrize("held", ["val", "test"])
+def test_folders_of_held_out_images_within_classes_are_refused_where_all_are_empty(
+    tmp_path: Path, layout: str, held: str
+) -> None:
+    made = _made(tmp_path, f"cat/train|cat/{held}/|dog/train|dog/{held}/")
+    with pytest.raises(InputError, match=rf"^prepare\.layout: .*cat/{held} is the folder .* holds no file, nor do"):
+        folder.read(made, layout=layout)
+    (tmp_path / f"dog/{held}/a.png").write_bytes(b"never decoded here")
+    assert _read(folder.read(made, layout=layout))[1] == {"train": 2, held: 1}
+
+
+def test_class_folder_that_is_called_like_a_missing_value_is_named(tmp_path: Path) -> None:
+    source = folder.read(_made(tmp_path, "cat|None"))
+    assert source.notes == ("class folder 'None' is called as a missing value is written: is it a class?",)
+
+
+@pytest.mark.parametrize("layout", ["auto", "splits"])
 @pytest.mark.parametrize(
     ("test", "what"),
     [

@@ -21,7 +21,7 @@ from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import SEVERAL, Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
-from podium.data.audit.replaced import gone, looks_of, taken_over
+from podium.data.audit.replaced import gone, is_there, looks_of, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
@@ -177,7 +177,7 @@ def _with_taken_over(
     places: NDArray[np.int8],
 ) -> NDArray[np.int8]:
     """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them."""
-    if not len(known.digests):
+    if is_there(known, images.contents, images.formers).all():
         return places
     taken = taken_over(known, images.contents, images.formers, looks, items.groups.joined(seen.groups))
     usable = (places < 0) & may_take(items.given, ~seen.left_out, taken)

@@ -25,6 +25,8 @@ FLAT = 0.5
 NEAR = 16
 """Bits of 63 in which two images of one look differ at most. Of 48 pieces of photographs as PNG and as JPEG of quality
 75 the largest difference was 14; 1 of 1,000 pairs of strangers is as near (docs/decisions, 2026-11-30-split-names)."""
+MUTUAL = 26
+"""The same for two that have no nearer ones: the largest difference of all as WebP of quality 60."""
 HAS_LOOK = np.uint64(1 << 63)
 """The highest bit of every look; 0 is none."""
 
@@ -87,11 +89,15 @@ def taken_over(
     `together` (N,): images that share a split share a number. They get the place that most of them would take over, and
     none where one of them is remembered itself: that one decides.
     """
-    pool = ~_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
+    pool = ~is_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
     free = ~np.isin(together, together[known.place_of(contents, formers) >= 0])
     rows = np.flatnonzero(free & (looks > 0))
     places = np.full(len(contents), -1, np.int8)
-    places[rows] = _nearest(looks[rows], known.looks[pool], known.places[pool])
+    looks_gone, places_gone = known.looks[pool], known.places[pool]
+    places[rows] = _nearest(looks[rows], looks_gone, places_gone)
+    left = rows[places[rows] < 0]
+    open_ = _nearest(looks_gone, looks[rows], np.zeros(len(rows), np.int8)) < 0
+    places[left] = _mutual(looks[left], looks_gone[open_], places_gone[open_])
     return _agreed(places, together, free)
 
 
@@ -103,7 +109,7 @@ def gone(
     places: NDArray[np.int8],
 ) -> Gone:
     """What of `known` is not among N images any more; `places` (N,): where these are now."""
-    lost = ~_there(known, contents, formers)
+    lost = ~is_there(known, contents, formers)
     was, look = known.places[lost], known.looks[lost]
     seen = (looks > 0) & (places >= 0) & (places < NOWHERE)
     alike = (look > 0) & (_nearest(look, looks[seen], places[seen]) == was)
@@ -112,7 +118,8 @@ def gone(
     return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), int(alike.sum()), unknown, added)
 
 
-def _there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the images that `known` remembers are among N images, by either digest of these."""
     there: NDArray[np.bool_] = np.isin(known.digests, np.concatenate([contents, formers]))
     return there
 
@@ -131,6 +138,28 @@ def _nearest(looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArra
         best = apart.argmin(1)
         near = apart[np.arange(len(best)), best] <= NEAR
         found[some] = np.where(near, places[best], np.int8(-1))
+    return found
+
+
+def _mutual(looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(n,) the place of the look in `pool` that each is nearest to, and that it is nearest to; -1: there is none.
+
+    What shows next to nothing differs in more bits once it was re-encoded, and still it is its own nearest.
+    """
+    found = np.full(len(looks), -1, np.int8)
+    if not len(pool) or not len(looks):
+        return found
+    mine, least = np.empty(len(looks), np.int64), np.empty(len(looks), np.int64)
+    theirs, nearest = np.zeros(len(pool), np.int64), np.full(len(pool), 64, np.int64)
+    step = max(1, 1_000_000 // len(pool))
+    for start in range(0, len(looks), step):
+        apart = np.bitwise_count(looks[start : start + step, None] ^ pool)
+        mine[start : start + step], least[start : start + step] = apart.argmin(1), apart.min(1)
+        rows = apart.argmin(0)
+        better = apart.min(0) < nearest
+        theirs[better], nearest[better] = start + rows[better], apart.min(0)[better]
+    both = (theirs[mine] == np.arange(len(looks))) & (least <= MUTUAL)
+    found[both] = places[mine[both]]
     return found
 
 

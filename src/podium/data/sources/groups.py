@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from podium.data.sources.alike import alike, is_missing
+from podium.data.sources.alike import alike, is_missing, plain
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.data.sources.source import Source
@@ -64,7 +64,9 @@ def of_paths(source: Source, pattern: str) -> Source:
 def check(source: Source) -> None:
     """Raise InputError where names of groups are hard to tell apart: images of one group share a split, of two not."""
     names = source.group_names()
-    if names and (similar := alike(names)):
+    if len({hash(plain(name)) for name in names}) == len(names):  # lists of them would be larger
+        return
+    if similar := alike(names):
         first: dict[str, str] = {}
         counts = Counter[str]()
         wanted = {name for same in similar[:SHOWN] for name in same}

@@ -356,12 +356,15 @@ def _check_parts(folder: Path, parts: dict[Path, str], hides: Hides) -> None:
                 continue
             files = sum(not path.is_dir() for path in entries(inside, hides))
             what = f"holds {counted(files, 'file')} and no folder of a class" if files else "holds no file"
-            held = "held-out test" if split == "test" else "validation"
-            raise InputError(
-                f"prepare.layout: {shown(part)} is the folder of the {held} images, and {what}:"
-                f" these images would be drawn from train. Put its images into a folder for each class, as in"
-                f" {shown(folder / part.name)}/cat; or, if they are to be drawn, remove it"
-            )
+            raise _empty(part, split, what, f"a folder for each class, as in {shown(folder / part.name)}/cat")
+
+
+def _empty(part: Path, split: str, what: str, where: str) -> InputError:
+    held = "held-out test" if split == "test" else "validation"
+    return InputError(
+        f"prepare.layout: {shown(part)} is the folder of the {held} images, and {what}: these images would be drawn"
+        f" from train. Put its images into {where}; or, if they are to be drawn, remove it"
+    )
 
 
 def _holds_files(folder: Path) -> bool:
@@ -375,7 +378,14 @@ def _holds_files(folder: Path) -> bool:
 
 
 def _below(folder: Path, below: dict[Path, str], inside: Sequence[Path], hides: Hides) -> Layout:
-    """Splits within class folders; a class without any is drawn from."""
+    """Splits within class folders; a class without any is drawn from.
+
+    Raises InputError where all folders of the validation or of the test images are empty.
+    """
+    for split in ("val", "test"):
+        of = [path for path, meant in below.items() if meant == split]
+        if of and not any(map(_holds_files, of)):
+            raise _empty(of[0], split, "holds no file, nor do those of the other classes", shown(of[0]))
     folders = [ClassFolder(path.parent.name, split, path) for path, split in below.items()]
     parents = {path.parent for path in below}
     folders += [ClassFolder(path.name, None, path) for path in inside if path not in parents]
