@@ -165,8 +165,6 @@ KEPT = {
     "objective no longer shown",
     "end removed",
     "id's tag deleted",
-    "kind changed",
-    "kind's tag deleted",
     "run doubled by an empty one",
     "run doubled by an empty older one",
     "run for ever RUNNING",

@@ -260,8 +260,9 @@ def _ending(kind: type[BaseException] | None) -> Ending:
 
 
 def _close_unused(state: _State) -> None:
-    """Close what no logger uses any more. A program that an error ends has left it in `sys`; a prompt leaves each."""
-    unhandled = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+    """Close what no logger uses any more. At the end of a program that an error ends, `sys` has it."""
+    at_exit = not threading.main_thread().is_alive() and not hasattr(sys, "ps1")
+    unhandled = getattr(sys, "last_value", None) if at_exit else None  # a prompt keeps each error there
     state.close(_ending(type(unhandled) if unhandled is not None else None))
 
 
