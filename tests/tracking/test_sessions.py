@@ -107,6 +107,18 @@ def test_copy_that_goes_on_first_goes_on_and_a_moved_folder_too(
     cli.main(["sync", "--check"])
 
 
+def test_run_of_a_search_that_is_deleted_meanwhile_is_restored_at_its_end(
+    store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]]
+) -> None:
+    study = folders["original"]()
+    mirror = Mirror(study, store, Parent("search-1234", {}))
+    mirror.check()
+    connect(store).client.delete_run(mirror.parent_run_id)
+    mirror.close()
+    assert mirror.error == ""
+    cli.main(["sync", "--check"])
+
+
 def test_damaged_record_stops_no_search_and_is_kept(
     store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,7 @@ def check_names(uri: str, experiment: str) -> None:
         )
     try:
         parts = urlsplit(uri)
-        wrong = "the port" if parts.port == 0 else ""
+        wrong = "the port is 0" if parts.port == 0 else ""
     except ValueError as error:
         wrong, parts = str(error), urlsplit("")
     if parts.scheme in ("http", "https") and not parts.hostname:

@@ -74,6 +74,8 @@ class SearchRun:
         Not only an interrupted search leaves such trials: where its budget was lowered, those of the last one stay.
         """
         tracking = self.parent.tracking
+        if not self.trials.is_active(self.run_id):
+            tracking.client.restore_run(self.run_id)  # somebody has deleted it meanwhile
         repair.repair(tracking, self.study, self.trials, message=self.message)
         if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             repair.end_open_runs(tracking, self.study)
