@@ -113,7 +113,7 @@ def test_run_of_a_search_that_is_deleted_meanwhile_is_restored_at_its_end(
     study = folders["original"]()
     mirror = Mirror(study, store, Parent("search-1234", {}))
     mirror.check()
-    connect(store).client.delete_run(mirror.parent_run_id)
+    connect(store).client.delete_run(mirror.parent_run_id or "")
     mirror.close()
     assert mirror.error == ""
     cli.main(["sync", "--check"])
