@@ -4,9 +4,12 @@ Stages run in the project's root. Under `dvc exp run --temp` they run in a copy 
 belong to the one real `mlruns/`: DVC names the real root in `DVC_ROOT`.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
+LONGEST_FILE = 200
+"""Bytes of a name that every file system takes, with an ending."""
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
 
@@ -41,5 +44,7 @@ def mlruns() -> Path:
 
 
 def lock(name: str) -> Path:
-    """The lock of the search or the retraining called `name`."""
+    """The lock of the search or the retraining called `name`; a name that is no file's has a digest in its place."""
+    if "/" in name or "\0" in name or not name.isprintable() or len(name.encode()) > LONGEST_FILE:
+        name = f"study-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
     return mlruns() / "locks" / f"{name}.lock"

@@ -1,14 +1,18 @@
 """`from podium import TrialLogger, connect` in anybody's study: whatever Optuna allows, and whatever happens to it."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -16,12 +20,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
+from podium.tracking import trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.histories import histories
+from podium.tracking.record import record_of
 from podium.tracking.run_names import key_of
 from podium.tracking.store import Tracking
 from podium.tracking.trial_runs import runs_of
@@ -510,3 +516,222 @@ def test_four_processes_on_one_storage_have_one_parent(tracking: Tracking, tmp_p
     assert parent.data.metrics["trials_complete"] == 20
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
     assert {run.data.tags["podium.id"] for run in runs} == {parent.data.tags["podium.id"]}
+
+
+class Unshown:
+    """What raises as soon as it is shown."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+def _circle() -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    made["self"] = made
+    return made
+
+
+NO_JSON = {
+    "keys that are no text": lambda: {(0, 1): 2},
+    "keys of numpy": lambda: {np.int64(3): 1},
+    "circle": _circle,
+    "unshown": Unshown,
+    "unshown within": lambda: [Unshown()],
+    "set": lambda: {1, 2},
+    "bytes": lambda: b"\xff",
+}
+
+
+@pytest.mark.parametrize("make", NO_JSON.values(), ids=NO_JSON)
+def test_attribute_that_is_no_json_keeps_nothing_out(tracking: Tracking, make: Callable[[], Any], way: str) -> None:
+    study = _study()
+    study.set_user_attr("mine", make())
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 1:
+            trial.set_user_attr("mine", make())
+            trial.suggest_categorical("kind", [3])
+        return 1.0
+
+    with TrialLogger(tracking) as logger:
+        study.optimize(objective, 3, callbacks=[logger])
+    runs = _runs(tracking, study)
+    assert sorted(runs) == [0, 1, 2]
+    (parent,) = _parents(tracking)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["user.mine"]
+    assert runs[1].data.tags["user.mine"]
+
+
+def test_step_that_no_database_holds_is_left_out_and_named(tracking: Tracking, way: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        trial.report(1.0, 10**20 if trial.number else 3)
+        return 1.0
+
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(objective, 3, callbacks=[logger])
+    runs = _runs(tracking, study)
+    assert sorted(runs) == [0, 1, 2]
+    assert "100000000000000000000" in runs[1].data.tags["podium.left_out"]
+    assert "podium.left_out" not in runs[0].data.tags
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+
+
+def test_trial_that_breaks_its_record_keeps_no_other_out(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(study: optuna.Study, trial: FrozenTrial, *arguments: Any) -> Any:
+        if trial.number == 1:
+            raise KeyError("odd")
+        return record_of(study, trial, *arguments)
+
+    monkeypatch.setattr(trial_runs, "record_of", broken)
+    study = _study()
+    study.optimize(_objective, 4)
+    with TrialLogger(tracking) as logger:
+        logger.log_all(study)
+    assert sorted(_runs(tracking, study)) == [0, 2, 3]
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+    assert "Trial 1 can't be logged. KeyError" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["search-x", "confirm-x", "x"])
+def test_own_study_has_no_tag_of_a_front_that_nobody_corrects(tracking: Tracking, name: str) -> None:
+    study = _study(study_name=name, directions=["minimize", "minimize"])
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda t: (-float(t.number), -float(t.number)), 3, callbacks=[logger])
+    assert [run.data.tags.get("podium.front") for run in _runs(tracking, study).values()] == [None] * 3
+    assert "front.png" not in _parents(tracking)[0].data.tags["mlflow.note.content"]
+
+
+@pytest.mark.parametrize("where", ["same storage", "another storage", "same storage, the id of an older Podium"])
+def test_copied_study_has_runs_of_its_own(tracking: Tracking, tmp_path: Path, where: str) -> None:
+    first = f"sqlite:///{tmp_path}/one.db"
+    second = first if where.startswith("same") else f"sqlite:///{tmp_path}/two.db"
+    one = optuna.create_study(study_name="a", storage=first)
+    with TrialLogger(tracking) as logger:
+        one.optimize(lambda t: 1.0, 2, callbacks=[logger])
+    if "older" in where:
+        one.set_user_attr("podium:id", one.user_attrs["podium:id"].partition(" ")[0])
+    optuna.copy_study(from_study_name="a", from_storage=first, to_storage=second, to_study_name="b")
+    for name, storage, value in (("b", second, 22.0), ("a", first, 11.0)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        with TrialLogger(tracking) as logger:
+            study.optimize(partial(_constant, value), 2, callbacks=[logger])
+    for name, storage, value in (("a", first, 11.0), ("b", second, 22.0)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        runs = _runs(tracking, study)
+        assert [runs[n].data.metrics["objective"] for n in range(4)] == [1.0, 1.0, value, value]
+        assert {run.data.tags["podium.study"] for run in runs.values()} == {name}
+    assert len({run.data.tags["podium.id"] for run in _parents(tracking)}) == 2
+
+
+def _constant(value: float, trial: optuna.Trial) -> float:
+    return value
+
+
+def test_study_of_a_moved_storage_keeps_its_runs(tracking: Tracking, tmp_path: Path) -> None:
+    for name in ("one.db", "two.db"):
+        study = optuna.create_study(study_name="a", storage=f"sqlite:///{tmp_path}/{name}", load_if_exists=True)
+        with TrialLogger(tracking) as logger:
+            study.optimize(_objective, 1, callbacks=[logger])
+        if name == "one.db":
+            (tmp_path / "one.db").rename(tmp_path / "two.db")
+    assert len(_parents(tracking)) == 1
+    assert sorted(_runs(tracking, study)) == [0, 1]
+
+
+def test_trial_whose_error_ends_the_study_is_logged_at_the_end(tracking: Tracking) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 2:
+            raise ValueError("no")
+        return 0.0
+
+    study = _study()
+    study.add_trial(create_trial(state=TrialState.FAIL))
+    with pytest.raises(ValueError, match="no"), TrialLogger(tracking) as logger:
+        study.optimize(objective, 5, callbacks=[logger])
+    assert {n: run.info.status for n, run in _runs(tracking, study).items()} == {1: "FINISHED", 2: "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("ValueError('no')", "FAILED"), ("KeyboardInterrupt", "KILLED"), ("", "FINISHED")]
+)
+def test_program_that_an_error_ends_leaves_a_parent_that_says_so(tracking: Tracking, error: str, status: str) -> None:
+    code = (
+        "import sys, optuna; from podium import TrialLogger, connect\n"
+        "def objective(trial):\n"
+        f"    if trial.number == 1 and {bool(error)}: raise {error or 'ValueError'}\n"
+        "    return 1.0\n"
+        "optuna.create_study().optimize(objective, 2, callbacks=[TrialLogger(connect())])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert [run.info.status for run in _parents(tracking)] == [status]
+
+
+def test_terminated_block_leaves_a_parent_that_is_killed(tracking: Tracking) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0
+
+    study = _study()
+    with pytest.raises(SystemExit) as end, TrialLogger(tracking) as logger:
+        study.optimize(objective, 3, callbacks=[logger])
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert [run.info.status for run in _parents(tracking)] == ["KILLED"]
+
+
+def test_handler_of_the_program_stays(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with TrialLogger(tracking):
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_deleted_run_is_restored_by_logging_all(tracking: Tracking, way: str) -> None:
+    study = _study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 3, callbacks=[logger])
+        gone = _runs(tracking, study)[1].info.run_id
+        tracking.client.set_tag(gone, "mine", "yes")
+        tracking.client.delete_run(gone)
+        logger.log_all(study)
+    runs = _runs(tracking, study)
+    assert sorted(runs) == [0, 1, 2]
+    assert runs[1].data.tags["mine"] == "yes"
+    assert runs[1].info.run_id == gone
+
+
+def test_deleted_parent_is_restored_at_the_next_trial(tracking: Tracking, way: str) -> None:
+    study, logger = _study(), TrialLogger(tracking)
+    study.optimize(_objective, 1, callbacks=[logger])
+    (parent,) = _parents(tracking)
+    tracking.client.delete_run(parent.info.run_id)
+    study.optimize(_objective, 1, callbacks=[logger])
+    assert [(run.info.run_id, run.info.status) for run in _parents(tracking)] == [(parent.info.run_id, "RUNNING")]
+    logger.close()
+
+
+def test_forked_process_that_ends_ends_no_run_of_the_other(tracking: Tracking) -> None:
+    code = (
+        "import os, sys, optuna; from podium import TrialLogger, connect\n"
+        "tracking = connect()\n"
+        "def objective(trial):\n"
+        "    if trial.number == 1:\n"
+        "        child = os.fork()\n"
+        "        if child == 0: sys.exit(0)\n"
+        "        os.waitpid(child, 0)\n"
+        "        runs = tracking.client.search_runs([tracking.experiment_id], \"tags.`podium.kind` = 'search'\")\n"
+        "        print(*[run.info.status for run in runs])\n"
+        "    return 1.0\n"
+        "with TrialLogger(tracking) as logger: optuna.create_study().optimize(objective, 2, callbacks=[logger])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout == "RUNNING\n"
+    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]

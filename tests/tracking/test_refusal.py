@@ -208,3 +208,65 @@ def test_tag_of_a_trial_that_is_no_number_stops_nothing(here: TrackingParams, te
     assert tracking.client.get_run(run.info.run_id).data.tags["podium.kind"] == "superseded"
     cli.main(["sync", "--check"])
     assert len(runs_of(tracking, "search-1234")) == 4
+
+
+@pytest.mark.parametrize(
+    ("uri", "experiment", "sentence"),
+    [
+        ("./mlstore", "podium", "tracking.uri: ./mlstore does not work: MLflow logs to no folder of files"),
+        ("mysql+nodriver://h/d", "podium", "no MLflow store has such an address"),
+        ("mysql://me@h/d", "podium", "its driver is not installed. `pip install` .* 'MySQLdb'"),
+        ("http://[bad", "podium", r"tracking.uri: 'http://\[bad' is no address of an MLflow store: Invalid IPv6"),
+        ("http://h:port", "podium", "is no address .*Port could not be cast"),
+        ("http://", "podium", "the host is missing"),
+        ("sqlite://x.db", "podium", "SQLite needs three slashes and a file"),
+        (" ", "podium", "it is empty"),
+        (None, "", "tracking.experiment: '' has 0 characters. MLflow takes 1 to 500"),
+        (None, "  ", "tracking.experiment: '  ' has 2 characters"),
+        (None, "x" * 600, "has 600 characters"),
+    ],
+)
+def test_address_or_name_that_no_store_has_is_refused_first(
+    store: TrackingParams, uri: str | None, experiment: str, sentence: str
+) -> None:
+    with pytest.raises(RefusedError, match=sentence):
+        store_module.open_store(uri, experiment)
+
+
+def _rested(storage: optuna.storages.BaseStorage) -> None:
+    optuna.create_study(study_name="search-mine", storage=storage).add_trial(
+        optuna.trial.create_trial(value=1.0, user_attrs={"rested_at": 5})
+    )
+
+
+def _endless(storage: optuna.storages.BaseStorage) -> None:
+    study = optuna.create_study(study_name="search-two", storage=storage)
+    for epoch in ({"epoch": float("inf"), "seconds": 1}, {"epoch": 1, "seconds": 1, "x": 10**400}):
+        study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"history": [epoch]}))
+
+
+def _named(name: str) -> Callable[[optuna.storages.BaseStorage], None]:
+    def make(storage: optuna.storages.BaseStorage) -> None:
+        optuna.create_study(study_name=name, storage=storage).add_trial(optuna.trial.create_trial(value=1.0))
+
+    return make
+
+
+@pytest.mark.parametrize("foreign", [_rested, _endless, _named("search-" + "z" * 300), _named(""), _named("../a/b\n")])
+def test_odd_study_in_the_journal_is_logged_like_any(
+    here: TrackingParams, foreign: Callable[[optuna.storages.BaseStorage], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign(open_storage(paths.mlruns() / "optuna.journal"))
+    cli.main(["sync"])
+    capsys.readouterr()
+    cli.main(["sync", "--check"])
+    assert "MLflow shows exactly what the studies hold (2 studies)" in capsys.readouterr().out
+    assert {path.parent for path in paths.root().rglob("*.lock")} <= {paths.mlruns(), paths.mlruns() / "locks"}
+
+
+def test_names_of_studies_break_no_line_of_the_table(here: TrackingParams, capsys: pytest.CaptureFixture[str]) -> None:
+    _named("two\nlines \u202e turned")(open_storage(paths.mlruns() / "optuna.journal"))
+    assert _sync("--check") == 1
+    shown = capsys.readouterr().out
+    assert "two\\nlines \\u202e turned" in shown
+    assert "\u202e" not in shown

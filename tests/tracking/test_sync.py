@@ -1,4 +1,6 @@
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import optuna
@@ -63,8 +65,14 @@ class Mirrored:
         self.client.delete_run(self.run(number))
         return self.make(number, **keep)
 
+    def sql(self, statement: str, number: int) -> None:
+        """Change MLflow's own database for the run of trial `number`."""
+        with closing(sqlite3.connect(self.tracking.uri.removeprefix("sqlite:///"))) as connection, connection:
+            where = " AND key = 'objective'" if "latest_metrics" in statement else ""
+            connection.execute(f"{statement} WHERE run_uuid = ?{where}", (self.run(number),))
+
     def differences(self) -> list[Difference]:
-        return differences(self.tracking, self.study)
+        return differences(self.tracking, self.study, parent=self.parent)
 
     def repair(self, *, thorough: bool = True) -> list[Difference]:
         runs = TrialRuns(self.tracking, self.parent, search_attributes)
@@ -135,8 +143,17 @@ DAMAGES: dict[str, tuple[int, Callable[[Mirrored], Any], str]] = {
     "running trial doubled": (4, lambda m: m.make(4), "runs"),
     "value changed": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 9.0, LATER, 2), "val_loss at step 2"),
     "last value changed": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 9.0, LATER, 3), "val_loss at step 3"),
-    "epoch added": (0, lambda m: m.client.log_metric(m.run(0), "val_loss", 0.5, step=4), "val_loss at step 4"),
     "pruned trial's objective": (1, lambda m: m.client.log_metric(m.run(1), "objective", 0.5), "objective at step 0"),
+    "objective shown changed": (
+        0,
+        lambda m: m.sql("UPDATE latest_metrics SET value = 0.999", 0),
+        "objective as it is shown",
+    ),
+    "objective no longer shown": (0, lambda m: m.sql("DELETE FROM latest_metrics", 0), "objective as it is shown"),
+    "end removed": (0, lambda m: m.sql("UPDATE runs SET end_time = NULL", 0), "end"),
+    "id's tag deleted": (0, lambda m: m.client.delete_tag(m.run(0), "podium.id"), "tag podium.id"),
+    "kind changed": (0, lambda m: m.client.set_tag(m.run(0), "podium.kind", "mine"), "tag podium.kind"),
+    "kind's tag deleted": (1, lambda m: m.client.delete_tag(m.run(1), "podium.kind"), "tag podium.kind"),
     "state's tag changed": (1, lambda m: m.client.set_tag(m.run(1), "podium.state", "FAIL"), "tag podium.state"),
     "seed's tag deleted": (1, lambda m: m.client.delete_tag(m.run(1), "podium.seed"), "tag podium.seed"),
     "run of a trial that is not there": (7, lambda m: m.make(7), "trial"),
@@ -144,6 +161,10 @@ DAMAGES: dict[str, tuple[int, Callable[[Mirrored], Any], str]] = {
 }
 NOTICED_ONLY_BY_READING_EVERYTHING = {"value changed"}
 KEPT = {
+    "objective shown changed",
+    "objective no longer shown",
+    "end removed",
+    "id's tag deleted",
     "run doubled by an empty one",
     "run doubled by an empty older one",
     "run for ever RUNNING",
@@ -181,6 +202,8 @@ TOGETHER = [
 ADDITIONS: dict[str, Callable[[Mirrored, str], Any]] = {
     "metric": lambda m, run_id: m.client.log_metric(run_id, "mine", 0.5),
     "metric with steps": lambda m, run_id: m.client.log_batch(run_id, [Metric("mine", k, LATER, k) for k in range(3)]),
+    "epoch of another step": lambda m, run_id: m.client.log_metric(run_id, "val_accuracy", 0.5, step=99),
+    "metric called reported": lambda m, run_id: m.client.log_metric(run_id, "reported", 0.5, step=1),
     "parameter": lambda m, run_id: m.client.log_param(run_id, "extra", 1),
     "tag": lambda m, run_id: m.client.set_tag(run_id, "reviewed", "yes"),
     "note": lambda m, run_id: m.client.set_tag(run_id, "mlflow.note.content", "look at this one"),
@@ -268,6 +291,32 @@ def test_damages_of_every_trial_are_mended_at_once(mirrored: Mirrored) -> None:
     assert mirrored.repair() == []
 
 
+@pytest.mark.parametrize(
+    "name", ["objective shown changed", "objective no longer shown", "end removed", "kind changed"]
+)
+def test_damage_of_what_pages_read_is_mended_in_the_same_run(mirrored: Mirrored, name: str) -> None:
+    run_id, (number, damage, what) = mirrored.run(0), DAMAGES[name]
+    damage(mirrored)
+    assert [(one.trial, one.what) for one in mirrored.differences()] == [(number, what)]
+    assert mirrored.repair() != []
+    assert mirrored.differences() == []
+    assert mirrored.run(0) == run_id
+    assert mirrored.client.get_run(run_id).data.metrics["objective"] == 0.03
+
+
+@pytest.mark.parametrize("doubled", [False, True], ids=["missing", "logged a second time"])
+def test_run_without_its_id_is_known_by_its_parent(mirrored: Mirrored, doubled: bool) -> None:
+    run_id = mirrored.run(0)
+    mirrored.client.delete_tag(run_id, "podium.id")
+    if doubled:  # by an earlier Podium
+        mirrored.make(0, metrics=99, params=99, status="FINISHED")
+    assert mirrored.differences() != []
+    mirrored.repair()
+    assert mirrored.differences() == []
+    assert mirrored.run(0) == run_id
+    assert len(superseded(mirrored.tracking, mirrored.study)) == doubled
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("thorough", [True, False])
 @pytest.mark.parametrize(("trial", "damage", "what"), DAMAGES.values(), ids=DAMAGES)
@@ -344,5 +393,5 @@ def test_value_that_is_not_finite_is_no_difference_for_ever(store: TrackingParam
 def test_difference_says_what_both_sides_hold(mirrored: Mirrored) -> None:
     mirrored.client.set_terminated(mirrored.run(1), "FINISHED")
     assert mirrored.differences() == [Difference(1, "status", "KILLED", "FINISHED")]
-    mirrored.client.log_batch(mirrored.run(0), [Metric("val_loss", 0.5, 0, 9)])
-    assert Difference(0, "val_loss at step 9", "None", "0.5") in mirrored.differences()
+    mirrored.client.log_batch(mirrored.run(0), [Metric("objective", 0.5, 0, 9)])
+    assert Difference(0, "objective at step 9", "None", "0.5") in mirrored.differences()

@@ -303,7 +303,7 @@ SEARCH = {
     "metric that fails": (
         "def metric(logits, labels):\n    return logits[9, 9]\n\n\nmetric.direction = 'maximize'\n",
         {"metric": "{m}:metric"},
-        "search.metric: {m}:metric failed: src/{m}.py, line 2, in metric: IndexError: ",
+        "search.metric: {m}:metric fails: src/{m}.py, line 2, in metric: IndexError: ",
     ),
     "metric that is nan": (
         "def metric(logits, labels):\n    return float('nan')\n\n\nmetric.direction = 'maximize'\n",

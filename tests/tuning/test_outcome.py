@@ -186,16 +186,6 @@ def test_search_of_failed_trials_ends_with_the_first_ones_reason(count: int) -> 
     assert "widen" not in str(caught.value)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_search_of_failed_trials_ends_with_the_first_ones_reason(count: int) -> None:
-    study = _study(*[("FAIL", 0.5, 0.5)] * count)
-    with pytest.raises(PodiumError) as caught:
-        _best(study, search_params())
-    words = f"{count} trial{'s' if count > 1 else ''} failed, trial 0 because: no 0. Fix that and run `dvc repro`"
-    assert words in str(caught.value)
-    assert "widen" not in str(caught.value)
-
-
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_importances_of_few_trials_are_left_out(count: int) -> None:
     assert importances(_study(*[("COMPLETE", n / 10, 0.5) for n in range(count)])) == {}

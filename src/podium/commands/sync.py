@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from podium.errors import PodiumError
-from podium.text import counted
+from podium.text import counted, one_line
 
 if TYPE_CHECKING:
     from podium.tracking.trial_check import Difference
@@ -16,6 +16,7 @@ EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold
 EXAMPLES = """\
   podium sync            fix what differs, and print it
   podium sync --check    only print what differs; exit code 1 if anything does
+  podium sync --as-copy  this folder is a copy of another one: log its studies as its own
   podium sync --quick    compare the values that runs show, not each epoch's: few calls of a server
 
 The search does the same automatically when it starts and ends."""
@@ -26,7 +27,13 @@ SHOWN = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whether to check or to fix, and how closely."""
-    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if anything differs")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--as-copy",
+        action="store_true",
+        help="this folder is a copy: give its studies and retrainings ids of their own first, and log them again",
+    )
+    either.add_argument("--check", action="store_true", help="change nothing; exit code 1 if anything differs")
     parser.add_argument(
         "--quick", action="store_true", help="compare the trials' last values only, not their names and every epoch"
     )
@@ -37,9 +44,12 @@ def run(arguments: argparse.Namespace) -> None:
     study or run could not be compared."""
     from podium import paths
     from podium.config.params import load
-    from podium.tuning import upkeep
+    from podium.tuning import as_copy, upkeep
 
     params = load(paths.PARAMS)
+    if arguments.as_copy:
+        own = as_copy.separate(params.runtime)
+        print(f"{counted(own, 'study')} of this folder: another id; the runs of the original are left to it")
     failed: dict[str, PodiumError] = {}
     aside: list[str] = []
     found = upkeep.sync_all(
@@ -51,7 +61,11 @@ def run(arguments: argparse.Namespace) -> None:
         aside=aside.append,
     )
     if aside:
-        print(f"moved aside, since what they hold contradicts their study ({len(aside)}):", *aside, sep="\n  ")
+        print(
+            f"moved aside, since what they hold contradicts their study ({len(aside)}):",
+            *map(one_line, aside),
+            sep="\n  ",
+        )
     differences = [(study, d) for study, all_of_it in found.items() for d in all_of_it]
     if differences:
         _print_table(differences)
@@ -63,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     count = counted(len(differences), "difference")
     if differences and not arguments.check:
         print(f"{count} fixed")
-    lines = [f"{name}: {error}" for name, error in failed.items()]
+    lines = [f"{one_line(name)}: {error}" for name, error in failed.items()]
     if differences and arguments.check:
         lines.append(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
     if lines:
@@ -75,7 +89,8 @@ def _print_table(differences: "list[tuple[str, Difference]]") -> None:
     rows += [
         (study, "" if d.trial is None else str(d.trial), d.what, d.study, d.mlflow) for study, d in differences[:SHOWN]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows))
+    cells = [list(map(one_line, row)) for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(5)]
+    print("\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells))
     if len(differences) > SHOWN:
         print(f"and {len(differences) - SHOWN} more")

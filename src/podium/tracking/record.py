@@ -2,11 +2,12 @@
 
 import json
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import optuna
@@ -19,6 +20,7 @@ from podium.tracking.run_names import (
     FRONT_TAG,
     ID_TAG,
     KIND_TAG,
+    LEFT_OUT_TAG,
     LIMIT,
     LONGEST_NAME,
     LONGEST_PARAM,
@@ -27,7 +29,9 @@ from podium.tracking.run_names import (
     STUDY_TAG,
     TRIAL_TAG,
     clean,
+    is_step,
     key_of,
+    plain_text,
     text_of,
 )
 from podium.tracking.study_summary import objectives
@@ -39,6 +43,8 @@ STATUS = {
     TrialState.RUNNING: "RUNNING",
 }
 
+LONGEST_EPOCH = 1e9
+"""Seconds, 30 years: what is longer was not measured."""
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
 _ids_lock = threading.Lock()
 
@@ -85,11 +91,12 @@ def search_attributes(trial: FrozenTrial) -> Attributes:
     """
     own = trial.user_attrs
     name, history, recipe = own.get("name", ""), own.get("history", ()), own.get("recipe", {})
-    if not isinstance(name, str) or not isinstance(recipe, dict) or not _is_history(history):
+    rested = own.get("rested_at", [])
+    if not (isinstance(name, str) and isinstance(recipe, dict) and isinstance(rested, list) and _is_history(history)):
         return user_attributes(trial)
     tags = {f"podium.{key}": clean(str(own[key])) for key in ("seed", "reason", "inherited_from") if key in own}
     if "rested_at" in own:  # of a freeze-thaw search: the epochs at whose ends it rested
-        tags["podium.rested_at"] = ", ".join(str(epoch) for epoch in own["rested_at"])
+        tags["podium.rested_at"] = clean(", ".join(str(epoch) for epoch in rested))
     if "traceback" in own:  # its end says what happened
         tags["podium.traceback"] = clean(str(own["traceback"])[-LIMIT:])
     return Attributes(name, history, own.get("recipe"), tags)
@@ -100,9 +107,16 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(
         isinstance(epoch, dict)
         and {"epoch", "seconds"} <= epoch.keys()
-        and all(isinstance(one, int | float) for one in epoch.values())
+        and all(_is_number(one) for one in epoch.values())
+        and is_step(epoch["epoch"])
+        and 0 <= epoch["seconds"] < LONGEST_EPOCH
         for epoch in value
     )
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a metric can have this value: whole numbers of 400 digits are read from JSON, too."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
 
 
 def reader_of(study: optuna.Study) -> Reader:
@@ -119,16 +133,55 @@ def user_attributes(trial: FrozenTrial) -> Attributes:
 
 
 def study_id(study: optuna.Study, *, make: bool = False) -> str | None:
-    """The random id of `study`; where it has none yet, `make` gives it one, else None."""
+    """The random id of `study`; where it has none of its own yet, `make` gives it one, else None.
+
+    `optuna.copy_study` copies it with all attributes: it is the study's own where it was made for a study of this name
+    and this number in its storage, both of which stay when a storage is moved.
+    """
     with _ids_lock:
         if study in _ids:
             return _ids[study]
-        if make and not study.user_attrs.get(STUDY_ID):
-            study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
-        found = study.user_attrs.get(STUDY_ID)
+        found = _own_id(study)
+        if make and not found:
+            found = uuid.uuid4().hex
+            study.set_user_attr(STUDY_ID, f"{found} {_owner(study)}")
         if found:
-            _ids[study] = str(found)
-        return str(found) if found else None
+            _ids[study] = found
+        return found or None
+
+
+def new_id(study: optuna.Study) -> str:
+    """Give `study` another id: the runs of the one that it had are those of another study from now on."""
+    with _ids_lock:
+        found = _ids[study] = uuid.uuid4().hex
+        study.set_user_attr(STUDY_ID, f"{found} {_owner(study)}")
+    return found
+
+
+def is_copy(study: optuna.Study) -> bool:
+    """Whether `study` has the id of the study that it was copied from, and none of its own yet."""
+    with _ids_lock:
+        return study not in _ids and STUDY_ID in study.user_attrs and not _own_id(study)
+
+
+def _own_id(study: optuna.Study) -> str:
+    """The id among the attributes of `study` if it was made for it; else empty."""
+    text = study.user_attrs.get(STUDY_ID)
+    if not isinstance(text, str) or not (parts := re.fullmatch(r"([0-9a-f]{32})(?: ([0-9]+ .*))?", text, re.DOTALL)):
+        return ""
+    if parts[2] is not None:
+        return parts[1] if parts[2] == _owner(study) else ""
+    # From a time when nothing said whose it is: the oldest study of the storage that has it.
+    having = [s._study_id for s in study._storage.get_all_studies() if _plain_id(s.user_attrs) == parts[1]]
+    return parts[1] if min(having, default=study._study_id) == study._study_id else ""
+
+
+def _plain_id(attributes: Mapping[str, Any]) -> str:
+    return str(attributes.get(STUDY_ID, "")).partition(" ")[0]
+
+
+def _owner(study: optuna.Study) -> str:
+    return f"{study._study_id} {study.study_name}"
 
 
 def record_of(
@@ -151,9 +204,9 @@ def record_of(
         status=STATUS[trial.state],
         start=start,
         end=end,
-        params={key_of(name): clean(str(value), LONGEST_PARAM) for name, value in params.items()},
+        params={key_of(name): clean(plain_text(value), LONGEST_PARAM) for name, value in params.items()},
         metrics=metrics + _summary(study, trial, start, end, len(attributes.history or trial.intermediate_values)),
-        tags=_tags(study, trial, params) | attributes.tags,
+        tags=_tags(study, trial, params, fronts=read is search_attributes) | attributes.tags,
     )
 
 
@@ -177,7 +230,8 @@ def _epoch_metrics(epochs: Sequence[Mapping[str, float]], start: int) -> list[Me
 
 
 def _intermediate_metrics(trial: FrozenTrial, start: int) -> list[Metric]:
-    return [Metric("reported", value, start, step) for step, value in sorted(trial.intermediate_values.items())]
+    values = sorted(trial.intermediate_values.items())
+    return [Metric("reported", value, start, step) for step, value in values if is_step(step)]
 
 
 def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | None, epochs: int) -> list[Metric]:
@@ -195,7 +249,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     elif trial.state == TrialState.PRUNED and trial.last_step is not None:
         values["last_reported"] = trial.intermediate_values[trial.last_step]
     used = trial.user_attrs.get(PEAK_MEMORY)
-    if end is not None and isinstance(used, int | float):
+    if end is not None and _is_number(used):
         values[PEAK_MEMORY] = used
     limits = trial.constraints
     if limits:
@@ -204,7 +258,7 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     return [Metric(key, value, end or start, 0) for key, value in values.items()]
 
 
-def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) -> dict[str, str]:
+def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any], *, fronts: bool) -> dict[str, str]:
     tags = {
         STUDY_TAG: clean(study.study_name),
         TRIAL_TAG: str(trial.number),
@@ -213,8 +267,10 @@ def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) ->
     }
     if own := study_id(study):
         tags[ID_TAG] = own
-    if trial.state == TrialState.COMPLETE and (front := _front(study)) is not None:
+    if fronts and trial.state == TrialState.COMPLETE and (front := _front(study)) is not None:
         tags[FRONT_TAG] = "yes" if trial.number in front else "no"
+    if left_out := [step for step in trial.intermediate_values if not is_step(step)]:
+        tags[LEFT_OUT_TAG] = clean(f"reported at step {', '.join(map(str, left_out))}: more than 64 bits")
     renamed = {key_of(name): name for name in params if key_of(name) != name}
     return tags | ({"podium.renamed": clean(json.dumps(renamed))} if renamed else {})
 

@@ -1,6 +1,7 @@
 """Whether the runs that have a record are what it says, and making them so."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from mlflow.entities import Metric, Run
 
 from podium.tracking import recorded_run
 from podium.tracking.recorded_run import (
+    ENDED,
     FORMER_NAME,
     NOTE,
     Record,
@@ -36,6 +38,17 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
         return [Difference(None, f"run {record.name}", "there", "absent" if run is None else "deleted")]
     differing = _differing(tracking, record, run, summary)
     return [Difference(None, f"{what} of {record.name}", *sides) for what, sides in differing.items()]
+
+
+def unrecorded(tracking: Tracking, record: Record) -> list[Difference]:
+    """That the file of `record` is gone, though its run is there: what only it knew can't be compared any more.
+
+    The next `podium sync` or search writes another one.
+    """
+    if record.run_id or record.former or recorded_run.found(tracking, record) is None:
+        return []
+    what = "there (values, tags and artifacts beyond the study are compared with it)"
+    return [Difference(None, f"record {record.key}.json", what, "absent from mlruns/runs")]
 
 
 def restore(
@@ -68,7 +81,7 @@ def restore(
         client.log_inputs(run_id, [dataset_input(*record.dataset)])
     for path in [path for path in record.artifacts if f"artifact {path}" in wrong]:
         _restore_file(recorded, path, message)
-    if "status" in wrong or record.status == "RUNNING":
+    if "status" in wrong or "end" in wrong or record.status == "RUNNING":
         recorded.set_status(PLACES.get(record.status, "KILLED"))
     return differs
 
@@ -126,6 +139,8 @@ def _differing(
     wanted = PLACES.get(record.status, "KILLED")
     if run.info.status != wanted and (record.run_id or run.info.status == "RUNNING"):  # unrecorded: any end will do
         found["status"] = (wanted, run.info.status)
+    if run.info.status in ENDED and not run.info.end_time:
+        found["end"] = ("there", "absent")
     if run.info.run_name != record.name:
         found["name"] = (record.name, str(run.info.run_name))
     for what, ours, theirs in (("tag ", record.tags, run.data.tags), ("", record.params, run.data.params)):
@@ -155,6 +170,9 @@ def _measured(tracking: Tracking, record: Record, run: Run) -> dict[str, tuple[s
         for metric in tracking.client.get_metric_history(run.info.run_id, key) if key in run.data.metrics else ():
             if metric.timestamp >= latest.get(metric.step, (0, 0.0))[0]:
                 latest[metric.step] = (metric.timestamp, metric.value)
+        last, shown = max(latest, default=None), run.data.metrics.get(key)
+        if last in steps and (shown is None or not same(latest[last][1], shown)):  # what pages read
+            latest[last] = (0, math.nan if shown is None else shown)
         for step, value in steps.items():
             theirs = latest[step][1] if step in latest else None
             if theirs is None or not (key == MEASURED or same(value, theirs)):

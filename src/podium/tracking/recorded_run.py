@@ -6,6 +6,7 @@ and a run that was changed, deleted or lost is made what it was.
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from podium import paths
 from podium.errors import PodiumError
+from podium.text import reason_of
 from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
@@ -78,9 +80,11 @@ class RecordedRun:
     def open(tracking: Tracking, name: str, identity: dict[str, str]) -> "RecordedRun":
         """The run with the tags `identity`: found, restored where it was deleted, or made and called `name`."""
         name = clean(name, LONGEST_NAME)
-        opened = RecordedRun(tracking, load(Record(name=name, identity=identity)))
+        opened = RecordedRun(tracking, _begun(Record(name=name, identity=identity)))
         with making(tracking):
             run_id = find_or_create(tracking, name, identity)
+        if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
+            opened.record.status = status  # its record is gone, or of a time before there were records
         opened.is_now(run_id)
         return opened
 
@@ -202,6 +206,22 @@ def load(default: Record) -> Record:
     """
     path = _path(default.key)
     return _read(path) if default.key and path.is_file() else default
+
+
+def _begun(default: Record) -> Record:
+    """As `load`, but a damaged file is moved aside with a message, and another record begins: the work goes on."""
+    try:
+        return load(default)
+    except PodiumError as error:
+        path = _path(default.key)
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        print(
+            f"podium: {reason_of(error)}. It is moved to {aside}; what it recorded is no longer compared by `podium"
+            " sync`, what is logged from now on is",
+            file=sys.stderr,
+        )
+        return default
 
 
 def save(record: Record) -> None:

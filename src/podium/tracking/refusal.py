@@ -2,14 +2,19 @@
 
 import errno
 import re
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
 
 from podium.errors import RefusedError
-from podium.text import reason_of
+from podium.text import masked, reason_of
+from podium.tracking.fresh_database import SQLITE
 
 UNKNOWN_USER = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+LONGEST_EXPERIMENT = 500
+"""Characters of an experiment's name that MLflow takes."""
 LONGEST = 300
 """Characters of MLflow's own words that are shown."""
 
@@ -25,6 +30,30 @@ def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | N
     return RefusedError(
         f"tracking.uri: {uri} does not work: {remedy}. Nothing was searched or logged. MLflow says: {words}"
     )
+
+
+def check_names(uri: str, experiment: str) -> None:
+    """Raise RefusedError where `uri` is no address, or `experiment` no name that MLflow takes."""
+    if not experiment.strip() or len(experiment) > LONGEST_EXPERIMENT or "\0" in experiment:
+        shown = repr(experiment if len(experiment) <= 60 else f"{experiment[:60]}...")
+        raise RefusedError(
+            f"tracking.experiment: {shown} has {len(experiment)} characters. MLflow takes 1 to {LONGEST_EXPERIMENT},"
+            " not only spaces and no character 0: set another name"
+        )
+    try:
+        parts = urlsplit(uri)
+        wrong = "the port is 0" if parts.port == 0 else ""
+    except ValueError as error:
+        wrong, parts = str(error), urlsplit("")
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        wrong = "the host is missing"
+    if parts.scheme == "sqlite" and (not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_dir()):
+        wrong = "SQLite needs three slashes and a file"
+    if wrong or not uri.strip():
+        raise RefusedError(
+            f"tracking.uri: {masked(uri)!r} is no address of an MLflow store: {wrong or 'it is empty'}. Set it to"
+            " sqlite:///mlruns/mlflow.db or http(s)://host:port"
+        )
 
 
 def deleted(uri: str, experiment: str, experiment_id: str) -> RefusedError:
@@ -56,7 +85,21 @@ def _remedy(error: BaseException, uri: str, experiment: str) -> str | None:
     system = isinstance(error, OSError) and error.errno in NOT_WRITABLE
     if system or "attempt to write a readonly database" in text:
         return "the database or its folder can't be written. `chmod -R u+w` its folder, or set tracking.uri"
-    if "registered tracking stores for scheme" in text or "Unsupported URI" in text or "unsupported URI" in text:
+    if "is in maintenance mode" in text:
+        return (
+            "MLflow logs to no folder of files any more. Set tracking.uri to sqlite:///mlruns/mlflow.db; `mlflow"
+            " migrate-filestore` copies the runs of the folder"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"its driver is not installed. `pip install` what has the Python module {error.name!r}, or set tracking.uri"
+        )
+    if (
+        "Can't load plugin" in text
+        or "registered tracking stores for scheme" in text
+        or "Unsupported URI" in text
+        or "unsupported URI" in text
+    ):
         return "no MLflow store has such an address. Set tracking.uri to sqlite:///... or http(s)://..."
     return None
 

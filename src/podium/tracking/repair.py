@@ -8,14 +8,24 @@ import logging
 from collections.abc import Callable, Sequence
 
 import optuna
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from optuna.trial import FrozenTrial
 
+from podium.tracking.histories import histories
 from podium.tracking.record import Record, study_id
 from podium.tracking.recorded_run import FORMER_NAME
 from podium.tracking.run_names import ID_TAG, KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED_TAG, TRIAL_TAG
 from podium.tracking.store import Tracking, search
-from podium.tracking.trial_check import IDLE, Difference, Found, Look, contradiction, differing, every_run
+from podium.tracking.trial_check import (
+    IDLE,
+    Difference,
+    Found,
+    Look,
+    contradiction,
+    differing,
+    every_run,
+    shown_wrongly,
+)
 from podium.tracking.trial_runs import PARENT, TrialRuns, log_absent_params, runs_of
 
 SUPERSEDED = "superseded"
@@ -39,7 +49,7 @@ def repair(
     every: list[Difference] = []
     absent: list[FrozenTrial] = []
     look = Look(tracking, thorough, trials.parent(study), trials.images)
-    runs = every_run(tracking, study)
+    runs = every_run(look, study)
     trials.know(study, runs)
     for found, differs in differing(look, study, trials.read, runs):
         every += differs
@@ -103,6 +113,8 @@ def _repair(look: Look, study: optuna.Study, trials: TrialRuns, found: Found, me
     if keep is not None:
         log_absent_params(tracking, found.record, keep)
         _mend_links(look, found.record, keep)
+        if found.ended:
+            _mend_shown(tracking, found.record, keep)
         if found.record.end is None and keep.info.status not in IDLE:
             tracking.client.update_run(keep.info.run_id, status="KILLED")
 
@@ -127,6 +139,14 @@ def _mend_links(look: Look, record: Record, run: Run) -> None:
         if run.info.run_name != record.name:
             client.set_tag(run_id, FORMER_NAME, run.info.run_name)
         client.update_run(run_id, name=record.title)
+
+
+def _mend_shown(tracking: Tracking, record: Record, run: Run) -> None:
+    """Make `run` show the last values of its own history, by logging them once more at a later time."""
+    for metric, _ in shown_wrongly(record, run, histories(tracking, run)):
+        times = [one.timestamp for one in tracking.client.get_metric_history(run.info.run_id, metric.key)]
+        again = Metric(metric.key, metric.value, max(times) + 1, metric.step)
+        tracking.client.log_batch(run.info.run_id, [again])
 
 
 def _move_aside(tracking: Tracking, run: Run, reason: str, message: Callable[[str], None]) -> None:

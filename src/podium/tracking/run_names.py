@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import posixpath
 import re
+import reprlib
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +15,8 @@ ID_TAG = "podium.id"
 RETRAIN_TAG = "podium.retrain"
 PROJECT_TAG = "podium.project"
 """The id of the folder mlruns that a retraining belongs to: two clones with equal settings have two runs."""
+SESSION_TAG = "podium.session"
+"""The mark of the session that last logged trials below a search's run."""
 TRIAL_TAG = "podium.trial"
 KIND_TAG = "podium.kind"
 SUPERSEDED_TAG = "podium.superseded"
@@ -27,6 +31,8 @@ TITLE = "podium:title"
 METRICS_A_CALL = 1000
 OTHERS_A_CALL = 100
 """MLflow's limits on a batch: metrics, and parameters or tags."""
+LEFT_OUT_TAG = "podium.left_out"
+"""What of a trial MLflow can't hold, and is not on its run."""
 LIMIT = 5000
 """Characters of a tag's value that every MLflow store takes."""
 LONGEST_PARAM = 6000
@@ -51,8 +57,32 @@ PEAK_MEMORY = "peak_memory_mb"
 
 
 def text_of(value: Any) -> str:
-    """An attribute's value for a tag: text as it stands, all else as JSON."""
-    return clean(value if isinstance(value, str) else json.dumps(value, default=str))
+    """An attribute's value for a tag: text as it stands, all else as JSON; what is no JSON as Python shows it."""
+    if isinstance(value, str):
+        return clean(value)
+    try:
+        text = json.dumps(value, default=str)
+    except Exception:  # keys that are no text, a circle, a class whose __str__ raises: the user's object may raise all
+        text = plain_text(value)
+    return clean(text)
+
+
+def plain_text(value: Any) -> str:
+    """`str(value)`, or where the user's object raises something else, its repr, or its class alone."""
+    try:
+        return str(value)
+    except Exception:  # the user's object may raise all; the repr of its class is in `reprlib` where its own raises
+        return reprlib.repr(value)
+
+
+def is_step(number: float) -> bool:
+    """Whether `number` can be the step of a metric: MLflow's databases hold whole numbers of 64 bits."""
+    return math.isfinite(number) and -(2**63) <= number < 2**63
+
+
+def run_name(text: str) -> str:
+    """`text` as the name of a run; one without a name gets one, for MLflow would invent another each time."""
+    return clean(text, LONGEST_NAME) if text.strip() else "unnamed"
 
 
 def clean(text: str, limit: int = LIMIT) -> str:

@@ -13,7 +13,7 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.text import reason_of
-from podium.tracking import repair, view
+from podium.tracking import repair, sessions, view
 from podium.tracking.histories import newest
 from podium.tracking.mirror import Parent
 from podium.tracking.record import Reader, search_attributes
@@ -44,6 +44,8 @@ class SearchRun:
         """Connect, find or make the run, and log what an earlier session left undone."""
         tracking = connect(params)
         above = run_of_search(tracking, study, parent.study)
+        if (searched := _searched(study, parent.study)) is not None:
+            sessions.claim(searched, above)
         if parent.owned:
             above.log(tags=parent.tags)
             if "podium.data_digest" in parent.tags:
@@ -72,6 +74,8 @@ class SearchRun:
         Not only an interrupted search leaves such trials: where its budget was lowered, those of the last one stay.
         """
         tracking = self.parent.tracking
+        if not self.trials.is_active(self.run_id):
+            tracking.client.restore_run(self.run_id)  # somebody has deleted it meanwhile
         repair.repair(tracking, self.study, self.trials, message=self.message)
         if self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             repair.end_open_runs(tracking, self.study)
@@ -79,8 +83,8 @@ class SearchRun:
             return
         for path in sorted(paths.PREPARED.glob("audit.*")):  # `prepare` itself does without MLflow
             self.parent.log_file(path, "audit")
-        log_summary(tracking, self.run_id, self.study)
-        self.parent.log_note(note_of(self.study))
+        log_summary(tracking, self.run_id, self.study, fronts=True)
+        self.parent.log_note(note_of(self.study, fronts=True))
         view.save(tracking, self.study)
         self.parent.set_status("KILLED" if interrupted else "FINISHED")
 
@@ -96,8 +100,12 @@ def run_of_search(tracking: Tracking, study: optuna.Study, search: str) -> Recor
 
     It is the run with the search's own id; by its name alone it is found where the search is not in the storage of
     `study`: it was made on another machine.
+
+    Raises RefusedError where another copy of the search has logged to it since.
     """
     searched = _searched(study, search)
+    if searched is not None:
+        sessions.check(tracking, searched)
     title = title_of(searched) if searched is not None else search
     return RecordedRun.open(tracking, title, _identity(tracking, searched, search))
 

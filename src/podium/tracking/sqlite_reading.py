@@ -75,6 +75,16 @@ def read_histories(database: Path, run_ids: Sequence[str]) -> dict[str, History]
     return {run_id: dict(history) for run_id, history in found.items()}
 
 
+def lifecycle(database: Path, run_id: str) -> str | None:
+    """Whether a run is active or deleted; empty: there is none."""
+    try:
+        with _opened(database) as connection:
+            row = connection.execute("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+            return str(row[0]) if row else ""
+    except sqlite3.Error:
+        return None
+
+
 @contextmanager
 def _opened(database: Path) -> Iterator[sqlite3.Connection]:
     """The database as it is at one moment; it is never written to."""

@@ -31,7 +31,7 @@ from podium.locks import locked
 from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.fresh_database import SQLITE
-from podium.tracking.refusal import deleted, refusal
+from podium.tracking.refusal import check_names, deleted, refusal
 from podium.tracking.sqlite_reading import read_runs
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -88,7 +88,8 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     Both are made on first use. Raises RefusedError where a person has to act first (the experiment was deleted, no
     permission, the database of another MLflow, a file that can't be written), PodiumError where the store is away.
     """
-    uri = resolve_uri(uri or LOCAL)
+    uri = resolve_uri(LOCAL if uri is None else uri)
+    check_names(uri, experiment)
     local = database(uri)
     # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -113,7 +114,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
             f"tracking.uri: {uri!a} is not ASCII, and Python's UTF-8 mode is off in a locale without"
             " UTF-8: set PYTHONUTF8=1 in the environment"
         ) from error
-    except (*STORE_ERRORS, CommandError) as error:
+    except (*STORE_ERRORS, CommandError, ModuleNotFoundError) as error:
         if refused := refusal(error, shown(uri), experiment):
             raise refused from error
         raise PodiumError(

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.text import number
 from podium.tracking.pareto_front import best_trials, is_feasible
-from podium.tracking.run_names import LIMIT, LONGEST_NAME, PEAK_MEMORY, TITLE, clean, key_of
+from podium.tracking.run_names import LIMIT, PEAK_MEMORY, TITLE, key_of, run_name
 
 OWN_METRICS = frozenset(
     {"trial_number", "duration_seconds", "epochs", "objective", "last_reported", "reported", "feasible", PEAK_MEMORY}
@@ -37,7 +37,7 @@ def help_of(several: bool) -> str:
 def title_of(study: optuna.Study) -> str:
     """What people call `study`, such as `digits · 2026-11-29 · 3f2a`; its name where it was made without a title."""
     title = study.user_attrs.get(TITLE)
-    return clean(title if isinstance(title, str) and title else study.study_name, LONGEST_NAME)
+    return run_name(title if isinstance(title, str) and title else study.study_name)
 
 
 def objectives(study: optuna.Study) -> list[str]:
@@ -78,14 +78,17 @@ def best_of(study: optuna.Study) -> list[FrozenTrial]:
         return []
 
 
-def note_of(study: optuna.Study) -> str:
-    """The page of a study's parent run in Markdown: counts, the best trials, how to compare them."""
+def note_of(study: optuna.Study, *, fronts: bool = False) -> str:
+    """The page of a study's parent run in Markdown: counts, the best trials, how to compare them.
+
+    `fronts`: it is a search of Podium's, whose trials say whether they are on the Pareto front of several metrics.
+    """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     states = Counter(t.state for t in trials)
     complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
     best = _ranking(study, trials)
-    shown_as = help_of(len(study.directions) > 1 and study.study_name.startswith("search-"))
+    shown_as = help_of(fronts and len(study.directions) > 1)
     lines = [f"### {title_of(study)}", "", counts, "", *_table(objectives(study), best), "", shown_as]
     text = "\n".join(lines)
     return text if len(text) <= LIMIT else "\n".join([*lines[:4], shown_as])  # hundreds of parameters

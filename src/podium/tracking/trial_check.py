@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 import optuna
-from mlflow.entities import DatasetInput, Run
+from mlflow.entities import DatasetInput, Metric, Run
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.tracking.histories import histories, histories_of
-from podium.tracking.record import Reader, Record, record_of, search_attributes
-from podium.tracking.run_names import TRIAL_TAG
+from podium.tracking.record import Reader, Record, record_of, search_attributes, study_id
+from podium.tracking.run_names import ID_TAG, KIND_TAG, STUDY_TAG, SUPERSEDED_TAG, TRIAL_TAG, clean
 from podium.tracking.sqlite_reading import History
-from podium.tracking.store import Tracking
+from podium.tracking.store import Tracking, search
 from podium.tracking.study_summary import OWN_METRICS
-from podium.tracking.trial_runs import PARENT, number_of, runs_of
+from podium.tracking.trial_runs import PARENT, number_of
 
 IDLE = ("KILLED", "RUNNING")
 """What the run of a trial may say that has not ended: interrupted, or running."""
@@ -91,13 +91,34 @@ def differences(
     compared. Without a `parent` or `images` those are not.
     """
     look = Look(tracking, thorough, parent, images)
-    runs = every_run(tracking, study)
+    runs = every_run(look, study)
     return [difference for _, differs in differing(look, study, read, runs) for difference in differs]
 
 
-def every_run(tracking: Tracking, study: optuna.Study) -> list[Run]:
-    """All runs that are or were a trial's: deleted ones too, and those whose number somebody changed."""
-    return runs_of(tracking, study, deleted=True, numbered=False)
+def every_run(look: Look, study: optuna.Study) -> list[Run]:
+    """All runs that are or were a trial's: deleted ones too, and those whose number, kind or id somebody changed.
+
+    One without the study's id is known by the parent that it lies below, its study's name and its trial's number.
+    These are looked for where it is looked closely, or a trial seems to have no run.
+    """
+    own = study_id(study)
+    if own is None:
+        return []
+    runs = [run for run in search(look.tracking, {ID_TAG: own}, deleted=True) if _is_trials(run)]
+    there = {number_of(run) for run in runs if run.info.lifecycle_stage == "active"}
+    ended = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    if look.parent is None or not (look.thorough or ended - there):
+        return runs
+    name = clean(study.study_name)
+    below = search(look.tracking, {PARENT: look.parent})
+    without = [run for run in below if ID_TAG not in run.data.tags and run.data.tags.get(STUDY_TAG, name) == name]
+    return [*filter(_is_trials, without), *runs]  # of two for one trial the first is kept: it may have notes
+
+
+def _is_trials(run: Run) -> bool:
+    """Whether `run` is a trial's, going by its kind or, where somebody changed that, by its number."""
+    kind = run.data.tags.get(KIND_TAG)
+    return kind == "trial" or (TRIAL_TAG in run.data.tags and SUPERSEDED_TAG not in run.data.tags)
 
 
 def differing(
@@ -147,7 +168,12 @@ def _compare(look: Look, found: Found, history: History | None) -> list[Differen
     differs = _compare_facts(found.number, found.record, found.runs[0], found.ended)
     differs += _compare_links(look, found.number, found.record, found.runs[0])
     if found.ended:
-        differs += _compare_metrics(found.number, found.record, found.runs[0], history)
+        values = _compare_metrics(found.number, found.record, found.runs[0], history)
+        if values and history is None:  # it may be what a person added that is shown
+            values = _compare_metrics(
+                found.number, found.record, found.runs[0], histories(look.tracking, found.runs[0])
+            )
+        differs += values
     return differs
 
 
@@ -177,19 +203,26 @@ def _compare_facts(number: int, record: Record, run: Run, ended: bool) -> list[D
     for key, value in record.tags.items():
         if ended and run.data.tags.get(key) != value:
             found.append(Difference(number, f"tag {key}", value[:60], str(run.data.tags.get(key))[:60]))
+    if ended and not run.info.end_time:
+        found.append(Difference(number, "end", "there", "absent"))
     return found
 
 
 def _compare_metrics(number: int, record: Record, run: Run, history: History | None) -> list[Difference]:
     wanted = {(m.key, m.step): m.value for m in record.metrics}
-    own = _own(record)
+    own = _results(record)
     if history is not None:
-        return _compare_values(number, wanted, {at: values for at, values in history.items() if at[0] in own})
+        judged = {at: values for at, values in history.items() if at in wanted or at[0] in own}
+        shown_wrong = [
+            Difference(number, f"{m.key} as it is shown", str(m.value), now)
+            for m, now in shown_wrongly(record, run, history)
+        ]
+        return _compare_values(number, wanted, judged) + shown_wrong
     last: dict[str, tuple[int, float]] = {}
     for (key, step), value in wanted.items():
         if key not in last or step >= last[key][0]:
             last[key] = (step, value)
-    shown = {(key, 0): {value} for key, value in run.data.metrics.items() if key in own}
+    shown = {(key, 0): {value} for key, value in run.data.metrics.items() if key in own or key in last}
     return _compare_values(number, {(key, 0): value for key, (_, value) in last.items()}, shown)
 
 
@@ -219,9 +252,30 @@ def same(ours: float, theirs: float) -> bool:
     return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 
-def _own(record: Record) -> set[str]:
-    """The metrics that say what the study says; a person's have other names."""
-    return {metric.key for metric in record.metrics} | OWN_METRICS
+def _results(record: Record) -> set[str]:
+    """The metrics that say how a trial ended, by which pages sort: one value each, and another step is another value.
+
+    Epochs and reports have many steps: what a person adds at one that the study does not have contradicts nothing.
+    """
+    many = {metric.key for metric in record.metrics if metric.step != 0} | {"reported"}
+    return ({metric.key for metric in record.metrics} | OWN_METRICS) - many
+
+
+def shown_wrongly(record: Record, run: Run, history: History) -> list[tuple[Metric, str]]:
+    """The metrics of which `run` does not show the last value in its own `history`: that value, and what is shown.
+
+    MLflow keeps what it shows in a table of its own, from which its pages read.
+    """
+    found = []
+    for key in dict.fromkeys(metric.key for metric in record.metrics):
+        last = max((step for name, step in history if name == key), default=None)
+        if last is None:
+            continue
+        values, shown = history[key, last], run.data.metrics.get(key)
+        if shown is None or not any(same(value, shown) for value in values):
+            ours = next((m.value for m in record.metrics if (m.key, m.step) == (key, last)), max(values))
+            found.append((Metric(key, ours, record.end or record.start, last), str(shown)))
+    return found
 
 
 def contradiction(tracking: Tracking, found: Found, run: Run) -> str:
@@ -236,9 +290,9 @@ def contradiction(tracking: Tracking, found: Found, run: Run) -> str:
             return f"{key} is {ours} in the study, {run.data.params[key]} here"
     if record.end is None:
         return ""  # a running trial's epochs are with its worker
-    wanted, own = {(m.key, m.step): m.value for m in record.metrics}, _own(record)
+    wanted, own = {(m.key, m.step): m.value for m in record.metrics}, _results(record)
     for at, values in histories(tracking, run).items():
-        if at[0] in own and _others(at, wanted.get(at), values):
+        if (at in wanted or at[0] in own) and _others(at, wanted.get(at), values):
             held = ", ".join(str(value) for value in sorted(values))
             return f"{at[0]} at step {at[1]} is {wanted.get(at)} in the study, {held} here"
     return ""

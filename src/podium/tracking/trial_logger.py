@@ -1,28 +1,38 @@
 """Optuna's trials in MLflow: one run per trial below one parent run per study, by a callback that stands alone."""
 
 import logging
+import os
+import signal
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
+from datetime import datetime
+from types import FrameType, TracebackType
 from typing import Literal, Self
 
 import mlflow
 import optuna
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from podium.errors import PodiumError
 from podium.text import reason_of
-from podium.tracking.record import STATUS, user_attributes
-from podium.tracking.run_names import OTHERS_A_CALL, STUDY_ID, key_of, text_of
-from podium.tracking.store import Tracking
+from podium.tracking.record import STATUS, is_copy, user_attributes
+from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
+from podium.tracking.store import STORE_ERRORS, Tracking
 from podium.tracking.trial_runs import TrialRuns, log_summary
 
 PAUSES = (1.0, 5.0, 20.0, 60.0)
 """Seconds for which a store that did not answer is left alone: the user's study goes on meanwhile."""
+
+OURS = "podium:"
+"""How attributes of a study begin that are no user's."""
+AWAY = (*STORE_ERRORS, PodiumError)
+"""What is raised where the store is away or refuses; all else comes of what a trial holds."""
 
 Ending = Literal["FINISHED", "KILLED", "FAILED"]
 log = logging.getLogger(__name__)
@@ -35,8 +45,12 @@ class _Family:
     study: optuna.Study
     open: bool = False
     """Whether its parent run is RUNNING because of this logger, which then has to end it."""
+    opened_by: int = 0
+    """The process that opened it: a fork of it has the same logger, and does not end the run of the other."""
     missed: dict[int, FrozenTrial] = field(default_factory=dict)
     """Trials that MLflow did not take yet."""
+    failed: set[int] = field(default_factory=set)
+    """Those with the state FAIL that were there before, or that were logged: Optuna calls back for some only."""
 
 
 class TrialLogger:
@@ -48,7 +62,9 @@ class TrialLogger:
     COMPLETE, PRUNED and FAIL become FINISHED, KILLED and FAILED. The trials' runs lie below one run per study, which
     ends with a summary at the end of the block (without one: when the logger is no longer used); or below the run
     that is active when the logger is made, which stays the user's own. No error of MLflow's ends the study: trials
-    that it does not take are logged later, at the latest at the end.
+    that it does not take are logged later, at the latest at the end. Optuna calls nobody for a trial whose error ends
+    `optimize`: it is logged at the end, as is the end itself: FAILED, or KILLED by Ctrl-C, and within the block by
+    SIGTERM, which there raises SystemExit(143) unless the program handles it.
     """
 
     def __init__(self, tracking: Tracking) -> None:
@@ -56,7 +72,8 @@ class TrialLogger:
         tracking = replace(tracking, experiment_id=active.info.experiment_id) if active else tracking
         self._runs = TrialRuns(tracking, active.info.run_id if active else None, user_attributes)
         self._state = _State(self._runs, owns_parents=active is None)
-        self._finalizer = weakref.finalize(self, self._state.close, "FINISHED")
+        self._finalizer = weakref.finalize(self, _close_unused, self._state)
+        self._handled = False
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log `trial`, which has ended. Raises nothing of MLflow's."""
@@ -65,16 +82,24 @@ class TrialLogger:
     def log_all(self, study: optuna.Study) -> None:
         """Log those trials of `study` that have ended and have no run, such as those of a time without a logger."""
         ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
-        self._state.add(study, ended)
+        self._state.add(study, ended, again=True)
 
     def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+            self._handled = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
-        self.close("KILLED" if interrupted else "FAILED" if kind else "FINISHED")
+        try:
+            self.close(_ending(kind))
+        finally:
+            if self._handled and signal.getsignal(signal.SIGTERM) is _terminate:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._handled = False
 
     def close(self, status: Ending = "FINISHED") -> None:
         """Log what MLflow did not take before, and end the parent runs; a later trial opens its parent again."""
@@ -92,65 +117,118 @@ class _State:
         self._failures = 0
         self._not_before = 0.0
         self._warned = False
+        self._since = datetime.now()
 
-    def add(self, study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
+    def add(self, study: optuna.Study, trials: Iterable[FrozenTrial], *, again: bool = False) -> None:
+        """Log `trials`; `again`: some may have been logged, and their runs deleted since."""
         with self._lock:
-            family = self._families.setdefault(id(study), _Family(study))
+            family = self._families.get(id(study)) or self._begin(study)
             family.missed |= {trial.number: trial for trial in trials}
             if time.monotonic() >= self._not_before:
-                self._flush(family)
+                self._flush(family, again=again)
 
     def close(self, status: Ending) -> None:
         with self._lock:
             for family in self._families.values():
-                if (not family.missed or self._flush(family)) and family.open:
+                if family.opened_by not in (0, os.getpid()):
+                    continue  # a fork's copy of what its parent process ends
+                uncalled = _uncalled(family)
+                family.missed |= uncalled
+                if family.missed:
+                    self._flush(family, again=bool(uncalled))
+                if family.open:
                     self._end(family, status)
             self._families = {key: family for key, family in self._families.items() if family.open or family.missed}
 
-    def _flush(self, family: _Family) -> bool:
-        """Log what is to be logged of one study. Returns whether MLflow took it all."""
+    def _begin(self, study: optuna.Study) -> _Family:
+        """What is known of a study at its first trial; one that was copied has trials that are logged as its own."""
+        family = self._families[id(study)] = _Family(study)
+        if is_copy(study):
+            ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
+            family.missed |= {trial.number: trial for trial in ended}
+        family.failed = {t.number for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since}
+        return family
+
+    def _flush(self, family: _Family, *, again: bool = False) -> None:
+        """Log what is to be logged of one study. What MLflow does not take now stays for the next time."""
         try:
             self._open(family)
-            written = self._runs.log_ended(family.study, family.missed.values())
+            if again:
+                self._runs.look_again(family.study, family.missed)
+            for number in self._together(family):
+                self._done(family, number)
             for number in list(family.missed):
-                if number not in written:
-                    self._log(family, number)
-                del family.missed[number]
+                self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
             self._fail(error, len(family.missed))
-            return False
-        self._failures = 0
-        return True
+        else:
+            self._failures = 0
+
+    def _together(self, family: _Family) -> set[int]:
+        """Log those that can be logged together; none, where one of them can't be put into a record."""
+        try:
+            return self._runs.log_ended(family.study, family.missed.values())
+        except AWAY:
+            raise
+        except Exception:  # `_log` finds the one, and names it
+            return set()
 
     def _log(self, family: _Family, number: int) -> None:
+        trial = family.missed[number]
         try:
-            self._runs.log(family.study, family.missed[number])
+            self._runs.log(family.study, trial)
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
+                family.missed[number] = family.missed.pop(number)  # the others first, the next time
                 raise
-            self._warn(f"MLflow refuses trial {number}", error)  # for good: it keeps no other one out
+            log.warning("MLflow refuses trial %s. %s: %s", number, type(error).__name__, reason_of(error))
+        except AWAY:
+            raise
+        except Exception as error:  # the objects of a user's trial may raise anything: no other trial waits for it
+            log.warning("Trial %s can't be logged. %s: %s", number, type(error).__name__, reason_of(error))
+        self._done(family, number)
+
+    def _done(self, family: _Family, number: int) -> None:
+        """Trial `number` is logged, or refused for good: it keeps no other one out."""
+        if family.missed.pop(number).state == TrialState.FAIL:
+            family.failed.add(number)
 
     def _open(self, family: _Family) -> None:
-        if self._owns_parents and not family.open:
-            client, run_id = self._runs.tracking.client, self._runs.parent(family.study)
+        """See that the parent run is there and RUNNING: somebody may have deleted it since the last trial."""
+        if not self._owns_parents:
+            return
+        run_id = self._runs.parent(family.study)
+        if not self._runs.is_active(run_id):
+            self._runs.forget_parents()
+            run_id, family.open = self._runs.parent(family.study), False
+        if not family.open:
+            client = self._runs.tracking.client
             if client.get_run(run_id).info.status != "RUNNING":
                 client.update_run(run_id, status="RUNNING")
-            family.open = True
+            family.open, family.opened_by = True, os.getpid()
 
     def _end(self, family: _Family, status: Ending) -> None:
         """End the parent run of a study, with what there is to say of all of it."""
         try:
-            run_id, study = self._runs.parent(family.study), family.study
-            log_summary(self._runs.tracking, run_id, study)
-            own = {f"user.{name}": value for name, value in study.user_attrs.items() if name != STUDY_ID}
-            facts = own | {"podium.directions": " ".join(d.name.lower() for d in study.directions)}
-            tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
-            for start in range(0, len(tags), OTHERS_A_CALL):
-                self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
+            run_id = self._runs.parent(family.study)
+            self._summarize(family.study, run_id)
             self._runs.tracking.client.set_terminated(run_id, status)
             family.open = False
         except Exception as error:
             self._fail(error, 0)
+
+    def _summarize(self, study: optuna.Study, run_id: str) -> None:
+        try:
+            log_summary(self._runs.tracking, run_id, study)
+            own = {f"user.{name}": value for name, value in study.user_attrs.items() if not name.startswith(OURS)}
+            facts = own | {"podium.directions": " ".join(d.name.lower() for d in study.directions)}
+            tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
+            for start in range(0, len(tags), OTHERS_A_CALL):
+                self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
+        except AWAY:
+            raise
+        except Exception as error:  # as in `_log`: the run ends all the same
+            log.warning("The study's summary can't be logged. %s: %s", type(error).__name__, reason_of(error))
 
     def _fail(self, error: Exception, missed: int) -> None:
         self._not_before = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
@@ -163,6 +241,33 @@ class _State:
         if not self._warned:
             self._warned = True
             log.warning("%s. %s: %s", what, type(error).__name__, reason_of(error))
+
+
+def _failed(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+
+
+def _uncalled(family: _Family) -> dict[int, FrozenTrial]:
+    """Trials that failed since the logger was made, and for which Optuna did not call it."""
+    return {trial.number: trial for trial in _failed(family.study) if trial.number not in family.failed}
+
+
+def _ending(kind: type[BaseException] | None) -> Ending:
+    """How a block or a program ended that an error of this `kind` ended."""
+    if kind is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
+def _close_unused(state: _State) -> None:
+    """Close what no logger uses any more. At the end of a program that an error ends, `sys` has it."""
+    at_exit = not threading.main_thread().is_alive() and not hasattr(sys, "ps1")
+    unhandled = getattr(sys, "last_value", None) if at_exit else None  # a prompt keeps each error there
+    state.close(_ending(type(unhandled) if unhandled is not None else None))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _active_run(tracking: Tracking) -> Run | None:

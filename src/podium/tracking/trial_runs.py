@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import optuna
 from mlflow.entities import DatasetInput, Run, RunTag
+from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
 from podium.tracking.direct_sqlite import DirectSqlite
@@ -14,14 +15,15 @@ from podium.tracking.record import Reader, Record, record_of, study_id
 from podium.tracking.run_names import (
     ID_TAG,
     KIND_TAG,
-    LONGEST_NAME,
     METRICS_A_CALL,
     OTHERS_A_CALL,
     STUDY_TAG,
     TRIAL_TAG,
     clean,
+    run_name,
 )
-from podium.tracking.store import Tracking, find_or_create, making, origin, search
+from podium.tracking.sqlite_reading import lifecycle
+from podium.tracking.store import Tracking, database, find_or_create, making, origin, search
 from podium.tracking.study_summary import note_of, summary_of
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
@@ -97,6 +99,35 @@ class TrialRuns:
             self._runs[id_of(self.tracking, study), number] = run_id
             self._logged.pop(run_id, None)
 
+    def look_again(self, study: optuna.Study, numbers: Collection[int]) -> None:
+        """Look up the runs of `study` again: some were made by others since, or deleted.
+
+        Of the trials `numbers` the deleted ones are restored where no other is left.
+        """
+        own = id_of(self.tracking, study)
+        self._known.discard(own)
+        self._runs = {key: run_id for key, run_id in self._runs.items() if key[0] != own}
+        runs = runs_of(self.tracking, study, deleted=True)
+        self.know(study, runs)
+        for run in reversed(runs):
+            number = number_of(run)
+            if number is not None and number in numbers and (own, number) not in self._runs:
+                self.tracking.client.restore_run(run.info.run_id)
+                self._runs[own, number] = run.info.run_id
+                self._logged.pop(run.info.run_id, None)
+
+    def is_active(self, run_id: str) -> bool:
+        """Whether the run is there and not deleted."""
+        local = database(self.tracking.uri)
+        stage = lifecycle(local, run_id) if local else None
+        if stage is None:
+            try:
+                stage = self.tracking.client.get_run(run_id).info.lifecycle_stage
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        return stage == "active"
+
     def forget_parents(self) -> None:
         """Look for the parent runs again: somebody may have deleted one."""
         self._parents.clear()
@@ -163,7 +194,7 @@ def parent_of(tracking: Tracking, study: optuna.Study) -> str:
     """The id of the parent run of `study`, made where there is none: one, however many ask at once."""
     tags = identity_of(tracking, study)
     with making(tracking):
-        return find_or_create(tracking, clean(study.study_name, LONGEST_NAME), tags)
+        return find_or_create(tracking, run_name(study.study_name), tags)
 
 
 def runs_of(
@@ -202,12 +233,15 @@ def log_absent_params(tracking: Tracking, record: Record, run: Run) -> None:
         tracking.client.log_batch(run.info.run_id, params=absent[start : start + OTHERS_A_CALL])
 
 
-def log_summary(tracking: Tracking, run_id: str, study: optuna.Study) -> None:
-    """Put the result of `study` on its parent run, and its note, unless a person has written one there."""
+def log_summary(tracking: Tracking, run_id: str, study: optuna.Study, *, fronts: bool = False) -> None:
+    """Put the result of `study` on its parent run, and its note, unless a person has written one there.
+
+    `fronts`: it is a search of Podium's, whose trials say whether they are on the Pareto front.
+    """
     run = tracking.client.get_run(run_id)
     changed = {key: value for key, value in summary_of(study).items() if run.data.metrics.get(key) != value}
     tracking.client.log_batch(run_id, newest(tracking, run, changed))
-    log_note(tracking, run_id, note_of(study), run.data.tags)
+    log_note(tracking, run_id, note_of(study, fronts=fronts), run.data.tags)
 
 
 def log_note(tracking: Tracking, run_id: str, note: str, tags: Mapping[str, str]) -> None:

@@ -16,20 +16,20 @@ from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
 from podium.text import reason_of
-from podium.tracking import recorded_check, recorded_run, trial_check
+from podium.tracking import recorded_check, recorded_run, sessions, trial_check
 from podium.tracking import repair as mirror
-from podium.tracking.record import reader_of, study_id
+from podium.tracking.record import reader_of, search_attributes, study_id
 from podium.tracking.recorded_run import Record, dataset_input
 from podium.tracking.run_names import (
     ID_TAG,
     KIND_TAG,
-    LONGEST_NAME,
     PROJECT_TAG,
     RETRAIN_TAG,
     STUDY_TAG,
     SUPERSEDED_TAG,
     TRIAL_TAG,
     clean,
+    run_name,
 )
 from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
@@ -125,8 +125,13 @@ def _failing(name: str, failed: Failed) -> Iterator[None]:
 def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool, *, thorough: bool) -> list[Difference]:
     search = _search_of(study)
     is_search = search == study.study_name
-    record = recorded_run.load(_described(study, search))
+    searched = _searched(study, search)
+    if searched is not None:
+        sessions.check(tracking, searched)
+    record = recorded_run.load(_described(searched, search))
     read = reader_of(study)
+    searching = is_search and read is search_attributes
+    gone = recorded_check.unrecorded(tracking, record) if searching else []
     if not repair:
         run = recorded_run.found(tracking, record)
         active = run is not None and run.info.lifecycle_stage == "active"
@@ -139,28 +144,35 @@ def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool, *, thorou
             images=dataset_input(*record.dataset) if record.dataset else None,
         )
         known = active or record.run_id or runs_of(tracking, study)  # else nothing of it was ever logged
-        return (recorded_check.compare(tracking, record, summary_of(study)) if is_search and known else []) + differs
+        compared = recorded_check.compare(tracking, record, summary_of(study)) if is_search and known else []
+        return gone + compared + differs
     known = record.run_id or runs_of(tracking, study)
-    differs = recorded_check.restore(tracking, record, summary_of(study), print) if is_search and known else []
+    differs = gone + (recorded_check.restore(tracking, record, summary_of(study), print) if is_search and known else [])
     above = run_of_search(tracking, study, search)
     differs += mirror.repair(tracking, study, trial_runs(above, read), thorough=thorough, message=print)
     mirror.end_open_runs(tracking, study)
+    if differs and searched is not None:
+        sessions.claim(searched, above)
     if is_search and not known:  # made just now
         recorded_check.restore(tracking, above.record, summary_of(study), print)
     return differs
 
 
-def _described(study: optuna.Study, search: str) -> Record:
-    """The run above the trials of `study`, as far as it follows from its name and id."""
-    found: optuna.Study | None = study
-    if search != study.study_name:
-        try:
-            found = optuna.load_study(study_name=search, storage=study._storage)
-        except KeyError:
-            found = None
+def _searched(study: optuna.Study, search: str) -> optuna.Study | None:
+    """The study called `search`, which `study` is or confirms; None: it is not in the same storage."""
+    if search == study.study_name:
+        return study
+    try:
+        return optuna.load_study(study_name=search, storage=study._storage)
+    except KeyError:
+        return None
+
+
+def _described(found: optuna.Study | None, search: str) -> Record:
+    """The run of the search called `search`, as far as it follows from its name and the id of its study."""
     own = study_id(found) if found is not None else None
     identity = {STUDY_TAG: clean(search), KIND_TAG: "search"} | ({ID_TAG: own} if own else {})
-    return Record(name=title_of(found) if found is not None else clean(search, LONGEST_NAME), identity=identity)
+    return Record(name=title_of(found) if found is not None else run_name(search), identity=identity)
 
 
 def _search_of(study: optuna.Study) -> str:
@@ -173,7 +185,7 @@ def _search_of(study: optuna.Study) -> str:
 def _sync_retraining(tracking: Tracking, name: str, repair: bool) -> list[Difference]:
     own = {RETRAIN_TAG: name, PROJECT_TAG: project_id()}
     record = recorded_run.load(Record(name="retrain", identity=own | {KIND_TAG: "retrain"}))
-    if not record.run_id:  # of a time before there were records
+    if not record.run_id and not record.former:  # of a time before there were records
         return mirror.abandoned(tracking, "retrain", own, repair=repair)
     if repair:
         return recorded_check.restore(tracking, record, {}, print)

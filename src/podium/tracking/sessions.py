@@ -1,0 +1,47 @@
+"""Two copies of a project on one tracking store: noticed before one writes on the runs of the other.
+
+A copied folder has the copied studies' ids. So each session that logs trials leaves a random mark, first in the study
+and then on its run in MLflow. A mark on the run that the study does not have is of a session that knew another copy of
+the study, or a newer state of it. A folder that was moved has all of its marks and goes on.
+"""
+
+import uuid
+
+import optuna
+
+from podium.errors import RefusedError
+from podium.tracking import recorded_run
+from podium.tracking.record import study_id
+from podium.tracking.recorded_run import Record, RecordedRun
+from podium.tracking.run_names import ID_TAG, KIND_TAG, SESSION_TAG
+from podium.tracking.store import Tracking, shown
+from podium.tracking.trial_runs import number_of, runs_of
+
+SESSION = "podium:session:"
+"""How the user attribute of a study begins that holds a session's mark: one each, so that no two replace each other."""
+
+
+def claim(study: optuna.Study, above: RecordedRun) -> None:
+    """Leave this session's mark in `study`, a search, and on its run `above`: it is about to log trials."""
+    mark = uuid.uuid4().hex[:16]
+    study.set_user_attr(f"{SESSION}{mark}", "")
+    above.log(tags={SESSION_TAG: mark})
+
+
+def check(tracking: Tracking, study: optuna.Study) -> None:
+    """Raise RefusedError where another copy of `study`, a search, has logged since to the run of its id."""
+    own = study_id(study)
+    if own is None:
+        return
+    run = recorded_run.found(tracking, Record(name="", identity={ID_TAG: own, KIND_TAG: "search"}))
+    mark = run.data.tags.get(SESSION_TAG) if run is not None else None
+    if run is None or not mark or f"{SESSION}{mark}" in study.user_attrs:
+        return
+    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    logged = len({number_of(one) for one in runs_of(tracking, study)})
+    raise RefusedError(
+        f"the study {study.study_name} of this folder ({ended} trials ended) and its run {run.info.run_id} in"
+        f" {shown(tracking.uri)} ({logged} trials) do not belong together: another copy of this folder, or a newer"
+        f" state of it, has logged there since (tag {SESSION_TAG}). Nothing was changed. Go on in the other copy; or"
+        " `podium sync --as-copy` gives the studies of this folder ids, and runs, of their own"
+    )
