@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from podium.data.sources import folder
-from podium.data.sources.layout import split_of
 from podium.data.sources.source import Source
+from podium.data.sources.split_words import split_of
 from podium.errors import InputError
 
 

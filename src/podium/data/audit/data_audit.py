@@ -16,16 +16,23 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading, sources, split_file, splitting
+from podium.data.audit.about_set import (
+    about_fractions,
+    about_frames,
+    about_links,
+    about_range,
+    about_split,
+    check_range,
+)
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
-from podium.data.audit.checks import SEVERAL, Examination, examine, in_order, large_groups, looked_for
+from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
 from podium.data.audit.replaced import gone, is_there, looks_of, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
-from podium.data.dvcignore import DvcIgnore
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
 from podium.data.sources.file_items import SPLITS as FILE_SPLITS
@@ -37,8 +44,6 @@ from podium.data.splitting import NAMES, Division, Placed, SourceGroups, divisio
 from podium.errors import InputError
 from podium.text import counted
 
-FRACTIONS_DIFFER = 0.01
-"""Beyond this, and what a few images make, a fraction is another one than images were placed by."""
 REASONS = 5
 """Examples of unusable files that an error names."""
 
@@ -94,7 +99,7 @@ def audited(
     """
     known = SplitFile.empty(params.salt) if split is None else split_file.read(split, params.salt)
     source = sources.read(params, follow_links=audit.outside == "keep")
-    source = replace(source, notes=(*source.notes, *_about_links(source, params)))
+    source = replace(source, notes=(*source.notes, *about_links(source, params)))
     if len(source.classes) < 2:
         raise InputError(
             f"prepare.source: needs images of at least 2 classes; {source.name} has {len(source.classes)}"
@@ -126,14 +131,14 @@ def _examined(
     seen = examine(subject, rejects, thumbs, audit)
     seen = replace(seen, left_out=seen.left_out | items.left_out)
     _check_given(source, items, seen)
-    _check_range(params, images)
+    check_range(params, images)
     groups = items.groups
     looks = looks_of(thumbs, len(images.rows))
     places = _with_taken_over(known, images, items, seen, looks, places)
     placed = _placed(source, images, items, groups, seen, places, params, split)
     lost = gone(known, images.contents, images.formers, looks, placed.places)
-    notes = [*_about_range(spec, images), *_about_frames(images), *lost.notes]
-    notes += _about_fractions(params, known.places, items.given)
+    notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
+    notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
     whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
@@ -215,65 +220,6 @@ def _decoded(
         spec = better
 
 
-def _about_links(source: Source, params: PrepareParams) -> list[str]:
-    """Where links were followed out of what DVC watches."""
-    unseen = source.unseen(Path(params.root), DvcIgnore(Path.cwd()))
-    if not unseen:
-        return []
-    return [
-        f"{counted(len(unseen), 'file')} outside of prepare.root or left out by .dvcignore, such as {unseen[0]}: DVC"
-        " does not see when they change; run `dvc repro -f prepare` then"
-    ]
-
-
-def _check_range(params: PrepareParams, images: reading.Images) -> None:
-    """Raise InputError where params.yaml names a range, and there is no image that it could count for."""
-    if not isinstance(params.range, str) and not images.values and params.range != (0.0, 255.0):
-        low, high = params.range
-        raise InputError(
-            f"prepare.range: [{low:g}, {high:g}] counts for images deeper than 8 bits, and all {len(images.rows):,}"
-            " images have 8 bits, of which 0 to 255 become black to white: it would change nothing. Write"
-            " `range: auto`; images of 8 bits that use a part of it must be converted"
-        )
-
-
-def _about_frames(images: reading.Images) -> list[str]:
-    """Frames and pages that are dropped."""
-    several = sum(count for mode, count in images.modes.counts().items() if SEVERAL in mode)
-    if not several:
-        return []
-    verb = "has" if several == 1 else "have"
-    return [
-        f"{counted(several, 'file')} {verb} several frames or pages, of which only the first is taken: make a file of"
-        " each frame that is an image of its own"
-    ]
-
-
-def _about_fractions(params: PrepareParams, known: NDArray[np.int8], given: NDArray[np.int8]) -> list[str]:
-    """Where a fraction in params.yaml is another one than that of all images that are remembered."""
-    wanted = [k for k in (1, 2) if not (given == k).any()]
-    drawn = known[np.isin(known, [0, *wanted])]
-    notes = []
-    for k, fraction in ((1, params.val_fraction), (2, params.test_fraction)):
-        if len(drawn) and k in wanted:
-            is_now = float((drawn == k).mean())
-            if abs(is_now - fraction) > FRACTIONS_DIFFER + params.min_per_class / len(drawn):
-                notes.append(
-                    f"prepare.{NAMES[k]}_fraction is {fraction:g}, and {is_now:.0%} of the {len(drawn):,} images that"
-                    f" were placed before are in {NAMES[k]}: these keep their split, so it counts for added images only"
-                )
-    return notes
-
-
-def _about_range(spec: Preprocess, images: reading.Images) -> list[str]:
-    """What became of images deeper than 8 bits."""
-    if not images.values:
-        return []
-    found = ", ".join(f"{kind} from {low:g} to {high:g}" for kind, (low, high) in images.values.items())
-    taken = "0 to 65535" if spec.range is None else "{:g} to {:g}".format(*spec.range)
-    return [f"images deeper than 8 bits hold {found}: {taken} became black to white (prepare.range)"]
-
-
 def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextManager[Store]:
     """The persistent store for image files; a temporary one for pixels, which have no digest of a file."""
     files = isinstance(source.items, FileItems) or any(isinstance(one.content, Path | bytes) for one in source.items)
@@ -343,7 +289,7 @@ def _audited(
         findings=in_order([*seen.findings, *large_groups(subject, together, seen.left_out, audit)]),
         groups=len(groups.names),
         joined_groups=len(np.unique(together[groups.numbers >= 0])),
-        notes=(*source.notes, *_about_split(placed, seen.left_out)),
+        notes=(*source.notes, *about_split(placed, seen.left_out)),
         sides=histogram(subject.sizes),
         resizing=about_resizing(subject.sizes, spec),
         samples={name: _samples(divided.train, labels, k, subject.rows) for k, name in enumerate(source.classes)},
@@ -353,15 +299,6 @@ def _audited(
         *(report, spec, source.classes, labels, divided, store, subject.rows, seen.groups, per_class),
         *(*splits, files, subject.sizes),
     )
-
-
-def _about_split(placed: Placed, left_out: NDArray[np.bool_]) -> list[str]:
-    """Images that are in no split."""
-    between = int((~left_out & (placed.places == NOWHERE)).sum())
-    if not between:
-        return []
-    what = "1 image is" if between == 1 else f"{between:,} images are"
-    return [f"{what} in no split: near-duplicates, or of the group, of images in several splits"]
 
 
 def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: NDArray[np.int64]) -> list[int]:

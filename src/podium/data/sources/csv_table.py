@@ -14,8 +14,8 @@ from podium.data.sources import ImageSource
 from podium.data.sources.alike import is_missing
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
-from podium.data.sources.layout import NEUTRAL, SPLITS, WORDS, split_of
 from podium.data.sources.source import Source
+from podium.data.sources.split_words import NEUTRAL, SPLITS, WORDS, split_of
 from podium.errors import InputError
 from podium.text import counted
 

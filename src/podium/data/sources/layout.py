@@ -12,38 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podium.data.sources.item import is_meant, shown
+from podium.data.sources.split_words import SPLITS, is_container, split_of, split_twins
 from podium.errors import InputError
 from podium.text import counted
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names of splits in tables and rows, in lower case."""
-WORDS = SPLITS | {
-    "trn": "train",
-    "validate": "val",
-    "validating": "val",
-    "validierung": "val",
-    "dev": "val",
-    "devel": "val",
-    "development": "val",
-    "testing": "test",
-    "tst": "test",
-    "holdout": "test",
-    "heldout": "test",
-    "eval": "eval",
-    "evaluation": "eval",
-}
-"""Words in names of folders. eval is what the other folders leave: validation or test."""
-NEUTRAL = {"set", "data", "dataset", "image", "images", "imgs", "img", "seg", "split", "splits", "folder", "samples"}
-"""Words in names of folders that say nothing."""
 FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
 """Names of parts of a set that are neither classes nor splits."""
 LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$recycle.bin", "system volume information"}
 """What file managers leave; it is ignored silently, as hidden files and what begins with @ (Synology's) are."""
 SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
-
-
-OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
-"""What is written behind a split in one word, in English and in German."""
 
 
 Hides = Callable[[Path], bool]
@@ -104,18 +81,6 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER | SYNOLOGY
 
 
-def split_of(name: str) -> tuple[str, str] | None:
-    """The split that a folder's name stands for, and what else the name says; None: it names no split.
-
-    `Training`, `test_set`, `train2017` and `images-val` say nothing else; `flowers_train` says flowers.
-    """
-    squeezed = re.sub(r"(held|hold)[ _.-]?out", r"\1out", name.strip(), flags=re.IGNORECASE)
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", squeezed).lower())
-    found = [word for word in map(_without_set, words) if word in WORDS]
-    rest = [word for word in words if _without_set(word) not in WORDS and word not in NEUTRAL]
-    return (WORDS[found[0]], " ".join(rest)) if len(found) == 1 else None
-
-
 def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layout:
     """The class folders of `folder`. `layout`: auto, classes or splits, as `prepare.layout` says.
 
@@ -138,11 +103,6 @@ def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layo
     if why:
         raise _ambiguous(folder, parts, why, inside)
     return _by_split(folder, parts, hides)
-
-
-def _without_set(word: str) -> str:
-    short = OF_SET.sub("", word)
-    return short if short in WORDS else word
 
 
 def _parts(folders: Sequence[Path]) -> dict[Path, str]:
@@ -220,37 +180,13 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path], hides: Hides) -> L
             " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
     _check_levels(folder, inside, hides)
-    if twins := _split_twins(names):
+    if twins := split_twins(names):
         raise InputError(
             f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or"
             f" {_list(twins)} as splits of classes. Write `layout: classes` for the first; for the second make folders"
             " such as train/cat"
         )
     return _by_class(folder, hides)
-
-
-def _split_twins(names: Sequence[str]) -> list[str]:
-    """Names that differ by the split in them only, such as train-cat and test-cat, or cattrain and cattest."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        for split, rest in _splits_in(name):
-            found.setdefault(rest, {}).setdefault(split, []).append(name)
-    twins = {name for by_split in found.values() if len(by_split) > 1 for same in by_split.values() for name in same}
-    return [name for name in names if name in twins]
-
-
-def _splits_in(name: str) -> set[tuple[str, str]]:
-    """The splits that a name may contain, each with what else the name says; those that say nothing else are left out.
-
-    Within a word only whole names of splits count: `contest` has one, but no twin.
-    """
-    token = split_of(name)
-    found = {token} if token is not None else set()
-    plain = "".join(re.findall(r"[^\W_]+", name.lower()))
-    for word, split in WORDS.items():
-        found |= {(split, plain.removesuffix(word))} if plain.endswith(word) else set()
-        found |= {(split, plain.removeprefix(word))} if plain.startswith(word) else set()
-    return {(split, rest) for split, rest in found if rest}
 
 
 def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
@@ -261,9 +197,9 @@ def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
     """
     below = {path: _names_below(path, hides) for path in inside}
     counts = Counter(name.lower() for names in below.values() for name in names)
-    recurring = sorted(name for name, count in counts.items() if count > 1 and not _is_container(name))
+    recurring = sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
     recurs = bool(recurring) and len(counts) > 1
-    around = [path for path in inside if len(below[path]) > 1 and _is_container(path.name)] if len(inside) > 1 else []
+    around = [path for path in inside if len(below[path]) > 1 and is_container(path.name)] if len(inside) > 1 else []
     if not recurs and not around:
         return
     which = max(around or inside, key=lambda path: len(below[path]))
@@ -301,12 +237,6 @@ def _files_in(folder: Path) -> int:
     """How many files and folders lie in `folder`."""
     with os.scandir(folder) as found:
         return sum(not is_litter(one.name) for one in found)
-
-
-def _is_container(name: str) -> bool:
-    """Whether a name says nothing but that images are in it."""
-    words = re.findall(r"[^\W\d_]+", name.lower())
-    return bool(words) and all(word in NEUTRAL for word in words)
 
 
 def _splits_below(inside: Sequence[Path], hides: Hides) -> dict[Path, str]:

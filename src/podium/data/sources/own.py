@@ -26,8 +26,8 @@ from tqdm import tqdm
 from podium import own_code
 from podium.data.sources.alike import is_missing
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
-from podium.data.sources.layout import SPLITS
 from podium.data.sources.source import Source
+from podium.data.sources.split_words import SPLITS
 from podium.errors import InputError
 
 KEYS = ("content", "label", "split", "group")
