@@ -8,7 +8,7 @@ from pathlib import Path
 from podium import paths
 from podium.config.params import GateParams
 from podium.data import accesses
-from podium.data.dataset import DatasetInfo, open_test_set, sealed_facts
+from podium.data.dataset import DatasetInfo, Split, open_test_set, sealed_facts
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.metrics import computable
@@ -132,6 +132,27 @@ def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list
     return ledger.history(tracking, name)
 
 
+def _opened(images: Images, data: DatasetInfo, version: Version) -> Split:
+    """The test set, whose access is counted. Raises RefusedError where it is not of the preparation of `data`."""
+    split = open_test_set(images.sealed / "test", "gate", str(version))
+    if data.sealed not in ("", split.digest):
+        raise RefusedError(
+            f"{images.sealed} and {images.prepared} are not of one preparation: `dvc repro prepare` writes both again"
+        )
+    return split
+
+
+def _about_other_accesses(split: Split) -> list[str]:
+    """Accesses that the count of `split` leaves out."""
+    others = accesses.others(split.access_key)
+    if not others:
+        return []
+    return [
+        f"{counted(others, 'access')} to other test sets of this folder before it was split again, or to"
+        " those of other images: not counted here"
+    ]
+
+
 def _judge(
     tracking: Tracking, version: Version, book: Ledger, images: Images, params: GateParams, metric: Metric
 ) -> Verdict:
@@ -150,16 +171,8 @@ def _judge(
         )
         rivals.append(anchor)
     data = DatasetInfo.read(images.prepared)
-    split = open_test_set(images.sealed / "test", "gate", str(version))
-    if data.sealed not in ("", split.digest):
-        raise RefusedError(
-            f"{images.sealed} and {images.prepared} are not of one preparation: `dvc repro prepare` writes both again"
-        )
-    if others := accesses.others(split.access_key):
-        notes.append(
-            f"{counted(others, 'access')} to other test sets of this folder before it was split again, or to"
-            " those of other images: not counted here"
-        )
+    split = _opened(images, data, version)
+    notes += _about_other_accesses(split)
     counts = versions.record_accesses(tracking, version.name, split.access_key)
     for rival in rivals:
         champion, unreadable, more = _loaded(tracking, version.name, book, rival, data)

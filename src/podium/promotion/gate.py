@@ -49,6 +49,25 @@ class Candidates:
     """Whether the champion's promise about answered images binds: not that of one which was replaced already."""
 
 
+def _evidence(
+    images: int, params: GateParams, candidates: Candidates, sides: Sequence[Side], metric: Metric
+) -> Evidence:
+    """What the models themselves say, the challenger's side first."""
+    return Evidence(
+        images,
+        params.confidence,
+        sides[0],
+        sides[1] if len(sides) == 2 else None,
+        unreadable=candidates.unreadable,
+        foreign=candidates.foreign,
+        metric=metric.label,
+        sign=metric.sign,
+        promise=_promised(candidates.challenger),
+        champion_promise=_promised(candidates.champion if candidates.keeps_promise else None),
+        served=candidates.served,
+    )
+
+
 def judge(
     params: GateParams,
     test: Split,
@@ -83,21 +102,11 @@ def judge(
     ]
     if (crowding := max(took.crowding for took in taken)) > BUSY:
         notes += (BUSY_NOTE.format(crowding=crowding),)
-    evidence = Evidence(
-        len(test.labels),
-        params.confidence,
-        sides[0],
-        sides[1] if len(sides) == 2 else None,
-        unreadable=candidates.unreadable,
-        foreign=candidates.foreign,
+    evidence = replace(
+        _evidence(len(test.labels), params, candidates, sides, metric),
         classes=_class_counts(predicted, test),
-        metric=metric.label,
-        sign=metric.sign,
         attempt=attempts(accesses),
         answering=_answering([model for _, model in models], predicted, groups),
-        promise=_promised(candidates.challenger),
-        champion_promise=_promised(candidates.champion if candidates.keeps_promise else None),
-        served=candidates.served,
     )
     if candidates.champion:
         evidence = _compared(evidence, metric, predicted, test, groups)

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -93,13 +94,7 @@ def train(
 
     The caller holds the lock of `name`: nobody else writes the checkpoint.
     """
-    try:
-        state = checkpoint.load(path, name)
-        if state is not None:
-            run.restore(state)
-            print(f"retrain resumes from epoch {run.epoch}, step {run.step}")
-    except checkpoint.TornCheckpointError as error:
-        print(f"retrain starts again: {error}")
+    _restore(run, path, name)
     epochs, first = run.recipe.train.epochs, run.epoch
     line = Lines()
     with (
@@ -124,24 +119,40 @@ def train(
             bar.update(run.epoch - bar.n)
             line(f"retrain: epoch {run.epoch}/{epochs}, {text}", last=run.epoch == epochs)
 
-        try:
+        with closing(checkpointer.saver), _left_as_it_ended(run, tracked):
             if params.runtime.devices > 1 and run.epoch < epochs:
                 _train_on_ranks(run, name, prepared, params, checkpointer, on_epoch)
             else:
                 run.train(data, None, checkpointer.after_step, on_epoch)
-        except InterruptedSearchError:
-            tracked.leave(run.history, "KILLED")
-            raise
-        except DivergedError as error:
-            tracked.leave(run.history, "FAILED")
-            raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
-        except RAISED:
-            tracked.leave(run.history, "FAILED")
-            raise
-        finally:
-            checkpointer.saver.close()
     trained = max(epochs - first, 1)
     return {"checkpoint": checkpointer.saver.spent / trained, "logging": logging / trained}
+
+
+def _restore(run: TrainingRun, path: Path, name: str) -> None:
+    """Go on from the checkpoint, if there is a whole one of `name`."""
+    try:
+        state = checkpoint.load(path, name)
+        if state is not None:
+            run.restore(state)
+            print(f"retrain resumes from epoch {run.epoch}, step {run.step}")
+    except checkpoint.TornCheckpointError as error:
+        print(f"retrain starts again: {error}")
+
+
+@contextmanager
+def _left_as_it_ended(run: TrainingRun, tracked: RetrainRun) -> Iterator[None]:
+    """Leave the run in MLflow with the state of a training that does not come to its end."""
+    try:
+        yield
+    except InterruptedSearchError:
+        tracked.leave(run.history, "KILLED")
+        raise
+    except DivergedError as error:
+        tracked.leave(run.history, "FAILED")
+        raise PodiumError(f"the retraining diverged: {error}; try another retrain.seed") from None
+    except RAISED:
+        tracked.leave(run.history, "FAILED")
+        raise
 
 
 def epoch_text(epoch: Epoch, images: int) -> str:

@@ -95,10 +95,8 @@ def evaluate(
     metrics = replace(metrics, others=_others(objective, params, split, probabilities))
     metrics = replace(metrics, others=metrics.others | _abstain(out, threshold, params, split, probabilities))
     _write_predictions(out, split, probabilities, files)
-    _write_tables(out, metrics)
     write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
-    draw_confusion(out / "confusion.png", metrics)
-    draw_calibration(out / "calibration.png", metrics)
+    _write_tables(out, metrics)
     # Not in metrics.json, which `dvc metrics` compares.
     write_json(out / "evaluation.json", _made_with(params, about, objective))
     write_json(out / "metrics.json", metrics.summary())
@@ -286,6 +284,8 @@ def _write_tables(out: Path, metrics: Metrics) -> None:
         if b.count
     )
     _write_csv(out / "calibration.csv", ("lower", "upper", "count", "confidence", "accuracy"), bins)
+    draw_confusion(out / "confusion.png", metrics)
+    draw_calibration(out / "calibration.png", metrics)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -65,10 +65,7 @@ class TrainingRun:
         self.device = device
         self.metric = metric
         self.more = [one for one in more if metric is None or one.label != metric.label]
-        head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
-        self.model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
-        if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
-            self.model = self.model.to(memory_format=torch.channels_last)
+        self.model: nn.Module = _model_on(device, recipe, images)
         wanted = recipe.train.precision if self.TRAINS else "float32"
         self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
@@ -82,8 +79,7 @@ class TrainingRun:
         self.augmentations = [one for one in every if not one.BLENDS]
         self.blends = [one for one in every if one.BLENDS]
         self.generator = torch.Generator(device=device)
-        colour = [round(255 * value) for value in images.mean]
-        self.mean = torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)
+        self.mean = _mean_colour(images, device)
         self.classes, self.names, self.shape = images.classes, images.names, images.shape
         weighted = recipe.train.balance == "loss"
         self.class_weights: Tensor | None = torch.ones(images.classes, device=device) if weighted else None
@@ -411,3 +407,18 @@ class TrainingRun:
         self.history.append(done)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()
+
+
+def _model_on(device: torch.device, recipe: Recipe, images: ImageSpec) -> nn.Module:
+    """The network before its first step, in the layout of memory that is fast there."""
+    head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
+    model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
+    if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _mean_colour(images: ImageSpec, device: torch.device) -> Tensor:
+    """The mean pixel (1, C, 1, 1) of the training images, uint8."""
+    colour = [round(255 * value) for value in images.mean]
+    return torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)

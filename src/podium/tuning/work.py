@@ -126,6 +126,18 @@ class _TooLarge:
     """Into how many parts each batch is to be divided instead."""
 
 
+def _after_epoch(task: Task, saving: "_Checkpointer", report: Callable[[Report], bool], run: TrainingRun) -> None:
+    """Report the epoch. Raises StopTrial or RestTrial where the trial is to end with it."""
+    rests = task.until is not None and run.epoch >= task.until
+    if rests:
+        saving.before_rest(run)
+    if not report(Report(task.number, task.attempt, run.history[-1])):
+        raise StopTrial
+    if rests:
+        raise RestTrial
+    saving.after_epoch(run)
+
+
 def _attempt(
     task: Task,
     trial_data: TrialData,
@@ -153,16 +165,7 @@ def _attempt(
             resumed(Resumed(task.number, task.attempt, list(run.history)))
         checkpointer = saving = _Checkpointer(task, pausing, saved, run, notes)
 
-        def on_epoch(run: TrainingRun) -> None:
-            rests = task.until is not None and run.epoch >= task.until
-            if rests:
-                saving.before_rest(run)
-            if not report(Report(task.number, task.attempt, run.history[-1])):
-                raise StopTrial
-            if rests:
-                raise RestTrial
-            saving.after_epoch(run)
-
+        on_epoch = partial(_after_epoch, task, saving, report)
         if task.until is not None and run.epoch >= task.until:
             on_epoch(run)  # its worker or its driver died between the save and the report
         train, val = trial_data.divided(task.held_out)
@@ -182,9 +185,8 @@ def _attempt(
         too_large = _out_of_memory(error)
         if too_large and (run is None or run.epoch == begun) and (more := _more_parts(task, run, parts)):
             return _TooLarge(more)
-        reason = too_large or _reason(error)
         suspicious = not isinstance(error, InputError | SystemExit)
-        return how("failed", _history(run), reason, traceback.format_exc(), suspicious=suspicious)
+        return how("failed", _history(run), too_large or _reason(error), traceback.format_exc(), suspicious=suspicious)
     finally:
         if checkpointer is not None:
             checkpointer.saver.close()  # nothing may write to its checkpoint from now on
