@@ -434,6 +434,7 @@ def test_active_run_of_the_user_is_the_parent_and_stays_the_users(tracking: Trac
 def test_active_run_of_another_store_is_none_of_ours(tracking: Tracking, mlflow_template: Path, tmp_path: Path) -> None:
     (tmp_path / "other.db").write_bytes(mlflow_template.read_bytes())
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    mlflow.set_experiment("Default")  # another test may have left one of its own store
     study = _study()
     try:
         with mlflow.start_run(), TrialLogger(tracking) as logger:
