@@ -22,7 +22,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, float], dict[str, Any]]] = {
     "a limit that is measured": (
         {"limits": {"min_recall": 0.1}},
         MEASURED_ALL,
-        {"values": (0.45,), "problem": "", "over": "min_recall 0 (at least 0.1)"},
+        {"values": (0.45,), "problem": "", "over": "min_recall 0.0000 (at least 0.1)"},
     ),
     "a limit that is kept": (
         {"limits": {"min_recall": 0.1}},
