@@ -79,8 +79,8 @@ class _Server:
         self.application = Application(self.follower, params, self.metrics, observers, canary)
         self.sign = Sign(choice.tracking, choice.name, listening.url(params.host, params.port), choice.follows)
         self.ended = asyncio.Event()
-        self.loaded = asyncio.Event()
-        """Set when the first version is loaded, or can't be."""
+        self.ready_or_ended = asyncio.Event()
+        """Set when the first version is loaded, or will not be."""
         self.failure: BaseException | None = None
 
     async def run(self) -> None:
@@ -96,7 +96,7 @@ class _Server:
         application: Any = self.application  # the same protocol in other words
         app = wrap_app(application, config.wsgi_max_body_size, "asgi")
         if workers.shares_sockets():  # a client must not meet the one worker that has no model yet: the others take it
-            await self.loaded.wait()
+            await self.ready_or_ended.wait()
         await worker_serve(app, config, sockets=Sockets([], self.sockets, []), shutdown_trigger=self.ended.wait)
         await self._leave(loading_first)
         if self.failure is not None:
@@ -111,7 +111,7 @@ class _Server:
             self.ended.set()
             return
         finally:
-            self.loaded.set()
+            self.ready_or_ended.set()
         for observer in self.watching:
             observer.start()
         workers.tell_ready()
@@ -152,6 +152,7 @@ class _Server:
         LOG.info("%s: answering what is at work, then ending", signal.Signals(number).name)
         self.application.pages.draining = True
         self.ended.set()
+        self.ready_or_ended.set()
 
     async def _leave(self, loading_first: "asyncio.Future[None]") -> None:
         """End the threads; where one goes on working, end the process without it."""
