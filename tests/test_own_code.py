@@ -223,6 +223,30 @@ def test_file_with_a_null_byte_is_named(own: OwnCode) -> None:
 
 
 @pytest.mark.parametrize(
+    ("bad", "name", "place"),
+    [
+        ("pk_nul", "pk_nul.mod", "src/pk_nul/__init__.py: SyntaxError"),
+        ("pk_nul.mod", "pk_nul.mod", "src/pk_nul/mod.py: SyntaxError"),
+        ("pk_nul.sub", "pk_nul.sub.net", "src/pk_nul/sub/__init__.py: SyntaxError"),
+        ("pk_nul.helper", "pk_nul.user", "src/pk_nul/user.py, line 1, in <module>: SyntaxError"),
+    ],
+    ids=["the package", "the module", "a package in it", "what it imports"],
+)
+def test_file_with_a_null_byte_in_a_package_is_named_once(own: OwnCode, bad: str, name: str, place: str) -> None:
+    package = own.source / "pk_nul"
+    (package / "sub").mkdir(parents=True)
+    files = {"pk_nul": "__init__.py", "pk_nul.mod": "mod.py", "pk_nul.sub": "sub/__init__.py"}
+    files |= {"pk_nul.sub.net": "sub/net.py", "pk_nul.helper": "helper.py", "pk_nul.user": "user.py"}
+    for module, file in files.items():
+        text = "import pk_nul.helper\n" if module == "pk_nul.user" else "VALUE = 1\n"
+        (package / file).write_text("VALUE = 1\0\n" if module == bad else text, encoding="utf-8")
+    own.modules += list(files)
+    with pytest.raises(InputError) as caught:
+        own_code.load(f"{name}:net", "model.name")
+    assert str(caught.value).startswith(f"model.name: {name}:net does not import: {place}: source code ")
+
+
+@pytest.mark.parametrize(
     ("name", "place"),
     [("Net", "line 4"), ("f", "line 9"), ("made", "")],
     ids=["a class", "a decorated function", "an object"],

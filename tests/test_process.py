@@ -137,7 +137,7 @@ def test_output_that_a_full_disk_does_not_take_keeps_the_exit_code(ends: str, co
 
 
 OWN = """
-import json
+import json, sqlite3
 
 
 def fails():
@@ -158,6 +158,18 @@ def full():
 
 def calls(podium):
     podium()
+
+
+def forbidden():
+    raise PermissionError(13, "Permission denied", "/data/table.csv")
+
+
+def database():
+    sqlite3.connect(":memory:").execute("SELECT * FROM t")
+
+
+def store():
+    exec(compile("import sqlite3; sqlite3.connect('/no/folder')", "/lib/site-packages/mlflow/store.py", "exec"))
 """
 FAILURES = {
     "fails": ("fails", "podium: your own code failed: src/{m}.py, line 5, in fails: KeyError: 'lr'"),
@@ -166,7 +178,22 @@ FAILURES = {
         "ends",
         "podium: your own code ended the program: src/{m}.py, line 13, in ends: SystemExit: 0. Let",
     ),
-    "a full disk": ("full", "podium: your own code failed: src/{m}.py, line 17, in full: OSError: [Errno 28] No space"),
+    "a full disk": (
+        "full",
+        "podium: No space left on device (src/{m}.py, line 17, in full). What was recorded before is complete; free so",
+    ),
+    "a file that it may not write": (
+        "forbidden",
+        "podium: /data/table.csv: Permission denied (src/{m}.py, line 25, in forbidden). What was recorded before is",
+    ),
+    "a database of its own": (
+        "database",
+        "podium: your own code failed: src/{m}.py, line 29, in database: OperationalError: no such table: t",
+    ),
+    "MLflow's store": (
+        "store",
+        "podium: tracking.uri: MLflow's store failed: unable to open database file (src/{m}.py, line 33, in store). W",
+    ),
 }
 
 

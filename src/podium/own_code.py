@@ -205,11 +205,18 @@ def described(value: Any) -> str:
 
 
 def _of_file(text: str, error: BaseException, module: str) -> str:
-    """`text` after the file of `module`, where a syntax error does not say itself in which file it is."""
-    if not isinstance(error, SyntaxError) or error.filename:
+    """`text` after the file of `module` or of the package that it is in, where a syntax error says neither in which
+    file it is nor came from a line of people's own code."""
+    if not isinstance(error, SyntaxError) or error.filename or place_of(error):
         return text
-    spec = importlib.util.find_spec(module)
-    return f"{_shown(Path(spec.origin))}: {text}" if spec and spec.origin else text
+    parts, origin = module.split("."), None
+    for count in range(1, len(parts) + 1):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[:count]))  # it imports the packages above
+        except RAISED:
+            break
+        origin = spec.origin if spec else None
+    return f"{_shown(Path(origin))}: {text}" if origin else text
 
 
 def written_at(function: Any) -> str:

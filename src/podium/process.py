@@ -11,8 +11,10 @@ import signal
 import sqlite3
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TextIO
 
@@ -56,11 +58,13 @@ def message_of(error: BaseException) -> str:
     """
     if isinstance(error, PodiumError):
         return str(error) or type(error).__name__
-    if failure := own_code.failure(error):
-        return failure
+    failure = own_code.failure(error)
+    place = own_code.place_of(error) if failure else ""
     if isinstance(error, OSError) and (error.errno in DISK_ERRORS or SHORT_WRITE.fullmatch(str(error))):
-        return _disk_message(error)
-    return one_line(_store_message(error))
+        return _disk_message(error, place)
+    if failure and not _is_of_mlflow(error):  # a database of their own
+        return failure
+    return one_line(_store_message(error, place)) or failure
 
 
 @contextmanager
@@ -160,12 +164,13 @@ def ignored_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _disk_message(error: OSError) -> str:
+def _disk_message(error: OSError, place: str) -> str:
+    """What to do about a disk; `place` is the line of people's own code that wrote to it, empty: it was Podium."""
     where = f"{error.filename}: " if error.filename else ""
     return (
-        f"{where}{error.strerror or os.strerror(errno.ENOSPC)}. What was recorded before is complete; free some space"
-        " or make it writable, then run"
-        " the same again: it resumes from there (`df -h` shows the space, `podium gc` frees some)"
+        f"{where}{error.strerror or os.strerror(errno.ENOSPC)}{place}. What was recorded before is complete; free some"
+        " space or make it writable, then run the same again: it resumes from there (`df -h` shows the space, `podium"
+        " gc` frees some)"
     )
 
 
@@ -173,8 +178,10 @@ STORES = {"mlflow.exceptions.MlflowException", "sqlalchemy.exc.OperationalError"
 """What raises where a database or a tracking server fails; by name, since few processes import these packages."""
 
 
-def _store_message(error: BaseException) -> str:
+def _store_message(error: BaseException, place: str) -> str:
     """What to do about an MLflow store that fails in the middle of the work; empty: it is another error.
+
+    `place` is the line of people's own code that called it, empty: it was Podium.
 
     MLflow's own exception says of itself whether the store failed or the call was wrong by what caused it.
     """
@@ -191,9 +198,14 @@ def _store_message(error: BaseException) -> str:
         if "locked" in reason:
             remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
     return (
-        f"tracking.uri: MLflow's store failed: {reason}. What was recorded before is"
+        f"tracking.uri: MLflow's store failed: {reason}{place}. What was recorded before is"
         f" complete. {remedy}, then run the same again: it resumes from there"
     )
+
+
+def _is_of_mlflow(error: BaseException) -> bool:
+    """Whether `error` arose in MLflow, or in what that called."""
+    return any("mlflow" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

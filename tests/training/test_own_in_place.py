@@ -1,17 +1,22 @@
 """Own code that changes in place what it is given: it changes a copy, and the next epoch is given the same again."""
 
 import copy
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import tiny
 from own import OwnCode
 from podium.components import Choice
 from podium.config.search_section import SearchParams
 from podium.training.epochs import Epoch
+from podium.training.loop import TrainingRun
 from podium.training.program import training
+from podium.training.ranks import SharedRun
 from podium.tuning.work import TrialData
 
 BEGIN = """
@@ -51,12 +56,12 @@ CODE: dict[str, tuple[str, dict[str, Any]]] = {
         "    return len(seen) + 0 * " + SCORE,
         {"arguments": {"seen": [1]}},
     ),
-    "a loss, its targets": (
-        "def f(logits, targets):\n    targets = given(targets)\n    targets[:4] = 0\n"
-        "    return F.cross_entropy(logits, targets)\n",
-        {"train.loss": "{m}:f", "train.mixup": 0.4},
-    ),
     "a loss, its logits": (
+        "def f(logits, targets):\n    logits = given(logits)\n    logits *= 1.5\n"
+        "    return F.cross_entropy(logits, targets)\n",
+        {"train.loss": "{m}:f"},
+    ),
+    "a loss, its logits of a blended batch": (
         "def f(logits, targets):\n    logits = given(logits)\n    logits *= 1.5\n"
         "    return F.cross_entropy(logits, targets)\n",
         {"train.loss": "{m}:f", "train.mixup": 0.4},
@@ -129,3 +134,54 @@ def test_code_that_changes_what_it_is_given_has_the_results_of_code_that_copies_
     found = [_trained(own, BEGIN.format(given=way) + text, changes, trial_data) for way in ("value", COPYING)]
     assert found[0] == found[1]
     assert all(torch.equal(one[torch.arange(len(one))], old) for one, old in zip(parts, before, strict=True))
+
+
+LOSS = """
+def f(logits, targets, weight):
+    logits, targets = given(logits), given(targets)
+    logits *= 1.5
+    targets[:4] = 0
+    return F.cross_entropy(logits, targets, weight=weight)
+"""
+
+
+@pytest.fixture
+def one_rank(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("mixup", [0.0, 0.4], ids=["plain", "blended"])
+@pytest.mark.parametrize(("kind", "parts"), [(TrainingRun, 1), (TrainingRun, 2), (SharedRun, 1)])
+def test_loss_that_changes_logits_and_targets_trains_as_one_that_copies_them(
+    own: OwnCode, trial_data: TrialData, kind: type[TrainingRun], parts: int, mixup: float
+) -> None:
+    found = []
+    for way in ("value", COPYING):
+        loss = f"{own.write(BEGIN.format(given=way) + LOSS)}:f"
+        run = kind(tiny.recipe(**{"train.loss": loss, "train.balance": "loss", "train.mixup": mixup}), tiny.IMAGES, 0,
+                   torch.device("cpu"))  # fmt: skip
+        run.fit_into_memory(least=parts)
+        history = run.train(trial_data.train, trial_data.val)
+        found.append([{name: value for name, value in epoch.items() if name != "seconds"} for epoch in history])
+    assert found[0] == found[1]
+
+
+def test_targets_are_the_same_for_each_call_of_a_loss(own: OwnCode) -> None:
+    loss = tiny.recipe(**{"train.loss": f"{own.write(BEGIN.format(given='value') + LOSS)}:f"}).train.component("loss")
+    function, targets = loss.build(torch.ones(3)), torch.tensor([2, 1, 2, 1, 0])
+    logits = torch.linspace(0, 1, 15).reshape(5, 3)
+    assert function(logits.clone(), targets) == function(logits.clone(), targets)
+    assert targets.tolist() == [2, 1, 2, 1, 0]
+
+
+def test_autograd_refuses_a_change_of_logits_that_it_still_needs(own: OwnCode) -> None:
+    """Of a batch that is not blended the loss gets the logits themselves. A last linear layer does not need them for
+    its gradient; where a network ends in one that does, such as tanh, torch ends the step: no wrong gradient."""
+    loss = tiny.recipe(**{"train.loss": f"{own.write(BEGIN.format(given='value') + LOSS)}:f"}).train.component("loss")
+    inputs = torch.linspace(0, 1, 15, requires_grad=True).reshape(5, 3)
+    value = loss.build(torch.ones(3))(inputs.tanh(), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()

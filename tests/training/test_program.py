@@ -347,7 +347,7 @@ RANGES = {
         r"val_accuracy must be from 0 to 1; got 45 in epoch 1: report it as Podium m",
     ),
     "below": ("val_accuracy=-0.1", "val_accuracy must be from 0 to 1; got -0.1 in epoch 1"),
-    "a loss below 0": ("val_accuracy=0.5, val_loss=-3.0", "val_loss must be at least 0; got -3 in epoch 1"),
+    "a loss of its own, below 0": ("val_accuracy=0.5, val_loss=-3.0", ""),
     "one of the limits": ("val_accuracy=0.5, val_min_recall=2", "val_min_recall must be from 0 to 1; got 2 in epoch 1"),
     "rounded": ("val_accuracy=1.0000001", ""),
     "a figure of its own": ("val_accuracy=0.5, val_percent=45.0, train_loss=-3.0", ""),
@@ -363,6 +363,29 @@ def test_report_outside_of_the_metrics_range_fails_the_trial(
     assert ended.how == ("failed" if problem else "finished"), ended.reason
     assert problem in ended.reason
     assert not problem or re.search(r"\(src/own_module_\d+.py, line 6, in program\)$", ended.reason)
+
+
+@pytest.mark.parametrize(
+    ("metric", "more", "reports", "problem"),
+    [
+        ("loss", [], "val_loss=-0.2", "at least 0; got -0.2 in epoch 1: {} (the mean negative log likelihood) (src"),
+        ("loss", [], "val_loss=45.0", ""),
+        ("accuracy", ["loss"], "val_accuracy=0.5, val_loss=-0.2", ""),
+        ("accuracy", ["mcc"], "val_accuracy=0.5, val_mcc=-1.2", "from -1 to 1; got -1.2 in epoch 1: {}, or under"),
+        ("accuracy", ["mcc"], "val_accuracy=5, val_mcc=-1", "1; got 5 in epoch 1: {} (a fraction, no percentage) (src"),
+        ("mcc", [], "val_mcc=0.5, val_accuracy=5", "1; got 5 in epoch 1: {} (a fraction, no percentage), or under"),
+    ],
+)  # fmt: skip
+def test_bounds_and_remedy_of_a_report_are_those_of_what_the_search_looks_at(
+    own: OwnCode, trial_data: TrialData, metric: str, more: list[str], reports: str, problem: str
+) -> None:
+    first, *others = [SearchParams(metric=Choice(name=name)).component("metric") for name in (metric, *more)]
+    run = training(_short(own, f"run.report(1, {reports})"), tiny.IMAGES, 0, CPU, first, others)
+    if not problem:
+        assert len(run.train(trial_data.train, trial_data.val)) == 1
+        return
+    with pytest.raises(InputError, match=re.escape(problem.format("report it as Podium measures it"))):
+        run.train(trial_data.train, trial_data.val)
 
 
 @pytest.mark.parametrize("reports", ["val_balanced_accuracy=0.5", "val_loss=0.5", "train_loss=0.1", ""])
@@ -431,6 +454,57 @@ def test_export_is_tried_once_for_a_programs_module(
     for _ in range(3):
         _run(recipe).train(trial_data.train, trial_data.val)
     assert tried == [recipe.train.component("program").chosen.name]
+
+
+BRANCHES = """
+import torch
+
+
+class Head(torch.nn.Module):
+    def __init__(self, branches):
+        super().__init__()
+        self.layer = torch.nn.Linear(192, 3)
+        self.settings = {"branches": [branches]}
+
+    def forward(self, images):
+        x = images.flatten(1)
+        if self.settings["branches"][0] and x.sum() > 0:
+            return -self.layer(x)
+        return self.layer(x)
+
+
+class Branching(Head):
+    def extra_repr(self):
+        return "branching"
+
+
+def program(run, config, branches: bool = False):
+    run.report(1, val_accuracy=0.5)
+    return {made}
+"""
+WHERE: dict[str, tuple[str, dict[str, Any]]] = {
+    "the program's argument": ("Head(branches)", {"train.program.arguments.branches": True}),
+    "the network": ("Head(config['model.hidden'] == 4)", {"model.hidden": 4}),
+    "another setting": ("Head(config['train.batch_size'] == 8)", {"train.batch_size": 8}),
+    "its layers": (
+        "torch.nn.Sequential(Branching(True) if config['train.batch_size'] == 8 else Head(False))",
+        {"train.batch_size": 8},
+    ),
+}
+
+
+@pytest.mark.parametrize("order", ["the good one first", "the bad one first"])
+@pytest.mark.parametrize(("made", "changes"), WHERE.values(), ids=WHERE)
+def test_module_that_can_not_be_exported_fails_whatever_was_exported_before(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, made: str, changes: dict[str, Any], order: str
+) -> None:
+    module = own.write(BRANCHES.replace("{made}", made))
+    good = _recipe(module)
+    ways = {"finished": good, "failed": good.replace(changes)}
+    for how in sorted(ways, reverse=order == "the good one first"):
+        ended = run_trial(_task(ways[how], tmp_path), trial_data, lambda report: True)
+        assert ended.how == how, ended.reason
+        assert how == "finished" or "can't be exported" in ended.reason
 
 
 def test_graph_that_can_not_be_exported_is_refused_with_the_program(own: OwnCode, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Own code that is bad in one way each: what is wrong is said before the search, with the line or the parameter."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +418,33 @@ def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem:
     with pytest.raises(InputError) as caught:
         rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
     assert str(caught.value).startswith(problem.format(m=module))
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["ends the process", "hangs"])
+@pytest.mark.parametrize(
+    ("limits", "metrics", "gate", "names"),
+    [
+        (["m:f"], [], None, "m:f"),
+        ([], [], "m:f", "m:f"),
+        ([], ["m:f"], None, "m:f"),
+        (["m:f", "parameters"], ["m:g", "accuracy", "m:f"], "m:h", "m:f, m:g, m:h"),
+    ],
+    ids=["a limit", "the gate", "evaluate", "all"],
+)
+def test_code_that_ends_or_holds_up_the_process_is_named_wherever_it_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, limits: list[str], metrics: list[str], gate: str | None, names: str, hangs: bool
+) -> None:
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        if hangs:
+            raise subprocess.TimeoutExpired(command, rehearsal.PATIENCE)
+        return subprocess.CompletedProcess(command, 3, "", "")
+
+    monkeypatch.setattr("subprocess.run", run)
+    search = SearchParams(limits=dict.fromkeys(limits, 1000))
+    chosen = [Choice(name=name) for name in metrics]
+    words = f"^your own code \\({names}\\){', tried once' if hangs else ' ended the process'}"
+    with pytest.raises(InputError, match=words):
+        rehearsal.rehearse(Recipe(), search, tiny.IMAGES, chosen, Choice(name=gate) if gate else None)
 
 
 EXITS = {

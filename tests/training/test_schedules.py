@@ -239,3 +239,15 @@ def test_schedule_that_timm_does_not_have_is_named_with_the_one_that_was_meant(n
     with pytest.raises(InputError, match=f"^train.schedule: timm has no schedule '{name}'") as caught:
         schedule.factor(0, 10, 0, 10)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["wsd", "rsqrt"])
+def test_schedule_that_an_older_timm_lacks_is_refused_with_its_version(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("timm.scheduler.create_scheduler_v2", lambda *_, **given: (None, given["num_epochs"]))
+    monkeypatch.setattr("timm.__version__", "1.0.20")
+    with pytest.raises(
+        InputError, match=rf"^train.schedule: the installed timm 1.0.20 makes no .* timm:{name}: update"
+    ):
+        _factors(f"timm:{name}")

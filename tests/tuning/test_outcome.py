@@ -162,7 +162,7 @@ def test_remedy_of_a_thaw_search_without_a_result_is_what_is_spent(fields: dict[
 
 
 def test_limits_are_to_blame_where_every_trial_breaks_one() -> None:
-    """Not where a few do and the others were pruned or failed: relaxing the limit would not help those."""
+    """Not where others were pruned or are complete. One that failed was not judged, and hides no nearest trial."""
     over = {"system_attrs": {"constraints": [0.5]}, "user_attrs": {"over_limits": "parameters 150 (at most 100)"}}
     study = _without_result(**over)
     params = search_params(n_trials=2, limits={"parameters": 100})
@@ -171,6 +171,12 @@ def test_limits_are_to_blame_where_every_trial_breaks_one() -> None:
     ):
         _best(study, params)
     study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"reason": "no images"}))
+    message = (
+        r"keeps search.limits: 1 over .*; 1 failed, trial 1 because: no images. The nearest is trial 0: parameters 1"
+    )
+    with pytest.raises(PodiumError, match=message):
+        _best(study, params)
+    study.add_trial(create_trial(state=TrialState.PRUNED))
     message = r"no trial of search-1 is complete and keeps search.limits \(1 over search.limits .*; no images\);"
     with pytest.raises(PodiumError, match=message + r" raise search.n_trials \(2, all"):
         _best(study, params)

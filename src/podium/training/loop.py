@@ -296,7 +296,7 @@ class TrainingRun:
     def _loss_of_part(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float, rows: Tensor) -> Tensor:
         """What the images of `rows` add to the mean loss of the batch."""
         logits = self._learning(inputs[rows])
-        loss: Tensor = self.loss(logits, labels[rows]) * self._weight(labels, rows)
+        loss: Tensor = self.loss(for_loss(logits, own), labels[rows]) * self._weight(labels, rows)
         if own == 1:
             return loss
         second: Tensor = self.loss(logits, others[rows]) * self._weight(others, rows)
@@ -328,7 +328,7 @@ class TrainingRun:
 
     def criterion(self, logits: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of `logits` (B, classes) of images that are by `own` of `labels` (B,), the rest of `others`."""
-        loss: Tensor = self.loss(logits, labels)
+        loss: Tensor = self.loss(for_loss(logits, own), labels)
         return loss if own == 1 else own * loss + (1 - own) * self.loss(logits, others)
 
     def _rate(self, step: int, total: int) -> float:
@@ -416,6 +416,11 @@ def _model_on(device: torch.device, recipe: Recipe, images: ImageSpec) -> nn.Mod
     if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+def for_loss(logits: Tensor, own: float) -> Tensor:
+    """`logits` for the first call of a loss, which may change them in place: a copy where a second call follows it."""
+    return logits if own == 1 else logits.clone()
 
 
 def _mean_colour(images: ImageSpec, device: torch.device) -> Tensor:

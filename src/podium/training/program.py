@@ -39,8 +39,9 @@ ROUNDING = 1e-4
 """By how much a reported metric may leave its range."""
 TRIED = 4
 """Images with which the returned module is tried."""
-_exported: set[tuple[str, type, tuple[int, ...]]] = set()
-"""Programs, each with the type of module that it returned and the images, that were exported in this process."""
+_exported: set[tuple[str, type, tuple[int, ...], str]] = set()
+"""Programs, each with the type of module that it returned, the images and what it was built of, that were exported in
+this process."""
 Saved = TypeVar("Saved")
 
 
@@ -289,10 +290,18 @@ class ProgramRun:
             raise InputError(
                 f"train.program: the module that {name} returned fails on {len(rows)} images: {own_code.blame(error)}"
             ) from error
-        if (known := (name, type(module), self.images.shape)) not in _exported:  # seconds: once in a worker
+        known = (name, type(module), self.images.shape, self._built_of(module))
+        if known not in _exported:  # seconds: once in a worker
             check_export(whole, self.images.shape, "train.program", name)
             _exported.add(known)
         return whole
+
+    def _built_of(self, module: nn.Module) -> str:
+        """What `module` is built of, and branches on: the model's and the program's settings, its layers, and the plain
+        values that each has, from wherever it took them."""
+        recipe = {n: v for n, v in self.recipe.flat().items() if n.startswith(("model.", "train.program"))}
+        values = [{name: v for name, v in vars(one).items() if _is_plain(v)} for one in module.modules()]
+        return f"{recipe} {module} {values}"
 
     def _measure(self, val: Batches) -> None:
         """Measure the returned module, which may be that of an earlier epoch, and note where it is not what was
@@ -301,10 +310,9 @@ class ProgramRun:
         found = validate(self.result, val, self.fast, metrics, self.images.names)
         self.measured, notes = defined(found, self.metric, self.more, val, self.images.names)
         self.notes += notes
-        own_loss = "" if self.metric and self.metric.label == "loss" else "val_loss"  # it may be that of another loss
         for key, value in self.measured.items():
             reported = self.history[-1].get(key)
-            if reported is not None and key != own_loss and abs(reported - value) > TOLERANCE:
+            if reported is not None and key != self._own_loss and abs(reported - value) > TOLERANCE:
                 self.notes.append(
                     f"{self.program.chosen.name} reported {key} {reported:.4f} last; the module that it returned has"
                     f" {value:.4f} on the same images, which counts"
@@ -320,17 +328,25 @@ class ProgramRun:
         low, high = self._ranges().get(name, (-math.inf, math.inf))
         if not low - ROUNDING <= number <= high + ROUNDING:
             rule = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+            form = " (a fraction, no percentage)" if (low, high) == (0, 1) else ""
+            form = " (the mean negative log likelihood)" if name == "val_loss" else form
+            remedy = "" if self.metric and name == f"val_{self.metric.label}" else ", or under another name"
             raise InputError(
                 f"run.report: {name} must be {rule}; got {number:g} in epoch {epoch}: report it as Podium measures it"
-                " (a fraction, no percentage), or under another name"
+                f"{form}{remedy}"
             )
         return number
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
         """The lowest and highest value of what may be reported, by its name, where that is known."""
         known = [*([self.metric] if self.metric else []), *self.more]
-        every = {"val_accuracy": (0.0, 1.0), "val_loss": (0.0, math.inf)}
-        return every | {f"val_{metric.label}": metric.RANGE for metric in known}
+        every = {"val_accuracy": (0.0, 1.0)} | {f"val_{metric.label}": metric.RANGE for metric in known}
+        return {name: bounds for name, bounds in every.items() if name != self._own_loss}
+
+    @property
+    def _own_loss(self) -> str:
+        """The figure that a program may report of another loss than Podium's: none where the search looks at it."""
+        return "" if self.metric is not None and self.metric.label == "loss" else "val_loss"
 
 
 def training(
@@ -345,6 +361,13 @@ def training(
     if recipe.train.program is None:
         return TrainingRun(recipe, images, seed, device, metric, more)
     return ProgramRun(recipe, images, seed, device, metric, more)  # type: ignore[return-value] # the same interface
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` is plain, or a list, tuple or dict of plain values."""
+    if isinstance(value, dict):
+        return all(_is_plain(one) for pair in value.items() for one in pair)
+    return type(value) in PLAIN or (isinstance(value, list | tuple) and all(map(_is_plain, value)))
 
 
 def check_plain(value: Any, where: str) -> None:

@@ -26,7 +26,7 @@ from podium.models.networks import ImageSpec
 from podium.training.augmentations import OwnAugmentation
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
-from podium.training.loop import TrainingRun
+from podium.training.loop import TrainingRun, for_loss
 from podium.training.precision import LossScale, check
 from podium.training.seeds import derive
 from podium.training.streaming import Share, share_of
@@ -99,7 +99,7 @@ class SharedRun(TrainingRun):
         share = share_of(self.rank, self.world, count)
         counts = (self.rank + 1) * count // self.world > self.rank * count // self.world  # else it has none of its own
         logits = self._together(inputs[share])
-        loss = self._part(logits, labels, share, counts=counts)
+        loss = self._part(for_loss(logits, own), labels, share, counts=counts)
         if own == 1:
             return loss
         return own * loss + (1 - own) * self._part(logits, others, share, counts=counts)

@@ -66,25 +66,28 @@ def rehearse(
 
     Without `images`: what would be called with images is only loaded, and its arguments are checked.
     """
-    others = [[parameter, one.model_dump()] for parameter, one in other_metrics(search, metrics, gate)]
-    if not foreign(base, search) and not others:
+    others = other_metrics(search, metrics, gate)
+    names = dict.fromkeys([*foreign(base, search), *(one.name for _, one in others)])
+    if not names:
         return
-    job = Job(base.nested(), _searched(search), asdict(images) if images else None, others)
+    tried = [[parameter, one.model_dump()] for parameter, one in others]
+    job = Job(base.nested(), _searched(search), asdict(images) if images else None, tried)
     command = [sys.executable, "-m", "podium.training.rehearsal"]
     try:
         done = subprocess.run(
             command, input=json.dumps(asdict(job)), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"your own code, tried once before the search, did not end within {PATIENCE:g} s") from None
+        raise InputError(
+            f"your own code ({', '.join(names)}), tried once before the search, did not end within {PATIENCE:g} s"
+        ) from None
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if not lines:
         last = " ".join(done.stderr.strip().splitlines()[-1:])
         last = last or "it wrote no error; os._exit, or a library that crashed, ends a process so"
-        own_metrics = [one.name for one in metrics if _is_foreign("metric", one.name)]
-        names = ", ".join(dict.fromkeys([*foreign(base, search), *own_metrics]))
         raise InputError(
-            f"your own code ({names}) ended the process in which it was tried (exit {done.returncode}): {last}"
+            f"your own code ({', '.join(names)}) ended the process in which it was tried (exit {done.returncode}):"
+            f" {last}"
         )
     problems: list[str] = json.loads(lines[-1].removeprefix(MARK))
     if problems:

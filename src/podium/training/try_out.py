@@ -98,7 +98,7 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     labels = torch.arange(BATCH) % images.classes
     weights = torch.ones(images.classes) if recipe.train.balance == "loss" else None
     try:
-        value = recipe.train.component("loss").build(weights)(logits, labels)
+        value = recipe.train.component("loss").build(weights)(logits.clone(), labels)  # no leaf, as in a training
         value.backward()
     except InputError:
         raise

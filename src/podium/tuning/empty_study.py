@@ -36,7 +36,7 @@ def play(parameter: str, name: str, search: SearchParams, **parts: Any) -> None:
                 _play_one(study, search.space or ANY_SPACE)
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
+    except own_code.RAISED as error:
         raise InputError(f"{parameter}: {name} fails: {own_code.blame(error)}") from error
     finally:
         optuna.logging.set_verbosity(before)

@@ -23,7 +23,7 @@ from podium.text import counted
 from podium.training.epochs import Epoch
 from podium.tuning import feasibility
 from podium.tuning.shared_epochs import EPOCHS, dimension_of
-from podium.tuning.study import MEASURED, distribution, point
+from podium.tuning.study import BY_CODE, distribution, point
 
 SOURCE = "inherited_from"
 """Attribute of a trial that was taken over: `study/number` of the one it is a copy of."""
@@ -130,12 +130,18 @@ def _same_code(recipe: Recipe, facts: dict[str, Any], other: dict[str, Any]) -> 
     return all(facts["code"].get(name) == other["code"].get(name) for name in names)
 
 
-def _still_true(trial: FrozenTrial, facts: dict[str, Any], other: dict[str, Any]) -> list[Epoch]:
-    """The epochs of `trial` without what code or files have measured that are others now."""
-    then, now = other.get(MEASURED, {}), facts.get(MEASURED, {})
+def _still_true(trial: FrozenTrial, facts: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of `trial` without what code or files have measured that are others now."""
+    then, now = other.get(BY_CODE, {}), facts.get(BY_CODE, {})
     changed = {name for name in {*then, *now} if then.get(name) != now.get(name)}
-    history: list[Epoch] = trial.user_attrs.get("history", [])
-    return [{name: value for name, value in epoch.items() if name not in changed} for epoch in history]
+
+    def remaining(figures: Epoch) -> Epoch:
+        return {name: value for name, value in figures.items() if name not in changed}
+
+    found = trial.user_attrs | {"history": [remaining(epoch) for epoch in trial.user_attrs.get("history", [])]}
+    if feasibility.MEASURED in found:
+        found[feasibility.MEASURED] = remaining(found[feasibility.MEASURED])
+    return found
 
 
 def _take(
@@ -166,8 +172,8 @@ def _take(
         done.dropped[values] += 1
         return
     judged = params.limits if trial.state == TrialState.COMPLETE else rules.of_costs(params.limits)
-    history = _still_true(trial, study.user_attrs["identity"], source.user_attrs["identity"])
-    known = feasibility.figures(trial.user_attrs | {"history": history})
+    still_true = _still_true(trial, study.user_attrs["identity"], source.user_attrs["identity"])
+    known = feasibility.figures(still_true)
     if missing := [name for name in judged if name not in rules.excess(judged, known)]:
         done.dropped[f"its {missing[0]} (search.limits) was not measured"] += 1
         return
@@ -178,8 +184,7 @@ def _take(
         copied.params = {name: values[name] for name in asked}
         copied.distributions = {name: distribution(name, space[name]) for name in asked}
         # What was unread may be read by a confirmation that trains otherwise (search.overrides): as it is now.
-        copied.user_attrs = trial.user_attrs | {SOURCE: origin, "recipe": base.replace(values).flat()}
-        copied.user_attrs["history"] = history
+        copied.user_attrs = still_true | {SOURCE: origin, "recipe": base.replace(values).flat()}
         copied.user_attrs.pop(feasibility.OVER, None)
         copied.system_attrs = {}
         feasibility.record(copied, judged, known)

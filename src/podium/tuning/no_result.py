@@ -16,9 +16,10 @@ def why_none(study: optuna.Study, search: SearchParams) -> str:
     """The message where no trial is complete and keeps search.limits."""
     finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     over = feasibility.counted(study)
-    if finished and not any(is_feasible(t) for t in finished):
-        return _none_feasible(study, over)
     failed = [t for t in finished if t.state == TrialState.FAIL]
+    judged = [t for t in finished if t.state != TrialState.FAIL]
+    if judged and not any(is_feasible(t) for t in judged):
+        return _none_feasible(study, judged, failed)
     if failed and len(failed) == len(study.get_trials(deepcopy=False)):
         return _all_failed(study, failed)
     reasons = [over, failed[0].user_attrs.get("reason", "") if failed else ""]
@@ -48,22 +49,28 @@ def _to_go_on(study: optuna.Study, search: SearchParams) -> list[str]:
     return [*found, f"relax search.limits ({', '.join(limits_)})"] if limits_ else found
 
 
-def _none_feasible(study: optuna.Study, over: str) -> str:
-    """The message where no trial can be selected: the nearest one is the one that breaks its limits least."""
-    broken = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not is_feasible(t)]
+def _none_feasible(study: optuna.Study, broken: list[FrozenTrial], failed: list[FrozenTrial]) -> str:
+    """The message where none of the trials that did not fail can be selected: the nearest one is the one that breaks
+    its limits least."""
     nearest = min(broken, key=lambda t: sum(value for value in t.constraints.values() if value > 0))
+    others = f"; {len(failed)} failed, {_reason(failed)}" if failed else ""
     return (
-        f"no trial of {study.study_name} keeps search.limits: {over}. The nearest is trial {nearest.number}:"
-        f" {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen search.space"
+        f"no trial of {study.study_name} keeps search.limits: {feasibility.counted(study)}{others}. The nearest is"
+        f" trial {nearest.number}: {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen"
+        " search.space"
     )
+
+
+def _reason(failed: list[FrozenTrial]) -> str:
+    """The first failed trial and its reason."""
+    first = min(failed, key=lambda trial: trial.number)
+    return f"trial {first.number} because: {first.user_attrs.get('reason', 'no reason was recorded')}"
 
 
 def _all_failed(study: optuna.Study, failed: list[FrozenTrial]) -> str:
     """The message where no trial did anything but fail: more of them, or a wider space, would help little."""
-    first = min(failed, key=lambda trial: trial.number)
-    reason = first.user_attrs.get("reason", "no reason was recorded")
     return (
         f"no trial of {study.study_name} was completed: {counted(len(failed), 'trial')} failed,"
-        f" trial {first.number} because: {reason}. Fix that and run `dvc repro`; what failed counts"
+        f" {_reason(failed)}. Fix that and run `dvc repro`; what failed counts"
         " as a trial, so raise search.n_trials where the fix is not in params.yaml or your code"
     )

@@ -38,7 +38,7 @@ from podium.tuning.optuna_private import contains, resume
 from podium.tuning.samplers import Sampler
 from podium.tuning.shared_epochs import EPOCHS, dimension_of, longest
 
-MEASURED = "measured"
+BY_CODE = "measured"
 """Of an identity: what search.limits and evaluate.metrics measure by code or files that may change, as epochs name
 it."""
 
@@ -221,7 +221,7 @@ def identity(params: SearchParams, base: Recipe, data_digest: str, logged: Seque
         "space": {name: d.model_dump(exclude_defaults=True) for name, d in space},
         "fixed": fixed(base, params.space),
         "first": base.flat() if params.defaults_first else {},
-    } | ({MEASURED: changing} if changing else {})
+    } | ({BY_CODE: changing} if changing else {})
 
 
 def _changing(metric: Choice) -> dict[str, Any]:

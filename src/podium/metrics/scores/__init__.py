@@ -207,7 +207,7 @@ class OwnMetric(_Foreign):
         return str(found)
 
     def value(self, scored: "Scored") -> float:
-        """What the function gives, called with copies, which it may change.
+        """What the function gives, called with tensors of its own, which it may change: each call has others.
 
         Raises InputError where it fails or gives no number.
         """
@@ -216,7 +216,7 @@ class OwnMetric(_Foreign):
         known, _ = own_code.arguments_of(function)
         own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
         try:
-            found = function(scored.log_probabilities.clone(), scored.labels.clone(), **copy.deepcopy(given))
+            found = function(scored.log_probabilities, scored.labels.clone(), **copy.deepcopy(given))
         except own_code.RAISED as error:
             raise InputError(f"{name} fails: {own_code.blame(error)}") from error
         return self.number(found)

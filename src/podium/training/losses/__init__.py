@@ -59,11 +59,14 @@ class OwnLoss(Loss):
 
 
 def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tensor], Tensor]":
-    """`function` whose result has to be a scalar. Raises InputError where it is none, naming the loss."""
+    """`function` whose result has to be a scalar. Raises InputError where it is none, naming the loss.
+
+    It is called with a copy of the targets. Its logits it may change in place: who uses them again gives it a copy.
+    """
     from torch import Tensor
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        value = function(logits.clone(), targets.clone())  # a blended batch has its logits judged twice
+        value = function(logits, targets.clone())
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             raise InputError(
                 f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"

@@ -27,6 +27,7 @@ class TimmSchedule(Schedule):
         return known[epochs][min(epoch, epochs - 1)]
 
     def _table(self, epochs: int) -> list[float]:
+        import timm
         import torch
         from timm.scheduler import create_scheduler_v2
 
@@ -43,7 +44,10 @@ class TimmSchedule(Schedule):
         except (TypeError, ValueError, AssertionError) as error:
             raise InputError(f"train.schedule: {self.chosen.name} does not take {given}: {error}") from None
         if scheduler is None:
-            raise TypeError(f"timm made no schedule of {name!r}, which KNOWN lists")
+            raise InputError(
+                f"train.schedule: the installed timm {timm.__version__} makes no schedule of {self.chosen.name}: update"
+                " timm, or take another schedule"
+            )
         rates = []
         for epoch in range(epochs):
             scheduler.step(epoch)

@@ -61,11 +61,6 @@ def read(study: optuna.Study) -> list[Decision]:
     return [Decision(**json.loads(found[name])) for name in sorted(found)]
 
 
-def has_decisions(study: optuna.Study) -> bool:
-    """Whether `study` is one of a freeze-thaw search."""
-    return any(name.startswith(PREFIX) for name in study.user_attrs)
-
-
 def append(study: optuna.Study, decisions: list[Decision], decision: Decision) -> None:
     """Record `decision` after `decisions`, those that `study` has, and add it to them."""
     plain = {name: value for name, value in asdict(decision).items() if value is not None}
