@@ -62,7 +62,7 @@ def test_groups_of_a_pattern_or_a_function_are_checked_alike(root: Path) -> None
     with pytest.raises(InputError, match=r"'07' \(1 image, such as 'a/p07_0.png'\) and '7' "):
         sources.read(_params(root, r"p(\d+)_"))
     kept = sources.read(_params(root, r"p(\d+)_"), similar_groups="keep")
-    assert kept.notes[-1].startswith("names of groups that are nearly the same are taken as different groups, 1 times")
+    assert kept.notes[-1].startswith("names of groups that are nearly the same are taken as different groups, 1 time,")
 
 
 @pytest.mark.parametrize("name", ["nan", "None", "unknown", "NA"])

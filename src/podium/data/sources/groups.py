@@ -79,8 +79,8 @@ def checked(source: Source, similar: str, *, by_pattern: bool) -> Source:
         raise _similar(source, found)
     pairs = "; ".join(" and ".join(map(repr, same)) for same in folded[:SHOWN])
     note = (
-        f"names of groups that are nearly the same are taken as different groups, {len(folded):,} times, such as"
-        f" {pairs}: if they are one group, write it in one way"
+        f"names of groups that are nearly the same are taken as different groups,"
+        f" {counted(len(folded), 'time')}, such as {pairs}: if they are one group, write it in one way"
     )
     return replace(source, notes=(*source.notes, note))
 
