@@ -34,7 +34,9 @@ def _file(tmp_path: Path, *rows: str, head: str = "path,label,new_label,leave_ou
         ("path,label,new_label,Leave_Out", "cat/00.png,cat,,yes", "line 1: .* 'Leave_Out': did you mean leave_out"),
         ("path,label,new_label, leave_out", "cat/00.png,cat,,yes", "line 1: .* ' leave_out': did you mean leave_out"),
         ("path,label,new_label,leaveout", "cat/00.png,cat,,yes", "line 1: .* 'leaveout': did you mean leave_out"),
-        ("path,label,new_label,correct_label", "cat/00.png,cat,,dog", "line 1: .* not read: 'correct_label'"),
+        ("path,label,new_label,Leave Out", "cat/00.png,cat,,yes", "line 1: .* 'Leave Out': did you mean leave_out"),
+        ("path,label,new_label,leav_out", "cat/00.png,cat,,yes", "line 1: .* 'leav_out': did you mean leave_out"),
+        ("path,label,new_label,New-Label", "cat/00.png,cat,,dog", "line 1: .* 'New-Label': did you mean new_label"),
         ("path,label,new_label,new_label", "cat/00.png,cat,dog,", "line 1: has the column 'new_label' 2 times"),
         ("path,label,new_label", "cat/00.png,cat,dog,yes", "line 2: has 4 values, the header has 3 names"),
         ("path,label,new_label,leave_out", "cat/00.png,cat,dog", "line 2: has 3 values, the header has 4 names"),
@@ -46,6 +48,17 @@ def test_file_of_other_columns_or_lengths_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=rf"^prepare\.corrections: .*corrections\.csv (?s:.*){sentence}"):
         corrected(source, _file(tmp_path, row, head=head))
+
+
+@pytest.mark.parametrize(
+    "name", ["comment", "labeler", "reviewed_by", "label_note", "old_label", "correct_label", "file_path", ""]
+)
+def test_column_of_a_reviewer_is_named_and_not_used(tmp_path: Path, source: Source, name: str) -> None:
+    found = corrected(
+        source, _file(tmp_path, "cat/00.png,cat,dog,,blurred", head=f"path,label,new_label,leave_out,{name}")
+    )
+    assert found.notes[-2].endswith(f"corrections.csv: columns that are not used: {name!r}")
+    assert "1 label corrected" in found.notes[-1]
 
 
 def test_correction_changes_the_label_and_nothing_else(tmp_path: Path, source: Source) -> None:

@@ -83,6 +83,6 @@ def _wanted(params: "Params") -> "list[Preprocess]":
         return []
     wanted = [Preprocess.from_dict(how)]
     if params.prepare.path:  # only files are cached
-        source = sources.read(params.prepare, follow_links=params.doctor.outside == "keep")
+        source = sources.read(params.prepare, follow_links=params.doctor.outside == "keep", similar_groups="keep")
         wanted.append(preprocess_of(source, params.prepare, params.doctor))
     return wanted

@@ -73,6 +73,9 @@ class DoctorParams(BaseModel):
     """More than max_left_out of the files can't be used."""
     similar_classes: Whole = "refuse"
     """Class names that differ by case, spaces, accents, quotes, a full stop behind or a number's form (1, 01, 1.0)."""
+    similar_groups: Whole = "refuse"
+    """Group names that differ by a number's form (7, 07, 7.0), or by spaces or quotes around them. By case, too, if
+    half of the names do."""
     imbalance: Whole = "keep"
     """The largest class has more than max_ratio times as many images as the smallest."""
     near: Literal["auto", "crops", "copies", "off"] = "auto"

@@ -6,6 +6,7 @@ it, and the deepest one that says something decides (DVC 3.67, compared in a tes
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -99,6 +100,18 @@ class DvcIgnore:
             specs = ((GitIgnoreSpec.from_lines(line.strip() for line in lines), ""), *specs)
         self._specs[folder] = specs
         return specs
+
+
+def line_for(folder: Path, project: Path) -> str:
+    """The line of the project's .dvcignore that leaves `folder` out; empty where it lies elsewhere.
+
+    Also where `project` is none, as DVC then reads no such file.
+    """
+    whole = Path(os.path.normpath(folder.absolute()))
+    project = project.absolute()
+    if not (project / OWN_PROJECT).is_dir() or project not in whole.parents:
+        return ""
+    return "/" + re.sub(r"([\\*?\[\]])", r"\\\1", whole.relative_to(project).as_posix()) + "/"
 
 
 def _matches(specs: Specs, name: str) -> bool:

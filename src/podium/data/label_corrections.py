@@ -29,6 +29,9 @@ COLUMNS = (
 )
 """Of the file that `podium relabel` writes; `path`, `label` and `new_label` are all that is needed."""
 NEEDED = ("path", "label", "new_label")
+READ = (*NEEDED, "leave_out")
+CLOSE = 0.75
+"""Similarity from which a column's name is a slip of the pen: leave and leav_out, but no leaves."""
 YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
 MORE = "\0more"
 """Key of the values of a row for which the header has no name."""
@@ -56,6 +59,11 @@ class Row:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of corrections. Raises InputError where it is missing, or lacks a column."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Row], list[str]]:
+    """The rows, and the names of columns that are neither read nor written by `podium relabel`."""
     if not path.is_file():
         raise InputError(
             f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
@@ -75,7 +83,8 @@ def read_rows(path: Path) -> list[Row]:
     def field(row: dict[str, str | None], name: str) -> str:
         return (row.get(name) or "").strip()
 
-    return [Row(n, row["path"] or "", *(field(row, c) for c in (*NEEDED[1:], "leave_out"))) for n, row in raw]
+    rows = [Row(n, row["path"] or "", *(field(row, c) for c in READ[1:])) for n, row in raw]
+    return rows, [name for name in columns if name not in COLUMNS]
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
@@ -98,25 +107,34 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raise InputError where a column is there twice, or is none that is read or that `podium relabel` writes."""
+    """Raise InputError where a column is there twice, or is hardly told from one that is read."""
     where = f"prepare.corrections: {path} line 1:"
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise InputError(f"{where} has the column {twice[0]!r} {columns.count(twice[0])} times: delete all but one")
-    unknown = [name for name in columns if name not in COLUMNS]
-    if unknown:
-        plain = {name.replace("_", ""): name for name in COLUMNS}
-        hints = [
-            f"{name!r}: did you mean {close[0]}?" if (close := _close(name, plain)) else repr(name) for name in unknown
-        ]
+    close = {name: meant for name in columns if name not in COLUMNS and (meant := _meant(name, columns))}
+    if close:
+        hints = [f"{name!r}: did you mean {meant}?" for name, meant in close.items()]
         raise InputError(
             f"{where} has columns that are not read: {', '.join(hints)} Rename them, or delete them; read are"
-            f" {', '.join((*NEEDED, 'leave_out'))}"
+            f" {', '.join(READ)}"
         )
 
 
-def _close(name: str, plain: dict[str, str]) -> list[str]:
-    squeezed = "".join(character for character in name.lower() if character.isalnum())
-    return [plain[one] for one in difflib.get_close_matches(squeezed, list(plain), n=1)]
+def _meant(name: str, columns: Sequence[str]) -> str:
+    """The column that is read and that `name` is hardly told from; empty: none.
+
+    One that is there is told by its letters: a reviewer's `labeler` beside `label` is another column.
+    """
+    plain = {_letters(one): one for one in READ}
+    squeezed = _letters(name)
+    if squeezed in plain:
+        return plain[squeezed]
+    absent = [letters for letters, one in plain.items() if one not in columns]
+    return next((plain[one] for one in difflib.get_close_matches(squeezed, absent, n=1, cutoff=CLOSE)), "")
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _wrong_length(row: dict[str, str | None], count: int) -> str:
@@ -132,7 +150,8 @@ def corrected(source: Source, path: Path) -> Source:
 
     Raises InputError naming every row that can't be applied; then nothing is.
     """
-    rows = [row for row in read_rows(path) if row.is_decided]
+    every, ignored = _read(path)
+    rows = [row for row in every if row.is_decided]
     named = {row.path for row in rows}
     places: dict[str, list[int]] = {}
     for number, origin in enumerate(source.origins()):
@@ -157,7 +176,8 @@ def corrected(source: Source, path: Path) -> Source:
             for number, item in enumerate(items)
         ]
     note = f"{path}: {counted(changed, 'label')} corrected, {counted(out, 'image')} left out (prepare.corrections)"
-    return replace(source, items=items, notes=(*source.notes, note))
+    notes = [f"{path}: columns that are not used: {', '.join(map(repr, ignored))}"] if ignored else []
+    return replace(source, items=items, notes=(*source.notes, *notes, note))
 
 
 def _problem(row: Row, source: Source, places: dict[str, list[int]]) -> str:

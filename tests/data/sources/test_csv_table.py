@@ -206,12 +206,9 @@ def test_column_that_may_say_what_belongs_together_is_said_to_be(tmp_path: Path,
         ("sep=;\npath;label\na.png;x\n", "line 1: is 'sep=;', a note"),
         ("path,label;split\na.png,x;train\n", "line 1: the columns in 'label;split' are separated by ';'"),
         ("path,label\na.png,x\npath,label\nb c.png,y\n", "line 3: is the header again"),
-        ("path,label\na.png,None\n", "line 2: label is 'None', as a missing value"),
-        ("path,label\na.png,null\n", "line 2: label is 'null', as a missing value"),
-        ("path,label\na.png,n/a\n", "line 2: label is 'n/a', as a missing value"),
-        ("path,label\na.png,?\n", "line 2: label is '\\?', as a missing value"),
-        ("path,label,group\na.png,x,nan\n", "line 2: group is 'nan', as a missing value.*leave it empty"),
-        ("path,label,group\na.png,x,None\n", "line 2: group is 'None'"),
+        ("path,label\na.png,<NA>\n", "line 2: label is '<NA>', as a missing value"),
+        ("path,label\na.png,#N/A\n", "line 2: label is '#N/A', as a missing value"),
+        ("path,label\na.png,\n", "line 2: label is empty"),
     ],
 )
 def test_line_that_can_not_be_meant_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -224,7 +221,7 @@ def test_line_that_can_not_be_meant_is_named(tmp_path: Path, text: str, message:
     [
         *((name, "split") for name in ("folds", "fold_id", "cv", "cv_fold", "test_set", "for_testing", "train/val")),
         *((name, "split") for name in ("is_test", "TestSet", "isTraining", "kfold_5")),
-        *((name, "group") for name in ("grp", "study_group", "GroupNo", "image grp")),
+        *((name, "group") for name in ("grp", "groups", "groupid", "GroupID", "gruop")),
         ("Label", "label"),
         (" path", "path"),
     ],
@@ -235,10 +232,54 @@ def test_column_that_may_be_one_that_is_read_is_refused(tmp_path: Path, name: st
         csv_table.read(path, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["age_group", "blood group", "testimonial", "device", "cvss", "training_hours"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("age_group", "blood group", "testimonial", "device", "cvss", "training_hours"),
+        *("group_size", "is_group_photo", "cv_score", "xval", "CV score", "folder", "folded"),
+    ],
+)
 def test_column_of_another_meaning_is_named_as_not_used(tmp_path: Path, name: str) -> None:
     path = _write(tmp_path, f"path,label,{name}\na.png,x,1\nb c.png,y,2\n")
     assert csv_table.read(path, tmp_path).notes == (f"columns that are not used: {name!r}",)
+
+
+@pytest.mark.parametrize("name", ["study_group", "species_group", "treatment_group", "GroupNo", "image grp"])
+def test_column_of_some_groups_is_not_used_and_said_to_be_perhaps_together(tmp_path: Path, name: str) -> None:
+    source = csv_table.read(_write(tmp_path, f"path,label,{name}\na.png,x,1\nb c.png,y,2\n"), tmp_path)
+    assert source.notes[0] == f"columns that are not used: {name!r}"
+    assert source.notes[1].startswith(f"column {name!r} may say which images belong together")
+    assert {item.group for item in source.items} == {None}
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("split,split_seed", "train,1"),
+        ("group,group_id", "p1,7"),
+        ("group,subgroups", "p1,7"),
+    ],
+)
+def test_column_beside_the_one_that_is_read_is_not_used(tmp_path: Path, columns: str, values: str) -> None:
+    source = csv_table.read(_write(tmp_path, f"path,label,{columns}\na.png,x,{values}\n"), tmp_path)
+    assert source.notes[0] == f"columns that are not used: {columns.split(',')[1]!r}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["check final", "fit check", "valid", "dev final", "te en", "tr", "fit tuning", "learn final", "train plane"],
+)
+def test_values_that_say_something_else_are_none_of_splits(tmp_path: Path, values: str) -> None:
+    lines = "".join(f"a.png,x,{value}\n" for value in values.split())
+    source = csv_table.read(_write(tmp_path, f"path,label,status\n{lines}"), tmp_path)
+    assert source.notes == ("columns that are not used: 'status'",)
+
+
+@pytest.mark.parametrize("name", ["none", "None", "NA", "?", "nil", "nat", "missing", "null", "n/a"])
+def test_label_that_is_also_a_missing_value_is_a_class_with_a_note(tmp_path: Path, name: str) -> None:
+    source = csv_table.read(_write(tmp_path, f"path,label\na.png,{name}\nb c.png,{name}\na.png,x\n"), tmp_path)
+    assert sorted(source.classes) == sorted([name, "x"])
+    assert source.notes == (f"label {name!r} (2 images) is also how a missing value is written: it is read as a class",)
 
 
 def test_values_that_are_stages_of_training_are_taken_for_splits(tmp_path: Path) -> None:

@@ -46,12 +46,12 @@ def test_pattern_that_matches_nothing_is_refused_with_paths(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("7", "7.0"), ("P1", "p1"), ("p7", "p07"), ("a b", "a_b"), ("7", "007"), ("x", " X"), ("\u0661", "1")],
+    [("7", "7.0"), ("P1", "p1"), ("a b", "a_b"), ("7", "007"), ("x", " X"), ("\u0661", "1"), ("7.50", "7.5")],
 )
 def test_groups_that_are_hard_to_tell_apart_are_refused_with_both_readings(root: Path, one: str, other: str) -> None:
     lines = f"a/p1_0.png,a,{one}\na/p1_1.png,a,{other}\nb/other.png,b,\n"
     (root / "images.csv").write_text(f"path,label,group\n{lines}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"^prepare\.source: names of groups .* can be one .* or several") as caught:
+    with pytest.raises(InputError, match=r"^doctor\.similar_groups: .* can be one .* or several") as caught:
         sources.read(PrepareParams(source=f"csv:{root}/images.csv", root=str(root)))
     assert f"{one!r} (1 image, such as 'a/p1_0.png') and {other.strip()!r} (1 image" in str(caught.value)
 
@@ -61,9 +61,48 @@ def test_groups_of_a_pattern_or_a_function_are_checked_alike(root: Path) -> None
         (root / f"a/{old}.png").rename(root / f"a/{new}.png")
     with pytest.raises(InputError, match=r"'07' \(1 image, such as 'a/p07_0.png'\) and '7' "):
         sources.read(_params(root, r"p(\d+)_"))
-    (root / "a/p7_1.png").rename(root / "a/nan_1.png")
-    with pytest.raises(InputError, match=r"^prepare\.group: .* finds 'nan' in 'a/nan_1.png', as a missing value"):
-        sources.read(_params(root, r"^a/(\w+)_"))
+    kept = sources.read(_params(root, r"p(\d+)_"), similar_groups="keep")
+    assert kept.notes[-1].startswith("names of groups that are nearly the same are taken as different groups, 1 time,")
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "unknown", "NA"])
+@pytest.mark.parametrize("by_pattern", [False, True])
+def test_group_that_stands_for_none_is_refused_where_it_joins_many(root: Path, name: str, by_pattern: bool) -> None:
+    made = [f"a/{name}_{number}.png" for number in range(4)]
+    for number, path in enumerate(made):
+        photos.write(root / path, photos.tiles()[number])
+    (root / "images.csv").write_text(
+        "path,label,group\n" + "".join(f"{path},a,{name}\n" for path in made), encoding="utf-8"
+    )
+    params = (
+        _params(root, r"/([A-Za-z]+)_\d")
+        if by_pattern
+        else PrepareParams(source=f"csv:{root}/images.csv", root=str(root))
+    )
+    begin = r"prepare\.group" if by_pattern else r"prepare\.source"
+    remedy = "a pattern that does not match" if by_pattern else "Leave the group empty .*, and each image is its own"
+    with pytest.raises(InputError, match=rf"^{begin}: 4 images, such as '{made[0]}', .* '{name}', .*{remedy}"):
+        sources.read(params)
+    (root / made[0]).unlink()
+    assert name in sources.read(params).group_names()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{number:x}" for number in range(0x1000)],
+        ["1-01", "01-1", "1e5", "100000", "p7", "p07", "1/2", "01/2"],
+        ["1" * 40 + "1", "1" * 40 + "2"],
+        ["aB3x", "ab3x", *(f"q{number}Z" for number in range(9))],
+    ],
+    ids=["hex", "codes", "long numbers", "random letters"],
+)
+def test_groups_of_ordinary_identifiers_are_read(root: Path, names: list[str]) -> None:
+    lines = "".join(f"a/p1_0.png,a,{name}\n" for name in names)
+    (root / "images.csv").write_text(f"path,label,group\n{lines}", encoding="utf-8")
+    found = sources.read(PrepareParams(source=f"csv:{root}/images.csv", root=str(root)))
+    assert found.group_names() == names
+    assert any("'aB3x' and 'ab3x'" in note for note in found.notes) == ("aB3x" in names)
 
 
 def test_different_groups_stay_apart(root: Path) -> None:

@@ -1,10 +1,14 @@
 """Layouts that people have: each is read as it is meant, or refused with both readings."""
 
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from podium.config.params import PrepareParams
+from podium.data import sources
 from podium.data.sources import folder
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import split_of
@@ -56,6 +60,16 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
         ("contest|protest|restrain|constrain", "constrain contest protest restrain", {"None": 4}),
         ("trainers|valves|devices|testes", "devices testes trainers valves", {"None": 4}),
         ("cat/left|cat/right|dog/front|dog/back", "cat dog", {"None": 4}),
+        ("cat/2023|cat/2024|dog/2024", "cat dog", {"None": 3}),
+        ("cat/siamese|cat/other|dog/beagle|dog/other", "cat dog", {"None": 4}),
+        ("ok/batch1|ok/batch2|defect/batch1", "defect ok", {"None": 3}),
+        ("cat/2020-05|dog/2020-05|dog/2021-01", "cat dog", {"None": 3}),
+        ("cat|cat/left|cat/right|dog|dog/left|dog/right", "cat dog", {"None": 6}),
+        ("ok/top/|ok/scratch|ok/a|defect/top|defect/b|defect/c", "defect ok", {"None": 5}),
+        ("trainer|tester|coach", "coach tester trainer", {"None": 3}),
+        ("trainer|tester", "tester trainer", {"None": 2}),
+        ("pretrain|pretest|other", "other pretest pretrain", {"None": 3}),
+        ("toy train|toy test|toy car|ball", "ball|toy car|toy test|toy train", {"None": 4}),
         ("Trainingsdaten/a|Trainingsdaten/b|Testdaten/a|Testdaten/b", "a b", {"train": 2, "test": 2}),
         ("cat|dog|@eaDir/cat|#recycle", "cat dog", {"None": 2}),
         ("train/cat|train/dog|train/@eaDir|test/cat|@eaDir", "cat dog", {"train": 2, "test": 1}),
@@ -97,11 +111,13 @@ TWO = "can be read in two ways"
         ("site_a/cat|site_a/dog|site_b/cat", f"{TWO}: .*'cat' is a folder"),
         ("site_a/cat|site_a/dog|site_b/Cat|site_c/fox", f"{TWO}: .*'cat' is a folder"),
         ("in_sample/cat|in_sample/dog|out_of_sample/cat|out_of_sample/dog|in_sample", f"{TWO}: .*'cat', 'dog' are"),
-        ("cat/2023|cat/2024|dog/2024", f"{TWO}: .*'2024' is a folder"),
+        ("tr/0|tr/1|te/1|te/2", f"{TWO}: .*'1' is a folder"),
+        ("cat/left|cat/right|dog/left|dog/right", f"{TWO}: .*'left', 'right' are folders"),
         ("train-cat|train-dog|test-cat|test-dog|unknown", f"{TWO}: .*splits of classes"),
         ("train_cat|test_cat|train_dog", f"{TWO}: .*or 'test_cat', 'train_cat' as splits of classes"),
         ("cat_train|cat_test|dog_train", f"{TWO}: .*splits of classes"),
-        ("cat (train)|cat (test)|dog", f"{TWO}: .*splits of classes"),
+        ("cat (train)|cat (test)|dog (train)", f"{TWO}: .*splits of classes"),
+        ("toy train|toy test", f"{TWO}: "),
         ("cattrain|cattest|dogtrain|dogtest", f"{TWO}: .*splits of classes"),
         ("Trainingsdaten|Testdaten", f"{TWO}: .*hold their files directly"),
     ],
@@ -142,6 +158,36 @@ def test_folder_of_test_images_without_any_is_refused(tmp_path: Path, layout: st
     made = _made(tmp_path, f"train/cat|train/dog|val/cat|val/dog|{test}")
     with pytest.raises(InputError, match=rf"^prepare\.layout: .*test is the folder of the held-out test .*{what}"):
         folder.read(made, layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["auto", "splits"])
+@pytest.mark.parametrize("test", ["test", "test/test", "test1", "[test] set"])
+def test_folder_of_test_images_without_classes_can_be_left_out_by_the_line_that_the_message_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Literal["auto", "splits"], test: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    made = _made(tmp_path / "raw", f"train/cat|train/dog|{test}").relative_to(tmp_path)
+    params = PrepareParams(source=f"folder:{made}", root="raw", layout=layout)
+
+    with pytest.raises(InputError, match=r"nobody knows the classes of its images, leave it out: write") as caught:
+        sources.read(params)
+    (line,) = re.findall(r"write the line (/.*/) into \.dvcignore, and others are drawn from train", str(caught.value))
+    (tmp_path / ".dvcignore").write_text(line + "\n", encoding="utf-8")
+    found = sources.read(params)
+
+    assert _read(found) == (("cat", "dog"), {"train": 2})
+    assert [(one.kind, one.meant) for one in found.rejects] == [("outside", False)]
+    assert found.notes == (
+        "the source gives no val and no test images: these are drawn from those of train (prepare.val_fraction,"
+        " prepare.test_fraction)",
+    )
+
+
+def test_folder_of_test_images_without_classes_outside_of_a_project_is_to_be_moved(tmp_path: Path) -> None:
+    made = _made(tmp_path, "train/cat|train/dog|test")
+    with pytest.raises(InputError, match=r"leave it out: move it out of that folder, and others are drawn"):
+        sources.read(PrepareParams(source=f"folder:{made}", root=str(made)), follow_links=True)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def audited(
     and would look for less than it did when images were placed before.
     """
     known = SplitFile.empty(params.salt) if split is None else split_file.read(split, params.salt)
-    source = sources.read(params, follow_links=audit.outside == "keep")
+    source = sources.read(params, follow_links=audit.outside == "keep", similar_groups=audit.similar_groups)
     source = replace(source, notes=(*source.notes, *about_links(source, params)))
     if len(source.classes) < 2:
         raise InputError(

@@ -53,8 +53,10 @@ def wrap(choice: Choice) -> ImageSource:
     return OwnSource(chosen=choice)
 
 
-def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
+def read(params: "PrepareParams", *, follow_links: bool = False, similar_groups: str = "refuse") -> "Source":
     """The images of `params.source`, none of them decoded yet, their labels corrected by `params.corrections`.
+
+    `similar_groups`: as `doctor.similar_groups` says.
 
     Raises InputError where it does not exist, or the corrections do not fit it.
     """
@@ -64,7 +66,7 @@ def read(params: "PrepareParams", *, follow_links: bool = False) -> "Source":
         found = found.without_hidden(DvcIgnore(Path.cwd()))
     if params.group is not None:
         found = groups.of_paths(found, params.group)
-    groups.check(found)
+    found = groups.checked(found, similar_groups, by_pattern=params.group is not None).with_note_of_draw()
     if not params.corrections:
         return found
     from podium.data.label_corrections import corrected

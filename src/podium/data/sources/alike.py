@@ -2,10 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from decimal import Decimal
+from collections.abc import Callable, Iterable
+from decimal import Context, Decimal
+
+from podium.text import counted
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?")
+DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
+"""What is a number and no code: 1e5 is as well one in hexadecimal digits."""
 COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 """A decimal comma; one before three digits may as well part thousands."""
 ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
@@ -14,34 +18,87 @@ DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 AROUND = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 """Quotes."""
 BEHIND = ".,;:!\u2026"
-MISSING = {"nan", "<na>", "#n/a", "n/a", "na", "none", "null", "nil", "nat", "?", "missing"}
-"""How a value that is missing is written by pandas, spreadsheets, databases and R, in lower case."""
+NO_VALUE = {"nan", "<na>", "#n/a"}
+"""What programs write for a value that is missing, and nobody as a name; in lower case."""
+MISSING = NO_VALUE | {"n/a", "na", "none", "null", "nil", "nat", "?", "missing"}
+"""What is written so, too, and is a name as well: `none` of wafer maps without a pattern, `NA` of Namibia."""
+NO_GROUP = MISSING | {"unknown", "undefined", "-"}
+"""What stands where nobody knows the group; images that share it are strangers to each other."""
+
+
+def is_no_value(name: str) -> bool:
+    """Whether a name is what programs write where there is none, and nothing else."""
+    return name.strip().lower() in NO_VALUE
 
 
 def is_missing(name: str) -> bool:
-    """Whether a name is what programs write where there is none."""
+    """Whether a name is also what is written where there is none."""
     return name.strip().lower() in MISSING
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """Those of `names` that are hard to tell apart, in their order."""
+def is_no_group(name: str) -> bool:
+    """Whether the name of a group is also what is written where an image belongs to none."""
+    return name.strip().lower() in NO_GROUP
+
+
+def about_missing(counts: dict[str, int]) -> tuple[str, ...]:
+    """A note for each class that is called as a missing value is written. `counts`: the images of each class."""
+    return tuple(
+        f"label {name!r} ({counted(count, 'image')}) is also how a missing value is written: it is read as a class"
+        for name, count in counts.items()
+        if is_missing(name)
+    )
+
+
+def alike(names: Iterable[str], form: Callable[[str], str] | None = None) -> list[list[str]]:
+    """Those of `names` that are hard to tell apart, because they have one `form` (that of `plain`), in their order."""
     found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(plain(name), []).append(name)
+        found.setdefault((form or plain)(name), []).append(name)
     return [same for same in found.values() if len(same) > 1]
+
+
+def plain_group(name: str) -> str:
+    """The name of a group without what no name differs by: spaces around it, accents' form, quotes, and the form of a
+    decimal number (7, 07, 7.0).
+    """
+    bare = _bare(" ".join(_seen(name).split()))
+    number = _with_point(bare)
+    return _number(number) if DECIMAL.fullmatch(number) else bare
+
+
+def folded_group(name: str) -> str:
+    """The same without case and what parts its words: identifiers of random letters differ by these."""
+    return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", plain_group(name).casefold())
 
 
 def plain(name: str) -> str:
     """A name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths, quotes
     around it, punctuation behind it, and the form of a number in it.
     """
-    seen = name if name.isascii() else _as_seen(name)
-    folded = " ".join(seen.casefold().split())
-    bare = folded.strip(AROUND + " ").rstrip(BEHIND + AROUND + " ") or folded
-    number = COMMA.sub(r"\1.\2", bare) if COMMA.fullmatch(bare) else bare
+    bare = _bare(" ".join(_seen(name).casefold().split()))
+    number = _with_point(bare)
     if NUMBER.fullmatch(number):
-        return str(Decimal(number).normalize() + 0)
+        return _number(number)
     return re.sub(r"(?<=[^\W_])[ _-]+(?=[^\W_])", " ", ZEROS.sub("", bare))
+
+
+def _bare(name: str) -> str:
+    return name.strip(AROUND + " ").rstrip(BEHIND + AROUND + " ") or name
+
+
+def _with_point(name: str) -> str:
+    return COMMA.sub(r"\1.\2", name) if COMMA.fullmatch(name) else name
+
+
+def _number(text: str) -> str:
+    """The one form of a number; all its digits count, however many there are."""
+    context = Context(prec=len(text))
+    return str(context.plus(context.normalize(Decimal(text))))
+
+
+def _seen(name: str) -> str:
+    return name if name.isascii() else _as_seen(name)
 
 
 def _as_seen(name: str) -> str:

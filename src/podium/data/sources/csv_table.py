@@ -6,16 +6,17 @@ import difflib
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
-from podium.data.sources.alike import is_missing
+from podium.data.sources.alike import about_missing, is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.source import Source
-from podium.data.sources.split_words import NEUTRAL, SPLITS, WORDS, split_of
+from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, split_of
 from podium.errors import InputError
 from podium.text import counted
 
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "label", "split", "group")
 """What is read."""
+GROUP_NAMES = {"group", "groups", "groupid", "groupids", "grp", "grps", "grpid", "grouping"}
+"""Names of columns, without case and punctuation, that may say of groups what the column `group` says; species_group is
+none.
+"""
 OTHER_NAMES = {
     "path": {"file", "files", "filename", "filepath", "filenames", "image", "imagepath", "imagefile", "img", "imgpath"},
     "label": {"class", "classes", "category", "target", "classname", "y"},
     "split": {"set", "subset", "fold", "kfold", "partition", "phase", "usage", "dataset", "traintest", "trainvaltest"},
-    "group": {"grp", "grps", "grouping"},
+    "group": GROUP_NAMES,
 }
 """How others call these columns, without case and punctuation."""
 SEPARATORS = (";", "\t", "|")
-SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "test", "ts": "test", "tst": "test"}
-SHORT_SPLITS |= {"fit": "train", "learn": "train", "tune": "val", "tuning": "val", "check": "val", "final": "test"}
-"""How others write splits in a table; as names of folders they would be classes as well."""
-FOLD_WORDS = {"fold", "folds", "kfold", "cv", "xval"}
+FOLD_NAME = re.compile(r"(folds?|foldid|kfolds?|kfoldid|cvfold)\d*|cv|cvid")
+"""Names of columns of cross-validation, without case and punctuation; cv_score is none."""
 OF_PEOPLE = {"age", "blood", "ethnic", "income", "risk", "control", "muscle", "food", "taxonomic"}
 """Words before `group` in names of columns that describe an image."""
 DECIDES = {
@@ -90,7 +93,9 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], _split(line.get("split", "")), group)
     given = {split for _, line in lines if (split := _split(line.get("split", "")))}
-    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names), frozenset(given))
+    counts = Counter(line["label"] for _, line in lines)
+    notes = _notes(names) + about_missing({name: counts[name] for name in classes})
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(given))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -173,24 +178,32 @@ def _nearly(name: str, meant: str, names: Sequence[str]) -> str:
 
 
 def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]]) -> None:
-    """Raise InputError where a column that is not read holds names of splits, and no other gives them.
-
-    That is: nothing but such names, or the whole names of several splits among other values. Short ones (tr, te) among
-    others are as well languages or countries.
-    """
+    """Raise InputError where a column that is not read holds names of splits, and no other gives them."""
     if "split" in names:
         return
     for name in names:
         values = {line[name].strip() for line in lines} - {""}
-        splits = {value: split for value in values if (split := _any_split(value))}
-        whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
-        only = len(splits) == len(values) and (whole or len(set(splits.values())) > 1)
-        if name not in COLUMNS and splits and (only or len(whole) > 1):
+        if name not in COLUMNS and (splits := _names_of_splits(values)):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
-                f" ({', '.join(sorted(splits)[:3])}), and only the column `split` is read: rename it to `split`, with"
+                f" ({', '.join(splits[:3])}), and only the column `split` is read: rename it to `split`, with"
                 " the values train, val and test, or, if images are to be split again, delete it"
             )
+
+
+def _names_of_splits(values: set[str]) -> list[str]:
+    """Those of a column's `values` that are names of splits, sorted; none where these values say something else.
+
+    Whole names of several splits are splits, whatever stands beside them. Short ones (tr, te) among others are as well
+    languages, and words such as check and final as well states of work: they count where there is nothing else, and
+    either a name for training or all three splits.
+    """
+    splits = {value: split for value in values if (split := _any_split(value))}
+    whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
+    trains = any(split == "train" and value.lower() not in ("fit", "learn") for value, split in splits.items())
+    named = set(splits.values())
+    only = len(splits) == len(values) and (len(named) == 3 or (trains and (len(named) > 1 or bool(whole))))
+    return sorted(splits) if only or len(whole) > 1 else []
 
 
 def _any_split(value: str) -> str:
@@ -202,24 +215,33 @@ def _any_split(value: str) -> str:
 def _meant(name: str, names: Sequence[str]) -> str:
     """The column that `name` may stand for; empty: none. Other words count where the column itself is missing."""
     plain = re.sub(r"[\W_]+", "", name).lower()
-    words = set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
-    if "split" in words and name not in COLUMNS:
-        return "split"
+    if name in COLUMNS:
+        return ""
     if plain in COLUMNS:  # Label beside label
         return plain
-    if "split" not in names and (words & FOLD_WORDS or _is_about_splits(name)):
+    if "split" not in names and ("split" in _words(name) or FOLD_NAME.fullmatch(plain) or _is_about_splits(name)):
         return "split"
-    if "group" not in names and words & {"group", "grp"} and not words & OF_PEOPLE:
-        return "group"
-    for column in COLUMNS:
+    for column in [one for one in COLUMNS if one not in names]:
         spelled = plain in (column, f"{column}s", f"is{column}", f"{column}id", f"{column}name")
         known = plain in OTHER_NAMES[column] or (column == "split" and plain.removeprefix("is") in WORDS)
         typo = abs(len(plain) - len(column)) <= 1 and difflib.SequenceMatcher(None, plain, column).ratio() >= 0.8
-        if (spelled and (column in ("split", "group") or column not in names)) or (
-            column not in names and (known or typo)
-        ):
+        if known or typo or (spelled and column != "group"):
             return column
     return ""
+
+
+def _words(name: str) -> list[str]:
+    """The words in the name of a column, in lower case: PatientID, patient_id."""
+    return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+
+
+def _may_be_together(name: str) -> bool:
+    """Whether a column may say which images belong together: patient_id, study_group; no age_group, group_size."""
+    words = _words(name)
+    while words and words[-1] in ("id", "no", "nr", "name", "number"):
+        words.pop()
+    is_group = bool(words) and words[-1] in ("group", "groups", "grp", "grps") and not OF_PEOPLE & set(words)
+    return is_group or bool(TOGETHER & set(words))
 
 
 def _is_about_splits(name: str) -> bool:
@@ -239,7 +261,7 @@ def _notes(names: Sequence[str]) -> tuple[str, ...]:
         notes += [
             f"column {name!r} may say which images belong together: if they do, call it group, and they share a split"
             for name in names
-            if TOGETHER & set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+            if _may_be_together(name)
         ]
     if "group" in names:
         notes.append(
@@ -279,15 +301,10 @@ def _problem(number: int, line: dict[str, str], folder: Path) -> str:
     for name in [one for one in COLUMNS if one in line]:
         if any(unicodedata.category(character) == "Cc" for character in line[name]):
             return f"line {number}: {name} holds a control character: {line[name]!r}"
-    if is_missing(line["label"]):
+    if is_no_value(line["label"]):
         return (
             f"line {number}: label is {line['label']!r}, as a missing value is written: write the label or, where it is"
             " the name of a class, another word"
-        )
-    if is_missing(line.get("group", "")):
-        return (
-            f"line {number}: group is {line['group']!r}, as a missing value is written: leave it empty where the image"
-            " belongs to none"
         )
     try:
         _split(line.get("split", ""))

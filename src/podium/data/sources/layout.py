@@ -11,13 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from podium.data import dvcignore
 from podium.data.sources.item import is_meant, shown
-from podium.data.sources.split_words import SPLITS, is_container, split_of, split_twins
+from podium.data.sources.split_words import SHORT_SPLITS, SPLITS, is_container, split_of, split_twins
 from podium.errors import InputError
 from podium.text import counted
 
 FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
 """Names of parts of a set that are neither classes nor splits."""
+GENERIC = re.compile(r"[\W\d_]+|[^\W\d_]+[ _.-]?\d+")
+"""Names of folders that part the images of a class as well as a set: 2023, 2024-05-01, batch1, day_3."""
+OTHERS = {"other", "others", "misc", "miscellaneous", "extra", "extras", "more", "rest", "unknown", "various", "done"}
+OTHERS |= {"old", "new", "raw", "original", "originals", "edited", "cropped", "augmented", "backup", "copy", "unsorted"}
+"""Those that do so without a number."""
 LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$recycle.bin", "system volume information"}
 """What file managers leave; it is ignored silently, as hidden files and what begins with @ (Synology's) are."""
 SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
@@ -196,11 +202,9 @@ def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
     called like a container (images, data) and holds folders itself.
     """
     below = {path: _names_below(path, hides) for path in inside}
-    counts = Counter(name.lower() for names in below.values() for name in names)
-    recurring = sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
-    recurs = bool(recurring) and len(counts) > 1
+    recurring = _recurring(below)
     around = [path for path in inside if len(below[path]) > 1 and is_container(path.name)] if len(inside) > 1 else []
-    if not recurs and not around:
+    if not recurring and not around:
         return
     which = max(around or inside, key=lambda path: len(below[path]))
     several = len(recurring) > 1
@@ -216,6 +220,32 @@ def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
         " the first; for the second call the folders of training, validation and test images train/, val/ and test/,"
         f" or write `source: folder:{shown(which)}` if it alone is meant"
     )
+
+
+def _recurring(below: dict[Path, set[str]]) -> list[str]:
+    """Names of folders that are in several of the folders `below`, sorted; none where these are classes all the same.
+
+    One name that recurs (cat/other and dog/other, ok/batch1 and defect/batch1) parts the images of classes. The names
+    are those of classes where at least two recur, and half of them; where half of the folders have one that recurs and
+    says what is in it; and where the folders above are called as splits are in tables (tr, te). Images beside the
+    folders, in each that holds some, are those of its class.
+    """
+    counts = Counter(name.lower() for names in below.values() for name in names)
+    recurring = sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
+    holding = [path for path, names in below.items() if names]
+    if len(counts) < 2 or not recurring or all(map(_holds_images, holding)):
+        return []
+    named = [name for name in recurring if not (GENERIC.fullmatch(name) or name in OTHERS)]
+    is_most = len(recurring) > 1 and len(recurring) * 2 >= len(counts)
+    says = 2 * sum(counts[name] for name in named) >= counts.total()
+    splits = {SHORT_SPLITS.get(path.name.lower(), "") for path in below}
+    return recurring if is_most or says or (len(splits) > 1 and "" not in splits) else []
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether images lie in `folder` itself."""
+    with os.scandir(folder) as found:
+        return any(is_meant(one.name) and not is_litter(one.name) and not one.is_dir() for one in found)
 
 
 def _names_below(path: Path, hides: Hides) -> set[str]:
@@ -286,14 +316,22 @@ def _check_parts(folder: Path, parts: dict[Path, str], hides: Hides) -> None:
                 continue
             files = sum(not path.is_dir() for path in entries(inside, hides))
             what = f"holds {counted(files, 'file')} and no folder of a class" if files else "holds no file"
-            raise _empty(part, split, what, f"a folder for each class, as in {shown(folder / part.name)}/cat")
+            where = f"a folder for each class, as in {shown(folder / part.name)}/cat"
+            raise _empty(part, split, what, where, _without_labels(part, hides) if files else "")
 
 
-def _empty(part: Path, split: str, what: str, where: str) -> InputError:
+def _without_labels(part: Path, hides: Hides) -> str:
+    """How to leave out a folder of images whose classes nobody knows, such as the test images of a competition."""
+    line = dvcignore.line_for(part, Path.cwd()) if hides is not none_hidden else ""
+    how = f"write the line {line} into .dvcignore" if line else "move it out of that folder"
+    return f"; or, if nobody knows the classes of its images, leave it out: {how}, and others are drawn from train"
+
+
+def _empty(part: Path, split: str, what: str, where: str, more: str = "") -> InputError:
     held = "held-out test" if split == "test" else "validation"
     return InputError(
         f"prepare.layout: {shown(part)} is the folder of the {held} images, and {what}: these images would be drawn"
-        f" from train. Put its images into {where}; or, if they are to be drawn, remove it"
+        f" from train. Put its images into {where}; or, if they are to be drawn, remove it{more}"
     )
 
 

@@ -13,6 +13,7 @@ keys (path, image and bytes mean content, too):
 import os
 import sysconfig
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image, ImageFile
 from tqdm import tqdm
 
 from podium import own_code
-from podium.data.sources.alike import is_missing
+from podium.data.sources.alike import about_missing, is_no_value
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import SPLITS
@@ -130,16 +131,17 @@ class _Reader:
         classes = [*texts, *sorted(label for label in self.labels if isinstance(label, int))]  # one of the two is empty
         numbers = {label: number for number, label in enumerate(classes)}
         items = [Item(row.origin, numbers[row.label], row.split, row.content, row.group) for row in self.rows]
-        return Source(
-            name, tuple(shown(str(label)) for label in classes), items, self.rejects, given=frozenset(self.splits)
-        )
+        counts = Counter(row.label for row in self.rows)
+        notes = about_missing({text: counts[text] for text in texts})
+        names = tuple(shown(str(label)) for label in classes)
+        return Source(name, names, items, self.rejects, notes, frozenset(self.splits))
 
     def _label(self, number: int, label: Any) -> str | int:
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
             raise _RowError(f"label must be text or a whole number; got {_about(label)}")
         if isinstance(label, str) and not label.strip():
             raise _RowError("label is empty")
-        if isinstance(label, str) and is_missing(label):
+        if isinstance(label, str) and is_no_value(label):
             raise _RowError(f"label is {label!r}, as a missing value is written: give another word")
         plain: str | int = str(label) if isinstance(label, str) else int(label)
         self._first = self._first or (number, plain)
@@ -256,8 +258,6 @@ def _group(group: Any) -> str | None:
         return None
     if isinstance(group, bool) or not isinstance(group, str | int | np.integer) or not str(group).strip():
         raise _RowError(f"group must be a name or None; got {_about(group)}")
-    if is_missing(str(group)):
-        raise _RowError(f"group is {group!r}, as a missing value is written: give None, or the name of the group")
     return str(group).strip()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.data.dvcignore import DvcIgnore
-from podium.data.sources.file_items import FileItems
+from podium.data.sources.file_items import SPLITS, FileItems
 from podium.data.sources.item import Item, Reject, shown
 
 
@@ -80,6 +80,25 @@ class Source:
         if isinstance(self.items, FileItems):
             return list(self.items.group_names)
         return list(dict.fromkeys(item.group for item in self.items if item.group is not None))
+
+    def splits(self) -> set[str | None]:
+        """The splits of its images, None among them where an image has none."""
+        if isinstance(self.items, FileItems):
+            return {SPLITS[number + 1] for number in np.unique(self.items.splits).tolist()}
+        return {item.split for item in self.items}
+
+    def with_note_of_draw(self) -> "Source":
+        """The same with a note where it gives training images and no test images: these are drawn from them."""
+        given = self.splits()
+        if "train" not in given or "test" in given | self.given:
+            return self
+        lost = [name for name in ("val", "test") if name not in given]
+        fractions = ", ".join(f"prepare.{name}_fraction" for name in lost)
+        note = (
+            f"the source gives {' and '.join(f'no {name}' for name in lost)} images: these are drawn from those of"
+            f" train{' and those without a split' if None in given else ''} ({fractions})"
+        )
+        return replace(self, notes=(*self.notes, note))
 
     def unseen(self, root: Path, ignore: DvcIgnore | None = None) -> list[str]:
         """Origins of files that DVC does not see change: .dvcignore hides them, or their folder is outside of `root`.

@@ -21,6 +21,9 @@ WORDS = SPLITS | {
     "evaluation": "eval",
 }
 """Words in names of folders. eval is what the other folders leave: validation or test."""
+SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "test", "ts": "test", "tst": "test"}
+SHORT_SPLITS |= {"fit": "train", "learn": "train", "tune": "val", "tuning": "val", "check": "val", "final": "test"}
+"""How others write splits in a table; as names of folders they would be classes as well."""
 NEUTRAL = {"set", "data", "dataset", "image", "images", "imgs", "img", "seg", "split", "splits", "folder", "samples"}
 """Words in names of folders that say nothing."""
 OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
@@ -45,22 +48,37 @@ def _without_set(word: str) -> str:
 
 
 def split_twins(names: Sequence[str]) -> list[str]:
-    """Names that differ by the split in them only, such as train-cat and test-cat, or cattrain and cattest."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        for split, rest in _splits_in(name):
-            found.setdefault(rest, {}).setdefault(split, []).append(name)
-    twins = {name for by_split in found.values() if len(by_split) > 1 for same in by_split.values() for name in same}
-    return [name for name in names if name in twins]
+    """Names that differ by the split in them only, such as train-cat and test-cat, or cattrain and cattest.
 
-
-def _splits_in(name: str) -> set[tuple[str, str]]:
-    """The splits that a name may contain, each with what else the name says; those that say nothing else are left out.
-
-    Within a word only whole names of splits count: `contest` has one, but no twin.
+    None where such names are classes: `toy train` and `toy test` among others are two, trainer and tester as well. As
+    a word of its own a split counts where all names have one, or where most are twins, of several classes; within words
+    where all are, of several classes.
     """
-    token = split_of(name)
-    found = {token} if token is not None else set()
+    words = {name: {found} if (found := split_of(name)) is not None and found[1] else set() for name in names}
+    twins, count = _twins(words)
+    if twins and (all(words.values()) or (count > 1 and len(twins) * 2 > len(names))):
+        return twins
+    twins, count = _twins({name: words[name] | _within(name) for name in names})
+    return twins if count > 1 and len(twins) == len(names) else []
+
+
+def _twins(splits: dict[str, set[tuple[str, str]]]) -> tuple[list[str], int]:
+    """Names that say the same beside different splits, and of how many classes they are."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, said in splits.items():
+        for split, rest in said:
+            found.setdefault(rest, {}).setdefault(split, []).append(name)
+    several = [by_split for by_split in found.values() if len(by_split) > 1]
+    twins = {name for by_split in several for same in by_split.values() for name in same}
+    return [name for name in splits if name in twins], len(several)
+
+
+def _within(name: str) -> set[tuple[str, str]]:
+    """The splits that a name begins or ends with in the middle of a word, each with what else the name says.
+
+    Only whole names of splits count: `contest` has one, but no twin.
+    """
+    found: set[tuple[str, str]] = set()
     plain = "".join(re.findall(r"[^\W_]+", name.lower()))
     for word, split in WORDS.items():
         found |= {(split, plain.removesuffix(word))} if plain.endswith(word) else set()
