@@ -473,6 +473,19 @@ class Head(torch.nn.Module):
         return self.layer(x)
 
 
+class Calling(Head):
+    def __init__(self, after):
+        super().__init__(False)
+        self.after = after
+
+    def forward(self, images):
+        return self.after(super().forward(images))
+
+
+def branching(logits):
+    return -logits if logits.sum() > 0 else logits
+
+
 class Branching(Head):
     def extra_repr(self):
         return "branching"
@@ -486,6 +499,11 @@ WHERE: dict[str, tuple[str, dict[str, Any]]] = {
     "the program's argument": ("Head(branches)", {"train.program.arguments.branches": True}),
     "the network": ("Head(config['model.hidden'] == 4)", {"model.hidden": 4}),
     "another setting": ("Head(config['train.batch_size'] == 8)", {"train.batch_size": 8}),
+    "a function": ("Calling(branching if config['train.batch_size'] == 8 else torch.neg)", {"train.batch_size": 8}),
+    "a lambda": (
+        "Calling((lambda x: -x if x.sum() > 0 else x) if config['train.batch_size'] == 8 else (lambda x: x))",
+        {"train.batch_size": 8},
+    ),
     "its layers": (
         "torch.nn.Sequential(Branching(True) if config['train.batch_size'] == 8 else Head(False))",
         {"train.batch_size": 8},

@@ -217,6 +217,12 @@ def test_bad_loss_is_refused_with_what_is_wrong(own: OwnCode, text: str, problem
     assert re.match(rf"train\.loss: {name} {pattern}", line), line
 
 
+@pytest.mark.parametrize("change", ["logits *= 2", "logits[:, 0] = 0", "targets[:] = 0"])
+def test_loss_may_change_in_place_what_it_is_given(own: OwnCode, change: str) -> None:
+    module = own.write(f"def loss(logits, targets):\n    {change}\n    return logits.mean()\n")
+    assert _problems({"train.loss": f"{module}:loss"}) == []
+
+
 def test_loss_that_can_not_weight_classes_is_refused_where_they_are_weighted(own: OwnCode) -> None:
     module = own.write("def loss(logits, targets):\n    return logits.sum()\n")
     name = f"{module}:loss"

@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +34,7 @@ from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 PLAIN = (bool, int, float, str, bytes, type(None))
+FUNCTIONS = (FunctionType, BuiltinFunctionType)
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
 ROUNDING = 1e-4
@@ -298,10 +300,17 @@ class ProgramRun:
 
     def _built_of(self, module: nn.Module) -> str:
         """What `module` is built of, and branches on: the model's and the program's settings, its layers, and the plain
-        values that each has, from wherever it took them."""
+        values and functions that each has, from wherever it took them."""
         recipe = {n: v for n, v in self.recipe.flat().items() if n.startswith(("model.", "train.program"))}
-        values = [{name: v for name, v in vars(one).items() if _is_plain(v)} for one in module.modules()]
-        return f"{recipe} {module} {values}"
+        layers = [
+            {
+                name: getattr(v, "__code__", v)
+                for name, v in vars(one).items()
+                if _is_plain(v) or isinstance(v, FUNCTIONS)
+            }
+            for one in module.modules()
+        ]
+        return f"{recipe} {module} {layers}"
 
     def _measure(self, val: Batches) -> None:
         """Measure the returned module, which may be that of an earlier epoch, and note where it is not what was
