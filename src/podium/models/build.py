@@ -3,6 +3,7 @@
 Normalisation is its first layer, so training and serving can't differ.
 """
 
+import torch
 from torch import nn
 
 from podium.config.recipe import PACKAGED, ModelParams
@@ -46,6 +47,14 @@ def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = Fals
         load_weights(backbone or model[1], located(params.name, params.weights), in_order=in_order)
     if backbone is not None and frozen:
         backbone.freeze()
+    return model
+
+
+def model_on(device: torch.device, params: ModelParams, images: ImageSpec, *, frozen: bool = False) -> nn.Module:
+    """The same on `device`, in the layout of memory that is fast there."""
+    model = initial_model(params, images, frozen=frozen).to(device)
+    if device.type == "cuda" or params.network().CHANNELS_LAST:
+        model = model.to(memory_format=torch.channels_last)
     return model
 
 

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
-from podium.models.build import backbone_of, initial_model
+from podium.models.build import backbone_of, model_on
 from podium.models.networks import ImageSpec
 from podium.training import compiling, features
 from podium.training import device as devices
 from podium.training.augmentations import Draw
-from podium.training.batches import Balanced, Batches, bounds
+from podium.training.batches import Balanced, Batches
 from podium.training.checkpoint import TornCheckpointError
 from podium.training.epochs import Epoch
 from podium.training.footprint import parts_of_batch
+from podium.training.losses import for_loss
 from podium.training.optimization import (
     Average,
     Frozen,
@@ -32,6 +33,7 @@ from podium.training.optimization import (
 )
 from podium.training.precision import LossScale, autocast, choose_precision, missing_type
 from podium.training.seeds import derive
+from podium.training.step_counts import images_taken, steps_of
 from podium.training.validation import defined, validate
 
 
@@ -65,7 +67,8 @@ class TrainingRun:
         self.device = device
         self.metric = metric
         self.more = [one for one in more if metric is None or one.label != metric.label]
-        self.model: nn.Module = _model_on(device, recipe, images)
+        head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
+        self.model: nn.Module = model_on(device, recipe.model, images, frozen=head_first)
         wanted = recipe.train.precision if self.TRAINS else "float32"
         self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
         self.notes = [note] if note else []
@@ -116,9 +119,10 @@ class TrainingRun:
         backbone = backbone_of(self.model)
         if backbone is not None and backbone.frozen:
             return
-        size = max(1, self.recipe.train.batch_size // self.parts)
-        steps = (self._steps(count, self.recipe.train.epochs) - self._steps(count, self.epoch) - self.step) * self.parts
-        worth, notes = compiling.pays(self.model, self.shape, min(size, count), self.fast, steps)
+        params = self.recipe.train
+        size = max(1, params.batch_size // self.parts)
+        left = steps_of(params, count, params.epochs) - steps_of(params, count, self.epoch) - self.step
+        worth, notes = compiling.pays(self.model, self.shape, min(size, count), self.fast, left * self.parts)
         self._compile(worth)
         self.notes += notes
 
@@ -349,8 +353,8 @@ class TrainingRun:
     def _steps_of_phase(self, count: int, epochs: int) -> tuple[int, int]:
         """The steps of this phase until `epochs` epochs are done, and all of its steps."""
         first, end = self._phase()
-        begun = self._steps(count, first)
-        return self._steps(count, epochs) - begun, self._steps(count, end) - begun
+        begun = steps_of(self.recipe.train, count, first)
+        return steps_of(self.recipe.train, count, epochs) - begun, steps_of(self.recipe.train, count, end) - begun
 
     def _balance(self, labels: Tensor) -> None:
         params = self.recipe.train
@@ -363,29 +367,13 @@ class TrainingRun:
         shuffler = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
-        taken = self._taken(count, self.epoch)
+        some = images_taken(self.recipe.train, count, self.epoch)
         if self.balanced is not None:
-            return self.balanced.draw(taken, shuffler).to(self.device)
-        return torch.randperm(count, generator=shuffler)[:taken].to(self.device)
-
-    def _taken(self, count: int, epoch: int) -> int:
-        """How many of `count` images the epoch `epoch`, from 0, takes."""
-        params = self.recipe.train
-        return (
-            math.ceil(params.data_fraction * count)
-            if not params.data_fraction_epochs or epoch < params.data_fraction_epochs
-            else count
-        )
-
-    def _steps(self, count: int, epochs: int) -> int:
-        """The steps of the first `epochs` epochs over `count` images."""
-        params = self.recipe.train
-        early = min(epochs, params.data_fraction_epochs or epochs)
-        steps = [len(bounds(taken, params.batch_size)) - 1 for taken in (self._taken(count, 0), count)]
-        return early * steps[0] + (epochs - early) * steps[1]
+            return self.balanced.draw(some, shuffler).to(self.device)
+        return torch.randperm(count, generator=shuffler)[:some].to(self.device)
 
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
-        count = self._taken(len(train), self.epoch)
+        count = images_taken(self.recipe.train, len(train), self.epoch)
         ended, total = self._steps_of_phase(len(train), self.epoch + 1)
         last = self._rate(ended - 1, total)
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
@@ -407,20 +395,6 @@ class TrainingRun:
         self.history.append(done)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()
-
-
-def _model_on(device: torch.device, recipe: Recipe, images: ImageSpec) -> nn.Module:
-    """The network before its first step, in the layout of memory that is fast there."""
-    head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
-    model: nn.Module = initial_model(recipe.model, images, frozen=head_first).to(device)
-    if device.type == "cuda" or recipe.model.network().CHANNELS_LAST:
-        model = model.to(memory_format=torch.channels_last)
-    return model
-
-
-def for_loss(logits: Tensor, own: float) -> Tensor:
-    """`logits` for the first call of a loss, which may change them in place: a copy where a second call follows it."""
-    return logits if own == 1 else logits.clone()
 
 
 def _mean_colour(images: ImageSpec, device: torch.device) -> Tensor:

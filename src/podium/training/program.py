@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,11 @@ from podium.training.batches import Batches
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
+from podium.training.plain_state import check_plain, copied, is_plain
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
-PLAIN = (bool, int, float, str, bytes, type(None))
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
@@ -44,7 +44,6 @@ TRIED = 4
 _exported: set[tuple[str, type, tuple[int, ...], str]] = set()
 """Programs, each with the type of module that it returned, the images and what it was built of, that were exported in
 this process."""
-Saved = TypeVar("Saved")
 
 
 class Program(Component):
@@ -219,7 +218,7 @@ class ProgramRun:
     def save(self, state: dict[str, Any]) -> None:
         """See Handle."""
         check_plain(state, "the state")
-        self._saved = {"program": _copied(state), "history": list(self.history)}
+        self._saved = {"program": copied(state), "history": list(self.history)}
         self._hook(self._on_step)
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -306,7 +305,7 @@ class ProgramRun:
             {
                 name: getattr(v, "__code__", v)
                 for name, v in vars(one).items()
-                if _is_plain(v) or isinstance(v, FUNCTIONS)
+                if is_plain(v) or isinstance(v, FUNCTIONS)
             }
             for one in module.modules()
         ]
@@ -370,36 +369,3 @@ def training(
     if recipe.train.program is None:
         return TrainingRun(recipe, images, seed, device, metric, more)
     return ProgramRun(recipe, images, seed, device, metric, more)  # type: ignore[return-value] # the same interface
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether `value` is plain, or a list, tuple or dict of plain values."""
-    if isinstance(value, dict):
-        return all(_is_plain(one) for pair in value.items() for one in pair)
-    return type(value) in PLAIN or (isinstance(value, list | tuple) and all(map(_is_plain, value)))
-
-
-def check_plain(value: Any, where: str) -> None:
-    """Raise InputError where `value` holds anything but tensors and plain values: only these are read back."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            check_plain(key, f"a key of {where}")
-            check_plain(one, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for number, one in enumerate(value):
-            check_plain(one, f"{where}[{number}]")
-    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
-        raise InputError(
-            f"run.save: takes tensors, numbers, text and lists and dicts of them; {where} is {type(value).__name__}"
-        )
-
-
-def _copied(value: Saved) -> Saved:
-    """`value` as it is now: training changes its tensors in place."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()  # type: ignore[return-value]
-    if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}  # type: ignore[return-value]
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(one) for one in value)
-    return value

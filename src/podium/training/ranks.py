@@ -26,7 +26,8 @@ from podium.models.networks import ImageSpec
 from podium.training.augmentations import OwnAugmentation
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
-from podium.training.loop import TrainingRun, for_loss
+from podium.training.loop import TrainingRun
+from podium.training.losses import for_loss
 from podium.training.precision import LossScale, check
 from podium.training.seeds import derive
 from podium.training.streaming import Share, share_of

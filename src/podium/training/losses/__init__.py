@@ -80,3 +80,8 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
 def wrap(choice: Choice) -> Loss:
     """Somebody's own loss as one of ours."""
     return OwnLoss(chosen=choice)
+
+
+def for_loss(logits: "Tensor", own: float) -> "Tensor":
+    """`logits` for the first call of a loss, which may change them in place: a copy where a second call follows it."""
+    return logits if own == 1 else logits.clone()
