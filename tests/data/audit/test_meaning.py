@@ -161,6 +161,22 @@ def test_classes_that_differ_by_form_only_are_refused(tmp_path: Path, one: str, 
         refuse(data.report)
 
 
+def test_groups_that_are_hard_to_tell_apart_are_kept_where_the_policy_says_so(tmp_path: Path) -> None:
+    root = photos.folder(tmp_path / "photos")
+    paths = [path.relative_to(root) for path in sorted(root.rglob("*.png"))]
+    rows = [f"{path},{path.parent},{7 + number // 2}{'.0' * (number % 2)}" for number, path in enumerate(paths)]
+    (root / "t.csv").write_text("\n".join(["path,label,group", *rows, ""]), encoding="utf-8")
+    source = f"csv:{root}/t.csv"
+
+    with (
+        pytest.raises(InputError, match=r"^doctor\.similar_groups: (?s:.*)'7' .*'7\.0' "),
+        _audited(root, source=source),
+    ):
+        pass
+    with _audited(root, DoctorParams(similar_groups="keep"), source=source) as data:
+        assert any("'7' and '7.0'" in note for note in data.report.notes)
+
+
 @pytest.mark.parametrize(("one", "other"), [("R", "\u211d"), ("m2", "m\u00b2"), ("1", "\u2460"), ("iii", "iv")])
 def test_classes_that_look_different_are_different(tmp_path: Path, one: str, other: str) -> None:
     root = photos.folder(tmp_path / "photos", classes=(one, other))

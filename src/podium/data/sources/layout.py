@@ -227,13 +227,14 @@ def _recurring(below: dict[Path, set[str]]) -> list[str]:
 
     One name that recurs (cat/other and dog/other, ok/batch1 and defect/batch1) parts the images of classes. The names
     are those of classes where at least two recur, and half of them; where half of the folders have one that recurs and
-    says what is in it; and where the folders above are called as splits are in tables (tr, te). Images beside the
-    folders, in each that holds some, are those of its class.
+    says what is in it; and where the folders above are called as splits are in tables (tr, te). They are classes where
+    most hold no folder, and where images lie beside the folders in each that holds some.
     """
     counts = Counter(name.lower() for names in below.values() for name in names)
     recurring = sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
     holding = [path for path, names in below.items() if names]
-    if len(counts) < 2 or not recurring or all(map(_holds_images, holding)):
+    is_rare = 2 * len(holding) < len(below)
+    if len(counts) < 2 or not recurring or is_rare or all(map(_holds_images, holding)):
         return []
     named = [name for name in recurring if not (GENERIC.fullmatch(name) or name in OTHERS)]
     is_most = len(recurring) > 1 and len(recurring) * 2 >= len(counts)
