@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from podium import paths
 from podium.errors import PodiumError
 from podium.text import reason_of
+from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
@@ -261,7 +262,11 @@ def run_now(run_id: str) -> str:
 
 
 def recorded(tracking: Tracking, run_id: str) -> RecordedRun:
-    """The run that had the id `run_id` when a stage wrote it down; without a record it is just that run."""
+    """The run that had the id `run_id` when a stage wrote it down; without a record it is just that run.
+
+    Raises RefusedError where `podium sync --as-copy` has not ended: it may still be the original's run.
+    """
+    refuse_while_planned()
     return RecordedRun(tracking, of_run(run_id) or Record(name="", identity={}, run_id=run_id))
 
 

@@ -26,6 +26,8 @@ THRESHOLD_TAG = "podium.abstain_threshold"
 test_coverage say is of an earlier evaluation, for MLflow removes no metric."""
 STUDY_ID = "podium:id"
 """The user attribute of a study that holds its id."""
+SESSION = "podium:session:"
+"""How the user attribute of a study begins that holds a session's mark: one each, so that no two replace each other."""
 TITLE = "podium:title"
 """The user attribute of a study that holds what people call it; its name is a digest, by which it is found again."""
 METRICS_A_CALL = 1000

@@ -8,7 +8,6 @@ import logging
 import re
 import sqlite3
 import sys
-import uuid
 import warnings
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -126,15 +125,6 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
 def making(tracking: Tracking) -> AbstractContextManager[None]:
     """A lock under which no other process of this machine looks for, and then makes, what is to be there once."""
     return _alone(database(tracking.uri))
-
-
-def project_id() -> str:
-    """The random id of the project's folder mlruns, made once: it tells two clones on one server apart."""
-    path = paths.lock("").parent / "project.id"
-    with locked(paths.lock("project.id"), wait=True):
-        if not path.is_file():
-            path.write_text(uuid.uuid4().hex, encoding="utf-8")
-        return path.read_text(encoding="utf-8")
 
 
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
