@@ -146,6 +146,25 @@ def test_sync_that_is_killed_at_its_first_write_has_left_its_mark(
     cli.main(["sync", "--check"])
 
 
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "with a mark in the record, as it was"])
+def test_two_machines_with_one_storage_of_studies_both_agree_with_mlflow(
+    recorded: bool, store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], tmp_path: Path
+) -> None:
+    journal = tmp_path / "copy" / "mlruns" / "optuna.journal"
+    journal.unlink()
+    journal.symlink_to(tmp_path / "original" / "mlruns" / "optuna.journal")
+    for name in ("original", "copy", "original"):
+        _search(store, folders[name]())
+        if recorded:
+            (file,) = recorded_run.files(["search"])
+            record = recorded_run.read(file)
+            record.tags["podium.session"] = name
+            recorded_run.save(record)
+    for name in ("copy", "original", "copy"):
+        folders[name]()
+        cli.main(["sync", "--check"])
+
+
 @contextmanager
 def _dying_at(function: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is within the block is killed when it calls `function`."""

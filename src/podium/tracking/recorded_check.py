@@ -20,7 +20,7 @@ from podium.tracking.recorded_run import (
     note_tags,
     send,
 )
-from podium.tracking.run_names import clean
+from podium.tracking.run_names import SESSION_TAG, clean
 from podium.tracking.store import Tracking, making, origin
 from podium.tracking.trial_check import MEASURED, Difference, images_of, same
 
@@ -147,7 +147,7 @@ def _differing(
         found |= {
             f"{what}{key}": (value[:60], str(theirs.get(key, "absent"))[:60])
             for key, value in ours.items()
-            if theirs.get(key) != value
+            if theirs.get(key) != value and key != SESSION_TAG  # records of earlier versions have it
         }
     if record.note and NOTE not in run.data.tags:
         found["note"] = ("there", "absent")

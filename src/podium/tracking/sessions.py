@@ -14,17 +14,20 @@ from podium.errors import RefusedError
 from podium.tracking import recorded_run
 from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.record import study_id
-from podium.tracking.recorded_run import Record, RecordedRun
+from podium.tracking.recorded_run import Record, RecordedRun, send
 from podium.tracking.run_names import ID_TAG, KIND_TAG, SESSION, SESSION_TAG
 from podium.tracking.store import Tracking, shown
 from podium.tracking.trial_runs import number_of, runs_of
 
 
 def claim(study: optuna.Study, above: RecordedRun) -> None:
-    """Leave this session's mark in `study`, a search, and on its run `above`: it is about to log trials."""
+    """Leave this session's mark in `study`, a search, and on its run `above`: it is about to log trials.
+
+    No record holds it: another machine that shares the study leaves its own mark there, and that is right, too.
+    """
     mark = uuid.uuid4().hex[:16]
     study.set_user_attr(f"{SESSION}{mark}", "")
-    above.log(tags={SESSION_TAG: mark})
+    send(above.tracking, above.run_id, tags={SESSION_TAG: mark})
 
 
 def check(tracking: Tracking, study: optuna.Study) -> None:

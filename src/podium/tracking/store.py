@@ -189,7 +189,10 @@ def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, s
 
 def shown(uri: str) -> str:
     """`uri` without the password that it may hold."""
-    password = urlsplit(uri).password
+    try:
+        password = urlsplit(uri).password
+    except ValueError:  # a host that can't be read
+        password = None
     return masked(uri.replace(f":{password}@", f":{MASK}@") if password else uri)
 
 
