@@ -238,6 +238,21 @@ def test_damaged_record_stops_no_search_and_is_kept(
     cli.main(["sync", "--check"])
 
 
+def test_folder_that_never_logged_misses_no_record_and_leaves_the_run_its_end(
+    store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]]
+) -> None:
+    study = folders["original"]()
+    client, (run, *_) = connect(store).client, runs_of(connect(store), study)
+    client.set_terminated(parent := run.data.tags["mlflow.parentRunId"], "FAILED")
+    shutil.rmtree(paths.mlruns() / "runs")
+    cli.main(["sync", "--check"])
+    client.delete_tag(run.info.run_id, "podium.state")
+    client.update_run(parent, name="mine")
+    cli.main(["sync"])
+    assert client.get_run(parent).info.status == "FAILED"
+    cli.main(["sync", "--check"])
+
+
 def test_record_that_is_gone_is_a_difference_once(
     store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,8 +43,11 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
 def unrecorded(tracking: Tracking, record: Record) -> list[Difference]:
     """That the file of `record` is gone, though its run is there: what only it knew can't be compared any more.
 
-    The next `podium sync` or search writes another one.
+    The next `podium sync` or search writes another one. A folder that never logged, such as a clone that shares the
+    studies, misses none.
     """
+    if not recorded_run.kept():
+        return []
     if record.run_id or record.former or recorded_run.found(tracking, record) is None:
         return []
     what = "there (values, tags and artifacts beyond the study are compared with it)"

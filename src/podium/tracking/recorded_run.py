@@ -241,6 +241,11 @@ def files(kinds: Iterable[str]) -> list[Path]:
     return sorted(path for kind in kinds for path in _folder().glob(f"{kind}-*.json"))
 
 
+def kept() -> bool:
+    """Whether this folder ever kept a record."""
+    return _folder().is_dir()
+
+
 def read(path: Path) -> Record:
     """The record in the file `path`. Raises PodiumError where it is damaged."""
     return _read(path)
