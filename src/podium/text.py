@@ -17,6 +17,12 @@ MOST_PLACES = 20
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
+NOT_ENCODED = re.compile(
+    r"((?:https?://[^:/@\s]*:(?!\d*[/?#]))|(?:(?<![\w+.-])(?!https?:)[a-z][\w+.-]*://[^:/@\s]*:))[^\s\"'`]+@",
+    re.IGNORECASE,
+)
+"""A password with / ? or #, which should be percent-encoded: databases take it, and urlsplit ends the host before it.
+After http(s) digits and a slash are a port."""
 IN_QUERY = re.compile(rf"((?:[?&]|&amp;)(?:{'|'.join(NAMES)})=)[^&\s\"'`#]+", re.IGNORECASE)
 
 
@@ -93,13 +99,18 @@ def from_table(cell: str) -> str:
 
 def holds_password(address: str) -> bool:
     """Whether `address` is one like scheme://user:password@host or scheme://host/path?password=..."""
-    parts = urlsplit(address)
-    return bool(parts.password) or any(name.lower() in NAMES for name, _ in parse_qsl(parts.query))
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # a host that can't be read
+        return masked(address) != address
+    named = any(name.lower() in NAMES for name, _ in parse_qsl(parts.query))
+    return bool(parts.password) or named or masked(address) != address
 
 
 def masked(text: str) -> str:
     """`text` with MASK in place of each password in an address."""
-    return IN_QUERY.sub(rf"\1{MASK}", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
+    text = NOT_ENCODED.sub(rf"\1{MASK}@", BEFORE_HOST.sub(rf"\1:{MASK}@", text))
+    return IN_QUERY.sub(rf"\1{MASK}", text)
 
 
 def reason_of(error: BaseException, longest: int = 300) -> str:

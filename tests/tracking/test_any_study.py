@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
+from podium.locks import locked, unless_held
 from podium.tracking import trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.histories import histories
@@ -736,3 +737,52 @@ def test_forked_process_that_ends_ends_no_run_of_the_other(tracking: Tracking) -
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stdout == "RUNNING\n"
     assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
+
+
+def test_failed_trial_that_two_loggers_find_is_logged_once(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+    optuna.create_study(study_name="shared", storage=storage)
+    studies = [optuna.load_study(study_name="shared", storage=storage) for _ in range(2)]
+    loggers = [TrialLogger(tracking) for _ in studies]
+    for study, logger in zip(studies, loggers, strict=True):
+        study.optimize(_objective, 1, callbacks=[logger])
+    for _ in range(3):
+        studies[0].tell(studies[0].ask(), state=TrialState.FAIL)
+    held = []
+    look, write = trial_runs.TrialRuns.look_again, trial_runs.TrialRuns.log_ended
+    lock = Path(tracking.uri.removeprefix("sqlite:///")).parent / "mlflow.lock"
+
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with unless_held(locked(lock)) as free:
+                held.append(not free)
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(trial_runs.TrialRuns, "look_again", noted(look))
+    monkeypatch.setattr(trial_runs.TrialRuns, "log_ended", noted(write))
+    for logger in loggers:
+        logger.close()
+    assert len(held) >= 4
+    assert all(held)  # nobody logs one between look and write
+    assert sorted(run.data.tags["podium.trial"] for run in runs_of(tracking, studies[0])) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("step", [10**400, 2**63], ids=["10**400", "2**63"])
+def test_failed_first_trial_below_the_users_own_run_is_logged(tracking: Tracking, step: int) -> None:
+    mlflow.set_tracking_uri(tracking.uri)
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.report(0.5, step)
+        raise ValueError
+
+    with mlflow.start_run(experiment_id=tracking.experiment_id) as own, TrialLogger(tracking) as logger:
+        study = _study()
+        study.optimize(objective, 1, callbacks=[logger], catch=ValueError)
+        assert study.user_attrs["podium:id"]
+    (run,) = runs_of(tracking, study)
+    assert run.data.tags["mlflow.parentRunId"] == own.info.run_id
+    assert str(step)[:10] in run.data.tags["podium.left_out"]

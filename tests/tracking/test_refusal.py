@@ -216,8 +216,10 @@ def test_tag_of_a_trial_that_is_no_number_stops_nothing(here: TrackingParams, te
         ("./mlstore", "podium", "tracking.uri: ./mlstore does not work: MLflow logs to no folder of files"),
         ("mysql+nodriver://h/d", "podium", "no MLflow store has such an address"),
         ("mysql://me@h/d", "podium", "its driver is not installed. `pip install` .* 'MySQLdb'"),
-        ("http://[bad", "podium", r"tracking.uri: 'http://\[bad' is no address of an MLflow store: Invalid IPv6"),
-        ("http://h:port", "podium", "is no address .*Port could not be cast"),
+        ("http://[bad", "podium", r"tracking.uri: 'http://\[bad' is no address of an MLflow store: its host or port"),
+        ("http://h:port", "podium", "'http://h:port' is no address .*its host or port can't be read"),
+        ("http://h:70000", "podium", "its host or port can't be read"),
+        ("https://h:0", "podium", "the port is 0"),
         ("http://", "podium", "the host is missing"),
         ("sqlite://x.db", "podium", "SQLite needs three slashes and a file"),
         (" ", "podium", "it is empty"),
@@ -231,6 +233,25 @@ def test_address_or_name_that_no_store_has_is_refused_first(
 ) -> None:
     with pytest.raises(RefusedError, match=sentence):
         store_module.open_store(uri, experiment)
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("http://me:hun/ter2@h", r"'http://me:\*\*\*@h' is no address .*%2F"),
+        ("http://me:hun#ter2@h", r"'http://me:\*\*\*@h' is no address"),
+        ("http://me:hunter2@[h", r"'http://me:\*\*\*@\[h' is no address"),
+        ("http://me:hunter2@h\u2100", "is no address"),
+        ("nodriver://me:12/hunter2@h/d", r"nodriver://me:\*\*\*@h/d"),
+        ("mysql+nodriver://me:hun?ter2@h/d", r"mysql\+nodriver://me:\*\*\*@h/d"),
+    ],
+)
+def test_address_that_does_not_work_is_shown_without_its_password(
+    store: TrackingParams, uri: str, sentence: str
+) -> None:
+    with pytest.raises(PodiumError, match=sentence) as error:
+        store_module.open_store(uri, "podium")
+    assert not re.search("hun|ter2", str(error.value))
 
 
 def _rested(storage: optuna.storages.BaseStorage) -> None:

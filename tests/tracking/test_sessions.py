@@ -1,20 +1,25 @@
 """A copied project on the tracking store of the original: noticed, and given runs of its own on request."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import pytest
 
+import tiny
 import trials
 from podium import cli, paths
 from podium.config.params import TrackingParams
 from podium.errors import RefusedError
+from podium.locks import locked
 from podium.tracking import recorded_run
 from podium.tracking.mirror import Mirror, Parent
+from podium.tracking.project_id import project_id
+from podium.tracking.retrain_run import RetrainRun
 from podium.tracking.search_run import log_to_search
-from podium.tracking.store import connect, project_id
+from podium.tracking.store import connect, search
 from podium.tracking.trial_runs import runs_of
 from podium.tuning.storage import open_storage
 from podium.tuning.upkeep import sync_all
@@ -107,6 +112,108 @@ def test_copy_that_goes_on_first_goes_on_and_a_moved_folder_too(
     cli.main(["sync", "--check"])
 
 
+@pytest.mark.parametrize(
+    ("what", "first_write"),
+    [
+        ("note of the search's run", "podium.tracking.recorded_check.send"),
+        ("name of the search's run", "mlflow.MlflowClient.update_run"),
+        ("trial without a run", "podium.tracking.trial_runs.TrialRuns.log_ended"),
+        ("status of a trial's run", "podium.tracking.repair._repair"),
+    ],
+)
+def test_sync_that_is_killed_at_its_first_write_has_left_its_mark(
+    what: str,
+    first_write: str,
+    store: TrackingParams,
+    folders: dict[str, Callable[[], optuna.Study]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = folders["original"]()
+    client, (run, *_) = connect(store).client, runs_of(connect(store), study)
+    {
+        "note": lambda: client.delete_tag(run.data.tags["mlflow.parentRunId"], "mlflow.note.content"),
+        "name": lambda: client.update_run(run.data.tags["mlflow.parentRunId"], name="mine"),
+        "trial": lambda: study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"history": []})),
+        "status": lambda: client.set_terminated(run.info.run_id, "KILLED"),
+    }[what.partition(" ")[0]]()
+    with _dying_at(first_write, monkeypatch):
+        sync_all(store, repair=True)
+    folders["copy"]()
+    with pytest.raises(RefusedError, match="do not belong together"):
+        sync_all(store, repair=False)
+    folders["original"]()
+    cli.main(["sync"])
+    cli.main(["sync", "--check"])
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "with a mark in the record, as it was"])
+def test_two_machines_with_one_storage_of_studies_both_agree_with_mlflow(
+    recorded: bool, store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], tmp_path: Path
+) -> None:
+    journal = tmp_path / "copy" / "mlruns" / "optuna.journal"
+    journal.unlink()
+    journal.symlink_to(tmp_path / "original" / "mlruns" / "optuna.journal")
+    for name in ("original", "copy", "original"):
+        _search(store, folders[name]())
+        if recorded:
+            (file,) = recorded_run.files(["search"])
+            record = recorded_run.read(file)
+            record.tags["podium.session"] = name
+            recorded_run.save(record)
+    for name in ("copy", "original", "copy"):
+        folders[name]()
+        cli.main(["sync", "--check"])
+
+
+@contextmanager
+def _dying_at(function: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is within the block is killed when it calls `function`."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(function, killed)
+        try:
+            yield
+        except KeyboardInterrupt:
+            return
+    raise AssertionError(f"{function} was not called")
+
+
+@pytest.mark.parametrize("step", ["project_id.set_project_id", "recorded_run.save", "project_id.carried_out"])
+def test_copy_whose_separation_was_killed_goes_on_with_it(
+    step: str,
+    store: TrackingParams,
+    folders: dict[str, Callable[[], optuna.Study]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders["copy"]()
+    tags = {"podium.source": "tiny", "podium.data_digest": "d" * 64}
+    with locked(paths.lock("retrain-1")):
+        retrained = RetrainRun.open(store, "retrain-1", tags, tiny.recipe())
+        retrained.end([])
+    with _dying_at(f"podium.tracking.{step}", monkeypatch):
+        cli.main(["sync", "--as-copy"])
+    assert _check() == 1
+    assert "has begun in this folder and not ended" in capsys.readouterr().err
+    with pytest.raises(RefusedError, match="Run `podium sync --as-copy` again"):
+        RetrainRun.open(store, "retrain-1", tags, tiny.recipe())
+    study = folders["copy"]()
+    mirror = Mirror(study, store, Parent("search-1234", {}))
+    with pytest.raises(RefusedError, match="not ended"):
+        mirror.check()
+    mirror.close()
+    cli.main(["sync", "--as-copy"])
+    cli.main(["sync", "--check"])
+    runs = search(connect(store), {"podium.retrain": "retrain-1", "podium.kind": "retrain"})
+    assert [run.data.tags["podium.project"] == project_id() for run in runs] == [False, True]
+    assert runs[0].info.run_id == retrained.run.record.run_id
+    folders["original"]()
+    cli.main(["sync", "--check"])
+
+
 def test_run_of_a_search_that_is_deleted_meanwhile_is_restored_at_its_end(
     store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]]
 ) -> None:
@@ -128,6 +235,21 @@ def test_damaged_record_stops_no_search_and_is_kept(
     _search(store, study)
     assert "is no longer compared by `podium sync`" in capsys.readouterr().err
     assert file.with_suffix(".damaged").read_text(encoding="utf-8") == "{"
+    cli.main(["sync", "--check"])
+
+
+def test_folder_that_never_logged_misses_no_record_and_leaves_the_run_its_end(
+    store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]]
+) -> None:
+    study = folders["original"]()
+    client, (run, *_) = connect(store).client, runs_of(connect(store), study)
+    client.set_terminated(parent := run.data.tags["mlflow.parentRunId"], "FAILED")
+    shutil.rmtree(paths.mlruns() / "runs")
+    cli.main(["sync", "--check"])
+    client.delete_tag(run.info.run_id, "podium.state")
+    client.update_run(parent, name="mine")
+    cli.main(["sync"])
+    assert client.get_run(parent).info.status == "FAILED"
     cli.main(["sync", "--check"])
 
 

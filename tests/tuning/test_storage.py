@@ -1,7 +1,11 @@
+import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 import tiny
@@ -73,6 +77,28 @@ def test_search_in_a_database_is_the_search_in_the_journal(
     assert found[0] == found[1]
     assert [study.study_name for study in studies(database.runtime.storage)] == [study.study_name]
     assert sync_all(database.tracking, database.runtime, repair=False) == {study.study_name: []}
+
+
+@pytest.mark.parametrize(
+    ("write", "flushed"),
+    [
+        (lambda study: study.set_user_attr("podium:session:0123", ""), True),
+        (lambda study: study.set_user_attr("podium:id", "0 search-1"), True),
+        (lambda study: study.set_user_attr("seconds", 1.0), False),
+        (lambda study: study.set_user_attr("session", ""), False),
+        (lambda study: study.ask().set_user_attr("podium:session:0123", ""), False),  # a trial's
+        (lambda study: study.tell(study.ask(), 0.5), True),
+    ],
+)
+def test_journal_is_flushed_at_what_mlflow_has_at_once(
+    write: Callable[[optuna.Study], None], flushed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(storage=storage.open_storage(tmp_path / "optuna.journal"))
+    monkeypatch.setattr(storage, "SYNC_SECONDS", math.inf)
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    write(study)
+    assert bool(calls) == flushed
 
 
 HOLD = """

@@ -16,8 +16,9 @@ from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store, temporary_store
 from podium.errors import RefusedError
 from podium.locks import locked
+from podium.tracking.project_id import project_id
 from podium.tracking.run_names import KIND_TAG, PROJECT_TAG, RETRAIN_TAG, STUDY_TAG
-from podium.tracking.store import connect, find_or_create, project_id
+from podium.tracking.store import connect, find_or_create
 from podium.tracking.trial_runs import runs_of
 from podium.tuning.storage import open_storage
 from podium.tuning.upkeep import leftovers, old_features, studies, sync_all

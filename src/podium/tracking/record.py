@@ -150,12 +150,11 @@ def study_id(study: optuna.Study, *, make: bool = False) -> str | None:
         return found or None
 
 
-def new_id(study: optuna.Study) -> str:
+def set_study_id(study: optuna.Study, new: str) -> None:
     """Give `study` another id: the runs of the one that it had are those of another study from now on."""
     with _ids_lock:
-        found = _ids[study] = uuid.uuid4().hex
-        study.set_user_attr(STUDY_ID, f"{found} {_owner(study)}")
-    return found
+        study.set_user_attr(STUDY_ID, f"{new} {_owner(study)}")
+        _ids[study] = new
 
 
 def is_copy(study: optuna.Study) -> bool:

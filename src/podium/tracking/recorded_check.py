@@ -20,7 +20,7 @@ from podium.tracking.recorded_run import (
     note_tags,
     send,
 )
-from podium.tracking.run_names import clean
+from podium.tracking.run_names import SESSION_TAG, clean
 from podium.tracking.store import Tracking, making, origin
 from podium.tracking.trial_check import MEASURED, Difference, images_of, same
 
@@ -43,8 +43,11 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
 def unrecorded(tracking: Tracking, record: Record) -> list[Difference]:
     """That the file of `record` is gone, though its run is there: what only it knew can't be compared any more.
 
-    The next `podium sync` or search writes another one.
+    The next `podium sync` or search writes another one. A folder that never logged, such as a clone that shares the
+    studies, misses none.
     """
+    if not recorded_run.kept():
+        return []
     if record.run_id or record.former or recorded_run.found(tracking, record) is None:
         return []
     what = "there (values, tags and artifacts beyond the study are compared with it)"
@@ -147,7 +150,7 @@ def _differing(
         found |= {
             f"{what}{key}": (value[:60], str(theirs.get(key, "absent"))[:60])
             for key, value in ours.items()
-            if theirs.get(key) != value
+            if theirs.get(key) != value and key != SESSION_TAG  # records of earlier versions have it
         }
     if record.note and NOTE not in run.data.tags:
         found["note"] = ("there", "absent")

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from podium import paths
 from podium.errors import PodiumError
 from podium.text import reason_of
+from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
@@ -240,6 +241,11 @@ def files(kinds: Iterable[str]) -> list[Path]:
     return sorted(path for kind in kinds for path in _folder().glob(f"{kind}-*.json"))
 
 
+def kept() -> bool:
+    """Whether this folder ever kept a record."""
+    return _folder().is_dir()
+
+
 def read(path: Path) -> Record:
     """The record in the file `path`. Raises PodiumError where it is damaged."""
     return _read(path)
@@ -261,7 +267,11 @@ def run_now(run_id: str) -> str:
 
 
 def recorded(tracking: Tracking, run_id: str) -> RecordedRun:
-    """The run that had the id `run_id` when a stage wrote it down; without a record it is just that run."""
+    """The run that had the id `run_id` when a stage wrote it down; without a record it is just that run.
+
+    Raises RefusedError where `podium sync --as-copy` has not ended: it may still be the original's run.
+    """
+    refuse_while_planned()
     return RecordedRun(tracking, of_run(run_id) or Record(name="", identity={}, run_id=run_id))
 
 

@@ -40,20 +40,33 @@ def check_names(uri: str, experiment: str) -> None:
             f"tracking.experiment: {shown} has {len(experiment)} characters. MLflow takes 1 to {LONGEST_EXPERIMENT},"
             " not only spaces and no character 0: set another name"
         )
-    try:
-        parts = urlsplit(uri)
-        wrong = "the port is 0" if parts.port == 0 else ""
-    except ValueError as error:
-        wrong, parts = str(error), urlsplit("")
-    if parts.scheme in ("http", "https") and not parts.hostname:
-        wrong = "the host is missing"
-    if parts.scheme == "sqlite" and (not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_dir()):
+    scheme = uri.partition(":")[0].lower()
+    wrong = _wrong_host(uri) if scheme in ("http", "https") else ""
+    if scheme == "sqlite" and (not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_dir()):
         wrong = "SQLite needs three slashes and a file"
     if wrong or not uri.strip():
         raise RefusedError(
             f"tracking.uri: {masked(uri)!r} is no address of an MLflow store: {wrong or 'it is empty'}. Set it to"
             " sqlite:///mlruns/mlflow.db or http(s)://host:port"
         )
+
+
+def _wrong_host(uri: str) -> str:
+    """What is wrong with host or port of an http(s) address; empty: nothing. Other schemes' drivers judge their own.
+
+    In words of ours: Python's hold what it takes for the port, which may be half a password.
+    """
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        return (
+            "its host or port can't be read (a port is 1 to 65535, brackets hold an IPv6 address, and / ? # within a"
+            " password are written %2F %3F %23)"
+        )
+    if not parts.hostname:
+        return "the host is missing"
+    return "the port is 0" if port == 0 else ""
 
 
 def deleted(uri: str, experiment: str, experiment_id: str) -> RefusedError:

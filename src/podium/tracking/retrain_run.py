@@ -21,9 +21,10 @@ from podium.errors import PodiumError
 from podium.text import reason_of
 from podium.tracking.also import Also
 from podium.tracking.histories import histories, newest
+from podium.tracking.project_id import project_id
 from podium.tracking.recorded_run import RecordedRun, recorded
 from podium.tracking.run_names import KIND_TAG, METRICS_A_CALL, PROJECT_TAG, RETRAIN_TAG
-from podium.tracking.store import connect, project_id, shown
+from podium.tracking.store import connect, shown
 from podium.tracking.trackers import TrackedRun
 from podium.training.epochs import Epoch
 

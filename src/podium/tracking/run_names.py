@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import posixpath
 import re
 import reprlib
@@ -26,6 +25,8 @@ THRESHOLD_TAG = "podium.abstain_threshold"
 test_coverage say is of an earlier evaluation, for MLflow removes no metric."""
 STUDY_ID = "podium:id"
 """The user attribute of a study that holds its id."""
+SESSION = "podium:session:"
+"""How the user attribute of a study begins that holds a session's mark: one each, so that no two replace each other."""
 TITLE = "podium:title"
 """The user attribute of a study that holds what people call it; its name is a digest, by which it is found again."""
 METRICS_A_CALL = 1000
@@ -77,7 +78,7 @@ def plain_text(value: Any) -> str:
 
 def is_step(number: float) -> bool:
     """Whether `number` can be the step of a metric: MLflow's databases hold whole numbers of 64 bits."""
-    return math.isfinite(number) and -(2**63) <= number < 2**63
+    return -(2**63) <= number < 2**63
 
 
 def run_name(text: str) -> str:

@@ -2,7 +2,8 @@
 
 A copied folder has the copied studies' ids. So each session that logs trials leaves a random mark, first in the study
 and then on its run in MLflow. A mark on the run that the study does not have is of a session that knew another copy of
-the study, or a newer state of it. A folder that was moved has all of its marks and goes on.
+the study, or a newer state of it. A folder that was moved has all of its marks and goes on. What is logged before the
+mark would be another copy's to take for its own; so it is left before anything else of the session is logged.
 """
 
 import uuid
@@ -11,25 +12,30 @@ import optuna
 
 from podium.errors import RefusedError
 from podium.tracking import recorded_run
+from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.record import study_id
-from podium.tracking.recorded_run import Record, RecordedRun
-from podium.tracking.run_names import ID_TAG, KIND_TAG, SESSION_TAG
+from podium.tracking.recorded_run import Record, RecordedRun, send
+from podium.tracking.run_names import ID_TAG, KIND_TAG, SESSION, SESSION_TAG
 from podium.tracking.store import Tracking, shown
 from podium.tracking.trial_runs import number_of, runs_of
 
-SESSION = "podium:session:"
-"""How the user attribute of a study begins that holds a session's mark: one each, so that no two replace each other."""
-
 
 def claim(study: optuna.Study, above: RecordedRun) -> None:
-    """Leave this session's mark in `study`, a search, and on its run `above`: it is about to log trials."""
+    """Leave this session's mark in `study`, a search, and on its run `above`: it is about to log trials.
+
+    No record holds it: another machine that shares the study leaves its own mark there, and that is right, too.
+    """
     mark = uuid.uuid4().hex[:16]
     study.set_user_attr(f"{SESSION}{mark}", "")
-    above.log(tags={SESSION_TAG: mark})
+    send(above.tracking, above.run_id, tags={SESSION_TAG: mark})
 
 
 def check(tracking: Tracking, study: optuna.Study) -> None:
-    """Raise RefusedError where another copy of `study`, a search, has logged since to the run of its id."""
+    """Raise RefusedError where another copy of `study`, a search, has logged since to the run of its id.
+
+    So it does where `podium sync --as-copy` has not ended.
+    """
+    refuse_while_planned()
     own = study_id(study)
     if own is None:
         return

@@ -8,7 +8,6 @@ import logging
 import re
 import sqlite3
 import sys
-import uuid
 import warnings
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -128,15 +127,6 @@ def making(tracking: Tracking) -> AbstractContextManager[None]:
     return _alone(database(tracking.uri))
 
 
-def project_id() -> str:
-    """The random id of the project's folder mlruns, made once: it tells two clones on one server apart."""
-    path = paths.lock("").parent / "project.id"
-    with locked(paths.lock("project.id"), wait=True):
-        if not path.is_file():
-            path.write_text(uuid.uuid4().hex, encoding="utf-8")
-        return path.read_text(encoding="utf-8")
-
-
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
     """The id of the experiment's run that has all of `tags`; where there is none, a new one called `name`.
 
@@ -199,7 +189,10 @@ def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, s
 
 def shown(uri: str) -> str:
     """`uri` without the password that it may hold."""
-    password = urlsplit(uri).password
+    try:
+        password = urlsplit(uri).password
+    except ValueError:  # a host that can't be read
+        password = None
     return masked(uri.replace(f":{password}@", f":{MASK}@") if password else uri)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import FrameType, TracebackType
@@ -23,7 +24,7 @@ from podium.errors import PodiumError
 from podium.text import reason_of
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
-from podium.tracking.store import STORE_ERRORS, Tracking
+from podium.tracking.store import STORE_ERRORS, Tracking, making
 from podium.tracking.trial_runs import TrialRuns, log_summary
 
 PAUSES = (1.0, 5.0, 20.0, 60.0)
@@ -49,6 +50,8 @@ class _Family:
     """The process that opened it: a fork of it has the same logger, and does not end the run of the other."""
     missed: dict[int, FrozenTrial] = field(default_factory=dict)
     """Trials that MLflow did not take yet."""
+    copied: bool = False
+    """Whether trials that it was copied with are among those `missed`: other processes may log them, too."""
     failed: set[int] = field(default_factory=set)
     """Those with the state FAIL that were there before, or that were logged: Optuna calls back for some only."""
 
@@ -146,23 +149,31 @@ class _State:
         if is_copy(study):
             ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
             family.missed |= {trial.number: trial for trial in ended}
+            family.copied = True
         family.failed = {t.number for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since}
         return family
 
     def _flush(self, family: _Family, *, again: bool = False) -> None:
-        """Log what is to be logged of one study. What MLflow does not take now stays for the next time."""
+        """Log what is to be logged of one study. What MLflow does not take now stays for the next time.
+
+        Each process that has the study finds the trials that nobody was called for, and those of a copied study: under
+        a lock it is seen whether another one has logged them, and then they are.
+        """
+        again = again or family.copied or any(trial.state == TrialState.FAIL for trial in family.missed.values())
         try:
             self._open(family)
-            if again:
-                self._runs.look_again(family.study, family.missed)
-            for number in self._together(family):
-                self._done(family, number)
-            for number in list(family.missed):
-                self._log(family, number)
+            with making(self._runs.tracking) if again else nullcontext():
+                if again:
+                    self._runs.look_again(family.study, family.missed)
+                for number in self._together(family):
+                    self._done(family, number)
+                for number in list(family.missed):
+                    self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
             self._fail(error, len(family.missed))
         else:
             self._failures = 0
+            family.copied = False
 
     def _together(self, family: _Family) -> set[int]:
         """Log those that can be logged together; none, where one of them can't be put into a record."""
@@ -195,9 +206,9 @@ class _State:
 
     def _open(self, family: _Family) -> None:
         """See that the parent run is there and RUNNING: somebody may have deleted it since the last trial."""
+        run_id = self._runs.parent(family.study)  # gives the study its id, too, under the lock that `_flush` takes next
         if not self._owns_parents:
             return
-        run_id = self._runs.parent(family.study)
         if not self._runs.is_active(run_id):
             self._runs.forget_parents()
             run_id, family.open = self._runs.parent(family.study), False

@@ -1,4 +1,8 @@
-"""A copied project that gets runs of its own in MLflow: other ids for its studies and retrainings."""
+"""A copied project that gets runs of its own in MLflow: other ids for its studies and retrainings.
+
+All ids are planned before the first is given, in a file. Whatever kills this, a second time goes on from that plan, and
+each of its steps may be done twice.
+"""
 
 import uuid
 from pathlib import Path
@@ -9,18 +13,22 @@ from podium import paths
 from podium.config.params import RuntimeParams
 from podium.errors import RefusedError
 from podium.locks import locked
-from podium.tracking import recorded_run
-from podium.tracking.record import new_id, study_id
-from podium.tracking.run_names import ID_TAG, PROJECT_TAG, SESSION_TAG
-from podium.tracking.store import project_id
-from podium.tuning import storage
+from podium.tracking import project_id, recorded_run
+from podium.tracking.project_id import Plan
+from podium.tracking.record import set_study_id, study_id
+from podium.tracking.run_names import ID_TAG, PROJECT_TAG, SESSION_TAG, STUDY_ID
+from podium.tuning import storage, upkeep
+
+KINDS = "search", "retrain"
+"""Of runs that have a record."""
 
 
 def separate(runtime: RuntimeParams) -> int:
     """Give each study and each retraining of this folder another id; returns how many studies that were.
 
     The runs of the ids that they had are left to the original. `podium sync` then logs all of this folder again.
-    Raises RefusedError where the studies lie in a database: a copy of the folder shares them.
+    Raises RefusedError where the studies lie in a database, which a copy of the folder shares, or where a search or a
+    retraining is at work: before anything is changed.
     """
     where = storage.place(runtime)
     if not isinstance(where, Path):
@@ -28,28 +36,50 @@ def separate(runtime: RuntimeParams) -> int:
             "sync --as-copy: the studies lie in a database (runtime.storage), which a copy of the folder shares. Set"
             " runtime.storage to another database, or to none for a journal in mlruns"
         )
-    count = 0
-    if where.is_file():
-        opened = storage.open_at(where)
-        for name in sorted(optuna.get_all_study_names(opened)):
-            with storage.alone(where, name):
-                study = optuna.load_study(study_name=name, storage=opened)
-                if (old := study_id(study)) is not None:
-                    _refer(ID_TAG, old, new_id(study))
-                    count += 1
-    _refer(PROJECT_TAG, project_id(), new := uuid.uuid4().hex)
-    with locked(paths.lock("project.id"), wait=True):
-        (paths.lock("").parent / "project.id").write_text(new, encoding="utf-8")
-    return count
+    studies = upkeep.studies(where)
+    _refuse_at_work(where, studies)
+    for path in recorded_run.files(KINDS):
+        recorded_run.read(path)  # a damaged one is named before anything is changed
+    plan = project_id.planned()
+    if plan is None:
+        project_id.plan(plan := _new(studies))
+    _refuse_at_work(where, studies)  # one that began meanwhile; from now on none does
+    for study in studies:
+        _, new = plan.studies.get(study.study_name, ("", None))
+        with storage.alone(where, study.study_name):
+            if new is not None and study_id(study) != new:
+                set_study_id(study, new)
+    project_id.set_project_id(plan.project[1])
+    _refer(plan)
+    project_id.carried_out()
+    return len(plan.studies)
 
 
-def _refer(tag: str, old: str, new: str) -> None:
-    """Let the records whose runs are found by `tag` = `old` be found by `new`: these runs are yet to be made."""
-    for path in recorded_run.files(["search", "retrain"]):
+def _refuse_at_work(where: Path, studies: list[optuna.Study]) -> None:
+    """Raise RefusedError where the search of one of `studies`, or a retraining, is at work."""
+    for study in studies:
+        with storage.alone(where, study.study_name):
+            pass
+    for lock in sorted(paths.lock("").parent.glob("retrain-*.lock")):
+        with locked(lock, purpose="the retraining"):
+            pass
+
+
+def _new(studies: list[optuna.Study]) -> Plan:
+    """Another id for this folder, and for each of `studies` that has one."""
+    ids = {s.study_name: (study_id(s) or "", uuid.uuid4().hex) for s in studies if STUDY_ID in s.user_attrs}
+    return Plan(project=(project_id.old_project_id(), uuid.uuid4().hex), studies=ids)
+
+
+def _refer(plan: Plan) -> None:
+    """Let the records whose runs are found by an old id be found by its new one: these runs are yet to be made."""
+    ids = {PROJECT_TAG: dict([plan.project]), ID_TAG: dict(plan.studies.values())}
+    for path in recorded_run.files(KINDS):
         record = recorded_run.read(path)
-        if record.identity.get(tag) != old:
+        new = {tag: ids[tag][old] for tag in ids if (old := record.identity.get(tag)) and old in ids[tag]}
+        if not new:
             continue
-        record.identity[tag] = new
+        record.identity |= new
         record.tags.pop(SESSION_TAG, None)
         record.former += [record.run_id] if record.run_id else []
         record.run_id = ""

@@ -6,7 +6,7 @@ way that gives the same answer more slowly, or says what is lost, and logs that 
 
 import copy
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import Any, TypeVar, cast
 
 import optuna
@@ -79,6 +79,18 @@ def ends_trial(log: dict[str, Any]) -> bool:
         return bool(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES)
 
     return _private_or_public("every write of the journal waits for the disk", is_state, lambda: True)
+
+
+def study_attributes(log: dict[str, Any]) -> Collection[str] | None:
+    """The names of the user attributes that a line of the journal gives a study. None: there is no telling."""
+
+    def names() -> Collection[str]:
+        from optuna.storages.journal._storage import JournalOperation
+
+        sets = log["op_code"] == JournalOperation.SET_STUDY_USER_ATTR
+        return list(log["user_attr"]) if sets else []
+
+    return _private_or_public("every write of the journal waits for the disk", names, lambda: None)
 
 
 def line_offsets(backend: object) -> dict[int, int]:

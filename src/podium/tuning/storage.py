@@ -26,7 +26,8 @@ from podium.config.params import RuntimeParams
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import StandingLock, locked
 from podium.text import masked
-from podium.tuning.optuna_private import ends_trial, line_offsets
+from podium.tracking.run_names import SESSION, STUDY_ID
+from podium.tuning.optuna_private import ends_trial, line_offsets, study_attributes
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,10 +46,11 @@ def open_storage(path: Path) -> JournalStorage:
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, flushed to the disk at each trial's end and otherwise once a second.
+    """Optuna's journal file, flushed to the disk at each trial's end, at a study's id and marks, else once a second.
 
     Optuna waits for the disk at each write, 1 to 10 ms each. What a killed process wrote is there all the same; a power
-    cut may take a second of reports, never a trial that ended. A write that the disk refuses names the file.
+    cut may take a second of reports, never a trial that ended, nor a study's id or a session's mark, which MLflow has
+    at once: its run would be one that the study does not know. A write that the disk refuses names the file.
 
     Its lock is the kernel's, which drops it with its holder: Optuna's own lock file outlives a killed driver and makes
     the next one wait for half a minute. Nobody else writes while the lock is held, so a last line without an end was
@@ -113,8 +115,14 @@ class Journal(JournalFileBackend):
             self._kernel_lock.release()
 
     def _is_due(self, logs: list[dict[str, Any]]) -> bool:
-        ended = any(ends_trial(log) for log in logs)
-        return ended or time.monotonic() - self._synced >= SYNC_SECONDS
+        lasting = any(ends_trial(log) or _ties_to_runs(log) for log in logs)
+        return lasting or time.monotonic() - self._synced >= SYNC_SECONDS
+
+
+def _ties_to_runs(log: dict[str, Any]) -> bool:
+    """Whether a line gives a study its id or a session's mark, which its run in MLflow is about to show."""
+    names = study_attributes(log)
+    return names is None or any(name == STUDY_ID or name.startswith(SESSION) for name in names)
 
 
 def _cut_torn_line(file: int) -> None:

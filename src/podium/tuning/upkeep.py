@@ -18,6 +18,7 @@ from podium.locks import locked, unless_held
 from podium.text import reason_of
 from podium.tracking import recorded_check, recorded_run, sessions, trial_check
 from podium.tracking import repair as mirror
+from podium.tracking.project_id import project_id
 from podium.tracking.record import reader_of, search_attributes, study_id
 from podium.tracking.recorded_run import Record, dataset_input
 from podium.tracking.run_names import (
@@ -32,7 +33,7 @@ from podium.tracking.run_names import (
     run_name,
 )
 from podium.tracking.search_run import run_of_search, trial_runs
-from podium.tracking.store import STORE_ERRORS, Tracking, connect, project_id
+from podium.tracking.store import STORE_ERRORS, Tracking, connect
 from podium.tracking.study_summary import summary_of, title_of
 from podium.tracking.trial_check import Difference
 from podium.tracking.trial_runs import runs_of
@@ -131,31 +132,41 @@ def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool, *, thorou
     record = recorded_run.load(_described(searched, search))
     read = reader_of(study)
     searching = is_search and read is search_attributes
-    gone = recorded_check.unrecorded(tracking, record) if searching else []
+    above = recorded_check.unrecorded(tracking, record) if searching else []
+    run = recorded_run.found(tracking, record)
+    active = run is not None and run.info.lifecycle_stage == "active"
+    known = active or record.run_id or runs_of(tracking, study)  # else nothing of it was ever logged
+    if is_search and known:
+        above += recorded_check.compare(tracking, record, summary_of(study))
+    differs = trial_check.differences(
+        tracking,
+        study,
+        thorough=thorough,
+        read=read,
+        parent=run.info.run_id if run is not None and active else None,
+        images=dataset_input(*record.dataset) if record.dataset else None,
+    )
     if not repair:
-        run = recorded_run.found(tracking, record)
-        active = run is not None and run.info.lifecycle_stage == "active"
-        differs = trial_check.differences(
-            tracking,
-            study,
-            thorough=thorough,
-            read=read,
-            parent=run.info.run_id if run is not None and active else None,
-            images=dataset_input(*record.dataset) if record.dataset else None,
-        )
-        known = active or record.run_id or runs_of(tracking, study)  # else nothing of it was ever logged
-        compared = recorded_check.compare(tracking, record, summary_of(study)) if is_search and known else []
-        return gone + compared + differs
-    known = record.run_id or runs_of(tracking, study)
-    differs = gone + (recorded_check.restore(tracking, record, summary_of(study), print) if is_search and known else [])
-    above = run_of_search(tracking, study, search)
-    differs += mirror.repair(tracking, study, trial_runs(above, read), thorough=thorough, message=print)
+        return above + differs
+    if above or differs or not active:
+        differs = _repair_study(tracking, study, search, searched, thorough=thorough)
     mirror.end_open_runs(tracking, study)
-    if differs and searched is not None:
+    return above + differs
+
+
+def _repair_study(
+    tracking: Tracking, study: optuna.Study, search: str, searched: optuna.Study | None, *, thorough: bool
+) -> list[Difference]:
+    """Make the runs of `study`, and that of its search, what they should be. Returns what differed of its trials.
+
+    The session's mark comes first: killed after that, it has logged nothing that another copy takes for its own.
+    """
+    above = run_of_search(tracking, study, search)
+    if searched is not None:
         sessions.claim(searched, above)
-    if is_search and not known:  # made just now
+    if search == study.study_name:
         recorded_check.restore(tracking, above.record, summary_of(study), print)
-    return differs
+    return mirror.repair(tracking, study, trial_runs(above, reader_of(study)), thorough=thorough, message=print)
 
 
 def _searched(study: optuna.Study, search: str) -> optuna.Study | None:
