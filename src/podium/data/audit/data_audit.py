@@ -134,13 +134,14 @@ def _examined(
     check_range(params, images)
     groups = items.groups
     looks = looks_of(thumbs, len(images.rows))
-    places = _with_taken_over(known, images, items, seen, looks, places)
+    goes_on = bool((places >= 0).any())
+    places, again, replaced = _with_taken_over(known, images, items, seen, looks, places)
     placed = _placed(source, images, items, groups, seen, places, params, split)
-    lost = gone(known, images.contents, images.formers, looks, placed.places)
+    lost = gone(known, images.contents, images.formers, replaced)
     notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
     notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
-    whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
+    whole = _remembering(known, images, looks, placed, seen.near, goes_on=goes_on or again)
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
     return _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
 
@@ -180,13 +181,19 @@ def _with_taken_over(
     seen: Examination,
     looks: NDArray[np.uint64],
     places: NDArray[np.int8],
-) -> NDArray[np.int8]:
-    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them."""
+) -> tuple[NDArray[np.int8], bool, int]:
+    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them.
+
+    Also whether most files were re-encoded, and how many images took over a split. What the source says counts, unless
+    a match is sure: then `place` refuses it, as it does for images that are remembered by their digest.
+    """
     if is_there(known, images.contents, images.formers).all():
-        return places
-    taken = taken_over(known, images.contents, images.formers, looks, items.groups.joined(seen.groups))
-    usable = (places < 0) & may_take(items.given, ~seen.left_out, taken)
-    return np.where(usable, taken, places).astype(np.int8)
+        return places, False, 0
+    taken = taken_over(known, images.contents, images.formers, looks, seen.groups)
+    usable = (places < 0) & (taken.places >= 0)
+    usable &= taken.sure | may_take(items.given, ~seen.left_out, taken.places)
+    whole = np.where(usable, taken.places, places).astype(np.int8)
+    return whole, taken.again, int((usable & (taken.places < NOWHERE)).sum())
 
 
 def _remembering(
