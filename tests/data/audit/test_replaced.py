@@ -1,6 +1,7 @@
 """Files that are written anew: a test image of before stays one, whatever form its picture has now."""
 
 import io
+import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,28 @@ def test_what_follows_the_end_of_a_file_is_no_part_of_the_picture(kind: str, res
     assert _both(data)[0] == _both(data + rest)[0]
     progressive = photos.encoded(photos.tiles()[3], "JPEG", progressive=True)
     assert _both(progressive)[0] == _both(progressive + rest)[0] == _both(progressive)[1]
+
+
+def _with_thumbnail(number: int, between: bytes = b"", note: bytes = b"") -> bytes:
+    """A JPEG with a thumbnail, which is one for all, and bytes between segments or a note between its scans."""
+    data = photos.encoded(photos.tiles()[number], "JPEG", progressive=True)
+    small = b"Exif\0\0" + photos.encoded(photos.tiles()[0].resize((16, 16)), "JPEG")
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    note = b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note if note else b""
+    exif = b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small
+    return data[:2] + exif + between + data[2:second] + note + data[second:]
+
+
+@pytest.mark.parametrize("between", [b"", b"\0", b"stray"])
+@pytest.mark.parametrize("note", [b"", b"a \xff\xd9 in a note"])
+def test_different_jpegs_of_one_thumbnail_have_two_digests(between: bytes, note: bytes) -> None:
+    one, other = _with_thumbnail(3, between, note), _with_thumbnail(4, between, note)
+    assert _both(one)[0] != _both(other)[0]
+    table = one.rindex(b"\xff\xda")  # the last scan differs only
+    changed = one[: table + 40] + bytes([one[table + 40] ^ 1]) + one[table + 41 :]
+    assert _both(one)[0] != _both(changed)[0]
+    if not between:
+        assert _both(one)[0] == _both(one + b"rest")[0]
 
 
 def test_other_pictures_stay_others() -> None:

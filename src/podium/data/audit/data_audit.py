@@ -22,6 +22,7 @@ from podium.data.audit.about_set import (
     about_links,
     about_range,
     about_split,
+    check_given,
     check_range,
 )
 from podium.data.audit.audit_page import PER_CLASS
@@ -35,12 +36,11 @@ from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
-from podium.data.sources.file_items import SPLITS as FILE_SPLITS
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
+from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -130,7 +130,7 @@ def _examined(
     thumbs = _Thumbs(store, images.rows)
     seen = examine(subject, rejects, thumbs, audit)
     seen = replace(seen, left_out=seen.left_out | items.left_out)
-    _check_given(source, items, seen)
+    check_given(source, images, items, seen.left_out, rejects)
     check_range(params, images)
     groups = items.groups
     looks = looks_of(thumbs, len(images.rows))
@@ -144,24 +144,6 @@ def _examined(
     whole = _remembering(known, images, looks, placed, seen.near, goes_on=goes_on or again)
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
     return _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
-
-
-def _check_given(source: Source, items: ItemColumns, seen: Examination) -> None:
-    """Raise InputError where the source gives validation or test images and none is used: they would be drawn."""
-    every = source.items
-    named = set(source.given) | (
-        {FILE_SPLITS[k + 1] for k in np.unique(every.splits).tolist()}
-        if isinstance(every, FileItems)
-        else {item.split for item in every}
-    )
-    used = {NAMES[k] for k in np.unique(items.given[~seen.left_out & (items.given >= 0)]).tolist()}
-    if lost := [name for name in ("val", "test") if name in named and name not in used]:
-        what = {"val": "validation", "test": "held-out test"}
-        raise InputError(
-            f"prepare.source: {source.name} gives {' and '.join(what[name] for name in lost)} images, and none of them"
-            " can be used (missing, left out or no image: `podium doctor data` names them): they would be drawn from"
-            f" train. Bring these files, or, if they are to be drawn, take the split {' and '.join(lost)} out"
-        )
 
 
 class _Thumbs:
