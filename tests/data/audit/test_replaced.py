@@ -21,6 +21,7 @@ from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
 from podium.data.split_file import SplitFile
 from podium.errors import InputError
+from podium.stages.prepare import prepare
 
 Rewrite = Callable[[Path], None]
 SIDE = 48
@@ -298,7 +299,9 @@ def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_set_of_other_images_is_a_new_set_with_its_own_fractions(tmp_path: Path, noise: bool) -> None:
+def test_set_of_other_images_is_a_new_set_with_its_own_fractions(
+    tmp_path: Path, noise: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     digits, rng = load_digits(), np.random.default_rng(0)
     folders = []
     for part, rows in enumerate((range(300), range(300, 500))):
@@ -309,9 +312,14 @@ def test_set_of_other_images_is_a_new_set_with_its_own_fractions(tmp_path: Path,
             photos.write(folders[-1] / ("cat", "dog")[digits.target[row] % 2] / f"{row}.png", image)
     audit = DoctorParams(near="off")
     before, _ = _prepared(folders[0], tmp_path, audit)
+    remembered = (tmp_path / "split.csv").read_bytes()
     data, splits = _prepared(folders[1], tmp_path, audit)
     alone, alike = _prepared(folders[1], tmp_path / "1", audit)
     assert data.split.drawn not in (before.split.drawn, "")
     counts, wanted = Counter(splits.values()), Counter(alike.values())
     assert counts == wanted
     assert len(alone.labels) == 200
+    (tmp_path / "split.csv").write_bytes(remembered)
+    params = PrepareParams(source=f"folder:{folders[1]}", root=str(tmp_path), size=SIDE, min_per_class=1)
+    prepare(params, audit, tmp_path / "p", tmp_path / "s", tmp_path / "decoded", tmp_path / "split.csv")
+    assert "none of the 300 images that it remembers is in the source: this is a new set" in capsys.readouterr().out
