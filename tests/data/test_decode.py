@@ -371,6 +371,37 @@ def test_decode_of_a_file_that_ends_early_says_so_in_any_format(kind: str, optio
         assert caught.value.kind == "truncated", part
 
 
+def _noise(kind: str, **options: object) -> bytes:
+    return encoded(
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind, **options
+    )
+
+
+def _noted(data: bytes, stray: bytes = b"") -> bytes:
+    """A JPEG with a thumbnail in its notes, which has a mark of its own end."""
+    note = b"Exif\0\0" + _noise("JPEG")[:200] + b"\xff\xd9"
+    return data[:2] + b"\xff\xe1" + (len(note) + 2).to_bytes(2, "big") + note + stray + data[2:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _noise("JPEG"),
+        _noise("JPEG", progressive=True),
+        _noted(_noise("JPEG")),
+        _noted(_noise("JPEG", progressive=True), b"stray"),
+        _noise("GIF"),
+    ],
+)
+@pytest.mark.parametrize("trailer", [b"", b"\0\0\0\x18ftypmp42 a video", b"Samsung;"])
+def test_zero_bytes_at_the_end_are_damage_only_where_the_image_itself_has_no_end(data: bytes, trailer: bytes) -> None:
+    assert decode(data + trailer + bytes(100), RGB).shape == (3, 8, 6)
+    for part in (0.7, 0.97):
+        with pytest.raises(BadImage) as caught:
+            decode(data[: int(len(data) * part)] + bytes(300), RGB)
+        assert caught.value.kind == "truncated"
+
+
 @pytest.mark.parametrize(("order", "photometric", "channels"), [(">", 0, 1), ("<", 1, 2)])
 def test_decode_of_a_whole_tiff_that_pillow_does_not_read_says_so(order: str, photometric: int, channels: int) -> None:
     with pytest.raises(BadImage, match=r"a TIFF of .*, which is not read: convert it"):

@@ -1,6 +1,7 @@
 """Files that Pillow reads otherwise than they are meant, without an error."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,55 @@ def test_given_test_images_of_which_none_can_be_used_are_refused(tmp_path: Path)
             audited(params, DoctorParams(), tmp_path / ".d"),
         ):
             pass
+
+
+def _linked(root: Path) -> str:
+    outside = root.parent / "outside.png"
+    photos.write(outside, photos.tiles()[40])
+    for path in sorted((root / "test").rglob("*.png")):
+        path.unlink()
+        path.symlink_to(outside)
+    return r"'test/cat/00.png': it is a link that leaves the folder.*and 1 more.*`doctor.outside: keep` follows links"
+
+
+def _hidden_by_dvc(root: Path) -> str:
+    (root.parent / ".dvcignore").write_text("raw/test/**/*.png\n", encoding="utf-8")
+    return r"'test/cat/00.png': .*dvcignore"
+
+
+def _damaged(root: Path) -> str:
+    for path in (root / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    return r"'test/cat/00.png': it is empty \(0 bytes\)"
+
+
+def _equal(root: Path) -> str:
+    for path in (root / "test").rglob("*.png"):
+        photos.write(path, photos.tiles()[0].resize((4, 4)))
+    return r"'test/cat/00.png': it is left out .*`skip` below doctor"
+
+
+@pytest.mark.parametrize("spoil", [_linked, _hidden_by_dvc, _damaged, _equal])
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_given_split_of_a_folder_of_which_nothing_can_be_used_is_refused_with_the_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], str], split: str
+) -> None:
+    root = tmp_path / "raw"
+    photos.folder(root / "train", 8)
+    photos.folder(root / "test", 3)
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    reason = spoil(root)
+    (root / "test").rename(root / split)
+    reason = reason.replace("test/", f"{split}/")
+    if spoil is _hidden_by_dvc:
+        (tmp_path / ".dvcignore").write_text(f"raw/{split}/**/*.png\n", encoding="utf-8")
+    params = PrepareParams(source="folder:raw", root="raw", size=32)
+    with (
+        pytest.raises(InputError, match=rf"(?s)gives .* images, and none of them can be used:\n  {reason}"),
+        audited(params, DoctorParams(tiny="skip"), tmp_path / ".d"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("missing", [-9999.0, -32768.0, -3.4028235e38, 3.4e38])

@@ -17,20 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from podium.data.damage import is_heic
+from podium.data.damage import JPEG, JPEG_END, is_heic, jpeg_end
 from podium.data.decode import TURNS
 
 BYTES = 8
 """Of a digest: two of 10 million different images share one with a chance of 3 in a million."""
-JPEG = b"\xff\xd8\xff"
 SCAN, FIRST_NOTE, LAST_NOTE, COMMENT, ADOBE = 0xDA, 0xE0, 0xEF, 0xFE, 0xEE
 """Markers of a JPEG: where the coded pixels begin, and the segments that hold notes; Adobe's says which colours are
 coded."""
 WHOLE = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 """Beginnings of JPEG 2000."""
 CODED = WHOLE[1]
-JPEG_END = b"\xff\xd9"
-"""The mark of the end, of JPEG 2000 too."""
 BOX = re.compile(rb"[ -~]{4}")
 """Names of boxes."""
 ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
@@ -62,7 +59,8 @@ class Seen:
         if self._data.startswith(JPEG):  # it may have been decoded at a part of its size
             head, at = _of_jpeg(self._data)
             self.former = _short(bytes([turn]), head, self._data[at:])
-            self.digest = _short(bytes([turn]), head, self._data[at : _end_of_jpeg(self._data, at)])
+            end = jpeg_end(self._data, at) or len(self._data)
+            self.digest = _short(bytes([turn]), head, self._data[at:end])
         elif self._data.startswith(WHOLE) or self._data[4:12] in (b"ftypavif", b"ftypavis") or is_heic(self._data):
             self.former = _short(self._data)
             self.digest = _short(_without_rest(self._data))
@@ -134,14 +132,11 @@ def _fewer_bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values
 
 
-def _end_of_jpeg(data: bytes, at: int) -> int:
-    """Where a JPEG ends whose scans begin at `at`. Coded data hold no FF D9."""
-    end = data.find(JPEG_END, at)
-    return len(data) if end < 0 else end + len(JPEG_END)
-
-
 def _without_rest(data: bytes) -> bytes:
-    """A file of boxes (JPEG 2000, AVIF, HEIC), or the coded data of a JPEG 2000, without what follows."""
+    """A file of boxes (JPEG 2000, AVIF, HEIC), or the coded data of a JPEG 2000, without what follows.
+
+    JPEG 2000 has the mark of the end of JPEG.
+    """
     at = 0
     while not data.startswith(CODED) and at + 8 <= len(data) and BOX.fullmatch(data, at + 4, at + 8):
         size = int.from_bytes(data[at : at + 4], "big")

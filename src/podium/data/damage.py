@@ -23,7 +23,10 @@ CUT_SHORT = re.compile("truncat|unexpected end|not enough|incomplete|buffer over
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXELS = b"IDAT"
 ZEROS = 64
-"""Zero bytes at the end that no format writes."""
+"""Zero bytes at the end that no format writes; what is appended to a file, such as a video, may end in them."""
+JPEG, JPEG_END, JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda"
+JPEG_MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+"""A mark of a JPEG that ends it or has a length behind it; in coded data 0 follows each FF that is none."""
 NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 """Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
 TRANSPARENCY = b"tRNS"
@@ -151,10 +154,49 @@ def check_whole(data: bytes) -> None:
                 kind = "truncated" if not any(data[-ZEROS:]) else "corrupt"
                 raise BadImage(f"its pixels are damaged: their checksum is wrong from byte {at:,} on", kind)
             at = end
-    elif data.startswith((b"\xff\xd8\xff", b"GIF8")) and len(data) > ZEROS and not any(data[-ZEROS:]):
-        last = data.rstrip(b"\0")[-2:]
-        if (last != b"\xff\xd9") if data[:1] == b"\xff" else (last[-1:] != b";"):
+    elif data.startswith((JPEG, b"GIF8")) and len(data) > ZEROS and not any(data[-ZEROS:]):
+        whole = jpeg_end(data, _first_scan(data)) > 0 if data.startswith(JPEG) else _has_gif_end(data)
+        if not whole:
             raise BadImage("it ends in zero bytes in the place of its last pixels", "truncated")
+
+
+def jpeg_end(data: bytes, at: int) -> int:
+    """Where a JPEG ends, behind the mark of its end, whose scans begin at `at`; 0: there is no such mark.
+
+    What is between the scans (tables, notes) may hold the bytes of that mark; coded data hold none.
+    """
+    while at and (mark := JPEG_MARK.search(data, at)):
+        if mark[0] == JPEG_END:
+            return mark.end()
+        at = mark.end() + max(2, int.from_bytes(data[mark.end() : mark.end() + 2], "big"))
+    return 0
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the scans of a JPEG begin, whatever stands between the segments before; 0: there are none."""
+    at = 2
+    while mark := JPEG_MARK.search(data, at):
+        if mark[0] == JPEG_SCAN:
+            return mark.start()
+        at = mark.end() + max(2, int.from_bytes(data[mark.end() : mark.end() + 2], "big"))
+    return 0
+
+
+def _has_gif_end(data: bytes) -> bool:
+    """Whether the blocks of a GIF lead to the one of its end (GIF89a, 17 to 27), whatever follows."""
+    at = 13 + _gif_colours(data[10:11])
+    while data[at : at + 1] in (b"!", b","):
+        at += 2 if data[at : at + 1] == b"!" else 11 + _gif_colours(data[at + 9 : at + 10])
+        while size := int.from_bytes(data[at : at + 1], "big"):
+            at += 1 + size
+        at += 1
+    return data[at : at + 1] == b";"
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Bytes of the table of colours that the byte `flags` says to follow."""
+    number = int.from_bytes(flags, "big")
+    return 3 * 2 ** ((number & 7) + 1) if number & 0x80 else 0
 
 
 def _tiff_end(data: bytes) -> int:

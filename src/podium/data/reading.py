@@ -255,7 +255,7 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
             return None, decode_pixels(item.content, spec, THUMB), of_array(item.content)
         return _opened(item, spec)
     except BadImage as error:
-        return Reject(error.kind, item.origin, str(error))
+        return Reject(error.kind, item.origin, str(error), split=item.split)
 
 
 def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:

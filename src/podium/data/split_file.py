@@ -49,7 +49,7 @@ SHOWN = 10
 BATCH = 10_000
 """Lines that are text at the same time."""
 MANY = 100_000
-"""Lines above which git is the wrong place: the file then has 2.3 MB."""
+"""Lines above which git is the wrong place: the file then has 4 MB."""
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,8 @@ def place(
 def may_take(given: NDArray[np.int8], used: NDArray[np.bool_], places: NDArray[np.int8]) -> NDArray[np.bool_]:
     """(N,) whether the source, which gives the splits `given` (N,), lets each image be in `places` (N,), -1: none."""
     missing = [k for k in (1, 2) if not (used & (given == k)).any()]
-    fits: NDArray[np.bool_] = _allowed(given, missing)[np.arange(len(given)), np.maximum(places, 0)]
-    return fits & (places >= 0)
+    fits: NDArray[np.bool_] = _allowed(given, missing)[np.arange(len(given)), np.clip(places, 0, NOWHERE - 1)]
+    return fits & (places >= 0) | np.equal(places, NOWHERE)
 
 
 def in_order(prints: NDArray[np.uint64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,12 +1,16 @@
 """Files that are written anew: a test image of before stays one, whatever form its picture has now."""
 
 import io
+import struct
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import photos
 from podium.config.params import DoctorParams, PrepareParams
@@ -16,9 +20,12 @@ from podium.data.audit.replaced import taken_over
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
 from podium.data.split_file import SplitFile
+from podium.errors import InputError
+from podium.stages.prepare import prepare
 
 Rewrite = Callable[[Path], None]
 SIDE = 48
+COPIES = DoctorParams(near="copies")
 
 
 def _rewritten(mode: str = "RGB", kind: str = "PNG", **options: object) -> Rewrite:
@@ -50,11 +57,13 @@ def _made(root: Path, mode: str, kind: str) -> None:
         photos.write(root / ("cat", "dog")[number % 2] / f"{number:02}.{kind.lower()}", image, kind)
 
 
-def _prepared(root: Path, folder: Path) -> tuple[AuditedData, dict[str, str]]:
+def _prepared(
+    root: Path, folder: Path, audit: DoctorParams = COPIES, source: str = ""
+) -> tuple[AuditedData, dict[str, str]]:
     """What is prepared, and the split of each picture by the number in its name."""
     split = folder / "split.csv"
-    params = PrepareParams(source=f"folder:{root}", root=str(root), size=SIDE, min_per_class=1)
-    with audited(params, DoctorParams(near="copies"), folder / "decoded", split) as data:
+    params = PrepareParams(source=source or f"folder:{root}", root=str(folder), size=SIDE, min_per_class=1)
+    with audited(params, audit, folder / "decoded", split) as data:
         split_file.write(split, data.split)
         parts = data.division.parts().items()
         return data, {Path(one.origin).stem: name for name, rows in parts for one in data.files.of(rows)}
@@ -89,7 +98,7 @@ def test_image_keeps_its_split_when_its_file_is_written_anew(
     assert len(notes) == is_gone
     if is_gone:
         assert notes[0].startswith("16 images with a remembered split are not in the source any more (train ")
-        assert notes[0].endswith("; 16 of them look like files that are there, in the same split")
+        assert notes[0].endswith("; 16 added images look like some of them and take over their splits")
 
 
 def test_images_that_are_gone_are_counted_by_split_and_those_that_come_are_placed(tmp_path: Path) -> None:
@@ -143,6 +152,28 @@ def test_what_follows_the_end_of_a_file_is_no_part_of_the_picture(kind: str, res
     assert _both(progressive)[0] == _both(progressive + rest)[0] == _both(progressive)[1]
 
 
+def _with_thumbnail(number: int, between: bytes = b"", note: bytes = b"") -> bytes:
+    """A JPEG with a thumbnail, which is one for all, and bytes between segments or a note between its scans."""
+    data = photos.encoded(photos.tiles()[number], "JPEG", progressive=True)
+    small = b"Exif\0\0" + photos.encoded(photos.tiles()[0].resize((16, 16)), "JPEG")
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    note = b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note if note else b""
+    exif = b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small
+    return data[:2] + exif + between + data[2:second] + note + data[second:]
+
+
+@pytest.mark.parametrize("between", [b"", b"\0", b"stray"])
+@pytest.mark.parametrize("note", [b"", b"a \xff\xd9 in a note"])
+def test_different_jpegs_of_one_thumbnail_have_two_digests(between: bytes, note: bytes) -> None:
+    one, other = _with_thumbnail(3, between, note), _with_thumbnail(4, between, note)
+    assert _both(one)[0] != _both(other)[0]
+    table = one.rindex(b"\xff\xda")  # the last scan differs only
+    changed = one[: table + 40] + bytes([one[table + 40] ^ 1]) + one[table + 41 :]
+    assert _both(one)[0] != _both(changed)[0]
+    if not between:
+        assert _both(one)[0] == _both(one + b"rest")[0]
+
+
 def test_other_pictures_stay_others() -> None:
     tile = np.asarray(photos.tiles()[3])
     grey = np.asarray(photos.tiles()[3].convert("L"))
@@ -158,35 +189,137 @@ def _look(*bits: int) -> int:
     return (1 << 63) | sum(1 << bit for bit in bits)
 
 
+def _known() -> SplitFile:
+    """Four images: test, train, validation, and one more in test; all looks are far from each other."""
+    looks = np.array([_look(), _look(*range(30, 60)), _look(*range(20, 40)), _look(*range(10, 30))], np.uint64)
+    digests, places = np.array([1, 2, 3, 4], np.uint64), np.array([2, 0, 1, 2], np.int8)
+    return SplitFile.empty("a").with_images(digests, places, "copies", looks)
+
+
+def _named(places: NDArray[np.int8]) -> list[str]:
+    return [split_file.PLACES[place] if place >= 0 else "" for place in places.tolist()]
+
+
 @pytest.mark.parametrize(
     ("looks", "wanted"),
     [
         ([_look()], ["test"]),
-        ([_look(*range(16))], ["test"]),
-        ([_look(*range(24))], ["test"]),  # far, but each is the nearest to the other
-        ([_look(*range(30))], [""]),
-        ([_look(*range(16)), _look(*range(24))], ["test", ""]),  # a nearer one is there
-        ([_look(*range(30, 60))], ["train"]),
+        ([_look(*range(8))], ["test"]),  # 12 bits from the next
+        ([_look(*range(5)), _look(*range(30, 60))], ["test", "train"]),
+        ([_look(*range(40, 57))], [""]),  # 17 bits
+        ([_look(*range(10, 20))], [""]),  # 10 bits from two images
+        ([_look(0, *range(30, 45)), _look(1, *range(33, 46))], ["", ""]),  # the next is about as near
+        ([_look(), _look()], ["test", ""]),  # one image is gone, and hands on its split once
+        ([_look(*range(4)), _look(*range(5))], ["test", ""]),  # a nearer one is there
         ([0], [""]),
     ],
 )
 def test_added_image_takes_over_from_one_that_is_gone_and_looks_like_it(looks: list[int], wanted: list[str]) -> None:
-    remembered = np.array([_look(), _look(*range(30, 60)), _look(*range(5))], np.uint64)
-    digests, places = np.array([1, 2, 3], np.uint64), np.array([2, 0, 1], np.int8)
-    known = SplitFile.empty("a").with_images(digests, places, "copies", remembered)
+    known = _known()
     contents = np.array([3, *range(10, 10 + len(looks))], np.uint64)  # the third is there
-    found = taken_over(
-        known, contents, contents, np.array([remembered[2], *looks], np.uint64), np.arange(len(contents))
-    )
-    assert [split_file.PLACES[place] if place >= 0 else "" for place in found[1:].tolist()] == wanted
-    assert found[0] == -1
+    seen = np.array([known.looks[2], *looks], np.uint64)
+    found = taken_over(known, contents, contents, seen, np.arange(len(contents))).places
+    assert _named(found) == ["", *wanted]
 
 
-def test_images_that_share_a_split_take_over_one_place_and_none_beside_a_remembered_one() -> None:
-    remembered = np.array([_look(), _look(*range(30, 60)), _look(*range(20, 40))], np.uint64)
-    digests, places = np.array([1, 2, 3], np.uint64), np.array([2, 0, 1], np.int8)
-    known = SplitFile.empty("a").with_images(digests, places, "copies", remembered)
-    contents = np.array([3, 10, 11, 12, 13], np.uint64)
-    looks = remembered[[2, 0, 0, 1, 0]]
-    found = taken_over(known, contents, contents, looks, np.array([0, 1, 1, 1, 0]))
-    assert found.tolist() == [-1, 2, 2, 2, -1]
+@pytest.mark.parametrize(
+    ("looks", "places", "added", "wanted"),
+    [
+        ([_look(), _look()], [2, 0], [_look()], [""]),  # of one look in two splits
+        ([_look(), _look()], [2, 2], [_look(), _look(), _look()], ["test", "test", ""]),
+        ([_look(), _look(0, 1, 2)], [2, 2], [_look(0, 1)], ["test"]),  # it was re-encoded before
+        ([_look(0), _look(1)], [2, 0], [_look()], [""]),  # equally near in two splits
+    ],
+)
+def test_several_remembered_images_of_nearly_one_look_hand_on_their_split_where_it_is_one(
+    looks: list[int], places: list[int], added: list[int], wanted: list[str]
+) -> None:
+    digests, seen = np.arange(1, len(looks) + 1, dtype=np.uint64), np.array(looks, np.uint64)
+    known = SplitFile.empty("a").with_images(digests, np.array(places, np.int8), "copies", seen)
+    contents = np.arange(10, 10 + len(added), dtype=np.uint64)
+    found = taken_over(known, contents, contents, np.array(added, np.uint64), np.arange(len(added)))
+    assert _named(found.places) == wanted
+
+
+def test_near_duplicates_that_would_be_in_several_splits_are_in_none() -> None:
+    known = _known()
+    contents = np.array([3, 10, 11, 12], np.uint64)
+    looks = known.looks[[2, 0, 1, 3]]
+    for near, wanted in (
+        ([0, 1, 2, 3], ["", "test", "train", "test"]),
+        ([0, 1, 1, 3], ["", "none", "none", "test"]),
+        ([0, 1, 2, 1], ["", "test", "train", "test"]),
+        ([0, 0, 2, 3], ["", "none", "train", "test"]),  # beside a validation image
+    ):
+        assert _named(taken_over(known, contents, contents, looks, np.array(near)).places) == wanted
+
+
+def _table(folder: Path, groups: Callable[[int], str] | None, split: str = "") -> str:
+    """A table of the images, with a column of groups and one of splits where asked for."""
+    lines = ["path,label" + (",group" if groups else "") + (",split" if split else "")]
+    for number, path in enumerate(sorted((folder / "raw").rglob("*.*"))):
+        row = [str(path.relative_to(folder)), path.parent.name, *([groups(number)] if groups else [])]
+        lines.append(",".join([*row, *([split if number else "test"] if split else [])]))
+    (folder / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return f"csv:{folder}/t.csv"
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_groups_that_would_tear_re_encoded_images_are_refused(tmp_path: Path, step: int) -> None:
+    root = tmp_path / "raw"
+    _made(root, "RGB", "PNG")
+    _prepared(root, tmp_path)
+    for path in sorted(root.rglob("*.png"))[::step]:
+        _rewritten(kind="JPEG", quality=95)(path)
+    with pytest.raises(InputError, match=r"all images of a group must be in one split.*placed before they were one"):
+        _prepared(root, tmp_path, source=_table(tmp_path, lambda number: f"group-{'abcd'[number % 4]}"))
+    _prepared(root, tmp_path, source=_table(tmp_path, lambda number: f"group-{number}x"))
+
+
+def test_re_encoded_test_images_that_the_source_now_gives_as_train_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    _made(root, "RGB", "PNG")
+    _prepared(root, tmp_path)
+    for path in sorted(root.rglob("*.png")):
+        _rewritten(kind="JPEG", quality=95)(path)
+    with pytest.raises(InputError, match=r"gives \d+ images another split than .* remembers \(.*test to train"):
+        _prepared(root, tmp_path, source=_table(tmp_path, None, "train"))
+
+
+def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    _made(root, "RGB", "PNG")
+    first, before = _prepared(root, tmp_path)
+    for rewrite in (_rewritten(kind="JPEG", quality=90), _rewritten(kind="WEBP", quality=80)):
+        for path in sorted(root.rglob("*.*")):
+            rewrite(path)
+        data, after = _prepared(root, tmp_path)
+        assert after == before
+        assert data.split.drawn == first.split.drawn
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_set_of_other_images_is_a_new_set_with_its_own_fractions(
+    tmp_path: Path, noise: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits, rng = load_digits(), np.random.default_rng(0)
+    folders = []
+    for part, rows in enumerate((range(300), range(300, 500))):
+        folders.append(tmp_path / f"{part}" / "raw")
+        for row in rows:
+            pixels = rng.integers(0, 256, (SIDE, SIDE)) if noise else digits.images[row] * 15
+            image = Image.fromarray(pixels.astype(np.uint8)).resize((SIDE, SIDE))
+            photos.write(folders[-1] / ("cat", "dog")[digits.target[row] % 2] / f"{row}.png", image)
+    audit = DoctorParams(near="off")
+    before, _ = _prepared(folders[0], tmp_path, audit)
+    remembered = (tmp_path / "split.csv").read_bytes()
+    data, splits = _prepared(folders[1], tmp_path, audit)
+    alone, alike = _prepared(folders[1], tmp_path / "1", audit)
+    assert data.split.drawn not in (before.split.drawn, "")
+    counts, wanted = Counter(splits.values()), Counter(alike.values())
+    assert counts == wanted
+    assert len(alone.labels) == 200
+    (tmp_path / "split.csv").write_bytes(remembered)
+    params = PrepareParams(source=f"folder:{folders[1]}", root=str(tmp_path), size=SIDE, min_per_class=1)
+    prepare(params, audit, tmp_path / "p", tmp_path / "s", tmp_path / "decoded", tmp_path / "split.csv")
+    assert "none of the 300 images that it remembers is in the source: this is a new set" in capsys.readouterr().out

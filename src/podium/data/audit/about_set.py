@@ -1,5 +1,6 @@
 """Sentences about a set of images as a whole: what was dropped, what was taken for what, what a setting counts for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from numpy.typing import NDArray
 from podium.config.params import PrepareParams
 from podium.data import reading
 from podium.data.audit.checks import SEVERAL
+from podium.data.audit.item_columns import ItemColumns
 from podium.data.decode import Preprocess
 from podium.data.dvcignore import DvcIgnore
+from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE
 from podium.data.splitting import NAMES, Placed
@@ -18,6 +21,8 @@ from podium.text import counted
 
 FRACTIONS_DIFFER = 0.01
 """Beyond this, and what a few images make, a fraction is another one than images were placed by."""
+SHOWN = 5
+"""Files that an error names; it counts the rest."""
 
 
 def about_links(source: Source, params: PrepareParams) -> list[str]:
@@ -85,4 +90,36 @@ def check_range(params: PrepareParams, images: reading.Images) -> None:
             f"prepare.range: [{low:g}, {high:g}] counts for images deeper than 8 bits, and all {len(images.rows):,}"
             " images have 8 bits, of which 0 to 255 become black to white: it would change nothing. Write"
             " `range: auto`; images of 8 bits that use a part of it must be converted"
+        )
+
+
+def check_given(
+    source: Source,
+    images: reading.Images,
+    items: ItemColumns,
+    left_out: NDArray[np.bool_],
+    rejects: Sequence[Reject],
+) -> None:
+    """Raise InputError where the source gives validation or test images and none is used: they would be drawn.
+
+    `left_out` (N,): of the usable images; `rejects`: all other files.
+    """
+    for name, what in (("val", "validation"), ("test", "held-out test")):
+        given = items.given == NAMES.index(name)
+        if name not in source.splits() or (given & ~left_out).any():
+            continue
+        files = [one for one in rejects if one.split == name] or [one for one in rejects if one.split is None]
+        reasons = [f"{one.origin!r}: {one.why}" for one in files]
+        reasons += [
+            f"{source.items[number].origin!r}: it is left out (prepare.corrections, or `skip` below doctor)"
+            for number in images.numbers[given].tolist()
+        ]
+        lines = [f"  {reason}" for reason in reasons[:SHOWN]]
+        lines += [f"  and {len(reasons) - SHOWN:,} more"] if len(reasons) > SHOWN else []
+        links = " (`doctor.outside: keep` follows links)" if any(one.kind == "outside" for one in files) else ""
+        raise InputError(
+            f"prepare.source: {source.name} gives {what} images, and none of them can be used:\n"
+            + "\n".join(lines)
+            + f"\nOthers would be drawn in their place, from train. Bring these files{links}, or, if they are to"
+            f" be drawn, take the split {name} out of the source"
         )

@@ -22,6 +22,7 @@ from podium.data.audit.about_set import (
     about_links,
     about_range,
     about_split,
+    check_given,
     check_range,
 )
 from podium.data.audit.audit_page import PER_CLASS
@@ -35,12 +36,11 @@ from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
-from podium.data.sources.file_items import SPLITS as FILE_SPLITS
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
+from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -130,37 +130,20 @@ def _examined(
     thumbs = _Thumbs(store, images.rows)
     seen = examine(subject, rejects, thumbs, audit)
     seen = replace(seen, left_out=seen.left_out | items.left_out)
-    _check_given(source, items, seen)
+    check_given(source, images, items, seen.left_out, rejects)
     check_range(params, images)
     groups = items.groups
     looks = looks_of(thumbs, len(images.rows))
-    places = _with_taken_over(known, images, items, seen, looks, places)
+    goes_on = bool((places >= 0).any())
+    places, again, replaced = _with_taken_over(known, images, items, seen, looks, places)
     placed = _placed(source, images, items, groups, seen, places, params, split)
-    lost = gone(known, images.contents, images.formers, looks, placed.places)
+    lost = gone(known, images.contents, images.formers, replaced)
     notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
     notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
-    whole = _remembering(known, images, looks, placed, seen.near, goes_on=bool((places >= 0).any()))
+    whole = _remembering(known, images, looks, placed, seen.near, goes_on=goes_on or again)
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
     return _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
-
-
-def _check_given(source: Source, items: ItemColumns, seen: Examination) -> None:
-    """Raise InputError where the source gives validation or test images and none is used: they would be drawn."""
-    every = source.items
-    named = set(source.given) | (
-        {FILE_SPLITS[k + 1] for k in np.unique(every.splits).tolist()}
-        if isinstance(every, FileItems)
-        else {item.split for item in every}
-    )
-    used = {NAMES[k] for k in np.unique(items.given[~seen.left_out & (items.given >= 0)]).tolist()}
-    if lost := [name for name in ("val", "test") if name in named and name not in used]:
-        what = {"val": "validation", "test": "held-out test"}
-        raise InputError(
-            f"prepare.source: {source.name} gives {' and '.join(what[name] for name in lost)} images, and none of them"
-            " can be used (missing, left out or no image: `podium doctor data` names them): they would be drawn from"
-            f" train. Bring these files, or, if they are to be drawn, take the split {' and '.join(lost)} out"
-        )
 
 
 class _Thumbs:
@@ -180,13 +163,19 @@ def _with_taken_over(
     seen: Examination,
     looks: NDArray[np.uint64],
     places: NDArray[np.int8],
-) -> NDArray[np.int8]:
-    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them."""
+) -> tuple[NDArray[np.int8], bool, int]:
+    """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them.
+
+    Also whether most files were re-encoded, and how many images took over a split. What the source says counts, unless
+    a match is sure: then `place` refuses it, as it does for images that are remembered by their digest.
+    """
     if is_there(known, images.contents, images.formers).all():
-        return places
-    taken = taken_over(known, images.contents, images.formers, looks, items.groups.joined(seen.groups))
-    usable = (places < 0) & may_take(items.given, ~seen.left_out, taken)
-    return np.where(usable, taken, places).astype(np.int8)
+        return places, False, 0
+    taken = taken_over(known, images.contents, images.formers, looks, seen.groups)
+    usable = (places < 0) & (taken.places >= 0)
+    usable &= taken.sure | may_take(items.given, ~seen.left_out, taken.places)
+    whole = np.where(usable, taken.places, places).astype(np.int8)
+    return whole, taken.again, int((usable & (taken.places < NOWHERE)).sum())
 
 
 def _remembering(

@@ -3,12 +3,19 @@
 A file that was written anew, such as a PNG as JPEG, has other pixels, and so another digest (podium.data.content): it
 would be placed anew, and a test image of before might be trained on. So the split file remembers 63 bits of what each
 image looks like: which low frequencies of its grey thumb are above their median (pHash: C. Zauner, Implementation and
-Benchmarking of Perceptual Image Hash Functions, 2010). An added image gets the place of the nearest one that is gone.
+Benchmarking of Perceptual Image Hash Functions, 2010). An added image takes over the split of an image that is gone
+where each is the nearest to the other.
 
-These bits take strangers for each other now and then, which does no harm here: they are compared only where remembered
-images are gone, and what a stranger hands on is one of the splits, in the fractions that they have anyway.
+These bits take strangers for each other now and then, and a set of nothing but strangers is a new set. So the nearest
+has to be nearer by far than the second, as D. Lowe tells matches apart (Distinctive Image Features from Scale-Invariant
+Keypoints, 2004, 7.1), unless more than half of the images are matched so: then the files were re-encoded.
+
+Added images are compared with those that are gone, all with all: 100,000 with 100,000 take 70 seconds on one core.
+An index of four parts of 16 bits is no help: two looks that differ in 16 bits differ in up to 4 of some part, so that
+one look has 10,000 entries to search, a tenth of all, in places all over the memory.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +23,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from podium.data.audit.near_duplicates import COARSE, Thumbs
+from podium.data.split_draw import numbered
 from podium.data.split_file import NOWHERE, PLACES, SplitFile
 from podium.text import counted
 
@@ -25,10 +33,30 @@ FLAT = 0.5
 NEAR = 16
 """Bits of 63 in which two images of one look differ at most. Of 48 pieces of photographs as PNG and as JPEG of quality
 75 the largest difference was 14; 1 of 1,000 pairs of strangers is as near (docs/decisions, 2026-11-30-split-names)."""
-MUTUAL = 26
-"""The same for two that have no nearer ones: the largest difference of all as WebP of quality 60."""
+CLEAR = 2
+"""The second nearest look is this many times as far where one is sure: 8 of 597 digits have such a match among 900
+others, and 894 of 900 as JPEG of quality 95 with themselves."""
+SAME = 6
+"""Bits in which two remembered images differ at most that are no rivals if they share a split: a file that was
+re-encoded before, or another of its burst."""
+CELLS = 1_000_000
+"""Pairs that are compared at once."""
 HAS_LOOK = np.uint64(1 << 63)
 """The highest bit of every look; 0 is none."""
+SEVERAL = NOWHERE
+"""In the place of a split, for images of one look in several splits."""
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What N images take over from images that are gone."""
+
+    places: NDArray[np.int8]
+    """(N,) index into PLACES; -1: nothing."""
+    sure: NDArray[np.bool_]
+    """(N,) whether it holds against what the source says: a clear match in a set of which most are matched."""
+    again: bool
+    """Whether more than half of the images that are added, or gone, are clear matches: the files were re-encoded."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +66,7 @@ class Gone:
     by_place: NDArray[np.int64]
     """(4,) how many, by PLACES."""
     replaced: int
-    """Of these, how many look like images that are there, in the same split."""
+    """Of these, how many handed on their split."""
     unknown: int
     """Of these, test images of which no look is remembered."""
     added: int
@@ -51,7 +79,9 @@ class Gone:
         if not total:
             return []
         by = ", ".join(f"{name} {count:,}" for name, count in zip(PLACES, self.by_place.tolist(), strict=True) if count)
-        rest = f"; {self.replaced:,} of them look like files that are there, in the same split" if self.replaced else ""
+        took = "looks like one of them and takes over its split"
+        took = took if self.replaced == 1 else "look like some of them and take over their splits"
+        rest = f"; {counted(self.replaced, 'added image')} {took}" if self.replaced else ""
         verb = "is" if total == 1 else "are"
         notes = [f"{counted(total, 'image')} with a remembered split {verb} not in the source any more ({by}){rest}"]
         if self.added and self.unknown:
@@ -82,40 +112,31 @@ def taken_over(
     contents: NDArray[np.uint64],
     formers: NDArray[np.uint64],
     looks: NDArray[np.uint64],
-    together: NDArray[np.int64],
-) -> NDArray[np.int8]:
-    """(N,) the place that each image takes over from one that is gone; -1: none.
+    near: NDArray[np.int64],
+) -> TakenOver:
+    """What each of N images takes over.
 
-    `together` (N,): images that share a split share a number. They get the place that most of them would take over, and
-    none where one of them is remembered itself: that one decides.
+    `near` (N,): near-duplicates share a number. Where these would be in several splits, those that take one over are
+    in none. Groups of the source are checked as those of remembered images are (podium.data.splitting).
     """
     pool = ~is_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
-    free = ~np.isin(together, together[known.place_of(contents, formers) >= 0])
-    rows = np.flatnonzero(free & (looks > 0))
-    places = np.full(len(contents), -1, np.int8)
-    looks_gone, places_gone = known.looks[pool], known.places[pool]
-    places[rows] = _nearest(looks[rows], looks_gone, places_gone)
-    left = rows[places[rows] < 0]
-    open_ = _nearest(looks_gone, looks[rows], np.zeros(len(rows), np.int8)) < 0
-    places[left] = _mutual(looks[left], looks_gone[open_], places_gone[open_])
-    return _agreed(places, together, free)
+    remembered = known.place_of(contents, formers)
+    rows = np.flatnonzero((remembered < 0) & (looks > 0))
+    clear, any_ = _matches(looks[rows], known.looks[pool], known.places[pool])
+    again = bool((clear >= 0).sum() * 2 > min(len(rows), int(pool.sum())))
+    places, sure = np.full(len(contents), -1, np.int8), np.zeros(len(contents), np.bool_)
+    places[rows], sure[rows] = any_ if again else clear, again & (clear >= 0)
+    torn = _torn(np.where(remembered < 0, places, remembered), near)
+    return TakenOver(np.where(torn & (places >= 0), NOWHERE, places).astype(np.int8), sure, again)
 
 
-def gone(
-    known: SplitFile,
-    contents: NDArray[np.uint64],
-    formers: NDArray[np.uint64],
-    looks: NDArray[np.uint64],
-    places: NDArray[np.int8],
-) -> Gone:
-    """What of `known` is not among N images any more; `places` (N,): where these are now."""
+def gone(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64], replaced: int) -> Gone:
+    """What of `known` is not among N images any more; `replaced`: how many images took over a split."""
     lost = ~is_there(known, contents, formers)
     was, look = known.places[lost], known.looks[lost]
-    seen = (looks > 0) & (places >= 0) & (places < NOWHERE)
-    alike = (look > 0) & (_nearest(look, looks[seen], places[seen]) == was)
     unknown = int(((was == PLACES.index("test")) & (look == 0)).sum())
     added = int((known.place_of(contents, formers) < 0).sum())
-    return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), int(alike.sum()), unknown, added)
+    return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), replaced, unknown, added)
 
 
 def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -124,53 +145,73 @@ def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np
     return there
 
 
-def _nearest(looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(n,) the place of the nearest look in `pool`, the strictest of equally near ones; -1: none is near."""
-    found = np.full(len(looks), -1, np.int8)
-    if not len(pool):
-        return found
-    order = np.argsort(-places, kind="stable")  # test first: argmin takes the first of equals
-    pool, places = pool[order], places[order]
-    step = max(1, 1_000_000 // len(pool))
-    for start in range(0, len(looks), step):
-        some = slice(start, start + step)
-        apart = np.bitwise_count(looks[some, None] ^ pool)
-        best = apart.argmin(1)
-        near = apart[np.arange(len(best)), best] <= NEAR
-        found[some] = np.where(near, places[best], np.int8(-1))
-    return found
+def _matches(
+    looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArray[np.int8]
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """(n,) the place of the one image of `pool` that matches each of `looks`, -1: none; clear matches, and all.
 
-
-def _mutual(looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(n,) the place of the look in `pool` that each is nearest to, and that it is nearest to; -1: there is none.
-
-    What shows next to nothing differs in more bits once it was re-encoded, and still it is its own nearest.
+    Images of one look share a match, as many of them as are in the pool: each of those is used once.
     """
-    found = np.full(len(looks), -1, np.int8)
+    clear, every = np.full(len(looks), -1, np.int8), np.full(len(looks), -1, np.int8)
     if not len(pool) or not len(looks):
-        return found
-    mine, least = np.empty(len(looks), np.int64), np.empty(len(looks), np.int64)
-    theirs, nearest = np.zeros(len(pool), np.int64), np.full(len(pool), 64, np.int64)
-    step = max(1, 1_000_000 // len(pool))
-    for start in range(0, len(looks), step):
-        apart = np.bitwise_count(looks[start : start + step, None] ^ pool)
-        mine[start : start + step], least[start : start + step] = apart.argmin(1), apart.min(1)
-        rows = apart.argmin(0)
-        better = apart.min(0) < nearest
-        theirs[better], nearest[better] = start + rows[better], apart.min(0)[better]
-    both = (theirs[mine] == np.arange(len(looks))) & (least <= MUTUAL)
-    found[both] = places[mine[both]]
-    return found
+        return clear, every
+    ours, first, mine = np.unique(looks, return_index=True, return_inverse=True)
+    theirs, at, look, many = np.unique(pool, return_index=True, return_inverse=True, return_counts=True)
+    split = places[at].copy()
+    split[look[places != split[look]]] = SEVERAL
+    nearest, apart = _mutual(ours, theirs)
+    found = np.flatnonzero((apart <= NEAR) & (split[nearest] != SEVERAL))
+    second, other = _rivals(ours[found], nearest[found], theirs, split)
+    apart, match = apart[found], nearest[found]
+    order = np.argsort(mine, kind="stable")
+    rank = np.empty(len(looks), np.int64)
+    rank[order] = np.arange(len(looks)) - np.searchsorted(mine[order], np.arange(len(first)))[mine[order]]
+    for matched, ok in ((clear, (second > apart) & (second >= CLEAR * apart)), (every, other > apart)):
+        of = np.full(len(ours), -1, np.int64)
+        of[found[ok]] = match[ok]
+        used = (of[mine] >= 0) & (rank < many[of[mine]])
+        matched[used] = split[of[mine][used]]
+    return clear, every
 
 
-def _agreed(places: NDArray[np.int8], together: NDArray[np.int64], free: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """One place for all images that share a split: that of most of them, the strictest of equally many."""
-    matched = np.flatnonzero(places >= 0)
-    if not len(matched):
-        return places
-    groups, group = np.unique(together, return_inverse=True)
-    votes = np.zeros((len(groups), NOWHERE), np.int64)
-    np.add.at(votes, (group[matched], places[matched]), 1)
-    chosen = (NOWHERE - 1 - votes[:, ::-1].argmax(1)).astype(np.int8)
-    voted = votes.sum(1) > 0
-    return np.where(free & voted[group], chosen[group], np.int8(-1)).astype(np.int8)
+def _mutual(ours: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) which of `theirs` each is nearest to, and in how many bits they differ: 64 where it has a nearer one."""
+    nearest, apart = np.empty(len(ours), np.int64), np.empty(len(ours), np.int64)
+    back, least = np.zeros(len(theirs), np.int64), np.full(len(theirs), 64, np.int64)
+    for some in _blocks(len(ours), len(theirs)):
+        bits = np.bitwise_count(ours[some, None] ^ theirs)
+        nearest[some], apart[some] = bits.argmin(1), bits.min(1)
+        rows, lowest = bits.argmin(0), bits.min(0)
+        better = lowest < least
+        back[better], least[better] = some.start + rows[better], lowest[better]
+    return nearest, np.where(back[nearest] == np.arange(len(ours)), apart, 64)
+
+
+def _rivals(
+    ours: NDArray[np.uint64], nearest: NDArray[np.int64], theirs: NDArray[np.uint64], split: NDArray[np.int8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) bits to the next of `theirs` that is unlike the nearest, or in another split, and to that in another."""
+    second, other = np.full(len(ours), 64, np.int64), np.full(len(ours), 64, np.int64)
+    for some in _blocks(len(ours), len(theirs)):
+        bits, match = np.bitwise_count(ours[some, None] ^ theirs), nearest[some]
+        elsewhere = split[match][:, None] != split
+        unlike = np.bitwise_count(theirs[match][:, None] ^ theirs) > SAME
+        other[some] = np.where(elsewhere, bits, 64).min(1)
+        second[some] = np.where(elsewhere | unlike, bits, 64).min(1)
+    return second, other
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    """Numbers below `count`, as many at a time as are compared with `width` others at once."""
+    step = max(1, CELLS // width)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _torn(places: NDArray[np.int8], near: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) whether the images that share a number in `near` (N,) have several of `places` (N,), -1: none."""
+    count, group = numbered(near)
+    present = np.zeros((count, NOWHERE), np.bool_)
+    named = (places >= 0) & (places < NOWHERE)
+    present[group[named], places[named]] = True
+    torn: NDArray[np.bool_] = (present.sum(1) > 1)[group]
+    return torn

@@ -66,6 +66,7 @@ def read(
     walk = _Walk(folder, inside, follow_links, hides)
     for one in found.folders:
         walk.files_of(one.path, one.name, one.split, ())
+    walk.split = None
     for path, why in found.strays:
         walk.reject("stray", path, why)
     if hides is not none_hidden:
@@ -83,7 +84,8 @@ def read(
         for name in names
         if is_missing(name)
     )
-    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes)
+    given = frozenset(one.split for one in found.folders if one.split)
+    return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes, given)
 
 
 def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder], hides: Hides) -> None:
@@ -153,15 +155,18 @@ class _Walk:
     rejects: list[Reject] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     """Files that are ignored although their names are those of images."""
+    split: str | None = None
+    """Of the files that are looked at now."""
 
     def __post_init__(self) -> None:
         self.found = FileItems(self.folder)
 
     def reject(self, kind: str, path: Path, why: str) -> None:
-        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why))
+        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why, split=self.split))
 
     def files_of(self, path: Path, name: str, split: str | None, above: tuple[Path, ...]) -> None:
         """Everything below the folder `path`; `above`: the real folders on the way, to which a link may lead back."""
+        self.split = split
         label = self.names.setdefault(name, len(self.names))
         real = path.resolve()
         if not self._allowed(path, real):
@@ -214,7 +219,7 @@ class _Walk:
             origin = shown(path.relative_to(self.folder))
             why = DvcIgnore(Path.cwd()).why(path)
             self.rejects.append(
-                Reject("outside", origin, f"{why}, with {many} in it", meant=why != LEFT_OUT, files=count)
+                Reject("outside", origin, f"{why}, with {many} in it", why != LEFT_OUT, files=count, split=self.split)
             )
 
     def _unlisted(self, path: Path, error: OSError) -> None:

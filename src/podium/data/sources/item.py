@@ -44,6 +44,8 @@ class Reject:
     """Whether it was to be in the set, so that it is missing there; a folder that a person left out was not."""
     files: int = 1
     """How many it stands for: a folder for those in it."""
+    split: str | None = None
+    """As an Item's; None where the source names none, or it is not known."""
 
 
 SUFFIXES = tuple(

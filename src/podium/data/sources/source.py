@@ -34,10 +34,11 @@ class Source:
         kept, rejects = [], list(self.rejects)
         for item in self.items:
             if isinstance(item.content, Path) and not item.content.resolve().is_relative_to(inside):
-                rejects.append(Reject("outside", item.origin, f"it lies outside of prepare.root, {shown(root)}"))
+                why = f"it lies outside of prepare.root, {shown(root)}"
+                rejects.append(Reject("outside", item.origin, why, split=item.split))
             else:
                 kept.append(item)
-        return replace(self, items=kept, rejects=rejects)
+        return replace(self, items=kept, rejects=rejects, given=self.splits())
 
     def without_hidden(self, ignore: DvcIgnore) -> "Source":
         """The same without files that .dvcignore hides from DVC, which are rejected.
@@ -48,9 +49,10 @@ class Source:
         if not hidden.any():
             return self
         paths = itertools.compress(self.paths(), hidden)
-        origins = itertools.compress(self.origins(), hidden)
+        without = itertools.compress(self.items, hidden)
         rejects = [
-            Reject("outside", origin, ignore.why(str(path))) for origin, path in zip(origins, paths, strict=True)
+            Reject("outside", item.origin, ignore.why(str(path)), split=item.split)
+            for item, path in zip(without, paths, strict=True)
         ]
         counts = np.bincount([item.label for item in self.items], minlength=len(self.classes))
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
@@ -63,7 +65,17 @@ class Source:
         else:
             items = [replace(one, label=int(labels[one.label])) for one in itertools.compress(self.items, ~hidden)]
         classes = tuple(itertools.compress(self.classes, still))
-        return replace(self, classes=classes, items=items, rejects=[*self.rejects, *rejects])
+        whole = [*self.rejects, *rejects]
+        return replace(self, classes=classes, items=items, rejects=whole, given=self.splits())
+
+    def splits(self) -> frozenset[str]:
+        """Splits that it names, of images or of files that are missing."""
+        items = self.items
+        if isinstance(items, FileItems):
+            named = {SPLITS[number + 1] for number in np.unique(items.splits).tolist()}
+        else:
+            named = {item.split for item in items}
+        return self.given.union(name for name in named if name is not None)
 
     def paths(self) -> Iterator[str | None]:
         """The path of each image that is a file, None for others."""
