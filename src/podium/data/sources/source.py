@@ -70,12 +70,7 @@ class Source:
 
     def splits(self) -> frozenset[str]:
         """Splits that it names, of images or of files that are missing."""
-        items = self.items
-        if isinstance(items, FileItems):
-            named = {SPLITS[number + 1] for number in np.unique(items.splits).tolist()}
-        else:
-            named = {item.split for item in items}
-        return self.given.union(name for name in named if name is not None)
+        return self.given.union(name for name in self.splits_of_images() if name is not None)
 
     def paths(self) -> Iterator[str | None]:
         """The path of each image that is a file, None for others."""
@@ -93,7 +88,7 @@ class Source:
             return list(self.items.group_names)
         return list(dict.fromkeys(item.group for item in self.items if item.group is not None))
 
-    def splits(self) -> set[str | None]:
+    def splits_of_images(self) -> set[str | None]:
         """The splits of its images, None among them where an image has none."""
         if isinstance(self.items, FileItems):
             return {SPLITS[number + 1] for number in np.unique(self.items.splits).tolist()}
@@ -101,7 +96,7 @@ class Source:
 
     def with_note_of_draw(self) -> "Source":
         """The same with a note where it gives training images and no test images: these are drawn from them."""
-        given = self.splits()
+        given = self.splits_of_images()
         if "train" not in given or "test" in given | self.given:
             return self
         lost = [name for name in ("val", "test") if name not in given]
