@@ -24,9 +24,21 @@ run() {
   [ $code -ne 0 ] && printf '(exit code %s)\n' $code | tee -a "$out"
   printf '```\n' | tee -a "$out"
 }
-# Train and register with the settings given as a sed script on params.yaml; the log is not part of the story.
+# Train and register with the settings given as YAML, which are laid over params.yaml; the log is not part of the story.
 train() {
-  sed -i "$1" params.yaml
+  python - "$1" <<'END'
+import sys
+from pathlib import Path
+import yaml
+
+def laid_over(old, new):
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return old | {key: laid_over(old.get(key), value) for key, value in new.items()}
+
+path = Path("params.yaml")
+path.write_text(yaml.safe_dump(laid_over(yaml.safe_load(path.read_text()), yaml.safe_load(sys.argv[1])), sort_keys=False))
+END
   git -c user.name=you -c user.email=you@here commit --quiet --all --message "$2"
   dvc repro >"$work/repro.log" 2>&1 || { tail -30 "$work/repro.log"; exit 1; }
   grep 'is the challenger' "$work/repro.log" | sed 's/^/    /' | tee -a "$out"
@@ -37,18 +49,20 @@ enter "$work/project"
 printf '# A story\n\nWritten by `docs/story/run.sh` on %s: every line below a `$` was printed by the command.\n' "$(date +%F)" >"$out"
 
 say "## A first model"
-say "A deliberately poor setting: three epochs. There is no champion to compare with, so floors decide."
-train 's/n_trials: 100 /n_trials: 1 /; s/defaults_first: true/defaults_first: false/; s/top_k: 3/top_k: 1/; s/seeds: 3/seeds: 1/; s/train.learning_rate: {low: 1.0e-5, high: 1.0e-1/train.learning_rate: {low: 2.0e-3, high: 4.0e-3/; s/choices: \[sgd, adamw\]/choices: [adamw]/; /train.momentum/d; s/choices: \[16, 32, 64, 128\]/choices: [32]/; s/train.epochs: {low: 10, high: 50}/train.epochs: {low: 3, high: 3}/; s/min_accuracy: 0.8 /min_accuracy: 0.5 /; s/min_recall: 0.5 /min_recall: 0.0 /; s/max_calibration_error: 0.1 /max_calibration_error: 1.0 /; s/max_calibration_rise: 0.02/max_calibration_rise: 0.2/; s/max_latency_ms: 100.0/max_latency_ms: 1000.0/' "a poor setting"
+say "A deliberately poor setting: one epoch. There is no champion to compare with, so floors decide."
+train '{
+  search: {n_trials: 1, seed: 1, space: {train.epochs: {low: 1, high: 50}}}, select: {top_k: 1, seeds: 1}, train: {epochs: 1},
+  gate: {min_accuracy: 0.5, min_recall: 0.0, max_calibration_error: 1.0, max_calibration_rise: 0.2, max_latency_ms: 1000.0}}' "a poor setting"
 run podium promote
 
 say "## A worse challenger is refused"
-say "One epoch instead of three."
-train 's/train.epochs: {low: 3, high: 3}/train.epochs: {low: 1, high: 1}/' "a worse setting"
+say "A tenth of the learning rate."
+train '{search: {seed: 2}, train: {learning_rate: 0.0003}}' "a worse setting"
 run podium promote
 
 say "## A better one is promoted"
 say "The starting configuration of params.yaml, twenty epochs."
-train 's/defaults_first: false/defaults_first: true/; s/train.epochs: {low: 1, high: 1}/train.epochs: {low: 10, high: 50}/' "a good setting"
+train '{search: {seed: 3}, train: {epochs: 20, learning_rate: 0.003}}' "a good setting"
 run podium promote --dry-run
 run podium promote
 run podium history --check
