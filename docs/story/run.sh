@@ -57,12 +57,12 @@ run podium promote
 
 say "## A worse challenger is refused"
 say "A tenth of the learning rate."
-train '{search: {seed: 2}, train: {learning_rate: 0.0003}}' "a worse setting"
+train '{search: {seed: 2, space: {train.learning_rate: {low: 1.0e-4, high: 4.0e-4, log: true}}}, train: {learning_rate: 0.0003}}' "a worse setting"
 run podium promote
 
 say "## A better one is promoted"
 say "The starting configuration of params.yaml, twenty epochs."
-train '{search: {seed: 3}, train: {epochs: 20, learning_rate: 0.003}}' "a good setting"
+train '{search: {seed: 3, space: {train.learning_rate: {low: 1.0e-5, high: 1.0e-1, log: true}}}, train: {epochs: 20, learning_rate: 0.003}}' "a good setting"
 run podium promote --dry-run
 run podium promote
 run podium history --check
