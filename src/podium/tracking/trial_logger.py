@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Literal, Self
 
 import mlflow
@@ -22,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import PodiumError
 from podium.text import reason_of
+from podium.tracking import termination
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, making
@@ -50,6 +50,8 @@ class _Family:
     """The process that opened it: a fork of it has the same logger, and does not end the run of the other."""
     missed: dict[int, FrozenTrial] = field(default_factory=dict)
     """Trials that MLflow did not take yet."""
+    ending: Ending | None = None
+    """How its block ended, where MLflow did not take that yet."""
     copied: bool = False
     """Whether trials that it was copied with are among those `missed`: other processes may log them, too."""
     failed: set[int] = field(default_factory=set)
@@ -76,7 +78,8 @@ class TrialLogger:
         self._runs = TrialRuns(tracking, active.info.run_id if active else None, user_attributes)
         self._state = _State(self._runs, owns_parents=active is None)
         self._finalizer = weakref.finalize(self, _close_unused, self._state)
-        self._handled = False
+        self._waiting = 0
+        """Blocks of this logger that end with SystemExit at SIGTERM."""
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log `trial`, which has ended. Raises nothing of MLflow's."""
@@ -88,10 +91,7 @@ class TrialLogger:
         self._state.add(study, ended, again=True)
 
     def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _terminate)
-            self._handled = True
+        self._waiting += termination.enter()
         return self
 
     def __exit__(
@@ -100,9 +100,9 @@ class TrialLogger:
         try:
             self.close(_ending(kind))
         finally:
-            if self._handled and signal.getsignal(signal.SIGTERM) is _terminate:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._handled = False
+            if self._waiting:
+                self._waiting -= 1
+                termination.leave()
 
     def close(self, status: Ending = "FINISHED") -> None:
         """Log what MLflow did not take before, and end the parent runs; a later trial opens its parent again."""
@@ -126,6 +126,7 @@ class _State:
         """Log `trials`; `again`: some may have been logged, and their runs deleted since."""
         with self._lock:
             family = self._families.get(id(study)) or self._begin(study)
+            family.ending = None
             family.missed |= {trial.number: trial for trial in trials}
             if time.monotonic() >= self._not_before:
                 self._flush(family, again=again)
@@ -135,23 +136,36 @@ class _State:
             for family in self._families.values():
                 if family.opened_by not in (0, os.getpid()):
                     continue  # a fork's copy of what its parent process ends
-                uncalled = _uncalled(family)
+                family.ending = family.ending or status
+                uncalled = self._uncalled(family)
                 family.missed |= uncalled
                 if family.missed:
                     self._flush(family, again=bool(uncalled))
                 if family.open:
-                    self._end(family, status)
+                    self._end(family, family.ending)
             self._families = {key: family for key, family in self._families.items() if family.open or family.missed}
 
     def _begin(self, study: optuna.Study) -> _Family:
         """What is known of a study at its first trial; one that was copied has trials that are logged as its own."""
         family = self._families[id(study)] = _Family(study)
-        if is_copy(study):
-            ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
-            family.missed |= {trial.number: trial for trial in ended}
-            family.copied = True
-        family.failed = {t.number for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since}
+        try:
+            if is_copy(study):
+                ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
+                family.missed |= {trial.number: trial for trial in ended}
+                family.copied = True
+            before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since]
+            family.failed = {trial.number for trial in before}
+        except Exception as error:  # the study's own storage may be away
+            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
         return family
+
+    def _uncalled(self, family: _Family) -> dict[int, FrozenTrial]:
+        """Trials that failed since the logger was made, and for which Optuna did not call it."""
+        try:
+            return {trial.number: trial for trial in _failed(family.study) if trial.number not in family.failed}
+        except Exception as error:  # else it would take the place of the error that ended the user's study
+            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
+            return {}
 
     def _flush(self, family: _Family, *, again: bool = False) -> None:
         """Log what is to be logged of one study. What MLflow does not take now stays for the next time.
@@ -224,7 +238,7 @@ class _State:
             run_id = self._runs.parent(family.study)
             self._summarize(family.study, run_id)
             self._runs.tracking.client.set_terminated(run_id, status)
-            family.open = False
+            family.open, family.ending = False, None
         except Exception as error:
             self._fail(error, 0)
 
@@ -258,11 +272,6 @@ def _failed(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
 
 
-def _uncalled(family: _Family) -> dict[int, FrozenTrial]:
-    """Trials that failed since the logger was made, and for which Optuna did not call it."""
-    return {trial.number: trial for trial in _failed(family.study) if trial.number not in family.failed}
-
-
 def _ending(kind: type[BaseException] | None) -> Ending:
     """How a block or a program ended that an error of this `kind` ended."""
     if kind is None:
@@ -275,10 +284,6 @@ def _close_unused(state: _State) -> None:
     at_exit = not threading.main_thread().is_alive() and not hasattr(sys, "ps1")
     unhandled = getattr(sys, "last_value", None) if at_exit else None  # a prompt keeps each error there
     state.close(_ending(type(unhandled) if unhandled is not None else None))
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _active_run(tracking: Tracking) -> Run | None:
