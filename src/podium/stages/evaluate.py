@@ -84,16 +84,9 @@ def evaluate(
     (out / "metrics.json").unlink(missing_ok=True)  # it is written last: where it is, the folder is complete
     probabilities = _predict(model, split, where, out)
     files = read_files(sealed / "test", len(split.labels))
-    metrics = measure(
-        split.labels,
-        probabilities,
-        split.classes,
-        confidence=params.confidence,
-        bins=params.calibration_bins,
-        weights=split.weights,
-    )
-    metrics = replace(metrics, others=_others(objective, params, split, probabilities))
-    metrics = replace(metrics, others=metrics.others | _abstain(out, threshold, params, split, probabilities))
+    others = _others(objective, params, split, probabilities)
+    others |= _abstain(out, threshold, params, split, probabilities)
+    metrics = replace(_measured(params, split, probabilities), others=others)
     _write_predictions(out, split, probabilities, files)
     write_json(out / "gallery.json", _with_maps(gallery(split, probabilities, files), model, split))
     _write_tables(out, metrics)
@@ -268,6 +261,18 @@ def _write_predictions(out: Path, split: Split, probabilities: NDArray[np.float3
         images=split.images[:REFERENCE],
         probabilities=probabilities[:REFERENCE],
         labels=labels[:REFERENCE],
+    )
+
+
+def _measured(params: EvaluateParams, split: Split, probabilities: NDArray[np.float32]) -> Metrics:
+    """The metrics that every evaluation has."""
+    return measure(
+        split.labels,
+        probabilities,
+        split.classes,
+        confidence=params.confidence,
+        bins=params.calibration_bins,
+        weights=split.weights,
     )
 
 

@@ -126,6 +126,12 @@ class _TooLarge:
     """Into how many parts each batch is to be divided instead."""
 
 
+def _costs_of(task: Task, trial_data: TrialData) -> dict[str, float]:
+    """What the configuration alone costs, as far as a limit or a metric asks for it."""
+    wanted = list(dict.fromkeys([*task.limits, *task.measured]))
+    return task.costs or costs(Recipe.model_validate(task.recipe).model, trial_data.images, wanted)
+
+
 def _after_epoch(task: Task, saving: "_Checkpointer", report: Callable[[Report], bool], run: TrainingRun) -> None:
     """Report the epoch. Raises StopTrial or RestTrial where the trial is to end with it."""
     rests = task.until is not None and run.epoch >= task.until
@@ -153,9 +159,7 @@ def _attempt(
     begun = 0
     how = partial(Ended, task.number, task.attempt, notes=notes)
     try:
-        recipe = Recipe.model_validate(task.recipe)
-        wanted = list(dict.fromkeys([*task.limits, *task.measured]))
-        known = task.costs or costs(recipe.model, trial_data.images, wanted)
+        known = _costs_of(task, trial_data)
         how = partial(how, costs=known)
         if any(beyond > 0 for beyond in excess(task.limits, known).values()):
             return how("infeasible")
