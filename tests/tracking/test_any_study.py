@@ -644,6 +644,24 @@ def test_study_of_a_moved_storage_keeps_its_runs(tracking: Tracking, tmp_path: P
     assert sorted(_runs(tracking, study)) == [0, 1]
 
 
+def test_study_moved_to_another_storage_under_its_name_keeps_its_runs(tracking: Tracking, tmp_path: Path) -> None:
+    first = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    second = f"sqlite:///{tmp_path}/two.db"
+    one = optuna.create_study(study_name="a", storage=first)
+    with TrialLogger(tracking) as logger:
+        one.optimize(_objective, 2, callbacks=[logger])
+    optuna.create_study(study_name="another", storage=second)  # so that it has another number there
+    optuna.copy_study(from_study_name="a", from_storage=first, to_storage=second)
+    moved = optuna.load_study(study_name="a", storage=second)
+    assert moved._study_id != one._study_id
+    with TrialLogger(tracking) as logger:
+        moved.optimize(_objective, 2, callbacks=[logger])
+        logger.log_all(moved)
+    assert len(_parents(tracking)) == 1
+    assert sorted(_runs(tracking, moved)) == [0, 1, 2, 3]
+    assert len(runs_of(tracking, "a")) == 4
+
+
 def test_trial_whose_error_ends_the_study_is_logged_at_the_end(tracking: Tracking) -> None:
     def objective(trial: optuna.Trial) -> float:
         if trial.number == 2:

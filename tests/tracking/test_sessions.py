@@ -66,7 +66,9 @@ def test_copy_is_refused_once_the_original_went_on(
 ) -> None:
     _search(store, folders["original"]())
     study = folders["copy"]()
-    with pytest.raises(RefusedError, match=r"\(5 trials ended\) .* \(6 trials\) do not belong together.*--as-copy"):
+    with pytest.raises(
+        RefusedError, match=r"\(5 trials ended\) .* \(6 trials\) do not belong together.*--as-copy.*--only-copy"
+    ):
         sync_all(store, repair=True)
     mirror = Mirror(study, store, Parent("search-1234", {}))
     with pytest.raises(RefusedError, match="do not belong together"):
@@ -99,6 +101,93 @@ def test_copy_gets_runs_of_its_own_and_leaves_those_of_the_original(
     cli.main(["sync", "--check"])
     assert [len(found) for found in values.values()] == [6, 6]
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs_of(tracking, "search-1234")}) == 2
+
+
+def test_only_folder_logs_each_trial_once_however_often_it_is_called_a_copy(
+    store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = folders["original"]()
+    before = [run.info.run_id for run in runs_of(connect(store), "search-1234")]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["sync", "--as-copy"])
+        assert end.value.code == 1
+        assert "sync --as-copy: nobody else has logged to" in capsys.readouterr().err
+    assert [run.info.run_id for run in runs_of(connect(store), "search-1234")] == before
+    _search(store, study)
+    cli.main(["sync", "--check"])
+
+
+@pytest.mark.parametrize("damage", ["", "run deleted"])
+def test_restored_folder_goes_on_with_its_runs_on_request(
+    damage: str, store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], tmp_path: Path
+) -> None:
+    (tmp_path / "copy").rename(tmp_path / "backup")
+    study = folders["original"]()
+    _search(store, study)
+    tracking = connect(store)
+    before = {run.info.run_id: run for run in runs_of(tracking, study)}
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in before.values()}
+    if damage:
+        tracking.client.delete_run(parent)
+    shutil.rmtree(tmp_path / "original")
+    shutil.copytree(tmp_path / "backup", tmp_path / "original")
+    study = folders["original"]()
+    assert _check() == 1
+    cli.main(["sync", "--only-copy"])
+    cli.main(["sync", "--check"])
+    kept = {run.info.run_id for run in runs_of(tracking, study)}
+    assert len(kept) == 5
+    assert kept < before.keys()
+    (lost,) = before.keys() - kept
+    aside = tracking.client.get_run(lost)
+    assert (aside.info.lifecycle_stage, aside.data.tags["podium.superseded"]) == (
+        "active",
+        "the study has no such trial",
+    )
+    _search(store, study)
+    cli.main(["sync", "--check"])
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs_of(tracking, study)} == {parent}
+
+
+def test_journal_that_lost_its_last_lines_goes_on_and_another_copy_is_refused_from_then_on(
+    store: TrackingParams, folders: dict[str, Callable[[], optuna.Study]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = folders["original"]()
+    journal = paths.mlruns() / "optuna.journal"
+    size = journal.stat().st_size
+    _search(store, study)
+    with journal.open("r+b") as file:
+        file.truncate(size)
+    study = folders["original"]()
+    mirror = Mirror(study, store, Parent("search-1234", {}))
+    with pytest.raises(RefusedError, match="--as-copy.*--only-copy"):
+        mirror.check()
+    mirror.close()
+    with _dying_at("podium.tuning.upkeep.sync_all", monkeypatch):
+        cli.main(["sync", "--only-copy"])
+    cli.main(["sync"])
+    cli.main(["sync", "--check"])
+    folders["copy"]()
+    assert _check() == 1
+
+
+def test_folder_at_work_or_half_separated_is_taken_over_by_nobody(
+    store: TrackingParams,
+    folders: dict[str, Callable[[], optuna.Study]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _search(store, folders["original"]())
+    folders["copy"]()
+    with locked(paths.lock("search-1234")), pytest.raises(SystemExit):
+        cli.main(["sync", "--only-copy"])
+    assert "already under way" in capsys.readouterr().err
+    with _dying_at("podium.tuning.as_copy.set_study_id", monkeypatch):
+        cli.main(["sync", "--as-copy"])
+    with pytest.raises(SystemExit):
+        cli.main(["sync", "--only-copy"])
+    assert "has begun in this folder and not ended" in capsys.readouterr().err
 
 
 def test_copy_that_goes_on_first_goes_on_and_a_moved_folder_too(
@@ -189,6 +278,7 @@ def test_copy_whose_separation_was_killed_goes_on_with_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    _search(store, folders["original"]())
     folders["copy"]()
     tags = {"podium.source": "tiny", "podium.data_digest": "d" * 64}
     with locked(paths.lock("retrain-1")):

@@ -395,3 +395,31 @@ def test_difference_says_what_both_sides_hold(mirrored: Mirrored) -> None:
     assert mirrored.differences() == [Difference(1, "status", "KILLED", "FINISHED")]
     mirrored.client.log_batch(mirrored.run(0), [Metric("objective", 0.5, 0, 9)])
     assert Difference(0, "objective at step 9", "None", "0.5") in mirrored.differences()
+
+
+FORMER = {0.00042: "0.0004", 23.0: "23.0000", 71586.0: "7.159e+04", 0.93: "0.9300"}
+"""How names of runs had a value until 2026-11-29."""
+
+
+def test_names_of_the_former_form_are_right_and_no_persons(store: TrackingParams) -> None:
+    mirrored = Mirrored(connect(store))
+    names = {}
+    for value, text in FORMER.items():
+        number = len(mirrored.study.trials)
+        mirrored.study.add_trial(optuna.trial.create_trial(value=value))
+        names[number] = f"trial-{number:03d} · {text}"
+    number = len(mirrored.study.trials)
+    pruned = optuna.trial.TrialState.PRUNED
+    mirrored.study.add_trial(optuna.trial.create_trial(state=pruned, intermediate_values={1: 23.0}))
+    names[number] = f"trial-{number:03d} · pruned at 23.0000"
+    mirrored.repair()
+    for number, name in names.items():
+        mirrored.client.update_run(mirrored.run(number), name=name)
+    assert mirrored.differences() == []
+    damaged, *_ = names  # is renamed when it is mended
+    mirrored.client.set_terminated(mirrored.run(damaged), "FAILED")
+    assert [one.what for one in mirrored.repair()] == ["status"]
+    assert mirrored.differences() == []
+    runs = {number: mirrored.client.get_run(mirrored.run(number)) for number in names}
+    assert runs[damaged].info.run_name == f"trial-{damaged:03d} · 0.00042"
+    assert not any("podium.former_name" in run.data.tags for run in runs.values())

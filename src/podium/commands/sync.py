@@ -16,10 +16,13 @@ EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold
 EXAMPLES = """\
   podium sync            fix what differs, and print it
   podium sync --check    only print what differs; exit code 1 if anything does
-  podium sync --as-copy  this folder is a copy of another one: log its studies as its own
   podium sync --quick    compare the values that runs show, not each epoch's: few calls of a server
 
-The search does the same automatically when it starts and ends."""
+The search does the same automatically when it starts and ends.
+
+Where another session has logged to the runs of this folder's studies, sync and the search refuse, and you decide:
+  podium sync --as-copy    another folder goes on with these runs: log the studies of this one as its own
+  podium sync --only-copy  there is no other folder, this one was restored or lost lines: go on with these runs"""
 
 SHOWN = 40
 """Differences in the table; the rest are counted."""
@@ -33,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="this folder is a copy: give its studies and retrainings ids of their own first, and log them again",
     )
+    either.add_argument(
+        "--only-copy",
+        action="store_true",
+        help="this folder was restored from a backup, and there is no other copy: go on with its runs; those of trials"
+        " that it lacks are moved aside",
+    )
     either.add_argument("--check", action="store_true", help="change nothing; exit code 1 if anything differs")
     parser.add_argument(
         "--quick", action="store_true", help="compare the trials' last values only, not their names and every epoch"
@@ -44,12 +53,16 @@ def run(arguments: argparse.Namespace) -> None:
     study or run could not be compared."""
     from podium import paths
     from podium.config.params import load
-    from podium.tuning import as_copy, upkeep
+    from podium.tuning import as_copy, only_copy, upkeep
 
     params = load(paths.PARAMS)
     if arguments.as_copy:
-        own = as_copy.separate(params.runtime)
+        own = as_copy.separate(params.tracking, params.runtime)
         print(f"{counted(own, 'study')} of this folder: another id; the runs of the original are left to it")
+    if arguments.only_copy:
+        taken = only_copy.take_over(params.tracking, params.runtime)
+        now = "its runs are this folder's from now on" if taken else "nobody else has logged to this folder's runs"
+        print(f"{counted(taken, 'study')} taken over: {now}")
     failed: dict[str, PodiumError] = {}
     aside: list[str] = []
     found = upkeep.sync_all(

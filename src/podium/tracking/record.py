@@ -57,6 +57,8 @@ class Record:
     """Its name while the trial is running."""
     title: str
     """Its name at the end, with the value: it is what lists of runs show first."""
+    former_title: str
+    """As Podium wrote the same value until 2026-11-29: a run that is called so has its name from us."""
     status: str
     start: int
     """Milliseconds since 1970."""
@@ -135,8 +137,9 @@ def user_attributes(trial: FrozenTrial) -> Attributes:
 def study_id(study: optuna.Study, *, make: bool = False) -> str | None:
     """The random id of `study`; where it has none of its own yet, `make` gives it one, else None.
 
-    `optuna.copy_study` copies it with all attributes: it is the study's own where it was made for a study of this name
-    and this number in its storage, both of which stay when a storage is moved.
+    `optuna.copy_study` copies it with all attributes: it is the study's own where it was made for a study of this name.
+    No storage has two of one name, so a copy under the same name is in another one, and is that study, moved: its
+    number is another one there.
     """
     with _ids_lock:
         if study in _ids:
@@ -166,10 +169,10 @@ def is_copy(study: optuna.Study) -> bool:
 def _own_id(study: optuna.Study) -> str:
     """The id among the attributes of `study` if it was made for it; else empty."""
     text = study.user_attrs.get(STUDY_ID)
-    if not isinstance(text, str) or not (parts := re.fullmatch(r"([0-9a-f]{32})(?: ([0-9]+ .*))?", text, re.DOTALL)):
+    if not isinstance(text, str) or not (parts := re.fullmatch(r"([0-9a-f]{32})(?: [0-9]+ (.*))?", text, re.DOTALL)):
         return ""
     if parts[2] is not None:
-        return parts[1] if parts[2] == _owner(study) else ""
+        return parts[1] if parts[2] == study.study_name else ""
     # From a time when nothing said whose it is: the oldest study of the storage that has it.
     having = [s._study_id for s in study._storage.get_all_studies() if _plain_id(s.user_attrs) == parts[1]]
     return parts[1] if min(having, default=study._study_id) == study._study_id else ""
@@ -197,9 +200,11 @@ def record_of(
     metrics = _epoch_metrics(epochs, start) if epochs else _intermediate_metrics(trial, start)
     params = attributes.params if attributes.params is not None else trial.params
     name = clean(attributes.name or f"trial-{trial.number:03d}", LONGEST_NAME)
+    title, former_title = (f"{name}{ending}"[:LONGEST_NAME] for ending in _endings(trial))
     return Record(
         name=name,
-        title=f"{name}{_ending(trial)}"[:LONGEST_NAME],
+        title=title,
+        former_title=former_title,
         status=STATUS[trial.state],
         start=start,
         end=end,
@@ -209,14 +214,18 @@ def record_of(
     )
 
 
-def _ending(trial: FrozenTrial) -> str:
-    """What the name of an ended trial's run says beyond its number."""
+def _endings(trial: FrozenTrial) -> tuple[str, str]:
+    """What the name of an ended trial's run says beyond its number, and how it said the same until 2026-11-29."""
     if trial.state == TrialState.COMPLETE and trial.values:
-        return f" · {', '.join(map(number, trial.values))}"
+        former = (f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}" for value in trial.values)
+        return f" · {', '.join(map(number, trial.values))}", f" · {', '.join(former)}"
     if trial.state == TrialState.PRUNED:
-        last = "" if trial.last_step is None else f" at {number(trial.intermediate_values[trial.last_step])}"
-        return f" · pruned{last}"
-    return " · failed" if trial.state == TrialState.FAIL else ""
+        if trial.last_step is None:
+            return " · pruned", " · pruned"
+        last = trial.intermediate_values[trial.last_step]
+        return f" · pruned at {number(last)}", f" · pruned at {last:.4f}"
+    ending = " · failed" if trial.state == TrialState.FAIL else ""
+    return ending, ending
 
 
 def _epoch_metrics(epochs: Sequence[Mapping[str, float]], start: int) -> list[Metric]:

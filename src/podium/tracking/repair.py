@@ -136,7 +136,7 @@ def _mend_links(look: Look, record: Record, run: Run) -> None:
     if look.images is not None and look.thorough:
         client.log_inputs(run_id, [look.images])  # a second time changes nothing
     if look.thorough and run.info.run_name != record.title:
-        if run.info.run_name != record.name:
+        if run.info.run_name not in (record.name, record.former_title):
             client.set_tag(run_id, FORMER_NAME, run.info.run_name)
         client.update_run(run_id, name=record.title)
 

@@ -2,13 +2,15 @@
 
 A copied folder has the copied studies' ids. So each session that logs trials leaves a random mark, first in the study
 and then on its run in MLflow. A mark on the run that the study does not have is of a session that knew another copy of
-the study, or a newer state of it. A folder that was moved has all of its marks and goes on. What is logged before the
-mark would be another copy's to take for its own; so it is left before anything else of the session is logged.
+the study, or a newer state of it: a folder that was restored from a backup lacks marks too, and only a person can say
+which of these it is. A folder that was moved has all of its marks and goes on. What is logged before the mark would be
+another copy's to take for its own; so it is left before anything else of the session is logged.
 """
 
 import uuid
 
 import optuna
+from mlflow.entities import Run
 
 from podium.errors import RefusedError
 from podium.tracking import recorded_run
@@ -30,24 +32,51 @@ def claim(study: optuna.Study, above: RecordedRun) -> None:
     send(above.tracking, above.run_id, tags={SESSION_TAG: mark})
 
 
+def take_over(tracking: Tracking, study: optuna.Study) -> bool:
+    """Leave a mark in `study`, a search, and on its run where a session that it does not know has logged there since.
+
+    Returns whether one has. It is for a person who knows that there is no other copy. Raises RefusedError where `podium
+    sync --as-copy` has not ended.
+    """
+    refuse_while_planned()
+    run = others_run(tracking, study)
+    if run is None:
+        return False
+    if run.info.lifecycle_stage != "active":
+        tracking.client.restore_run(run.info.run_id)
+    claim(study, RecordedRun(tracking, Record(name="", identity={}, run_id=run.info.run_id)))
+    return True
+
+
+def run_of(tracking: Tracking, study: optuna.Study) -> Run | None:
+    """The run of `study`, a search, by its id; None: it has none."""
+    own = study_id(study)
+    return recorded_run.found(tracking, Record(name="", identity={ID_TAG: own, KIND_TAG: "search"})) if own else None
+
+
+def others_run(tracking: Tracking, study: optuna.Study) -> Run | None:
+    """The run of `study`, a search, where a session that it does not know has logged there last; None: none has."""
+    run = run_of(tracking, study)
+    mark = run.data.tags.get(SESSION_TAG) if run is not None else None
+    return run if mark and f"{SESSION}{mark}" not in study.user_attrs else None
+
+
 def check(tracking: Tracking, study: optuna.Study) -> None:
-    """Raise RefusedError where another copy of `study`, a search, has logged since to the run of its id.
+    """Raise RefusedError where a session that `study`, a search, does not know has logged since to the run of its id.
 
     So it does where `podium sync --as-copy` has not ended.
     """
     refuse_while_planned()
-    own = study_id(study)
-    if own is None:
-        return
-    run = recorded_run.found(tracking, Record(name="", identity={ID_TAG: own, KIND_TAG: "search"}))
-    mark = run.data.tags.get(SESSION_TAG) if run is not None else None
-    if run is None or not mark or f"{SESSION}{mark}" in study.user_attrs:
+    run = others_run(tracking, study)
+    if run is None:
         return
     ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     logged = len({number_of(one) for one in runs_of(tracking, study)})
     raise RefusedError(
         f"the study {study.study_name} of this folder ({ended} trials ended) and its run {run.info.run_id} in"
-        f" {shown(tracking.uri)} ({logged} trials) do not belong together: another copy of this folder, or a newer"
-        f" state of it, has logged there since (tag {SESSION_TAG}). Nothing was changed. Go on in the other copy; or"
-        " `podium sync --as-copy` gives the studies of this folder ids, and runs, of their own"
+        f" {shown(tracking.uri)} ({logged} trials) do not belong together: a session that this folder does not know"
+        f" has logged there since (tag {SESSION_TAG}). Nothing was changed. Either another copy of this folder has: go"
+        " on in that one, or `podium sync --as-copy` gives the studies of this folder ids, and runs, of their own. Or"
+        " there is no other copy, and this folder was restored from a backup, or lost its last lines in a power cut:"
+        " `podium sync --only-copy` goes on with these runs, and moves aside those of trials that this folder lacks"
     )

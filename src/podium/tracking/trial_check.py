@@ -182,7 +182,8 @@ def _compare_links(look: Look, number: int, record: Record, run: Run) -> list[Di
     parent = run.data.tags.get(PARENT, "absent")
     if look.parent and parent != look.parent:
         found.append(Difference(number, f"tag {PARENT}", look.parent, parent))
-    if look.thorough and run.info.run_name not in (record.title, *([] if record.end else [record.name])):
+    names = (record.title, record.former_title, *([] if record.end else [record.name]))
+    if look.thorough and run.info.run_name not in names:
         found.append(Difference(number, "name", record.title, str(run.info.run_name)))
     if look.thorough and look.images is not None:
         ours = (look.images.dataset.name, look.images.dataset.digest)

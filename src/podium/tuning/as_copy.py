@@ -10,25 +10,26 @@ from pathlib import Path
 import optuna
 
 from podium import paths
-from podium.config.params import RuntimeParams
+from podium.config.params import RuntimeParams, TrackingParams
 from podium.errors import RefusedError
 from podium.locks import locked
-from podium.tracking import project_id, recorded_run
+from podium.tracking import project_id, recorded_run, sessions
 from podium.tracking.project_id import Plan
 from podium.tracking.record import set_study_id, study_id
 from podium.tracking.run_names import ID_TAG, PROJECT_TAG, SESSION_TAG, STUDY_ID
+from podium.tracking.store import connect, shown
 from podium.tuning import storage, upkeep
 
 KINDS = "search", "retrain"
 """Of runs that have a record."""
 
 
-def separate(runtime: RuntimeParams) -> int:
+def separate(params: TrackingParams, runtime: RuntimeParams) -> int:
     """Give each study and each retraining of this folder another id; returns how many studies that were.
 
     The runs of the ids that they had are left to the original. `podium sync` then logs all of this folder again.
-    Raises RefusedError where the studies lie in a database, which a copy of the folder shares, or where a search or a
-    retraining is at work: before anything is changed.
+    Raises RefusedError where the studies lie in a database, which a copy of the folder shares, where nobody else has
+    logged to their runs, or where a search or a retraining is at work: before anything is changed.
     """
     where = storage.place(runtime)
     if not isinstance(where, Path):
@@ -42,6 +43,7 @@ def separate(runtime: RuntimeParams) -> int:
         recorded_run.read(path)  # a damaged one is named before anything is changed
     plan = project_id.planned()
     if plan is None:
+        _refuse_alone(params, studies)
         project_id.plan(plan := _new(studies))
     _refuse_at_work(where, studies)  # one that began meanwhile; from now on none does
     for study in studies:
@@ -53,6 +55,19 @@ def separate(runtime: RuntimeParams) -> int:
     _refer(plan)
     project_id.carried_out()
     return len(plan.studies)
+
+
+def _refuse_alone(params: TrackingParams, studies: list[optuna.Study]) -> None:
+    """Raise RefusedError where `studies` have runs, and nobody else has logged there: they are this folder's."""
+    tracking = connect(params)
+    has_runs = any(sessions.run_of(tracking, study) for study in studies)
+    if has_runs and not any(sessions.others_run(tracking, study) for study in studies):
+        raise RefusedError(
+            f"sync --as-copy: nobody else has logged to the runs of this folder's studies in {shown(tracking.uri)}"
+            f" (none has a {SESSION_TAG} that this folder does not know). They are its own: other ids would log each"
+            " trial once more. Nothing was changed. `podium sync` logs what is missing. Of two copies the one that logs"
+            " first keeps the runs: use --as-copy in the other one, once `podium sync` refuses it"
+        )
 
 
 def _refuse_at_work(where: Path, studies: list[optuna.Study]) -> None:
