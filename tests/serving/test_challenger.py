@@ -1,7 +1,6 @@
 """A second version beside the one that answers: what may be asked for, and that it is loaded, followed and recorded."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from podium.serving.server_metrics import ServerMetrics
 from podium.shadow import pair_schema, pair_store, pair_summary
 from registered import NAME, Project, reference_images
 from starting import free_port
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 
 def beside(project: Project, which: int | str, *, shadow: bool = True, canary: float = 0.0) -> Beside:
@@ -41,20 +40,19 @@ def test_challenger_is_loaded_asked_and_recorded(project: Project, monkeypatch: 
     wanted = beside(project, "challenger", canary=0.5)
     one = Challenger(wanted, lambda: champion, ServeParams(keep="disagreements"), metrics)
     one.start()
-    while one.follower.current is None:
-        time.sleep(0.01)
+    until(lambda: one.follower.current is not None)
     sighting = Sighting("scan", one.observers)
     files = reference_images(project.folder)[:20]
     assert one.canary
     answered = one.canary.beside(champion).answer(Rows("image", files, False), threading.Event(), sighting.keep)
     sighting.offer()
     assert {row["model"] for row in answered} == {f"{NAME}/1", f"{NAME}/3"}
-    while "shadow_images_total" not in metrics.text().decode() or one.observers[0]._waiting.qsize():
-        time.sleep(0.01)
+    until(lambda: "shadow_images_total" in metrics.text().decode() and not one.observers[0]._waiting.qsize())
     assert one.end()
     found = pair_summary.summary(pair_store.folder(), NAME, 1, 3)
     assert (found.images, found.canary) == (20, sum(row["model"].endswith("/3") for row in answered))
     assert found.agreed + len(found.examples) == 20
+    assert found.examples
     digests = [versions.digest_of(versions.find(project.tracking, NAME, number)) for number in (1, 3)]
     assert pair_summary.served(pair_store.folder(), NAME, (1, digests[0]), (3, digests[1])).images > 0
     assert all(example.image for example in found.examples)

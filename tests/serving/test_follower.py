@@ -16,7 +16,7 @@ from podium.serving import presence
 from podium.serving.follower import Choice, Follower
 from podium.serving.predictor import Predictor
 from registered import NAME, Project
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 
 def follower(project: Project, which: int | str = "champion") -> tuple[Follower, list[int]]:
@@ -90,8 +90,7 @@ def test_follower_compares_a_version_with_the_ledger(project: Project) -> None:
     one.seconds = 0.05
     one.start()
     name_champion(project, 3)
-    while not one.failing:
-        time.sleep(0.01)
+    until(lambda: one.failing)
     assert refused.is_set()
     assert "version 3 is not the model that became champion" in one.failing
     assert one.current
@@ -157,13 +156,11 @@ def test_second_version_is_loaded_beside_what_goes_on_and_then_followed(project:
     one.seconds = 0.05
     project.tracking.client.delete_registered_model_alias(NAME, "challenger")
     one.start_later()  # nothing is raised: the version that answers goes on
-    while not one.failing:
-        time.sleep(0.01)
+    until(lambda: one.failing)
     assert "no version with the alias 'challenger'" in one.failing
     for number in (2, 3):
         project.tracking.client.set_registered_model_alias(NAME, "challenger", str(number))
-        while one.current is None or one.current.number != number:
-            time.sleep(0.01)
+        until(lambda number=number: one.current is not None and one.current.number == number)
     assert one.end(PATIENCE)
     assert (taken, one.failing) == ([2, 3], "")
 

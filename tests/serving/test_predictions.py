@@ -18,6 +18,7 @@ from podium.registry.loading import LoadedModel
 from podium.serving import prediction_table, predictions
 from podium.serving.predictions import expand
 from registered import Project
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -234,19 +235,33 @@ def test_predict_follows_a_link_to_its_file(scans: Path) -> None:
     assert sorted(path.name for path in Path("elsewhere").iterdir()) == ["new.csv", "real.csv"]
 
 
-@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/null", "pipe"])
-def test_predict_writes_to_what_is_no_file_and_leaves_it(scans: Path, out: str) -> None:
+PREDICTING = """
+import sys
+
+from podium.cli import main
+
+for out in sys.argv[1:]:
+    try:
+        main(["predict", "--version", "3", "scans", "--out", out])
+    except SystemExit as end:
+        print("exit", end.code, file=sys.stderr)
+"""
+
+
+def test_predict_writes_to_what_is_no_file_and_leaves_it(scans: Path) -> None:
     os.mkfifo("pipe")
-    code = "import sys; from podium.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "predict", "--version", "3", "scans", "--out", out]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        rows = Path("pipe").read_bytes() if out == "pipe" else b""
-        said, problems = process.communicate()
-    assert process.returncode == 1, problems  # one of the files is damaged
-    assert b"9 predictions of tiny-classifier version 3" in (problems if out == "/dev/stdout" else said)
-    got = {"/dev/stdout": said, "pipe": rows, "/dev/null": b"\n" * 11}[out]
-    assert got.count(b"\n") == 11
-    assert out == "/dev/stdout" or not Path(out).is_file()
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)  # the pipe holds the rows until they are read
+    command = [sys.executable, "-c", PREDICTING, "pipe", "/dev/null", "/dev/stdout"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    said, problems, rows = done.stdout, done.stderr, os.read(reader, 2**16).decode()
+    os.close(reader)
+    assert problems.count("exit 1\n") == 3, problems  # one of the files is damaged
+    summary = "9 predictions of tiny-classifier version 3 in "
+    assert said == f"{summary}pipe\n{summary}/dev/null\n{rows}"
+    assert rows.count("\n") == 11
+    assert problems.count(f"{summary}/dev/stdout\n") == 1
+    assert Path("pipe").is_fifo()
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize(

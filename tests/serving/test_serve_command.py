@@ -21,6 +21,8 @@ from podium import cli
 from podium.registry import versions
 from podium.shadow import pair_store, pair_summary
 from registered import NAME, Project
+from starting import free_port
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +30,7 @@ pytestmark = pytest.mark.slow
 @contextmanager
 def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`podium serve` with its temporary files in `scratch`, when it is ready; killed at the end if it still runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     scratch.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "podium.cli", "serve", "--port", str(port), *arguments]
     with Path("server.log").open("wb") as log:
@@ -100,9 +100,9 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
         said = cli_run("promote", "3")
         assert f"server http://127.0.0.1:{port} (" in said
         assert "follows and answers with it within seconds" in said
-        wait_for(lambda: f"{NAME}/3" in seen)
+        until(lambda: f"{NAME}/3" in seen)
         cli_run("rollback", "--reason", "try")
-        wait_for(lambda: bool(seen) and seen[-1] == f"{NAME}/1")
+        until(lambda: bool(seen) and seen[-1] == f"{NAME}/1")
         stop.set()
         asking.join()
         assert problems == []
@@ -133,10 +133,10 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
             connection.close()
 
         answers()  # at once, whichever worker takes it: none accepts before it has the model
-        wait_for(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        until(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
         os.kill(int(children[0]), signal.SIGKILL)
-        wait_for(lambda: "another one is started" in log.read_text(encoding="utf-8"))
+        until(lambda: "another one is started" in log.read_text(encoding="utf-8"))
         while log.read_text(encoding="utf-8").count("version 2 answers") < 3:
             answers()
         process.kill()
@@ -147,7 +147,7 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 return one.connect_ex(("127.0.0.1", port)) != 0
 
-        wait_for(is_free)
+        until(is_free)
     assert versions.find(project.tracking, NAME, 2).number == 2
 
 
@@ -156,8 +156,8 @@ def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(p
     images = registered.reference_images(project.folder)[:20]
     with serving("--pin", "2", "--shadow", "3", "--canary", "0.3", scratch=Path("scratch")) as (process, port):
         log = Path("server.log")
-        wait_for(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
-        wait_for(lambda: log.read_text(encoding="utf-8").count("version 3 is the challenger now") == 2)
+        until(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        until(lambda: log.read_text(encoding="utf-8").count("version 3 is the challenger now") == 2)
         said = []
         for image in images * 2:  # a connection each: any of the workers takes it
             connection = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -165,8 +165,8 @@ def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(p
             connection.close()
         assert said[:20] == said[20:]
         assert set(said) == {f"{NAME}/2", f"{NAME}/3"}
-        wait_for(lambda: (2, 3) in pair_summary.every(pair_store.folder(), NAME))
-        wait_for(lambda: pair_summary.summary(pair_store.folder(), NAME, 2, 3).images == 40)
+        until(lambda: (2, 3) in pair_summary.every(pair_store.folder(), NAME))
+        until(lambda: pair_summary.summary(pair_store.folder(), NAME, 2, 3).images == 40)
         assert pair_summary.summary(pair_store.folder(), NAME, 2, 3).canary == said.count(f"{NAME}/3")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
@@ -175,13 +175,6 @@ def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(p
     assert "Fatal" not in logged
     assert "Traceback" not in logged
     assert list(Path("scratch").iterdir()) == []
-
-
-def wait_for(condition: object) -> None:
-    """Until `condition()` is true; pytest's own timeout ends one that never is."""
-    assert callable(condition)
-    while not condition():
-        time.sleep(0.05)
 
 
 def cli_run(*arguments: str) -> str:

@@ -85,17 +85,6 @@ def test_name_that_podium_does_not_have_is_an_attribute_error() -> None:
         _ = podium.nothing
 
 
-def test_logging_does_without_torch(tracking: Tracking) -> None:
-    code = (
-        "import sys, optuna; from podium import TrialLogger, connect\n"
-        "optuna.create_study().optimize(lambda t: t.suggest_float('x', 0, 1), 1, callbacks=[TrialLogger(connect())])\n"
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
-
-
 @pytest.mark.parametrize(
     ("names", "logged"),
     [
@@ -401,16 +390,6 @@ def test_parent_ends_when_the_logger_is_no_longer_used(tracking: Tracking) -> No
     assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
 
 
-def test_parent_ends_with_the_program(tracking: Tracking) -> None:
-    code = (
-        "import optuna; from podium import TrialLogger, connect; logger = TrialLogger(connect())\n"
-        "optuna.create_study().optimize(lambda t: t.suggest_float('x', 0, 1), 2, callbacks=[logger])\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    (parent,) = _parents(tracking)
-    assert (parent.info.status, parent.data.metrics["trials_complete"]) == ("FINISHED", 2)
-
-
 def test_active_run_of_the_user_is_the_parent_and_stays_the_users(tracking: Tracking) -> None:
     mlflow.set_tracking_uri(tracking.uri)
     other = tracking.client.create_experiment("mine")
@@ -675,19 +654,59 @@ def test_trial_whose_error_ends_the_study_is_logged_at_the_end(tracking: Trackin
     assert {n: run.info.status for n, run in _runs(tracking, study).items()} == {1: "FINISHED", 2: "FAILED"}
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [("ValueError('no')", "FAILED"), ("KeyboardInterrupt", "KILLED"), ("", "FINISHED")]
-)
-def test_program_that_an_error_ends_leaves_a_parent_that_says_so(tracking: Tracking, error: str, status: str) -> None:
-    code = (
-        "import sys, optuna; from podium import TrialLogger, connect\n"
-        "def objective(trial):\n"
-        f"    if trial.number == 1 and {bool(error)}: raise {error or 'ValueError'}\n"
-        "    return 1.0\n"
-        "optuna.create_study().optimize(objective, 2, callbacks=[TrialLogger(connect())])\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert [run.info.status for run in _parents(tracking)] == [status]
+PROGRAMS = """
+import os
+import runpy
+import sys
+
+import mlflow.store.tracking.sqlalchemy_store
+import optuna
+import podium.tracking.trial_logger
+
+for path in sys.argv[1:]:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        runpy.run_path(path)
+        break
+    os.wait()
+"""
+"""Runs each of its arguments as a program of its own, to its own end; what takes seconds to import is there already."""
+SECOND_TRIALS = {
+    "end": "",
+    "error": "raise ValueError('no')",
+    "interrupt": "raise KeyboardInterrupt",
+    "fork": "if os.fork() == 0: sys.exit(0)\n        print(os.waitstatus_to_exitcode(os.wait()[1]), *states())",
+}
+
+
+def test_parent_ends_with_the_program_as_that_ends(tracking: Tracking, tmp_path: Path) -> None:
+    for name, second in SECOND_TRIALS.items():
+        code = f"""
+import os, sys, optuna
+from podium import TrialLogger, connect
+tracking = connect()
+def states():
+    return [run.info.status for run in tracking.client.search_runs([tracking.experiment_id], "run_name = 'fork'")]
+def objective(trial):
+    if trial.number == 1:
+        {second or "pass"}
+    return 1.0
+optuna.create_study(study_name="{name}").optimize(objective, 2, callbacks=[TrialLogger(tracking)])
+print("torch" in sys.modules)
+"""
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "-c", PROGRAMS, *(f"{name}.py" for name in SECOND_TRIALS)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout.split() == ["False", "0", "RUNNING", "False"], done.stderr
+    ended = {
+        str(run.info.run_name): (run.info.status, run.data.metrics["trials_complete"]) for run in _parents(tracking)
+    }
+    assert ended == {
+        "end": ("FINISHED", 2),
+        "error": ("FAILED", 1),
+        "interrupt": ("KILLED", 1),
+        "fork": ("FINISHED", 2),
+    }
 
 
 def test_terminated_block_leaves_a_parent_that_is_killed(tracking: Tracking) -> None:
@@ -736,25 +755,6 @@ def test_deleted_parent_is_restored_at_the_next_trial(tracking: Tracking, way: s
     study.optimize(_objective, 1, callbacks=[logger])
     assert [(run.info.run_id, run.info.status) for run in _parents(tracking)] == [(parent.info.run_id, "RUNNING")]
     logger.close()
-
-
-def test_forked_process_that_ends_ends_no_run_of_the_other(tracking: Tracking) -> None:
-    code = (
-        "import os, sys, optuna; from podium import TrialLogger, connect\n"
-        "tracking = connect()\n"
-        "def objective(trial):\n"
-        "    if trial.number == 1:\n"
-        "        child = os.fork()\n"
-        "        if child == 0: sys.exit(0)\n"
-        "        os.waitpid(child, 0)\n"
-        "        runs = tracking.client.search_runs([tracking.experiment_id], \"tags.`podium.kind` = 'search'\")\n"
-        "        print(*[run.info.status for run in runs])\n"
-        "    return 1.0\n"
-        "with TrialLogger(tracking) as logger: optuna.create_study().optimize(objective, 2, callbacks=[logger])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.stdout == "RUNNING\n"
-    assert [run.info.status for run in _parents(tracking)] == ["FINISHED"]
 
 
 def test_failed_trial_that_two_loggers_find_is_logged_once(

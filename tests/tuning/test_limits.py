@@ -168,6 +168,7 @@ def test_selected_configuration_keeps_the_limits_of_the_search(
     study = search(params, prepared, tmp_path / "search")
     over = [t for t in study.trials if not is_feasible(t)]
     large = [t for t in over if "parameters" in t.user_attrs[feasibility.OVER]]
+    assert large
     assert {t.params["model.width"] for t in large} <= {8, 16}
     assert all(t.state == TrialState.PRUNED and not t.intermediate_values for t in large)
     chosen = confirm(params, prepared, tmp_path / "search", tmp_path / "selected")
