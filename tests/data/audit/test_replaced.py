@@ -16,7 +16,7 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import split_file
 from podium.data.audit.data_audit import AuditedData, audited
-from podium.data.audit.replaced import taken_over
+from podium.data.audit.replaced import looks_of, taken_over
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
 from podium.data.split_file import SplitFile
@@ -229,6 +229,8 @@ def test_added_image_takes_over_from_one_that_is_gone_and_looks_like_it(looks: l
         ([_look(), _look()], [2, 2], [_look(), _look(), _look()], ["test", "test", ""]),
         ([_look(), _look(0, 1, 2)], [2, 2], [_look(0, 1)], ["test"]),  # it was re-encoded before
         ([_look(0), _look(1)], [2, 0], [_look()], [""]),  # equally near in two splits
+        ([_look()], [2], [_look(*range(10)), _look(*range(30, 42))], ["", ""]),  # of two strangers one is nearer
+        ([_look()], [2], [_look(*range(6)), _look(*range(4))], ["", "test"]),  # of one burst
     ],
 )
 def test_several_remembered_images_of_nearly_one_look_hand_on_their_split_where_it_is_one(
@@ -296,6 +298,19 @@ def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
         data, after = _prepared(root, tmp_path)
         assert after == before
         assert data.split.drawn == first.split.drawn
+
+
+def test_strangers_that_join_a_set_of_which_a_few_images_are_gone_take_over_nothing() -> None:
+    digits = np.stack([np.asarray(Image.fromarray(one.astype(np.uint8) * 15).resize((32, 32)))
+                       for one in load_digits().images[:903]])  # fmt: skip
+    looks = looks_of(lambda numbers: digits[numbers], len(digits))
+    known = SplitFile.empty("a").with_images(
+        np.arange(1, 4, dtype=np.uint64), np.array([2, 1, 0], np.int8), "copies", looks[:3]
+    )
+    contents = np.arange(10, 910, dtype=np.uint64)
+    found = taken_over(known, contents, contents, looks[3:], np.arange(900))
+    assert not found.again
+    assert not found.sure.any()
 
 
 @pytest.mark.parametrize("noise", [False, True])
