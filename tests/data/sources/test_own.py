@@ -130,13 +130,13 @@ def test_whole_numbers_are_sorted_by_value() -> None:
 def test_path_that_does_not_exist_is_a_reject(tmp_path: Path) -> None:
     path = photos.write(tmp_path / "a.png", photos.tiles()[0])
 
-    source = _read((path, "a"), (tmp_path / "gone.png", "b"), (tmp_path, "b"))
+    source = _read((path, "a"), (tmp_path / "gone.png", "b", "val"), (tmp_path, "b"))
 
     assert [item.content for item in source.items] == [path]
     assert source.classes == ("a", "b")
-    assert [(one.kind, one.origin, one.why) for one in source.rejects] == [
-        ("unreadable", str(tmp_path / "gone.png"), "there is no such file"),
-        ("unreadable", str(tmp_path), "there is no such file"),
+    assert [(one.kind, one.origin, one.why, one.split) for one in source.rejects] == [
+        ("unreadable", str(tmp_path / "gone.png"), "there is no such file", "val"),
+        ("unreadable", str(tmp_path), "there is no such file", None),
     ]
 
 

@@ -123,7 +123,7 @@ class _Reader:
         elif content.is_file():
             self.rows.append(_Row(shown(content), content, label, split, group))
         else:
-            self.rejects.append(Reject("unreadable", shown(content), "there is no such file"))
+            self.rejects.append(Reject("unreadable", shown(content), "there is no such file", split=split))
 
     def source(self, name: str) -> Source:
         """What was read."""
