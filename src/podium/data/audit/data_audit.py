@@ -241,9 +241,9 @@ def _placed(
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    used = ~seen.left_out
+    used, origins = ~seen.left_out, Origins(source.items, images.numbers)
     what = splitting.Images(
-        images.contents, items.labels, items.given, seen.groups, groups, used, places, images.formers
+        images.contents, items.labels, items.given, seen.groups, groups, used, places, origins, images.formers
     )
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))
