@@ -288,6 +288,28 @@ def test_re_encoded_test_images_that_the_source_now_gives_as_train_are_refused(t
         _prepared(root, tmp_path, source=_table(tmp_path, None, "train"))
 
 
+def test_few_re_encoded_test_images_that_the_source_gives_as_train_are_named(tmp_path: Path) -> None:
+    root, rng = tmp_path / "raw", np.random.default_rng(0)
+    _made(root, "RGB", "PNG")
+    _, before = _prepared(root, tmp_path)
+    lines = ["path,label,split"]
+    for path in sorted(root.rglob("*.png")):
+        split = before[path.stem]
+        if split == "test" and "test" in "".join(lines[1:]):  # all but one
+            _rewritten(kind="JPEG", quality=95)(path)
+            path, split = path.with_suffix(".jpeg"), "train"
+        elif split == "train":  # most are others now
+            photos.write(path, Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)))
+        lines.append(f"{path.relative_to(tmp_path)},{path.parent.name},{split}")
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    data, _ = _prepared(root, tmp_path, source=f"csv:{tmp_path}/t.csv")
+    named = [note for note in data.report.notes if "can be re-encoded test images" in note]
+    assert len(named) == 1
+    many = sum(".jpeg," in line for line in lines)
+    assert named[0].startswith(f"{many} added images, such as 'raw/")
+    assert ".jpeg', can be" in named[0]
+
+
 def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     _made(root, "RGB", "PNG")

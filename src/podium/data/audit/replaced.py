@@ -16,7 +16,7 @@ An index of four parts of 16 bits is no help: two looks that differ in 16 bits d
 one look has 10,000 entries to search, a tenth of all, in places all over the memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,13 @@ class Gone:
     by_place: NDArray[np.int64]
     """(4,) how many, by PLACES."""
     replaced: int
-    """Of these, how many handed on their split."""
+    """How many added images took over the split of one of these."""
     unknown: int
     """Of these, test images of which no look is remembered."""
     added: int
     """Images that are there and were not remembered."""
+    given_otherwise: Sequence[str] = ()
+    """Names of added images that look like test images that are gone, and that the source gives another split."""
 
     @property
     def notes(self) -> list[str]:
@@ -85,6 +87,12 @@ class Gone:
         rest = f"; {counted(self.replaced, 'added image')} {took}" if self.replaced else ""
         verb = "is" if total == 1 else "are"
         notes = [f"{counted(total, 'image')} with a remembered split {verb} not in the source any more ({by}){rest}"]
+        if self.given_otherwise:
+            many = counted(len(self.given_otherwise), "added image")
+            notes.append(
+                f"{many}, such as {self.given_otherwise[0]!r}, can be re-encoded test images that are gone, and the"
+                " source gives another split than test, which counts: if they show the same, give them the split test"
+            )
         if self.added and self.unknown:
             notes.append(
                 f"how {counted(self.unknown, 'test image')} among them looked is not remembered (an earlier"
@@ -131,13 +139,19 @@ def taken_over(
     return TakenOver(np.where(torn & (places >= 0), NOWHERE, places).astype(np.int8), sure, again)
 
 
-def gone(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64], replaced: int) -> Gone:
-    """What of `known` is not among N images any more; `replaced`: how many images took over a split."""
+def gone(
+    known: SplitFile,
+    contents: NDArray[np.uint64],
+    formers: NDArray[np.uint64],
+    replaced: int = 0,
+    given_otherwise: Sequence[str] = (),
+) -> Gone:
+    """What of `known` is not among N images any more. `replaced` and `given_otherwise`: as in Gone."""
     lost = ~is_there(known, contents, formers)
     was, look = known.places[lost], known.looks[lost]
     unknown = int(((was == PLACES.index("test")) & (look == 0)).sum())
     added = int((known.place_of(contents, formers) < 0).sum())
-    return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), replaced, unknown, added)
+    return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), replaced, unknown, added, given_otherwise)
 
 
 def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
