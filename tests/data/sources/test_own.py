@@ -41,7 +41,7 @@ def _refused(*rows: Any) -> str:
 
 @pytest.mark.parametrize("label", ["none", "NA", "?", "missing"])
 def test_label_that_is_also_a_missing_value_is_a_class_with_a_note(label: str) -> None:
-    source = _read((GREY, label), (GREY, label), (GREY, "cat"))
+    source = _read((GREY, label), (GREY, label), (GREY, "cat")).with_notes()
     assert set(source.classes) == {label, "cat"}
     assert source.notes == (
         f"label {label!r} (2 images) is also how a missing value is written: it is read as a class",

@@ -6,13 +6,12 @@ import difflib
 import io
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
-from podium.data.sources.alike import about_missing, is_no_value
+from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.source import Source
@@ -95,9 +94,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
         else:
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
-    counts = Counter(line["label"] for _, line in lines)
-    notes = _notes(names) + about_missing({name: counts[name] for name in classes})
-    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names), frozenset(filter(None, given)))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
