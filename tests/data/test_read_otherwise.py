@@ -206,6 +206,7 @@ def test_given_split_of_a_folder_of_which_nothing_can_be_used_is_refused_with_th
     root = tmp_path / "raw"
     photos.folder(root / "train", 8)
     photos.folder(root / "test", 3)
+    photos.write(root / "loose.png", photos.tiles()[41])  # of no split: it is no reason
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     reason = spoil(root)
