@@ -132,6 +132,13 @@ def test_page_of_figures_lists_the_scripts_that_there_are() -> None:
     assert all((ROOT / "benchmarks" / name).is_file() for name in listed)
 
 
+def test_entries_of_the_changelog_are_whole() -> None:
+    """A merge left the half of one before an older version of the section."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"\n\n +[^| ].*", text) == []
+    assert "\n\n### " in text
+
+
 def test_reference_of_parameters_is_up_to_date() -> None:
     assert params_page.PAGE.read_text(encoding="utf-8") == params_page.page(), "python -m podium.config.reference_page"
 

@@ -168,8 +168,15 @@ def database():
     sqlite3.connect(":memory:").execute("SELECT * FROM t")
 
 
+CONNECT = "import sqlite3; sqlite3.connect('/no/folder')"
+
+
 def store():
-    exec(compile("import sqlite3; sqlite3.connect('/no/folder')", "/lib/site-packages/mlflow/store.py", "exec"))
+    exec(compile(CONNECT, "/lib/site-packages/mlflow/store.py", "exec"), {"__name__": "mlflow.store"})
+
+
+def folder():
+    exec(compile(CONNECT, "/home/me/mlflow/src/mine.py", "exec"), {"__name__": "mine"})
 """
 FAILURES = {
     "fails": ("fails", "podium: your own code failed: src/{m}.py, line 5, in fails: KeyError: 'lr'"),
@@ -192,8 +199,9 @@ FAILURES = {
     ),
     "MLflow's store": (
         "store",
-        "podium: tracking.uri: MLflow's store failed: unable to open database file (src/{m}.py, line 33, in store). W",
+        "podium: tracking.uri: MLflow's store failed: unable to open database file (src/{m}.py, line 36, in store). W",
     ),
+    "a database of its own, in a folder called mlflow": ("folder", "podium: your own code failed: /home/me/mlflow/src"),
 }
 
 

@@ -14,7 +14,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TextIO
 
@@ -205,7 +204,8 @@ def _store_message(error: BaseException, place: str) -> str:
 
 def _is_of_mlflow(error: BaseException) -> bool:
     """Whether `error` arose in MLflow, or in what that called."""
-    return any("mlflow" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__))
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.partition(".")[0] == "mlflow" for module in modules)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -160,12 +160,14 @@ def test_fraction_that_is_changed_after_the_split_is_said_to_count_for_added_ima
 def test_given_test_images_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "raw")
     lines = [f"{path.relative_to(root)},{path.parent.name},train" for path in sorted(root.rglob("*.png"))]
+    lost = "lost.png,dog,train"
     for gone in ("gone.png,cat,test", "cat/broken.png,cat,test"):
         (root / "cat/broken.png").write_bytes(b"no image")
-        (root / "t.csv").write_text("\n".join(["path,label,split", *lines, gone]) + "\n", encoding="utf-8")
+        (root / "t.csv").write_text("\n".join(["path,label,split", *lines, lost, gone]) + "\n", encoding="utf-8")
+        name = gone.split(",")[0]
         params = PrepareParams(source=f"csv:{root}/t.csv", root=str(root))
         with (
-            pytest.raises(InputError, match=r"gives held-out test images, and none of them can be used"),
+            pytest.raises(InputError, match=rf"test images, and none of them can be used:\n  '{name}'.*\nOthers"),
             audited(params, DoctorParams(), tmp_path / ".d"),
         ):
             pass
@@ -205,6 +207,7 @@ def test_given_split_of_a_folder_of_which_nothing_can_be_used_is_refused_with_th
     root = tmp_path / "raw"
     photos.folder(root / "train", 8)
     photos.folder(root / "test", 3)
+    photos.write(root / "loose.png", photos.tiles()[41])  # of no split: it is no reason
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
     reason = spoil(root)

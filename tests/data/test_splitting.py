@@ -25,6 +25,7 @@ def _images(labels: list[int] | NDArray[np.int64], **changes: Any) -> Images:
         "groups": SourceGroups.of([None] * count),
         "used": np.ones(count, np.bool_),
         "known": np.full(count, NEW, np.int8),
+        "origins": [f"{number}.png" for number in range(count)],
     }
     return Images(**fields | {name: np.array(v) if isinstance(v, list) else v for name, v in changes.items()})
 
@@ -206,6 +207,7 @@ def test_source_that_gives_an_image_another_split_than_it_has_is_refused(known: 
     column = np.array([VAL, TEST, TRAIN, given, given], np.int8)
     images = _images([0] * 5, given=column, known=np.array([NEW, NEW, NEW, known, known], np.int8))
     words = f"gives 2 images another split than split.csv remembers \\({NAMES[known]} to {NAMES[given]}\\)"
+    words += f": '3.png' \\(it was {NAMES[known]}\\), '4.png' \\(it was {NAMES[known]}\\)\\. A test image"
     with pytest.raises(InputError, match=f"^prepare.source: {words}.*or delete split.csv to split all images again"):
         _place(images)
 

@@ -6,12 +6,12 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import overload
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.lazy_rows import LazyRows
 from podium.data.sources.item import Content, shown
 from podium.data.split_draw import numbered
 from podium.errors import InputError
@@ -59,7 +59,7 @@ def write_files(folder: Path, files: Sequence[ImageFile]) -> None:
         writer.writerows(astuple(one) for one in files)
 
 
-class _Rows(Sequence[ImageFile]):
+class _Rows(LazyRows[ImageFile]):
     """The rows of a files.csv as packed bytes; one is made when it is asked for. An object takes 500 bytes."""
 
     def __init__(self) -> None:
@@ -73,16 +73,7 @@ class _Rows(Sequence[ImageFile]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int, /) -> ImageFile: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
-
-    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def row(self, number: int) -> ImageFile:
         return ImageFile(*self._text[self._ends[number] : self._ends[number + 1]].decode().split(SEPARATOR))
 
 

@@ -1,10 +1,11 @@
 """Modes of many images: one text for each mode that occurs, and a byte or two for each image."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from podium.data.lazy_rows import LazyRows
 
 GREY = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
 """Pillow's modes without colour; a palette may hold colours."""
@@ -15,7 +16,7 @@ def is_grey(mode: str) -> bool:
     return mode.partition(" ")[0] in GREY
 
 
-class Modes(Sequence[str]):
+class Modes(LazyRows[str]):
     """The mode of each of N images, as reports have it."""
 
     def __init__(self, names: Sequence[str], numbers: NDArray[np.uint16]) -> None:
@@ -42,13 +43,6 @@ class Modes(Sequence[str]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int, /) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice, /) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self.names[number] for number in self._numbers[index].tolist()]
-        return self.names[int(self._numbers[index])]
+    def row(self, number: int) -> str:
+        """Of the image `number`."""
+        return self.names[int(self._numbers[number])]

@@ -22,6 +22,7 @@ from podium.data.dataset import Rows, chunks
 from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
+from podium.text import counted
 
 NAMES = PLACES[:NOWHERE]
 SHOWN = 5
@@ -139,6 +140,8 @@ class Images:
     """The others belong to no split, but share the place of their group."""
     known: NDArray[np.int8]
     """Place that the split file remembers; -1: none."""
+    origins: Sequence[str]
+    """What errors call them."""
     keys: NDArray[np.uint64] | None = None
     """What images are drawn by: former digests, so that a new set is split as by earlier versions. None: `contents`."""
 
@@ -228,11 +231,13 @@ def _check_given(images: Images, allowed: NDArray[np.bool_], remembered: str) ->
         return
     pairs = np.unique(np.stack([images.known[wrong], images.given[wrong]], 1), axis=0).tolist()
     moves = ", ".join(f"{NAMES[a]} to {NAMES[b]}" for a, b in pairs)
+    shown = [f"{images.origins[row]!r} (it was {NAMES[images.known[row]]})" for row in wrong[:SHOWN].tolist()]
+    more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
     raise InputError(
-        f"prepare.source: gives {len(wrong):,} images another split than {remembered} remembers ({moves}). A test image"
-        " must not be trained on, nor a training image be a test image of the same models. Give them the split that"
-        f" they had, or delete {remembered} to split all images again: models trained before have then seen images of"
-        " the new test set"
+        f"prepare.source: gives {counted(len(wrong), 'image')} another split than {remembered} remembers ({moves}):"
+        f" {', '.join(shown)}{more}. A test image must not be trained on, nor a training image be a test image of the"
+        f" same models. Give each image the split that it had, or delete {remembered} to split all images again:"
+        " models trained before have then seen images of the new test set"
     )
 
 

@@ -16,7 +16,7 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import split_file
 from podium.data.audit.data_audit import AuditedData, audited
-from podium.data.audit.replaced import taken_over
+from podium.data.audit.replaced import looks_of, taken_over
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
 from podium.data.split_file import SplitFile
@@ -229,6 +229,8 @@ def test_added_image_takes_over_from_one_that_is_gone_and_looks_like_it(looks: l
         ([_look(), _look()], [2, 2], [_look(), _look(), _look()], ["test", "test", ""]),
         ([_look(), _look(0, 1, 2)], [2, 2], [_look(0, 1)], ["test"]),  # it was re-encoded before
         ([_look(0), _look(1)], [2, 0], [_look()], [""]),  # equally near in two splits
+        ([_look()], [2], [_look(*range(10)), _look(*range(30, 42))], ["", ""]),  # of two strangers one is nearer
+        ([_look()], [2], [_look(*range(6)), _look(*range(4))], ["", "test"]),  # of one burst
     ],
 )
 def test_several_remembered_images_of_nearly_one_look_hand_on_their_split_where_it_is_one(
@@ -286,6 +288,28 @@ def test_re_encoded_test_images_that_the_source_now_gives_as_train_are_refused(t
         _prepared(root, tmp_path, source=_table(tmp_path, None, "train"))
 
 
+def test_few_re_encoded_test_images_that_the_source_gives_as_train_are_named(tmp_path: Path) -> None:
+    root, rng = tmp_path / "raw", np.random.default_rng(0)
+    _made(root, "RGB", "PNG")
+    _, before = _prepared(root, tmp_path)
+    lines = ["path,label,split"]
+    for path in sorted(root.rglob("*.png")):
+        split = before[path.stem]
+        if split == "test" and "test" in "".join(lines[1:]):  # all but one
+            _rewritten(kind="JPEG", quality=95)(path)
+            path, split = path.with_suffix(".jpeg"), "train"
+        elif split == "train":  # most are others now
+            photos.write(path, Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)))
+        lines.append(f"{path.relative_to(tmp_path)},{path.parent.name},{split}")
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    data, _ = _prepared(root, tmp_path, source=f"csv:{tmp_path}/t.csv")
+    named = [note for note in data.report.notes if "can be re-encoded test images" in note]
+    assert len(named) == 1
+    many = sum(".jpeg," in line for line in lines)
+    assert named[0].startswith(f"{many} added images, such as 'raw/")
+    assert ".jpeg', can be" in named[0]
+
+
 def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     _made(root, "RGB", "PNG")
@@ -296,6 +320,19 @@ def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
         data, after = _prepared(root, tmp_path)
         assert after == before
         assert data.split.drawn == first.split.drawn
+
+
+def test_strangers_that_join_a_set_of_which_a_few_images_are_gone_take_over_nothing() -> None:
+    digits = np.stack([np.asarray(Image.fromarray(one.astype(np.uint8) * 15).resize((32, 32)))
+                       for one in load_digits().images[:903]])  # fmt: skip
+    looks = looks_of(lambda numbers: digits[numbers], len(digits))
+    known = SplitFile.empty("a").with_images(
+        np.arange(1, 4, dtype=np.uint64), np.array([2, 1, 0], np.int8), "copies", looks[:3]
+    )
+    contents = np.arange(10, 910, dtype=np.uint64)
+    found = taken_over(known, contents, contents, looks[3:], np.arange(900))
+    assert not found.again
+    assert not found.sure.any()
 
 
 @pytest.mark.parametrize("noise", [False, True])

@@ -142,8 +142,8 @@ def test_folders_of_held_out_images_within_classes_are_refused_where_all_are_emp
 
 
 def test_class_folder_that_is_called_like_a_missing_value_is_named(tmp_path: Path) -> None:
-    source = folder.read(_made(tmp_path, "cat|None"))
-    assert source.notes == ("class folder 'None' is called as a missing value is written: is it a class?",)
+    source = folder.read(_made(tmp_path, "cat|None")).with_notes()
+    assert source.notes == ("label 'None' (1 image) is also how a missing value is written: it is read as a class",)
 
 
 @pytest.mark.parametrize("layout", ["auto", "splits"])

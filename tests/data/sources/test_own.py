@@ -41,7 +41,7 @@ def _refused(*rows: Any) -> str:
 
 @pytest.mark.parametrize("label", ["none", "NA", "?", "missing"])
 def test_label_that_is_also_a_missing_value_is_a_class_with_a_note(label: str) -> None:
-    source = _read((GREY, label), (GREY, label), (GREY, "cat"))
+    source = _read((GREY, label), (GREY, label), (GREY, "cat")).with_notes()
     assert set(source.classes) == {label, "cat"}
     assert source.notes == (
         f"label {label!r} (2 images) is also how a missing value is written: it is read as a class",
@@ -130,13 +130,13 @@ def test_whole_numbers_are_sorted_by_value() -> None:
 def test_path_that_does_not_exist_is_a_reject(tmp_path: Path) -> None:
     path = photos.write(tmp_path / "a.png", photos.tiles()[0])
 
-    source = _read((path, "a"), (tmp_path / "gone.png", "b"), (tmp_path, "b"))
+    source = _read((path, "a"), (tmp_path / "gone.png", "b", "val"), (tmp_path, "b"))
 
     assert [item.content for item in source.items] == [path]
     assert source.classes == ("a", "b")
-    assert [(one.kind, one.origin, one.why) for one in source.rejects] == [
-        ("unreadable", str(tmp_path / "gone.png"), "there is no such file"),
-        ("unreadable", str(tmp_path), "there is no such file"),
+    assert [(one.kind, one.origin, one.why, one.split) for one in source.rejects] == [
+        ("unreadable", str(tmp_path / "gone.png"), "there is no such file", "val"),
+        ("unreadable", str(tmp_path), "there is no such file", None),
     ]
 
 

@@ -108,7 +108,9 @@ def check_given(
         given = items.given == NAMES.index(name)
         if name not in source.splits() or (given & ~left_out).any():
             continue
-        files = [one for one in rejects if one.split == name] or [one for one in rejects if one.split is None]
+        files = [one for one in rejects if one.split == name]
+        if not files and not given.any():
+            files = [one for one in rejects if one.split is None]
         reasons = [f"{one.origin!r}: {one.why}" for one in files]
         reasons += [
             f"{source.items[number].origin!r}: it is left out (prepare.corrections, or `skip` below doctor)"

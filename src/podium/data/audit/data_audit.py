@@ -6,7 +6,7 @@ images have joined it, and then near-duplicates of test images that are added mi
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
-from podium.data.audit.replaced import gone, is_there, looks_of, taken_over
+from podium.data.audit.replaced import Gone, gone, is_there, looks_of, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
@@ -40,7 +40,7 @@ from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import Division, Placed, SourceGroups, division, fingerprints, may_take, place
+from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -135,9 +135,8 @@ def _examined(
     groups = items.groups
     looks = looks_of(thumbs, len(images.rows))
     goes_on = bool((places >= 0).any())
-    places, again, replaced = _with_taken_over(known, images, items, seen, looks, places)
+    places, again, lost = _with_taken_over(known, images, items, seen, looks, places, subject.origins)
     placed = _placed(source, images, items, groups, seen, places, params, split)
-    lost = gone(known, images.contents, images.formers, replaced)
     notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
     notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
@@ -163,19 +162,24 @@ def _with_taken_over(
     seen: Examination,
     looks: NDArray[np.uint64],
     places: NDArray[np.int8],
-) -> tuple[NDArray[np.int8], bool, int]:
+    origins: Sequence[str],
+) -> tuple[NDArray[np.int8], bool, Gone]:
     """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them.
 
-    Also whether most files were re-encoded, and how many images took over a split. What the source says counts, unless
-    a match is sure: then `place` refuses it, as it does for images that are remembered by their digest.
+    Also whether most files were re-encoded, and what is gone. What the source says counts, unless a match is sure: then
+    `place` refuses it, as it does for images that are remembered by their digest.
     """
     if is_there(known, images.contents, images.formers).all():
-        return places, False, 0
+        return places, False, gone(known, images.contents, images.formers)
     taken = taken_over(known, images.contents, images.formers, looks, seen.groups)
     usable = (places < 0) & (taken.places >= 0)
-    usable &= taken.sure | may_take(items.given, ~seen.left_out, taken.places)
+    unlike = usable & ~(taken.sure | may_take(items.given, ~seen.left_out, taken.places))
+    usable &= ~unlike
     whole = np.where(usable, taken.places, places).astype(np.int8)
-    return whole, taken.again, int((usable & (taken.places < NOWHERE)).sum())
+    otherwise = np.flatnonzero(unlike & (taken.places == NAMES.index("test")) & ~seen.left_out)
+    replaced = int((usable & (taken.places < NOWHERE)).sum())
+    named = [origins[row] for row in otherwise.tolist()]
+    return whole, taken.again, gone(known, images.contents, images.formers, replaced, named)
 
 
 def _remembering(
@@ -241,9 +245,9 @@ def _placed(
     params: PrepareParams,
     split: Path | None,
 ) -> Placed:
-    used = ~seen.left_out
+    used, origins = ~seen.left_out, Origins(source.items, images.numbers)
     what = splitting.Images(
-        images.contents, items.labels, items.given, seen.groups, groups, used, places, images.formers
+        images.contents, items.labels, items.given, seen.groups, groups, used, places, origins, images.formers
     )
     fractions = params.val_fraction, params.test_fraction
     return place(what, source.classes, *fractions, params.salt, str(split or "the split file"))

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
 from podium.data.image_modes import Modes
+from podium.data.lazy_rows import LazyRows
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.text import counted
@@ -104,7 +105,7 @@ class Finding:
         return f"{KINDS[self.kind]}: {self.counts}, {done[self.policy]}"
 
 
-class Origins(Sequence[str]):
+class Origins(LazyRows[str]):
     """What reports call each image; a name is made when it is asked for."""
 
     def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64]) -> None:
@@ -114,17 +115,10 @@ class Origins(Sequence[str]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int, /) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice, /) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = int(self._numbers[index])
-        return self._items.origin(number) if isinstance(self._items, FileItems) else self._items[number].origin
+    def row(self, number: int) -> str:
+        """Of the image `number`."""
+        place = int(self._numbers[number])
+        return self._items.origin(place) if isinstance(self._items, FileItems) else self._items[place].origin
 
 
 @dataclass(frozen=True)

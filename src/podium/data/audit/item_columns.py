@@ -6,12 +6,12 @@ Python objects take hundreds of bytes for each image, so none is held for all of
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.image_files import ImageFile, path_of
+from podium.data.lazy_rows import LazyRows
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.data.splitting import NAMES, SourceGroups
@@ -44,7 +44,7 @@ class ItemColumns:
         )
 
 
-class Files(Sequence[ImageFile]):
+class Files(LazyRows[ImageFile]):
     """Where each image came from, and which belong together; a row is made when it is asked for."""
 
     def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
@@ -59,17 +59,10 @@ class Files(Sequence[ImageFile]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int, /) -> ImageFile: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[ImageFile]: ...
-
-    def __getitem__(self, index: int | slice, /) -> ImageFile | list[ImageFile]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number, group = int(self._numbers[index]), f"{self._together[index]:016x}"
+    def row(self, number: int) -> ImageFile:
+        """Of the image `number`."""
+        place, group = int(self._numbers[number]), f"{self._together[number]:016x}"
         if isinstance(self._items, FileItems):
-            return ImageFile(self._items.origin(number), path_of(self._items.path(number), self._project), group)
-        item = self._items[number]
+            return ImageFile(self._items.origin(place), path_of(self._items.path(place), self._project), group)
+        item = self._items[place]
         return ImageFile(item.origin, path_of(item.content, self._project), group)

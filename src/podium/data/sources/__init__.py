@@ -66,7 +66,7 @@ def read(params: "PrepareParams", *, follow_links: bool = False, similar_groups:
         found = found.without_hidden(DvcIgnore(Path.cwd()))
     if params.group is not None:
         found = groups.of_paths(found, params.group)
-    found = groups.checked(found, similar_groups, by_pattern=params.group is not None).with_note_of_draw()
+    found = groups.checked(found, similar_groups, by_pattern=params.group is not None).with_notes()
     if not params.corrections:
         return found
     from podium.data.label_corrections import corrected

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal
 
 from podium.text import counted
@@ -41,11 +41,11 @@ def is_no_group(name: str) -> bool:
     return name.strip().lower() in NO_GROUP
 
 
-def about_missing(counts: dict[str, int]) -> tuple[str, ...]:
-    """A note for each class that is called as a missing value is written. `counts`: the images of each class."""
+def about_missing(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, ...]:
+    """A note for each class that is called as a missing value is written. `counts` (K,): the images of each class."""
     return tuple(
         f"label {name!r} ({counted(count, 'image')}) is also how a missing value is written: it is read as a class"
-        for name, count in counts.items()
+        for name, count in zip(classes, counts, strict=True)
         if is_missing(name)
     )
 

@@ -6,13 +6,12 @@ import difflib
 import io
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
-from podium.data.sources.alike import about_missing, is_no_value
+from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.source import Source
@@ -83,19 +82,19 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     items = FileItems(path.parent)
     rejects: list[Reject] = []
     inside = root.resolve()
+    given: set[str | None] = set()
     for _, line in lines:
-        file = path.parent / line["path"]
+        file, split = path.parent / line["path"], _split(line.get("split", ""))
+        given.add(split)
         if not follow_links and not file.resolve().is_relative_to(inside):
-            rejects.append(Reject("outside", line["path"], f"it lies outside of prepare.root, {shown(root)}"))
+            why = f"it lies outside of prepare.root, {shown(root)}"
+            rejects.append(Reject("outside", line["path"], why, split=split))
         elif not file.is_file():
-            rejects.append(Reject("unreadable", line["path"], "there is no such file"))
+            rejects.append(Reject("unreadable", line["path"], "there is no such file", split=split))
         else:
             group = line.get("group", "").strip() or None
-            items.append(line["path"], numbers[line["label"]], _split(line.get("split", "")), group)
-    given = {split for _, line in lines if (split := _split(line.get("split", "")))}
-    counts = Counter(line["label"] for _, line in lines)
-    notes = _notes(names) + about_missing({name: counts[name] for name in classes})
-    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(given))
+            items.append(line["path"], numbers[line["label"]], split, group)
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names), frozenset(filter(None, given)))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

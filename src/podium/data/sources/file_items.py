@@ -4,17 +4,17 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.lazy_rows import LazyRows
 from podium.data.sources.item import Item, shown
 
 SPLITS = (None, "train", "val", "test")
 
 
-class FileItems(Sequence[Item]):
+class FileItems(LazyRows[Item]):
     """Items that are files below one folder. Each takes 17 bytes and those of its name; an Item is made when asked for.
 
     An Item with a Path in it takes about 1,200 bytes (Python 3.11) and 3 microseconds: who goes over all files asks for
@@ -119,21 +119,8 @@ class FileItems(Sequence[Item]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    @overload
-    def __getitem__(self, index: int, /) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> list[Item]: ...
-
-    def __getitem__(self, index: int | slice, /) -> Item | list[Item]:
-        if isinstance(index, slice):
-            return [self._item(number) for number in range(*index.indices(len(self)))]
-        return self._item(range(len(self))[index])
-
-    def __iter__(self) -> Iterator[Item]:
-        return map(self._item, range(len(self)))
-
-    def _item(self, number: int) -> Item:
+    def row(self, number: int) -> Item:
+        """The file `number` as an Item."""
         name = self._name(number)
         group = self._groups[number]
         return Item(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
-from podium.data.sources.alike import is_missing
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.layout import Hides, each_entry, entries, hidden_images, is_litter, none_hidden
@@ -79,11 +78,6 @@ def read(
     names = in_order(set(walk.names))
     walk.found.relabel([names.index(name) for name in walk.names])
     notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden])
-    notes += tuple(
-        f"class folder {shown(name)!r} is called as a missing value is written: is it a class?"
-        for name in names
-        if is_missing(name)
-    )
     given = frozenset(one.split for one in found.folders if one.split)
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes, given)
 

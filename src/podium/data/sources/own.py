@@ -13,7 +13,6 @@ keys (path, image and bytes mean content, too):
 import os
 import sysconfig
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from PIL import Image, ImageFile
 from tqdm import tqdm
 
 from podium import own_code
-from podium.data.sources.alike import about_missing, is_no_value
+from podium.data.sources.alike import is_no_value
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import SPLITS
@@ -123,7 +122,7 @@ class _Reader:
         elif content.is_file():
             self.rows.append(_Row(shown(content), content, label, split, group))
         else:
-            self.rejects.append(Reject("unreadable", shown(content), "there is no such file"))
+            self.rejects.append(Reject("unreadable", shown(content), "there is no such file", split=split))
 
     def source(self, name: str) -> Source:
         """What was read."""
@@ -131,10 +130,8 @@ class _Reader:
         classes = [*texts, *sorted(label for label in self.labels if isinstance(label, int))]  # one of the two is empty
         numbers = {label: number for number, label in enumerate(classes)}
         items = [Item(row.origin, numbers[row.label], row.split, row.content, row.group) for row in self.rows]
-        counts = Counter(row.label for row in self.rows)
-        notes = about_missing({text: counts[text] for text in texts})
         names = tuple(shown(str(label)) for label in classes)
-        return Source(name, names, items, self.rejects, notes, frozenset(self.splits))
+        return Source(name, names, items, self.rejects, given=frozenset(self.splits))
 
     def _label(self, number: int, label: Any) -> str | int:
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from podium.data.dvcignore import DvcIgnore
+from podium.data.sources.alike import about_missing
 from podium.data.sources.file_items import SPLITS, FileItems
 from podium.data.sources.item import Item, Reject, shown
 
@@ -54,7 +56,7 @@ class Source:
             Reject("outside", item.origin, ignore.why(str(path)), split=item.split)
             for item, path in zip(without, paths, strict=True)
         ]
-        counts = np.bincount([item.label for item in self.items], minlength=len(self.classes))
+        counts = self.counts()
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
         still = (lost == 0) | (lost < counts)
         labels = np.cumsum(still) - 1
@@ -67,6 +69,12 @@ class Source:
         classes = tuple(itertools.compress(self.classes, still))
         whole = [*self.rejects, *rejects]
         return replace(self, classes=classes, items=items, rejects=whole, given=self.splits())
+
+    def counts(self) -> NDArray[np.int64]:
+        """(K,) how many images each class has."""
+        items = self.items
+        labels = items.labels if isinstance(items, FileItems) else np.array([item.label for item in items], np.int64)
+        return np.bincount(labels, minlength=len(self.classes))
 
     def splits(self) -> frozenset[str]:
         """Splits that it names, of images or of files that are missing."""
@@ -94,18 +102,23 @@ class Source:
             return {SPLITS[number + 1] for number in np.unique(self.items.splits).tolist()}
         return {item.split for item in self.items}
 
-    def with_note_of_draw(self) -> "Source":
-        """The same with a note where it gives training images and no test images: these are drawn from them."""
+    def with_notes(self) -> "Source":
+        """The same with notes of classes whose names may not be meant, and of splits that are drawn from train."""
+        return replace(
+            self, notes=(*self.notes, *about_missing(self.classes, self.counts().tolist()), *self._about_draw())
+        )
+
+    def _about_draw(self) -> list[str]:
+        """A note where it gives training images and no test images: these are drawn from them."""
         given = self.splits_of_images()
         if "train" not in given or "test" in given | self.given:
-            return self
+            return []
         lost = [name for name in ("val", "test") if name not in given]
         fractions = ", ".join(f"prepare.{name}_fraction" for name in lost)
-        note = (
+        return [
             f"the source gives {' and '.join(f'no {name}' for name in lost)} images: these are drawn from those of"
             f" train{' and those without a split' if None in given else ''} ({fractions})"
-        )
-        return replace(self, notes=(*self.notes, note))
+        ]
 
     def unseen(self, root: Path, ignore: DvcIgnore | None = None) -> list[str]:
         """Origins of files that DVC does not see change: .dvcignore hides them, or their folder is outside of `root`.
