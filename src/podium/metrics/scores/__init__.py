@@ -228,6 +228,9 @@ class TorchMetric(_Foreign):
     What is undefined there is 0 in many of them; each says so in its documentation.
     """
 
+    RANGE: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    """torchmetrics says 0 to 1 of every class, of MulticlassMatthewsCorrCoef and MulticlassHingeLoss too."""
+
     @property
     def direction(self) -> str:
         """By the class's `higher_is_better`. Raises InputError where it has none: then it is no single number."""
