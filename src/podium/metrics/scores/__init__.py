@@ -101,11 +101,8 @@ class Metric(Component):
         return self.measured(Scored(logits, labels))
 
     def measured(self, scored: "Scored") -> float:
-        """As `value`; nan where the probabilities of an image are, which no ranking and no largest value shows.
-
-        So they are where one is nan, and of logits where the largest is infinite.
-        """
-        return self.value(scored) if bool(scored.given.amax(1).isfinite().all()) else math.nan
+        """As `value`; nan where the probabilities of an image are, which no ranking and no largest value shows."""
+        return self.value(scored) if scored.finite else math.nan
 
     def value(self, scored: "Scored") -> float:
         """The metric of predictions; nan where it is undefined for these labels."""
