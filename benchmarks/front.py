@@ -46,12 +46,14 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=40, help="of the search (default 40)")
     options.add_argument("--rounds", type=int, default=3, help="new processes that measure latency (default 3)")
     options.add_argument("--seed", type=int, default=0, help="of the search (default 0)")
+    options.add_argument("--workers", type=int, default=0, help="as runtime.workers (default 0: one per core)")
     arguments = options.parse_args()
     trials, epochs = (4, 1) if arguments.quick else (arguments.trials, 3)
     with tempfile.TemporaryDirectory() as folder:
         project = Project.make(Path(folder))
         project.set(search__n_trials=trials, search__metric=["accuracy", "latency_ms"], search__seed=arguments.seed)
         project.set(search__space=SPACE, train__epochs=epochs, select__top_k=30, select__seeds=3)
+        project.set(runtime__workers=arguments.workers)
         seconds = project.run(["-m", "podium.stages.search"])
         project.run(["-m", "podium.stages.select"])
         front = confirmed(project.folder)
@@ -59,7 +61,7 @@ def main() -> None:
     for place, one in enumerate(front):
         one["again"] = [row[place] for row in measured]
         del one["recipe"]
-    report(front, trials, seconds, quick=arguments.quick)
+    report(front, trials, seconds, arguments.workers, quick=arguments.quick)
 
 
 def confirmed(folder: Path) -> list[dict[str, Any]]:
@@ -93,7 +95,7 @@ def again(folder: Path, front: list[dict[str, Any]]) -> list[float]:
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-def report(front: list[dict[str, Any]], trials: int, seconds: float, *, quick: bool) -> None:
+def report(front: list[dict[str, Any]], trials: int, seconds: float, workers: int, *, quick: bool) -> None:
     """The table, and how many pairs of the front keep their order."""
     rows = [
         [
@@ -123,7 +125,7 @@ def report(front: list[dict[str, Any]], trials: int, seconds: float, *, quick: b
             f"Pairs whose accuracies keep their order on fresh seeds: {kept_accuracy} of {len(better)}.",
         ]
     )
-    content = {"trials": trials, "seconds": round(seconds, 1), "front": front}
+    content = {"trials": trials, "workers": workers, "seconds": round(seconds, 1), "front": front}
     publish("front", text, content, quick=quick)
 
 

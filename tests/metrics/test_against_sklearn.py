@@ -183,11 +183,16 @@ def test_metric_equals_sklearns(name: str, case: str, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_metric_of_predictions_that_are_nan_is_nan(name: str) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [[0.0, math.nan, 0.0], [math.inf, 0.0, 0.0], [math.inf, -math.inf, math.inf], [-math.inf] * 3],
+    ids=["nan", "infinite", "two infinite", "nothing"],
+)
+def test_metric_of_predictions_whose_probabilities_are_nan_is_nan(name: str, broken: list[float]) -> None:
     logits, labels = torch.randn((9, 3)), torch.arange(9) % 3
     metric, classes = scores.of(METRICS[name][0]), tuple("abc")
     assert not math.isnan(metric.measured(Scored(logits, labels, classes)))
-    logits[4, 1] = math.nan
+    logits[4] = torch.tensor(broken)
     assert math.isnan(metric.measured(Scored(logits, labels, classes)))
 
 

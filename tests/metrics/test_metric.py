@@ -18,6 +18,7 @@ from podium.errors import InputError
 from podium.metrics import computable, scores
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Objective
+from podium.metrics.scores.cost_matrix import read_costs
 from podium.tuning.search_plan import check_defined
 
 
@@ -165,3 +166,31 @@ def test_costs_of_a_file_are_those_of_every_class(
         check_defined(params, info)
     assert (found := project.metrics(params, tmp_path / "data/prepared")).level == "fail"
     assert lacks in found.found
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"\xef\xbb\xbf,cat,dog\ncat,0,1\ndog,2,0\n", ""),
+        (b'\xef\xbb\xbf"actual, predicted",cat,dog\ncat,0,1\ndog,2,0\n', ""),
+        (b",cat,dog,,\ncat,0,1,,\n,,,,\ndog,2,0,,\n,,,,\n", ""),
+        (b",cat,dog\r\n\r\n cat , 0 ,1\r\ndog,2,0\r\n", ""),
+        (b";cat;dog\ncat;0,5;1\ndog;2;0\n", "line 1: must have an empty cell and a class .* commas; got ';cat;dog'"),
+        (b"\tcat\tdog\ncat\t0\t1\n", "separated by commas"),
+        (b",cat,dog\n\n\ncat,0,1\n\ndog,x,0\n", "line 6: a cost must be a finite number; got 'x'"),
+        (b",cat,dog\ncat,0,1_000\ndog,2,0\n", "line 2: a cost must be a finite number; got '1_000'"),
+        (b",cat\ncat,0,1\n", "line 2: must have 1 cost; got 2"),
+        (b',cat,dog\n"cat,0,1\ndog,2,0\n', "can't be read: unexpected end of data"),
+        (b",cat,dog\ncat,0,1\n" + b"x" * 200_000 + b",2,0\n", "can't be read: field larger than field limit"),
+        (b",cat,dog\ncat,0,1\nbird,2,0\n", "'bird' is in the first column only, 'dog' is in the first row only"),
+        (b",cat,cat\ncat,0,1\ndog,2,0\n", "'cat' is twice in the first row, 'dog' is in the first column only"),
+        (b",,\n,,\n", "it has 0"),
+    ],
+)
+def test_table_of_costs_is_read_or_says_where_it_is_none(tmp_path: Path, table: bytes, message: str) -> None:
+    (tmp_path / "costs.csv").write_bytes(table)
+    if not message:
+        assert read_costs(tmp_path / "costs.csv") == {"cat": {"cat": 0, "dog": 1}, "dog": {"cat": 2, "dog": 0}}
+        return
+    with pytest.raises(InputError, match=f"^cost: .*{message}"):
+        read_costs(tmp_path / "costs.csv")

@@ -365,6 +365,7 @@ REPORTS = {
         "val_accuracy=0.5, val_mcc=-1.2",
         "from -1 to 1; got -1.2 in epoch 1: report it as Podium measures it, or under another name",
     ),
+    "torchmetrics' below 0": ("MulticlassMatthewsCorrCoef", [], "val_MulticlassMatthewsCorrCoef=-0.2", ""),
     "a loss of its own, below 0": ("accuracy", ["loss"], "val_accuracy=0.5, val_loss=-3.0", ""),
     "the loss of the search, below 0": (
         "loss",

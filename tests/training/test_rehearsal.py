@@ -565,7 +565,11 @@ def broken(logits, labels):
     return [][0]
 
 
-fine.direction = broken.direction = "maximize"
+def needy(logits, labels, power):
+    return 0.5
+
+
+fine.direction = broken.direction = needy.direction = "maximize"
 """
 
 
@@ -575,7 +579,16 @@ fine.direction = broken.direction = "maximize"
     [
         ({"{m}:fine": 0.3}, ["{m}:fine"], "{m}:fine", ""),
         ({"{m}:nope": 0.3}, [], None, "search.limits: {m}:nope: {m} has no 'nope'"),
+        (
+            {"MulticlassFBetaScore": 0.3},
+            [],
+            None,
+            "search.limits: MulticlassFBetaScore needs beta, and a limit can't have",
+        ),
+        ({"MulticlassStatScores": 3}, [], None, "search.limits: MulticlassStatScores does not say which way is better"),
+        ({"{m}:needy": 0.3}, [], None, "search.limits: {m}:needy needs power, and a limit can't have arguments: give"),
         ({"{m}:undirected": 0.3}, [], None, "search.limits: {m}:undirected must say which way is better"),
+        ({"MulticlassJaccardIndex": 0.3}, ["MulticlassRecall"], "MulticlassPrecision", ""),
         ({}, ["{m}:nope"], None, "evaluate.metrics: {m}:nope: {m} has no 'nope'"),
         ({}, [], "{m}:nope", "gate.metric: {m}:nope: {m} has no 'nope'"),
         ({}, [], "{m}:undirected", "gate.metric: {m}:undirected must say which way is better"),

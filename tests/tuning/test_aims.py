@@ -59,6 +59,9 @@ def _parsed(search: str, select: str = "{}") -> Params:
         ("[latency_ms, loss]", "got latency_ms: write [loss, latency_ms]"),
         ("[accuracy, accuracy]", "must name each metric once; got accuracy twice"),
         ("[accuracy, latency]", "got 'latency'; did you mean latency_ms?"),
+        ("[accuracy, Latency_MS]", "got 'Latency_MS'; did you mean latency_ms?"),
+        ("[accuracy, {name: size_mb, arguments: {k: 3}}]", "size_mb takes no arguments; got {'k': 3}: remove them"),
+        ("{name: latency_ms}", "search for both, as in [accuracy, latency_ms]"),
         ("[accuracy, loss, mcc, kappa, size_mb]", "must name at most 4"),
         ("[accuracy, loss], method: thaw, max_epochs: 9", "metric must be one with method: thaw"),
         ("[accuracy, loss], pruner: halving", "pruner must be left out with several metrics (accuracy, loss)"),
@@ -86,6 +89,13 @@ def test_rule_that_can_not_choose_is_refused(metric: str, rule: str, message: st
     with pytest.raises(InputError) as caught:
         _parsed(f"metric: {metric}", f"{{rule: {rule}}}")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cost", ["{name: size_mb}", "{name: size_mb, arguments: {}}", "{name: size_mb, arguments: null}"]
+)
+def test_cost_may_be_named_as_a_metric_is(cost: str) -> None:
+    assert _parsed(f"metric: [accuracy, {cost}]").search == _parsed("metric: [accuracy, size_mb]").search
 
 
 def test_list_of_one_metric_is_that_metric(known_code: None) -> None:

@@ -35,12 +35,22 @@ LIMITS = {"parameters": 100, "accuracy": 0.6}
         ("{calibration_error: -1, size_mb: -2}", "calibration_error must be 0 to 1; got -1; size_mb must be above 0"),
         ("{cost: 1}", "cost needs arguments, which a limit can't have: limit another"),
         ("[5]", "search.limits: must be"),
+        ("{LATENCY_MS: 5}", "LATENCY_MS is no limit; did you mean latency_ms?"),
+        ("{precision: 0.5}", "precision is no limit; did you mean MulticlassPrecision?"),
     ],
 )
 def test_limit_that_can_not_be_kept_is_refused(limits: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(f"search: {{limits: {limits}, space: {{}}}}")
     assert message in str(caught.value)
+
+
+def test_limit_may_be_a_class_of_torchmetrics() -> None:
+    limits = parse("search: {limits: {MulticlassMatthewsCorrCoef: -0.2, MulticlassHammingDistance: 0.3}}").search.limits
+    broken = {"val_MulticlassMatthewsCorrCoef": -0.3, "val_MulticlassHammingDistance": 0.4}
+    assert described(limits, broken) == (
+        "MulticlassMatthewsCorrCoef -0.3000 (at least -0.2), MulticlassHammingDistance 0.4000 (at most 0.3)"
+    )
 
 
 def test_measured_latency_does_not_go_with_a_search_that_can_be_repeated() -> None:

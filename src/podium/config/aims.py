@@ -79,10 +79,10 @@ def metrics(value: Any) -> Any:
     if value is None:
         raise ValueError("must be a name, a mapping of name and arguments, or a list of these; got None")
     if not isinstance(value, list):
-        if value in COSTS:
+        if cost := _cost(value):
             raise ValueError(
-                f"must be a metric of the validation images; {value} follows from the configuration alone: set a limit"
-                f" on it (search.limits), or search for both, as in [accuracy, {value}]"
+                f"must be a metric of the validation images; {cost} follows from the configuration alone: set a limit"
+                f" on it (search.limits), or search for both, as in [accuracy, {cost}]"
             )
         return read(value)  # type: ignore[call-arg] # pydantic's own type has the arguments of both kinds
     if not value:
@@ -94,12 +94,15 @@ def metrics(value: Any) -> Any:
                 f"must have a metric or a cost as each item; item {place} is empty (null): name one or remove it"
             )
             continue
+        if (cost := _cost(one)) and isinstance(one, dict) and one.get("arguments"):
+            problems.append(f"{cost} takes no arguments; got {one['arguments']}: remove them")
+            continue
         try:
-            found.append(Choice(name=one) if one in COSTS else read(one))  # type: ignore[call-arg]
+            found.append(Choice(name=cost) if cost else read(one))  # type: ignore[call-arg]
         except ValidationError as error:
             problems += sentences(error, [], [])
         except ValueError as error:
-            close = difflib.get_close_matches(str(one), COSTS, n=1)
+            close = difflib.get_close_matches(str(one).lower(), COSTS, n=1)
             problems.append(f"{error}{f'; did you mean {close[0]}?' if close else ''}")
     if problems:
         raise ValueError("; ".join(problems))
@@ -108,6 +111,12 @@ def metrics(value: Any) -> Any:
     except ComponentError as error:
         raise error.of_arguments(()) from None
     return found[0] if len(found) == 1 else found
+
+
+def _cost(one: Any) -> str:
+    """The cost that an item of the list names, as `latency_ms` or as `{name: latency_ms}`; empty: none."""
+    name = one["name"] if isinstance(one, dict) and set(one) in ({"name"}, {"name", "arguments"}) else one
+    return name if isinstance(name, str) and name in COSTS else ""
 
 
 def _check(found: list[Choice]) -> None:

@@ -28,18 +28,23 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
                 " own that measures this (docs/extend.md)"
             )
             continue
-        if own_code.is_name(name) or name in components.declared("metric"):
+        if _is_metric(name):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
             problems += [] if low <= limit <= high else [f"{name} must be {given(low)} to {given(high)}; got {limit!r}"]
             continue
         known = [*COSTS, *filter(_needs_nothing, components.declared("metric"))]
         usual = components.usual_name("metric", name)
-        hint = f"did you mean {usual}?" if usual in known else did_you_mean(name, known)
+        hint = f"did you mean {usual}?" if usual in known or _is_metric(usual) else did_you_mean(name.lower(), known)
         problems.append(f"{name} is no limit; {hint}")
     if problems:
         raise ValueError("; ".join(problems))
     return limits
+
+
+def _is_metric(name: str) -> bool:
+    """Whether `name` is a metric of ours, a class of torchmetrics, or people's own."""
+    return own_code.is_name(name) or name in components.declared("metric") or name in components.library_names("metric")
 
 
 def _needs_nothing(name: str) -> bool:

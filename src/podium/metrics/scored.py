@@ -41,7 +41,7 @@ class Scored:
     def weighted(self, weights: Tensor) -> "Scored":
         """The same predictions with other weights; what does not depend on these is not computed again."""
         other = replace(self, weights=weights)
-        for name in ("logits", "probabilities", "predicted", "confidence", "ranked"):
+        for name in ("finite", "logits", "probabilities", "predicted", "confidence", "ranked"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -70,6 +70,11 @@ class Scored:
         """(N, K) float64, computed at each call: nothing else holds so much."""
         given = self.given.double() if self.are_probabilities else self.probabilities
         return given.clamp(min=SMALLEST).log_()
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether every image has probabilities: of logits those are nan where one is, or the largest is infinite."""
+        return bool(self.given.amax(1).isfinite().all())
 
     @cached_property
     def logits(self) -> Tensor:
@@ -168,7 +173,19 @@ class Scored:
 
     def passed(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(k, N) float64 each, in the order of `ranked_of`: what the image of a place counts where it is of the class,
-        and the sums of these and of all images down to the end of the place's threshold; then that end."""
+        and the sums of these and of all images down to the end of the place's threshold; then that end.
+
+        Of all classes of few images it is computed once: two metrics of an epoch ask for it.
+        """
+        if classes != slice(0, self.own) or self.given.numel() > PART:
+            return self._passed(classes)
+        return self._passed_of_all
+
+    @cached_property
+    def _passed_of_all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self._passed(slice(0, self.own))
+
+    def _passed(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         order, ends = self.ranked_of(classes)
         every = self.each[order]
         number = torch.arange(self.count, device=order.device)[classes, None]

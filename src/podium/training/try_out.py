@@ -30,10 +30,16 @@ def check_fits(kind: str, choice: Choice, parameter: str = "") -> None:
         return
     parameter = parameter or components.KINDS[kind].parameter
     function = components.load(kind, choice.name, parameter)
+    own_code.check_arguments(function, choice.name, parameter, choice.arguments, _offered(kind, choice, function))
+
+
+def _offered(kind: str, choice: Choice, function: Any) -> set[str]:
+    """What Podium gives to the `function`, or class, of somebody else's that `choice` of `kind` names."""
+    if kind == "metric" and not own_code.is_name(choice.name):
+        return {"num_classes"}  # a class of torchmetrics
     names = list(own_code.arguments_of(function)[0])
     positional = 0 if isinstance(function, type) else {"loss": 2, "metric": 2, "augmentation": 1}.get(kind, 0)
-    given = {*names[:positional], *NEED_IMAGES[kind]}
-    own_code.check_arguments(function, choice.name, parameter, choice.arguments, given)
+    return {*names[:positional], *NEED_IMAGES[kind]}
 
 
 def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -186,6 +192,8 @@ def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None
     """Try the metric `chosen`, that `parameter` names. Raises InputError for what is wrong with it."""
     import torch
 
+    if parameter == "search.limits":
+        _check_limit(chosen)
     if images is None:
         check_fits("metric", chosen, parameter)
     metric: Any = made_of("metric", chosen, {})
@@ -202,6 +210,20 @@ def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None
     if value != value:
         raise InputError(
             f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network"
+            f"{own_code.at(chosen.name)}"
+        )
+
+
+def _check_limit(chosen: Choice) -> None:
+    """Raise InputError where the metric `chosen` needs arguments: search.limits has no place for them."""
+    function = components.load("metric", chosen.name, "search.limits")
+    known, offered = own_code.arguments_of(function)[0], _offered("metric", chosen, function)
+    if needed := [name for name, one in known.items() if one.required and name not in offered]:
+        remedy = (
+            "give it a default" if own_code.is_name(chosen.name) else "name a function of your own that measures this"
+        )
+        raise InputError(
+            f"search.limits: {chosen.name} needs {', '.join(needed)}, and a limit can't have arguments: {remedy}"
             f"{own_code.at(chosen.name)}"
         )
 

@@ -101,8 +101,8 @@ class Metric(Component):
         return self.measured(Scored(logits, labels))
 
     def measured(self, scored: "Scored") -> float:
-        """As `value`; nan where a prediction is, which no ranking and no largest value shows."""
-        return math.nan if bool(scored.given.isnan().any()) else self.value(scored)
+        """As `value`; nan where the probabilities of an image are, which no ranking and no largest value shows."""
+        return self.value(scored) if scored.finite else math.nan
 
     def value(self, scored: "Scored") -> float:
         """The metric of predictions; nan where it is undefined for these labels."""
@@ -227,6 +227,9 @@ class TorchMetric(_Foreign):
 
     What is undefined there is 0 in many of them; each says so in its documentation.
     """
+
+    RANGE: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    """torchmetrics says 0 to 1 of every class, of MulticlassMatthewsCorrCoef and MulticlassHingeLoss too."""
 
     @property
     def direction(self) -> str:

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from podium import paths
 from podium.errors import InputError
-from podium.metrics.scores import Metric
+from podium.metrics.scores import SHOWN, Metric
+from podium.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,28 +83,55 @@ class Cost(Metric):
 def read_costs(path: Path) -> Costs:
     """The table of `path`: the first row names the predicted classes, the first column the actual ones.
 
-    Raises InputError naming the line of a cell that is no finite number, or of a row of another length.
+    What spreadsheets add is no part of it: a mark of the encoding, empty rows and empty columns at the end. Raises
+    InputError naming the line of a cell that is no finite number, or of a row of another length, and what a name lacks.
     """
+    (_, (_, *head)), *rows = _rows(path)
+    found = Costs()
+    for line, (name, *cells) in rows:
+        if len(cells) != len(head):
+            raise InputError(f"cost: {path}, line {line}: must have {counted(len(head), 'cost')}; got {len(cells)}")
+        found[name] = {other: _number(cell, path, line) for other, cell in zip(head, cells, strict=True)}
+    column = [row[0] for _, row in rows]
+    wrong = [f"{name!r} is twice in the first row" for name in set(head) if head.count(name) > 1]
+    wrong += [f"{name!r} is twice in the first column" for name in found if column.count(name) > 1]
+    wrong += [f"{name!r} is in the first row only" for name in head if name not in found]
+    wrong += [f"{name!r} is in the first column only" for name in found if name not in head]
+    if wrong:
+        raise InputError(
+            f"cost: {path} must name every class once in its first row and once in its first column;"
+            f" {', '.join(sorted(wrong)[:5])}"
+        )
+    return found
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, each with its line; at least two, and the first has at least one name."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cost: file must be a CSV file in {paths.LABELS}; {path} can't be read: {error}") from None
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+            rows = [(line, row) for line, row in cells if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"cost: file must be a CSV file in UTF-8 in {paths.LABELS}; {path} can't be read: {error}"
+        ) from None
     if len(rows) < 2:
         raise InputError(f"cost: {path} must have a row of predicted classes and rows of costs; it has {len(rows)}")
-    head, found = [name.strip() for name in rows[0][1:]], Costs()
-    for number, (name, *cells) in enumerate(rows[1:], 2):
-        if len(cells) != len(head):
-            raise InputError(f"cost: {path}, line {number}: must have {len(head)} costs; got {len(cells)}")
-        found[name.strip()] = {other: _number(cell, path, number) for other, cell in zip(head, cells, strict=True)}
-    if sorted(found) != sorted(head) or len(set(head)) < len(head) or len(found) < len(rows) - 1:
-        raise InputError(f"cost: {path} must name every class once in its first row and once in its first column")
-    return found
+    while all(len(row) > 1 and len(row) == len(rows[0][1]) and not row[-1] for _, row in rows):
+        rows = [(line, row[:-1]) for line, row in rows]
+    line, first = rows[0]
+    if len(first) < 2:
+        raise InputError(
+            f"cost: {path}, line {line}: must have an empty cell and a class in each further one, separated by commas;"
+            f" got {first[0][:SHOWN]!r}"
+        )
+    return rows
 
 
 def _number(cell: str, path: Path, line: int) -> float:
     try:
-        value = float(cell)
+        value = math.nan if "_" in cell else float(cell)  # float takes 1_000
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
