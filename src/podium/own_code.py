@@ -196,6 +196,11 @@ def place_of(error: BaseException) -> str:
     return f" ({_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
 
 
+def placed(error: BaseException, name: str) -> str:
+    """`blame`, and where `name` is written where no line of people's own code led to `error`."""
+    return f"{blame(error)}{'' if place_of(error) else at(name)}"
+
+
 def described(value: Any) -> str:
     """What somebody's code gave, in a few words: the shape and type of an array or tensor, else the type's name."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):

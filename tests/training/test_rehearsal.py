@@ -164,6 +164,61 @@ NETWORKS = {
         "{net} is one network (Made), and each trial needs a new one: name its class",
     ),
     "is no callable": ("Net = 3\n", "{net} must be a class or a function; it is int"),
+    "layers in a list": (
+        GOOD_NETWORK.replace(
+            "self.body = nn.Sequential(",
+            "self.layers = [nn.Linear(hidden, hidden)]\n" + " " * 8 + "self.body = nn.Sequential(",
+        ).replace("self.body(images))", "self.layers[0](self.body(images)))"),
+        "{net} computes with weights that are no parameters of it, (8, 8) of torch.float32 among them: they would be"
+        " neither trained nor saved. Hold layers as attributes, in nn.ModuleList",
+    ),
+    "layer of the module": (
+        GOOD_NETWORK.replace("class Net", "LAYER = nn.Linear(8, 8)\n\n\nclass Net").replace(
+            "self.body(images))", "LAYER(self.body(images)))"
+        ),
+        "{net} computes with weights that are no parameters of it",
+    ),
+    "layers made in forward": (
+        GOOD_NETWORK.replace(
+            "return self.head(", "self.more = getattr(self, 'more', None) or nn.Linear(3, 3)\n        return self.more("
+        )
+        .replace("self.body(images))", "self.head(self.body(images)))")
+        .replace("self.more(self.head(self.head(", "self.more(self.head("),
+        "{net} gives another network each time, which can't take the weights of the first (RuntimeError: Error(s)",
+    ),
+    "one layer for all": (
+        GOOD_NETWORK.replace("class Net", "LAYER = nn.Linear(8, 3)\n\n\nclass Net").replace(
+            "self.head = nn.Linear(hidden, num_classes)", "self.head = LAYER"
+        ),
+        "{net} gives a network that shares weights with the one before (",
+    ),
+    "the same network each time": (
+        GOOD_NETWORK.replace("class Net", "class Made")
+        + "\n\nimport functools\n\n\n@functools.cache\ndef Net(num_classes, in_channels, image_size):\n"
+        + "    return Made(num_classes, in_channels, image_size)\n",
+        "{net} gives a network that shares weights with the one before (",
+    ),
+    "a default that grows": (
+        GOOD_NETWORK.replace("dropout: float = 0.0", "sizes=[8]").replace("nn.Dropout(dropout)", "*self.more(sizes)")
+        + "\n    def more(self, sizes):\n        sizes.append(8)\n        return [nn.Linear(8, 8) for _ in sizes]\n",
+        "{net} gives another network each time, which can't take the weights of the first (RuntimeError: Error(s)",
+    ),
+    "numbers that are not saved": (
+        GOOD_NETWORK.replace(
+            "super().__init__()", "super().__init__()\n        self.mixed = torch.randn(8, 8)"
+        ).replace("self.body(images))", "self.body(images) @ self.mixed)"),
+        "{net} gives other logits once its weights were saved and loaded: it computes with numbers that are not in its"
+        " state_dict and differ from network to network. Register tensors (register_buffer, nn.Parameter)",
+    ),
+    "can't be copied": (
+        GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        self.numbers = (n for n in range(3))"),
+        "{net} can't be copied, so it could not be averaged, exported or registered: TypeError: cannot pickle",
+    ),
+    "needs another input": (
+        GOOD_NETWORK.replace("forward(self, images)", "forward(self, images, metadata)"),
+        "{net} fails on 4 images: TypeError: Net.forward() missing 1 required positional argument: 'metadata'"
+        " ({file}, line 5)",
+    ),
     "can't be exported": (
         GOOD_NETWORK.replace(
             "return self.head(self.body(images))",

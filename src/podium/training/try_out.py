@@ -40,14 +40,18 @@ def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
     import torch
 
     from podium.models.build import build_model
-    from podium.training.network_check import check_export
+    from podium.training.network_check import check_export, check_rebuilt
 
-    _check_dimensions("network", recipe.model.name, "model.arguments.", search.space)
+    name = recipe.model.name
+    _check_dimensions("network", name, "model.arguments.", search.space)
     for one in _at_the_ends(recipe, search.space):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = _network_step(one, images, lambda one=one: build_model(one.model, images))  # type: ignore[misc]
-    check_export(model, images.shape, "model.name", recipe.model.name)
+    with torch.random.fork_rng():
+        batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+        check_rebuilt(model, lambda: build_model(recipe.model, images), batch, "model.name", name)
+    check_export(model, images.shape, "model.name", name)
 
 
 def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
@@ -66,7 +70,7 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
     """The network, once it has answered for a few images in both modes and learnt from them."""
     import torch
 
-    from podium.training.network_check import check_logits, check_predictions
+    from podium.training.network_check import check_logits, check_predictions, check_weights
 
     name = recipe.model.name
     batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
@@ -75,17 +79,13 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
         model.train()
         logits = model(batch)
         check_logits(logits, BATCH, images.classes, "model.name", name)
-        if not logits.requires_grad:
-            raise InputError(
-                f"model.name: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
-                f" parameters that take part in them, or leaves torch (detach, numpy, no_grad){own_code.at(name)}"
-            )
+        check_weights(model, logits, "model.name", name)
         logits.sum().backward()
         check_predictions(model, batch, images.classes, "model.name", name)
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.blame(error)}") from error
+        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.placed(error, name)}") from error
     return model
 
 
