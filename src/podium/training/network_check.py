@@ -69,6 +69,12 @@ def check_weights(model: nn.Module, logits: Tensor, parameter: str, name: str) -
             " would be neither trained nor saved. Hold layers as attributes, in nn.ModuleList or in nn.ModuleDict, and"
             f" tensors in nn.Parameter{own_code.at(name)}"
         )
+    if strange := [key for key, one in model.named_parameters() if one.is_complex()]:
+        raise InputError(
+            f"{parameter}: {name} has complex weights ({strange[0]}), which Podium neither averages nor optimizes: hold"
+            f" them as real numbers, and use torch.view_as_complex in forward{own_code.at(name)}"
+        )
+    copied(model, f"{parameter}: {name}", own_code.at(name))  # after a step, as averages and checks do
 
 
 def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], images: Tensor, parameter: str, name: str) -> None:
@@ -123,21 +129,26 @@ def exported(model: nn.Module, shape: tuple[int, ...], named: str, at: str = "")
 
     Raises InputError where torch can't export it, beginning with `named` and ending with `at`.
     """
-    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    example, whole = torch.zeros((2, *shape), dtype=torch.uint8), copied(model, named, at)
     try:
-        whole = copy.deepcopy(model).cpu().eval()
-    except own_code.RAISED as error:
-        raise InputError(
-            f"{named} can't be copied, so it could not be averaged, exported or registered: {own_code.blame(error)}."
-            f" Keep open files, locks and the like out of its attributes{at}"
-        ) from error
-    try:
-        whole.requires_grad_(False)
+        whole.cpu().eval().requires_grad_(False)
         return torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except own_code.RAISED as error:  # its own errors, the compiler's, those of the network
         raise InputError(
             f"{named} can't be exported, so it could not be registered: {own_code.blame(error)}. torch.export takes no"
             f" branch that depends on the values of a tensor (`if x.sum() > 0`): write torch.where{at}"
+        ) from error
+
+
+def copied(model: nn.Module, named: str, at: str = "") -> nn.Module:
+    """A copy of `model`. Raises InputError where there is none, as in `exported`."""
+    try:
+        return copy.deepcopy(model)
+    except own_code.RAISED as error:
+        raise InputError(
+            f"{named} can't be copied, so it could not be averaged, exported or registered: {own_code.blame(error)}."
+            " Keep open files, locks, generators and tensors that forward computed out of its attributes; norms of"
+            f" weights are in torch.nn.utils.parametrizations{at}"
         ) from error
 
 

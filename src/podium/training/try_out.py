@@ -103,7 +103,7 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.loss: {name} fails: {own_code.placed(error, name)}") from error
     at = own_code.at(name)
     if not bool(torch.isfinite(value)):
         raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network{at}")
@@ -121,16 +121,45 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
     try:
         optimizer = build_optimizer(model, recipe.train)
+        _check_optimizer(optimizer, name)
         for _ in range(2):
             set_rate(optimizer, recipe.train.learning_rate)
             model(torch.ones(2, 3)).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.load_state_dict(_saved(optimizer.state_dict(), name))
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.optimizer: {name} fails: {own_code.placed(error, name)}") from error
+
+
+def _check_optimizer(optimizer: Any, name: str) -> None:
+    """Raise InputError where Podium's loop can't step `optimizer`, or set its learning rate."""
+    if any("scale" not in group for group in optimizer.param_groups):
+        raise InputError(
+            f"train.optimizer: {name} must keep the groups that it is given, with all of their keys, in `param_groups`:"
+            f" Podium sets their learning rates{own_code.at(name)}"
+        )
+    needed = [one.name for one in own_code.arguments_of(optimizer.step)[0].values() if one.required]
+    if needed:
+        raise InputError(
+            f"train.optimizer: {name} must be one whose step needs no argument; it needs {needed[0]}: take"
+            f" train.program, a loop of your own, for it{own_code.at(name)}"
+        )
+
+
+def _saved(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """`state` of an optimizer, written and read as in a checkpoint."""
+    from podium.training import checkpoint
+
+    try:
+        return checkpoint.loads(checkpoint.dumps("", state), "")
+    except own_code.RAISED as error:
+        raise InputError(
+            f"train.optimizer: {name} has a state_dict that a checkpoint can't hold ({type(error).__name__}): keep it"
+            f" to tensors, numbers, strings, lists and dicts{own_code.at(name)}"
+        ) from error
 
 
 def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -143,7 +172,7 @@ def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> No
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.schedule: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.schedule: {name} fails: {own_code.placed(error, name)}") from error
 
 
 def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -165,7 +194,7 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
         except InputError:
             raise
         except own_code.RAISED as error:
-            raise InputError(f"train.augment: {choice.name} fails: {own_code.blame(error)}") from error
+            raise InputError(f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}") from error
 
 
 def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -198,7 +227,7 @@ def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None
     except InputError as error:
         raise InputError(of_parameter(parameter, str(error))) from None
     except own_code.RAISED as error:
-        raise InputError(f"{parameter}: {chosen.name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"{parameter}: {chosen.name} fails: {own_code.placed(error, chosen.name)}") from error
     if value != value:
         raise InputError(
             f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network"
