@@ -496,6 +496,13 @@ def test_network_is_tried_at_both_ends_of_its_arguments(own: OwnCode) -> None:
     assert line.startswith(f"model.name: {module}:Net failed: src/{module}.py, line 8, in __init__: AssertionError")
 
 
+def test_network_is_tried_with_each_choice_of_an_argument(own: OwnCode) -> None:
+    module = own.write(GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        assert hidden != 5"))
+    space = {"model.arguments.hidden": {"choices": [4, 5, 6]}}
+    (line,) = _problems({"model.name": f"{module}:Net"}, {"space": space})
+    assert line == f"model.name: {module}:Net failed: src/{module}.py, line 8, in __init__: AssertionError"
+
+
 def test_everything_that_the_space_reaches_is_tried_and_all_is_said_at_once(own: OwnCode) -> None:
     module = own.write(GOOD_NETWORK)
     space = {

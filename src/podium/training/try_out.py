@@ -55,10 +55,14 @@ def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
 
 
 def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
-    """`recipe`, and where arguments are searched, with all at their lowest and at their highest."""
+    """`recipe`, and where arguments are searched, with all at their lowest and at their highest, and with each choice
+    of one that has more than two."""
     ends = {n: d.values() for n, d in space.items() if n.startswith("model.arguments.") and _is_on(d, recipe)}
     for place in (0, -1) if ends else ():
         yield recipe.replace({name: values[place] for name, values in ends.items()})
+    for name, values in ends.items():
+        for value in values[1:-1] if space[name].choices is not None else ():
+            yield recipe.replace({name: value})
     yield recipe
 
 
