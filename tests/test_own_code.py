@@ -258,3 +258,16 @@ def test_place_of_a_name_is_its_file_and_line(own: OwnCode, name: str, place: st
     assert own_code.at(f"{module}:{name}") == ""  # not imported yet
     own_code.load(f"{module}:{name}", "model.name")
     assert own_code.at(f"{module}:{name}") == (f" (src/{module}.py, {place})" if place else "")
+
+
+def test_module_named_like_one_of_pythons_is_refused(own: OwnCode) -> None:
+    (own.source / "random.py").write_text("class Net:\n    pass\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"^model\.name: .*random\.py has the name of one of Python's own, and each"):
+        own_code.load("random:Net", "model.name")
+
+
+def test_module_that_reads_the_command_line_finds_no_arguments(own: OwnCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["podium", "train", "--set", "train.epochs=2"])
+    text = "import argparse\n\nparser = argparse.ArgumentParser()\nparser.add_argument('--hidden', default=3)\n"
+    text += "ARGS = parser.parse_args()\n"
+    assert own_code.load(f"{own.write(text)}:ARGS.hidden", "model.name") == 3

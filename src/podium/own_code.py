@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.errors import InputError
+from podium import own_modules
+from podium.errors import InputError, of_parameter
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 """`module:object`, either with dots."""
@@ -69,7 +70,9 @@ def load(name: str, parameter: str) -> Any:
     module_name, _, path = name.partition(":")
     _look_in_src()
     try:
-        found = importlib.import_module(module_name)
+        found = own_modules.imported(module_name, source_folder())
+    except InputError as error:
+        raise InputError(of_parameter(parameter, str(error)) if parameter else str(error)) from None
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise InputError(
@@ -110,7 +113,8 @@ def call(
     known, _ = arguments_of(function)
     named = {key: value for key, value in offered.items() if key in known and key not in given}
     try:
-        return function(**copy.deepcopy(dict(given)), **named)
+        with own_modules.restored():
+            return function(**copy.deepcopy(dict(given)), **named)
     except InputError:
         raise
     except RAISED as error:
@@ -194,6 +198,11 @@ def place_of(error: BaseException) -> str:
     """The innermost line of people's own code that led to `error`, as in `at`; empty: there is none."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(Path(frame.filename))]
     return f" ({_shown(Path(own[-1].filename))}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
+
+
+def placed(error: BaseException, name: str) -> str:
+    """`blame`, and where `name` is written where no line of people's own code led to `error`."""
+    return f"{blame(error)}{'' if place_of(error) else at(name)}"
 
 
 def described(value: Any) -> str:

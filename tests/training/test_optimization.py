@@ -87,3 +87,14 @@ def test_weight_of_a_class_is_inverse_to_its_images(counts: list[int], expected:
 def test_weights_are_1_on_average_over_the_images() -> None:
     labels = torch.randint(0, 5, (200,))
     assert float(class_weights(labels, 5)[labels].mean()) == pytest.approx(1.0)
+
+
+def test_weight_that_two_layers_share_is_averaged_once_a_step() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    nn.init.zeros_(model[0].weight)
+    average = Average(model, 0.5)
+    nn.init.ones_(model[0].weight)
+    average.update(1000)
+    assert average.model[1].weight is average.model[0].weight
+    assert average.model[0].weight.unique().tolist() == [0.5]

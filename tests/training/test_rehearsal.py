@@ -16,6 +16,7 @@ from podium.config.search_section import SearchParams
 from podium.errors import InputError
 from podium.models.build import build_model
 from podium.training import rehearsal
+from podium.training.augmentations import Draw
 from podium.training.program import training
 from podium.training.try_out import try_metric
 
@@ -164,6 +165,75 @@ NETWORKS = {
         "{net} is one network (Made), and each trial needs a new one: name its class",
     ),
     "is no callable": ("Net = 3\n", "{net} must be a class or a function; it is int"),
+    "layers in a list": (
+        GOOD_NETWORK.replace(
+            "self.body = nn.Sequential(",
+            "self.layers = [nn.Linear(hidden, hidden)]\n" + " " * 8 + "self.body = nn.Sequential(",
+        ).replace("self.body(images))", "self.layers[0](self.body(images)))"),
+        "{net} computes with weights that are no parameters of it, (8, 8) of torch.float32 among them: they would be"
+        " neither trained nor saved. Hold layers as attributes, in nn.ModuleList",
+    ),
+    "layer of the module": (
+        GOOD_NETWORK.replace("class Net", "LAYER = nn.Linear(8, 8)\n\n\nclass Net").replace(
+            "self.body(images))", "LAYER(self.body(images)))"
+        ),
+        "{net} computes with weights that are no parameters of it",
+    ),
+    "layers made in forward": (
+        GOOD_NETWORK.replace(
+            "return self.head(", "self.more = getattr(self, 'more', None) or nn.Linear(3, 3)\n        return self.more("
+        )
+        .replace("self.body(images))", "self.head(self.body(images)))")
+        .replace("self.more(self.head(self.head(", "self.more(self.head("),
+        "{net} gives another network each time, which can't take the weights of the first (RuntimeError: Error(s)",
+    ),
+    "one layer for all": (
+        GOOD_NETWORK.replace("class Net", "LAYER = nn.Linear(8, 3)\n\n\nclass Net").replace(
+            "self.head = nn.Linear(hidden, num_classes)", "self.head = LAYER"
+        ),
+        "{net} gives a network that shares weights with the one before (",
+    ),
+    "the same network each time": (
+        GOOD_NETWORK.replace("class Net", "class Made")
+        + "\n\nimport functools\n\n\n@functools.cache\ndef Net(num_classes, in_channels, image_size):\n"
+        + "    return Made(num_classes, in_channels, image_size)\n",
+        "{net} gives a network that shares weights with the one before (",
+    ),
+    "a default that grows": (
+        GOOD_NETWORK.replace("dropout: float = 0.0", "sizes=[8]").replace("nn.Dropout(dropout)", "*self.more(sizes)")
+        + "\n    def more(self, sizes):\n        sizes.append(8)\n        return [nn.Linear(8, 8) for _ in sizes]\n",
+        "{net} gives another network each time, which can't take the weights of the first (RuntimeError: Error(s)",
+    ),
+    "numbers that are not saved": (
+        GOOD_NETWORK.replace(
+            "super().__init__()", "super().__init__()\n        self.mixed = torch.randn(8, 8)"
+        ).replace("self.body(images))", "self.body(images) @ self.mixed)"),
+        "{net} gives other logits once its weights were saved and loaded: it computes with numbers that are not in its"
+        " state_dict and differ from network to network. Register tensors (register_buffer, nn.Parameter)",
+    ),
+    "complex weights": (
+        GOOD_NETWORK.replace(
+            "nn.Linear(hidden, num_classes)", "nn.Linear(hidden, num_classes, dtype=torch.cfloat)"
+        ).replace("self.head(self.body(images))", "self.head(self.body(images) + 0j).real"),
+        "{net} has complex weights (1.head.weight), which Podium neither averages nor optimizes: hold them as real",
+    ),
+    "changes torch's default type": (
+        "import torch\n\ntorch.set_default_dtype(torch.float64)\n",
+        "{module} changes torch's default type (set_default_dtype) when it is imported, which would hold for all of",
+    ),
+    "changes the working directory": (
+        "import os\n\nos.chdir('/')\n",
+        "{module} changes the working directory (os.chdir) when it is imported, which would hold for all of Podium: do",
+    ),
+    "can't be copied": (
+        GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        self.numbers = (n for n in range(3))"),
+        "{net} can't be copied, so it could not be averaged, exported or registered: TypeError: cannot pickle",
+    ),
+    "needs another input": (
+        GOOD_NETWORK.replace("forward(self, images)", "forward(self, images, metadata)"),
+        "{net} fails on 4 images: TypeError: Net.forward() missing 1 required positional argument: 'metadata'"
+        " ({file}, line 5)",
+    ),
     "can't be exported": (
         GOOD_NETWORK.replace(
             "return self.head(self.body(images))",
@@ -204,6 +274,16 @@ LOSSES = {
         "def loss(logits, targets):\n    return logits.detach().sum()\n",
         "fails: RuntimeError: element 0 of tensors does not require grad",
     ),
+    "has parameters": (
+        "from torch import nn\n\n\nclass loss(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.s = nn.Parameter(nn.Linear(1, 1).bias)\n\n    def forward(self, logits, targets):\n"
+        "        return (logits * self.s).sum()\n",
+        "has parameters of its own (s), which no optimizer gets: hold numbers that are not learned in buffers",
+    ),
+    "returns a loss": (
+        "from torch import nn\n\n\ndef loss(logits, targets):\n    return nn.CrossEntropyLoss()\n",
+        "returns a loss (CrossEntropyLoss) when it gets logits and targets, not the value of one (src/{m}.py, line 4)",
+    ),
     "of something else": (
         "import torch\n\nW = torch.ones(1, requires_grad=True)\n\n\ndef loss(logits, targets):\n    return W.sum()\n",
         "gives a value that does not depend on the logits: it teaches nothing (src/{m}.py, line 6)",
@@ -234,6 +314,33 @@ def test_loss_that_can_not_weight_classes_is_refused_where_they_are_weighted(own
 
 
 OTHERS = {
+    "optimizer with a closure": (
+        "import torch\n\n\nclass Own(torch.optim.SGD):\n    def step(self, closure):\n        closure()\n",
+        {"train.optimizer": "{m}:Own"},
+        "train.optimizer: {m}:Own must be one whose step needs no argument; it needs closure: take train.program",
+    ),
+    "optimizer of other groups": (
+        "import torch\n\n\ndef Own(params, lr):\n"
+        "    return torch.optim.SGD([one for group in params for one in group['params']], lr)\n",
+        {"train.optimizer": "{m}:Own"},
+        "train.optimizer: {m}:Own must keep the groups that it is given, with all of their keys, in `param_groups`",
+    ),
+    "optimizer that can't be saved": (
+        "import pathlib\n\nimport torch\n\n\nclass Own(torch.optim.SGD):\n    def state_dict(self):\n"
+        "        return super().state_dict() | {'at': pathlib.Path('x')}\n",
+        {"train.optimizer": "{m}:Own"},
+        "train.optimizer: {m}:Own has a state_dict that a checkpoint can't hold (UnpicklingError): keep it to tensors",
+    ),
+    "schedule of a metric": (
+        "import torch\n\n\ndef own(optimizer):\n    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)\n",
+        {"train.schedule": "{m}:own"},
+        "train.schedule: {m}:own must be a scheduler whose step needs no argument; it needs metrics, and a schedule",
+    ),
+    "schedule without end": (
+        "def own(epoch):\n    return 1.0 / epoch if epoch else float('inf')\n",
+        {"train.schedule": "{m}:own"},
+        "train.schedule: {m}:own must give a finite number of at least 0; it gave inf (src/{m}.py, line 1)",
+    ),
     "optimizer": (
         "class Own:\n    def __init__(self, params, lr):\n        self.param_groups = params\n",
         {"train.optimizer": "{m}:Own"},
@@ -248,7 +355,7 @@ OTHERS = {
     "schedule": (
         "def rate(step):\n    return -1\n",
         {"train.schedule": "{m}:rate"},
-        "train.schedule: {m}:rate must give a number of at least 0; it gave -1 (src/{m}.py, line 1)",
+        "train.schedule: {m}:rate must give a finite number of at least 0; it gave -1 (src/{m}.py, line 1)",
     ),
     "schedule fails": (
         "def rate(step):\n    return 1 / step\n",
@@ -387,6 +494,13 @@ def test_network_is_tried_at_both_ends_of_its_arguments(own: OwnCode) -> None:
     space = {"model.arguments.hidden": {"low": 4, "high": 100}}
     (line,) = _problems({"model.name": f"{module}:Net"}, {"space": space})
     assert line.startswith(f"model.name: {module}:Net failed: src/{module}.py, line 8, in __init__: AssertionError")
+
+
+def test_network_is_tried_with_each_choice_of_an_argument(own: OwnCode) -> None:
+    module = own.write(GOOD_NETWORK.replace("super().__init__()", "super().__init__()\n        assert hidden != 5"))
+    space = {"model.arguments.hidden": {"choices": [4, 5, 6]}}
+    (line,) = _problems({"model.name": f"{module}:Net"}, {"space": space})
+    assert line == f"model.name: {module}:Net failed: src/{module}.py, line 8, in __init__: AssertionError"
 
 
 def test_everything_that_the_space_reaches_is_tried_and_all_is_said_at_once(own: OwnCode) -> None:
@@ -665,3 +779,31 @@ def test_searched_argument_that_an_augmentation_lacks_is_named_by_its_place(
     found = rehearsal.problems_of(base, SearchParams.model_validate({"space": space}), tiny.IMAGES)
     assert len(found) == bool(words)
     assert not words or found[0].startswith(words.format(m=module))
+
+
+@pytest.mark.parametrize("draw", ["random.random() < 0.5", "np.random.rand() < 0.5", "torch.rand(()) < 0.5"])
+def test_random_numbers_of_own_code_follow_from_the_seed(own: OwnCode, draw: str) -> None:
+    text = "import random\n\nimport numpy as np\nimport torch\n\n\n"
+    text += f"def own(images):\n    return images.flip(3) if {draw} else images\n"
+    (one,) = tiny.recipe(**{"train.augment": f"{own.write(text)}:own"}).train.augmentations()[-1:]
+    images = torch.arange(192, dtype=torch.uint8).reshape(1, 3, 8, 8)
+    outcomes = [
+        [one.apply(images, Draw(torch.Generator(), seed, images[:, :, :1, :1])) for seed in range(8)] for _ in "ab"
+    ]
+    assert all(torch.equal(first, again) for first, again in zip(*outcomes, strict=True))
+    assert len({tuple(image.flatten().tolist()) for image in outcomes[0]}) == 2
+
+
+def test_transform_of_torchvision_that_is_an_object_draws_for_each_image(own: OwnCode) -> None:
+    text = "from torchvision.transforms import v2\n\nown = v2.Compose([v2.RandomHorizontalFlip()])\n"
+    (one,) = tiny.recipe(**{"train.augment": f"{own.write(text)}:own"}).train.augmentations()[-1:]
+    images = torch.arange(192, dtype=torch.uint8).reshape(1, 3, 8, 8).repeat(16, 1, 1, 1)
+    changed = one.apply(images, Draw(torch.Generator(), 0, images[:1, :, :1, :1]))
+    assert len({tuple(image.flatten().tolist()) for image in changed}) == 2
+
+
+def test_object_of_a_loss_is_a_new_one_in_each_training(own: OwnCode) -> None:
+    text = "class Own:\n    calls = 0\n\n    def __call__(self, logits, targets):\n        self.calls += 1\n"
+    text += "        return logits.sum() * 0 + self.calls\n\n\nown = Own()\n"
+    loss = tiny.recipe(**{"train.loss": f"{own.write(text)}:own"}).train.component("loss")
+    assert [float(loss.build(None)(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))) for _ in range(2)] == [1, 1]

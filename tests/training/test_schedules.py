@@ -221,7 +221,9 @@ def test_own_function_of_an_optimizer_returns_a_scheduler(own: OwnCode) -> None:
 
 def test_own_function_that_gives_no_number_is_refused(own: OwnCode) -> None:
     module = own.write(OWN)
-    with pytest.raises(InputError, match=rf"^train\.schedule: {module}:text must give a number of at least 0; it gave"):
+    with pytest.raises(
+        InputError, match=rf"^train\.schedule: {module}:text must give a finite number of at least 0; it gave"
+    ):
         _factors(f"{module}:text")
 
 

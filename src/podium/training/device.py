@@ -1,10 +1,12 @@
 """What a training runs on: the device, its memory, its kernels and its random numbers."""
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 
 from podium import resources
@@ -113,19 +115,28 @@ def set_random_state(device: torch.device, state: torch.Tensor | None) -> None:
         torch.get_device_module(device).set_rng_state(state.cpu())
 
 
+def set_seed(seed: int) -> None:
+    """Let the random numbers of torch, and those of numpy and Python, which own code may draw, follow from `seed`."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 @contextmanager
 def own_numbers(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Random numbers within the block, from `seed` on where one is given, leave those of the CPU and of `device` as
-    they were.
+    """Random numbers within the block, from `seed` on where one is given, leave those of torch (of the CPU and of
+    `device`), numpy and Python as they were.
     """
-    before = random_state(device)
+    before, others = random_state(device), (random.getstate(), np.random.get_state())
     try:
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
-                torch.manual_seed(seed)
+                set_seed(seed)
             yield
     finally:
         set_random_state(device, before)
+        random.setstate(others[0])
+        np.random.set_state(others[1])
 
 
 def release(device: torch.device) -> None:

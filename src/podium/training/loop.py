@@ -59,7 +59,7 @@ class TrainingRun:
         more: Sequence[Metric] = (),
     ) -> None:
         """`metric`, the objective, and `more`: what every epoch has besides accuracy and loss."""
-        torch.manual_seed(seed)
+        devices.set_seed(seed)
         # The moments of units that have died come to almost nothing, which a CPU computes many times slower than 0.
         torch.set_flush_denormal(True)
         self.recipe = recipe

@@ -1,8 +1,9 @@
 """What a network has to give before it can be trained or registered: logits of the right form, which depend on
-the image alone, and a graph that torch.export takes.
+the image and on weights that torch knows of alone, and a graph that torch.export takes.
 """
 
 import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -53,6 +54,71 @@ def check_predictions(model: nn.Module, images: Tensor, classes: int, parameter:
         )
 
 
+def check_weights(model: nn.Module, logits: Tensor, parameter: str, name: str) -> None:
+    """Raise InputError where `logits`, which `model` gave in train mode, come from weights that are none of its
+    parameters: no optimizer would get them, and no checkpoint."""
+    if not logits.requires_grad:
+        raise InputError(
+            f"{parameter}: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
+            f" parameters that take part in them, or leaves torch (detach, numpy, no_grad){own_code.at(name)}"
+        )
+    known = {id(one) for one in model.parameters()}
+    if foreign := [own_code.described(one) for one in _leaves(logits) if id(one) not in known]:
+        raise InputError(
+            f"{parameter}: {name} computes with weights that are no parameters of it, {foreign[0]} among them: they"
+            " would be neither trained nor saved. Hold layers as attributes, in nn.ModuleList or in nn.ModuleDict, and"
+            f" tensors in nn.Parameter{own_code.at(name)}"
+        )
+    if strange := [key for key, one in model.named_parameters() if one.is_complex()]:
+        raise InputError(
+            f"{parameter}: {name} has complex weights ({strange[0]}), which Podium neither averages nor optimizes: hold"
+            f" them as real numbers, and use torch.view_as_complex in forward{own_code.at(name)}"
+        )
+    copied(model, f"{parameter}: {name}", own_code.at(name))  # after a step, as averages and checks do
+
+
+def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], images: Tensor, parameter: str, name: str) -> None:
+    """Raise InputError where `build`, which gave `model`, does not give a new network each time, or one that with the
+    weights of `model` has other logits for `images` (N, C, H, W) uint8: each trial begins with a new network, and a
+    saved one is its weights in a new one."""
+    again, at = build(), own_code.at(name)
+    known = {id(one) for one in model.parameters() if one.requires_grad}
+    if shared := [key for key, one in again.named_parameters() if id(one) in known]:
+        raise InputError(
+            f"{parameter}: {name} gives a network that shares weights with the one before ({shared[0]}): a trial"
+            f" would go on with those of another: create every layer in the constructor{at}"
+        )
+    try:
+        again.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{parameter}: {name} gives another network each time, which can't take the weights of the first"
+            f" ({own_code.blame(error)}): create the same layers in each constructor and none in forward; nn.LazyLinear"
+            f" finds its size by itself{at}"
+        ) from error
+    with torch.inference_mode():
+        first, second = model.eval()(images), again.eval()(images)
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-4 * max(1.0, float(first.abs().max()))):
+        raise InputError(
+            f"{parameter}: {name} gives other logits once its weights were saved and loaded: it computes with numbers"
+            " that are not in its state_dict and differ from network to network. Register tensors (register_buffer,"
+            f" nn.Parameter), and draw none elsewhere{at}"
+        )
+
+
+def _leaves(value: Tensor) -> Iterator[Tensor]:
+    """The tensors with a gradient that `value` was computed from."""
+    seen, waiting = set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(leaf := getattr(node, "variable", None), Tensor):
+            yield leaf
+        waiting += [before for before, _ in node.next_functions]
+
+
 def check_export(model: nn.Module, shape: tuple[int, ...], parameter: str, name: str) -> None:
     """Raise InputError where torch can't export `model`, of uint8 images of `shape` (C, H, W)."""
     exported(model, shape, f"{parameter}: {name}", own_code.at(name))
@@ -63,14 +129,26 @@ def exported(model: nn.Module, shape: tuple[int, ...], named: str, at: str = "")
 
     Raises InputError where torch can't export it, beginning with `named` and ending with `at`.
     """
-    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    example, whole = torch.zeros((2, *shape), dtype=torch.uint8), copied(model, named, at)
     try:
-        whole = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        whole.cpu().eval().requires_grad_(False)
         return torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except own_code.RAISED as error:  # its own errors, the compiler's, those of the network
         raise InputError(
             f"{named} can't be exported, so it could not be registered: {own_code.blame(error)}. torch.export takes no"
             f" branch that depends on the values of a tensor (`if x.sum() > 0`): write torch.where{at}"
+        ) from error
+
+
+def copied(model: nn.Module, named: str, at: str = "") -> nn.Module:
+    """A copy of `model`. Raises InputError where there is none, as in `exported`."""
+    try:
+        return copy.deepcopy(model)
+    except own_code.RAISED as error:
+        raise InputError(
+            f"{named} can't be copied, so it could not be averaged, exported or registered: {own_code.blame(error)}."
+            " Keep open files, locks, generators and tensors that forward computed out of its attributes; norms of"
+            f" weights are in torch.nn.utils.parametrizations{at}"
         ) from error
 
 

@@ -134,5 +134,7 @@ class Frozen:
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:
-    """Every weight and running statistic; the counters of batches are whole numbers and decide nothing."""
-    return [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    """Every weight and running statistic, each once where several layers share it; the counters of batches are whole
+    numbers and decide nothing."""
+    once = {id(tensor): tensor.detach() for tensor in model.state_dict(keep_vars=True).values()}
+    return [tensor for tensor in once.values() if tensor.is_floating_point()]

@@ -26,6 +26,7 @@ from podium.models.build import normalisation
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
+from podium.training.device import set_seed
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
@@ -140,7 +141,7 @@ class ProgramRun:
         more: Sequence[Metric] = (),
     ) -> None:
         """`metric` has to be reported each epoch, None: none has; of `more` the function reports what it likes."""
-        torch.manual_seed(seed)
+        set_seed(seed)
         self.recipe, self.images, self.seed, self.device = recipe, images, seed, device
         self.program: Program = recipe.train.component("program")
         self.metric = metric

@@ -75,7 +75,13 @@ def rehearse(
     command = [sys.executable, "-m", "podium.training.rehearsal"]
     try:
         done = subprocess.run(
-            command, input=json.dumps(asdict(job)), capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            input=json.dumps(asdict(job)),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise InputError(
@@ -151,7 +157,7 @@ def main() -> None:
     for parameter, metric in job.metrics:
         search = SearchParams.model_validate({"metric": metric})
         found += _problems(lambda search=search, at=parameter: try_metric(at, search.metrics[0], images))  # type: ignore[misc]
-    print(MARK + json.dumps(list(dict.fromkeys(found))), flush=True)
+    print("\n" + MARK + json.dumps(list(dict.fromkeys(found))), flush=True)
 
 
 if __name__ == "__main__":

@@ -46,21 +46,29 @@ def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> Non
     import torch
 
     from podium.models.build import build_model
-    from podium.training.network_check import check_export
+    from podium.training.network_check import check_export, check_rebuilt
 
-    _check_dimensions("network", recipe.model.name, "model.arguments.", search.space)
+    name = recipe.model.name
+    _check_dimensions("network", name, "model.arguments.", search.space)
     for one in _at_the_ends(recipe, search.space):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = _network_step(one, images, lambda one=one: build_model(one.model, images))  # type: ignore[misc]
-    check_export(model, images.shape, "model.name", recipe.model.name)
+    with torch.random.fork_rng():
+        batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
+        check_rebuilt(model, lambda: build_model(recipe.model, images), batch, "model.name", name)
+    check_export(model, images.shape, "model.name", name)
 
 
 def _at_the_ends(recipe: Recipe, space: dict[str, Dimension]) -> Iterator[Recipe]:
-    """`recipe`, and where arguments are searched, with all at their lowest and at their highest."""
+    """`recipe`, and where arguments are searched, with all at their lowest and at their highest, and with each choice
+    of one that has more than two."""
     ends = {n: d.values() for n, d in space.items() if n.startswith("model.arguments.") and _is_on(d, recipe)}
     for place in (0, -1) if ends else ():
         yield recipe.replace({name: values[place] for name, values in ends.items()})
+    for name, values in ends.items():
+        for value in values[1:-1] if space[name].choices is not None else ():
+            yield recipe.replace({name: value})
     yield recipe
 
 
@@ -72,7 +80,7 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
     """The network, once it has answered for a few images in both modes and learnt from them."""
     import torch
 
-    from podium.training.network_check import check_logits, check_predictions
+    from podium.training.network_check import check_logits, check_predictions, check_weights
 
     name = recipe.model.name
     batch = torch.randint(0, 256, (BATCH, *images.shape), dtype=torch.uint8)
@@ -81,17 +89,13 @@ def _network_step(recipe: Recipe, images: ImageSpec, build: Callable[[], Any]) -
         model.train()
         logits = model(batch)
         check_logits(logits, BATCH, images.classes, "model.name", name)
-        if not logits.requires_grad:
-            raise InputError(
-                f"model.name: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
-                f" parameters that take part in them, or leaves torch (detach, numpy, no_grad){own_code.at(name)}"
-            )
+        check_weights(model, logits, "model.name", name)
         logits.sum().backward()
         check_predictions(model, batch, images.classes, "model.name", name)
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.blame(error)}") from error
+        raise InputError(f"model.name: {name} fails on {BATCH} images: {own_code.placed(error, name)}") from error
     return model
 
 
@@ -109,7 +113,7 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.loss: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.loss: {name} fails: {own_code.placed(error, name)}") from error
     at = own_code.at(name)
     if not bool(torch.isfinite(value)):
         raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network{at}")
@@ -127,16 +131,45 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
     try:
         optimizer = build_optimizer(model, recipe.train)
+        _check_optimizer(optimizer, name)
         for _ in range(2):
             set_rate(optimizer, recipe.train.learning_rate)
             model(torch.ones(2, 3)).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.load_state_dict(_saved(optimizer.state_dict(), name))
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.optimizer: {name} fails: {own_code.placed(error, name)}") from error
+
+
+def _check_optimizer(optimizer: Any, name: str) -> None:
+    """Raise InputError where Podium's loop can't step `optimizer`, or set its learning rate."""
+    if any("scale" not in group for group in optimizer.param_groups):
+        raise InputError(
+            f"train.optimizer: {name} must keep the groups that it is given, with all of their keys, in `param_groups`:"
+            f" Podium sets their learning rates{own_code.at(name)}"
+        )
+    needed = [one.name for one in own_code.arguments_of(optimizer.step)[0].values() if one.required]
+    if needed:
+        raise InputError(
+            f"train.optimizer: {name} must be one whose step needs no argument; it needs {needed[0]}: take"
+            f" train.program, a loop of your own, for it{own_code.at(name)}"
+        )
+
+
+def _saved(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """`state` of an optimizer, written and read as in a checkpoint."""
+    from podium.training import checkpoint
+
+    try:
+        return checkpoint.loads(checkpoint.dumps("", state), "")
+    except own_code.RAISED as error:
+        raise InputError(
+            f"train.optimizer: {name} has a state_dict that a checkpoint can't hold ({type(error).__name__}): keep it"
+            f" to tensors, numbers, strings, lists and dicts{own_code.at(name)}"
+        ) from error
 
 
 def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -149,7 +182,7 @@ def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> No
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.schedule: {name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"train.schedule: {name} fails: {own_code.placed(error, name)}") from error
 
 
 def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -171,7 +204,7 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
         except InputError:
             raise
         except own_code.RAISED as error:
-            raise InputError(f"train.augment: {choice.name} fails: {own_code.blame(error)}") from error
+            raise InputError(f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}") from error
 
 
 def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
@@ -206,7 +239,7 @@ def try_metric(parameter: str, chosen: Choice, images: ImageSpec | None) -> None
     except InputError as error:
         raise InputError(of_parameter(parameter, str(error))) from None
     except own_code.RAISED as error:
-        raise InputError(f"{parameter}: {chosen.name} fails: {own_code.blame(error)}") from error
+        raise InputError(f"{parameter}: {chosen.name} fails: {own_code.placed(error, chosen.name)}") from error
     if value != value:
         raise InputError(
             f"{parameter}: {chosen.name} gives NaN or an infinite number for logits of an untrained network"

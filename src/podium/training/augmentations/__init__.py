@@ -5,6 +5,7 @@ classes of torchvision.transforms.v2 and people's own stand too.
 """
 
 import copy
+import inspect
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,11 +90,17 @@ class OwnAugmentation(Augmentation):
         own_code.check_arguments(found, self.chosen.name, place, given, images)
         if isinstance(found, type):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
+        if not given and not inspect.isroutine(found):
+            return copy.deepcopy(found)  # an object, such as a v2.Compose
         return lambda images: found(images, **copy.deepcopy(given))
 
     @cached_property
     def _is_of_torchvision(self) -> bool:
-        return type(self._function).__module__.startswith("torchvision.")
+        """Whether it is a transform of torchvision, or a torch.nn.Sequential of some."""
+        parts = [self._function]
+        if type(self._function).__module__ == "torch.nn.modules.container":
+            parts += list(self._function)
+        return any(base.__module__.startswith("torchvision.") for one in parts for base in type(one).__mro__)
 
 
 def wrap(choice: Choice) -> Augmentation:

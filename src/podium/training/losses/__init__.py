@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from podium import components, own_code
@@ -49,11 +50,14 @@ class OwnLoss(Loss):
                 f"train.loss.arguments.{WEIGHT}: {name} gets it from train.balance: loss; leave out one of the two"
             )
         extra: dict[str, Any] = {} if weights is None else {WEIGHT: weights.clone()}
-        if isinstance(function, type):
+        if isinstance(function.func if isinstance(function, partial) else function, type):
             made = own_code.call(function, name, "train.loss", given, extra)
             return checked(made, name)
+        function = copy.deepcopy(function)  # an object: what it counts in one training is not in the next
         positional = set(list(known)[:2])
         own_code.check_arguments(function, name, "train.loss", given, positional | set(extra))
+        if not given and not extra:
+            return checked(function, name)
         # Each call has copies of its own: what one changes in place is not what the next one gets.
         return checked(lambda logits, targets: function(logits, targets, **copy.deepcopy(given | extra)), name)
 
@@ -63,10 +67,24 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
 
     It is called with a copy of the targets. Its logits it may change in place: who uses them again gives it a copy.
     """
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    weights = function.named_parameters() if isinstance(function, nn.Module) else ()
+    if learned := [key for key, one in weights if one.requires_grad]:
+        raise InputError(
+            f"train.loss: {name} has parameters of its own ({learned[0]}), which no optimizer gets: hold numbers that"
+            f" are not learned in buffers, or take train.program{own_code.at(name)}"
+        )
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        if isinstance(function, nn.Module):
+            function.to(logits.device)
         value = function(logits, targets.clone())
+        if isinstance(value, nn.Module):
+            raise InputError(
+                f"train.loss: {name} returns a loss ({type(value).__name__}) when it gets logits and targets,"
+                f" not the value of one{own_code.at(name)}"
+            )
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             raise InputError(
                 f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"

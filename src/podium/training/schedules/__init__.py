@@ -3,6 +3,8 @@
 The rate follows from the position alone, so a training that resumes from a checkpoint needs no state of it.
 """
 
+import math
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -86,6 +88,13 @@ class OwnSchedule(Schedule):
                 f" {own_code.described(scheduler)}{own_code.at(name)}. Without the argument `optimizer` it is"
                 " called for the factor itself"
             )
+        needed = [one.name for one in own_code.arguments_of(scheduler.step)[0].values() if one.required]
+        if needed:
+            raise InputError(
+                f"train.schedule: {name} must be a scheduler whose step needs no argument; it needs {needed[0]}, and a"
+                " schedule follows from the position alone: take train.program, a loop of your own, for one that looks"
+                f" at a metric{own_code.at(name)}"
+            )
         rates = []
         for _ in range(length):
             rates.append(_number(optimizer.param_groups[0]["lr"], self.chosen.name))
@@ -95,11 +104,15 @@ class OwnSchedule(Schedule):
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    number = math.nan
+    if hasattr(value, "__float__") and not isinstance(value, bool):
+        with suppress(ValueError, TypeError, RuntimeError):  # an array or a tensor of several numbers
+            number = float(value)
+    if not 0 <= number < math.inf:
         raise InputError(
-            f"train.schedule: {name} must give a number of at least 0; it gave {value!r}{own_code.at(name)}"
+            f"train.schedule: {name} must give a finite number of at least 0; it gave {value!r}{own_code.at(name)}"
         )
-    return float(value)
+    return number
 
 
 def wrap(choice: Choice) -> Schedule:

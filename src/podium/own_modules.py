@@ -1,0 +1,97 @@
+"""Importing people's own modules: as a program without arguments, which leaves the process as it was."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from podium.errors import InputError
+
+State = dict[str, tuple[Any, Callable[[Any], Any]]]
+
+
+def imported(name: str, source: Path) -> Any:
+    """The module `name`, from `source` (the project's `src/`) or an installed package.
+
+    Code at its top that reads the command line finds no arguments there: those are Podium's. Raises InputError where
+    `source` has it and another module of that name comes first, or where it changes what holds for the whole process;
+    and whatever the module raises.
+    """
+    _check_its_own(name, source)
+    arguments, before = sys.argv, _state()
+    sys.argv = [name]
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.argv = arguments
+        changed = _put_back(before)
+    if changed:
+        sys.modules.pop(name, None)
+        raise InputError(
+            f"{name} changes {' and '.join(changed)} when it is imported, which would hold for all of Podium: do that"
+            " within the function that needs it, and undo it there"
+        )
+    return module
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """What code within the block changes for the whole process is as it was afterwards."""
+    before = _state()
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+def _check_its_own(name: str, source: Path) -> None:
+    top = name.partition(".")[0]
+    mine = next((path for path in (source / f"{top}.py", source / top / "__init__.py") if path.is_file()), None)
+    if mine is None:
+        return
+    known = getattr(sys.modules.get(top), "__file__", None)
+    if top in sys.stdlib_module_names:
+        whose = "one of Python's own"
+    elif top in sys.modules and (known is None or Path(known).resolve() != mine.resolve()):
+        whose = f"one that is imported already ({known or 'built in'})"
+    else:
+        return
+    raise InputError(f"{mine} has the name of {whose}, and each would be taken for the other: rename your module")
+
+
+def _state() -> State:
+    """What own code could change for the whole process: the value of each, and what sets it."""
+    found: State = {}
+    with suppress(FileNotFoundError):  # it was removed
+        found["the working directory (os.chdir)"] = Path.cwd(), os.chdir
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "get_default_device"):  # it is imported, wholly
+        found |= _of_torch(torch, torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled())
+    return found
+
+
+def _of_torch(torch: Any, kind: Any, device: Any, gradients: bool) -> State:
+    return {
+        "torch's default type (set_default_dtype)": (kind, torch.set_default_dtype),
+        "torch's default device (set_default_device)": (
+            device,
+            lambda value: torch.set_default_device(None if value.type == "cpu" else value),
+        ),
+        "torch's gradients (set_grad_enabled)": (gradients, torch.set_grad_enabled),
+    }
+
+
+def _put_back(before: State) -> list[str]:
+    """Set what has changed to what it was, of torch where it was imported since to its defaults; returns its names."""
+    after = _state()
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "get_default_device"):
+        before = _of_torch(torch, torch.float32, torch.device("cpu"), True) | before
+    changed = [name for name, (value, _) in before.items() if name not in after or after[name][0] != value]
+    for name in changed:
+        value, put = before[name]
+        put(value)
+    return changed
