@@ -45,6 +45,7 @@ def _pid_of(pool: ProcessPool, number: int) -> int:
         (3, "ended with exit code 3"),
         (-11, "was killed by SIGSEGV"),
         (-9, "was killed by SIGKILL (out of memory?)"),
+        (-40, "was killed by signal 40"),
     ],
 )
 def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:

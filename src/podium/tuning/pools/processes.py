@@ -294,5 +294,6 @@ def _how_it_ended(code: int | None) -> str:
         return "does not answer"
     if code >= 0:
         return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
+    known = {one.value: one.name for one in signal.Signals}
+    name = known.get(-code, f"signal {-code}")  # most of the real-time signals have no name
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
