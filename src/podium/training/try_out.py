@@ -126,11 +126,26 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
             model(torch.ones(2, 3)).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.load_state_dict(_read_back(optimizer.state_dict(), name))
     except InputError:
         raise
     except own_code.RAISED as error:
         raise InputError(f"train.optimizer: {name} fails: {own_code.blame(error)}") from error
+
+
+def _read_back(state: Any, name: str) -> Any:
+    """The `state` of an optimizer as a checkpoint gives it back. Raises InputError where none can."""
+    import pickle
+
+    from podium.training import checkpoint
+
+    try:
+        return checkpoint.loads(checkpoint.dumps("", {"optimizer": state}), "")["optimizer"]
+    except (pickle.PickleError, AttributeError, TypeError) as error:  # the last two: what is local has no name
+        raise InputError(
+            f"train.optimizer: the state_dict of {name} must hold tensors, numbers, text and lists and dicts of them; a"
+            f" checkpoint of it can't be read back ({str(error).splitlines()[0][:200]}){own_code.at(name)}"
+        ) from error
 
 
 def _try_schedule(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
