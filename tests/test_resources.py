@@ -63,3 +63,33 @@ def test_memory_of_the_first_version_of_control_groups_counts(groups: Path) -> N
     (groups / "memory").mkdir()
     (groups / "memory" / "memory.limit_in_bytes").write_text("2097152\n", encoding="ascii")
     assert resources.memory() == 2097152
+
+
+@pytest.mark.parametrize(
+    ("line", "tree", "at", "quota"),
+    [
+        ("4:cpu,cpuacct:/slurm/job_1/step_0", "cpu,cpuacct", "slurm/job_1", "50000"),
+        ("4:cpuacct,cpu:/slurm/job_1", "cpuacct,cpu", "slurm/job_1", "100000"),
+        ("4:cpu:/docker/0a:b", "cpu", "docker/0a:b", "100000"),
+        ("4:cpu,cpuacct:/docker/0a", "cpu,cpuacct", "", "100000"),
+        ("4:cpu,cpuacct:/slurm/job_1", "cpu", "slurm/job_1", "100000"),
+    ],
+)
+def test_quota_of_a_jobs_group_in_the_first_version_counts(
+    groups: Path, line: str, tree: str, at: str, quota: str
+) -> None:
+    (groups / "own").write_text(f"{line}\n1:name=systemd:/x\n", encoding="ascii")
+    folder = groups / tree / at
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(quota + "\n", encoding="ascii")
+    (folder / "cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
+    assert resources.cores() == 1
+
+
+@pytest.mark.parametrize(("at", "expected"), [("slurm/job_1", 4194304), ("slurm", 4194304), ("other", MACHINE)])
+def test_memory_of_a_jobs_group_in_the_first_version_counts(groups: Path, at: str, expected: int) -> None:
+    (groups / "own").write_text("9:memory:/slurm/job_1\n0::/init.scope\n", encoding="ascii")
+    folder = groups / "memory" / at
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text("4194304\n", encoding="ascii")
+    assert resources.memory() == expected

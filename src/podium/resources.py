@@ -25,7 +25,7 @@ def memory() -> int:
     """Bytes of memory that this process may use: the machine's, or the least that its control groups have."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [_read(group / "memory.max") for group in _groups()]
-    limits.append(_read(ROOT / "memory" / "memory.limit_in_bytes"))  # the first version of control groups
+    limits += [_read(group / "memory.limit_in_bytes") for group in _old_groups("memory")]
     return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
 
 
@@ -35,18 +35,35 @@ def _quotas() -> Iterator[float]:
         quota, _, period = _read(group / "cpu.max").partition(" ")
         if quota.isdecimal() and period.isdecimal() and int(period):
             yield int(quota) / int(period)
-    for folder in (ROOT / "cpu", ROOT / "cpu,cpuacct"):  # the first version of control groups
-        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    for group in _old_groups("cpu"):
+        quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
         if quota.isdecimal() and period.isdecimal() and int(period):
             yield int(quota) / int(period)
 
 
 def _groups() -> list[Path]:
     """The folders of this process's group and of those above it."""
-    lines = [line for line in _read(OWN).splitlines() if line.startswith("0::/")]
-    path = lines[0].removeprefix("0::/").strip("/") if lines else ""
+    return _with_those_above(ROOT, next((path for kinds, path in _own() if not kinds), ""))
+
+
+def _old_groups(kind: str) -> list[Path]:
+    """The same in the first version of control groups, where each kind of limit has a tree of its own: of a batch
+    system's job the limit is deep in it.
+    """
+    found = [(kinds, path) for kinds, path in _own() if kind in kinds.split(",")] or [(kind, "")]
+    roots = [ROOT / name for name in dict.fromkeys([kind, *(kinds for kinds, _ in found), f"{kind},{kind}acct"])]
+    return [group for root in roots for group in _with_those_above(root, found[0][1])]
+
+
+def _own() -> list[tuple[str, str]]:
+    """Kinds of limits and path of each group of this process; the second version names no kind (cgroups(7))."""
+    lines = (line.split(":", 2) for line in _read(OWN).splitlines())
+    return [(line[1], line[2]) for line in lines if len(line) == 3]
+
+
+def _with_those_above(root: Path, path: str) -> list[Path]:
     parts = [part for part in path.split("/") if part not in ("", "..")]
-    return [ROOT.joinpath(*parts[:length]) for length in range(len(parts) + 1)]
+    return [root.joinpath(*parts[:length]) for length in range(len(parts) + 1)]
 
 
 def _read(path: Path) -> str:

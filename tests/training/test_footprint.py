@@ -210,3 +210,24 @@ def test_division_of_a_batch_goes_on_with_the_run() -> None:
     first.parts = 4
     second.restore(first.state())
     assert second.parts == 4
+
+
+class Mute(nn.Module):
+    """A network whose text does not say how wide it is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Parameter(torch.randn(192, width) / 14)
+        self.head = nn.Parameter(torch.randn(width, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flatten(1).float() / 255 @ self.body).relu() @ self.head
+
+
+def test_own_network_is_measured_anew_for_each_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    footprint._steps.clear()
+    _memory(monkeypatch, 12e6)
+    narrow, wide = (parts_of_batch(Mute(width), F.cross_entropy, SHAPE, 512, fast=None)[0] for width in (8, 2000))
+    footprint._steps.clear()
+    assert wide == parts_of_batch(Mute(2000), F.cross_entropy, SHAPE, 512, fast=None)[0]
+    assert wide > narrow

@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -83,6 +84,35 @@ def test_muon_steps_alike_in_either_memory_format() -> None:
 
 def test_muon_for_a_head_alone_is_adamw() -> None:
     assert type(build_optimizer(nn.Linear(2, 2), MUON)) is torch.optim.AdamW
+
+
+@pytest.mark.parametrize("frozen", [(0, 4), (0,), (4,), (2,), (0, 2)], ids=str)
+def test_muon_trains_what_is_not_frozen_and_resumes(frozen: tuple[int, ...]) -> None:
+    def network() -> tuple[nn.Sequential, Any]:
+        torch.manual_seed(0)
+        layers = [nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 2)]
+        model = nn.Sequential(*layers)
+        for number in frozen:
+            model[number].requires_grad_(False)
+        return model, build_optimizer(model, MUON)
+
+    def step(model: nn.Module, optimizer: Any) -> None:
+        set_rate(optimizer, 0.01)
+        torch.manual_seed(1)
+        model(torch.randn(8, 6)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    (one, of_one), (other, of_other) = network(), network()
+    before = [p.detach().clone() for p in one.parameters()]
+    step(one, of_one)
+    moved = [not torch.equal(p, was) for p, was in zip(one.parameters(), before, strict=True)]
+    assert moved == [p.requires_grad for p in one.parameters()]
+    other.load_state_dict(one.state_dict())
+    of_other.load_state_dict(copy.deepcopy(of_one.state_dict()))
+    step(one, of_one)
+    step(other, of_other)
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def _normed() -> nn.Sequential:

@@ -272,6 +272,20 @@ MISTAKES = {
         "run.report(1, val_accuracy=0.5)\nrun.save({'epoch': 1, 'deep': [1, {'array': numpy.ones(2)}]})",
         r"run.save: takes tensors, numbers, .*; the state\['deep'\]\[1\]\['array'\] is ndarray",
     ),
+    "named tuple": (
+        "run.report(1, val_accuracy=0.5)\nimport collections\nPair = collections.namedtuple('Pair', 'a b')\n"
+        "run.save({'pair': Pair(1, 2)})",
+        r"run.save: takes .*; the state\['pair'\] is Pair, derived from tuple: save tuple\(...\) of it .*",
+    ),
+    "own list": (
+        "run.report(1, val_accuracy=0.5)\nclass Rows(list): pass\nrun.save({'rows': [Rows([1])]})",
+        r"run.save: takes .*; the state\['rows'\]\[0\] is Rows, derived from list: save list\(...\) of it .*",
+    ),
+    "own tensor": (
+        "run.report(1, val_accuracy=0.5)\nclass Mine(torch.Tensor): pass\n"
+        "run.save({'mean': torch.ones(2).as_subclass(Mine)})",
+        r"run.save: takes .*; the state\['mean'\] is Mine: save it .as_subclass\(torch.Tensor\)",
+    ),
     "state's key": (
         "run.save({(1, numpy.int64(2)): 3})",
         r"run.save: takes .*; a key of the state\[1\] is int64",

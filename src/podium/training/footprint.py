@@ -99,7 +99,8 @@ def parts_of_batch(
     whole = size * torch.Size(shape).numel() * 4  # float32
     if whole * CERTAIN + 8 * weights < room:
         return 1, ""
-    learning = tuple(p.requires_grad for p in model.parameters())
+    # An own network's text need not say how wide it is.
+    learning = tuple((p.shape, p.requires_grad) for p in model.parameters())
     key = (str(model), learning, type(loss), shape, fast, where)
     if key not in _steps:
         _steps[key] = _measured_step(model, loss, shape, fast)

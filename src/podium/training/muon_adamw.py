@@ -27,7 +27,8 @@ class MuonAndAdamW:
         self._muon = torch.optim.Muon(
             [group for group in of_muon if group["params"]], rate, momentum=momentum, adjust_lr_fn="match_rms_adamw"
         )
-        self._adamw = torch.optim.AdamW([group for group in of_adamw if group["params"]], rate, fused=True)
+        others = [group for group in of_adamw if group["params"]] or of_adamw[:1]  # none, where the ends are frozen
+        self._adamw = torch.optim.AdamW(others, rate, fused=True)
 
     @property
     def param_groups(self) -> list[Group]:

@@ -2,11 +2,16 @@
 
 from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from podium.errors import InputError
 
 PLAIN = (bool, int, float, str, bytes, type(None))
+ROWS = (list, tuple, torch.Size)
+"""A class derived from them, such as a named tuple, can't be read back as what it was."""
+TENSORS = (Tensor, nn.Parameter)
+"""Likewise."""
 Saved = TypeVar("Saved")
 
 
@@ -23,13 +28,24 @@ def check_plain(value: Any, where: str) -> None:
         for key, one in value.items():
             check_plain(key, f"a key of {where}")
             check_plain(one, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
+    elif type(value) in ROWS:
         for number, one in enumerate(value):
             check_plain(one, f"{where}[{number}]")
-    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
+    elif type(value) not in (*TENSORS, *PLAIN):
         raise InputError(
             f"run.save: takes tensors, numbers, text and lists and dicts of them; {where} is {type(value).__name__}"
+            f"{_remedy(value)}"
         )
+
+
+def _remedy(value: Any) -> str:
+    """What to save in the place of `value`, where something of it can be saved."""
+    if isinstance(value, Tensor):
+        return ": save it .as_subclass(torch.Tensor)"
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return f", derived from {kind}: save {kind}(...) of it and build it again after run.load"
+    return ""
 
 
 def copied(value: Saved) -> Saved:

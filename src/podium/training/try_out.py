@@ -137,7 +137,7 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
             model(torch.ones(2, 3)).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        optimizer.load_state_dict(_saved(optimizer.state_dict(), name))
+        optimizer.load_state_dict(_read_back(optimizer.state_dict(), name))
     except InputError:
         raise
     except own_code.RAISED as error:
@@ -159,16 +159,18 @@ def _check_optimizer(optimizer: Any, name: str) -> None:
         )
 
 
-def _saved(state: dict[str, Any], name: str) -> dict[str, Any]:
-    """`state` of an optimizer, written and read as in a checkpoint."""
+def _read_back(state: Any, name: str) -> Any:
+    """The `state` of an optimizer as a checkpoint gives it back. Raises InputError where none can."""
+    import pickle
+
     from podium.training import checkpoint
 
     try:
-        return checkpoint.loads(checkpoint.dumps("", state), "")
-    except own_code.RAISED as error:
+        return checkpoint.loads(checkpoint.dumps("", {"optimizer": state}), "")["optimizer"]
+    except (pickle.PickleError, AttributeError, TypeError) as error:  # the last two: what is local has no name
         raise InputError(
-            f"train.optimizer: {name} has a state_dict that a checkpoint can't hold ({type(error).__name__}): keep it"
-            f" to tensors, numbers, strings, lists and dicts{own_code.at(name)}"
+            f"train.optimizer: the state_dict of {name} must hold tensors, numbers, text and lists and dicts of them; a"
+            f" checkpoint of it can't be read back ({str(error).splitlines()[0][:200]}){own_code.at(name)}"
         ) from error
 
 

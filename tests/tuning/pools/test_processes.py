@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import tiny
+from podium.errors import PodiumError
 from podium.tuning.messages import Event, Lost, Report, Resumed, Task
+from podium.tuning.pools import processes
 from podium.tuning.pools.placement import Place, visible
 from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
 from tuning.scripted import Recorder, states
@@ -45,6 +47,7 @@ def _pid_of(pool: ProcessPool, number: int) -> int:
         (3, "ended with exit code 3"),
         (-11, "was killed by SIGSEGV"),
         (-9, "was killed by SIGKILL (out of memory?)"),
+        (-40, "was killed by signal 40"),
     ],
 )
 def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:
@@ -148,6 +151,51 @@ def test_broken_worker_costs_no_trial(
     told = [line for line in recorder.lines if "could not load the images: InputError" in line]
     assert len(told) == len(broken)
     assert ["(2 times in a row; 1 worker left)" in line for line in told].count(True) == (capacity - left)
+
+
+class DyingAtFirst(ProcessPool):
+    """A pool whose workers, as they are started, die before they have loaded their images: `dying` of them."""
+
+    def __init__(self, prepared: Path, capacity: int, dying: int) -> None:
+        self._dying = dying
+        super().__init__(capacity, Setup(str(prepared), "cpu", 1))
+
+    def submit(self, task: Task) -> None:
+        if not self._dying:
+            super().submit(task)
+            return
+        self._dying -= 1
+        free = [one for one in self._workers if one.task is None]
+        for one in free:
+            os.kill(one.process.pid or 0, signal.SIGSTOP)  # it gets the task and does not begin it
+        super().submit(task)
+        for one in free:
+            if one.task is None:
+                os.kill(one.process.pid or 0, signal.SIGCONT)
+            else:
+                one.process.kill()
+                one.process.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capacity", "dying", "left"), [(1, 2, 1), (2, 1, 2), (2, 3, 1)])
+def test_worker_that_dies_before_it_began_costs_no_trial(
+    prepared: Path, tmp_path: Path, capacity: int, dying: int, left: int
+) -> None:
+    pool, recorder = DyingAtFirst(prepared, capacity, dying), Recorder()
+    assert states(search(tmp_path, pool, 3, recorder)) == ["COMPLETE"] * 3
+    told = [line for line in recorder.lines if "was killed by SIGKILL (out of memory?) before it began" in line]
+    assert (len(told), pool.capacity) == (dying, left)
+
+
+def test_machine_that_starts_no_process_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: ProcessPool, number: int) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ProcessPool, "_fork", refuse)
+    monkeypatch.setattr(processes, "RETRIES", (0.0,))
+    with pytest.raises(PodiumError, match=r"no worker process can be started: .*unavailable\. .*runtime.workers lower"):
+        ProcessPool([Place("cuda", "0", 1)], Setup("", "cuda", 1))
 
 
 class PartlyFailing(ProcessPool):
@@ -270,7 +318,7 @@ def test_worker_killed_in_the_middle_of_a_message_is_lost(prepared: Path) -> Non
     worker = pool._workers[0]
     worker.pipe.close()
     worker.pipe, theirs = multiprocessing.Pipe()
-    worker.task = Task(5, 1, 0, {}, "", 1.0)
+    worker.task, worker.ready = Task(5, 1, 0, {}, "", 1.0), True
     os.write(theirs.fileno(), struct.pack("!i", 100) + b'{"number"')  # 100 bytes were announced
     theirs.close()
     assert pool.events(PATIENCE) == [Lost(5, 1, "its worker ended with exit code 0")]

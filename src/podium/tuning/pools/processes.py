@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from podium import process
+from podium.errors import PodiumError
 from podium.text import counted
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
 from podium.tuning.pools import placement
@@ -61,6 +62,8 @@ class _Worker:
     number: int
     """Of its place."""
     task: Task | None = None
+    ready: bool = False
+    """Whether it has loaded its images: no trial is to blame for what happens before."""
     silent: float = 0.0
     """Seconds for which the pool listened and did not hear of it."""
 
@@ -163,7 +166,13 @@ class ProcessPool:
                 return self._fork(number)
             except (EOFError, OSError):  # somebody killed the fork server: asked again, it is another one
                 time.sleep(pause)
-        return self._fork(number)
+        try:
+            return self._fork(number)
+        except (EOFError, OSError) as error:
+            raise PodiumError(
+                f"no worker process can be started: {error or type(error).__name__}. End other processes, allow more of"
+                " them (ulimit -u) or set runtime.workers lower"
+            ) from error
 
     def _fork(self, number: int) -> _Worker:
         place = self._spots[number].place
@@ -194,6 +203,7 @@ class ProcessPool:
         except (EOFError, OSError):  # OSError: killed in the middle of a message
             return self._bury(worker)
         if "progress" in message:
+            worker.ready = worker.ready or message.get("ready", False)
             return None
         if "epoch" in message:
             return Report(**message)
@@ -268,12 +278,14 @@ class ProcessPool:
     def _bury(self, worker: _Worker, how: str = "") -> Lost | None:
         task = worker.task
         worker.process.join(timeout=5)
-        code = worker.process.exitcode
+        reason = f"its worker {how or _how_it_ended(worker.process.exitcode)}"
+        if task is not None and not worker.ready:
+            return self._give_up(worker, Lost(task.number, task.attempt, f"{reason} before it began", charged=False))
         self._replace(worker.number)
         if task is None:
             return None
         self._reopen(self._blame.dropped(task.number))
-        return Lost(task.number, task.attempt, f"its worker {how or _how_it_ended(code)}")
+        return Lost(task.number, task.attempt, reason)
 
     def _send(self, worker: _Worker, message: dict[str, Any]) -> bool:
         try:
@@ -294,5 +306,6 @@ def _how_it_ended(code: int | None) -> str:
         return "does not answer"
     if code >= 0:
         return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
+    known = {one.value: one.name for one in signal.Signals}
+    name = known.get(-code, f"signal {-code}")  # most of the real-time signals have no name
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

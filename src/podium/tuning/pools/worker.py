@@ -53,11 +53,13 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
 
     while True:
         task = Task(**_receive(pipe)["task"])
-        try:
-            trial_data = trial_data or load(Path(setup["prepared"]), setup["device"], setup["memory"])
-        except Exception as error:
-            _send(pipe, cannot_load(task, error))
-            continue
+        if trial_data is None:
+            try:
+                trial_data = load(Path(setup["prepared"]), setup["device"], setup["memory"])
+            except Exception as error:
+                _send(pipe, cannot_load(task, error))
+                continue
+            _send_bytes(pipe, {"progress": progress.steps, "ready": True})
         ended = run_trial(task, trial_data, report, pauses, resumed=partial(_send, pipe))
         _send(pipe, unless_broken(ended))
 
