@@ -35,6 +35,8 @@ BROKEN_IN_A_ROW = 2
 """A place is given up where so many workers in a row were broken, none of which ended a trial: its device is too."""
 
 
+UNSTARTED = "its error is above; `ulimit -v unlimited` lifts a limit of the address space"
+"""What to do about a worker that ends while it imports torch."""
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
 a moment comes back."""
@@ -63,6 +65,8 @@ class _Worker:
     task: Task | None = None
     silent: float = 0.0
     """Seconds for which the pool listened and did not hear of it."""
+    begun: bool = False
+    """Whether it has sent anything: what it imports is loaded."""
 
 
 @dataclass
@@ -193,6 +197,7 @@ class ProcessPool:
             message: dict[str, Any] = json.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):  # OSError: killed in the middle of a message
             return self._bury(worker)
+        worker.begun = True
         if "progress" in message:
             return None
         if "epoch" in message:
@@ -269,6 +274,9 @@ class ProcessPool:
         task = worker.task
         worker.process.join(timeout=5)
         code = worker.process.exitcode
+        if task is not None and not worker.begun and code is not None and code > 0:
+            reason = f"its worker could not start (exit code {code}): {UNSTARTED}"
+            return self._give_up(worker, Lost(task.number, task.attempt, reason, charged=False))
         self._replace(worker.number)
         if task is None:
             return None

@@ -39,6 +39,7 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
     progress = Progress()
+    _send_bytes(pipe, {"progress": 0})  # it could start
     if setup["hang_timeout"] is not None:
         progress.send_every(setup["hang_timeout"] / SIGNS, lambda: _send_bytes(pipe, {"progress": progress.steps}))
     trial_data: TrialData | None = None
