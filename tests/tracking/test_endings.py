@@ -14,6 +14,7 @@ from optuna.exceptions import StorageInternalError
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
 from podium.tracking.store import Tracking
+from podium.tracking.trial_runs import runs_of
 
 
 @pytest.fixture
@@ -97,3 +98,30 @@ def test_sigterm_is_as_before_after_the_last_of_blocks_that_overlap(
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     blocks[1].close()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def _interrupted(trial: optuna.Trial) -> float:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(("objective", "parent"), [(_broken, "FAILED"), (_interrupted, "KILLED")])
+def test_first_trial_is_logged_where_its_error_ends_the_block(
+    tracking: Tracking, objective: Any, parent: str, jobs: int
+) -> None:
+    study = optuna.create_study()
+    with pytest.raises((RuntimeError, KeyboardInterrupt)), TrialLogger(tracking) as logger:
+        study.optimize(objective, 4, n_jobs=jobs, callbacks=[logger])
+    assert _statuses(tracking) == [parent]
+    logged = runs_of(tracking, study)
+    assert [run.info.status for run in logged] == ["FAILED"] * len(study.trials)
+    assert logged
+
+
+@pytest.mark.parametrize("callbacks", [None, 5, [print], "another logger"])
+def test_study_that_was_not_to_call_the_logger_is_not_logged(tracking: Tracking, callbacks: Any) -> None:
+    study = optuna.create_study()
+    called = [TrialLogger(tracking)] if callbacks == "another logger" else callbacks
+    with pytest.raises((RuntimeError, TypeError)), TrialLogger(tracking):
+        study.optimize(_broken, 1, callbacks=called)
+    assert _statuses(tracking) == []

@@ -38,3 +38,14 @@ def test_address_leads_to_the_view_once_a_search_has_saved_it(store: TrackingPar
     assert view.address(tracking).endswith(page)
     Mirror(trials.study_of_each_kind(), store, Parent("search-1234", {})).close()
     assert view.address(tracking).endswith(f"{page}&viewStateShareKey=podium")
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [(None, "objective"), ("size", "size")])
+def test_charts_begin_with_the_objective_unless_a_person_chose(
+    store: TrackingParams, chosen: str | None, shown: str
+) -> None:
+    tracking = connect(store)
+    if chosen:
+        tracking.client.set_experiment_tag(tracking.experiment_id, view.PRIMARY_METRIC, chosen)
+    view.save(tracking, trials.study_of_each_kind())
+    assert tracking.client.get_experiment(tracking.experiment_id).tags[view.PRIMARY_METRIC] == shown

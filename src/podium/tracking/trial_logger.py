@@ -1,12 +1,14 @@
 """Optuna's trials in MLflow: one run per trial below one parent run per study, by a callback that stands alone."""
 
+import inspect
 import logging
 import os
 import sys
 import threading
 import time
+import traceback
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -98,6 +100,7 @@ class TrialLogger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._state.notice(trace)
             self.close(_ending(kind))
         finally:
             if self._waiting:
@@ -130,6 +133,13 @@ class _State:
             family.missed |= {trial.number: trial for trial in trials}
             if time.monotonic() >= self._not_before:
                 self._flush(family, again=again)
+
+    def notice(self, trace: TracebackType | None) -> None:
+        """Begin with the studies whose `optimize` ended by an error at their first trial: `trace` is the error's."""
+        with self._lock:
+            for study in _studies_in(trace, self):
+                if id(study) not in self._families:
+                    self._begin(study)
 
     def close(self, status: Ending) -> None:
         with self._lock:
@@ -272,6 +282,23 @@ def _failed(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
 
 
+def _studies_in(trace: TracebackType | None, state: _State) -> list[optuna.Study]:
+    """The studies whose `optimize` an error with `trace` passed through, and that were to call the logger of `state`.
+
+    Optuna calls nobody for a trial whose error ends `optimize`; its own arguments say whom it would have called.
+    """
+    found = []
+    for frame, _ in traceback.walk_tb(trace):
+        if frame.f_code is not inspect.unwrap(optuna.Study.optimize).__code__:
+            continue
+        study, callbacks = frame.f_locals.get("self"), frame.f_locals.get("callbacks")
+        called = callbacks if isinstance(callbacks, Collection) else ()  # anything, where Optuna refused it
+        own = any(isinstance(one, TrialLogger) and one._state is state for one in called)
+        if own and isinstance(study, optuna.Study):
+            found.append(study)
+    return found
+
+
 def _ending(kind: type[BaseException] | None) -> Ending:
     """How a block or a program ended that an error of this `kind` ended."""
     if kind is None:
@@ -283,6 +310,7 @@ def _close_unused(state: _State) -> None:
     """Close what no logger uses any more. At the end of a program that an error ends, `sys` has it."""
     at_exit = not threading.main_thread().is_alive() and not hasattr(sys, "ps1")
     unhandled = getattr(sys, "last_value", None) if at_exit else None  # a prompt keeps each error there
+    state.notice(unhandled.__traceback__ if unhandled is not None else None)
     state.close(_ending(type(unhandled) if unhandled is not None else None))
 
 

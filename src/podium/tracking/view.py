@@ -17,6 +17,8 @@ from podium.tracking.study_summary import objectives
 KEY = "podium"
 TAG = f"mlflow.sharedViewState.{KEY}"
 """The tag of an experiment in which MLflow 3.17's pages keep a shared view; its content is JSON."""
+PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
+"""The tag of an experiment from which the charts that compare its runs take the metric that they begin with."""
 SERVER = "http://127.0.0.1:5000"
 
 
@@ -34,8 +36,10 @@ def view_of(study: optuna.Study) -> str:
 
 
 def save(tracking: Tracking, study: optuna.Study) -> None:
-    """Make the view of `study` that of its experiment."""
+    """Make the view of `study` that of its experiment, whose charts begin with the objective unless a person chose."""
     tracking.client.set_experiment_tag(tracking.experiment_id, TAG, view_of(study))
+    if PRIMARY_METRIC not in tracking.client.get_experiment(tracking.experiment_id).tags:
+        tracking.client.set_experiment_tag(tracking.experiment_id, PRIMARY_METRIC, objectives(study)[0])
 
 
 def address(tracking: Tracking, server: str = SERVER) -> str:

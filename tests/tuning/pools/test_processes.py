@@ -7,8 +7,9 @@ import struct
 import subprocess
 import sys
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -52,6 +53,47 @@ def _pid_of(pool: ProcessPool, number: int) -> int:
 )
 def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:
     assert _how_it_ended(code) == text
+
+
+class Dead:
+    """A process that has ended."""
+
+    def __init__(self, code: int) -> None:
+        self.exitcode = code
+
+    def join(self, timeout: float) -> None:
+        """Nothing to wait for."""
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "charged", "words"),
+    [
+        (1, b"", False, "its worker ended with exit code 1 before it began: its error is above; `ulimit -v unlimited`"),
+        (1, b'{"progress": 0}', False, "its worker ended with exit code 1 before it began: its error is above"),
+        (1, b'{"progress": 0, "ready": true}', True, "its worker ended with exit code 1"),
+        (0, b"", False, "its worker ended with exit code 0 before it began"),
+        (-9, b"", False, "its worker was killed by SIGKILL (out of memory?) before it began"),
+        (-11, b'{"progress": 0, "ready": true}', True, "its worker was killed by SIGSEGV"),
+    ],
+)
+def test_trial_is_charged_unless_its_worker_had_not_begun(
+    code: int, sent: bytes, charged: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(pool: ProcessPool, number: int) -> processes._Worker:
+        ours, theirs = multiprocessing.Pipe()
+        if sent:
+            theirs.send_bytes(sent)
+        theirs.close()
+        return processes._Worker(cast(BaseProcess, Dead(code)), ours, number)
+
+    monkeypatch.setattr(ProcessPool, "_start", start)
+    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    pool = ProcessPool(1, Setup("", "cpu", 1))
+    pool._workers[0].task = Task(5, 1, 0, {}, "", 1.0)
+    (lost,) = [event for _ in range(2) for event in pool.events(0)]
+    assert isinstance(lost, Lost)
+    assert lost.charged is charged
+    assert lost.reason.startswith(words)
 
 
 @pytest.mark.slow

@@ -36,6 +36,8 @@ BROKEN_IN_A_ROW = 2
 """A place is given up where so many workers in a row were broken, none of which ended a trial: its device is too."""
 
 
+UNSTARTED = "its error is above; `ulimit -v unlimited` lifts a limit of the address space"
+"""What to do about a worker that ends while it imports torch."""
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
 a moment comes back."""
@@ -280,7 +282,8 @@ class ProcessPool:
         worker.process.join(timeout=5)
         reason = f"its worker {how or _how_it_ended(worker.process.exitcode)}"
         if task is not None and not worker.ready:
-            return self._give_up(worker, Lost(task.number, task.attempt, f"{reason} before it began", charged=False))
+            reason += " before it began" + (f": {UNSTARTED}" if (worker.process.exitcode or 0) > 0 else "")
+            return self._give_up(worker, Lost(task.number, task.attempt, reason, charged=False))
         self._replace(worker.number)
         if task is None:
             return None
