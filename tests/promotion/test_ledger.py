@@ -141,6 +141,15 @@ def test_ledger_whose_end_was_cut_with_its_head_is_noticed_by_the_versions(
     ]
 
 
+@pytest.mark.parametrize("said", ["9" * 4400, "1", f"0 {'0' * 64}"])
+def test_version_whose_tag_names_no_entry_is_said(client: MlflowClient, store: TrackingParams, said: str) -> None:
+    move(client, 1)
+    client.set_model_version_tag(NAME, "1", ledger.ENTRY, said)
+    assert ledger.history(connect(store), NAME)[1] == [
+        "the tag 'podium.ledger.entry' of tiny version 1 is not what a move wrote: edited"
+    ]
+
+
 def test_ledger_with_a_tag_that_is_no_entry_is_refused(client: MlflowClient) -> None:
     client.set_registered_model_tag(NAME, "podium.ledger.000001", "hello")
     with pytest.raises(RefusedError, match="holds what nobody here wrote"):
@@ -280,9 +289,22 @@ def test_move_while_another_claims_the_ledger_is_told_who(
     assert alias(client) is None
 
 
-@pytest.mark.parametrize("text", ["hello", '{"at": 1, "who": "eve@elsewhere"}'])
+FAR = 10**400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        '{"at": 1, "who": "eve@elsewhere"}',
+        '{"at": NOW}',
+        '{"at": NOW, "who": ["eve"]}',
+        f'{{"at": {FAR}, "who": "eve"}}',
+        "[" * 4000,
+    ],
+)
 def test_claim_that_a_crash_left_is_removed(client: MlflowClient, text: str) -> None:
-    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text)
+    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text.replace("NOW", str(time.time())))
     move(client, 1)
     assert alias(client) == 1
     assert f"{moves.CLAIM}x" not in client.get_registered_model(NAME).tags

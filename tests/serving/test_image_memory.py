@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from podium.data.decode import BadImage, Preprocess, decode
-from podium.serving.image_memory import PNG, decoding_bytes
+from podium.serving.image_memory import PNG, decoding_bytes, has_too_many_scans
 
 SIDE = 1200
 SPEC = Preprocess(3, 32, 32, range=(0, 60000))
@@ -150,3 +150,29 @@ def test_format_that_is_not_read_is_not_opened_either(monkeypatch: pytest.Monkey
     with pytest.raises(BadImage, match="no image that can be read"):
         decode(icon, SPEC)
     assert loaded == []
+
+
+@pytest.mark.parametrize(
+    ("more", "after", "slow"),
+    [
+        (0, b"", False),
+        (80, b"", False),
+        (120, b"", True),
+        (0, b"\xff\xda\x00\x02" * 200, False),  # a film behind the image, as phones write it
+    ],
+)
+def test_jpeg_that_takes_a_pass_over_its_pixels_for_each_few_bytes_is_told(more: int, after: bytes, slow: bool) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    tables = whole.rindex(b"\xff\xc4", 0, whole.rindex(b"\xff\xda"))
+    assert has_too_many_scans(whole[:-2] + whole[tables:-2] * more + whole[-2:] + after) is slow
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff", b"\xff\xd8\xff\xda", file("PNG", "1") + b"\xff\xda" * 999])
+def test_what_is_no_whole_jpeg_has_no_scans(data: bytes) -> None:
+    assert not has_too_many_scans(data)
+
+
+def test_jpeg_of_segments_without_end_is_told() -> None:
+    assert has_too_many_scans(b"\xff\xd8" + b"\xff\xfe\x00\x02" * 20_000)

@@ -380,3 +380,16 @@ def test_predict_whose_reader_has_seen_enough_ends_quietly(scans: Path) -> None:
     done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, check=False)
     os.close(written)
     assert (done.returncode, done.stderr) == (0, b"podium: scans/notes.txt: it is no image; left out\n")
+
+
+@pytest.mark.parametrize("out", ["a.png", "link.csv", "hard.csv", "scans/../a.png"])
+def test_table_that_would_replace_an_image_is_refused(out: str, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"pixels")
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "link.csv").symlink_to(image)
+    (tmp_path / "hard.csv").hardlink_to(image)
+    with pytest.raises(InputError, match="one of the images: name another file"):
+        prediction_table.write(tmp_path / out, [tmp_path / "gone.png", image], SOURCE, [], answers)
+    assert image.read_bytes() == b"pixels"
+    assert not [*tmp_path.glob("*.tmp*")]

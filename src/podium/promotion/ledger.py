@@ -7,6 +7,7 @@ whose move is done. This module reads and checks; podium.promotion.moves writes.
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -25,6 +26,8 @@ PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
 ENTRY = PREFIX + "entry"
 """Tag of a version: number and digest of the entry by which it last became champion."""
+NAMED_ENTRY = re.compile("([1-9][0-9]{0,8}) [0-9a-f]{64}")
+"""What that tag holds."""
 Action = Literal["promote", "rollback", "by hand"]
 
 
@@ -229,13 +232,23 @@ def champion_at(book: Ledger, moment: datetime) -> Entry | None:
     return before[-1] if before else None
 
 
+def _place(said: str) -> int:
+    """The number of the entry that a version's tag names; 0: it is no such tag."""
+    named = NAMED_ENTRY.fullmatch(said)
+    return int(named[1]) if named else 0
+
+
 def _cut(tracking: Tracking, book: Ledger) -> list[str]:
     """A sentence for each version that was made champion by an entry that is not in `book` any more."""
     found = []
     for version in versions.every(tracking, book.name):
-        number, _, written = version.tags.get(ENTRY, "0 ").partition(" ")
-        place = int(number) if number.isascii() and number.isdigit() else 0
-        if place and (place > len(book.texts) or digest(book.texts[place - 1]) != written):
+        if ENTRY not in version.tags:
+            continue
+        written = version.tags[ENTRY].partition(" ")[2]
+        place = _place(version.tags[ENTRY])
+        if not place:
+            found.append(f"the tag {ENTRY!r} of {version} is not what a move wrote: edited")
+        elif place > len(book.texts) or digest(book.texts[place - 1]) != written:
             found.append(
                 f"entry {place} of {book.name}'s ledger, by which version {version.number} became champion, was edited"
                 " or cut away"

@@ -21,10 +21,11 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter, ValidationError
 
 from podium.data.accesses import now, who
 from podium.errors import InputError, RefusedError
@@ -149,19 +150,36 @@ def _exists(client: MlflowClient, name: str, number: int | None) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What a claim says."""
+
+    at: float
+    """Seconds since 1970."""
+    who: str
+    """user@host"""
+
+
+_CLAIMS = TypeAdapter(_Claim)
+
+
+def _read_claim(text: str) -> _Claim | None:
+    """None for a tag that no move wrote."""
+    try:
+        return _CLAIMS.validate_json(text, strict=True)
+    except ValidationError:
+        return None
+
+
 def _other_claims(client: MlflowClient, name: str, own: str) -> list[str]:
     """Who else claims the ledger; claims that a crash left are removed."""
     found = []
     for key, text in client.get_registered_model(name).tags.items():
         if not key.startswith(CLAIM) or key == own:
             continue
-        try:
-            claim = json.loads(text)
-            fresh = abs(time.time() - float(claim["at"])) < STALE
-        except (ValueError, KeyError, TypeError):
-            fresh, claim = False, {}
-        if fresh:
-            found.append(str(claim["who"]))
+        claim = _read_claim(text)
+        if claim is not None and abs(time.time() - claim.at) < STALE:
+            found.append(claim.who)
         else:
             with suppress(MlflowException):  # another has just removed it
                 client.delete_registered_model_tag(name, key)

@@ -5,6 +5,7 @@ them with the peak of a process.
 """
 
 import io
+import re
 import struct
 from typing import Protocol
 
@@ -18,6 +19,12 @@ PLAIN, BLENDED, DEEP = 14, 34, 52
 the background: eight copies), and of more than 8 bits (scaled as float64: five arrays of 8)."""
 COEFFICIENTS = 6
 """Bytes per pixel of a progressive JPEG at its full size: libjpeg holds three components of 2 bytes until the end."""
+MOST_SCANS, MOST_SEGMENTS = 100, 10_000
+"""Of a JPEG. Each scan of some 50 bytes costs a pass over all pixels, so a small file could keep a core busy for
+minutes. Encoders write up to about 15; libtiff has the same limit."""
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""In the data of a scan 0xff is followed by 0 or by a restart's number."""
+START, END, SCAN = 0xD8, 0xD9, 0xDA
 OTHER = 8
 """Bytes per pixel more, of formats that are decoded as a whole before Pillow has them."""
 
@@ -44,6 +51,24 @@ def decoding_bytes(data: bytes, wanted: Size) -> int:
             return _of_image(image, wanted)
     except Exception:  # damaged: the decoder fails at the same place, and says why
         return 0
+
+
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether the image file `data` is a JPEG of more than MOST_SCANS scans, or MOST_SEGMENTS segments."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        return False
+    place = scans = 0
+    for _ in range(MOST_SEGMENTS):
+        found = MARKER.search(data, place)
+        if found is None or data[found.end() - 1] == END:  # what follows is another image, or a film
+            return False
+        place, kind = found.end(), data[found.end() - 1]
+        if kind != START:
+            place += int.from_bytes(data[place : place + 2], "big")
+        scans += kind == SCAN
+        if scans > MOST_SCANS:
+            return True
+    return True
 
 
 def _of_png(data: bytes) -> int:

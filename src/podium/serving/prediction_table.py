@@ -5,11 +5,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from podium.data.sources.item import cell
+from podium.data.sources.item import cell, shown
 from podium.errors import InputError
 from podium.serving.predictions import Prediction
 from podium.text import for_table, write_row
@@ -51,6 +52,7 @@ def write(
                 write_row(stream, header)
                 return _append(stream, predict(files), classes, abstain=abstain), 0
         whole = out.resolve()
+        _check_is_no_image(out, files)
         partial = whole.with_name(f"{whole.name}.{source.digest[:16]}.tmp")
         states = [_state(file) for file in files]  # before any is read: what changes from now on is another state
         kept = _kept(partial, [*header, STATE], files, states, source.model)
@@ -76,6 +78,17 @@ def is_standard_output(out: Path) -> bool:
         return os.path.samestat(out.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):  # no such file, or standard output is none
         return False
+
+
+def _check_is_no_image(out: Path, files: Sequence[Path]) -> None:
+    """Raise InputError where `out` is one of `files`, by whatever name or link: it would be replaced by the table."""
+    if not out.exists():
+        return
+    own = out.stat()
+    for file in files:
+        with suppress(OSError):  # it can't be read: its row says so
+            if os.path.samestat(own, file.stat()):
+                raise InputError(f"--out: {out} is {shown(file)}, one of the images: name another file")
 
 
 def _stream(out: Path) -> TextIO | None:

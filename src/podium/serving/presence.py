@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from podium.data.accesses import who
+from podium.text import one_line
 from podium.tracking.store import Tracking
 
 # isort: split
@@ -87,7 +88,7 @@ def sentences(tracking: Tracking, name: str) -> list[str]:
     follow = [one for one in found if one.follows == "champion"]
     lines = [f"{one.address} ({one.who}) follows and answers with it within seconds" for one in follow]
     lines += [f"{one} - it is not changed" for one in found if one.follows != "champion"]
-    return lines
+    return [one_line(line) for line in lines]  # whoever writes to the registry names them
 
 
 def _all(tracking: Tracking, name: str) -> dict[str, Presence | None]:
