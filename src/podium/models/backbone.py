@@ -1,7 +1,6 @@
 """Networks of other libraries with a head for our classes, and files of weights to start from."""
 
 import difflib
-import pickle
 import re
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,18 +13,12 @@ from torch import Tensor, nn
 
 from podium import own_code
 from podium.errors import InputError
+from podium.models import state_dicts
 from podium.models.networks import ImageSpec
-from podium.text import reason_of
+from podium.text import counted, reason_of
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Weights of the side classifiers of googlenet and inception_v3, which are built without them."""
-POINTER = b"version https://git-lfs"
-WRAPPED = ("state_dict", "model_state_dict", "model")
-"""Under what training scripts save the state dict in a larger one."""
-PARALLEL = "module."
-"""What DataParallel puts before every name."""
-OBJECTS = ("Unsupported global", "Unsupported class", "Unsupported operand", "Trying to load unsupported")
-"""In torch's refusals of files that hold more than tensors."""
 UNEXPECTED = re.compile(r"(?:(?P<name>\w+)\.__init__\(\) )?got an unexpected keyword argument '(?P<key>\w+)'")
 HIDDEN = ("num_classes", "in_chans")
 """Arguments of a network that Podium gives."""
@@ -41,6 +34,8 @@ class Backbone(nn.Module):
         self.network = network
         self.head_name = head_name or last_layer(network)
         self.frozen = False
+        self.notes: list[str] = []
+        """What a person should know of the weights that it starts from."""
 
     @property
     def head(self) -> nn.Module:
@@ -131,33 +126,70 @@ def wrapped(
     return backbone.train()
 
 
-def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> None:
-    """Put the weights of the state dict in `path` into `model`; a head for other classes is left out, starting afresh.
+def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> list[str]:
+    """Put the weights of the state dict in `path` into `model`, and say what of it was taken or left out.
 
-    `in_order`: the file has the network's tensors in their order, under other names. Raises InputError where the file
-    is missing, no state dict, or one of another network.
+    A head for other classes, or none, leaves the network's own as it is, starting afresh. `in_order`: the file has the
+    network's tensors in their order, under other names. Raises InputError where the file is missing, no state dict, or
+    one of another network.
     """
     network, head_name = (model.network, model.head_name) if isinstance(model, Backbone) else (model, last_layer(model))
-    state, own = _read(path), network.state_dict()
+    own = network.state_dict()
+    state, entry = state_dicts.read(path)
     if in_order and len(state) == len(own):
         state = dict(zip(own, state.values(), strict=True))
     heads = [f"{head_name}.{key}" for key in network.get_submodule(head_name).state_dict()] if head_name else []
-    other_classes = any(key in state and state[key].shape != own[key].shape for key in heads)
-    left_out = set(heads) if other_classes else set()
-    known = {k: v for k, v in state.items() if k not in left_out and not k.startswith(AUXILIARY)}
-    wrong = [f"{k} is missing" for k in own if k not in known and k not in left_out]
+    body = [key for key in own if key not in heads]
+    known, prefix = state_dicts.without_prefix(state, body or own, path)
+    left_out = len(state) - len(known)
+    why = _other_head(known, {key: own[key] for key in heads})
+    afresh = set(heads) if why else set()
+    known = {k: v for k, v in known.items() if k not in afresh and not k.startswith(AUXILIARY)}
+    network.load_state_dict(_fitting(known, {k: v for k, v in own.items() if k not in afresh}, path), strict=False)
+    if afresh:
+        _start_small(network.get_submodule(head_name))
+    notes = [f"its {entry} was taken"] if entry else []
+    notes += [f"what begins with {prefix} was taken, {counted(left_out, 'other tensor')} not"] if left_out else []
+    notes += [f"{head_name}, the head, {why} and starts afresh"] if why else []
+    return [f"model.weights: {path.name}: {'; '.join(notes)}"] if notes else []
+
+
+def _other_head(known: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> str:
+    """Why the head's tensors in `known` can't be taken for `head`, which is no fault of the file; empty: they can."""
+    there = [key for key in head if key in known]
+    if head and not there:
+        return "is missing there"
+    differing = [key for key in there if known[key].shape != head[key].shape]
+    shapes = [f"{tuple(known[key].shape)} instead of {tuple(head[key].shape)}" for key in differing]
+    return f"is for other classes ({shapes[0]})" if shapes else ""
+
+
+def _fitting(known: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors in `known` in the types of the network's `own`. Raises InputError for one of another."""
+    wrong = [f"{k} is missing" for k in own if k not in known and not k.endswith(state_dicts.COUNTER)]
     wrong += [f"{k} is unknown" for k in known if k not in own]
     wrong += [
         f"{k} is {tuple(v.shape)} instead of {tuple(own[k].shape)}"
         for k, v in known.items()
         if k in own and v.shape != own[k].shape
     ]
+    wrong += ["no tensor is of it"] if not wrong and not known else []
     if wrong:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise InputError(f"model.weights: {path} is not of this network: {', '.join(wrong[:SHOWN])}{more}")
-    network.load_state_dict(known, strict=False)
-    if left_out:
-        _start_small(network.get_submodule(head_name))
+        raise InputError(f"model.weights: {path} is not of this network: {_some(wrong)}")
+    found, unusable = {}, []
+    for name, value in known.items():
+        try:
+            found[name] = state_dicts.as_of(own[name], value, name)
+        except ValueError as error:
+            unusable.append(str(error))
+    if unusable:
+        raise InputError(f"model.weights: {path} can't be used: {_some(unusable)}; save it again, or take another file")
+    return found
+
+
+def _some(problems: list[str]) -> str:
+    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return ", ".join(problems[:SHOWN]) + more
 
 
 def _start_small(head: nn.Module) -> None:
@@ -174,46 +206,3 @@ def last_layer(network: nn.Module) -> str:
     """The name of the last linear layer or convolution, in the order of registration; empty: it has none."""
     names: list[str] = [name for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     return names[-1] if names else ""
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, without what a training script may have put around them."""
-    if not path.is_file():
-        raise InputError(f"model.weights: {path} is missing: put the file there, or set model.weights to ''")
-    with path.open("rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise InputError(
-                f"model.weights: {path} can't be read: it is a pointer of Git LFS, not the file: `git lfs pull`"
-            )
-    state = _tensors_of(path)
-    inner = [state[key] for key in WRAPPED if isinstance(state, dict) and isinstance(state.get(key), dict)]
-    state = inner[0] if inner else state
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(
-            f"model.weights: {path} must hold a state dict, tensors by name; got {type(state).__name__}"
-            " (save a network's with torch.save(network.state_dict(), ...))"
-        )
-    if all(str(key).startswith(PARALLEL) for key in state):
-        state = {key.removeprefix(PARALLEL): value for key, value in state.items()}
-    return state
-
-
-def _tensors_of(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise whatever a broken file makes of them
-        # torch's own text recommends to read it unsafely.
-        if isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in OBJECTS):
-            raise InputError(
-                f"model.weights: {path} can't be read safely: it holds Python objects, such as a whole network, and"
-                " reading those may run any code; where it was made, save the tensors alone:"
-                " torch.save(network.state_dict(), ...)"
-            ) from None
-        raise InputError(
-            f"model.weights: {path} can't be read: it is broken, or no file of weights ({type(error).__name__});"
-            " fetch it again"
-        ) from None

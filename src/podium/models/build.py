@@ -12,6 +12,9 @@ from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
 from podium.models.weight_files import IMAGENET_STATISTICS, Statistics, located, packaged
 
+BODY = 1
+"""Where the network begins, after the normalisation."""
+
 
 def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
     """The network that `params` names for `images`: uint8 (N, C, H, W) in, logits (N, classes) out.
@@ -44,7 +47,11 @@ def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = Fals
     backbone = backbone_of(model)
     if params.weights and params.network().TAKES_WEIGHTS:
         in_order = params.weights == PACKAGED
-        load_weights(backbone or model[1], located(params.name, params.weights), in_order=in_order)
+        # An own network may be several layers in a row: its file has the names of all of them.
+        body = backbone or (model[1] if len(model) == BODY + 1 else nn.Sequential(*list(model)[BODY:]))
+        notes = load_weights(body, located(params.name, params.weights), in_order=in_order)
+        if backbone is not None and not in_order:
+            backbone.notes = notes
     if backbone is not None and frozen:
         backbone.freeze()
     return model

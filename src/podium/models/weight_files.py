@@ -112,4 +112,8 @@ def _values(field: str, base: Recipe, space: dict[str, Dimension]) -> set[str]:
 @cache
 def _sha256(path: Path, changed: int) -> str:
     """Of a file as it was at `changed`: each trial of a search asks."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"model.weights: {path} can't be read: {error.strerror or error}") from None

@@ -71,7 +71,8 @@ class TrainingRun:
         self.model: nn.Module = model_on(device, recipe.model, images, frozen=head_first)
         wanted = recipe.train.precision if self.TRAINS else "float32"
         self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
-        self.notes = [note] if note else []
+        started = backbone_of(self.model)
+        self.notes = [*(started.notes if started else []), *([note] if note else [])]
         devices.set_kernels(device, tf32=recipe.train.precision == "tf32", deterministic=recipe.train.deterministic)
         self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
