@@ -90,11 +90,12 @@ def test_weights_are_1_on_average_over_the_images() -> None:
 
 
 def test_weight_that_two_layers_share_is_averaged_once_a_step() -> None:
-    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
-    model[1].weight = model[0].weight
-    nn.init.zeros_(model[0].weight)
-    average = Average(model, 0.5)
-    nn.init.ones_(model[0].weight)
+    first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    second.weight = first.weight
+    nn.init.zeros_(first.weight)
+    average = Average(nn.Sequential(first, second), 0.5)
+    nn.init.ones_(first.weight)
     average.update(1000)
-    assert average.model[1].weight is average.model[0].weight
-    assert average.model[0].weight.unique().tolist() == [0.5]
+    shared = dict(average.model.named_parameters(remove_duplicate=False))
+    assert shared["0.weight"] is shared["1.weight"]
+    assert shared["0.weight"].unique().tolist() == [0.5]

@@ -213,10 +213,16 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
 def check_model(tracking: Tracking, version: Version, book: Ledger | None = None) -> None:
     """Raise RefusedError where the digests of `version` are not those by which the ledger has it as champion.
 
-    The tag with the digests and the files could be changed together; the ledger is the second record. `book`: the
-    ledger, if it has been read.
+    The tag with the digests and the files could be changed together; the ledger is the second record, and a version
+    that was made champion names its entry there. `book`: the ledger, if it has been read.
     """
     book = book or read(tracking.client, version.name)
+    if problem := _cut_away(version, book):
+        raise RefusedError(
+            f"{version} can't be compared with the ledger: {problem}. `podium history --check` lists what is wrong:"
+            " restore the registered model's tags from a backup of MLflow's database. If somebody copied this version"
+            f" from another registered model, delete its tag {ENTRY!r}, which is of that one's ledger"
+        )
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):
         raise RefusedError(
@@ -240,17 +246,19 @@ def _place(said: str) -> int:
 
 def _cut(tracking: Tracking, book: Ledger) -> list[str]:
     """A sentence for each version that was made champion by an entry that is not in `book` any more."""
-    found = []
-    for version in versions.every(tracking, book.name):
-        if ENTRY not in version.tags:
-            continue
-        written = version.tags[ENTRY].partition(" ")[2]
-        place = _place(version.tags[ENTRY])
-        if not place:
-            found.append(f"the tag {ENTRY!r} of {version} is not what a move wrote: edited")
-        elif place > len(book.texts) or digest(book.texts[place - 1]) != written:
-            found.append(
-                f"entry {place} of {book.name}'s ledger, by which version {version.number} became champion, was edited"
-                " or cut away"
-            )
-    return found
+    return [text for version in versions.every(tracking, book.name) if (text := _cut_away(version, book))]
+
+
+def _cut_away(version: Version, book: Ledger) -> str:
+    """That the entry by which `version` became champion is not in `book` any more; empty: it is, or there is none."""
+    if ENTRY not in version.tags:
+        return ""
+    place = _place(version.tags[ENTRY])
+    if not place:
+        return f"the tag {ENTRY!r} of {version} is not what a move wrote: edited"
+    if place <= len(book.texts) and digest(book.texts[place - 1]) == version.tags[ENTRY].partition(" ")[2]:
+        return ""
+    return (
+        f"entry {place} of {book.name}'s ledger, by which version {version.number} became champion, was edited"
+        " or cut away"
+    )

@@ -36,6 +36,15 @@ def test_error_is_what_is_short_of_the_best(values: list[float], direction: Stud
     assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("diverged", [3.0, 1e3, 1e6, 1e308])
+@pytest.mark.parametrize("values", [[0.10, 0.11, 0.2, 0.5, 1.0, 2.3], [-0.5, -0.4, 0.2, 0.5, 1.0, 2.3]])
+def test_trial_that_diverged_does_not_make_the_others_alike(values: list[float], diverged: float) -> None:
+    logs = Errors.of(np.array([*values, diverged]), DOWN).log(np.array(values))
+    assert np.diff(logs).min() > 0.02
+    mirrored = Errors.of(-np.array([*values, diverged]), UP).log(-np.array(values))
+    assert np.diff(mirrored).min() > 0.02
+
+
 @pytest.mark.parametrize(
     ("epochs", "expected"),
     [(0, []), (1, [1]), (2, [1, 2]), (10, [1, 2, 3, 4, 6, 9, 10])],

@@ -20,6 +20,8 @@ MOST = 260
 """Points of curves that the model is given: its time grows with their third power."""
 LAST = (5, 3, 2, 1)
 """So many of each curve's last points are left where there would be more."""
+APART = 10.0
+"""Times the median error that the unit of errors follows the largest: beyond, a training has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
 
@@ -75,8 +77,9 @@ class Errors:
         best = float(maximize) if bounded else float(values.max() if maximize else values.min())
         steps = np.diff(np.unique(values))
         least = float(steps.min()) if len(steps) else 0.0
-        floor = max(least, 1e-3 * float(np.ptp(values)), 1e-9 * (1 + abs(best))) / 2
-        return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * float(np.ptp(values))))
+        spread = float(np.ptp(values)) if bounded and maximize else _spread(np.abs(values - best))
+        floor = max(least, 1e-3 * spread, 1e-9 * (1 + abs(best))) / 2
+        return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * spread))
 
     def log(self, values: Array | float) -> Array:
         """The logarithms of the errors of `values`."""
@@ -85,6 +88,15 @@ class Errors:
     def values(self, logs: Array | float) -> Array:
         """The values whose errors have these logarithms."""
         return np.asarray(self.best - self.sign * np.maximum(np.exp(np.asarray(logs)) - self.floor, 0.0))
+
+
+def _spread(errors: Array) -> float:
+    """How far values lie apart whose `errors` (n,) may have no upper end: a trial that diverges does not set it.
+
+    The largest, and at most so many times the median of those that are above 0.
+    """
+    above = errors[errors > 0]
+    return float(min(errors.max(), APART * np.median(above))) if len(above) else 0.0
 
 
 @dataclass(frozen=True)
