@@ -55,6 +55,15 @@ def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
+def fresh(found: Any) -> Any:
+    """A copy of somebody's object `found`, so that what it counts in one training is not in the next; itself where
+    Python can't copy it (a scripted function, one that holds a lock)."""
+    try:
+        return copy.deepcopy(found)
+    except RAISED:
+        return found
+
+
 def source_folder() -> Path:
     """The folder of the project's own modules: the `src/` of the folder that commands run in."""
     return Path("src").resolve()

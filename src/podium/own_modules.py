@@ -21,7 +21,7 @@ def imported(name: str, source: Path) -> Any:
     and whatever the module raises.
     """
     _check_its_own(name, source)
-    arguments, before = sys.argv, _state()
+    arguments, before, there = sys.argv, _state(), set(sys.modules)
     sys.argv = [name]
     try:
         module = importlib.import_module(name)
@@ -29,6 +29,9 @@ def imported(name: str, source: Path) -> Any:
         sys.argv = arguments
         changed = _put_back(before)
     if changed:
+        for one in set(sys.modules) - there:  # what it imports may be what does it
+            if _is_in(source, sys.modules[one]):
+                del sys.modules[one]
         sys.modules.pop(name, None)
         raise InputError(
             f"{name} changes {' and '.join(changed)} when it is imported, which would hold for all of Podium: do that"
@@ -47,6 +50,11 @@ def restored() -> Iterator[None]:
         _put_back(before)
 
 
+def _is_in(source: Path, module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve().is_relative_to(source.resolve())
+
+
 def _check_its_own(name: str, source: Path) -> None:
     top = name.partition(".")[0]
     mine = next((path for path in (source / f"{top}.py", source / top / "__init__.py") if path.is_file()), None)
@@ -59,7 +67,10 @@ def _check_its_own(name: str, source: Path) -> None:
         whose = f"one that is imported already ({known or 'built in'})"
     else:
         return
-    raise InputError(f"{mine} has the name of {whose}, and each would be taken for the other: rename your module")
+    raise InputError(
+        f"{mine} has the name of {whose}, and each would be taken for the other: rename your module,"
+        " or begin a new process where that one is another project's"
+    )
 
 
 def _state() -> State:

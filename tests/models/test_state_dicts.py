@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import tiny
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.models import build
+from podium.models import build, state_dicts
 from podium.models.backbone import Backbone, load_weights
 
 State = dict[str, Tensor]
@@ -88,6 +88,10 @@ WHOLE: dict[str, tuple[Callable[[], Any], str]] = {
     "beside an optimizer": (
         lambda: {"model": _state(), "optimizer": {"state": {0: {"m": torch.ones(1)}}}},
         "its model",
+    ),
+    "ema in another form": (
+        lambda: {"model_ema": {"shadow_params": [torch.ones(1)], "decay": 0.9}, "state_dict": _state()},
+        "its state_dict was taken",
     ),
     "another key": (lambda: {"net": _state(), "best": 0.5}, "its net was taken"),
     "nested": (lambda: {"model": {"state_dict": _state()}}, "its model.state_dict was taken"),
@@ -223,3 +227,19 @@ def test_own_network_of_several_layers_gets_the_weights_of_all(tmp_path: Path, m
     model = build.initial_model(ModelParams(name="torchvision:resnet18", weights="w.pt"), tiny.spec((3, 8, 8), 3))
 
     assert all(value.eq(7).all() for value in model.state_dict().values())
+
+
+def test_mask_that_is_infinite_in_the_network_itself_is_taken() -> None:
+    mask = torch.full((4, 4), float("-inf")).triu(1)
+    assert state_dicts.as_of(mask, mask, "mask").equal(mask)
+    with pytest.raises(ValueError, match="mask has NaN or infinite numbers"):
+        state_dicts.as_of(torch.ones(4, 4), mask, "mask")
+
+
+@pytest.mark.parametrize("length", [15392, 19280])  # its bytes are " <" and "PK"
+def test_safetensors_is_known_by_its_form_whatever_its_length_reads_like(tmp_path: Path, length: int) -> None:
+    plain = save({"a": torch.ones(1)})
+    header = plain[8 : 8 + int.from_bytes(plain[:8], "little")].rstrip()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + plain[-4:])
+    assert state_dicts.read(path)[0]["a"].item() == 1

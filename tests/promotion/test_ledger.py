@@ -14,7 +14,6 @@ from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
 from podium.promotion import ledger, moves
 from podium.promotion.ledger import HEAD, Action, Entry, Ledger, digest
-from podium.registry import versions
 from podium.tracking.store import connect
 
 NAME = "tiny"
@@ -149,16 +148,6 @@ def test_version_whose_tag_names_no_entry_is_said(client: MlflowClient, store: T
     assert ledger.history(connect(store), NAME)[1] == [
         "the tag 'podium.ledger.entry' of tiny version 1 is not what a move wrote: edited"
     ]
-
-
-def test_version_is_not_loaded_where_its_entry_was_cut_away(client: MlflowClient, store: TrackingParams) -> None:
-    move(client, 1)
-    tracking = connect(store)
-    ledger.check_model(tracking, versions.find(tracking, NAME, 1))
-    for key in client.get_registered_model(NAME).tags:
-        client.delete_registered_model_tag(NAME, key)
-    with pytest.raises(RefusedError, match=r"entry 1 of tiny's ledger, by which version 1 became champion, was edited"):
-        ledger.check_model(tracking, versions.find(tracking, NAME, 1))
 
 
 def test_ledger_with_a_tag_that_is_no_entry_is_refused(client: MlflowClient) -> None:

@@ -209,7 +209,7 @@ NETWORKS = {
             "super().__init__()", "super().__init__()\n        self.mixed = torch.randn(8, 8)"
         ).replace("self.body(images))", "self.body(images) @ self.mixed)"),
         "{net} gives other logits once its weights were saved and loaded: it computes with numbers that are not in its"
-        " state_dict and differ from network to network. Register tensors (register_buffer, nn.Parameter)",
+        " state_dict and differ from network to network. Register tensors (a persistent register_buffer, nn.Parameter)",
     ),
     "complex weights": (
         GOOD_NETWORK.replace(
@@ -253,6 +253,35 @@ def test_bad_network_is_refused_with_what_is_wrong(own: OwnCode, text: str, prob
     expected = problem.format(net=net, module=module, file=f"src/{module}.py")
     assert line.startswith(expected if expected.startswith("model.arguments") else f"model.name: {expected}")
     assert more == []
+
+
+USUAL = {
+    "an activation that is kept": ("self.last = self.body(images)", "self.last"),
+    "a first state that wants a gradient": (
+        "state = torch.zeros(images.shape[0], 8).requires_grad_()",
+        "self.body(images) + state",
+    ),
+    "an input that wants a gradient": ("images = images.clone().requires_grad_()", "self.body(images)"),
+    "a hook that keeps what it sees": ("self.body.register_forward_hook(self.keep)", "self.body(images)"),
+    "spectral norm": ("torch.nn.utils.spectral_norm", ""),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("case", USUAL)
+def test_network_that_does_what_others_do_has_no_problem(own: OwnCode, case: str) -> None:
+    before, inner = USUAL[case]
+    text = GOOD_NETWORK.replace(
+        "return self.head(self.body(images))", f"{before}\n        return self.head({inner or 'self.body(images)'})"
+    )
+    if case == "spectral norm":
+        text = GOOD_NETWORK.replace(
+            "self.head = nn.Linear(hidden, num_classes)", f"self.head = {before}(nn.Linear(hidden, num_classes))"
+        )
+    if case.startswith("a hook"):
+        keep = "\n    def keep(self, module, given, found):\n        self.seen = found\n"
+        text = GOOD_NETWORK.replace("self.head = nn.L", f"{before}\n        self.head = nn.L") + keep
+    assert _problems({"model.name": f"{own.write(text)}:Net"}) == []
 
 
 LOSSES = {

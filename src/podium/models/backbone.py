@@ -34,7 +34,6 @@ class Backbone(nn.Module):
         self.network = network
         self.head_name = head_name or last_layer(network)
         self.frozen = False
-        self.notes: list[str] = []
         """What a person should know of the weights that it starts from."""
 
     @property
@@ -143,6 +142,8 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     known, prefix = state_dicts.without_prefix(state, body or own, path)
     left_out = len(state) - len(known)
     why = _other_head(known, {key: own[key] for key in heads})
+    if not isinstance(model, Backbone) and not any(key in known for key in heads):
+        why = ""  # of an own network the last layer is a guess: that it is missing may be a fault
     afresh = set(heads) if why else set()
     known = {k: v for k, v in known.items() if k not in afresh and not k.startswith(AUXILIARY)}
     network.load_state_dict(_fitting(known, {k: v for k, v in own.items() if k not in afresh}, path), strict=False)

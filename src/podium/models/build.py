@@ -50,8 +50,8 @@ def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = Fals
         # An own network may be several layers in a row: its file has the names of all of them.
         body = backbone or (model[1] if len(model) == BODY + 1 else nn.Sequential(*list(model)[BODY:]))
         notes = load_weights(body, located(params.name, params.weights), in_order=in_order)
-        if backbone is not None and not in_order:
-            backbone.notes = notes
+        if not in_order:
+            vars(model)["notes"] = notes
     if backbone is not None and frozen:
         backbone.freeze()
     return model
@@ -63,6 +63,11 @@ def model_on(device: torch.device, params: ModelParams, images: ImageSpec, *, fr
     if device.type == "cuda" or params.network().CHANNELS_LAST:
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+def notes_of(model: nn.Module) -> list[str]:
+    """What of a file of weights was taken or left out for `model`."""
+    return list(vars(model).get("notes", []))
 
 
 def backbone_of(model: nn.Module) -> Backbone | None:

@@ -85,9 +85,14 @@ def as_of(own: Tensor, value: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} is {_named(value)} instead of {_named(own)}")
     dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
     here = dense.to(own.dtype)
-    if here.is_floating_point() and (bad := int((~torch.isfinite(here)).sum())):
+    if here.is_floating_point() and (bad := int((~torch.isfinite(here) & _has_to_be_finite(own, here)).sum())):
         raise ValueError(f"{name} has NaN or infinite numbers ({bad:,} of {here.numel():,})")
     return here
+
+
+def _has_to_be_finite(own: Tensor, here: Tensor) -> Tensor:
+    """Which numbers of `here`: a mask that is infinite in the network itself may be that."""
+    return torch.isfinite(own).to(here.device) if own.shape == here.shape else torch.ones_like(here, dtype=torch.bool)
 
 
 def _named(value: Tensor) -> str:
@@ -100,7 +105,7 @@ def _entry_of(state: Mapping[Any, Any], path: Path) -> Any:
         return None
     known = [key for key in ENTRIES if isinstance(state.get(key), Mapping) and state[key]]
     if known:
-        return known[0]
+        return next((key for key in known if _holds_tensors(state[key])), known[0])
     inner = [key for key, value in state.items() if isinstance(value, Mapping) and _holds_tensors(value)]
     if len(inner) > 1:
         raise InputError(
@@ -150,6 +155,8 @@ def _beginning(path: Path) -> bytes:
 
 def _no_weights(first: bytes, path: Path) -> str:
     """What a file that begins with `first` is, and the remedy, where it is nothing that holds weights; else empty."""
+    if _is_safetensors(first):  # its first bytes are a number, which may look like any text
+        return ""
     text = first.lstrip(b"\xef\xbb\xbf \t\r\n")
     if first.startswith(POINTER):
         return "a pointer of Git LFS, not the file: `git lfs pull`"
@@ -161,7 +168,7 @@ def _no_weights(first: bytes, path: Path) -> str:
         return "an archive: unpack it, and name the file of weights in it"
     if first.startswith(ZIP):
         return _no_weights_in_zip(path)
-    if first.startswith(PICKLE) or _is_safetensors(first):
+    if first.startswith(PICKLE):
         return ""
     shown = text[:40].decode("ascii", "backslashreplace").splitlines()[0]
     return f"no file of weights: it begins with {shown!r}; fetch it again"

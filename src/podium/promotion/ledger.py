@@ -213,16 +213,10 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
 def check_model(tracking: Tracking, version: Version, book: Ledger | None = None) -> None:
     """Raise RefusedError where the digests of `version` are not those by which the ledger has it as champion.
 
-    The tag with the digests and the files could be changed together; the ledger is the second record, and a version
-    that was made champion names its entry there. `book`: the ledger, if it has been read.
+    The tag with the digests and the files could be changed together; the ledger is the second record. `book`: the
+    ledger, if it has been read.
     """
     book = book or read(tracking.client, version.name)
-    if problem := _cut_away(version, book):
-        raise RefusedError(
-            f"{version} can't be compared with the ledger: {problem}. `podium history --check` lists what is wrong:"
-            " restore the registered model's tags from a backup of MLflow's database. If somebody copied this version"
-            f" from another registered model, delete its tag {ENTRY!r}, which is of that one's ledger"
-        )
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):
         raise RefusedError(

@@ -22,8 +22,8 @@ COEFFICIENTS = 6
 MOST_SCANS, MOST_SEGMENTS = 100, 10_000
 """Of a JPEG. Each scan of some 50 bytes costs a pass over all pixels, so a small file could keep a core busy for
 minutes. Encoders write up to about 15; libtiff has the same limit."""
-MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""In the data of a scan 0xff is followed by 0 or by a restart's number."""
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""In the data of a scan 0xff is followed by 0 or by a restart's number; 1 is a marker that has no length."""
 START, END, SCAN = 0xD8, 0xD9, 0xDA
 OTHER = 8
 """Bytes per pixel more, of formats that are decoded as a whole before Pillow has them."""

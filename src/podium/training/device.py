@@ -118,6 +118,11 @@ def set_random_state(device: torch.device, state: torch.Tensor | None) -> None:
 def set_seed(seed: int) -> None:
     """Let the random numbers of torch, and those of numpy and Python, which own code may draw, follow from `seed`."""
     torch.manual_seed(seed)
+    seed_others(seed)
+
+
+def seed_others(seed: int) -> None:
+    """Let the random numbers of numpy and Python follow from `seed`."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
 

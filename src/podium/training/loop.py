@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
-from podium.models.build import backbone_of, model_on
+from podium.models.build import backbone_of, model_on, notes_of
 from podium.models.networks import ImageSpec
 from podium.training import compiling, features
 from podium.training import device as devices
@@ -71,8 +71,7 @@ class TrainingRun:
         self.model: nn.Module = model_on(device, recipe.model, images, frozen=head_first)
         wanted = recipe.train.precision if self.TRAINS else "float32"
         self.fast, note = choose_precision(wanted, self.model, images.shape, recipe.train.batch_size)
-        started = backbone_of(self.model)
-        self.notes = [*(started.notes if started else []), *([note] if note else [])]
+        self.notes = [*notes_of(self.model), *([note] if note else [])]
         devices.set_kernels(device, tf32=recipe.train.precision == "tf32", deterministic=recipe.train.deterministic)
         self._learning: nn.Module = self.model  # what a step calls: the network, or its head alone
         self.average = Average(self.model, recipe.train.ema) if recipe.train.ema else None
@@ -368,10 +367,15 @@ class TrainingRun:
         shuffler = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         if self.step == 0:
             self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
+            self._seed_others()
         some = images_taken(self.recipe.train, count, self.epoch)
         if self.balanced is not None:
             return self.balanced.draw(some, shuffler).to(self.device)
         return torch.randperm(count, generator=shuffler)[:some].to(self.device)
+
+    def _seed_others(self) -> None:
+        """numpy's and Python's numbers, which own code may draw: each epoch has its own, since no checkpoint does."""
+        devices.seed_others(derive(self.seed, "others", self.epoch))
 
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
         count = images_taken(self.recipe.train, len(train), self.epoch)

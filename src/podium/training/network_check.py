@@ -62,8 +62,10 @@ def check_weights(model: nn.Module, logits: Tensor, parameter: str, name: str) -
             f"{parameter}: {name} gives logits without a gradient in train mode: nothing can be learned. It has no"
             f" parameters that take part in them, or leaves torch (detach, numpy, no_grad){own_code.at(name)}"
         )
-    known = {id(one) for one in model.parameters()}
-    if foreign := [own_code.described(one) for one in _leaves(logits) if id(one) not in known]:
+    known, held = {id(one) for one in model.parameters()}, _held(model)
+    others = [one for one in _leaves(logits) if id(one) not in known]
+    # A first state that forward makes with requires_grad_() is new each time, and no weight.
+    if foreign := [own_code.described(one) for one in others if isinstance(one, nn.Parameter) or id(one) in held]:
         raise InputError(
             f"{parameter}: {name} computes with weights that are no parameters of it, {foreign[0]} among them: they"
             " would be neither trained nor saved. Hold layers as attributes, in nn.ModuleList or in nn.ModuleDict, and"
@@ -74,7 +76,6 @@ def check_weights(model: nn.Module, logits: Tensor, parameter: str, name: str) -
             f"{parameter}: {name} has complex weights ({strange[0]}), which Podium neither averages nor optimizes: hold"
             f" them as real numbers, and use torch.view_as_complex in forward{own_code.at(name)}"
         )
-    copied(model, f"{parameter}: {name}", own_code.at(name))  # after a step, as averages and checks do
 
 
 def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], images: Tensor, parameter: str, name: str) -> None:
@@ -101,9 +102,14 @@ def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], images: Tens
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-4 * max(1.0, float(first.abs().max()))):
         raise InputError(
             f"{parameter}: {name} gives other logits once its weights were saved and loaded: it computes with numbers"
-            " that are not in its state_dict and differ from network to network. Register tensors (register_buffer,"
-            f" nn.Parameter), and draw none elsewhere{at}"
+            " that are not in its state_dict and differ from network to network. Register tensors (a"
+            f" persistent register_buffer, nn.Parameter), and draw none elsewhere{at}"
         )
+
+
+def _held(model: nn.Module) -> set[int]:
+    """The ids of the tensors that are plain attributes of `model` or of a module in it."""
+    return {id(one) for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)}
 
 
 def _leaves(value: Tensor) -> Iterator[Tensor]:

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
+from podium.training import device as devices
 from podium.training.augmentations import OwnAugmentation
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
@@ -128,6 +129,12 @@ class SharedRun(TrainingRun):
         """Dropout of this rank's own; rank 0 draws what a single process would draw."""
         if self.rank:
             torch.manual_seed(derive(self.seed, "rank", self.rank, self.epoch, self.step))
+
+    def _seed_others(self) -> None:
+        if self.rank:
+            devices.seed_others(derive(self.seed, "others", self.rank, self.epoch))
+        else:
+            super()._seed_others()
 
 
 class FollowingRun(TrainingRun):

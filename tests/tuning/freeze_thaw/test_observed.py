@@ -37,12 +37,20 @@ def test_error_is_what_is_short_of_the_best(values: list[float], direction: Stud
 
 
 @pytest.mark.parametrize("diverged", [3.0, 1e3, 1e6, 1e308])
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("values", [[0.10, 0.11, 0.2, 0.5, 1.0, 2.3], [-0.5, -0.4, 0.2, 0.5, 1.0, 2.3]])
-def test_trial_that_diverged_does_not_make_the_others_alike(values: list[float], diverged: float) -> None:
-    logs = Errors.of(np.array([*values, diverged]), DOWN).log(np.array(values))
-    assert np.diff(logs).min() > 0.02
-    mirrored = Errors.of(-np.array([*values, diverged]), UP).log(-np.array(values))
-    assert np.diff(mirrored).min() > 0.02
+def test_trial_that_diverged_does_not_make_the_others_alike(values: list[float], sign: int, diverged: float) -> None:
+    everything = sign * np.array([*values, diverged])
+    logs = Errors.of(everything, DOWN if sign > 0 else UP).log(everything)
+    assert (np.diff(logs) / logs.std()).min() > 0.01  # as far apart as the model sees them
+    assert (logs[5] - logs[0]) / logs.std() > 1.5
+
+
+@pytest.mark.parametrize("best", [-1.0, 0.0])
+def test_noise_on_a_plateau_is_no_difference(best: float) -> None:
+    values = np.concatenate([best + np.linspace(0, 1e-7, 40), np.linspace(best + 0.1, best + 3, 20)])
+    logs = Errors.of(values, DOWN).log(values)
+    assert logs[:40].std() < 1e-3 * logs.std()
 
 
 @pytest.mark.parametrize(

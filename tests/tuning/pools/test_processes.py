@@ -68,8 +68,8 @@ class Dead:
 @pytest.mark.parametrize(
     ("code", "sent", "charged", "words"),
     [
-        (1, b"", False, "its worker ended with exit code 1 before it began: its error is above; `ulimit -v unlimited`"),
-        (1, b'{"progress": 0}', False, "its worker ended with exit code 1 before it began: its error is above"),
+        (1, b"", False, "its worker ended with exit code 1 before it began: see what it printed above; if"),
+        (1, b'{"progress": 0}', False, "its worker ended with exit code 1 before it began: see what it printed above"),
         (1, b'{"progress": 0, "ready": true}', True, "its worker ended with exit code 1"),
         (0, b"", False, "its worker ended with exit code 0 before it began"),
         (-9, b"", False, "its worker was killed by SIGKILL (out of memory?) before it began"),

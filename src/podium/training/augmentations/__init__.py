@@ -91,16 +91,15 @@ class OwnAugmentation(Augmentation):
         if isinstance(found, type):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
         if not given and not inspect.isroutine(found):
-            return copy.deepcopy(found)  # an object, such as a v2.Compose
+            return own_code.fresh(found)  # an object, such as a v2.Compose
         return lambda images: found(images, **copy.deepcopy(given))
 
     @cached_property
     def _is_of_torchvision(self) -> bool:
         """Whether it is a transform of torchvision, or a torch.nn.Sequential of some."""
-        parts = [self._function]
-        if type(self._function).__module__ == "torch.nn.modules.container":
-            parts += list(self._function)
-        return any(base.__module__.startswith("torchvision.") for one in parts for base in type(one).__mro__)
+        whole = self._function
+        parts = list(whole) if type(whole).__module__ == "torch.nn.modules.container" else [whole]
+        return bool(parts) and all(type(one).__module__.startswith("torchvision.") for one in parts)
 
 
 def wrap(choice: Choice) -> Augmentation:

@@ -53,7 +53,7 @@ class OwnLoss(Loss):
         if isinstance(function.func if isinstance(function, partial) else function, type):
             made = own_code.call(function, name, "train.loss", given, extra)
             return checked(made, name)
-        function = copy.deepcopy(function)  # an object: what it counts in one training is not in the next
+        function = own_code.fresh(function)  # an object: what it counts in one training is not in the next
         positional = set(list(known)[:2])
         own_code.check_arguments(function, name, "train.loss", given, positional | set(extra))
         if not given and not extra:

@@ -20,8 +20,8 @@ MOST = 260
 """Points of curves that the model is given: its time grows with their third power."""
 LAST = (5, 3, 2, 1)
 """So many of each curve's last points are left where there would be more."""
-APART = 10.0
-"""Times the median error that the unit of errors follows the largest: beyond, a training has diverged."""
+APART, USUAL = 10.0, 0.8
+"""Times the error that this share of all points does not exceed: beyond, a training has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
 
@@ -68,6 +68,8 @@ class Errors:
     sign: int
     floor: float
     """Half of the smallest difference between two values: below it no error is told from none."""
+    most: float = float("inf")
+    """What a larger error counts as."""
 
     @staticmethod
     def of(values: Array, direction: StudyDirection) -> "Errors":
@@ -77,13 +79,21 @@ class Errors:
         best = float(maximize) if bounded else float(values.max() if maximize else values.min())
         steps = np.diff(np.unique(values))
         least = float(steps.min()) if len(steps) else 0.0
-        spread = float(np.ptp(values)) if bounded and maximize else _spread(np.abs(values - best))
+        with np.errstate(over="ignore"):  # the best and the worst may be as far apart as floats are
+            errors = np.abs(values - best)
+        if bounded and maximize:
+            spread, most = float(np.ptp(values)), float("inf")
+        else:
+            spread = _spread(errors) or float(errors.max())
+            most = max(spread, 1e-9)
         floor = max(least, 1e-3 * spread, 1e-9 * (1 + abs(best))) / 2
-        return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * spread))
+        return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * spread), most)
 
     def log(self, values: Array | float) -> Array:
         """The logarithms of the errors of `values`."""
-        return np.asarray(np.log(np.maximum(self.sign * (self.best - np.asarray(values)), 0.0) + self.floor))
+        with np.errstate(over="ignore"):
+            errors = self.sign * (self.best - np.asarray(values))
+        return np.asarray(np.log(np.clip(errors, 0.0, self.most) + self.floor))
 
     def values(self, logs: Array | float) -> Array:
         """The values whose errors have these logarithms."""
@@ -91,12 +101,11 @@ class Errors:
 
 
 def _spread(errors: Array) -> float:
-    """How far values lie apart whose `errors` (n,) may have no upper end: a trial that diverges does not set it.
+    """How far values lie apart whose `errors` (n,) may have no upper end: trials that diverge do not set it.
 
-    The largest, and at most so many times the median of those that are above 0.
+    The largest, and at most so many times the one that USUAL of them do not exceed.
     """
-    above = errors[errors > 0]
-    return float(min(errors.max(), APART * np.median(above))) if len(above) else 0.0
+    return float(min(errors.max(), APART * float(np.quantile(errors, USUAL, method="lower"))))
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ BROKEN_IN_A_ROW = 2
 """A place is given up where so many workers in a row were broken, none of which ended a trial: its device is too."""
 
 
-UNSTARTED = "its error is above; `ulimit -v unlimited` lifts a limit of the address space"
-"""What to do about a worker that ends while it imports torch."""
+UNSTARTED = "see what it printed above; if memory was refused, `ulimit -v unlimited` lifts a limit of the address space"
+"""What to do about a worker that ends before it has loaded its images, such as while it imports torch."""
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
 a moment comes back."""
