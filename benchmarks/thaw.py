@@ -10,9 +10,9 @@ within one image of the best mean that was found for any of them is what is comp
   tpe_shared   the same with search.shared_epochs
   random       random proposals and successive halving, with search.shared_epochs
 
-Ten seeds of the first two take about 40 minutes on two idle cores: 20 for the searches, the rest for the confirmations.
-What is done is kept in the folder --work, search by search: the same command goes on where it was stopped, and prints
-the verdict again where nothing is left to do.
+Ten seeds of thaw, tpe and random take about an hour and a half on two cores: 32 minutes for the searches, which want
+them idle, the rest for the confirmations. What is done is kept in the folder --work, search by search: the same command
+goes on where it was stopped, and prints the verdict again where nothing is left to do.
 """
 
 import json

@@ -194,6 +194,16 @@ def test_settle_after_a_crash_finishes_the_move(
     assert [line.split(" (")[0] for line in said] == notes
 
 
+def test_settle_after_a_crash_of_an_earlier_podium_keeps_its_entry_as_it_stands(client: MlflowClient) -> None:
+    interrupted(client, 1)
+    key = "podium.ledger.000002"
+    fields = json.loads(client.get_registered_model(NAME).tags[key])
+    for later in ("broken", "model"):
+        fields.pop(later, None)
+    client.set_registered_model_tag(NAME, key, json.dumps(fields))
+    settled(client)
+
+
 @pytest.mark.parametrize("writes", [1, 3])
 @pytest.mark.parametrize("target", [4, None])
 def test_settle_after_a_move_by_hand_records_it(client: MlflowClient, writes: int, target: int | None) -> None:

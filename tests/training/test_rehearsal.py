@@ -843,3 +843,11 @@ def test_object_of_a_loss_is_a_new_one_in_each_training(own: OwnCode) -> None:
     text += "        return logits.sum() * 0 + self.calls\n\n\nown = Own()\n"
     loss = tiny.recipe(**{"train.loss": f"{own.write(text)}:own"}).train.component("loss")
     assert [float(loss.build(None)(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))) for _ in range(2)] == [1, 1]
+
+
+def test_module_whose_helper_changes_the_process_is_refused_each_time(own: OwnCode) -> None:
+    helper = own.write("import torch\n\ntorch.set_default_dtype(torch.float64)\n")
+    net = f"{own.write(f'import {helper}' + GOOD_NETWORK)}:Net"
+    for _ in range(2):
+        (line,) = _problems({"model.name": net})
+        assert "changes torch's default type (set_default_dtype) when it is imported" in line

@@ -34,7 +34,6 @@ class Backbone(nn.Module):
         self.network = network
         self.head_name = head_name or last_layer(network)
         self.frozen = False
-        """What a person should know of the weights that it starts from."""
 
     @property
     def head(self) -> nn.Module:

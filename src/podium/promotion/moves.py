@@ -47,7 +47,7 @@ def move(client: MlflowClient, ledger: Ledger, entry: Entry) -> Entry:
     with claimed(client, ledger.name):
         written = _append(client, ledger, entry)
         client.set_registered_model_alias(ledger.name, ALIAS, str(written.target))
-        _set_head(client, ledger.name, written)
+        _set_head(client, ledger.name, written, written.text())
     return written
 
 
@@ -94,12 +94,13 @@ def _settle(client: MlflowClient, ledger: Ledger) -> list[str]:
         return []
     if state == "by hand" or (state == "before alias" and not _exists(client, name, ledger.recorded)):
         found = Entry("by hand", ledger.recorded, ledger.champion, "the alias was moved outside of podium")
-        _set_head(client, name, _append(client, ledger, found))
+        written = _append(client, ledger, found)
+        _set_head(client, name, written, written.text())
         return [f"champion was moved by hand from {word(ledger.recorded)} to {word(ledger.champion)}: recorded"]
     last = ledger.entries[-1]
     if state == "before alias":
         client.set_registered_model_alias(name, ALIAS, str(last.target))
-    _set_head(client, name, last)
+    _set_head(client, name, last, ledger.texts[-1])  # as it stands there: an earlier Podium wrote fewer fields
     if state == "before head":
         return []
     return [f"finished the {last.action} of version {last.target} that was interrupted ({last.at})"]
@@ -132,9 +133,9 @@ def _moved(name: str, found: Ledger) -> RefusedError:
     )
 
 
-def _set_head(client: MlflowClient, name: str, entry: Entry) -> None:
-    """The move is done: said by the head, and on the version, so that a cut end is noticed."""
-    said = f"{entry.number} {digest(entry.text())}"
+def _set_head(client: MlflowClient, name: str, entry: Entry, text: str) -> None:
+    """The move is done: said by the head, and on the version, so that a cut end is noticed. `text`: of the entry."""
+    said = f"{entry.number} {digest(text)}"
     client.set_registered_model_tag(name, HEAD, said)
     if entry.target is not None:
         client.set_model_version_tag(name, str(entry.target), ENTRY, said)
