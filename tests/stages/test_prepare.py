@@ -13,7 +13,7 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data.dataset import DatasetInfo, open_split, open_test_set
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.stages.prepare import channel_statistics, check_classes, prepare
+from podium.stages.prepare import check_classes, prepare
 
 FILES = ("files.csv", "images.npy", "labels.npy", "sizes.npy", "split.json")
 SHIPPED = {
@@ -275,16 +275,6 @@ def test_many_classes_with_too_few_images_are_counted_beyond_the_first() -> None
 
     with pytest.raises(InputError, match=r"100 of 100 classes have fewer:(\n.*){22}80 more classes"):
         check_classes(counts, PrepareParams())
-
-
-def test_channel_statistics_of_many_chunks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.data.dataset.CHUNK_BYTES", 150)
-    images = np.random.default_rng(0).integers(0, 256, (37, 3, 4, 5), dtype=np.uint8)
-
-    mean, std = channel_statistics(images)
-
-    assert mean == pytest.approx((images / 255).mean(axis=(0, 2, 3)).tolist(), rel=1e-12)
-    assert std == pytest.approx((images / 255).std(axis=(0, 2, 3)).tolist(), rel=1e-12)
 
 
 def test_prepare_of_digits_does_without_torch() -> None:

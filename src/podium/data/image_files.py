@@ -4,7 +4,7 @@ import csv
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -56,7 +56,7 @@ def write_files(folder: Path, files: Sequence[ImageFile]) -> None:
     with (folder / NAME).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(ImageFile)])
-        writer.writerows(astuple(one) for one in files)
+        writer.writerows((one.origin, one.path, one.group) for one in files)  # astuple copies each deeply
 
 
 class _Rows(LazyRows[ImageFile]):

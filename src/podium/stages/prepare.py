@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from podium import paths, process
 from podium.config.params import DoctorParams, PrepareParams, load
 from podium.data import accesses, split_file
 from podium.data.audit.data_audit import AuditedData, audited, refuse
-from podium.data.dataset import DatasetInfo, Rows, Written, chunks, write_split
+from podium.data.channel_values import Counted
+from podium.data.dataset import DatasetInfo, Written, write_split
 from podium.data.image_files import write_sizes
 from podium.errors import InputError, PodiumError
 from podium.text import counted
@@ -137,36 +136,21 @@ def _remedy(groups: list[int]) -> str:
     )
 
 
-def channel_statistics(images: Rows) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of `images` (N, C, H, W), on a scale of 0 to 1.
-
-    From counts of the 256 values, so the result is exact and does not depend on the images' order.
-    """
-    counts = np.zeros((images.shape[1], 256), np.int64)
-    for chunk in chunks(images):
-        for channel, table in enumerate(counts):
-            table += np.bincount(chunk[:, channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    mean = counts @ values / counts.sum(1)
-    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
-    return mean.tolist(), np.sqrt(variance).tolist()
-
-
 def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
     """Write everything to folders next to the real ones, which replace them when all is complete."""
     new_prepared, new_sealed = _next_to(prepared, "partial"), _next_to(sealed, "partial")
     try:
-        splits = []
+        splits: list[Written] = []
+        train = Counted(data.images(data.division.train))
         for name, rows in data.division.parts().items():
             folder = (new_sealed if name == "test" else new_prepared) / name
-            images, labels = data.images(rows), data.labels[rows]
+            images, labels = train if name == "train" else data.images(rows), data.labels[rows]
             near, drawn, sealed_too = data.near[rows], data.split.drawn, name == "test"
             files = data.files.of(rows)
             about: dict[str, Any] = {"sealed": sealed_too, "duplicates": near, "drawn": drawn, "files": files}
             splits.append(write_split(folder, name, images, labels, data.classes, **about))
             write_sizes(folder, data.sizes[rows])
-        mean, std = channel_statistics(data.images(data.division.train))
-        info = _info(data, splits, mean, std)
+        info = _info(data, splits, *train.statistics())
         data.report.write(new_prepared, data.pixels)
         info.write(new_prepared)
         _swap(new_sealed, sealed)
