@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from podium.data.split_file import PLACES, SplitFile
-from podium.data.splitting import NAMES, Images, Placed, SourceGroups, fingerprints, place
+from podium.data.splitting import NAMES, Images, Placed, SourceGroups, place
 from podium.errors import InputError
 
 FRACTIONS = 0.15, 0.15
@@ -236,11 +236,3 @@ def test_group_with_images_in_several_splits_is_refused(what: str) -> None:
 def test_groups_of_a_class_are_counted_for_whoever_refuses_too_few() -> None:
     images = _images([0] * 6 + [1] * 4, near=np.array([0, 0, 0, 1, 1, 1, 2, 3, 4, 4]))
     assert _place(images).groups_per_class.tolist() == [2, 3]
-
-
-def test_fingerprints_are_of_shape_and_pixels_in_any_memory_layout() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
-    assert np.array_equal(fingerprints(np.asfortranarray(images)), fingerprints(images))
-    assert len(np.unique(fingerprints(images), axis=0)) == 5
-    flat = images.reshape(5, 3, 2, 8)
-    assert not (fingerprints(flat) == fingerprints(images)).any()

@@ -2,7 +2,9 @@
 
 It stays from run to run and only saves time: without it every file is decoded again, to the same bits. Another
 decoder, another Pillow or another size is another store, so nothing in one is ever out of date. Rows are written before
-the index names them: what a killed run left behind the last of them is overwritten.
+the index names them: what a killed run left behind the last of them is overwritten. The index also tells what follows
+from the pixels, so that known ones are not read again; where the files are not as they were left (size, times), each
+row is compared with its fingerprint first.
 
 Rows are read with plain reads instead of a memory map: pages of a map count as memory of the process, and a limit on
 its address space would have to be above the size of the set.
@@ -12,33 +14,26 @@ import hashlib
 import json
 import math
 import os
-import sqlite3
 import tempfile
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from podium.data import content as content_code
 from podium.data import decode
 from podium.data.decode import THUMB, Decoded, Preprocess
+from podium.data.image_facts import Facts, New, digests, facts_of, fingerprint
+from podium.data.image_index import FORMAT, Index, Stamp
 from podium.locks import locked, unless_held
 
 LOCK = "lock"
 """In the folder of a temporary store; a persistent one has its lock next to it."""
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS image (digest BLOB PRIMARY KEY, row INTEGER, width INTEGER, height INTEGER, mode TEXT,"
-    " frames INTEGER, content BLOB, low REAL, high REAL, transparent INTEGER) WITHOUT ROWID"
-)
-
-
-INSERT = "INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class RowFile:
@@ -55,9 +50,14 @@ class RowFile:
         return self._length
 
     def truncate(self, length: int) -> None:
-        """Forget the rows from `length` on."""
-        self._file.truncate(length * self.row_bytes)
+        """Forget the rows from `length` on, and what was left of a last row."""
+        if os.fstat(self._file.fileno()).st_size != length * self.row_bytes:  # it would change the file's time
+            self._file.truncate(length * self.row_bytes)
         self._length = length
+
+    def stamp(self) -> Stamp:
+        """By what is known later whether the file was changed."""
+        return Stamp.of(self._file.fileno())
 
     def append(self, rows: NDArray[np.uint8]) -> None:
         """Write (n, *shape) at the end."""
@@ -110,66 +110,42 @@ class Gathered:
         return self._file.take(self._numbers[rows])
 
 
-class Facts(NamedTuple):
-    """What is stored of an image in addition to its pixels."""
-
-    row: int
-    width: int
-    """Of the image itself, before it was resized."""
-    height: int
-    mode: str
-    frames: int
-    content: bytes
-    """Digests of what the image itself shows, the former one behind: see podium.data.content."""
-    low: float | None = None
-    """The lowest and the highest value of an image deeper than 8 bits."""
-    high: float | None = None
-    transparent: int = 0
-    """1: no pixel can be seen."""
-
-
 class Store:
     """Pixels (C, H, W) and thumbs of images, by row; by digest too if it is persistent."""
 
-    def __init__(self, folder: Path, spec: Preprocess, index: sqlite3.Connection | None = None) -> None:
+    def __init__(self, folder: Path, spec: Preprocess, index: Index | None = None) -> None:
         self.pixels = RowFile(folder / "pixels", (spec.channels, spec.height, spec.width))
         self.thumbs = RowFile(folder / "thumbs", (THUMB, THUMB))
         self._index = index
-        self._lock = threading.Lock()
-        whole = 0
-        if index is not None:
-            index.execute(SCHEMA)
-            whole = 1 + index.execute("SELECT COALESCE(MAX(row), -1) FROM image").fetchone()[0]
-            if min(len(self.pixels), len(self.thumbs)) < whole:  # somebody cut the files: nothing in them is trusted
-                index.execute("DELETE FROM image")
-                whole = 0
+        whole = 0 if index is None else self._named(index)
         self._is_new = not whole
-        self.pixels.truncate(whole)
-        self.thumbs.truncate(whole)
+        for file in (self.pixels, self.thumbs):
+            file.truncate(whole)
+        if index is not None:
+            index.save(self._stamps())
 
     def find(self, digest: bytes) -> Facts | None:
         """What is known of the image file with this SHA-256; safe in any thread."""
-        if self._index is None or self._is_new:
-            return None
-        with self._lock:
-            return self._found(digest)
+        return None if self._index is None or self._is_new else self._index.find(digest)
 
-    def add(self, images: list[tuple[bytes | None, Decoded, bytes]]) -> list[Facts]:
-        """Store images, with the SHA-256 of their files if they have one, and both digests of their contents.
-
-        What is known by now is not stored twice.
-        """
+    def add(self, images: Sequence[New]) -> list[Facts]:
+        """Store images. What is known by now is not stored twice."""
+        if not images:
+            return []
+        thumbs = np.stack([_thumb(one.image) for one in images])
         facts: list[Facts] = []
-        new: list[Decoded] = []
-        for digest, image, content in images:
-            found = _facts(len(self.pixels) + len(new), image, content)
-            before = self._remember(digest, found) if digest is not None else None
+        kept: list[int] = []
+        for number, (one, found) in enumerate(zip(images, facts_of(images, thumbs), strict=True)):
+            before = self._index.find(one.digest) if self._index is not None and one.digest is not None else None
             if before is None:
-                new.append(image)
+                found = found._replace(row=len(self.pixels) + len(kept))
+                kept.append(number)
+                if self._index is not None and one.digest is not None:
+                    self._index.put(one.digest, found)
             facts.append(before or found)
-        if new:
-            self.pixels.append(np.stack([image.pixels for image in new]))
-            self.thumbs.append(np.stack([_thumb(image) for image in new]))
+        if kept:
+            self.pixels.append(np.stack([images[number].image.pixels for number in kept]))
+            self.thumbs.append(thumbs[kept])
         return facts
 
     def save(self) -> None:
@@ -177,27 +153,42 @@ class Store:
         if self._index is not None:
             self.pixels.flush()
             self.thumbs.flush()
-            with self._lock:
-                self._index.commit()
+            self._index.save(self._stamps())
 
     def close(self) -> None:
         """Close the files."""
         self.pixels.close()
         self.thumbs.close()
 
-    def _remember(self, digest: bytes, facts: Facts) -> Facts | None:
-        """Add an image file to the index; returns what is known of it if it is there already."""
-        if self._index is None:
-            return None
-        with self._lock:
-            added = self._index.execute(INSERT, (digest, *facts)).rowcount
-            return None if added else self._found(digest)
+    def _stamps(self) -> dict[str, Stamp]:
+        return {"pixels": self.pixels.stamp(), "thumbs": self.thumbs.stamp()}
 
-    def _found(self, digest: bytes) -> Facts | None:
-        if self._index is None:
-            return None
-        row = self._index.execute("SELECT * FROM image WHERE digest = ?", (digest,)).fetchone()
-        return Facts(*row[1:]) if row else None
+    def _named(self, index: Index) -> int:
+        """How many rows `index` names. What it says of others than are there is removed first.
+
+        The rows are read where a file is not as it was left: somebody changed it, or a run was killed.
+        """
+        if index.rows() and (index.stamps() != self._stamps() or index.rows() > self._length()):
+            index.forget(self._otherwise(index))
+        return index.rows()
+
+    def _length(self) -> int:
+        return min(len(self.pixels), len(self.thumbs))
+
+    def _otherwise(self, index: Index) -> list[int]:
+        """Rows whose pixels or thumbs are not those that `index` tells of, or of which it tells nothing."""
+        wrong: list[int] = []
+        with tqdm(total=index.rows(), desc="check", unit=" images", delay=1, leave=False, disable=None) as bar:
+            for row, facts in index.every():
+                if facts is None or row >= self._length() or not self._holds(facts):
+                    wrong.append(row)
+                bar.update(row + 1 - bar.n)
+        return wrong
+
+    def _holds(self, facts: Facts) -> bool:
+        at = np.array([facts.row])
+        same = fingerprint(self.pixels.take(at)[0]) == facts.fingerprint
+        return same and digests(self.thumbs.take(at)) == [facts.thumb]
 
 
 @contextmanager
@@ -218,10 +209,7 @@ def persistent_store(folder: Path, spec: Preprocess) -> Iterator[Store]:
     place = folder / key_of(spec)
     with locked(folder / f"{place.name}.lock", wait=True):
         place.mkdir(parents=True, exist_ok=True)
-        with (
-            closing(sqlite3.connect(place / "index.sqlite", check_same_thread=False)) as index,
-            closing(Store(place, spec, index)) as store,
-        ):
+        with closing(Index(place / "index.sqlite", place.name)) as index, closing(Store(place, spec, index)) as store:
             yield store
 
 
@@ -244,7 +232,7 @@ def outdated(folder: Path, wanted: Collection[Preprocess], busy: Callable[[str],
 def key_of(spec: Preprocess) -> str:
     """Name of the store: it follows from all that decides what a file is decoded to."""
     content = hashlib.sha256(Path(content_code.__file__).read_bytes()).hexdigest()
-    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, decoder_digest(), content, *_heic_reader()])
+    what = json.dumps([spec.to_dict(), THUMB, PIL.__version__, decoder_digest(), content, *_heic_reader(), FORMAT])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
@@ -264,11 +252,6 @@ def decoder_files() -> list[Path]:
 def decoder_digest() -> str:
     """SHA-256 of them."""
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in decoder_files())).hexdigest()
-
-
-def _facts(row: int, image: Decoded, content: bytes) -> Facts:
-    low, high = image.values or (None, None)
-    return Facts(row, image.width, image.height, image.mode, image.frames, content, low, high, int(image.transparent))
 
 
 def _thumb(image: Decoded) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from podium import resources
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.content import BYTES, Seen, of_array
+from podium.data.content import BYTES, Seen, as_numbers, of_array
 from podium.data.decode import (
     THUMB,
     BadImage,
@@ -34,8 +34,9 @@ from podium.data.decode import (
     quiet,
     stored_size,
 )
+from podium.data.image_facts import LEAST_CONTRAST, Facts, New, fingerprint
 from podium.data.image_modes import GREY, Modes, is_grey
-from podium.data.image_store import Facts, Store
+from podium.data.image_store import Store
 from podium.data.sources.item import Item, Reject, shown
 from podium.data.sources.source import Source
 from podium.errors import InputError
@@ -64,8 +65,8 @@ HUGE = 1e30
 TWO_SCALES = 0.05
 """Images of floats that stay at or below 1 are another scale, not dark ones, where more than this fraction does."""
 
-Result = Facts | tuple[bytes | None, Decoded, bytes] | Reject
-"""Known already; just decoded, with the digest of the file and those of the content; or not usable."""
+Result = Facts | New | Reject
+"""Known already, just decoded, or not usable."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,14 @@ class Images:
     """(N,) digests of what the images themselves show: see podium.data.content."""
     formers: NDArray[np.uint64]
     """(N,) the former digests."""
+    prints: NDArray[np.uint64]
+    """(N, 2) fingerprints of the prepared pixels, the higher word first."""
+    looks: NDArray[np.uint64]
+    """(N,) what they look like: see podium.data.audit.replaced."""
+    shades: NDArray[np.uint8]
+    """(N, 2) the darkest and the lightest grey value of their thumbs."""
+    shown: NDArray[np.bool_]
+    """(N,) whether there is enough on the thumb to look for near-duplicates."""
     rejects: list[Reject]
     decoded: int
     """How many were decoded now; the rest was known."""
@@ -100,13 +109,12 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
     decoded = 0
     with tqdm(total=len(source.items), desc="decode", unit=" images", delay=1, leave=False, disable=None) as bar:
         for start, results in _results(source.items, spec, store):
-            new = [result for result in results if isinstance(result, tuple) and not isinstance(result, Facts)]
+            new = [result for result in results if isinstance(result, New)]
             added = iter(store.add(new))
-            for number, result in enumerate(results, start):
-                if isinstance(result, Reject):
-                    rejects.append(result)
-                    continue
-                found.add(number, result if isinstance(result, Facts) else next(added))
+            rejects += [result for result in results if isinstance(result, Reject)]
+            usable = [number for number, result in enumerate(results) if not isinstance(result, Reject)]
+            facts = [one if isinstance(one := results[number], Facts) else next(added) for number in usable]
+            found.add([start + number for number in usable], facts)
             decoded += len(new)
             if new and decoded // SAVE_EVERY != (decoded - len(new)) // SAVE_EVERY:
                 store.save()
@@ -161,47 +169,67 @@ class _Found:
 
     def __init__(self, most: int) -> None:
         self._count = 0
-        self._whole = np.empty((most, 4), np.int64)
-        """Number, row, width, height."""
-        self._contents = np.empty((most, 2), np.uint64)
-        """The digest of the content and the former one."""
+        self._numbers, self._rows = np.empty(most, np.int64), np.empty(most, np.int64)
+        self._sizes = np.empty((most, 2), np.int32)
+        self._contents, self._formers = np.empty(most, np.uint64), np.empty(most, np.uint64)
+        self._prints, self._looks = np.empty((most, 2), np.uint64), np.empty(most, np.uint64)
+        self._shades, self._shown = np.empty((most, 2), np.uint8), np.empty(most, np.bool_)
         self._modes = np.empty(most, np.uint16)
         self._names: dict[str, int] = {}
         """The number of each mode."""
         self._values: dict[str, tuple[float, float]] = {}
         self._scales = [0, 0]
 
-    def add(self, number: int, one: Facts) -> None:
-        """The source's item `number`, of which `one` is known."""
-        self._whole[self._count] = number, one.row, one.width, one.height
-        one_digest, former = one.content[:BYTES], one.content[BYTES:]
-        self._contents[self._count] = int.from_bytes(one_digest, "big"), int.from_bytes(former, "big")
-        mode = one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
-        self._modes[self._count] = self._names.setdefault(mode, len(self._names))
-        self._count += 1
-        if one.low is not None and one.high is not None:
-            kind = FLOATS if one.mode == "F" else WHOLE
-            low, high = self._values.get(kind, (one.low, one.high))
-            self._values[kind] = min(low, one.low), max(high, one.high)
-            self._scales[0] += kind == FLOATS and one.high <= 1
-            self._scales[1] += kind == FLOATS and one.high >= LEAST_VALUE
+    def add(self, numbers: list[int], facts: list[Facts]) -> None:
+        """The source's items `numbers`, of which `facts` are known."""
+        if not facts:
+            return
+        here = slice(self._count, self._count + len(facts))
+        self._count = here.stop
+        self._numbers[here] = numbers
+        self._rows[here] = [one.row for one in facts]
+        self._sizes[here] = [(one.width, one.height) for one in facts]
+        self._contents[here] = as_numbers([one.content[:BYTES] for one in facts])
+        self._formers[here] = as_numbers([one.content[BYTES:] for one in facts])
+        self._prints[here] = as_numbers([one.fingerprint for one in facts]).reshape(-1, 2)
+        self._looks[here] = as_numbers([one.look for one in facts])
+        self._shades[here] = [(one.darkest, one.lightest) for one in facts]
+        self._shown[here] = [one.contrast >= LEAST_CONTRAST for one in facts]
+        self._modes[here] = [self._names.setdefault(_mode(one), len(self._names)) for one in facts]
+        for one in facts:
+            if one.low is not None and one.high is not None:
+                self._take_in(FLOATS if one.mode == "F" else WHOLE, one.low, one.high)
+
+    def _take_in(self, kind: str, low: float, high: float) -> None:
+        """The values of an image deeper than 8 bits."""
+        lowest, highest = self._values.get(kind, (low, high))
+        self._values[kind] = min(lowest, low), max(highest, high)
+        self._scales[0] += kind == FLOATS and high <= 1
+        self._scales[1] += kind == FLOATS and high >= LEAST_VALUE
 
     def images(self, rejects: list[Reject], decoded: int) -> Images:
         """All of them."""
-        whole, contents = self._whole[: self._count], self._contents[: self._count]
-        numbers, rows, sizes = whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2:].astype(np.int32)
+        few = slice(self._count)
         return Images(
-            numbers,
-            rows,
-            sizes,
-            Modes(tuple(self._names), self._modes[: self._count].copy()),
-            contents[:, 0].copy(),
-            contents[:, 1].copy(),
+            self._numbers[few],
+            self._rows[few],
+            self._sizes[few],
+            Modes(tuple(self._names), self._modes[few]),
+            self._contents[few],
+            self._formers[few],
+            self._prints[few],
+            self._looks[few],
+            self._shades[few],
+            self._shown[few],
             rejects,
             decoded,
             self._values,
             (self._scales[0], self._scales[1]),
         )
+
+
+def _mode(one: Facts) -> str:
+    return one.mode + (" (animated)" if one.frames > 1 else "") + (" (transparent)" if one.transparent else "")
 
 
 def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
@@ -252,7 +280,7 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         if isinstance(item.content, bytes):
             return _encoded(item.content, spec, store)
         if isinstance(item.content, np.ndarray):
-            return None, decode_pixels(item.content, spec, THUMB), of_array(item.content)
+            return _new(None, decode_pixels(item.content, spec, THUMB), of_array(item.content))
         return _opened(item, spec)
     except BadImage as error:
         return Reject(error.kind, item.origin, str(error), split=item.split)
@@ -264,7 +292,11 @@ def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
     if known := store.find(digest):
         return known
     seen = Seen(data)
-    return digest, decode_file(data, spec, THUMB, seen), seen.both
+    return _new(digest, decode_file(data, spec, THUMB, seen), seen.both)
+
+
+def _new(digest: bytes | None, image: Decoded, content: bytes) -> New:
+    return New(digest, image, content, fingerprint(image.pixels))
 
 
 def _opened(item: Item, spec: Preprocess) -> Result:
@@ -273,7 +305,7 @@ def _opened(item: Item, spec: Preprocess) -> Result:
         # The other kinds were taken before.
         image = item.content if isinstance(item.content, Image.Image) else item.content()  # type: ignore[operator]
         image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-        return None, decode_image(image, spec, THUMB, seen, whole=True), seen.both
+        return _new(None, decode_image(image, spec, THUMB, seen, whole=True), seen.both)
     except BadImage:
         raise
     except Exception as error:  # torchvision's loaders raise whatever their readers do

@@ -9,16 +9,13 @@ A new image that joins images of several splits is in none of them: in train it 
 image, in test one of a training image.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from podium.data.dataset import Rows, chunks
 from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
@@ -40,25 +37,6 @@ class Division:
     def parts(self) -> dict[str, NDArray[np.int64]]:
         """The rows by the split's name."""
         return {"train": self.train, "val": self.val, "test": self.test}
-
-
-def fingerprints(images: Rows) -> NDArray[np.uint64]:
-    """The first half of SHA-256 of shape and pixels of each of `images` (N, C, H, W): (N, 2) words, the highest first.
-
-    Among a billion different images two share 128 bits with a chance of 1 in 10^20; the other half would be 16 bytes.
-    """
-    start = hashlib.sha256(f"{'x'.join(map(str, images.shape[1:]))}\x1f".encode())
-    words = np.empty((images.shape[0], 2), np.uint64)
-    row = 0
-    with tqdm(total=images.shape[0], desc="fingerprints", unit=" images", delay=2, leave=False, disable=None) as bar:
-        for chunk in chunks(images):
-            for image in chunk:
-                sha = start.copy()
-                sha.update(image.data)
-                words[row] = np.frombuffer(sha.digest(), ">u8", 2)
-                row += 1
-            bar.update(len(chunk))
-    return words
 
 
 @dataclass(frozen=True)

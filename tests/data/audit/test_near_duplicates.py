@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 import photos
 from podium.data.audit import near_duplicates
+from podium.data.image_facts import LEAST_CONTRAST
 
 
 def _thumbs(images: list[Image.Image]) -> NDArray[np.uint8]:
@@ -96,7 +97,7 @@ def test_groups_are_those_of_comparing_every_image_with_every_other(crops: bool,
     pieces = [_piece(draw) for _ in range(90)]
     images = [Image.blend(one, photos.tiles()[30], alike) for one in pieces]
     thumbs = _thumbs([*images, *(one.crop((4, 5, 92, 90)) for one in images)])
-    seen = np.flatnonzero(thumbs.reshape(len(thumbs), -1).std(1) >= near_duplicates.FLAT)
+    seen = np.flatnonzero(thumbs.reshape(len(thumbs), -1).std(1) >= LEAST_CONTRAST)
     found = near_duplicates.groups(lambda numbers: thumbs[numbers], len(thumbs), crops=crops)
     assert np.array_equal(found, _by_force(thumbs, seen, crops=crops))
 

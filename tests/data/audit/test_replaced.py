@@ -16,9 +16,10 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import split_file
 from podium.data.audit.data_audit import AuditedData, audited
-from podium.data.audit.replaced import looks_of, taken_over
+from podium.data.audit.replaced import taken_over
 from podium.data.content import Seen, of_pixels
 from podium.data.decode import Preprocess, decode_file
+from podium.data.image_facts import looks as looks_of
 from podium.data.split_file import SplitFile
 from podium.errors import InputError
 from podium.stages.prepare import prepare
@@ -325,7 +326,7 @@ def test_set_that_was_re_encoded_twice_keeps_its_split(tmp_path: Path) -> None:
 def test_strangers_that_join_a_set_of_which_a_few_images_are_gone_take_over_nothing() -> None:
     digits = np.stack([np.asarray(Image.fromarray(one.astype(np.uint8) * 15).resize((32, 32)))
                        for one in load_digits().images[:903]])  # fmt: skip
-    looks = looks_of(lambda numbers: digits[numbers], len(digits))
+    looks = looks_of(digits)
     known = SplitFile.empty("a").with_images(
         np.arange(1, 4, dtype=np.uint64), np.array([2, 1, 0], np.int8), "copies", looks[:3]
     )

@@ -12,7 +12,6 @@ from podium.config.params import DoctorParams
 from podium.data.audit import near_duplicates
 from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
-from podium.data.decode import THUMB
 from podium.data.image_modes import is_grey
 from podium.data.sources.alike import alike
 from podium.data.sources.item import Reject, is_meant
@@ -26,7 +25,6 @@ SEVERAL = "(animated)"
 SMALLEST, CROPS_FROM, CROPS_UP_TO = 16, 64, 20_000
 """Median side below which near-duplicates mean nothing; from which crops can be told from strangers; and images up to
 which `auto` looks for crops: 34 times the comparisons, which grow with the square."""
-BATCH = 4096
 FLAT, DARK, LIGHT = 2, 15, 243
 """Of 255: what the grey values of a thumb differ by at most, or are at most or at least, where nothing can be seen. 12
 bits in a container of 16 become 0 to 15."""
@@ -57,7 +55,7 @@ def examine(
     policies = policies_of(params)
     left_out = np.zeros(len(subject.labels), np.bool_)
     found = [*_rejected(rejects, policies), *_whole(subject, params, policies)]
-    for kind, odd in (_odd(subject, params) | {"blank": _blank(subject, thumbs)}).items():
+    for kind, odd in (_odd(subject, params) | {"blank": _blank(subject)}).items():
         if odd:
             found.append(_single(kind, odd, subject, policies[kind]))
             left_out[list(odd)] |= policies[kind] == "skip"
@@ -65,7 +63,7 @@ def examine(
     exact = _exact_roots(subject.prints)
     found += _group_findings(_grouped(exact, subject), subject, policies, "", left_out)
     what = looked_for(params, subject.sizes)
-    roots = _near(exact, thumbs, crops=what == "crops") if what != "off" else exact
+    roots = _near(exact, thumbs, subject.shown, crops=what == "crops") if what != "off" else exact
     together = [group for group in _grouped(roots, subject) if len(np.unique(exact[group])) > 1]
     found += _group_findings(together, subject, policies, "near_", left_out)
     return Examination(in_order(found), left_out, roots, what)
@@ -87,10 +85,13 @@ def looked_for(params: DoctorParams, sizes: NDArray[np.int32]) -> str:
     return "crops" if side >= CROPS_FROM and len(sizes) <= CROPS_UP_TO else "copies"
 
 
-def _near(exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, *, crops: bool) -> NDArray[np.int64]:
+def _near(
+    exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, shown: NDArray[np.bool_], *, crops: bool
+) -> NDArray[np.int64]:
     """The roots of near-duplicates: only one of equal images is compared."""
     _, first = np.unique(exact, return_index=True)
-    roots = near_duplicates.groups(lambda numbers: thumbs(first[numbers]), len(first), crops=crops)
+    seen = shown[first]
+    roots = near_duplicates.groups(lambda numbers: thumbs(first[numbers]), len(first), crops=crops, seen=seen)
     return roots[exact]
 
 
@@ -140,16 +141,12 @@ def _modes_of(subject: Subject, chosen: NDArray[np.bool_]) -> dict[int, str]:
     return {i: subject.modes[i] for i in np.flatnonzero(chosen).tolist()}
 
 
-def _blank(subject: Subject, thumbs: near_duplicates.Thumbs) -> dict[int, str]:
+def _blank(subject: Subject) -> dict[int, str]:
     """Images on which nothing can be seen, by their grey thumbs, each with the reason."""
     found: dict[int, str] = {}
-    for start in range(0, len(subject.labels), BATCH):
-        grey = thumbs(np.arange(start, min(start + BATCH, len(subject.labels)))).reshape(-1, THUMB * THUMB)
-        low, high = grey.min(1).astype(int), grey.max(1).astype(int)
-        flat = np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= LIGHT))
-        for i in flat.tolist():
-            shade = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= LIGHT else "of one shade"
-            found[start + i] = shade
+    low, high = subject.shades.T
+    for i in np.flatnonzero((high - low <= FLAT) | (high <= DARK) | (low >= LIGHT)).tolist():
+        found[i] = "nearly black" if high[i] <= DARK else "nearly white" if low[i] >= LIGHT else "of one shade"
     unseen = subject.modes.where(lambda mode: "(transparent)" in mode)
     return found | dict.fromkeys(np.flatnonzero(unseen).tolist(), "fully transparent")
 

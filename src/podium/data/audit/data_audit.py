@@ -30,7 +30,7 @@ from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
-from podium.data.audit.replaced import Gone, gone, is_there, looks_of, taken_over
+from podium.data.audit.replaced import Gone, gone, is_there, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
@@ -40,7 +40,7 @@ from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
 from podium.data.split_file import NOWHERE, SEARCHES, SplitFile
-from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, fingerprints, may_take, place
+from podium.data.splitting import NAMES, Division, Placed, SourceGroups, division, may_take, place
 from podium.errors import InputError
 from podium.text import counted
 
@@ -123,24 +123,22 @@ def _examined(
     rejects = [*source.rejects, *images.rejects]
     reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
     _check_search(known.near, audit, images.sizes)
-    prints = fingerprints(Gathered(store.pixels, images.rows))
     places = known.place_of(images.contents, images.formers)
     items = ItemColumns.of(source.items, images.numbers)
-    subject = _subject(source, images, items, prints, places)
+    subject = _subject(source, images, items, places)
     thumbs = _Thumbs(store, images.rows)
     seen = examine(subject, rejects, thumbs, audit)
     seen = replace(seen, left_out=seen.left_out | items.left_out)
     check_given(source, images, items, seen.left_out, rejects)
     check_range(params, images)
     groups = items.groups
-    looks = looks_of(thumbs, len(images.rows))
     goes_on = bool((places >= 0).any())
-    places, again, lost = _with_taken_over(known, images, items, seen, looks, places, subject.origins)
+    places, again, lost = _with_taken_over(known, images, items, seen, places, subject.origins)
     placed = _placed(source, images, items, groups, seen, places, params, split)
     notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
     notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
-    whole = _remembering(known, images, looks, placed, seen.near, goes_on=goes_on or again)
+    whole = _remembering(known, images, placed, seen.near, goes_on=goes_on or again)
     files = Files(source.items, images.numbers, names_of(placed.groups, subject.prints))
     return _audited(source, subject, groups, seen, placed, (known, whole), audit, spec, store, files)
 
@@ -160,7 +158,6 @@ def _with_taken_over(
     images: reading.Images,
     items: ItemColumns,
     seen: Examination,
-    looks: NDArray[np.uint64],
     places: NDArray[np.int8],
     origins: Sequence[str],
 ) -> tuple[NDArray[np.int8], bool, Gone]:
@@ -171,7 +168,7 @@ def _with_taken_over(
     """
     if is_there(known, images.contents, images.formers).all():
         return places, False, gone(known, images.contents, images.formers)
-    taken = taken_over(known, images.contents, images.formers, looks, seen.groups)
+    taken = taken_over(known, images.contents, images.formers, images.looks, seen.groups)
     usable = (places < 0) & (taken.places >= 0)
     unlike = usable & ~(taken.sure | may_take(items.given, ~seen.left_out, taken.places))
     usable &= ~unlike
@@ -185,15 +182,14 @@ def _with_taken_over(
 def _remembering(
     known: SplitFile,
     images: reading.Images,
-    looks: NDArray[np.uint64],
     placed: Placed,
     near: str,
     *,
     goes_on: bool,
 ) -> SplitFile:
     """`known` with the images that are new, and the looks of all of them."""
-    known = known.with_looks(images.formers, looks).with_looks(images.contents, looks)
-    return known.with_images(images.contents, placed.places, near, looks, goes_on=goes_on)
+    known = known.with_looks(images.formers, images.looks).with_looks(images.contents, images.looks)
+    return known.with_images(images.contents, placed.places, near, images.looks, goes_on=goes_on)
 
 
 def _decoded(
@@ -219,9 +215,7 @@ def _store(source: Source, spec: Preprocess, decoded: Path) -> AbstractContextMa
     return persistent_store(decoded, spec) if files else temporary_store(decoded, spec)
 
 
-def _subject(
-    source: Source, images: reading.Images, items: ItemColumns, prints: NDArray[np.uint64], places: NDArray[np.int8]
-) -> Subject:
+def _subject(source: Source, images: reading.Images, items: ItemColumns, places: NDArray[np.int8]) -> Subject:
     """`places`: those that are remembered."""
     return Subject(
         origins=Origins(source.items, images.numbers),
@@ -231,7 +225,9 @@ def _subject(
         rows=images.rows,
         sizes=images.sizes,
         modes=images.modes,
-        prints=prints,
+        prints=images.prints,
+        shades=images.shades,
+        shown=images.shown,
     )
 
 

@@ -137,6 +137,10 @@ class Subject:
     modes: Modes
     prints: NDArray[np.uint64]
     """(N, 2) fingerprints of the prepared pixels."""
+    shades: NDArray[np.uint8]
+    """(N, 2) the darkest and the lightest grey value of the thumbs."""
+    shown: NDArray[np.bool_]
+    """(N,) whether there is enough on the thumb to look for near-duplicates."""
 
     def example(self, numbers: NDArray[np.int64], why: str = "") -> Example:
         """An example of these images."""

@@ -24,11 +24,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from podium import resources
+from podium.data.image_facts import LEAST_CONTRAST
 
 SIDE = 32
 """Of the thumbs."""
-FLAT = 6.0
-"""Standard deviation of a thumb's grey values below which it shows too little to be compared."""
 COARSE, FINE = 8, 12
 """Frequencies each way: 63 to search by, 143 to compare by."""
 COPY, CROP = 0.985, 0.95
@@ -72,15 +71,16 @@ Vectors = NDArray[np.float32]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def groups(thumbs: Thumbs, count: int, *, crops: bool) -> NDArray[np.int64]:
+def groups(thumbs: Thumbs, count: int, *, crops: bool, seen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """For each of `count` images the lowest number of those that show the same as it, (count,); its own for most.
 
+    `seen` (count,): on which something can be seen, a contrast of LEAST_CONTRAST; None: the thumbs are read for it.
     `crops`: look for crops too, which takes thirty times as long. Memory: about 35 bytes an image, and 140 for each
     of a piece.
     """
     merged = _Merged(count)
     with threadpool_limits(1, "blas"):  # two BLAS threads on a busy machine take ten times as long
-        shown = _shown(thumbs, count)
+        shown = _shown(thumbs, count) if seen is None else np.flatnonzero(seen)
         if len(shown) > 1:
             search = _Search(thumbs, shown, merged)
             search.run(WHOLE, COPY)
@@ -308,7 +308,7 @@ def coarse(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) 
     for start in range(0, len(numbers), BATCH):
         some = thumbs(numbers[start : start + BATCH])
         unit = _unit(_transform(some, down, across))
-        unit[some.reshape(len(some), -1).std(1) < FLAT] = 0
+        unit[some.reshape(len(some), -1).std(1) < LEAST_CONTRAST] = 0
         vectors[start : start + BATCH] = unit
     return vectors
 
@@ -343,7 +343,7 @@ def _principal_axes(vectors: Vectors) -> Vectors:
 def _shown(thumbs: Thumbs, count: int) -> NDArray[np.int64]:
     """The images on which something can be seen."""
     levels = (thumbs(np.arange(some.start, some.stop)).reshape(some.stop - some.start, -1) for some in _batches(count))
-    seen = [level.std(1) >= FLAT for level in levels]
+    seen = [level.std(1) >= LEAST_CONTRAST for level in levels]
     return np.flatnonzero(np.concatenate(seen)) if seen else np.zeros(0, np.int64)
 
 

@@ -20,17 +20,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
-from podium.data.audit.near_duplicates import COARSE, Thumbs
 from podium.data.split_draw import numbered
 from podium.data.split_file import NOWHERE, PLACES, SplitFile
 from podium.text import counted
 
-BATCH = 1024
-FLAT = 0.5
-"""Standard deviation of a thumb's grey values below which nothing is there to compare."""
 NEAR = 16
 """Bits of 63 in which two images of one look differ at most. Of 48 pieces of photographs as PNG and as JPEG of quality
 75 the largest difference was 14; 1 of 1,000 pairs of strangers is as near (docs/decisions, 2026-11-30-split-names)."""
@@ -42,8 +37,6 @@ SAME = 6
 re-encoded before, or another of its burst."""
 CELLS = 1_000_000
 """Pairs that are compared at once."""
-HAS_LOOK = np.uint64(1 << 63)
-"""The highest bit of every look; 0 is none."""
 SEVERAL = NOWHERE
 """In the place of a split, for images of one look in several splits."""
 
@@ -100,20 +93,6 @@ class Gone:
                 " ones back, run prepare, and replace them then; otherwise test images of before may be trained on"
             )
         return notes
-
-
-def looks_of(thumbs: Thumbs, count: int) -> NDArray[np.uint64]:
-    """(count,) what images look like, in 63 bits below HAS_LOOK; 0 where too little can be seen."""
-    found = np.zeros(count, np.uint64)
-    weights = np.uint64(1) << np.arange(63, dtype=np.uint64)
-    for start in range(0, count, BATCH):
-        numbers = np.arange(start, min(start + BATCH, count))
-        grey = thumbs(numbers).astype(np.float32)
-        low = scipy.fft.dctn(grey, axes=(1, 2), norm="ortho")[:, :COARSE, :COARSE].reshape(len(grey), -1)[:, 1:]
-        bits = low > np.median(low, axis=1, keepdims=True)
-        values = (bits * weights).sum(1, dtype=np.uint64) | HAS_LOOK
-        found[numbers] = np.where(grey.std((1, 2)) >= FLAT, values, np.uint64(0))
-    return found
 
 
 def taken_over(
