@@ -15,6 +15,7 @@ from PIL import Image
 import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading
+from podium.data.audit.audit_page import PER_CLASS
 from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store
 from podium.data.sources import folder
@@ -160,7 +161,7 @@ def test_file_changed_in_place_to_one_of_the_same_size_is_another_image(tmp_path
 def test_pixels_of_known_images_are_read_once_when_others_are_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, side = _made(tmp_path / "photos"), 48
+    root, side, count = photos.folder(tmp_path / "photos", per_class=20), 48, 41
     read = 0
     preadv = os.preadv
 
@@ -175,11 +176,10 @@ def test_pixels_of_known_images_are_read_once_when_others_are_added(
         return prepare(params, DoctorParams(near="off", conflicts="keep"), *(out / n for n in ("p", "s", "d"))).digest
 
     prepared(tmp_path)
-    photos.write(root / "dog/new.png", photos.tiles()[40])
+    photos.write(root / "dog/new.png", photos.tiles()[45])
     monkeypatch.setattr("podium.data.image_store.os.preadv", counting)
     again = prepared(tmp_path)
 
-    samples = IMAGES + 1  # the page shows some
-    assert (IMAGES + 1) * 3 * side * side <= read <= (IMAGES + 1 + samples) * 3 * side * side
+    assert count * 3 * side * side <= read <= (count + 2 * PER_CLASS) * 3 * side * side  # the page shows some
     shutil.copytree(tmp_path / "split", tmp_path / "new/split")
     assert again == prepared(tmp_path / "new")
