@@ -31,7 +31,7 @@ NAMED_ENTRY = re.compile(
 )
 """What that tag holds; an earlier Podium wrote number and digest alone."""
 COPY = re.compile("models:/[^/]+/[0-9]+")
-"""Where MLflow says that the files of a version are, if `copy_model_version` made it: with every tag of the original."""
+"""Where a version that `copy_model_version` made has its files; MLflow copies every tag, too."""
 Action = Literal["promote", "rollback", "by hand"]
 
 
@@ -233,9 +233,9 @@ def check_model(tracking: Tracking, version: Version, book: Ledger | None = None
     # What an earlier Podium wrote does not say of which model's ledger it is: `history` says what is wrong with it.
     if (not named or named["name"]) and (problem := _cut_away(version, book)):
         raise RefusedError(
-            f"{version} can't be compared with the ledger: {problem}. Restore the registered model's tags {PREFIX}* from"
-            " a backup of MLflow's database (`podium history --check` lists what is wrong). If the registered model was"
-            f" deleted and made anew from a copy, delete the version's tag {ENTRY!r}"
+            f"{version} can't be compared with the ledger: {problem}. Restore the registered model's tags {PREFIX}*"
+            " from a backup of MLflow's database (`podium history --check` lists all). If the registered model"
+            f" was deleted and made anew from a copy, delete the version's tag {ENTRY!r}"
         )
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):
