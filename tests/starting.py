@@ -27,8 +27,15 @@ def free_port() -> int:
 
 
 def with_ctrl_c() -> None:
-    """Have SIGINT end this process; for `preexec_fn` of one that a test interrupts.
+    """Have SIGINT and SIGHUP end this process; for `preexec_fn` of one that a test interrupts.
 
-    A suite that a script started in the background ignores SIGINT, and so would all that it starts.
+    A suite in a script's background ignores SIGINT, one under `nohup` SIGHUP, and so would all that it starts.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def with_nohup() -> None:
+    """The same for one that outlives its terminal."""
+    with_ctrl_c()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 import registered
 import tiny
+from podium import cli
 from podium.components import Choice
 from podium.config.params import GateParams
 from podium.data import accesses
@@ -339,6 +341,34 @@ def test_history_after_a_move_by_hand_says_so_and_changes_nothing(project: Proje
         "by hand",
         "promote",
     ]
+
+
+def test_moves_found_made_and_taken_back_are_git_tags_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, params = project.tracking.client, Path("params.yaml")
+    params.write_text(params.read_text("utf-8") + "ledger: {git_tags: annotated}\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["promote", "1"])
+    assert "ledger.git_tags: needs a git repository" in capsys.readouterr().err
+    assert champion(project) is None
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "ada@example.org")
+    for command in ("init --quiet", "commit --quiet --allow-empty -m first"):
+        subprocess.run(["git", *command.split()], check=True)
+    cli.main(["promote", "1"])
+    client.set_registered_model_alias(NAME, "champion", "2")
+    cli.main(["promote", "3"])
+    cli.main(["rollback", "--reason", "a try"])
+    cli.main(["history", "--check"])
+    made = subprocess.run(["git", "tag"], check=True, capture_output=True, text=True).stdout.split()
+    assert made == [f"{NAME}#champion#{number}" for number in (1, 2, 3, 4)]
+    subprocess.run(["git", "tag", "-d", made[3]], check=True)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["history", "--check"])
+    assert "1 entry of tiny-classifier's ledger without a git tag in this clone: 4." in capsys.readouterr().err
+    cli.main(["history", "--write-tags", "--check"])
 
 
 def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_permanently(project: Project, tmp_path: Path) -> None:

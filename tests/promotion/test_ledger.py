@@ -14,6 +14,7 @@ from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
 from podium.promotion import ledger, moves
 from podium.promotion.ledger import HEAD, Action, Entry, Ledger, digest
+from podium.registry import versions
 from podium.tracking.store import connect
 
 NAME = "tiny"
@@ -148,6 +149,63 @@ def test_version_whose_tag_names_no_entry_is_said(client: MlflowClient, store: T
     assert ledger.history(connect(store), NAME)[1] == [
         "the tag 'podium.ledger.entry' of tiny version 1 is not what a move wrote: edited"
     ]
+    with pytest.raises(RefusedError, match=r"the tag 'podium.ledger.entry' of tiny version 1 is not what a move wrote"):
+        loaded(client, store, 1)
+
+
+def loaded(client: MlflowClient, store: TrackingParams, number: int, name: str = NAME) -> None:
+    """What everybody does who loads a version."""
+    tracking = connect(store)
+    ledger.check_model(tracking, versions.find(tracking, name, number))
+
+
+def without_ledger(client: MlflowClient) -> None:
+    for key in client.get_registered_model(NAME).tags:
+        client.delete_registered_model_tag(NAME, key)
+
+
+def test_version_is_not_loaded_where_its_entry_was_cut_away(client: MlflowClient, store: TrackingParams) -> None:
+    for target in (1, 2):
+        move(client, target)
+    loaded(client, store, 1)
+    client.delete_registered_model_tag(NAME, "podium.ledger.000002")
+    loaded(client, store, 1)
+    with pytest.raises(RefusedError, match=r"entry 2 of tiny's ledger, by which version 2 became champion, was edited"):
+        loaded(client, store, 2)
+    without_ledger(client)
+    for number in (1, 2):
+        with pytest.raises(RefusedError, match=rf"entry {number} of tiny's ledger, by which .* Restore the registered"):
+            loaded(client, store, number)
+    loaded(client, store, 3)  # never was champion
+
+
+def test_copies_and_renamed_models_are_loaded_and_their_history_is_whole(
+    client: MlflowClient, store: TrackingParams
+) -> None:
+    move(client, 1)
+    client.create_registered_model("production")
+    client.copy_model_version(f"models:/{NAME}/1", "production")
+    client.copy_model_version(f"models:/{NAME}/1", NAME)
+    earlier = " ".join(client.get_model_version(NAME, "1").tags[ledger.ENTRY].split(" ")[:2])
+    client.copy_model_version(f"models:/{NAME}/1", "production")
+    client.set_model_version_tag("production", "2", ledger.ENTRY, earlier)  # a copy of an earlier Podium's
+    for name, number in (("production", 1), ("production", 2), (NAME, 5)):
+        assert client.get_model_version(name, str(number)).tags[ledger.ENTRY]
+        loaded(client, store, number, name)
+    assert ledger.history(connect(store), "production")[1] == []
+    client.rename_registered_model(NAME, "renamed")
+    loaded(client, store, 1, "renamed")
+    assert ledger.history(connect(store), "renamed")[1] == []
+
+
+def test_version_of_an_earlier_podium_without_its_entry_is_loaded_and_history_says_so(
+    client: MlflowClient, store: TrackingParams
+) -> None:
+    move(client, 1)
+    client.set_model_version_tag(NAME, "1", ledger.ENTRY, f"1 {'0' * 64}")
+    without_ledger(client)
+    loaded(client, store, 1)
+    assert "entry 1 of tiny's ledger, by which version 1" in ledger.history(connect(store), NAME)[1][0]
 
 
 def test_ledger_with_a_tag_that_is_no_entry_is_refused(client: MlflowClient) -> None:

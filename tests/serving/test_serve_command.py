@@ -21,7 +21,7 @@ from podium import cli
 from podium.registry import versions
 from podium.shadow import pair_store, pair_summary
 from registered import NAME, Project
-from starting import free_port
+from starting import free_port, with_nohup
 from waiting import until
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,11 @@ def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[b
     command = [sys.executable, "-m", "podium.cli", "serve", "--port", str(port), *arguments]
     with Path("server.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env=os.environ | {"TMPDIR": str(scratch.absolute())}, stdout=log, stderr=log
+            command,
+            env=os.environ | {"TMPDIR": str(scratch.absolute())},
+            stdout=log,
+            stderr=log,
+            preexec_fn=with_nohup,
         )
     try:
         while process.poll() is None:
@@ -69,6 +73,7 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
     image = registered.reference_images(project.folder)[0]
     cli_run("promote", "1")
     with serving(scratch=Path("scratch")) as (process, port):
+        process.send_signal(signal.SIGHUP)
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         for number, one in enumerate(slow):
             one.sendall((b"", b"GET /ping HTTP/1.1\r\nX: ", b"POST /invocations HTTP/1.1\r\n")[number % 3])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from starting import with_ctrl_c
+from starting import with_ctrl_c, with_nohup
 from waiting import PATIENCE, until
 
 pytestmark = pytest.mark.slow
@@ -46,10 +46,10 @@ signal.signal(signal.SIGTERM, first)
 """
 
 
-def start(code: str, *, ends: bool = True) -> "subprocess.Popen[bytes]":
+def start(code: str, *, ends: bool = True, nohup: bool = False) -> "subprocess.Popen[bytes]":
     worker = WORKER.replace("ENDS", str(ends)) + textwrap.dedent(code)
     command = [sys.executable, "-c", SUPERVISOR, worker]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=with_ctrl_c)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=with_nohup if nohup else with_ctrl_c)
 
 
 def log() -> list[str]:
@@ -95,6 +95,20 @@ def test_worker_that_had_its_model_is_replaced_however_soon_it_ended() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     assert log().count("first") == 2
+
+
+def test_hangup_ends_the_workers_unless_nohup_says_that_they_outlive_the_terminal() -> None:
+    ready = "workers.tell_ready(); say('ready')\nwhile True: time.sleep(1)"
+    with start(ready) as process:
+        wait_for("ready", 2)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE) == 0
+    with start(ready, nohup=True) as process:
+        wait_for("ready", 4)
+        process.send_signal(signal.SIGHUP)  # were it awaited, the next would be the second
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert log().count("first") == 4
 
 
 def test_second_signal_ends_workers_that_are_at_work_at_once() -> None:

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         from podium import paths
         from podium.config.params import load
         from podium.metrics import scores
-        from podium.promotion import champion
+        from podium.promotion import champion, git_tags
         from podium.training.device import own_kind
 
         params = load(paths.PARAMS)
@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
         what = tracking, name, arguments.version, images, params.gate
         metric = scores.of(params.gate.metric or params.search.metrics[0])
         try:
-            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run, metric=metric)
+            tags = git_tags.of(params.ledger.git_tags, paths.root())
+            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run, metric=metric, tags=tags)
         except champion.NotPromotedError as refusal:
             print(refusal.verdict.table(), flush=True)
             raise

@@ -28,9 +28,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Reproduce, and print the result. Raises PodiumError where it is not the same."""
     with opened() as (tracking, name):
         from podium import paths
+        from podium.promotion import ledger
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
+        ledger.check_model(tracking, version)
         found = reproduction.reproduce(tracking, version, paths.root())
     if found.exact:
         print(f"{version} was reproduced: the same weights, bit for bit")

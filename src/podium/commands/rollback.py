@@ -27,10 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Roll back, and print to which version."""
     with opened() as (tracking, name):
-        from podium.promotion import champion
+        from podium import paths
+        from podium.config.params import load
+        from podium.promotion import champion, git_tags
         from podium.serving import presence
 
-        done = champion.rollback(tracking, name, arguments.reason, arguments.to)
+        tags = git_tags.of(load(paths.PARAMS).ledger.git_tags, paths.root())
+        done = champion.rollback(tracking, name, arguments.reason, arguments.to, tags)
         servers = presence.sentences(tracking, name) if done.entry is not None else []
     for note in done.notes:
         print(f"podium: {note}", file=sys.stderr)

@@ -16,6 +16,7 @@ from podium.config import agreements, aims, problems
 from podium.config.data_sections import DoctorParams, PrepareParams
 from podium.config.drift_section import DriftParams
 from podium.config.gate_section import GateParams
+from podium.config.ledger_section import LedgerParams
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.run_sections import (
     EvaluateParams,
@@ -46,6 +47,7 @@ __all__ = [
     "DriftParams",
     "EvaluateParams",
     "GateParams",
+    "LedgerParams",
     "Params",
     "PrepareParams",
     "RegisterParams",
@@ -78,6 +80,7 @@ class Params(BaseModel):
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
     gate: GateParams = GateParams()
+    ledger: LedgerParams = LedgerParams()
     serve: ServeParams = ServeParams()
     drift: DriftParams = DriftParams()
     tracking: TrackingParams = TrackingParams()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium import paths
@@ -14,6 +14,7 @@ from podium.locks import locked
 from podium.metrics import computable
 from podium.metrics.scores import Metric
 from podium.promotion import first_model, gate, ledger, moves, verdict_files
+from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.model_predictions import ACCURACY
 from podium.promotion.rules.accuracy_comparison import AccuracyComparison
@@ -74,18 +75,22 @@ def promote(
     force: str = "",
     dry_run: bool = False,
     metric: Metric = ACCURACY,
+    tags: GitTags | None = None,
 ) -> Outcome:
     """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it; `metric` compares them.
 
     `force` is the reason to move against the gate's verdict; ledger and version store it permanently. With `dry_run`
     only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
     for a version that does not exist and, before the test set is opened, for a metric or a challenger that does not fit
-    its classes. The verdict is stored with the version either way.
+    its classes. The verdict is stored with the version either way. `tags` get every move; InputError, too, where they
+    could not.
     """
     force = moves.checked_reason(force) if force else ""
+    if tags is not None and not dry_run:
+        tags.check_ready(name)
     with _alone(name):
         version = versions.find(tracking, name, versions.CHALLENGER if number is None else number)
-        book, notes = _settled(tracking, name, dry_run)
+        book, notes = ledger.history(tracking, name) if dry_run else _settled(tracking, name, tags)
         if book.champion == version.number:
             return Outcome(version, None, None, tuple(notes))
         params = params or GateParams()
@@ -101,19 +106,19 @@ def promote(
         if _only_not_worse(params) and verdict.champion:
             shown |= {"anchor": verdict.champion.version}
         entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
-        return Outcome(version, moves.move(tracking.client, book, entry), verdict, tuple(notes))
+        return _moved(tracking, book, entry, Outcome(version, None, verdict, tuple(notes)), tags)
 
 
-def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) -> Outcome:
+def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None, tags: GitTags | None = None) -> Outcome:
     """Make the nearest champion before the present one that still works, or version `to`, champion again.
 
     It works where its files are those of the ledger and it passes its check; those that do not are skipped, and a note
     says why. Raises RefusedError where there is none, or `to` never was champion or fails (then the nearest one that
-    works is named); nothing has moved then.
+    works is named); nothing has moved then. Where `tags` can't take the move, a note says so: this is an emergency.
     """
     reason = moves.checked_reason(reason)
     with _alone(name):
-        book, notes = moves.settle(tracking.client, name)
+        book, notes = _settled(tracking, name, tags)
         if to is not None and to == book.champion:
             return Outcome(versions.find(tracking, name, to), None, None, tuple(notes))
         version, skipped = _nearest(tracking, book, _targets(book, to))
@@ -122,14 +127,24 @@ def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None) 
             raise RefusedError(f"rolled nothing back: {'; '.join(skipped)}. {offer}")
         notes += [f"skipped {one}" for one in skipped]
         entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
-        entry = moves.move(tracking.client, book, entry)
-        return Outcome(version, entry, None, tuple(notes))
+        return _moved(tracking, book, entry, Outcome(version, None, None, tuple(notes)), tags)
 
 
-def _settled(tracking: Tracking, name: str, dry_run: bool) -> tuple[Ledger, list[str]]:
-    if not dry_run:
-        return moves.settle(tracking.client, name)
-    return ledger.history(tracking, name)
+def _settled(tracking: Tracking, name: str, tags: GitTags | None) -> tuple[Ledger, list[str]]:
+    """The ledger, and alias and entries agree; a move that is finished or recorded here gets its tag."""
+    before = ledger.read(tracking.client, name).head if tags else 0
+    book, notes = moves.settle(tracking.client, name)
+    for entry, text in zip(book.entries, book.texts, strict=True):
+        if tags is not None and entry.number > before:
+            notes += tags.write(tracking, name, entry, text)
+    return book, notes
+
+
+def _moved(tracking: Tracking, book: Ledger, entry: Entry, outcome: Outcome, tags: GitTags | None) -> Outcome:
+    """Make the move `entry`; `outcome` with what was written."""
+    written = moves.move(tracking.client, book, entry)
+    failed = tags.write(tracking, book.name, written, written.text()) if tags else []
+    return replace(outcome, entry=written, notes=(*outcome.notes, *failed))
 
 
 def _opened(images: Images, data: DatasetInfo, version: Version) -> Split:

@@ -25,9 +25,13 @@ ALIAS = "champion"
 PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
 ENTRY = PREFIX + "entry"
-"""Tag of a version: number and digest of the entry by which it last became champion."""
-NAMED_ENTRY = re.compile("([1-9][0-9]{0,8}) [0-9a-f]{64}")
-"""What that tag holds."""
+"""Tag of a version: the entry by which it last became champion (`entry_tag`)."""
+NAMED_ENTRY = re.compile(
+    "(?P<entry>[1-9][0-9]{0,8}) (?P<digest>[0-9a-f]{64})( (?P<version>[1-9][0-9]{0,8}) (?P<name>.+))?", re.DOTALL
+)
+"""What that tag holds; an earlier Podium wrote number and digest alone."""
+COPY = re.compile("models:/[^/]+/[0-9]+")
+"""Where a version that `copy_model_version` made has its files; MLflow copies every tag, too."""
 Action = Literal["promote", "rollback", "by hand"]
 
 
@@ -167,6 +171,14 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def entry_tag(entry: Entry, text: str, name: str) -> str:
+    """What the version that `entry` made champion of `name` records of it; `text`: the entry as it is stored.
+
+    Version and name too: MLflow's copy of a version has its tags, and no entry in the ledger of its own model.
+    """
+    return f"{entry.number} {digest(text)} {entry.target} {name}"
+
+
 def word(number: int | None) -> str:
     """A champion as sentences call it."""
     return "none" if number is None else f"version {number}"
@@ -213,10 +225,18 @@ def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
 def check_model(tracking: Tracking, version: Version, book: Ledger | None = None) -> None:
     """Raise RefusedError where the digests of `version` are not those by which the ledger has it as champion.
 
-    The tag with the digests and the files could be changed together; the ledger is the second record. `book`: the
-    ledger, if it has been read.
+    The tag with the digests and the files could be changed together; the ledger is the second record. A version whose
+    own tag names an entry that is not there any more is refused, too. `book`: the ledger, if it has been read.
     """
     book = book or read(tracking.client, version.name)
+    named = NAMED_ENTRY.fullmatch(version.tags.get(ENTRY, ""))
+    # What an earlier Podium wrote does not say of which model's ledger it is: `history` says what is wrong with it.
+    if (not named or named["name"]) and (problem := _cut_away(version, book)):
+        raise RefusedError(
+            f"{version} can't be compared with the ledger: {problem}. Restore the registered model's tags {PREFIX}*"
+            " from a backup of MLflow's database (`podium history --check` lists all). If the registered model"
+            f" was deleted and made anew from a copy, delete the version's tag {ENTRY!r}"
+        )
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):
         raise RefusedError(
@@ -232,12 +252,6 @@ def champion_at(book: Ledger, moment: datetime) -> Entry | None:
     return before[-1] if before else None
 
 
-def _place(said: str) -> int:
-    """The number of the entry that a version's tag names; 0: it is no such tag."""
-    named = NAMED_ENTRY.fullmatch(said)
-    return int(named[1]) if named else 0
-
-
 def _cut(tracking: Tracking, book: Ledger) -> list[str]:
     """A sentence for each version that was made champion by an entry that is not in `book` any more."""
     return [text for version in versions.every(tracking, book.name) if (text := _cut_away(version, book))]
@@ -247,12 +261,19 @@ def _cut_away(version: Version, book: Ledger) -> str:
     """That the entry by which `version` became champion is not in `book` any more; empty: it is, or there is none."""
     if ENTRY not in version.tags:
         return ""
-    place = _place(version.tags[ENTRY])
-    if not place:
+    named = NAMED_ENTRY.fullmatch(version.tags[ENTRY])
+    if named is None:
         return f"the tag {ENTRY!r} of {version} is not what a move wrote: edited"
-    if place <= len(book.texts) and digest(book.texts[place - 1]) == version.tags[ENTRY].partition(" ")[2]:
+    if _of_another(version, named) or named["digest"] in map(digest, book.texts):
         return ""
     return (
-        f"entry {place} of {book.name}'s ledger, by which version {version.number} became champion, was edited"
+        f"entry {named['entry']} of {book.name}'s ledger, by which version {version.number} became champion, was edited"
         " or cut away"
     )
+
+
+def _of_another(version: Version, named: re.Match[str]) -> bool:
+    """Whether the tag is of the version that `version` is a copy of, or of the model before it was renamed."""
+    if named["name"] is None:
+        return COPY.fullmatch(version.model_uri) is not None
+    return (named["name"], int(named["version"])) != (version.name, version.number)

@@ -29,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from podium.data.accesses import now, who
 from podium.errors import InputError, RefusedError
-from podium.promotion.ledger import ALIAS, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, read, word
+from podium.promotion.ledger import ALIAS, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, entry_tag, read, word
 
 LONGEST, LONGEST_REASON = 4900, 1000
 """Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
@@ -135,10 +135,9 @@ def _moved(name: str, found: Ledger) -> RefusedError:
 
 def _set_head(client: MlflowClient, name: str, entry: Entry, text: str) -> None:
     """The move is done: said by the head, and on the version, so that a cut end is noticed. `text`: of the entry."""
-    said = f"{entry.number} {digest(text)}"
-    client.set_registered_model_tag(name, HEAD, said)
+    client.set_registered_model_tag(name, HEAD, f"{entry.number} {digest(text)}")
     if entry.target is not None:
-        client.set_model_version_tag(name, str(entry.target), ENTRY, said)
+        client.set_model_version_tag(name, str(entry.target), ENTRY, entry_tag(entry, text, name))
 
 
 def _exists(client: MlflowClient, name: str, number: int | None) -> bool:

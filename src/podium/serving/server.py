@@ -89,7 +89,7 @@ class _Server:
         from hypercorn.utils import wrap_app
 
         loop = asyncio.get_running_loop()
-        for number in workers.SIGNALS:
+        for number in workers.awaited():
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
         config = _hypercorn(self.params)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from podium.errors import PodiumError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a server to answer what is at work and end; see `awaited`."""
 VARIABLE = "PODIUM_SERVE_READY"
 """Number of the open pipe by which a worker says that it is ready."""
 POLL_SECONDS = 0.1
@@ -50,6 +51,11 @@ class Worker:
             self.process.stdin.close()
 
 
+def awaited() -> list[signal.Signals]:
+    """SIGNALS, without SIGHUP where it is ignored: `nohup` says so that the server outlives its terminal."""
+    return [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
+
 def shares_sockets() -> bool:
     """Whether this process is a worker whose sockets others accept from, too. To be asked before `tell_ready`."""
     return VARIABLE in os.environ
@@ -80,7 +86,7 @@ class _Supervisor:
         self.workers: list[Worker] = []
 
     def run(self) -> None:
-        for number in SIGNALS:
+        for number in awaited():
             signal.signal(number, lambda number, _: self.signals.append(number))
         try:
             while not self.signals:

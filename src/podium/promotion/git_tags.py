@@ -1,0 +1,246 @@
+"""The ledger outside of the registry: each move of the champion as an annotated tag of the project's git repository.
+
+Who can change the registry can rewrite its ledger from end to end, and no digest within it tells. A tag holds the
+digest of one entry, and an entry that of the one before it, so the last tag of any clone holds them all. The names are
+those of GTO (https://github.com/iterative/gto): `NAME#champion#3`, and `NAME#champion!#4` where nobody is champion.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from podium.errors import InputError, PodiumError, RefusedError
+from podium.promotion.ledger import ALIAS, Entry, Ledger, digest, word
+from podium.registry import versions
+from podium.text import counted, one_line
+from podium.tracking.store import Tracking
+
+PARAMETER = "ledger.git_tags"
+ENTRY_LINE = re.compile(r"^Podium-Entry: ([1-9][0-9]{0,8}) ([0-9a-f]{64})$", re.MULTILINE)
+COMMIT_LINE = re.compile(r"^Podium-Commit: ([0-9a-f]{40,64})$", re.MULTILINE)
+SIGNATURE = re.compile(r"^-----BEGIN ", re.MULTILINE)
+SHOWN = 5
+"""Problems of one kind that are told one by one."""
+TRIES = 5
+"""Another program may take a tag's name first."""
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag that a move wrote, or that says so."""
+
+    name: str
+    entry: int
+    digest: str
+    signed: bool
+    moved: str
+    """Why the tag is not as a move wrote it; empty: it is."""
+
+
+@dataclass(frozen=True)
+class GitTags:
+    """The tags of the repository that `root` is in."""
+
+    root: Path
+    signed: bool
+
+    def check_ready(self, name: str) -> None:
+        """Raise InputError where the next move of `name` could get no tag."""
+        wrong = []
+        try:
+            self._git("rev-parse", "--verify", "HEAD")
+            self._git("var", "GIT_COMMITTER_IDENT")
+        except PodiumError as error:
+            wrong.append(f"needs a git repository with a commit, and git's user.name and user.email: {error}")
+        else:
+            if not self._is_part_of_a_tag(name):
+                wrong.append(f"needs a register.name that git allows within a tag's name; got {name!r}")
+        if wrong:
+            raise InputError(f"{PARAMETER}: {'; '.join(wrong)}. Or write {PARAMETER.split('.')[1]}: none")
+
+    def write(self, tracking: Tracking, name: str, entry: Entry, text: str) -> list[str]:
+        """Tag `entry` of `name`'s ledger, stored there as `text`, whose move is done; a sentence where it can't be."""
+        try:
+            self._write(name, entry, text, self._commit(tracking, name, entry))
+        except PodiumError as error:
+            return [
+                f"warning: entry {entry.number} of the ledger has no git tag ({PARAMETER}): {error}. `podium history"
+                " --write-tags` writes it"
+            ]
+        return []
+
+    def write_missing(self, tracking: Tracking, book: Ledger) -> int:
+        """Tag every entry of `book` that has no tag here; how many. Raises RefusedError where book and tags differ."""
+        self.check_ready(book.name)
+        tags = self._tags(book.name)
+        if wrong := [*book.breaks(), *self._contradictions(tags, book)]:
+            raise RefusedError("no tag was written, for tags would make this the truth:\n" + "\n".join(wrong))
+        have = {tag.entry for tag in tags}
+        missing = [one for one in zip(book.entries, book.texts, strict=True) if one[0].number not in have]
+        for entry, text in missing:
+            self._write(book.name, entry, text, self._commit(tracking, book.name, entry))
+        return len(missing)
+
+    def problems(self, book: Ledger) -> list[str]:
+        """A sentence for everything in which the tags of this clone and `book` differ; empty: they agree."""
+        try:
+            tags = self._tags(book.name)
+        except PodiumError as error:
+            return [f"{PARAMETER}: the ledger can't be compared with git's tags here: {error}"]
+        return self._contradictions(tags, book) + _missing(tags, book)
+
+    def _contradictions(self, tags: list[Tag], book: Ledger) -> list[str]:
+        found = [f"git tag {tag.name} {tag.moved}" for tag in tags if tag.moved]
+        other = [
+            tag.name
+            for tag in tags
+            if tag.digest not in {digest(text) for text in book.texts[tag.entry - 1 : tag.entry]}
+        ]
+        if other:
+            names = ", ".join(other[:SHOWN]) + (f" and {len(other) - SHOWN} more" if len(other) > SHOWN else "")
+            found.append(
+                f"{book.name}'s ledger does not have the entries of which git has the digests: {names}. Either the"
+                " ledger was edited or cut: restore the registered model's tags from a backup of MLflow's database. Or"
+                " this registry is another one than that of the tags (tracking.uri, or mlruns/ begun anew): if it is to"
+                f" stay, delete these tags (`git tag -d '{other[0]}'`, and `git push --delete` where they were pushed)"
+            )
+        return found + (self._unverified(tags) if self.signed else [])
+
+    def _unverified(self, tags: list[Tag]) -> list[str]:
+        """A sentence for each tag from the first signed one on, at least the last, that git does not verify."""
+        last = max((tag.entry for tag in tags), default=0)
+        first = min((tag.entry for tag in tags if tag.signed), default=last)
+        found = []
+        for tag in tags:
+            try:
+                if tag.entry >= first:
+                    self._git("verify-tag", f"refs/tags/{tag.name}")
+            except PodiumError as error:
+                found.append(
+                    f"git tag {tag.name} has no signature that git verifies here ({PARAMETER}: signed): {error}."
+                    " Where it was not signed yet: `git tag -d` takes it away, and `podium history --write-tags` writes"
+                    " it signed"
+                )
+        return found
+
+    def _is_part_of_a_tag(self, name: str) -> bool:
+        try:
+            self._git("check-ref-format", f"refs/tags/{_named(name, 1, 1)}")
+        except PodiumError:
+            return False
+        return not name.startswith("-")  # `git tag` would take it for an option
+
+    def _write(self, name: str, entry: Entry, text: str, commit: str) -> None:
+        message = (
+            f"{entry.action}: {word(entry.target)} of {name} is champion, after {word(entry.source)}\n\n"
+            f"Podium-Commit: {commit}\nPodium-Entry: {entry.number} {digest(text)}\n\n{text}\n"
+        )
+        kind = "-s" if self.signed else "-a"
+        for tried in range(TRIES):
+            taken = {number for _, number in self._names(name)}
+            number = entry.number if entry.number not in taken else max(taken) + 1  # GTO's own, or another registry's
+            tag = _named(name, number, entry.target)
+            try:
+                self._git("tag", kind, "--cleanup=verbatim", "-F", "-", tag, commit, stdin=message)
+            except PodiumError:
+                if tried == TRIES - 1 or number not in {one for _, one in self._names(name)}:
+                    raise
+            else:
+                return
+
+    def _commit(self, tracking: Tracking, name: str, entry: Entry) -> str:
+        """The commit that the version was trained from, where this clone has it; else the one that is checked out."""
+        if entry.target is not None:
+            try:
+                said = versions.find(tracking, name, entry.target).tags.get("git_commit", "")
+                if re.fullmatch("[0-9a-f]{40,64}", said):
+                    return self._git("rev-parse", "--verify", "--quiet", f"{said}^{{commit}}").strip()
+            except PodiumError:  # the version is gone, or its commit is not here
+                pass
+        return self._git("rev-parse", "--verify", "HEAD^{commit}").strip()
+
+    def _names(self, name: str) -> list[tuple[str, int]]:
+        """Every tag of GTO's form for the champion of `name`, with its number."""
+        form = re.compile(rf"{re.escape(name)}#{ALIAS}!?#([0-9]{{1,9}})")
+        names = self._git("for-each-ref", "--format=%(refname)", "refs/tags").splitlines()
+        found = [(one, form.fullmatch(one)) for one in (line.removeprefix("refs/tags/") for line in names)]
+        return [(one, int(match[1])) for one, match in found if match]
+
+    def _tags(self, name: str) -> list[Tag]:
+        """The tags that moves of `name` wrote; those of others, such as GTO's, are not among them."""
+        names = [one for one, _ in self._names(name)]
+        return [tag for one, content in self._contents(names) if (tag := _tag(one, content))]
+
+    def _contents(self, names: list[str]) -> Iterator[tuple[str, str]]:
+        """Each annotated tag with its whole text."""
+        asked = "".join(f"refs/tags/{name}\n" for name in names)
+        rest = self._run("cat-file", "--batch", stdin=asked) if names else b""
+        for name in names:
+            head, _, rest = rest.partition(b"\n")
+            _, kind, *size = head.split(b" ")
+            if not size:  # it has just been deleted
+                continue
+            content, rest = rest[: int(size[0])], rest[int(size[0]) + 1 :]
+            if kind == b"tag":
+                yield name, content.decode(errors="replace")
+
+    def _git(self, *arguments: str, stdin: str = "") -> str:
+        return self._run(*arguments, stdin=stdin).decode(errors="replace")
+
+    def _run(self, *arguments: str, stdin: str) -> bytes:
+        """What git prints. Raises PodiumError with what it says where it fails."""
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=self.root, input=stdin.encode(), capture_output=True, check=False
+            )
+        except OSError as error:
+            raise PodiumError(f"git can't be run ({error.strerror})") from None
+        if done.returncode:
+            said = one_line(" ".join(done.stderr.decode(errors="replace").split()))[:300]
+            raise PodiumError(said or f"`git {arguments[0]}` ended with code {done.returncode}")
+        return done.stdout
+
+
+def of(mode: Literal["none", "annotated", "signed"], root: Path) -> GitTags | None:
+    """The tags that `ledger.git_tags` asks for; None: none."""
+    return None if mode == "none" else GitTags(root, mode == "signed")
+
+
+def _named(name: str, number: int, target: int | None) -> str:
+    return f"{name}#{ALIAS}{'' if target is not None else '!'}#{number}"
+
+
+def _tag(name: str, content: str) -> Tag | None:
+    """What a tag says of its entry; None: no move wrote it."""
+    header, _, message = content.partition("\n\n")
+    entry, commit = ENTRY_LINE.search(message), COMMIT_LINE.search(message)
+    if not entry:
+        return None
+    fields = dict(line.split(" ", 1) for line in header.split("\n") if " " in line)
+    moved = ""
+    if fields.get("tag") != name:
+        moved = f"is the tag {one_line(fields.get('tag', ''))} under another name: delete it"
+    elif not commit or commit[1] != fields.get("object"):
+        moved = (
+            f"was moved to the commit {one_line(fields.get('object', ''))[:12]}: `git fetch --tags --force` restores it"
+        )
+    return Tag(name, int(entry[1]), entry[2], SIGNATURE.search(message) is not None, moved)
+
+
+def _missing(tags: list[Tag], book: Ledger) -> list[str]:
+    """Entries from the first one with a tag on, that have none: the tags begin where the parameter was set."""
+    have = {tag.entry for tag in tags}
+    missing = [
+        entry.number for entry in book.entries if entry.number >= min(have, default=0) and entry.number not in have
+    ]
+    if not missing:
+        return []
+    return [
+        f"{PARAMETER}: {counted(len(missing), 'entry')} of {book.name}'s ledger without a git tag in this clone:"
+        f" {', '.join(map(str, missing[:SHOWN]))}{', ...' if len(missing) > SHOWN else ''}. If another clone made the"
+        " move: `git fetch --tags`, after it has pushed its tags. If you know that the ledger is right: `podium history"
+        " --write-tags`"
+    ]

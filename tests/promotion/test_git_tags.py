@@ -1,0 +1,219 @@
+"""The ledger's entries as git tags, in real repositories: what they notice, and what else goes on beside them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from podium.config.params import TrackingParams
+from podium.errors import InputError, PodiumError, RefusedError
+from podium.promotion import ledger, moves
+from podium.promotion.git_tags import GitTags
+from podium.promotion.ledger import Entry, digest
+from podium.tracking.store import Tracking, connect
+
+NAME = "tiny"
+
+
+def git(*arguments: str, root: Path = Path()) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def tracking(store: TrackingParams, tmp_path: Path) -> Tracking:
+    """A registry with versions 1 to 4 of NAME."""
+    opened = connect(store)
+    opened.client.create_registered_model(NAME)
+    for _ in range(4):
+        opened.client.create_model_version(NAME, str(tmp_path))
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with two commits, in which the test stands (as in `store`); nobody's settings but its own."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    git("config", "user.name", "Ada")
+    git("config", "user.email", "ada@example.org")
+    for text in ("one", "two"):
+        git("commit", "--quiet", "--allow-empty", "-m", text)
+    return tmp_path
+
+
+@pytest.fixture
+def tags() -> GitTags:
+    return GitTags(Path(), signed=False)
+
+
+def move(tracking: Tracking, target: int, tags: GitTags | None = None) -> None:
+    book = ledger.read(tracking.client, NAME)
+    entry = moves.move(tracking.client, book, Entry("promote", book.champion, target, f"because {target}"))
+    assert tags is None or tags.write(tracking, NAME, entry, entry.text()) == []
+
+
+def problems(tracking: Tracking, tags: GitTags) -> list[str]:
+    return tags.problems(ledger.read(tracking.client, NAME))
+
+
+def rewrite_all(client: MlflowClient) -> None:
+    """Another history, whole in itself, as one who may write to the registry can make it."""
+    for key in client.get_registered_model(NAME).tags:
+        client.delete_registered_model_tag(NAME, key)
+    for number in "1234":
+        client.delete_model_version_tag(NAME, number, ledger.ENTRY)
+    client.delete_registered_model_alias(NAME, "champion")
+
+
+def test_moves_are_tags_of_the_form_of_gto_on_the_commit_of_the_version(tracking: Tracking, tags: GitTags) -> None:
+    first = git("rev-parse", "HEAD~").strip()
+    tracking.client.set_model_version_tag(NAME, "1", "git_commit", first)
+    tracking.client.set_model_version_tag(NAME, "2", "git_commit", "0" * 40)  # of a clone that has not pushed it
+    move(tracking, 1, tags)
+    move(tracking, 2, tags)
+    assert git("tag").split() == ["tiny#champion#1", "tiny#champion#2"]
+    assert git("rev-parse", "tiny#champion#1^{commit}", "tiny#champion#2^{commit}").split() == [
+        first,
+        git("rev-parse", "HEAD").strip(),
+    ]
+    assert git("cat-file", "-t", "tiny#champion#1").strip() == "tag"
+    book = ledger.read(tracking.client, NAME)
+    shown = git("tag", "-l", "--format=%(contents)", "tiny#champion#2")
+    assert shown.startswith("promote: version 2 of tiny is champion, after version 1\n")
+    assert f"Podium-Entry: 2 {digest(book.texts[1])}\n" in shown
+    assert book.texts[1] in shown
+    assert tags.problems(book) == []
+
+
+def test_ledger_that_was_written_anew_is_not_what_the_tags_say(tracking: Tracking, tags: GitTags) -> None:
+    move(tracking, 1, tags)
+    move(tracking, 2, tags)
+    rewrite_all(tracking.client)
+    move(tracking, 3)
+    move(tracking, 4)
+    assert ledger.history(tracking, NAME)[1] == []  # nothing within the registry tells
+    (problem,) = problems(tracking, tags)
+    assert problem.startswith("tiny's ledger does not have the entries of which git has the digests: tiny#champion#1, ")
+    with pytest.raises(RefusedError, match="no tag was written, for tags would make this the truth"):
+        tags.write_missing(tracking, ledger.read(tracking.client, NAME))
+
+
+@pytest.mark.parametrize("deleted", ["2", "3"])
+def test_tag_that_is_missing_is_said_and_written_when_asked(tracking: Tracking, tags: GitTags, deleted: str) -> None:
+    for target in (1, 2, 3):
+        move(tracking, target, tags)
+    git("tag", "-d", f"tiny#champion#{deleted}")
+    (problem,) = problems(tracking, tags)
+    assert f"1 entry of tiny's ledger without a git tag in this clone: {deleted}. If another clone" in problem
+    assert tags.write_missing(tracking, ledger.read(tracking.client, NAME)) == 1
+    assert problems(tracking, tags) == []
+
+
+def test_tags_begin_where_the_parameter_was_set(tracking: Tracking, tags: GitTags) -> None:
+    move(tracking, 1)
+    (problem,) = problems(tracking, tags)
+    assert "1 entry of tiny's ledger without a git tag" in problem
+    move(tracking, 2, tags)
+    assert problems(tracking, tags) == []
+    rewrite_all(tracking.client)  # the one tag holds the entries before it too
+    move(tracking, 1)
+    move(tracking, 2)
+    assert "tiny#champion#2" in problems(tracking, tags)[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (["tag", "-f", "tiny#champion#2", "HEAD~"], "without a git tag in this clone: 2"),
+        (["tag", "-f", "-a", "-m", "mine", "tiny#champion#2", "HEAD~"], "without a git tag in this clone: 2"),
+        (["update-ref", "refs/tags/tiny#champion#2", "refs/tags/tiny#champion#1"], "is the tag tiny#champion#1 under"),
+        (["update-ref", "refs/tags/tiny#champion#9", "refs/tags/tiny#champion#1"], "is the tag tiny#champion#1 under"),
+    ],
+)
+def test_tag_that_was_moved_is_said(tracking: Tracking, tags: GitTags, spoil: list[str], problem: str) -> None:
+    for target in (1, 2):
+        move(tracking, target, tags)
+    git(*spoil)
+    assert problem in " ".join(problems(tracking, tags))
+
+
+def test_tag_with_the_same_message_on_another_commit_is_said(tracking: Tracking, tags: GitTags) -> None:
+    move(tracking, 1, tags)
+    message = git("tag", "-l", "--format=%(contents)", "tiny#champion#1")
+    git("tag", "-f", "-a", "--cleanup=verbatim", "-m", message, "tiny#champion#1", "HEAD~")
+    assert "git tag tiny#champion#1 was moved to the commit" in problems(tracking, tags)[0]
+
+
+def test_tags_of_others_are_left_alone(tracking: Tracking, tags: GitTags) -> None:
+    git("tag", "tiny#champion#1")
+    git("tag", "-a", "-m", "Assigning stage champion to artifact tiny", "tiny#champion#2")
+    for name in ("tiny@v1.0.0", "tiny#prod#1", "other#champion#3", "tiny#champion#x", "v1", "tiny-2#champion#7"):
+        git("tag", name)
+    before = set(git("tag").split())
+    move(tracking, 1, tags)
+    move(tracking, 2, tags)
+    assert set(git("tag").split()) - before == {"tiny#champion#3", "tiny#champion#4"}
+    assert problems(tracking, tags) == []
+
+
+def test_fresh_clone_compares_with_the_tags_that_were_pushed(tracking: Tracking, tags: GitTags, tmp_path: Path) -> None:
+    move(tracking, 1, tags)
+    source, shallow, plain = f"file://{Path().absolute()}", tmp_path / "shallow", tmp_path / "plain"
+    git("clone", "--quiet", "--depth", "1", "--no-tags", source, str(shallow))
+    git("clone", "--quiet", source, str(plain))
+    git("checkout", "--quiet", "--detach", root=plain)
+    assert problems(tracking, GitTags(plain, signed=False)) == []
+    assert "without a git tag in this clone: 1. If another" in problems(tracking, GitTags(shallow, signed=False))[0]
+    git("fetch", "--quiet", "--tags", root=shallow)
+    assert problems(tracking, GitTags(shallow, signed=False)) == []
+
+
+@pytest.mark.parametrize("name", ["my model", "-x", "a..b", "what?", "a~1"])
+def test_name_that_no_tag_can_have_is_refused_before_the_move(tags: GitTags, name: str) -> None:
+    with pytest.raises(InputError, match=r"ledger.git_tags: needs a register.name that git allows .* git_tags: none"):
+        tags.check_ready(name)
+    tags.check_ready("digits-classifier")
+
+
+def test_folder_without_git_is_refused_before_the_move_and_noted_after_it(
+    tracking: Tracking, tags: GitTags, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(tracking, 1, tags)
+    book = ledger.read(tracking.client, NAME)
+    outside = GitTags(tmp_path_factory.mktemp("outside"), signed=False)
+    with pytest.raises(InputError, match="needs a git repository with a commit"):
+        outside.check_ready(NAME)
+    (note,) = outside.write(tracking, NAME, book.entries[0], book.texts[0])
+    assert note.startswith("warning: entry 1 of the ledger has no git tag")
+    assert "can't be compared with git's tags here" in outside.problems(book)[0]
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"git can't be run"):
+        tags.check_ready(NAME)
+
+
+def test_repository_without_a_name_of_a_person_is_refused_before_the_move(tags: GitTags) -> None:
+    git("config", "--unset", "user.name")
+    git("config", "user.useConfigOnly", "true")
+    with pytest.raises(InputError, match=r"and git's user.name and user.email: .*identity"):
+        tags.check_ready(NAME)
+
+
+def test_signed_tags_are_verified_from_the_first_one_on(tracking: Tracking, tags: GitTags, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    if subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=False).returncode:
+        raise PodiumError("ssh-keygen is needed")
+    (tmp_path / "allowed").write_text(f"ada@example.org {key.with_suffix('.pub').read_text()}")
+    git("config", "gpg.format", "ssh")
+    git("config", "user.signingKey", str(key))
+    git("config", "gpg.ssh.allowedSignersFile", str(tmp_path / "allowed"))
+    signed = GitTags(Path(), signed=True)
+    move(tracking, 1, tags)
+    assert "git tag tiny#champion#1 has no signature that git verifies here" in problems(tracking, signed)[0]
+    move(tracking, 2, signed)
+    assert problems(tracking, signed) == []
+    (tmp_path / "allowed").write_text("")
+    assert "git tag tiny#champion#2 has no signature" in problems(tracking, signed)[0]
+    assert problems(tracking, tags) == []
