@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 import trials
 from podium.config.params import TrackingParams
@@ -70,6 +73,29 @@ def test_runs_of_a_local_store_are_those_of_mlflows_client(
     monkeypatch.setattr(store, "read_runs", lambda *arguments, **named: None)
     theirs = search(tracking, tags, deleted=deleted, status=status)
     assert sorted(map(_all_of, ours), key=str) == sorted(map(_all_of, theirs), key=str)
+
+
+@pytest.mark.parametrize("known", ["local", "server", "older server"])
+def test_runs_without_a_tag_are_found_in_every_store(
+    tracking: Tracking, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = search(tracking, {"podium.kind": "trial"})
+    expected = [run.info.run_id for run in runs if "it is" not in run.data.tags]
+    assert len(expected) == len(runs) - 1
+    asked, ask = [], MlflowClient.search_runs
+
+    def answer(client: MlflowClient, ids: list[str], words: str, *others: Any, **named: Any) -> Any:
+        asked.append(words)
+        if known == "older server" and "IS NULL" in words:
+            raise MlflowException("Invalid clause(s) in filter string: 'IS NULL'", INVALID_PARAMETER_VALUE)
+        return ask(client, ids, words, *others, **named)
+
+    if known != "local":
+        monkeypatch.setattr(store, "read_runs", lambda *arguments, **named: None)
+        monkeypatch.setattr(MlflowClient, "search_runs", answer)
+    found = search(tracking, {"podium.kind": "trial"}, without="it is")
+    assert [run.info.run_id for run in found] == expected
+    assert len(asked) == ["local", "server", "older server"].index(known)
 
 
 def test_histories_of_a_local_store_are_those_of_mlflows_client(

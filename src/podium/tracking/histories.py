@@ -16,8 +16,9 @@ RUNS_A_CALL = 100
 """Runs whose history of one metric a server returns at once."""
 VALUES_A_CALL = 25_000
 """Values that it returns at most; it leaves out what is beyond."""
-AT_ONCE = 8
-"""Calls at a time. A server that asks for a password takes most of a call to check it, each on one of its workers."""
+AT_ONCE = 4
+"""Calls at a time, as many as MLflow's server has workers by default. More make nothing faster, and on a busy machine
+its supervisor takes a worker for dead that does not answer for 5 s, and kills it (seen with 8)."""
 TOGETHER = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 """The call with which MLflow's pages draw the curves of many runs."""
 

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cache
@@ -157,19 +158,34 @@ def origin() -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, status: str = "") -> list[Run]:
+def search(
+    tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, status: str = "", without: str = ""
+) -> list[Run]:
     """Every run of the experiment that has all of `tags`, whatever characters they have; the oldest first.
 
-    With `deleted` those too that were deleted and can be restored; with a `status` only those that have it.
+    With `deleted` those too that were deleted and can be restored; with a `status` only those that have it; `without`
+    a tag only those that have none of that name.
     """
     local = database(tracking.uri)
     read = read_runs(local, tracking.experiment_id, tags, deleted=deleted, status=status) if local else None
     if read is not None:
-        return read
+        return [run for run in read if without not in run.data.tags]
     plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w.-]+", value, re.ASCII)}
     asked = [f"tags.`{key}` = '{value}'" for key, value in plain.items()]
     asked += [f"attributes.status = '{status}'"] if status else []
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    try:
+        found = _pages(tracking, [*asked, *([f"tags.`{without}` IS NULL"] if without else [])], view)
+    except MlflowException as error:
+        if not without or error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        found = _pages(tracking, asked, view)  # an older server can't be asked for what is absent
+    found = [run for run in found if without not in run.data.tags]
+    return [run for run in found if all(run.data.tags.get(key) == value for key, value in tags.items())]
+
+
+def _pages(tracking: Tracking, asked: Sequence[str], view: int) -> list[Run]:
+    """Every run that a server has under all conditions of `asked`."""
     runs: list[Run] = []
     token: Any = None
     while True:
@@ -181,7 +197,7 @@ def search(tracking: Tracking, tags: dict[str, str], *, deleted: bool = False, s
             order_by=["attributes.start_time ASC"],
             page_token=token,
         )
-        runs += [run for run in page if all(run.data.tags.get(key) == value for key, value in tags.items())]
+        runs += page
         token = page.token
         if not token:
             return runs

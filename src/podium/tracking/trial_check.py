@@ -110,8 +110,8 @@ def every_run(look: Look, study: optuna.Study) -> list[Run]:
     if look.parent is None or not (look.thorough or ended - there):
         return runs
     name = clean(study.study_name)
-    below = search(look.tracking, {PARENT: look.parent})
-    without = [run for run in below if ID_TAG not in run.data.tags and run.data.tags.get(STUDY_TAG, name) == name]
+    below = search(look.tracking, {PARENT: look.parent}, without=ID_TAG)
+    without = [run for run in below if run.data.tags.get(STUDY_TAG, name) == name]
     return [*filter(_is_trials, without), *runs]  # of two for one trial the first is kept: it may have notes
 
 
