@@ -8,6 +8,7 @@ import torch
 
 from podium.components import Choice
 from podium.metrics import scores
+from podium.metrics.confusion import Confusion, Floats
 from podium.metrics.resampling import Groups, Paired, interval, measured
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
@@ -40,8 +41,8 @@ class Plain(BalancedAccuracy):
 
     OF_LABELS = False
 
-    def of_confusion(self, confusion: torch.Tensor) -> torch.Tensor:
-        assert confusion.ndim == 2
+    def of_confusion(self, confusion: Confusion) -> Floats:
+        assert confusion.table.ndim == 2
         return super().of_confusion(confusion)
 
 
@@ -162,8 +163,8 @@ def test_bootstrap_samples_are_drawn_once_for_interval_and_test() -> None:
 class Sometimes(Metric):
     """The precision of class b, undefined where it is never predicted."""
 
-    def of_confusion(self, confusion: torch.Tensor) -> torch.Tensor:
-        return confusion[..., 1, 1] / confusion[..., :, 1].sum(-1)
+    def of_confusion(self, confusion: Confusion) -> Floats:
+        return confusion.ratio(confusion.right[..., 1], confusion.predicted[..., 1])
 
 
 class SometimesOfLabels(Sometimes):

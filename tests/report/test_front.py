@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.report import mlflow_summary
+from podium.report import mlflow_summary, sections
 from podium.report.render import page_of, render
 from podium.report.report_data import Folders, ReportData, gather
 from report import sample
@@ -59,6 +59,31 @@ def test_page_has_a_chart_of_the_front_for_each_other_metric_and_its_configurati
     assert len(titles["The Pareto front"].rows) == len(front["customdata"])
     assert 'data-details="front-latency_ms"' in render(page)
     assert page.facts["front"] == sorted(front["customdata"])
+
+
+def test_tables_that_do_not_show_all_say_so_and_name_what_does(
+    data: ReportData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = render(page_of(data))
+    assert "on the front. All" not in whole
+    count = sum(trial.front for trial in data.search.trials)
+    monkeypatch.setattr(sections, "ROWS", 2)
+    page = page_of(data)
+    assert len(dict(page.sections[0].tables)["The Pareto front"].rows) == 2
+    html = render(page)
+    assert f"The first 2 of {count} on the front. All of them: <code>data/search/trials.csv</code>" in html
+    completed = len(data.search.ranked())
+    assert f"The first {sections.TOP} of {completed} completed trials." in whole
+
+
+def test_note_of_mlflow_that_is_cut_says_so(data: ReportData) -> None:
+    page = page_of(data)
+    long = dataclasses.replace(page.summary.cards[0], lines=["a line of some length"] * 300)
+    summary = dataclasses.replace(page.summary, cards=[*page.summary.cards, long])
+    note = mlflow_summary.note(dataclasses.replace(page, summary=summary))
+    assert len(note) <= mlflow_summary.LIMIT
+    assert note.endswith(mlflow_summary.MORE)
+    assert not mlflow_summary.note(page).endswith(mlflow_summary.MORE)
 
 
 def test_page_says_by_what_rule_it_was_chosen_and_what_was_given_up(data: ReportData) -> None:

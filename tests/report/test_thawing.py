@@ -102,6 +102,19 @@ def test_report_shows_predicted_curves_and_what_a_minute_gains(
     assert [path.name for path in draw(data.search, tmp_path)] == ["history.png", "curves.png", "forecast.png"]
 
 
+def test_report_says_what_a_minute_gains_by_the_time_of_its_trial(tmp_path: Path) -> None:
+    _thawed(tmp_path)
+    minute = {"minute": {"trial": 5, "epochs": 12, "seconds": 58.2, "gain": 0.1}}
+    (tmp_path / "data/search/forecast.json").write_text(json.dumps(FORECAST | minute))
+    data = gather(folders(tmp_path))
+    chart = forecast(data.search, data.timing)
+    assert chart is not None
+    text = (
+        "In another minute: 12 more epochs (about 58 s of one worker) of trial 5 are expected to lower the best error"
+    )
+    assert f"{text} by 10 %." in chart.note
+
+
 def test_search_without_rests_has_neither_file_nor_chart(tmp_path: Path) -> None:
     write_search(tmp_path, 12)
     assert not (tmp_path / "data/search/decisions.csv").exists()

@@ -17,6 +17,7 @@ from scipy.stats import permutation_test
 from torch import Tensor
 from tqdm import tqdm
 
+from podium.metrics.confusion import Confusion
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 
@@ -169,9 +170,10 @@ class Paired:
         else:  # both predictions of each image, of which each side counts one
             parts = torch.where(swap, 0.0, weights), torch.where(swap, weights, 0.0)
             rows = [torch.cat(both, 1) for both in (parts, parts[::-1])]
-            new, old = (self.metric.of_weights(self._both, each) for each in rows)
+            found = (self.metric.of_weights(self._both, each) for each in rows)
+            new, old = (None if one is None else one.numpy() for one in found)
         if new is not None and old is not None:
-            return self.metric.sign * np.asarray((new - old).numpy())
+            return np.asarray(self.metric.sign * (new - old))
         return np.array([self._of_swap(row) for row in swap])
 
     @cached_property
@@ -233,17 +235,17 @@ def _values(metric: Metric, scored: Scored, times: NDArray[np.int64], groups: Gr
     if metric.OF_LABELS:
         found = metric.of_confusion(_confusions(scored, scored.predicted.expand(len(weights), -1), weights))
         if found is not None:
-            return np.asarray(found.numpy())
-    if (found := metric.of_weights(scored, weights)) is not None:
-        return np.asarray(found.numpy())
+            return found
+    if (by_weight := metric.of_weights(scored, weights)) is not None:
+        return np.asarray(by_weight.numpy())
     return np.array([metric.value(scored.weighted(row)) for row in weights])
 
 
-def _confusions(scored: Scored, predicted: Tensor, weights: Tensor) -> Tensor:
+def _confusions(scored: Scored, predicted: Tensor, weights: Tensor) -> Confusion:
     """(R, K, K) of predictions and weights (R, N) each."""
     cells = scored.labels * scored.count + predicted
     table = torch.zeros((len(cells), scored.count**2), dtype=torch.float64)
-    return table.scatter_add_(1, cells, weights.double()).view(-1, scored.count, scored.count)
+    return Confusion(table.scatter_add_(1, cells, weights.double()).view(-1, scored.count, scored.count).numpy())
 
 
 def _ends(found: NDArray[np.float64], confidence: float) -> tuple[float, float]:

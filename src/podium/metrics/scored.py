@@ -4,12 +4,17 @@ What is computed here takes weights, so a group of near-duplicates counts once, 
 the same images with other weights. Everything stays on the device of the logits.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from podium.metrics.confusion import Confusion
+from podium.metrics.standing import Standing
 
 SMALLEST = 2.220446049250313e-16
 """Lower bound of a probability in a logarithm: the float64 epsilon, as in scikit-learn's log_loss."""
@@ -74,7 +79,7 @@ class Scored:
     @cached_property
     def finite(self) -> bool:
         """Whether every image has probabilities: of logits those are nan where one is, or the largest is infinite."""
-        return bool(self.given.amax(1).isfinite().all())
+        return math.isfinite(self.given.amax(1).sum(dtype=torch.float64))
 
     @cached_property
     def logits(self) -> Tensor:
@@ -84,7 +89,7 @@ class Scored:
     @cached_property
     def probabilities(self) -> Tensor:
         """(N, K) float64."""
-        return self.given.double() if self.are_probabilities else self.given.double().softmax(1)
+        return self.given.double() if self.are_probabilities else self.given.softmax(1, dtype=torch.float64)
 
     def column(self, number: int) -> Tensor:
         """(N,) float64: the probability of one class."""
@@ -102,16 +107,17 @@ class Scored:
         return ones if self.weights is None else self.weights
 
     @cached_property
-    def confusion(self) -> Tensor:
-        """(K, K) float64: row the actual class, column the predicted one."""
-        cells = self.labels * self.count + self.predicted
-        return torch.bincount(cells, self.weights, self.count**2).double().view(self.count, self.count)
+    def confusion(self) -> Confusion:
+        """That of all images."""
+        cells = (self.labels * self.count + self.predicted).cpu().numpy()
+        weights = None if self.weights is None else self.weights.cpu().numpy()
+        table = np.bincount(cells, weights, self.count**2).astype(np.float64)
+        return Confusion(table.reshape(self.count, self.count))
 
     @cached_property
     def confidence(self) -> Tensor:
         """(N,) float64: the probability of the class that is predicted."""
-        given = self.given if self.are_probabilities else self.probabilities
-        return given.gather(1, self.predicted[:, None])[:, 0].double()
+        return (self.given if self.are_probabilities else self.probabilities).amax(1).double()
 
     def for_each(self, function: "Callable[[Scored], Tensor]") -> Tensor:
         """What `function` gives for each image (N,), computed for those of a part at a time where there are many."""
@@ -171,27 +177,26 @@ class Scored:
         places = torch.arange(len(self.labels), device=order.device).masked_fill(~is_end, len(self.labels))
         return order, places.flip(1).cummin(1).values.flip(1)
 
-    def passed(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(k, N) float64 each, in the order of `ranked_of`: what the image of a place counts where it is of the class,
-        and the sums of these and of all images down to the end of the place's threshold; then that end.
-
-        Of all classes of few images it is computed once: two metrics of an epoch ask for it.
-        """
-        if classes != slice(0, self.own) or self.given.numel() > PART:
-            return self._passed(classes)
-        return self._passed_of_all
+    @property
+    def small(self) -> bool:
+        """Whether all probabilities may be held in float64."""
+        return self.given.numel() <= PART
 
     @cached_property
-    def _passed_of_all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self._passed(slice(0, self.own))
+    def standing(self) -> Standing:
+        """How high each image ranks in its own class."""
+        return Standing.of(self)
 
-    def _passed(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        order, ends = self.ranked_of(classes)
-        every = self.each[order]
-        number = torch.arange(self.count, device=order.device)[classes, None]
-        own = every * (self.labels[order] == number)
-        return own, own.cumsum(1).gather(1, ends), every.cumsum(1).gather(1, ends), ends
+    def standing_of(self, column: int) -> Standing:
+        """The same of the images of one class: of few predictions that of all, which another metric may ask for too."""
+        if not self.small and "standing" not in self.__dict__:
+            return Standing.of_class(self, column)
+        rows = np.flatnonzero(self.labels.cpu().numpy() == column)
+        found = self.standing
+        return Standing(*(getattr(found, one.name)[rows] for one in fields(Standing)))
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of `values` (N,) by weight."""
-        return (values.double() @ self.each) / self.each.sum()
+        if self.weights is None:
+            return values.mean(dtype=torch.float64)
+        return (values.double() @ self.weights) / self.weights.sum()

@@ -14,7 +14,7 @@ from podium.drift.window_verdict import CLASSES, Change, Verdict
 from podium.drift.windows import Windows
 from podium.report.chart import COMPLETE, FAILED, MUTED, Chart, plain, rounded
 from podium.report.render import Page, render
-from podium.report.sections import ROWS, Section, Table
+from podium.report.sections import ROWS, Section, Table, cut
 from podium.report.summary import Advice, Card, Summary
 from podium.text import capitalized, counted
 
@@ -134,7 +134,7 @@ def _windows_section(verdicts: Sequence[Verdict]) -> Section:
     if not verdicts:
         return Section("windows", "Windows", [], [], missing="No window is complete yet: there is nothing to compare.")
     rows = [[str(one.window), _ended(one), f"{one.count:,}", _short(one)] for one in reversed(verdicts)]
-    table = Table(["window", "ended", "images", "drift"], rows[:ROWS])
+    table = cut(Table(["window", "ended", "images", "drift"], rows), ROWS, "windows, the last ones")
     return Section("windows", "Windows", [_effects(verdicts)], [("", table)])
 
 

@@ -12,6 +12,7 @@ from podium.tracking.study_summary import help_of
 
 LIMIT = 4500
 """Characters of the note: a tag of MLflow holds 5,000."""
+MORE = "\n\nThis note is cut here. The full report is the artifact `report/index.html`."
 BLUE, ORANGE, GREEN = "#2f6fdb", "#d98e2b", "#12956f"
 STYLES = (("PRUNED", "pruned", ORANGE), ("COMPLETE", "complete", BLUE))
 
@@ -27,7 +28,8 @@ def note(page: Page) -> str:
     lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]
     shown = help_of(len(page.facts["aims"]) > 1)
     lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", shown]
-    return "\n".join(lines)[:LIMIT]
+    text = "\n".join(lines)
+    return text if len(text) <= LIMIT else f"{text[: LIMIT - len(MORE)].rpartition(chr(10))[0]}{MORE}"
 
 
 def draw(search: Search, folder: Path) -> list[Path]:

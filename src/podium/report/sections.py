@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from podium.data.audit.findings import KINDS
@@ -22,6 +22,7 @@ NOTICEABLE = 0.005
 """Share of the variance below which interactions are not shown."""
 ROWS = 200
 """Rows of any table: classes, failures."""
+TRIALS = "data/search/trials.csv"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class Table:
     """The index of a highlighted row."""
     pairs: bool = False
     """Two columns, shown as a list of name and value."""
+    note: str = ""
+    """What is not shown; empty: all is."""
+    file: str = ""
+    """The file of data/ that has all of it."""
+
+
+def cut(table: Table, most: int, what: str, file: str = "") -> Table:
+    """`table` with at most `most` rows, and a note where there are more: "The first 200 of 345 `what`"."""
+    if len(table.rows) <= most:
+        return table
+    note = f"The first {most:,} of {len(table.rows):,} {what}."
+    return replace(table, rows=table.rows[:most], note=note, file=file)
 
 
 @dataclass(frozen=True)
@@ -90,8 +103,8 @@ def _search(data: ReportData) -> Section:
         charts.append(search_charts.interaction(found))
     tables = [("The best trials", _best(search))]
     if search.others:
-        marked = next((k for k, t in enumerate(front.front_of(search)[:ROWS]) if t.number == chosen), None)
-        table = Table(front.head(search), front.rows(search)[:ROWS], marked=marked)
+        marked = next((k for k, t in enumerate(front.front_of(search)) if t.number == chosen), None)
+        table = cut(Table(front.head(search), front.rows(search), marked=marked), ROWS, "on the front", TRIALS)
         tables = [("The Pareto front", table), (f"The best trials by {search.metric.name}", _best(search))]
     if data.dataset is not None and search.ranked() and "train.program" not in search.fixed:  # it may have its own
         channels, height, width = data.dataset["shape"]
@@ -110,10 +123,10 @@ def _search(data: ReportData) -> Section:
 def _best(search: Search) -> Table:
     names = sorted(search.space, key=lambda n: -search.importances.get(n, 0.0))
     rows = [
-        [str(t.number), f"{t.value:.4f}", *(formatted(t.params.get(name)) for name in names)]
-        for t in search.ranked()[:TOP]
+        [str(t.number), f"{t.value:.4f}", *(formatted(t.params.get(name)) for name in names)] for t in search.ranked()
     ]
-    return Table(["trial", search.metric.name, *(name.split(".", 1)[1] for name in names)], rows)
+    head = ["trial", search.metric.name, *(name.split(".", 1)[1] for name in names)]
+    return cut(Table(head, rows), TOP, "completed trials", TRIALS)
 
 
 def _costs(measured: list[NetworkCost]) -> Table:
@@ -123,9 +136,9 @@ def _costs(measured: list[NetworkCost]) -> Table:
             f"{cost.parameters:,}",
             f"{cost.milliseconds:.2f}",
         ]
-        for cost in measured[:TOP]
+        for cost in measured
     ]
-    return Table(["network", "parameters", "ms per image (one CPU thread)"], rows, numbers=2)
+    return cut(Table(["network", "parameters", "ms per image (one CPU thread)"], rows, numbers=2), TOP, "networks")
 
 
 def _failures(data: ReportData) -> Table:
@@ -137,14 +150,13 @@ def _failures(data: ReportData) -> Table:
         groups.setdefault(re.sub(r"\d+", "N", reason), []).append(trial)
     rows = [
         [spans[trials[0].number].reason if spans else reason, str(len(trials)), _numbers(trials)]
-        for reason, trials in sorted(groups.items(), key=lambda item: -len(item[1]))[:TOP]
+        for reason, trials in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]
-    return Table(["reason", "trials", "numbers"], rows)
+    return cut(Table(["reason", "trials", "numbers"], rows), TOP, "reasons")
 
 
 def _numbers(trials: list[Trial]) -> str:
-    shown = ", ".join(str(trial.number) for trial in trials[:TOP])
-    return shown + (", ..." if len(trials) > TOP else "")
+    return _some([str(trial.number) for trial in trials], TOP)
 
 
 def _confirmation(data: ReportData) -> Section:
@@ -225,15 +237,17 @@ def _classes(evaluated: Evaluated) -> Table:
             f"{float(row['recall_low']):.3f} to {float(row['recall_high']):.3f}",
             f"{float(row['f1']):.4f}",
         ]
-        for row in by_recall(evaluated.per_class)[:ROWS]
+        for row in by_recall(evaluated.per_class)
     ]
-    return Table(["class", "images", "precision", "recall", "interval of recall", "F1"], rows, numbers=5)
+    head = ["class", "images", "precision", "recall", "interval of recall", "F1"]
+    return cut(Table(head, rows, numbers=5), ROWS, "classes", "data/evaluated/per_class.csv")
 
 
 def _mistakes(evaluated: Evaluated) -> Table:
     wrong = Counter(pair for pair in evaluated.confusion if pair[0] != pair[1])
-    rows = [[actual, predicted, str(count)] for (actual, predicted), count in wrong.most_common(TOP)]
-    return Table(["actual", "predicted", "images"], rows or [["none", "", "0"]], numbers=1)
+    rows = [[actual, predicted, str(count)] for (actual, predicted), count in wrong.most_common()]
+    table = Table(["actual", "predicted", "images"], rows or [["none", "", "0"]], numbers=1)
+    return cut(table, TOP, "pairs of classes", "data/evaluated/confusion.csv")
 
 
 def _training(data: ReportData) -> Section:
@@ -267,8 +281,13 @@ def _data(data: ReportData) -> Section:
 
 
 def _examples(examples: list[dict[str, Any]]) -> str:
-    shown = [f"{', '.join(e['classes'])}: {', '.join(e['files'][:4])}" for e in examples[:3]]
-    return "; ".join(shown)
+    shown = [f"{', '.join(e['classes'])}: {_some(e['files'], 4)}" for e in examples]
+    return _some(shown, 3, "; ")
+
+
+def _some(names: list[str], most: int, between: str = ", ") -> str:
+    """At most so many of `names`, and that there are more."""
+    return between.join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def _lineage(data: ReportData, spent: Spent) -> Section:

@@ -70,14 +70,24 @@ def forecast(search: Search, timing: Timing | None) -> Chart | None:
 def _gain(found: dict[str, object], timing: Timing | None) -> str:
     """What another minute, or as many epochs as are nearest to it, is expected to gain; in epochs where no time is
     known."""
+    if isinstance(minute := found.get("minute"), dict):  # not in a file of an earlier Podium
+        return f"In another minute: {_of_trial(minute, minute['seconds'])}"
     gains: list[dict[str, float]] = found["gains"]  # type: ignore[assignment]
     pace = None if timing is None else timing.epoch_seconds
     wanted = 10.0 if pace is None else 60 / pace
     nearest = min(gains, key=lambda one: abs(math.log(one["epochs"] / wanted)))
-    lower = 100 * (1 - math.exp(-nearest["gain"]))
-    count = int(nearest["epochs"])
-    took = "" if pace is None else f" (about {max(count * pace, 1.0):.0f} s of one worker)"
-    what = f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"
+    return _of_trial(nearest, None if pace is None else nearest["epochs"] * pace)
+
+
+def _of_trial(one: dict[str, float], seconds: float | None) -> str:
+    count, trial = int(one["epochs"]), int(one["trial"])
+    took = "" if seconds is None else f" (about {max(seconds, 1.0):.0f} s of one worker)"
     verb = "is" if count == 1 else "are"
-    epochs = counted(count, "more epoch")
-    return f"{epochs}{took} of trial {int(nearest['trial'])} {verb} expected to lower the best error by {what}."
+    what = f"{counted(count, 'more epoch')}{took} of trial {trial} {verb}"
+    return f"{what} expected to lower the best error by {_lower(one['gain'])}."
+
+
+def _lower(gain: float) -> str:
+    """A gain in the logarithm of the error, as people read it."""
+    lower = 100 * (1 - math.exp(-gain))
+    return f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"

@@ -42,6 +42,28 @@ def test_gains_never_fall_with_more_epochs_and_the_forecast_is_the_same_again(st
     assert gains[-1] > gains[0]
 
 
+@pytest.mark.parametrize("seconds", [0.001, 25.0, 90.0])
+def test_minute_has_as_many_epochs_as_end_within_it(study: optuna.Study, seconds: float) -> None:
+    timed = optuna.create_study(direction=study.direction)
+    for one in study.get_trials():
+        of_trial = seconds * (1 + one.number % 2)
+        history = [epoch | {"seconds": of_trial} for epoch in one.user_attrs.get("history", [])]
+        one.user_attrs |= {"history": history}
+        timed.add_trial(one)
+    for key, value in study.user_attrs.items():
+        timed.set_user_attr(key, value)
+    found = forecast(timed, params_of(max_epochs=40, deterministic=False), tiny.recipe())
+    assert found is not None
+    minute = found["minute"]
+    trial = timed.trials[minute["trial"]]
+    left = trial.user_attrs["recipe"]["train.epochs"] - max(trial.intermediate_values)
+    assert 1 <= minute["epochs"] <= left
+    of_epoch = seconds * (1 + trial.number % 2)
+    assert minute["epochs"] == min(left, max(1, int(60 // of_epoch)))
+    assert minute["seconds"] == pytest.approx(minute["epochs"] * of_epoch)
+    assert "minute" not in (forecast(timed, params_of(max_epochs=40, deterministic=True), tiny.recipe()) or {})
+
+
 def test_study_of_another_method_has_no_forecast() -> None:
     assert forecast(optuna.create_study(), params_of(), tiny.recipe()) is None
 

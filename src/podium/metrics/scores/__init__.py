@@ -21,6 +21,7 @@ from podium.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from podium.metrics.confusion import Confusion, Floats
     from podium.metrics.scored import Scored
 
 DIRECTIONS = ("maximize", "minimize")
@@ -116,7 +117,7 @@ class Metric(Component):
         """(N,) the value of each image, where the metric is their mean; None: it is no mean."""
         return None
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor | None":
+    def of_confusion(self, confusion: "Confusion") -> "Floats | None":
         """The metrics (...) of confusion matrices (..., K, K), rows the actual classes; None: it needs more."""
         return None
 

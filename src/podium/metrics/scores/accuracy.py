@@ -11,6 +11,7 @@ from podium.metrics.scores import Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from podium.metrics.confusion import Confusion, Floats
     from podium.metrics.scored import Scored
 
 
@@ -26,9 +27,9 @@ class Accuracy(Metric):
         """1 for each that is right, else 0."""
         return scored.predicted == scored.labels
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """The diagonal's share."""
-        return confusion.diagonal(dim1=-2, dim2=-1).sum(-1) / confusion.sum((-2, -1))
+        return confusion.ratio(confusion.agreed, confusion.whole)
 
 
 class TopK(Metric):

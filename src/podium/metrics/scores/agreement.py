@@ -1,12 +1,23 @@
 """How far predictions and labels agree beyond what chance gives."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from podium.metrics.scores import Metric
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from podium.metrics.confusion import Confusion, Floats
+
+
+@lru_cache(maxsize=4)
+def _penalties(classes: int, penalty: str) -> "Floats":
+    """(K, K) how an error counts, by the places of the two classes."""
+    import numpy as np
+
+    places = np.arange(classes, dtype=np.float64)
+    apart = np.abs(places[:, None] - places)
+    return {"none": (apart > 0).astype(np.float64), "linear": apart, "quadratic": apart * apart}[penalty]
 
 
 class Mcc(Metric):
@@ -20,14 +31,13 @@ class Mcc(Metric):
     RANGE: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     OF_LABELS: ClassVar[bool] = True
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """-1 to 1."""
-        actual, predicted, whole = confusion.sum(-1), confusion.sum(-2), confusion.sum((-2, -1))
-        together = confusion.diagonal(dim1=-2, dim2=-1).sum(-1) * whole - (actual * predicted).sum(-1)
-        of_labels = whole.square() - actual.square().sum(-1)
-        of_predictions = whole.square() - predicted.square().sum(-1)
-        found = together / (of_labels * of_predictions).sqrt()
-        return found.masked_fill((of_predictions == 0) | (of_labels == 0), 0.0)
+        actual, predicted, whole = confusion.actual, confusion.predicted, confusion.whole
+        together = confusion.agreed * whole - (actual * predicted).sum(-1)
+        of_labels = whole * whole - (actual * actual).sum(-1)
+        of_predictions = whole * whole - (predicted * predicted).sum(-1)
+        return confusion.ratio(together, (of_labels * of_predictions) ** 0.5, 0.0)
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """Two classes need images."""
@@ -52,16 +62,12 @@ class Kappa(Metric):
         """kappa, linear_kappa or unweighted_kappa."""
         return {"none": "unweighted_kappa", "linear": "linear_kappa", "quadratic": "kappa"}[self.penalty]
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """-1 to 1; nan where labels and predictions are all of one class."""
-        import torch
-
-        places = torch.arange(confusion.shape[-1], dtype=torch.float64, device=confusion.device)
-        apart = (places[:, None] - places).abs()
-        weights = {"none": (apart > 0).double(), "linear": apart, "quadratic": apart.square()}[self.penalty]
-        expected = confusion.sum(-1)[..., :, None] * confusion.sum(-2)[..., None, :]
-        expected = expected / confusion.sum((-2, -1))[..., None, None]
-        return 1 - (weights * confusion).sum((-2, -1)) / (weights * expected).sum((-2, -1))
+        weights = _penalties(confusion.table.shape[-1], self.penalty)
+        seen = (weights * confusion.table).sum((-2, -1))
+        expected = ((confusion.actual @ weights) * confusion.predicted).sum(-1)
+        return 1 - confusion.ratio(seen * confusion.whole, expected)
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """With images of one class there is nothing to agree on beyond chance."""

@@ -5,12 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from podium.metrics.scores import Metric
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def f1(confusion: "Tensor") -> "Tensor":
-    """(..., K) of each class; nan for one that is neither a label nor a prediction."""
-    return 2 * confusion.diagonal(dim1=-2, dim2=-1) / (confusion.sum(-1) + confusion.sum(-2))
+    from podium.metrics.confusion import Confusion, Floats
 
 
 class MacroF1(Metric):
@@ -19,9 +14,9 @@ class MacroF1(Metric):
     NAME: ClassVar[str] = "macro_f1"
     OF_LABELS: ClassVar[bool] = True
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """0 to 1."""
-        return f1(confusion).nanmean(-1)
+        return confusion.mean(confusion.f1)
 
 
 class WeightedF1(Metric):
@@ -30,7 +25,8 @@ class WeightedF1(Metric):
     NAME: ClassVar[str] = "weighted_f1"
     OF_LABELS: ClassVar[bool] = True
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """0 to 1."""
-        support = confusion.sum(-1)
-        return (f1(confusion).nan_to_num() * support).sum(-1) / support.sum(-1)
+        both = confusion.actual + confusion.predicted
+        each = confusion.ratio(2 * confusion.right * confusion.actual, both, 0.0)
+        return confusion.ratio(each.sum(-1), confusion.whole)

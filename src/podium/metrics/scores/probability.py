@@ -1,6 +1,7 @@
 """How good the probabilities are, not only the most probable class."""
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -8,8 +9,11 @@ from pydantic import Field
 from podium.metrics.scores import Metric
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from podium.metrics.confusion import Floats
     from podium.metrics.scored import Scored
 
 
@@ -40,12 +44,13 @@ class Brier(Metric):
 
     def each(self, scored: "Scored") -> "Tensor":
         """0 to 2."""
-        import torch.nn.functional as F
-
-        squares = scored.for_each(
-            lambda some: (some.probabilities - F.one_hot(some.labels, some.count)).square().sum(1)
-        )
+        squares = scored.for_each(_squares)
         return squares / 2 if scored.own < 3 else squares
+
+
+def _squares(scored: "Scored") -> "Tensor":
+    off = scored.probabilities.clone()
+    return off.scatter_(1, scored.labels[:, None], -1.0, reduce="add").square_().sum(1)
 
 
 class CalibrationError(Metric):
@@ -67,16 +72,33 @@ class CalibrationError(Metric):
 
     def value(self, scored: "Scored") -> float:
         """0 to 1."""
-        return float(self.of_weights(scored, scored.each[None])[0])
+        import numpy as np
+
+        bins, gaps = self._bins_and_gaps(scored)
+        if scored.weights is None:
+            return float(abs(np.bincount(bins, gaps)).sum() / len(gaps))
+        weights = scored.weights.cpu().numpy()
+        return float(abs(np.bincount(bins, weights * gaps)).sum() / weights.sum())
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1."""
         import torch
 
-        confidence = scored.confidence
-        edges = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64, device=confidence.device)
-        bins = torch.bucketize(confidence, edges[1:-1])
-        gap = confidence - (scored.predicted == scored.labels).double()
-        sums = torch.zeros((len(weights), self.bins), dtype=torch.float64, device=confidence.device)
-        sums.index_add_(1, bins, weights * gap)
+        bins, gaps = map(torch.from_numpy, self._bins_and_gaps(scored))
+        sums = torch.zeros((len(weights), self.bins), dtype=torch.float64)
+        sums.index_add_(1, bins, weights * gaps)
         return sums.abs().sum(1) / weights.sum(1)
+
+    def _bins_and_gaps(self, scored: "Scored") -> tuple["NDArray[np.int64]", "Floats"]:
+        """(N,) of each image: the bin of its confidence, and how far that is above being right, 1, or not, 0."""
+        confidence = scored.confidence.cpu().numpy()
+        right = (scored.predicted == scored.labels).cpu().numpy()
+        return _edges(self.bins).searchsorted(confidence), confidence - right
+
+
+@lru_cache(maxsize=4)
+def _edges(bins: int) -> "Floats":
+    """(bins - 1,) between bins of equal width; a probability on one is of the lower bin."""
+    import numpy as np
+
+    return np.linspace(0, 1, bins + 1)[1:-1]

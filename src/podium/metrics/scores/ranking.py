@@ -1,5 +1,6 @@
 """How well the probabilities rank the images: no threshold is chosen."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -69,23 +70,13 @@ class Auroc(Metric):
 
     def value(self, scored: "Scored") -> float:
         """0 to 1; 0.5 is chance."""
-        import torch
-
-        return float(torch.cat([self._of_classes(scored, block) for block in scored.blocks()]).mean())
-
-    def _of_classes(self, scored: "Scored", classes: slice) -> "Tensor":
-        """(k,) the area of each of some classes."""
-        import torch
-
-        own, above, every, ends = scored.passed(classes)
-        whole, others = own.sum(1), every - above  # others: of the rest, what ranks as high as each place or higher
-        rest = scored.each.sum() - whole
-        first = torch.nn.functional.pad(ends[:, :-1], (1, 0), value=-1)
-        before = first.masked_fill(first == ends, -1).cummax(1).values  # the end of the threshold before
-        higher = others.gather(1, before.clamp(min=0)).masked_fill(before < 0, 0.0)
-        beaten = rest[:, None] - (others + higher) / 2
-        area: Tensor = (own * beaten).sum(1) / (whole * rest)
-        return area
+        one, labels, whole = scored.standing, scored.labels.cpu().numpy(), scored.confusion.actual[: scored.own]
+        rest = whole.sum() - whole
+        pairs = whole * rest
+        if not pairs.all():
+            return math.nan
+        higher = (one.up_to - one.own_up_to + one.higher - one.own_higher) / 2  # of the rest; ties count half
+        return float((one.weights * (rest[labels] - higher) / pairs[labels]).sum() / scored.own)
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1."""
@@ -133,13 +124,11 @@ class AveragePrecision(Metric):
 
     def value(self, scored: "Scored") -> float:
         """0 to 1; a class's share is chance."""
-        import torch
-
-        found = []
-        for block in scored.blocks():
-            own, above, every, _ = scored.passed(block)
-            found.append((own * (above / every).nan_to_num()).sum(1) / own.sum(1))
-        return float(torch.cat(found).mean())
+        one, labels, whole = scored.standing, scored.labels.cpu().numpy(), scored.confusion.actual[: scored.own]
+        if not whole.all():
+            return math.nan
+        precision = scored.confusion.ratio(one.own_up_to, one.up_to, 0.0)
+        return float((one.weights * precision / whole[labels]).sum() / scored.own)
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1."""
@@ -179,9 +168,10 @@ class RecallAtPrecision(Metric):
     def value(self, scored: "Scored") -> float:
         """0 to 1. Raises InputError where there is no such class."""
         column = self._column(scored.classes)
-        own, above, every, _ = (one[0] for one in scored.passed(slice(column, column + 1)))
-        reached = above >= (self.precision - ROUNDING) * every
-        return float((above * reached).max() / own.sum()) if float(own.sum()) else float("nan")
+        one = scored.standing_of(column)
+        reached = one.own_up_to >= (self.precision - ROUNDING) * one.up_to
+        whole = float(one.weights.sum())
+        return float((one.own_up_to * reached).max() / whole) if whole else math.nan
 
     def of_weights(self, scored: "Scored", weights: "Tensor") -> "Tensor":
         """(R,) 0 to 1: the recall is highest at an image of the class."""

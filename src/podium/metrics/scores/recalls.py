@@ -5,12 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from podium.metrics.scores import Metric
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def recalls(confusion: "Tensor") -> "Tensor":
-    """(..., K) the recall of each class; nan for a class without images."""
-    return confusion.diagonal(dim1=-2, dim2=-1) / confusion.sum(-1)
+    from podium.metrics.confusion import Confusion, Floats
 
 
 class BalancedAccuracy(Metric):
@@ -23,9 +18,9 @@ class BalancedAccuracy(Metric):
     PERCENT: ClassVar[bool] = True
     OF_LABELS: ClassVar[bool] = True
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """0 to 1."""
-        return recalls(confusion).nanmean(-1)
+        return confusion.mean(confusion.recalls)
 
 
 class MinRecall(Metric):
@@ -35,8 +30,6 @@ class MinRecall(Metric):
     PERCENT: ClassVar[bool] = True
     OF_LABELS: ClassVar[bool] = True
 
-    def of_confusion(self, confusion: "Tensor") -> "Tensor":
+    def of_confusion(self, confusion: "Confusion") -> "Floats":
         """0 to 1; nan without images."""
-        found = recalls(confusion)
-        lowest = found.nan_to_num(nan=2.0).amin(-1)
-        return lowest.masked_fill(lowest > 1, float("nan"))
+        return confusion.lowest(confusion.recalls)

@@ -16,7 +16,7 @@ from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, start
 from podium.tuning.freeze_thaw.decisions import trained
 from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
-from podium.tuning.freeze_thaw.observed import Observed, curves_of, observe
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe
 from podium.tuning.freeze_thaw.planner import Candidates, Planner, improvement
 
 SHOWN = 6
@@ -27,6 +27,8 @@ POINTS = 40
 """Epochs of a predicted curve at most."""
 MORE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Further epochs of one trial for which the expected gain is worked out."""
+MINUTE = 60.0
+"""Seconds."""
 
 
 def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[str, Any] | None:
@@ -34,7 +36,8 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
 
     A pure function of the study. `trials`: number, epochs trained, and by further epoch the metric's expected value and
     the ends of its band. `gains`: for at most so many more epochs of the one trial with the largest expected
-    improvement, that improvement in the logarithm of the error. None: the search had no model, or no trial could go on.
+    improvement, that improvement in the logarithm of the error; `minute`: the same of what a worker trains in a minute,
+    where the times of epochs are known. None: the search had no model, or no trial could go on.
     """
     trials, decisions = study.get_trials(deepcopy=False), decided.read(study)
     if not any(one.theta for one in decisions):
@@ -57,6 +60,7 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
         "best": _rounded(observed.errors.values(observed.best)),
         "trials": [_curve(model, observed, candidates, int(row)) for row in order],
         "gains": _gains(model, observed, candidates, excess, limits_theta),
+        **_minute(model, observed, candidates, excess, limits_theta, _timed(params, curves, candidates)),
     }
 
 
@@ -93,8 +97,7 @@ def _gains(
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for more in MORE:
-        points = candidates.points(np.minimum(candidates.epochs + more, candidates.totals))
-        gains = improvement(observed.best, *model.predict(points)) * np.exp(log_feasible(excess, limits_theta, points))
+        gains = _improvements(model, observed, candidates, excess, limits_theta, more=more)
         row = int(np.argmax(gains))
         now = {"epochs": more, "trial": int(candidates.numbers[row]), "gain": _rounded(gains[row])}
         before = found[-1] if found else now  # who may train longer may stop there
@@ -102,6 +105,53 @@ def _gains(
         if more >= (candidates.totals - candidates.epochs).max():
             break
     return found
+
+
+def _improvements(
+    model: CurveModel,
+    observed: Observed,
+    candidates: Candidates,
+    excess: Excess | None,
+    limits_theta: Array,
+    *,
+    more: Array | int,
+) -> Array:
+    """What each candidate is expected to gain by so many `more` epochs of its training."""
+    points = candidates.points(np.minimum(candidates.epochs + more, candidates.totals))
+    gains = improvement(observed.best, *model.predict(points)) * np.exp(log_feasible(excess, limits_theta, points))
+    return np.asarray(gains)
+
+
+def _timed(params: SearchParams, curves: Sequence[Curve], candidates: Candidates) -> Array | None:
+    """The seconds of an epoch of each candidate: its own, else what the others' let expect. None: nothing is known, or
+    the search is deterministic and counts epochs."""
+    own = {curve.number: curve.seconds for curve in curves if curve.seconds}
+    if params.deterministic or not own:
+        return None
+    both = zip(candidates.numbers, candidates.seconds, strict=True)
+    return np.array([own.get(int(number)) or guessed for number, guessed in both])
+
+
+def _minute(
+    model: CurveModel,
+    observed: Observed,
+    candidates: Candidates,
+    excess: Excess | None,
+    limits_theta: Array,
+    seconds: Array | None,
+) -> dict[str, Any]:
+    """`minute`: the trial that is expected to gain most in another minute of one worker, which is more epochs of a
+    small network than of a large one; where no epoch ends within a minute, in the time of the shortest. Nothing where
+    no time is known."""
+    if seconds is None:
+        return {}
+    within = max(MINUTE, float(seconds.min()))
+    epochs = np.minimum(np.floor(within / seconds), candidates.totals - candidates.epochs)
+    gains = _improvements(model, observed, candidates, excess, limits_theta, more=epochs)
+    row = int(np.argmax(np.where(epochs >= 1, gains, -1.0)))
+    took = _rounded(epochs[row] * seconds[row])
+    found = {"trial": int(candidates.numbers[row]), "epochs": int(epochs[row]), "seconds": took}
+    return {"minute": found | {"gain": _rounded(gains[row])}}
 
 
 def _rounded(value: Any) -> float:
