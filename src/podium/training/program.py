@@ -26,11 +26,11 @@ from podium.models.build import normalisation
 from podium.models.layers import FlipAverage, Normalize
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
-from podium.training.device import set_seed
+from podium.training.device import all_numbers, set_all_numbers, set_seed
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
-from podium.training.plain_state import check_plain, copied, is_plain
+from podium.training.plain_state import is_plain, packed, unpacked
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
@@ -113,14 +113,18 @@ class Handle:
         self._run.report(epoch, metrics)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save `state`, tensors and plain values, as that after the last reported epoch: a killed trial gets it back.
+        """Save `state`, tensors, plain values, arrays and usual collections of them, as that after the last reported
+        epoch: a killed trial gets it back, and the random numbers of torch, numpy and Python with it.
 
         Raises InputError for anything else, naming where it is.
         """
         self._run.save(state)
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, on the CPU; None: begin at the beginning."""
+        """What was saved last, on the CPU; None: begin at the beginning.
+
+        The random numbers of torch, numpy and Python go on from where they were when it was saved.
+        """
         return self._run.load()
 
 
@@ -213,13 +217,15 @@ class ProgramRun:
     def load(self) -> dict[str, Any] | None:
         """See Handle."""
         self._loaded = True
-        state: dict[str, Any] | None = self._saved["program"]
-        return copy.deepcopy(state)
+        if (numbers := self._saved.get("numbers")) is not None:
+            set_all_numbers(self.device, numbers)
+        state: dict[str, Any] | None = unpacked(self._saved["program"])
+        return state
 
     def save(self, state: dict[str, Any]) -> None:
         """See Handle."""
-        check_plain(state, "the state")
-        self._saved = {"program": copied(state), "history": list(self.history)}
+        whole = packed(state, "the state")
+        self._saved = {"program": whole, "history": list(self.history), "numbers": all_numbers(self.device)}
         self._hook(self._on_step)
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
