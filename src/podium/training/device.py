@@ -129,11 +129,11 @@ def seed_others(seed: int) -> None:
 
 def all_numbers(device: torch.device) -> dict[str, Any]:
     """Where the random numbers of torch (on the CPU and on `device`), numpy and Python are, for a checkpoint."""
-    kind, keys, place, has_gauss, gauss = np.random.get_state()
+    kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "device": random_state(device),
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         "python": random.getstate(),
     }
 
