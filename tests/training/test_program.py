@@ -3,6 +3,8 @@
 import copy
 import io
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -582,6 +584,99 @@ assert loaded["pair"] == (1, "a")
 loaded["weights"] += 1
 assert run.load()["weights"].tolist() == [0, 0]"""
     _run(_short(own, body.strip())).train(trial_data.train, trial_data.val)
+
+
+RETURNED = {
+    "an object with logits": "Object(network())",
+    "a dict with logits": "Dict(network())",
+    "a tuple of one": "Tuple(network())",
+    "a row of layers that ends with an object": "torch.nn.Sequential(torch.nn.Identity(), Object(network()))",
+    "several devices": "torch.nn.DataParallel(network())",
+    "a moving average": "torch.optim.swa_utils.AveragedModel(network())",
+}
+OUTPUTS = """
+from types import SimpleNamespace
+
+import torch
+
+
+class Object(torch.nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, pixel_values=None, labels=None):
+        return self.give(self.body(pixel_values))
+
+    def give(self, logits):
+        return SimpleNamespace(loss=None, logits=logits)
+
+
+class Dict(Object):
+    def give(self, logits):
+        return {"loss": logits.mean(), "logits": logits}
+
+
+class Tuple(Object):
+    def give(self, logits):
+        return (logits,)
+
+
+def program(network, run):
+    run.report(1, val_accuracy=0.5)
+    return RETURNED
+"""
+
+
+@pytest.mark.parametrize("module", RETURNED.values(), ids=RETURNED)
+def test_module_whose_logits_are_inside_of_what_it_gives_is_registered(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, module: str
+) -> None:
+    run = _run(_recipe(own.write(OUTPUTS.replace("RETURNED", module))))
+    run.train(trial_data.train, trial_data.val)
+    assert set(run.measured) >= {"val_loss", "val_accuracy"}
+    save_graph(run.result, (3, tiny.SIZE, tiny.SIZE), tmp_path / "one.pt2")
+    images = trial_data.val.images[torch.arange(4)]
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.export.load(tmp_path / "one.pt2").module()(images), run.result.eval()(images))
+
+
+def test_loop_that_changes_the_process_changes_it_for_itself_alone(own: OwnCode, trial_data: TrialData) -> None:
+    text = """
+import argparse
+import os
+import signal
+
+import torch
+
+
+def program(network, run):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rate", type=float, default=0.5)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_default_dtype(torch.float64)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.chdir("..")
+    run.report(1, val_accuracy=parser.parse_args().rate)
+    return network().float()
+"""
+
+    def state() -> list[Any]:
+        return [
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_anomaly_enabled(),
+            torch.get_default_dtype(),
+            signal.getsignal(signal.SIGTERM),
+            Path.cwd(),
+            sys.argv,
+        ]
+
+    before = state()
+    _run(_recipe(own.write(text))).train(trial_data.train, trial_data.val)
+    assert state() == before
 
 
 COLLECTIONS = {

@@ -23,7 +23,7 @@ from podium.config.recipe import Recipe
 from podium.errors import InputError
 from podium.metrics.scores import Metric
 from podium.models.build import normalisation
-from podium.models.layers import FlipAverage, Normalize
+from podium.models.layers import FlipAverage, Normalize, only_logits
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
@@ -36,6 +36,7 @@ from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
 ROUNDING = 1e-4
@@ -288,6 +289,7 @@ class ProgramRun:
             raise InputError(
                 f"train.program: {name} returned without a report; call run.report after each epoch{own_code.at(name)}"
             )
+        module = only_logits(_unwrapped(module))
         whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
         rows = torch.arange(min(TRIED, len(data)), device=data.labels.device)
         try:
@@ -362,6 +364,16 @@ class ProgramRun:
     def _own_loss(self) -> str:
         """The figure that a program may report of another loss than Podium's: none where the search looks at it."""
         return "" if self.metric is not None and self.metric.label == "loss" else "val_loss"
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network in a `module` that only runs it otherwise: compiled, or on several devices."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)  # of torch.compile
+        inner = module.module if isinstance(module, PARALLEL) else inner
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
 
 
 def training(
