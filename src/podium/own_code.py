@@ -56,12 +56,36 @@ def is_name(text: str) -> bool:
 
 
 def fresh(found: Any) -> Any:
-    """A copy of somebody's object `found`, so that what it counts in one training is not in the next; itself where
-    Python can't copy it (a scripted function, one that holds a lock)."""
+    """A copy of somebody's object `found`, so that what it counts in one training is not in the next.
+
+    What Python can't copy of it (a lock, an open file, a scripted function) it has in common with `found`.
+    """
     try:
         return copy.deepcopy(found)
     except RAISED:
-        return found
+        kept: dict[int, Any] = {}
+        _keep_uncopied(found, kept, set())
+        return copy.deepcopy(found, kept)
+
+
+def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int]) -> None:
+    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    inside = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
+    for one in [*inside, *getattr(value, "__dict__", {}).values()]:
+        _keep_uncopied(one, kept, seen)
+    try:
+        copy.deepcopy(value, dict(kept))
+    except RAISED:
+        kept[id(value)] = value
+
+
+def is_own(function: Any) -> bool:
+    """Whether `function` is written in people's own code, neither in Podium nor in an installed package."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and _is_own(Path(code.co_filename))
 
 
 def source_folder() -> Path:

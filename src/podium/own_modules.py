@@ -2,9 +2,12 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +45,17 @@ def imported(name: str, source: Path) -> Any:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """What code within the block changes for the whole process is as it was afterwards."""
-    before = _state()
+    """What code within the block changes for the whole process is as it was afterwards; it finds no command line."""
+    before, more, arguments = _state(), _more_state(), sys.argv
+    sys.argv = arguments[:1]
     try:
         yield
     finally:
+        sys.argv = arguments
         _put_back(before)
+        for value, get, put in more:
+            if get() != value:
+                put(value)
 
 
 def _is_in(source: Path, module: Any) -> bool:
@@ -81,6 +89,24 @@ def _state() -> State:
     torch: Any = sys.modules.get("torch")
     if hasattr(torch, "get_default_device"):  # it is imported, wholly
         found |= _of_torch(torch, torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled())
+    return found
+
+
+def _more_state() -> list[tuple[Any, Callable[[], Any], Callable[[Any], Any]]]:
+    """What a module may set when it is imported, but no training for those after it: value, getter and setter."""
+    found: list[tuple[Any, Callable[[], Any], Callable[[Any], Any]]] = []
+    if threading.current_thread() is threading.main_thread():  # elsewhere no handler can be set
+        for one in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(one)) is not None:  # None: it is not one of Python's
+                found.append((handler, partial(signal.getsignal, one), partial(signal.signal, one)))
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "get_default_device"):
+        algorithms = torch.are_deterministic_algorithms_enabled
+        found += [
+            (torch.get_num_threads(), torch.get_num_threads, torch.set_num_threads),
+            (algorithms(), algorithms, torch.use_deterministic_algorithms),
+            (torch.is_anomaly_enabled(), torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        ]
     return found
 
 

@@ -1,4 +1,5 @@
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -230,3 +231,16 @@ def test_optimizer_that_is_somebody_elses_goes_on_from_its_state(own: OwnCode, n
     fresh.load_state_dict(optimizers[1].state_dict())
     for one, other in zip(_trained(models[1], fresh, 2), expected, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("LBFGS", "LBFGS must be one whose step needs no argument; it needs closure: take train.program"),
+        ("Muon", "Podium's own `muon` (train.optimizer: muon) gives it the matrices and AdamW the rest"),
+        ("timm:adahessian", "timm:adahessian needs second derivatives (backward with create_graph=True)"),
+    ],
+)
+def test_optimizer_that_needs_another_loop_or_other_weights_is_refused_with_what_to_take(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"^train.optimizer: .*{re.escape(words)}"):
+        build_optimizer(_network(), TrainParams.model_validate({"optimizer": name}))

@@ -1,7 +1,10 @@
 """Own training loops: what they are given, what they report and save, and what each mistake is called."""
 
+import copy
 import io
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,11 @@ from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.errors import InputError
 from podium.metrics.scores import Metric
+from podium.training import checkpoint
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.program import ProgramRun, training
+from podium.training.saver import snapshot
 from podium.training.trained import GRAPH, TrainedModel, digest_of, save_graph
 from podium.tuning.messages import Ended, Report, Task
 from podium.tuning.work import TrialData, run_trial
@@ -579,6 +584,208 @@ assert loaded["pair"] == (1, "a")
 loaded["weights"] += 1
 assert run.load()["weights"].tolist() == [0, 0]"""
     _run(_short(own, body.strip())).train(trial_data.train, trial_data.val)
+
+
+RETURNED = {
+    "an object with logits": "Object(network())",
+    "a dict with logits": "Dict(network())",
+    "a tuple of one": "Tuple(network())",
+    "a row of layers that ends with an object": "torch.nn.Sequential(torch.nn.Identity(), Object(network()))",
+    "several devices": "torch.nn.DataParallel(network())",
+    "a moving average": "torch.optim.swa_utils.AveragedModel(network())",
+}
+OUTPUTS = """
+from types import SimpleNamespace
+
+import torch
+
+
+class Object(torch.nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, pixel_values=None, labels=None):
+        return self.give(self.body(pixel_values))
+
+    def give(self, logits):
+        return SimpleNamespace(loss=None, logits=logits)
+
+
+class Dict(Object):
+    def give(self, logits):
+        return {"loss": logits.mean(), "logits": logits}
+
+
+class Tuple(Object):
+    def give(self, logits):
+        return (logits,)
+
+
+def program(network, run):
+    run.report(1, val_accuracy=0.5)
+    return RETURNED
+"""
+
+
+@pytest.mark.parametrize("module", RETURNED.values(), ids=RETURNED)
+def test_module_whose_logits_are_inside_of_what_it_gives_is_registered(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, module: str
+) -> None:
+    run = _run(_recipe(own.write(OUTPUTS.replace("RETURNED", module))))
+    run.train(trial_data.train, trial_data.val)
+    assert set(run.measured) >= {"val_loss", "val_accuracy"}
+    save_graph(run.result, (3, tiny.SIZE, tiny.SIZE), tmp_path / "one.pt2")
+    images = trial_data.val.images[torch.arange(4)]
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.export.load(tmp_path / "one.pt2").module()(images), run.result.eval()(images))
+
+
+def test_loop_that_changes_the_process_changes_it_for_itself_alone(own: OwnCode, trial_data: TrialData) -> None:
+    text = """
+import argparse
+import os
+import signal
+
+import torch
+
+
+def program(network, run):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rate", type=float, default=0.5)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_default_dtype(torch.float64)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.chdir("..")
+    run.report(1, val_accuracy=parser.parse_args().rate)
+    return network().float()
+"""
+
+    def state() -> list[Any]:
+        return [
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_anomaly_enabled(),
+            torch.get_default_dtype(),
+            signal.getsignal(signal.SIGTERM),
+            Path.cwd(),
+            sys.argv,
+        ]
+
+    before = state()
+    _run(_recipe(own.write(text))).train(trial_data.train, trial_data.val)
+    assert state() == before
+
+
+COLLECTIONS = {
+    "OrderedDict": "OrderedDict(network().state_dict())",
+    "Counter": "Counter('abca')",
+    "defaultdict": "defaultdict(list, {'val': [0.5, torch.ones(1)]})",
+    "defaultdict of none": "defaultdict(None, {1: 2})",
+    "deque": "deque([1, 2, 3], maxlen=3)",
+    "set": "{'a', ('b', 1)}",
+    "keys of numpy": "{np.int64(3): np.float32(0.5), np.str_('a'): 1}",
+    "array": "{'a': np.arange(6, dtype=np.uint16).reshape(2, 3), 'none': np.zeros((0, 2))}",
+    "key that marks": "{'podium:type': 'set', 'items': [1]}",
+    "states of random numbers": "[np.random.default_rng(1).bit_generator.state, __import__('random').getstate()]",
+    "size and type": "[torch.zeros(2, 3).shape, torch.float16, torch.device('cpu')]",
+}
+
+
+@pytest.mark.parametrize("value", COLLECTIONS.values(), ids=COLLECTIONS)
+def test_saved_collection_is_read_back_as_what_it_was(
+    own: OwnCode, trial_data: TrialData, tmp_path: Path, value: str
+) -> None:
+    head = "from collections import *\n\nimport numpy as np\nimport torch\n\n\n"
+    text = f"""
+def same(one, other):
+    assert type(one) is type(other), (type(one), type(other))
+    if isinstance(one, dict):
+        one, other = [[*one.items(), one.__dict__ if hasattr(one, "__dict__") else 0] for one in (one, other)]
+    if isinstance(one, (torch.Tensor, np.ndarray)):
+        assert one.dtype == other.dtype and one.shape == other.shape and (one == other).all()
+    elif isinstance(one, (list, tuple)) and type(one) is not torch.Size:
+        assert len(one) == len(other) and all(same(*pair) for pair in zip(one, other))
+    else:
+        assert one == other
+    return True
+
+
+def program(network, run):
+    torch.manual_seed(0)
+    value = {value}
+    loaded = run.load()
+    if loaded is None:
+        run.report(1, val_accuracy=0.5)
+        run.save({{"value": value}})
+        raise KeyboardInterrupt
+    same(loaded["value"], value)
+    if isinstance(value, defaultdict):
+        assert loaded["value"].default_factory is value.default_factory
+    if isinstance(value, deque):
+        assert loaded["value"].maxlen == value.maxlen
+    return network()
+"""
+    recipe = _recipe(own.write(head + text))
+    first = _run(recipe)
+    with pytest.raises(KeyboardInterrupt):
+        first.train(trial_data.train, trial_data.val)
+    checkpoint.save(tmp_path / "one", "one", snapshot(first.state()))
+    again = _run(recipe)
+    again.restore(checkpoint.load(tmp_path / "one", "one") or {})
+    again.train(trial_data.train, trial_data.val)
+
+
+NOT_KEPT = {
+    "defaultdict of own": ("defaultdict(lambda: 0)", "whose default_factory is none of int, "),
+    "derived from dict": ("type('Mine', (dict,), {})()", "derived from dict: save dict(...) of it and build it again"),
+    "array of objects": ("np.array([None])", "ndarray of object: save numpy.asarray(...) of it"),
+    "generator": ("np.random.default_rng(0)", "save its .bit_generator.state, and set that after run.load"),
+    "torch's generator": ("torch.Generator()", "save its .get_state(), and .set_state(...) after run.load"),
+    "module": ("network()", "Sequential: save its state_dict()"),
+}
+
+
+@pytest.mark.parametrize(("value", "remedy"), NOT_KEPT.values(), ids=NOT_KEPT)
+def test_what_can_not_be_read_back_is_refused_with_what_to_save(
+    own: OwnCode, trial_data: TrialData, value: str, remedy: str
+) -> None:
+    body = "from collections import defaultdict\nimport numpy as np\nrun.report(1, val_accuracy=0.5)\n"
+    body += f"run.save({{'a': {value}}})"
+    with pytest.raises(InputError, match=re.escape(remedy)) as caught:
+        _run(_short(own, body)).train(trial_data.train, trial_data.val)
+    assert "run.save: takes tensors" in str(caught.value)
+    assert "the state['a'] is " in str(caught.value)
+
+
+def test_random_numbers_go_on_where_a_state_was_saved(own: OwnCode, trial_data: TrialData) -> None:
+    text = """
+import random
+
+import numpy as np
+import torch
+
+
+def program(network, run):
+    model = network()
+    drawn = (run.load() or {"drawn": []})["drawn"]
+    for epoch in range(len(drawn) + 1, 4):
+        drawn.append([random.random(), np.random.rand(), torch.rand(()).item(), random.gauss(0, 1)])
+        run.report(epoch, val_accuracy=0.5, drawn=sum(drawn[-1]))
+        run.save({"drawn": drawn})
+    return model
+"""
+    recipe = _recipe(own.write(text))
+    states: list[Any] = []
+    whole = _run(recipe)
+    whole.train(trial_data.train, trial_data.val, on_step=lambda run: states.append(copy.deepcopy(run.state())))
+    for state in states:
+        again = _run(recipe)
+        again.restore(state)
+        again.train(trial_data.train, trial_data.val)
+        assert [one["drawn"] for one in again.history] == [one["drawn"] for one in whole.history]
 
 
 def test_trained_model_of_an_own_loop_is_its_graph(own: OwnCode, trial_data: TrialData, tmp_path: Path) -> None:

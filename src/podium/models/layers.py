@@ -1,6 +1,7 @@
 """What every network begins with, what may be around it, and blocks that networks are built of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,3 +70,21 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
         return nn.Identity()
     halve: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
     return nn.Sequential(*halve, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+
+def only_logits(module: nn.Module) -> nn.Module:
+    """`module`, which gives its logits alone where it gave them as `logits` of an object or a dict, as networks of
+    Hugging Face do, or as the only element of a tuple."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        last = module[-1] if type(module) is nn.Sequential and len(module) else module
+        last.register_forward_hook(_logits_of)
+    return module
+
+
+def _logits_of(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+    found = output.get("logits") if isinstance(output, Mapping) else None
+    if isinstance(output, tuple | list):
+        found = output[0] if len(output) == 1 else None  # of several, which one it is can't be known
+    elif found is None and not isinstance(output, Tensor):
+        found = getattr(output, "logits", None)
+    return found if isinstance(found, Tensor) else None

@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -125,6 +125,26 @@ def seed_others(seed: int) -> None:
     """Let the random numbers of numpy and Python follow from `seed`."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def all_numbers(device: torch.device) -> dict[str, Any]:
+    """Where the random numbers of torch (on the CPU and on `device`), numpy and Python are, for a checkpoint."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "device": random_state(device),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
+        "python": random.getstate(),
+    }
+
+
+def set_all_numbers(device: torch.device, state: dict[str, Any]) -> None:
+    """Go back to what `all_numbers` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    set_random_state(device, state["device"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])
 
 
 @contextmanager

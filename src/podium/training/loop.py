@@ -1,7 +1,6 @@
 """One training run. It knows neither Optuna nor MLflow, and resumes bit for bit from any step at which it was saved."""
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -10,13 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from podium import components
 from podium.config.recipe import Recipe
 from podium.metrics.scores import Metric
 from podium.models.build import backbone_of, model_on, notes_of
 from podium.models.networks import ImageSpec
 from podium.training import compiling, features
 from podium.training import device as devices
-from podium.training.augmentations import Draw
+from podium.training.augmenting import Augmenter
 from podium.training.batches import Balanced, Batches
 from podium.training.checkpoint import TornCheckpointError
 from podium.training.epochs import Epoch
@@ -31,9 +31,10 @@ from podium.training.optimization import (
     load_learning_state,
     set_rate,
 )
+from podium.training.own_state import OwnState, PassedOn
 from podium.training.precision import LossScale, autocast, choose_precision, missing_type
 from podium.training.seeds import derive
-from podium.training.step_counts import images_taken, steps_of
+from podium.training.step_counts import images_taken, phase_of, steps_of, steps_of_phase
 from podium.training.validation import defined, validate
 
 
@@ -78,17 +79,13 @@ class TrainingRun:
         self._judged: nn.Module = self.result
         self.optimizer = build_optimizer(self.model, recipe.train, images.shape)
         self.schedule = recipe.train.component("schedule")
-        every = recipe.train.augmentations()
-        self.augmentations = [one for one in every if not one.BLENDS]
-        self.blends = [one for one in every if one.BLENDS]
-        self.generator = torch.Generator(device=device)
-        self.mean = _mean_colour(images, device)
+        self.augmenter = Augmenter(recipe, images, seed, device)
         self.classes, self.names, self.shape = images.classes, images.names, images.shape
         weighted = recipe.train.balance == "loss"
         self.class_weights: Tensor | None = torch.ones(images.classes, device=device) if weighted else None
         self.balanced: Balanced | None = None
-        self.loss = recipe.train.component("loss").build(self.class_weights)
-        """Until the training images are known, each class has the same weight: the memory of a step is measured so."""
+        self.loss = self._new_loss()
+        """Until the training images are known, each class has the same weight."""
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
@@ -102,11 +99,15 @@ class TrainingRun:
         self._is_fitted = False
         self._compiled: Any = None
         self._frozen = Frozen(self.model)
+        self._own = self._own_state()
+        self._restored: dict[str, Any] = {}
+        self.notes += self._own.notes()
 
     def fit_into_memory(self, *, least: int = 1) -> None:
         """Divide each batch into as many parts as the memory demands, `least` at least."""
         size, shape, self._is_fitted = self.recipe.train.batch_size, self.shape, True
-        self.parts, note = parts_of_batch(self.model, self.loss, shape, size, self.fast)
+        with devices.own_numbers(self.device):  # and a loss of its own: what is measured is not counted
+            self.parts, note = parts_of_batch(self.model, self._new_loss(), shape, size, self.fast)
         if least > self.parts:
             self.parts = min(least, max(1, size // 2))
             note = f"train.batch_size {size}: out of memory; its gradients are added up over {self.parts} parts"
@@ -177,9 +178,9 @@ class TrainingRun:
             "head_alone": self._head_alone,
             "parts": self.parts,
             "compiled": self._compiled is not None,
-            "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),
-            "device_rng": devices.random_state(self.device),
+            "own": self._own.state(),
+            "generator": self.augmenter.generator.get_state(),
+            "numbers": devices.all_numbers(self.device),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -205,9 +206,10 @@ class TrainingRun:
         self.loss_scale.restore(state["loss_scale"])
         self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
         self._compile(state["compiled"] and self._compiles_here())
-        self.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["rng"].cpu())
-        devices.set_random_state(self.device, state["device_rng"])
+        self._restored = state["own"]
+        self._own.restore(self._restored)
+        self.augmenter.generator.set_state(state["generator"].cpu())
+        devices.set_all_numbers(self.device, state["numbers"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.loss_sum = state["loss_sum"].to(self.device)
         self.history = list(state["history"])
@@ -220,7 +222,7 @@ class TrainingRun:
             return why
         if state.get("frozen", "") != ("" if self._thaws(state) else self._frozen.digest()):
             return "the frozen weights that it goes with are no longer those of the backbone"
-        return ""
+        return self._own.refusal(state["own"])
 
     def _thaws(self, state: dict[str, Any]) -> bool:
         """Whether everything learns in `state` and the head alone does here."""
@@ -250,7 +252,7 @@ class TrainingRun:
         them, computed once: the steps and the validation are then those of the head alone, with the same numbers.
         """
         self._learning, self._judged = self._compiled or self.model, self.result
-        augmented = not self._head_alone and (self.augmentations or self.blends)
+        augmented = not self._head_alone and self.augmenter
         if not self.ON_FEATURES or augmented:
             return train, val
         first = features.of_images(self.model, train, self.fast, mirrored=False)
@@ -264,7 +266,7 @@ class TrainingRun:
     def _train_epoch(self, train: Batches, on_step: Callable[["TrainingRun"], None]) -> None:
         params = self.recipe.train
         order = self._order(len(train))
-        before, total = self._steps_of_phase(len(train), self.epoch)
+        before, total = steps_of_phase(params, self._phase(), len(train), self.epoch)
         self.model.train()
         started = time.perf_counter() - self.seconds
         with closing(train.feed(order, params.batch_size, self.step)) as batches:
@@ -313,18 +315,7 @@ class TrainingRun:
 
     def _augmented(self, images: Tensor) -> tuple[Tensor, float]:
         """The batch as the network gets it, and which fraction of each image is its own."""
-        if self._head_alone:
-            return images, 1.0
-        if self.augmentations:
-            draw = Draw(self.generator, derive(self.seed, "augment", self.epoch, self.step), self.mean)
-            for one in self.augmentations:
-                images = one.apply(images, draw)
-        if not self.blends:
-            return images, 1.0
-        numbers = random.Random(derive(self.seed, "mix", self.epoch, self.step))  # noqa: S311 (no secret)
-        which = int(numbers.random() * len(self.blends)) if len(self.blends) > 1 else 0
-        blended: tuple[Tensor, float] = self.blends[which].blend(images, numbers)
-        return blended
+        return (images, 1.0) if self._head_alone else self.augmenter.apply(images, self.epoch, self.step)
 
     def _loss(self, inputs: Tensor, labels: Tensor, others: Tensor, own: float) -> Tensor:
         """The mean loss of a batch; a run that is divided among several processes takes its share of it here."""
@@ -343,30 +334,36 @@ class TrainingRun:
         )
 
     def _phase(self) -> tuple[int, int]:
-        """The epochs, from 0, at which this phase began and will have ended: each has a schedule of its own."""
-        params = self.recipe.train
-        if self._head_alone:
-            return 0, min(params.head_epochs, params.epochs)
-        thawed = bool(params.head_epochs and params.backbone_rate and backbone_of(self.model))
-        return (params.head_epochs if thawed else 0), params.epochs
+        return phase_of(self.recipe.train, head_alone=self._head_alone, head_was=backbone_of(self.model) is not None)
 
-    def _steps_of_phase(self, count: int, epochs: int) -> tuple[int, int]:
-        """The steps of this phase until `epochs` epochs are done, and all of its steps."""
-        first, end = self._phase()
-        begun = steps_of(self.recipe.train, count, first)
-        return steps_of(self.recipe.train, count, epochs) - begun, steps_of(self.recipe.train, count, end) - begun
+    def _new_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        with devices.own_numbers(self.device, derive(self.seed, "loss")):  # an own one may begin with random numbers
+            loss: Callable[[Tensor, Tensor], Tensor] = self.recipe.train.component("loss").build(self.class_weights)
+        return loss
+
+    def _own_state(self) -> OwnState:
+        """What people's own objects hold: those of the loss, the schedule and augmentations, and an own network."""
+        if not self.TRAINS:
+            return PassedOn({}, self.device)
+        named = {"train.loss": self.loss, "train.schedule": self.schedule}
+        own = {name: getattr(one, "own", None) for name, one in named.items()} | self.augmenter.own
+        network = self.model if components.find("network", self.recipe.model.name) is None else None
+        return OwnState({name: one for name, one in own.items() if one is not None}, self.device, network)
 
     def _balance(self, labels: Tensor) -> None:
         params = self.recipe.train
-        self.class_weights = class_weights(labels, self.classes) if params.balance == "loss" else None
-        self.loss = params.component("loss").build(self.class_weights)
+        if params.balance == "loss":
+            self.class_weights = class_weights(labels, self.classes)
+            self.loss = self._new_loss()
+            self._own = self._own_state()
+            self._own.restore(self._restored)
         self.balanced = Balanced(labels, self.classes) if params.balance == "sampling" else None
 
     def _order(self, count: int) -> Tensor:
         """The rows of this epoch, in order: they follow from seed and epoch, so a resumed epoch has the same."""
         shuffler = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         if self.step == 0:
-            self.generator.manual_seed(derive(self.seed, "augment", self.epoch))
+            self.augmenter.begin_epoch(self.epoch)
             self._seed_others()
         some = images_taken(self.recipe.train, count, self.epoch)
         if self.balanced is not None:
@@ -374,12 +371,12 @@ class TrainingRun:
         return torch.randperm(count, generator=shuffler)[:some].to(self.device)
 
     def _seed_others(self) -> None:
-        """numpy's and Python's numbers, which own code may draw: each epoch has its own, since no checkpoint does."""
+        """numpy's and Python's numbers, which own code may draw: each epoch has its own."""
         devices.seed_others(derive(self.seed, "others", self.epoch))
 
     def _finish_epoch(self, train: Batches, val: Batches | None) -> None:
         count = images_taken(self.recipe.train, len(train), self.epoch)
-        ended, total = self._steps_of_phase(len(train), self.epoch + 1)
+        ended, total = steps_of_phase(self.recipe.train, self._phase(), len(train), self.epoch + 1)
         last = self._rate(ended - 1, total)
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
@@ -400,9 +397,3 @@ class TrainingRun:
         self.history.append(done)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()
-
-
-def _mean_colour(images: ImageSpec, device: torch.device) -> Tensor:
-    """The mean pixel (1, C, 1, 1) of the training images, uint8."""
-    colour = [round(255 * value) for value in images.mean]
-    return torch.tensor(colour, dtype=torch.uint8, device=device).view(1, -1, 1, 1)

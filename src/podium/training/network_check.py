@@ -140,9 +140,13 @@ def exported(model: nn.Module, shape: tuple[int, ...], named: str, at: str = "")
         whole.cpu().eval().requires_grad_(False)
         return torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except own_code.RAISED as error:  # its own errors, the compiler's, those of the network
+        remedy = (
+            "torch.export takes no branch that depends on the values of a tensor (`if x.sum() > 0`): write torch.where"
+        )
+        if any(isinstance(one, torch.jit.ScriptModule) for one in model.modules()):
+            remedy = "It has a scripted module (torch.jit): torch.export takes the one that was scripted"
         raise InputError(
-            f"{named} can't be exported, so it could not be registered: {own_code.blame(error)}. torch.export takes no"
-            f" branch that depends on the values of a tensor (`if x.sum() > 0`): write torch.where{at}"
+            f"{named} can't be exported, so it could not be registered: {own_code.blame(error)}. {remedy}{at}"
         ) from error
 
 

@@ -1,18 +1,32 @@
-"""What people's own training loops may save: tensors and plain values, which are read back without pickle's risks."""
+"""What people's own code may save: tensors, plain values and usual collections of them, each read back as the type that
+it was, without pickle's risks.
 
-from typing import Any, TypeVar
+A checkpoint holds tensors, plain values, lists, tuples and dicts. What else is taken is packed into these: a dict whose
+key MARK says what it was.
+"""
 
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from podium.errors import InputError
 
-PLAIN = (bool, int, float, str, bytes, type(None))
-ROWS = (list, tuple, torch.Size)
+PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
+ROWS = (list, tuple)
 """A class derived from them, such as a named tuple, can't be read back as what it was."""
 TENSORS = (Tensor, nn.Parameter)
 """Likewise."""
-Saved = TypeVar("Saved")
+MARK = "podium:type"
+FACTORIES: dict[str, Callable[[], Any]] = {
+    one.__name__: one for one in (int, float, bool, str, bytes, list, tuple, dict, set, Counter, OrderedDict, deque)
+}
+"""What a defaultdict may make of a missing key."""
+SINGLE: dict[str, Callable[..., Any]] = {one.__name__: one for one in (set, frozenset, torch.Size)}
+PAIRS: dict[str, Callable[..., Any]] = {one.__name__: one for one in (dict, OrderedDict, Counter)}
 
 
 def is_plain(value: Any) -> bool:
@@ -22,38 +36,111 @@ def is_plain(value: Any) -> bool:
     return type(value) in PLAIN or (isinstance(value, list | tuple) and all(map(is_plain, value)))
 
 
-def check_plain(value: Any, where: str) -> None:
-    """Raise InputError where `value` holds anything but tensors and plain values: only these are read back."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            check_plain(key, f"a key of {where}")
-            check_plain(one, f"{where}[{key!r}]")
-    elif type(value) in ROWS:
-        for number, one in enumerate(value):
-            check_plain(one, f"{where}[{number}]")
-    elif type(value) not in (*TENSORS, *PLAIN):
+def packed(value: Any, where: str) -> Any:
+    """A copy of `value` as it is now, in the types of a checkpoint.
+
+    Raises InputError where it holds what can't be read back as what it is, naming that with `where`.
+    """
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if kind in TENSORS:
+        return value.detach().clone()
+    if kind in ROWS:
+        return kind(packed(one, f"{where}[{number}]") for number, one in enumerate(value))
+    if kind is dict and MARK not in value and all(map(is_plain, value)):
+        return {packed(key, f"a key of {where}"): packed(one, f"{where}[{key!r}]") for key, one in value.items()}
+    found = _marked(value, where)
+    if found is None:
         raise InputError(
-            f"run.save: takes tensors, numbers, text and lists and dicts of them; {where} is {type(value).__name__}"
-            f"{_remedy(value)}"
+            f"run.save: takes tensors, numbers, text, arrays and usual collections of them; {where} is"
+            f" {kind.__name__}{_remedy(value)}"
         )
+    return {MARK: kind.__name__} | found
+
+
+def unpacked(value: Any) -> Any:
+    """A copy of what `packed` was given."""
+    kind = type(value)
+    if kind is Tensor:
+        return value.clone()
+    if kind in (list, tuple):
+        return kind(unpacked(one) for one in value)
+    if kind is not dict:
+        return value
+    if MARK not in value:
+        return {unpacked(key): unpacked(one) for key, one in value.items()}
+    return _unmarked(value[MARK], value)
+
+
+def _marked(value: Any, where: str) -> dict[str, Any] | None:
+    """The parts of one of the other types that are taken; None: it is none of them."""
+    kind = type(value)
+    if kind is np.ndarray or isinstance(value, np.generic):
+        return _array(np.asarray(value))
+    if kind in (set, frozenset, torch.Size):
+        return {"items": [packed(one, f"an element of {where}") for one in value]}
+    if kind is deque:
+        return {"items": packed(list(value), where), "maxlen": value.maxlen}
+    if kind not in (dict, OrderedDict, Counter, defaultdict):
+        return None
+    found = {"items": [[packed(k, f"a key of {where}"), packed(v, f"{where}[{k!r}]")] for k, v in value.items()]}
+    if kind is OrderedDict:  # torch's state dicts have their layers' versions there
+        found["vars"] = packed(vars(value), f"vars({where})")
+    if kind is defaultdict:
+        factory = value.default_factory
+        name = getattr(factory, "__name__", "")
+        if factory is not None and FACTORIES.get(name) is not factory:
+            return None
+        found["factory"] = name  # type: ignore[assignment]
+    return found
+
+
+def _array(value: "np.ndarray[Any, Any]") -> dict[str, Any] | None:
+    if value.dtype.hasobject:
+        return None
+    flat = np.ascontiguousarray(value).reshape(-1)
+    content = torch.from_numpy(np.frombuffer(flat.tobytes(), np.uint8).copy())
+    return {"dtype": np.lib.format.dtype_to_descr(value.dtype), "shape": list(value.shape), "content": content}
+
+
+def _unmarked(name: str, parts: dict[str, Any]) -> Any:
+    if "content" in parts:
+        dtype = np.lib.format.descr_to_dtype(parts["dtype"])
+        array = np.frombuffer(parts["content"].cpu().numpy().tobytes(), dtype).reshape(parts["shape"]).copy()
+        return array if name == "ndarray" else array[()]
+    items = unpacked(parts["items"])
+    if name == "deque":
+        return deque(items, parts["maxlen"])
+    if name == "defaultdict":
+        return defaultdict(FACTORIES.get(parts["factory"]), map(tuple, items))
+    if name in SINGLE:
+        return SINGLE[name](items)
+    made = PAIRS[name](dict(map(tuple, items)))
+    if name == "OrderedDict":
+        vars(made).update(unpacked(parts["vars"]))
+    return made
 
 
 def _remedy(value: Any) -> str:
     """What to save in the place of `value`, where something of it can be saved."""
     if isinstance(value, Tensor):
         return ": save it .as_subclass(torch.Tensor)"
-    if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return f", derived from {kind}: save {kind}(...) of it and build it again after run.load"
+    if isinstance(value, np.random.Generator):
+        return ": save its .bit_generator.state, and set that after run.load"
+    if isinstance(value, torch.Generator):
+        return ": save its .get_state(), and .set_state(...) after run.load"
+    if isinstance(value, np.ndarray):
+        return f" of {value.dtype}: save numpy.asarray(...) of it, of numbers or text of a fixed length"
+    if isinstance(value, defaultdict):
+        return (
+            f" whose default_factory is none of {', '.join(FACTORIES)}: save dict(...) of it and build it again after"
+            " run.load"
+        )
+    for base in (dict, tuple, list, set):
+        if isinstance(value, base):
+            name = base.__name__
+            return f", derived from {name}: save {name}(...) of it and build it again after run.load"
+    if hasattr(value, "state_dict"):
+        return ": save its state_dict()"
     return ""
-
-
-def copied(value: Saved) -> Saved:
-    """`value` as it is now: training changes its tensors in place."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()  # type: ignore[return-value]
-    if isinstance(value, dict):
-        return {key: copied(one) for key, one in value.items()}  # type: ignore[return-value]
-    if isinstance(value, list | tuple):
-        return type(value)(copied(one) for one in value)
-    return value

@@ -23,19 +23,20 @@ from podium.config.recipe import Recipe
 from podium.errors import InputError
 from podium.metrics.scores import Metric
 from podium.models.build import normalisation
-from podium.models.layers import FlipAverage, Normalize
+from podium.models.layers import FlipAverage, Normalize, only_logits
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
-from podium.training.device import set_seed
+from podium.training.device import all_numbers, set_all_numbers, set_seed
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
-from podium.training.plain_state import check_plain, copied, is_plain
+from podium.training.plain_state import is_plain, packed, unpacked
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
 ROUNDING = 1e-4
@@ -113,14 +114,18 @@ class Handle:
         self._run.report(epoch, metrics)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save `state`, tensors and plain values, as that after the last reported epoch: a killed trial gets it back.
+        """Save `state`, tensors, plain values, arrays and usual collections of them, as that after the last reported
+        epoch: a killed trial gets it back, and the random numbers of torch, numpy and Python with it.
 
         Raises InputError for anything else, naming where it is.
         """
         self._run.save(state)
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, on the CPU; None: begin at the beginning."""
+        """What was saved last, on the CPU; None: begin at the beginning.
+
+        The random numbers of torch, numpy and Python go on from where they were when it was saved.
+        """
         return self._run.load()
 
 
@@ -213,13 +218,15 @@ class ProgramRun:
     def load(self) -> dict[str, Any] | None:
         """See Handle."""
         self._loaded = True
-        state: dict[str, Any] | None = self._saved["program"]
-        return copy.deepcopy(state)
+        if (numbers := self._saved.get("numbers")) is not None:
+            set_all_numbers(self.device, numbers)
+        state: dict[str, Any] | None = unpacked(self._saved["program"])
+        return state
 
     def save(self, state: dict[str, Any]) -> None:
         """See Handle."""
-        check_plain(state, "the state")
-        self._saved = {"program": copied(state), "history": list(self.history)}
+        whole = packed(state, "the state")
+        self._saved = {"program": whole, "history": list(self.history), "numbers": all_numbers(self.device)}
         self._hook(self._on_step)
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -282,6 +289,7 @@ class ProgramRun:
             raise InputError(
                 f"train.program: {name} returned without a report; call run.report after each epoch{own_code.at(name)}"
             )
+        module = only_logits(_unwrapped(module))
         whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
         rows = torch.arange(min(TRIED, len(data)), device=data.labels.device)
         try:
@@ -356,6 +364,16 @@ class ProgramRun:
     def _own_loss(self) -> str:
         """The figure that a program may report of another loss than Podium's: none where the search looks at it."""
         return "" if self.metric is not None and self.metric.label == "loss" else "val_loss"
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network in a `module` that only runs it otherwise: compiled, or on several devices."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)  # of torch.compile
+        inner = module.module if isinstance(module, PARALLEL) else inner
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
 
 
 def training(

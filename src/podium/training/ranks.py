@@ -24,7 +24,6 @@ from torch.nn.parallel import DistributedDataParallel
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training import device as devices
-from podium.training.augmentations import OwnAugmentation
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
 from podium.training.loop import TrainingRun
@@ -59,7 +58,7 @@ class SharedRun(TrainingRun):
         """As TrainingRun does. Of streamed images this rank reads its own part of each batch, unless somebody's own
         augmentation, which may look at a whole batch, is to have it.
         """
-        if self.world > 1 and not any(isinstance(one, OwnAugmentation) for one in self.augmentations):
+        if self.world > 1 and not self.augmenter.sees_batches:
             train = replace(train, share=Share(self.rank, self.world))
         return super().train(train, val, on_step, on_epoch)
 

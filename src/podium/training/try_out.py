@@ -146,17 +146,14 @@ def _try_optimizer(recipe: Recipe, search: SearchParams, images: ImageSpec) -> N
 
 def _check_optimizer(optimizer: Any, name: str) -> None:
     """Raise InputError where Podium's loop can't step `optimizer`, or set its learning rate."""
+    from podium.training.optimizers import check_step
+
     if any("scale" not in group for group in optimizer.param_groups):
         raise InputError(
             f"train.optimizer: {name} must keep the groups that it is given, with all of their keys, in `param_groups`:"
             f" Podium sets their learning rates{own_code.at(name)}"
         )
-    needed = [one.name for one in own_code.arguments_of(optimizer.step)[0].values() if one.required]
-    if needed:
-        raise InputError(
-            f"train.optimizer: {name} must be one whose step needs no argument; it needs {needed[0]}: take"
-            f" train.program, a loop of your own, for it{own_code.at(name)}"
-        )
+    check_step(optimizer, name)
 
 
 def _read_back(state: Any, name: str) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 
 import tiny
+from own import OwnCode
 from podium.errors import PodiumError
-from podium.tuning.messages import Event, Lost, Report, Resumed, Task
+from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
 from podium.tuning.pools import processes
 from podium.tuning.pools.placement import Place, visible
 from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
@@ -94,6 +95,52 @@ def test_trial_is_charged_unless_its_worker_had_not_begun(
     assert isinstance(lost, Lost)
     assert lost.charged is charged
     assert lost.reason.startswith(words)
+
+
+LOADER = """
+import multiprocessing
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+
+def twice(number):
+    return 2 * number
+
+
+def program(network, train_set, run):
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # it ends its processes with SIGTERM
+        assert pool.map(twice, [1, 2]) == [2, 4]
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for images, labels in DataLoader(train_set, 20, num_workers=1):
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    run.report(1, val_accuracy=0.5)
+    return model
+"""
+
+
+@pytest.mark.slow
+def test_own_training_loop_may_have_processes_of_its_own(prepared: Path, own: OwnCode) -> None:
+    recipe = tiny.recipe(**{"train.program": f"{own.write(LOADER)}:program", "train.epochs": 1})
+    pool = _pool(prepared, 1)
+    pool.submit(Task(0, 1, 0, recipe.nested(), str(own.folder / "one.ckpt"), 1.0))
+    ended = []
+
+    def has_ended() -> bool:
+        for event in pool.events(0.1):
+            if isinstance(event, Report):
+                pool.answer(event, go_on=True)
+            else:
+                ended.append(event)
+        return bool(ended)
+
+    until(has_ended)
+    pool.close()
+    assert isinstance(ended[0], Ended)
+    assert (ended[0].how, ended[0].reason) == ("finished", "")
 
 
 @pytest.mark.slow

@@ -74,6 +74,8 @@ class OwnNetwork(Network):
         """The module that the object returns."""
         from torch import nn
 
+        from podium.models.layers import only_logits
+
         function = components.load("network", self.chosen.name)
         if isinstance(function, nn.Module):
             raise InputError(
@@ -86,7 +88,7 @@ class OwnNetwork(Network):
                 f"model.name: {self.chosen.name} must be a class or function that gives a torch.nn.Module;"
                 f" it gave {type(module).__name__}{own_code.at(self.chosen.name)}"
             )
-        return _materialized(module, images, self.chosen.name)
+        return only_logits(_materialized(module, images, self.chosen.name))
 
 
 def _materialized(module: "nn.Module", images: ImageSpec, name: str) -> "nn.Module":

@@ -5,7 +5,6 @@ classes of torchvision.transforms.v2 and people's own stand too.
 """
 
 import copy
-import inspect
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,9 +70,11 @@ class OwnAugmentation(Augmentation):
 
         with own_numbers(images.device, draw.seed):
             if self._is_of_torchvision:
-                changed = torch.stack([self._function(image) for image in images])
+                changed = torch.stack([self.own(image) for image in images])
+            elif isinstance(components.load("augmentation", self.chosen.name), type):
+                changed = self.own(images)
             else:
-                changed = self._function(images)
+                changed = self.own(images, **copy.deepcopy(dict(self.chosen.arguments)))
         if not isinstance(changed, torch.Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
             raise InputError(
                 f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
@@ -82,7 +83,8 @@ class OwnAugmentation(Augmentation):
         return changed
 
     @cached_property
-    def _function(self) -> Any:
+    def own(self) -> Any:
+        """The object that is applied, which may hold a state; made where it is first asked for."""
         found = components.load("augmentation", self.chosen.name)
         given, place = dict(self.chosen.arguments), f"train.augment.{self.chosen.label}"
         known, _ = own_code.arguments_of(found)
@@ -90,14 +92,12 @@ class OwnAugmentation(Augmentation):
         own_code.check_arguments(found, self.chosen.name, place, given, images)
         if isinstance(found, type):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
-        if not given and not inspect.isroutine(found):
-            return own_code.fresh(found)  # an object, such as a v2.Compose
-        return lambda images: found(images, **copy.deepcopy(given))
+        return own_code.fresh(found)  # an object, such as a v2.Compose; a function is itself
 
     @cached_property
     def _is_of_torchvision(self) -> bool:
         """Whether it is a transform of torchvision, or a torch.nn.Sequential of some."""
-        whole = self._function
+        whole = self.own
         parts = list(whole) if type(whole).__module__ == "torch.nn.modules.container" else [whole]
         return bool(parts) and all(type(one).__module__.startswith("torchvision.") for one in parts)
 

@@ -59,15 +59,17 @@ class OwnLoss(Loss):
         if not given and not extra:
             return checked(function, name)
         # Each call has copies of its own: what one changes in place is not what the next one gets.
-        return checked(lambda logits, targets: function(logits, targets, **copy.deepcopy(given | extra)), name)
+        return checked(
+            lambda logits, targets: function(logits, targets, **copy.deepcopy(given | extra)), name, function
+        )
 
 
-def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tensor], Tensor]":
-    """`function` whose result has to be a scalar. Raises InputError where it is none, naming the loss.
+def checked(function: Callable[..., Any], name: str, own: Any = None) -> "CheckedLoss":
+    """`function` whose result has to be a scalar; `own`: the object that it calls, where it is not that itself.
 
-    It is called with a copy of the targets. Its logits it may change in place: who uses them again gives it a copy.
+    Raises InputError where it has parameters to be learned, naming the loss.
     """
-    from torch import Tensor, nn
+    from torch import nn
 
     weights = function.named_parameters() if isinstance(function, nn.Module) else ()
     if learned := [key for key, one in weights if one.requires_grad]:
@@ -75,8 +77,23 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
             f"train.loss: {name} has parameters of its own ({learned[0]}), which no optimizer gets: hold numbers that"
             f" are not learned in buffers, or take train.program{own_code.at(name)}"
         )
+    return CheckedLoss(function, name, function if own is None else own)
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+
+class CheckedLoss:
+    """Somebody's own loss, and `own`, the object that may hold a state."""
+
+    def __init__(self, function: Callable[..., Any], name: str, own: Any) -> None:
+        self._function, self._name, self.own = function, name, own
+
+    def __call__(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Its scalar. Raises InputError where it gives none.
+
+        It is called with a copy of the targets. Its logits it may change in place: who uses them again gives it a copy.
+        """
+        from torch import Tensor, nn
+
+        function, name = self._function, self._name
         if isinstance(function, nn.Module):
             function.to(logits.device)
         value = function(logits, targets.clone())
@@ -91,8 +108,6 @@ def checked(function: Callable[..., Any], name: str) -> "Callable[[Tensor, Tenso
                 f" {own_code.described(value)}{own_code.at(name)}"
             )
         return value
-
-    return loss
 
 
 def wrap(choice: Choice) -> Loss:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 INTERFACE = ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict")
 """What the training uses of an optimizer."""
+REMEDIES = {"Muon": ". Podium's own `muon` (train.optimizer: muon) gives it the matrices and AdamW the rest"}
+"""What to do where classes of torch don't take the weights of most networks."""
 Group = dict[str, Any]
 """Weights (`params`), whether they are to decay (`decays`), and their learning rate's `scale`."""
 
@@ -59,14 +61,30 @@ class OwnOptimizer(Optimizer):
         function = components.load("optimizer", name)
         decay = given.pop("weight_decay", None)
         own_code.check_arguments(function, name, "train.optimizer", dict(self.chosen.arguments), self.OFFERED)
+        check_step(function, name)
         offered = {"params": with_decay(groups, decay), "lr": rate}
-        made = own_code.call(function, name, "train.optimizer", given, offered)
+        try:
+            made = own_code.call(function, name, "train.optimizer", given, offered)
+        except InputError as error:
+            raise InputError(f"{error}{REMEDIES.get(name, '')}") from error
         if missing := [one for one in INTERFACE if not hasattr(made, one)]:
             raise InputError(
                 f"train.optimizer: {name} must give an optimizer, as torch.optim.Optimizer is one; it gave"
                 f" {own_code.described(made)}, which has no {', '.join(missing)}{own_code.at(name)}"
             )
         return made
+
+
+def check_step(optimizer: Any, name: str) -> None:
+    """Raise InputError where a step of `optimizer`, which may be a class, needs an argument."""
+    step = getattr(optimizer, "step", None)
+    known = list(own_code.arguments_of(step)[0].values()) if step is not None else []
+    known = known[1:] if isinstance(optimizer, type) else known  # self
+    if needed := [one.name for one in known if one.required]:
+        raise InputError(
+            f"train.optimizer: {name} must be one whose step needs no argument; it needs {needed[0]}: take"
+            f" train.program, a loop of your own, for it{own_code.at(name)}"
+        )
 
 
 def with_decay(groups: list[Group], decay: Any) -> list[Group]:

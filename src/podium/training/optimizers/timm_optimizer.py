@@ -33,6 +33,12 @@ class TimmOptimizer(Optimizer):
         own_code.check_decided(self.chosen.name, "train.optimizer", given)
         decay: Any = given.pop("weight_decay", 0.0)
         try:
-            return create_optimizer_v2(with_decay(groups, decay), opt=name, lr=rate, weight_decay=decay, **given)
+            made = create_optimizer_v2(with_decay(groups, decay), opt=name, lr=rate, weight_decay=decay, **given)
         except (TypeError, ValueError) as error:
             raise InputError(f"train.optimizer: {self.chosen.name} does not take {given}: {error}") from None
+        if getattr(made, "is_second_order", False):
+            raise InputError(
+                f"train.optimizer: {self.chosen.name} needs second derivatives (backward with create_graph=True), which"
+                " Podium's loop does not compute: take another optimizer, or train.program, a loop of your own"
+            )
+        return made

@@ -62,9 +62,15 @@ class OwnSchedule(Schedule):
         takes, _ = own_code.arguments_of(self._function)
         return bool(FROM_TOTAL & (takes.keys() - self.chosen.arguments.keys()))
 
+    @property
+    def own(self) -> Any:
+        """The object that is called, which may hold a state."""
+        return self._function
+
     @cached_property
     def _function(self) -> Any:
-        return components.load("schedule", self.chosen.name)
+        found = components.load("schedule", self.chosen.name)
+        return found if isinstance(found, type) else own_code.fresh(found)
 
     def _table(self, length: int, epochs: int) -> list[float]:
         """The factor at each position, from a scheduler that is stepped through them all, once."""

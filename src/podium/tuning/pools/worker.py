@@ -36,6 +36,7 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     """
     pausing = threading.Event()
     _handle_signals(pausing)
+    _allow_children(pipe)
     _end_with_the_driver()
     torch.set_num_threads(setup["threads"])
     progress = Progress()
@@ -126,6 +127,20 @@ def _handle_signals(pausing: threading.Event) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, pause)
+
+
+def _allow_children(pipe: "Connection[Any, Any]") -> None:
+    """Let own code have processes below this one, such as those of a DataLoader with `num_workers`.
+
+    They must not hold the pipe, whose end tells the driver that this process is gone, and SIGTERM ends them as others.
+    """
+    multiprocessing.current_process().daemon = False
+
+    def leave() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        pipe.close()
+
+    os.register_at_fork(after_in_child=leave)
 
 
 def _end_with_the_driver() -> None:
