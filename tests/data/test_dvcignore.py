@@ -14,7 +14,7 @@ from podium.data.audit.data_audit import audited
 from podium.data.audit.dvc_tree import refusals
 from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import folder as folder_source
-from podium.data.sources.layout import entries
+from podium.data.sources.listing import entries
 from podium.errors import InputError
 
 FILES = (
@@ -179,17 +179,17 @@ def test_folder_beside_the_splits_that_can_not_be_listed_is_rejected(
 ) -> None:
     for folder in ("train/cat", "train/dog", "val/cat", "val/dog"):
         photos.write(project / "raw" / folder / "1.png", photos.tiles()[0])
-    (project / "raw/lost+found").mkdir()
+    (project / "raw/private").mkdir()
     (project / ".dvcignore").write_text("old/\n", encoding="utf-8")
 
     def listed(folder: Path, *others: Any) -> list[Path]:
-        if folder.name == "lost+found":
+        if folder.name == "private":
             raise PermissionError(13, "Permission denied")
         return entries(folder, *others)
 
     monkeypatch.setattr(folder_source, "entries", listed)  # root may list every folder
     found = sources.read(PrepareParams(source="folder:raw", root="raw", layout="splits"))
-    assert ("unreadable", "lost+found", "it can't be listed: Permission denied") in [
+    assert ("unreadable", "private", "it can't be listed: Permission denied") in [
         (one.kind, one.origin, one.why) for one in found.rejects
     ]
 

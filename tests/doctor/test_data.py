@@ -1,6 +1,7 @@
 """`podium doctor data` runs prepare's own checks: it fails where prepare would, and nowhere else."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,14 @@ def test_sound_images_pass(project: Path, capsys: pytest.CaptureFixture[str]) ->
         (lambda root: (root / "fox").mkdir(), "prepare.min_per_class: every class needs"),
         (lambda root: [path.unlink() for path in sorted((root / "dog").iterdir())[2:]], "prepare.min_per_class"),
         (lambda root: photos.folder(root / "train"), "prepare.layout: "),
+        (lambda root: os.mkfifo(root / "cat/pipe.png"), "dvc repro would fail: .*cat/pipe.png: it is neither a file"),
         (lambda root: (root / "cat/gone.png").symlink_to("nowhere"), "dvc repro would fail: .*it is a link to nowhere"),
         (
             lambda root: [(root / f"cat/{n}.png").write_bytes(b"no image") for n in range(100, 109)],
             "doctor.left_out: files that are left out, too many of them",
         ),
     ],
-    ids=["empty class", "too few", "layout", "link to nowhere", "left out"],
+    ids=["empty class", "too few", "layout", "pipe", "link to nowhere", "left out"],
 )
 def test_what_prepare_or_dvc_would_refuse_exits_with_1(
     project: Path, change: Any, message: str, capsys: pytest.CaptureFixture[str]

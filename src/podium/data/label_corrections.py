@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium.config.problems import did_you_mean
-from podium.data.sources.csv_table import unreadable
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.source import Source
+from podium.data.sources.table_text import unreadable
 from podium.errors import InputError
 from podium.text import counted
 

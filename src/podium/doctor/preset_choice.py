@@ -16,6 +16,7 @@ from PIL import Image
 from podium.config.params import Params
 from podium.data.decode import quiet
 from podium.data.sources.item import is_meant
+from podium.data.sources.listing import is_litter
 from podium.doctor.machine import Finding, note, ok
 from podium.text import counted
 
@@ -115,9 +116,9 @@ def _folder(params: Params) -> Path:
 def _files(folder: Path) -> Iterator[Path]:
     count = 0
     for place, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(names):
-            if is_meant(name):
+            if is_meant(name) and not is_litter(name):
                 yield Path(place, name)
                 count += 1
         if count >= MOST_FILES:
@@ -126,6 +127,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _measured(path: Path, params: Params) -> tuple[float, float, float, float] | None:
     """Shorter side, entropy, saturation, fraction of even neighbours; None: it can't be opened, or shows nothing."""
+    if not path.is_file():  # opening a pipe may never end
+        return None
     try:
         with quiet, Image.open(path) as image:
             if image.width * image.height > params.doctor.max_megapixels * 1e6:

@@ -20,10 +20,15 @@ PAIRS = [
     ("cafe\u0301", "caf\u00e9"),
     ("cat", "\uff43\uff41\uff54"),
     ("3", "\u0969"),
+    ("True", "1"),
+    ("0", "false"),
+    ("dog - Copy", "dog"),
+    ("dog", "dog - Copy (2)"),
 ]
 OTHERS = [
     *(("2", "\u00b2"), ("c", "c++"), ("+", "-"), (".", ","), ("1,000", "1"), ("1.05", "1.5"), ("p1", "p10")),
     ("C", "\u2102"),
+    *(("true", "yes"), ("false", "off"), ("passport", "passport copy"), ("room (1)", "room (2)"), ("false alarm", "0")),
 ]
 
 

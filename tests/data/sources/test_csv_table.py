@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,17 @@ def test_column_whose_name_holds_split_is_refused(tmp_path: Path, column: str) -
         csv_table.read(path, tmp_path)
 
 
-@pytest.mark.parametrize("values", [("train", "Test"), ("TRAINING", ""), ("val", "holdout"), ("TR", "TE")])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("train", "Test"),
+        ("TRAINING", ""),
+        ("val", "holdout"),
+        ("TR", "TE"),
+        ("Training", "PublicTest"),
+        ("train_a", "val_a"),
+    ],
+)
 def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
     tmp_path: Path, values: tuple[str, str]
 ) -> None:
@@ -209,6 +220,8 @@ def test_column_that_may_say_what_belongs_together_is_said_to_be(tmp_path: Path,
         ("path,label\na.png,<NA>\n", "line 2: label is '<NA>', as a missing value"),
         ("path,label\na.png,#N/A\n", "line 2: label is '#N/A', as a missing value"),
         ("path,label\na.png,\n", "line 2: label is empty"),
+        ("path,label,,\na.png,x,,\na.png,y,,note\n", "has the column '' 2 times"),
+        ("path,label\na.png,x,note\n", "line 2: has more values than the header has names"),
     ],
 )
 def test_line_that_can_not_be_meant_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -272,7 +285,7 @@ def test_column_beside_the_one_that_is_read_is_not_used(tmp_path: Path, columns:
 def test_values_that_say_something_else_are_none_of_splits(tmp_path: Path, values: str) -> None:
     lines = "".join(f"a.png,x,{value}\n" for value in values.split())
     source = csv_table.read(_write(tmp_path, f"path,label,status\n{lines}"), tmp_path)
-    assert source.notes == ("columns that are not used: 'status'",)
+    assert source.notes[:1] == ("columns that are not used: 'status'",)
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NA", "?", "nil", "nat", "missing", "null", "n/a"])
@@ -306,3 +319,64 @@ def test_column_of_other_words_is_named_as_not_used(tmp_path: Path) -> None:
     path = _write(tmp_path, "path,label,stage\na.png,x,train\nb c.png,y,platform\n")
 
     assert csv_table.read(path, tmp_path).notes == ("columns that are not used: 'stage'",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.png,x\nb c.png,y\n,\n,\n",
+        "path,label,,\na.png,x,,\nb c.png,y,,\n",
+        "path,label\na.png,x,\nb c.png,y,\n",
+        "path,label,\na.png,x\nb c.png,y\n , ,\n",
+    ],
+)
+def test_empty_lines_and_columns_of_a_spreadsheet_say_nothing(tmp_path: Path, text: str) -> None:
+    source = csv_table.read(_write(tmp_path, text), tmp_path)
+
+    assert (len(source.items), source.classes, source.notes) == (2, ("x", "y"), ())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"PK\x03\x04\x14\0\x06\0", "is a workbook of a spreadsheet"),
+        (b"\x1f\x8b\x08\0", r"is compressed \(gzip\)"),
+        (b"PAR1\x15\x04", "is Parquet, not CSV"),
+        (b'[{"path": "a.png", "label": "x"}]', "is JSON, not CSV"),
+        (b'{"path": "a.png", "label": "x"}\n', "is JSON, not CSV"),
+    ],
+)
+def test_file_that_is_no_csv_is_called_what_it_is(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "images.csv").write_bytes(data)
+    with pytest.raises(InputError, match=rf"^prepare\.source: .*images\.csv {message}"):
+        csv_table.read(tmp_path / "images.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a", "there is no such file; write it with its ending, a.png"),
+        ("A.PNG", "there is no such file; there is a.png"),
+        ("raw/a.png", r"there is no such file below raw, the folder of the table, .*from the project's"),
+        ("more", "it is a folder, not a file"),
+        ("gone.png", "there is no such file"),
+    ],
+)
+def test_missing_file_is_rejected_with_the_one_that_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw/more").mkdir(parents=True)
+    _write(tmp_path / "raw", f"path,label\nb c.png,x\n{name},y\n")
+
+    (reject,) = csv_table.read(Path("raw/images.csv"), Path("raw")).rejects
+
+    assert re.match(why, reject.why)
+
+
+def test_images_beside_those_of_the_table_are_counted(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label\n./a.png,x\na.png,x\n")
+
+    assert csv_table.read(path, tmp_path).notes == (
+        f"1 image file lies beside those of the table and is not in it, such as {tmp_path / 'b c.png'}",
+    )

@@ -126,6 +126,32 @@ def test_class_folder_that_is_a_link_within_the_root_is_read(tmp_path: Path) -> 
     assert source.unseen(tmp_path / "raw") == []
 
 
+def test_link_to_a_folder_around_it_brings_no_other_class(tmp_path: Path) -> None:
+    root = _files(tmp_path, "cat/a", "dog/b")
+    (root / "cat/loop").symlink_to("..")
+
+    source = folder.read(root)
+
+    assert _labels(source) == {"cat/a": "cat", "dog/b": "dog"}
+    assert _rejected(source) == [("outside", "cat/loop")]
+
+
+def test_class_folder_that_is_a_link_to_another_class_is_refused(tmp_path: Path) -> None:
+    root = _files(tmp_path, "cat/a", "dog/b")
+    (root / "alias").symlink_to("cat")
+
+    with pytest.raises(InputError, match=r"^prepare\.source: .*cat and .*alias are one folder.*Remove the link"):
+        folder.read(root)
+
+
+def test_hidden_folder_of_images_is_named_and_those_of_programs_are_not(tmp_path: Path) -> None:
+    root = _files(
+        tmp_path, "cat/a", "dog/b", ".fox/c.png", "cat/.old/d.png", ".git/e.png", "cat/.ipynb_checkpoints/f.png"
+    )
+
+    assert folder.read(root).notes == ("2 hidden folders of images are ignored, such as cat/.old",)
+
+
 def test_hidden_images_are_counted(tmp_path: Path) -> None:
     names = ("cat/a.png", "dog/a.png", "cat/.b.png", "dog/.c.JPG", "dog/._a.png", "dog/.DS_Store", "@eaDir/a.jpg")
 

@@ -74,6 +74,11 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
         ("Trainingsdaten/a|Trainingsdaten/b|Testdaten/a|Testdaten/b", "a b", {"train": 2, "test": 2}),
         ("cat|dog|@eaDir/cat|#recycle", "cat dog", {"None": 2}),
         ("train/cat|train/dog|train/@eaDir|test/cat|@eaDir", "cat dog", {"train": 2, "test": 1}),
+        ("cat|dog|lost+found", "cat dog", {"None": 2}),
+        ("mask|no mask|images of dogs", "images of dogs|mask|no mask", {"None": 3}),
+        ("images|videos", "images videos", {"None": 2}),
+        ("train|mask|bus", "bus mask train", {"None": 3}),
+        ("0|1|label", "0 1 label", {"None": 3}),
     ],
 )
 def test_layout_is_read_as_it_is_meant(tmp_path: Path, text: str, classes: str, splits: dict[str, int]) -> None:
@@ -121,11 +126,17 @@ TWO = "can be read in two ways"
         ("cat (train)|cat (test)|dog (train)", f"{TWO}: .*splits of classes"),
         ("toy train|toy test", f"{TWO}: "),
         ("cattrain|cattest|dogtrain|dogtest", f"{TWO}: .*splits of classes"),
-        ("Trainingsdaten|Testdaten", f"{TWO}: .*hold their files directly"),
+        ("Trainingsdaten|Testdaten", f"{TWO}: .*hold their files directly.*put the images of each class into a folder"),
+        ("images|masks", f"{TWO}: .*'masks' as what is marked in the images"),
+        ("train/images|train/labels/|valid/images|valid/labels", f"{TWO}: .*'labels' as what is marked"),
+        ("images/train|images/val|labels/train|labels/val", f"{TWO}: .*'labels' as what is marked"),
+        ("JPEGImages|Annotations|ImageSets/Main|SegmentationClass", f"{TWO}: .*'Annotations', 'SegmentationClass' as"),
+        ("train|train_masks", f"{TWO}: .*'train_masks' as what is marked"),
+        ("img|ground_truth", f"{TWO}: .*'ground_truth' as what is marked"),
     ],
 )
 def test_layout_of_two_readings_is_refused_with_the_parameter(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InputError, match=rf"^prepare\.layout: .*{message}(?s:.*)`layout: classes`"):
+    with pytest.raises(InputError, match=rf"^prepare\.layout: .*{message}(?s:.*)`layout: (classes|splits)`"):
         folder.read(_made(tmp_path, text))
 
 
@@ -199,6 +210,8 @@ def test_folder_of_test_images_without_classes_outside_of_a_project_is_to_be_mov
         ("train/cat|train/dog|val/cat|valid/cat", "classes", "train val valid", {"None": 4}),
         ("train/cat|train/dog|test/cat|extra/cat", "splits", "cat dog", {"train": 2, "test": 1}),
         ("train|test", "classes", "test train", {"None": 2}),
+        ("images|masks", "classes", "images masks", {"None": 2}),
+        ("train/images|train/masks|val/images|val/masks", "splits", "images masks", {"train": 2, "val": 2}),
         ("cat/train|cat/test|dog", "splits", "cat dog", {"train": 1, "test": 1, "None": 1}),
         ("cat/train|cat/test|dog", "classes", "cat dog", {"None": 3}),
         ("cat/2023|cat/2024|dog/2023|dog/2024", "classes", "cat dog", {"None": 4}),

@@ -13,6 +13,9 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 """A decimal comma; one before three digits may as well part thousands."""
 ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
+OF_COPIES = re.compile(r" - copy( \([0-9]+\))?$")
+"""What Windows adds to the name of a copied folder."""
+TRUTH = {"true": "1", "false": "0"}
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 """What looks like the minus of a keyboard."""
 AROUND = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
@@ -74,9 +77,10 @@ def folded_group(name: str) -> str:
 
 def plain(name: str) -> str:
     """A name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths, quotes
-    around it, punctuation behind it, and the form of a number in it.
+    around it, punctuation behind it, and the form of a number in it; true and false are 1 and 0.
     """
-    bare = _bare(" ".join(_seen(name).casefold().split()))
+    bare = OF_COPIES.sub("", _bare(" ".join(_seen(name).casefold().split())))
+    bare = TRUTH.get(bare, bare)
     number = _with_point(bare)
     if NUMBER.fullmatch(number):
         return _number(number)

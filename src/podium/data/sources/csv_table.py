@@ -1,6 +1,5 @@
 """A CSV file with one line per image: `path`, `label`, and optionally `split` and `group`."""
 
-import codecs
 import csv
 import difflib
 import io
@@ -14,8 +13,10 @@ from podium.data.sources import ImageSource
 from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
+from podium.data.sources.listed import Listed, why_missing
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, split_of
+from podium.data.sources.table_text import text_of, unreadable
 from podium.errors import InputError
 from podium.text import counted
 
@@ -48,6 +49,8 @@ DECIDES = {
 }
 TOGETHER = {"patient", "subject", "person", "scene", "burst", "video", "clip", "session", "series", "slide", "case"}
 """Words in names of columns whose images belong together, as the column `group` says."""
+MORE = "\0more"
+"""Key of the values of a line for which the header has no name."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -70,7 +73,8 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     Files outside of `root` are rejected unless `follow_links`: DVC would not see them change.
     """
     names, lines = _table(path)
-    problems = [problem for number, line in lines if (problem := _problem(number, line, path.parent))]
+    columns = max(at for at, name in enumerate(names, 1) if name.strip())
+    problems = [problem for number, line in lines if (problem := _problem(number, line, columns, path.parent))]
     if problems:
         more = [f"and {len(problems) - SHOWN:,} more lines"] if len(problems) > SHOWN else []
         raise InputError(f"prepare.source: {shown(path)} has wrong lines:\n  " + "\n  ".join(problems[:SHOWN] + more))
@@ -81,6 +85,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     numbers = {name: number for number, name in enumerate(classes)}
     items = FileItems(path.parent)
     rejects: list[Reject] = []
+    listed = Listed()
     inside = root.resolve()
     given: set[str | None] = set()
     for _, line in lines:
@@ -90,57 +95,47 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
             why = f"it lies outside of prepare.root, {shown(root)}"
             rejects.append(Reject("outside", line["path"], why, split=split))
         elif not file.is_file():
-            rejects.append(Reject("unreadable", line["path"], "there is no such file", split=split))
+            why = why_missing(line["path"], path.parent) if len(rejects) < SHOWN else "there is no such file"
+            rejects.append(Reject("unreadable", line["path"], why, split=split))
         else:
+            listed.add(file)
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
-    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, _notes(names), frozenset(filter(None, given)))
+    notes = (*_notes(names), *listed.notes())
+    return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The names of the columns, and each line with its number in the file."""
-    text = _text(path)
+    """The names of the columns, and each line with its number in the file.
+
+    Empty lines, and empty columns without a name at the end, are what spreadsheets save below and beside a table.
+    """
+    reader = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
     before = 0
     lines: list[tuple[int, dict[str, str]]] = []
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="more")
-        names = list(reader.fieldnames or ())
+        names = next(reader, [])
         before = reader.line_num
-        _check_names(path, names)
-        for line in reader:
+        whole = list(names)
+        while names and not names[-1].strip():
+            names = names[:-1]
+        used = len(names)
+        for row in reader:
             before = reader.line_num
-            lines.append((before, line))
+            filled = next((at for at in range(len(row), 0, -1) if row[at - 1].strip()), 0)
+            used = max(used, min(filled, len(whole)))
+            if filled:
+                lines.append((before, _line(row[: max(filled, len(names))], whole)))
     except csv.Error as error:
         raise InputError(f"prepare.source: {shown(path)} can't be read: {unreadable(error, before + 1)}") from None
-    return names, lines
+    _check_names(path, whole[:used])
+    return whole[:used], lines
 
 
-def unreadable(error: csv.Error, line: int) -> str:
-    """What is wrong with a CSV whose record from `line` on can't be read."""
-    if "unexpected end of data" in str(error):
-        return f'line {line}: opens a quote (") that is never closed; close it, or write two for one that is meant'
-    return f"line {line}: {error}"
-
-
-def _text(path: Path) -> str:
-    """What the file holds. Raises InputError with the line where it is not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"prepare.source: {shown(path)} can't be read: {error.strerror}") from None
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0" in data[:4]:
-        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-32; save it as UTF-8")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-16; save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = 1 + data[: error.start].count(b"\n")
-        line = data.splitlines()[number - 1].decode("cp1252", "replace")
-        raise InputError(
-            f"prepare.source: {shown(path)} can't be read: line {number} is not UTF-8 (as Windows-1252 it is {line!r});"
-            " save the file as UTF-8"
-        ) from None
+def _line(row: list[str], names: list[str]) -> dict[str, str]:
+    """The values of a row by the names of their columns; those beyond the last name are `more`."""
+    more = {MORE: "".join(row[len(names) :])} if len(row) > len(names) else {}
+    return dict(zip(names, row, strict=False)) | more
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -181,7 +176,7 @@ def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]])
     if "split" in names:
         return
     for name in names:
-        values = {line[name].strip() for line in lines} - {""}
+        values = {line.get(name, "").strip() for line in lines} - {""}
         if name not in COLUMNS and (splits := _names_of_splits(values)):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
@@ -201,6 +196,9 @@ def _names_of_splits(values: set[str]) -> list[str]:
     whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
     trains = any(split == "train" and value.lower() not in ("fit", "learn") for value, split in splits.items())
     named = set(splits.values())
+    parts = {found[0] for value in values if (found := split_of(value))}
+    if "train" in parts and len(parts) > 1 and all(map(split_of, values)):  # Training and PublicTest, train_a and val_a
+        return sorted(values)
     only = len(splits) == len(values) and (len(named) == 3 or (trains and (len(named) > 1 or bool(whole))))
     return sorted(splits) if only or len(whole) > 1 else []
 
@@ -281,15 +279,14 @@ def _split(text: str) -> str | None:
     return found[0]
 
 
-def _problem(number: int, line: dict[str, str], folder: Path) -> str:
-    """What is wrong with a line; empty: nothing."""
-    if "more" in line:
+def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> str:
+    """What is wrong with a line of a table of so many `columns` that must have a value; empty: nothing."""
+    if MORE in line:
         return f"line {number}: has more values than the header has names"
-    there = [value for value in line.values() if value is not None]
-    if len(there) < len(line):
-        other = next((one for one in SEPARATORS if one in there[0]), "")
+    if len(line) < columns:
+        other = next((one for one in SEPARATORS if one in next(iter(line.values()))), "")
         hint = f"; are its values separated by {other!r}? Write commas" if other else ""
-        return f"line {number}: has {counted(len(there), 'value')}, the header has {len(line)} names{hint}"
+        return f"line {number}: has {counted(len(line), 'value')}, the header has {columns} names{hint}"
     if all(name == value for name, value in line.items()):
         return f"line {number}: is the header again, as where files were joined: delete it"
     for name in ("path", "label"):

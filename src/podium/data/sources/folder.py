@@ -12,8 +12,18 @@ from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
-from podium.data.sources.layout import Hides, each_entry, entries, hidden_images, is_litter, none_hidden
+from podium.data.sources.listing import (
+    Hides,
+    each_entry,
+    entries,
+    folders_in,
+    hidden_folders,
+    hidden_images,
+    is_litter,
+    none_hidden,
+)
 from podium.data.sources.source import Source
+from podium.data.sources.split_words import marks
 from podium.errors import InputError
 from podium.text import counted
 
@@ -60,6 +70,9 @@ def read(
     inside = (root or folder).resolve()
     found = layouts.read(folder, layout, hides)
     _check_wrapped(folder, found.folders, hides)
+    if layout == "auto":
+        _check_marks(folder, found.folders)
+    _check_twice(found.folders)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
     walk = _Walk(folder, inside, follow_links, hides)
@@ -77,7 +90,10 @@ def read(
         )
     names = in_order(set(walk.names))
     walk.found.relabel([names.index(name) for name in walk.names])
-    notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden])
+    around = sorted({one.path.parent for one in found.folders})
+    walk.hidden_folders += [path for place in around for path in hidden_folders(place)]
+    notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden], "file named like an image")
+    notes += _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden_folders], "folder of images")
     given = frozenset(one.split for one in found.folders if one.split)
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes, given)
 
@@ -88,7 +104,7 @@ def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder], hides: Hide
         return
     wrapped = (folder / classes[0].name).is_dir()
     only = folder / classes[0].name if wrapped else classes[0].path
-    if only != folder and only.is_dir() and (within := layouts.folders_in(only, hides)):
+    if only != folder and only.is_dir() and (within := folders_in(only, hides)):
         inside = ", ".join(shown(path.name) for path in within[:5])
         remedy = (
             f"write `source: folder:{shown(only)}`"
@@ -100,6 +116,31 @@ def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder], hides: Hide
             f" {inside}: if these are the classes{' or splits' if wrapped else ''}, {remedy}; if not, there must"
             " be a folder for each of at least two classes"
         )
+
+
+def _check_marks(folder: Path, classes: list[layouts.ClassFolder]) -> None:
+    """Raise InputError for images beside what is marked in them: a set for detection or segmentation."""
+    names = sorted({shown(one.name) for one in classes})
+    if marked := marks(names):
+        splits = any(one.split for one in classes)
+        raise InputError(
+            f"prepare.layout: {shown(folder)} can be read in two ways: {', '.join(map(repr, names))} as classes, or"
+            f" {', '.join(map(repr, marked))} as what is marked in the images, as in a set for detection or"
+            f" segmentation. Write `layout: {'splits' if splits else 'classes'}` for the first; for the second put the"
+            " images of each class into a folder of its own, or write a csv with the columns path and label"
+        )
+
+
+def _check_twice(classes: list[layouts.ClassFolder]) -> None:
+    """Raise InputError where the folder of a class is a link to that of another: each image would have both labels."""
+    known: dict[Path, layouts.ClassFolder] = {}
+    for one in sorted(classes, key=lambda one: one.path.is_symlink()):
+        first = known.setdefault(one.path.resolve(), one)
+        if first.name != one.name:
+            raise InputError(
+                f"prepare.source: the class folders {shown(first.path)} and {shown(one.path)} are one folder, to which"
+                " a link leads: each of its images would have both labels. Remove the link"
+            )
 
 
 def _check_links(folder: Path, classes: list[Path], root: Path) -> None:
@@ -149,6 +190,8 @@ class _Walk:
     rejects: list[Reject] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     """Files that are ignored although their names are those of images."""
+    hidden_folders: list[Path] = field(default_factory=list)
+    """Folders that are ignored although they hold files named so."""
     split: str | None = None
     """Of the files that are looked at now."""
 
@@ -165,12 +208,13 @@ class _Walk:
         real = path.resolve()
         if not self._allowed(path, real):
             return
-        if real in above:
+        if real in above or (path.is_symlink() and self._leads_back(path, real)):
             self.reject("outside", path, "it is a link that leads back to a folder above it")
             return
         try:
             within = each_entry(path)
             self.hidden += hidden_images(path)
+            self.hidden_folders += hidden_folders(path)
         except OSError as error:
             self._unlisted(path, error)
             return
@@ -226,6 +270,10 @@ class _Walk:
         self.reject("outside", path, f"it is {what} that leaves the folder")
         return False
 
+    def _leads_back(self, link: Path, real: Path) -> bool:
+        """Whether a link leads to a folder around it: other classes in there would be of its class, too."""
+        return link.parent.resolve().is_relative_to(real)
+
     def _is_file(self, path: Path) -> bool:
         try:
             kind = path.stat().st_mode
@@ -238,11 +286,13 @@ class _Walk:
         return not path.is_symlink() or self._allowed(path, path.resolve())
 
 
-def _about_hidden(names: list[str]) -> tuple[str, ...]:
+def _about_hidden(names: list[str], what: str) -> tuple[str, ...]:
+    """A note of the hidden `names`; `what`: one of them."""
     if not names:
         return ()
-    count = counted(len(names), "hidden file")
-    return (f"{count} named like an image {'is' if len(names) == 1 else 'are'} ignored, such as {names[0]}",)
+    first, _, rest = what.partition(" ")
+    count = f"{counted(len(names), f'hidden {first}')} {rest}"
+    return (f"{count} {'is' if len(names) == 1 else 'are'} ignored, such as {names[0]}",)
 
 
 def _loose(rejects: list[Reject]) -> str:

@@ -7,12 +7,13 @@ tells training images from test images, and everything afterwards looks well.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from podium.data import dvcignore
 from podium.data.sources.item import is_meant, shown
+from podium.data.sources.listing import Hides, entries, folders_in, is_litter, none_hidden
 from podium.data.sources.split_words import SHORT_SPLITS, SPLITS, is_container, split_of, split_twins
 from podium.errors import InputError
 from podium.text import counted
@@ -24,13 +25,7 @@ GENERIC = re.compile(r"[\W\d_]+|[^\W\d_]+[ _.-]?\d+")
 OTHERS = {"other", "others", "misc", "miscellaneous", "extra", "extras", "more", "rest", "unknown", "various", "done"}
 OTHERS |= {"old", "new", "raw", "original", "originals", "edited", "cropped", "augmented", "backup", "copy", "unsorted"}
 """Those that do so without a number."""
-LITTER = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r", "$recycle.bin", "system volume information"}
-"""What file managers leave; it is ignored silently, as hidden files and what begins with @ (Synology's) are."""
-SYNOLOGY = {"@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"}
-
-
-Hides = Callable[[Path], bool]
-"""Whether a folder is left out of all layouts."""
+FLAT = "files directly, without a folder for each class"
 
 
 @dataclass(frozen=True)
@@ -49,42 +44,6 @@ class Layout:
     folders: list[ClassFolder]
     strays: list[tuple[Path, str]] = field(default_factory=list)
     """What lies elsewhere, each with the reason."""
-
-
-def none_hidden(_: Path) -> bool:
-    """No folder is left out."""
-    return False
-
-
-def entries(folder: Path, hides: Hides = none_hidden) -> list[Path]:
-    """What lies in `folder`, sorted, without hidden files, litter and the folders that `hides` leaves out."""
-    found = list(each_entry(folder))
-    return found if hides is none_hidden else [path for path in found if not (path.is_dir() and hides(path))]
-
-
-def each_entry(folder: Path) -> Iterator[Path]:
-    """The same with all folders, one at a time: a Path takes a kilobyte, a name a tenth of that."""
-    names = sorted(os.listdir(folder))  # noqa: PTH208 (names, of any bytes)
-    return (folder / name for name in names if not is_litter(name))
-
-
-def hidden_images(folder: Path) -> list[Path]:
-    """Files in `folder` that `entries` leaves out although they are named like images; macOS's `._x.jpg` are none."""
-    with os.scandir(folder) as found:
-        names = [one.name for one in found if one.name.startswith(".") and is_meant(one.name)]
-    return sorted(folder / name for name in names if not name.startswith("._"))
-
-
-def folders_in(folder: Path, hides: Hides = none_hidden) -> list[Path]:
-    """The folders in `folder`, links to folders too, without those of `is_litter` and those that `hides` leaves out."""
-    with os.scandir(folder) as found:
-        folders = sorted(folder / one.name for one in found if not is_litter(one.name) and one.is_dir())
-    return [path for path in folders if not hides(path)]
-
-
-def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is ignored silently."""
-    return name.startswith(".") or name.lower() in LITTER | SYNOLOGY
 
 
 def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layout:
@@ -140,7 +99,7 @@ def _doubt(parts: dict[Path, str], others: Sequence[Path], hides: Hides) -> str:
         return "classes"  # a train is a vehicle, too
     if len(flat) == len(parts):
         hold = "holds its" if len(names) == 1 else "hold their"
-        return f"{_list(names)} {hold} files directly, without a folder for each class"
+        return f"{_list(names)} {hold} {FLAT}"
     if "eval" in parts.values():
         return "the folder for evaluation may be meant for validation or as the held-out test set: rename it to either"
     if double := [split for split, count in Counter(parts.values()).items() if count > 1]:
@@ -383,7 +342,10 @@ def _ambiguous(folder: Path, parts: dict[Path, str], why: str, inside: Sequence[
     splits = ", ".join(f"{shown(path.name)!r} as {split}" for path, split in parts.items())
     everything = _list([path.name for path in inside])
     first = (
-        "Write `layout: splits` for the first (other folders are then left out, folders of one split are joined) or"
+        "For the first, put the images of each class into a folder of its own in each of them, such as"
+        f" {shown(next(iter(parts)))}/cat, or write a csv with the columns path, label and split; write"
+        if why.endswith(FLAT) and "train" in parts.values()
+        else "Write `layout: splits` for the first (other folders are then left out, folders of one split joined) or"
         if "train" in parts.values()
         else "For the first, the folder of the training images must be called train/, with a folder for each class in"
         " it; write"

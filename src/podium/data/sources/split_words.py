@@ -1,7 +1,7 @@
 """Words in the names of folders and files that stand for a split: train, test, validation, and what people write."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of splits in tables and rows, in lower case."""
@@ -25,7 +25,13 @@ SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "
 SHORT_SPLITS |= {"fit": "train", "learn": "train", "tune": "val", "tuning": "val", "check": "val", "final": "test"}
 """How others write splits in a table; as names of folders they would be classes as well."""
 NEUTRAL = {"set", "data", "dataset", "image", "images", "imgs", "img", "seg", "split", "splits", "folder", "samples"}
+NEUTRAL |= {"jpeg"}
 """Words in names of folders that say nothing."""
+MARKS = {"mask", "masks", "label", "labels", "annotation", "annotations", "annots", "trimaps", "boxes", "bboxes"}
+MARKS |= {"truth", "groundtruth", "gt", "segmentation", "segmentations", "keypoints", "xml", "xmls"}
+"""Words in names of folders that hold what is marked in images."""
+OF_MARKS = {"ground", "class", "object", "instance", "semantic", "png"}
+"""Words beside these."""
 OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
 """What is written behind a split in one word, in English and in German."""
 
@@ -84,6 +90,24 @@ def _within(name: str) -> set[tuple[str, str]]:
         found |= {(split, plain.removesuffix(word))} if plain.endswith(word) else set()
         found |= {(split, plain.removeprefix(word))} if plain.startswith(word) else set()
     return {(split, rest) for split, rest in found if rest}
+
+
+def marks(names: Iterable[str]) -> list[str]:
+    """Those of the names of classes that stand for what is marked in images: masks, labels, train_masks, Annotations.
+
+    None unless another one says nothing but that images are in it, such as JPEGImages, or but a split, as these do.
+    """
+    said = {name: set(_words_apart(name)) for name in names}
+    splits = {name: {word for word in words if _without_set(word) in WORDS} for name, words in said.items()}
+    rest = {name: words - splits[name] - NEUTRAL for name, words in said.items()}
+    found = [name for name, words in rest.items() if words - OF_MARKS and words - OF_MARKS <= MARKS]
+    holds = {bool(splits[name]) for name, words in rest.items() if said[name] and not words}
+    return [name for name in found if False in holds or (True in holds and splits[name])]
+
+
+def _words_apart(name: str) -> list[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.findall(r"[^\W\d_]+", apart.lower())
 
 
 def is_container(name: str) -> bool:

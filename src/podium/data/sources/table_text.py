@@ -1,0 +1,55 @@
+"""The text of a CSV file, or what is wrong with its bytes."""
+
+import codecs
+import csv
+from pathlib import Path
+
+from podium.data.sources.item import shown
+from podium.errors import InputError
+
+OTHER_FILES = {
+    b"PK\x03\x04": "a workbook of a spreadsheet (.xlsx, .ods) or another zip archive",
+    b"\xd0\xcf\x11\xe0": "a workbook of a spreadsheet (.xls)",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"BZh": "compressed (bzip2)",
+    b"\xfd7zXZ": "compressed (xz)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"SQLite format 3": "an SQLite database",
+    b"\x93NUMPY": "an array of NumPy",
+    b"{": "JSON",
+    b"[{": "JSON",
+    b"<": "HTML or XML",
+}
+"""What files of tables that are no CSV begin with."""
+
+
+def unreadable(error: csv.Error, line: int) -> str:
+    """What is wrong with a CSV whose record from `line` on can't be read."""
+    if "unexpected end of data" in str(error):
+        return f'line {line}: opens a quote (") that is never closed; close it, or write two for one that is meant'
+    return f"line {line}: {error}"
+
+
+def text_of(path: Path) -> str:
+    """What the file holds. Raises InputError with the line where it is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"prepare.source: {shown(path)} can't be read: {error.strerror}") from None
+    if kind := next((kind for begins, kind in OTHER_FILES.items() if data.startswith(begins)), ""):
+        raise InputError(f"prepare.source: {shown(path)} is {kind}, not CSV: save or export the table as CSV in UTF-8")
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0" in data[:4]:
+        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-32; save it as UTF-8")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = 1 + data[: error.start].count(b"\n")
+        line = data.splitlines()[number - 1].decode("cp1252", "replace")
+        raise InputError(
+            f"prepare.source: {shown(path)} can't be read: line {number} is not UTF-8 (as Windows-1252 it is {line!r});"
+            " save the file as UTF-8"
+        ) from None
