@@ -1,5 +1,7 @@
 """Devices on which every worker dies after it has loaded its images, as those of a GPU that has fallen off its bus."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,12 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
+from podium.tuning import driver
 from podium.tuning.messages import Event
 from podium.tuning.pools.placement import Place
 from podium.tuning.pools.processes import ProcessPool, Setup
 from tuning.scripted import Recorder, states
-from tuning.sessions import OFTEN, search
+from tuning.sessions import OFTEN, Killer, search
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +72,16 @@ def test_trial_that_kills_its_workers_everywhere_costs_no_place(prepared: Path, 
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert pool.capacity == 2
     assert study.trials[1].user_attrs["reason"].endswith(", 4 times (runtime.max_restarts 3)")
+
+
+def test_workers_that_hang_at_their_start_and_in_an_epoch_do_not_outlive_the_timeout(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "LATE", 0.2)
+    pool = ProcessPool(2, Setup(str(prepared), "cpu", 1))
+    pids = [worker.process.pid or 0 for worker in pool._workers]
+    os.kill(pids[0], signal.SIGSTOP)  # before it has a trial
+    halt = Killer(1, 1, lambda: os.kill(pids[1], signal.SIGSTOP))
+    study = search(tmp_path, pool, 2, halt, timeout=4.0, space={"train.epochs": {"low": 9998, "high": 9999}})
+    assert states(study) == ["PRUNED", "PRUNED"]
+    assert "s after search.timeout: killed" in halt.lines[0]

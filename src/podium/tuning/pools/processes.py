@@ -126,7 +126,7 @@ class ProcessPool:
         free = (w for w in self._workers if w.task is None)
         worker = min(free, key=lambda w: (self._spots[w.number].broken, self._blame.row(w.number)))
         worker.task, worker.silent = task, 0.0
-        if not self._send(worker, {"task": asdict(task)}):
+        if not self._send(worker, {"task": asdict(task), "sent": time.monotonic()}):
             worker.task = None
             self._replace(worker.number)
             self.submit(task)
@@ -145,6 +145,12 @@ class ProcessPool:
             if worker.task is not None and (worker.task.number, worker.task.attempt) == (report.number, report.attempt):
                 self._send(worker, {"go_on": go_on})
 
+    def abandon(self, number: int) -> None:
+        """Kill the worker of trial `number`, and do without its place."""
+        for worker in [w for w in self._workers if w.task is not None and w.task.number == number]:
+            worker.process.kill()
+            self._stop(worker)
+
     def pause(self) -> None:
         """SIGTERM every busy worker: it saves its trial at the next step."""
         self._pausing = True
@@ -160,7 +166,8 @@ class ProcessPool:
             worker.process.join(timeout=2)
             if worker.process.is_alive():
                 worker.process.kill()
-                worker.process.join()
+        for worker in self._workers:
+            worker.process.join(timeout=5)  # a process that waits for a disk that is gone does not even die
 
     def _start(self, number: int) -> _Worker:
         for pause in RETRIES:
