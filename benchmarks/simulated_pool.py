@@ -122,6 +122,9 @@ class SimulatedPool:
         ended = Ended(one.task.number, one.task.attempt, how, list(one.history))  # type: ignore[arg-type]
         self._at_once.append(ended)
 
+    def abandon(self, number: int) -> None:
+        """No worker hangs."""
+
     def pause(self) -> None:
         """Every trial is saved."""
         self._pausing = True

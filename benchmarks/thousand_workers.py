@@ -66,6 +66,9 @@ class Script:
         self.reports += 1
         self._waiting.append((self._asked.pop(report.number), int(report.epoch["epoch"]) + 1 if go_on else -1))
 
+    def abandon(self, number: int) -> None:
+        """No worker hangs."""
+
     def pause(self) -> None:
         """Nothing to save."""
 

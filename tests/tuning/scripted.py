@@ -54,6 +54,9 @@ class ScriptedPool:
     def answer(self, report: Report, go_on: bool) -> None:
         self.answers[report.number, int(report.epoch["epoch"])] = go_on
 
+    def abandon(self, number: int) -> None:
+        self._running = [one for one in self._running if one[0].number != number]
+
     def pause(self) -> None:
         self.paused = True
 
@@ -99,6 +102,12 @@ def dies(task: Task) -> Script:
     """Be killed after the first epoch."""
     yield Report(task.number, task.attempt, epoch(1))
     yield Lost(task.number, task.attempt, "its worker was killed by SIGKILL")
+
+
+def hangs(task: Task) -> Script:
+    """Send nothing that the driver can use."""
+    while True:
+        yield Report(task.number, task.attempt + 100, epoch(1))
 
 
 def in_turn(*scripts: Callable[[Task], Script]) -> Callable[[Task], Script]:

@@ -47,9 +47,10 @@ def search(
     watcher: Recorder | None = None,
     stopping: Callable[[], bool] = lambda: False,
     runtime: RuntimeParams = OFTEN,
+    **fields: Any,
 ) -> optuna.Study:
-    """Run one session over `pool`, which is closed in the end."""
-    params = search_params(n_trials=n_trials, space=SPACE)
+    """Run one session over `pool`, which is closed in the end. `fields`: of its parameters."""
+    params = search_params(**{"n_trials": n_trials, "space": SPACE} | fields)
     study = open_study(open_storage(folder / "optuna.journal"), "search", params, {})
     base = tiny.recipe(train__shift=1, model__dropout=0.2)
     try:

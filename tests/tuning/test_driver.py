@@ -9,7 +9,7 @@ import pytest
 import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
-from podium.tuning.driver import Driver
+from podium.tuning.driver import LATE, Driver
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
@@ -21,6 +21,7 @@ from tuning.scripted import (
     epoch,
     fails,
     finishes,
+    hangs,
     in_turn,
     prunes,
     search_params,
@@ -422,6 +423,33 @@ def test_search_in_which_no_worker_can_begin_ends_and_resumes(scene: Scene) -> N
     assert states(scene.study(params)) == ["COMPLETE"] * 2
 
 
+def dies_at_once(task: Task) -> Script:
+    """Be killed before the first epoch has ended."""
+    yield Lost(task.number, task.attempt, "its worker was killed by SIGSEGV")
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_search_in_which_no_worker_survives_ends_and_charges_no_trial(scene: Scene, capacity: int) -> None:
+    params = search_params(n_trials=9, max_failures=4)
+    words = r"no worker survives a trial: those of the last 4 trials died.* by SIGSEGV, 3 times .*resumes from here"
+    with pytest.raises(PodiumError, match=words):
+        scene.run(dies_at_once, params, capacity=capacity)
+    assert set(states(scene.study(params))) == {"RUNNING"}
+    scene.run(finishes, params)
+    assert states(scene.study(params)) == ["COMPLETE"] * 9
+
+
+@pytest.mark.parametrize("n_trials", [1, 3, 7])
+def test_trials_that_kill_their_workers_fail_where_others_work_or_too_few_are_left(scene: Scene, n_trials: int) -> None:
+    params = search_params(n_trials=n_trials, max_failures=4)
+    script = in_turn(dies_at_once, dies_at_once, dies_at_once, finishes)
+    done, pool, _ = scene.run(script, params)
+    assert done
+    assert states(scene.study(params)) == (["FAIL"] * 3 + ["COMPLETE"] + ["FAIL"] * 3)[:n_trials]
+    assert pool.submitted.count((0, 3)) == 1
+    assert (0, 4) not in pool.submitted
+
+
 def test_timeout_stops_a_running_trial_at_its_next_epoch(scene: Scene) -> None:
     params = search_params(n_trials=5, timeout=1000.0)
     study = scene.study(params)
@@ -435,6 +463,57 @@ def test_timeout_stops_a_running_trial_at_its_next_epoch(scene: Scene) -> None:
     assert driver.run()
     assert states(study) == ["PRUNED"]
     assert study.user_attrs["seconds"] >= 1000
+
+
+def one_epoch(task: Task) -> Script:
+    yield Report(task.number, task.attempt, epoch(1))
+
+
+def all_epochs(task: Task) -> Script:
+    for number in range(1, task.recipe["train"]["epochs"] + 1):
+        yield Report(task.number, task.attempt, epoch(number))
+
+
+@pytest.mark.parametrize(
+    ("sends", "state"), [(lambda task: iter(()), "PRUNED"), (one_epoch, "PRUNED"), (all_epochs, "COMPLETE")]
+)
+@pytest.mark.parametrize("after", [4.0, 6.0])
+def test_trial_whose_worker_hangs_beyond_the_timeout_is_ended(
+    scene: Scene, sends: Callable[[Task], Script], state: str, after: float
+) -> None:
+    params, recorder = search_params(n_trials=9, timeout=1000.0), Recorder()
+    study = scene.study(params)
+
+    def script(task: Task) -> Script:
+        yield from sends(task)
+        driver.clock.earlier = 1000.0 + after
+        for _ in range(3):
+            yield Report(task.number, task.attempt + 100, epoch(1))  # nothing that the driver can use
+        assert after > LATE or not recorder.lines
+        driver.clock.earlier = 1000.0 + 2 * LATE
+        yield from hangs(task)
+
+    pool = ScriptedPool(2, script)
+    driver = Driver(study, pool, params, RuntimeParams(), BASE, scene.folder, [recorder])
+    assert driver.run()
+    assert set(states(study)) == {state}
+    assert len(recorder.lines) == 2
+    assert "s after search.timeout: killed" in recorder.lines[0]
+
+
+def test_trial_whose_worker_is_lost_as_the_time_is_up_has_no_other_one(scene: Scene) -> None:
+    params = search_params(n_trials=5, timeout=1000.0)
+    study = scene.study(params)
+
+    def script(task: Task) -> Script:
+        driver.clock.earlier = 1000.0
+        yield Lost(task.number, task.attempt, "its worker was killed by SIGKILL")
+
+    pool = ScriptedPool(1, script)
+    driver = Driver(study, pool, params, RuntimeParams(), BASE, scene.folder, [])
+    assert driver.run()
+    assert states(study) == ["PRUNED"]
+    assert pool.submitted == [(0, 1)]
 
 
 @pytest.mark.parametrize("capacity", [1, 3])

@@ -36,6 +36,8 @@ STOPPED = "stopped_by_sampler"
 """User attribute of a study whose sampler has stopped it."""
 UNUSABLE = 10
 """So many workers in a row that could not begin a trial, while no other trial got on, end the search."""
+LATE = 5.0
+"""Seconds after search.timeout, besides an epoch, in which workers have to end their trials: then they are killed."""
 GRACE_PERIOD = 10.0
 """Seconds in which workers have to save their trials when the search pauses."""
 
@@ -69,6 +71,12 @@ class Driver:
         """The trials that are with a worker."""
         self._waiting: list[RunningTrial] = []
         """Trials whose workers were lost and that need another one."""
+        self._aside: list[tuple[RunningTrial, Ended]] = []
+        """Trials whose workers died too often while nothing else got on, and how each fails once something does."""
+        self._signs = 0
+        """Epochs and ends that workers have sent: signs that one works."""
+        self._first: dict[int, int] = {}
+        """How many there were when a trial was handed out first, by its number."""
         self.aims = params.aims
         self.metric = self.aims[0].key
         self._unusable = 0
@@ -102,10 +110,12 @@ class Driver:
                 self._hand_on()
                 self._fill(unfinished)
                 if not self.running:
+                    self._fail_aside()
                     self._close()
                     return True
                 if self._handle_events():
                     self._end_when_nothing_works()
+                self._end_late()
         except PodiumError:
             self._pause()
             raise
@@ -137,8 +147,25 @@ class Driver:
 
     def _submit(self, running: RunningTrial) -> None:
         self.running[running.number] = running
+        self._first.setdefault(running.number, self._signs)
         left = None if self.params.timeout is None else self.params.timeout - self.clock.seconds()
-        self.pool.submit(running.within(left))
+        if left is not None and left <= 0 and len(running.history) >= max(running.reported, default=0):
+            self._finish(running, whole=running.is_whole)  # a worker would start for nothing
+        else:
+            self.pool.submit(running.within(left))
+
+    def _end_late(self) -> None:
+        """End the trials of workers that have not ended them by themselves well after search.timeout: one may hang
+        wherever it is, or be loading still.
+        """
+        late = 0.0 if self.params.timeout is None else self.clock.seconds() - self.params.timeout
+        for running in list(self.running.values()) if late >= LATE else []:
+            if late >= LATE + 1.5 * max((epoch["seconds"] for epoch in running.history), default=0.0):
+                self.pool.abandon(running.number)
+                self._note(
+                    f"trial {running.number}: its worker was still busy {late:.0f} s after search.timeout: killed"
+                )
+                self._finish(running, whole=running.is_whole)
 
     def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         """`trial` with its configuration, ready for a worker."""
@@ -185,6 +212,9 @@ class Driver:
                 continue  # from a worker that was given up
             if not isinstance(event, Lost):
                 self._unusable = 0
+            if isinstance(event, Report | Ended) and not self._pausing:
+                self._signs += 1
+                failed = self._fail_aside() or failed
             if isinstance(event, Report):
                 self._judge(running, event)
             elif isinstance(event, Resumed):
@@ -277,7 +307,7 @@ class Driver:
             self._check_any_can_begin(running, lost)
         elif running.restarts >= self.runtime.max_restarts:
             reason = f"{lost.reason}, {running.restarts + 1} times (runtime.max_restarts {self.runtime.max_restarts})"
-            return self._fail(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
+            return self._fail_unless_nothing_works(running, Ended(lost.number, lost.attempt, "failed", reason=reason))
         self._note(f"trial {lost.number}: {lost.reason}; it resumes from its last checkpoint")
         del self.running[lost.number]
         self._waiting.append(running.next_attempt(charged=lost.charged))
@@ -292,6 +322,32 @@ class Driver:
                 f"no worker can begin a trial ({self._unusable} in a row could not): trial {lost.number}: {lost.reason}"
                 "; no trial is charged: `dvc repro` resumes from here"
             )
+
+    def _fail_unless_nothing_works(self, running: RunningTrial, ended: Ended) -> bool:
+        """Fail a trial whose workers died too often; not yet where nothing has got on since it was first handed out:
+        every device may have gone. Returns whether it failed.
+
+        Raises PodiumError where as many trials as search.max_failures wait for that. They stay as they are.
+        """
+        if self.params.deterministic or self._first[running.number] != self._signs:
+            return self._fail(running, ended)
+        del self.running[running.number]
+        self._aside.append((running, ended))
+        if len(self._aside) >= self.params.max_failures:
+            raise PodiumError(
+                f"no worker survives a trial: those of the last {len(self._aside)} trials died, and no other trial got"
+                f" on (search.max_failures): trial {running.number}: {ended.reason}; no trial is charged: `dvc repro`"
+                " resumes from here"
+            )
+        return False
+
+    def _fail_aside(self) -> bool:
+        """Fail the trials whose failure waited for a sign that something works. Returns whether there were any."""
+        aside, self._aside = self._aside, []
+        for running, ended in aside:
+            self.running[running.number] = running
+            self._fail(running, ended)
+        return bool(aside)
 
     def _fail(self, running: RunningTrial, ended: Ended) -> bool:
         running.fail(ended)
@@ -326,7 +382,7 @@ class Driver:
         while self.running and time.monotonic() < deadline:
             self.pool.pause()  # again and again: a worker that is just starting does not receive it yet
             self._handle_events()
-        for running in [*self.running.values(), *self._waiting]:
+        for running in [*self.running.values(), *self._waiting, *(one for one, _ in self._aside)]:
             self._leave(running)
         self.clock.save()
 

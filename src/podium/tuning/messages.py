@@ -1,7 +1,7 @@
 """The messages between driver and workers: plain dataclasses of plain values; every pool carries the same ones."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from podium.training.epochs import Epoch
@@ -38,13 +38,18 @@ class Task:
     checkpoint_share: float = 1.0
     """The fraction of its time that checkpoints may take at most: see training.saver."""
     stop_after: float | None = None
-    """Seconds from its start on this worker after which the search has no more time: it stops at its next step."""
+    """Seconds after which the search has no more time: it stops at its next step. Workers of this machine count from
+    when it was handed to them, others from its start."""
     until: int | None = None
     """The epoch, from 1, at whose end the trial rests: it is saved, and may be handed out again; None: its last."""
     compiles: bool = False
     """Whether its network is compiled where that pays: search.compile."""
     rested: int = 0
     """The epoch at whose end it rested: that it resumes from there is no news."""
+
+    def later(self, seconds: float) -> "Task":
+        """The task, so many seconds after it was handed out."""
+        return self if self.stop_after is None else replace(self, stop_after=self.stop_after - seconds)
 
     @property
     def identity(self) -> str:

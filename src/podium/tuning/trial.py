@@ -58,6 +58,12 @@ class RunningTrial:
         return [self.epochs[number] for number in sorted(self.epochs)]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its last epoch is known, and nothing but that is needed of it."""
+        recipe, asked = self.task.recipe["train"], self.task.calibrate
+        return len(self.history) >= recipe["epochs"] and not asked and recipe.get("program") is None
+
+    @property
     def frozen(self) -> FrozenTrial:
         """The trial as the study has it now."""
         return optuna_private.frozen(self.study, self.trial)

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import photos
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data.audit.audit_page import PER_CLASS
+from podium.data.audit.audit_page import BARRED, PER_CLASS
 from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.audit.findings import KINDS
 from podium.errors import InputError
@@ -124,6 +125,22 @@ def test_report_is_json_markdown_and_a_page_in_which_names_do_no_harm(planted: P
     markdown = (tmp_path / "audit.md").read_text(encoding="utf-8")
     assert "### Image files that end too early" in markdown
     assert not any(line.startswith("🐱") for line in markdown.splitlines())
+
+
+def test_page_of_many_classes_shows_the_first_of_them_before_a_click(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(BARRED + 4):
+        folder = tmp_path / "photos" / f"class {number:02}"
+        folder.mkdir(parents=True)
+        for image in range(6):
+            Image.fromarray(draw.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{image}.png")
+    with _audited(tmp_path / "photos", size=8) as data:
+        data.report.write(tmp_path, data.pixels)
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    bars, _, rest = page[page.index('id="classes"') : page.index('id="samples"')].partition("<details>")
+    assert bars.count('<span title="class ') == BARRED
+    assert "<summary>4 more classes</summary>" in rest
+    assert rest.count('<span title="class ') == 4
 
 
 def test_table_beside_the_page_has_every_file_of_every_finding(planted: Path, tmp_path: Path) -> None:

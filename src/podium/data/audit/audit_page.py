@@ -28,6 +28,8 @@ CLASSES = 200
 """Classes whose bars and images are shown; beyond, the page would have tens of megabytes."""
 OPENED = 24
 """Classes whose images are shown before a click."""
+BARRED = 60
+"""Classes whose bars are shown before a click: of 200 they would be most of the page, and on a phone eight screens."""
 SHOWN = 3
 """Examples of a finding that are shown before a click."""
 NAMED = 6
@@ -96,6 +98,7 @@ def render(report: "Report", pixels: Pixels, refused: Sequence[str] = ()) -> str
         style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704 (our own file)
         per_class=PER_CLASS,
         opened=OPENED,
+        barred=BARRED,
         shown=SHOWN,
     )
 

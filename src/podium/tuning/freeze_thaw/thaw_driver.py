@@ -124,7 +124,8 @@ class ThawDriver(Driver):
 
     def _resting(self, trials: Sequence[FrozenTrial]) -> list[int]:
         """The trials that rest and that nobody is about to train."""
-        busy = {*self.running, *(one.number for one in (*self._queue, *self._waiting))}
+        aside = (one for one, _ in self._aside)
+        busy = {*self.running, *(one.number for one in (*self._queue, *self._waiting, *aside))}
         left = [t for t in trials if t.state == TrialState.RUNNING and t.number not in busy]
         return [trial.number for trial in left if rests(self.decisions, trial)]
 

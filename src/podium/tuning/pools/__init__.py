@@ -33,6 +33,10 @@ class Pool(Protocol):
         """Answer the worker that sent `report`: continue, or end the trial."""
         ...
 
+    def abandon(self, number: int) -> None:
+        """End the worker of trial `number`, which hangs or is too late; nothing more is heard of it."""
+        ...
+
     def pause(self) -> None:
         """Have every running trial saved and ended as interrupted."""
         ...

@@ -59,6 +59,10 @@ class InlinePool:
         """Let the waiting trial continue, or end it."""
         self._answers.put(go_on)
 
+    def abandon(self, number: int) -> None:
+        """Have the trial end at its next step: a thread can't be killed."""
+        self._pausing.set()
+
     def pause(self) -> None:
         """Have the running trial saved at its next step."""
         self._pausing.set()

@@ -55,6 +55,11 @@ class Place:
     memory: int | None = None
     """Bytes of the device's memory, on the CPU of the machine's, that it may use; None: nothing is planned."""
 
+    @property
+    def words(self) -> str:
+        """The place, as people find it."""
+        return self.device if self.visible is None else f"{self.device} {self.visible}"
+
 
 @cache
 def find_devices() -> list[Device]:

@@ -96,15 +96,15 @@ def _is_forked(place: Place) -> bool:
 class ProcessPool:
     """A worker process in each of `places`, or so many on the CPU; one that dies, hangs or is broken is replaced.
 
-    A place whose workers are broken again and again, or fail at trials that work elsewhere, is given up, and the
-    capacity is one less; the last one never is.
+    A place whose workers are broken again and again, or that fail or die in trials that work elsewhere, is given up,
+    and the capacity is one less; the last one never is.
     """
 
     def __init__(self, places: int | Sequence[Place], setup: Setup) -> None:
         places = [Place()] * places if isinstance(places, int) else places
         self._setup = setup
         self._pausing = False
-        self._blame = Blame()
+        self._blame: Blame[int] = Blame()
         if any(_is_forked(place) for place in places):
             warm_up()
         self._looked = time.monotonic()
@@ -126,7 +126,7 @@ class ProcessPool:
         free = (w for w in self._workers if w.task is None)
         worker = min(free, key=lambda w: (self._spots[w.number].broken, self._blame.row(w.number)))
         worker.task, worker.silent = task, 0.0
-        if not self._send(worker, {"task": asdict(task)}):
+        if not self._send(worker, {"task": asdict(task), "sent": time.monotonic()}):
             worker.task = None
             self._replace(worker.number)
             self.submit(task)
@@ -145,6 +145,12 @@ class ProcessPool:
             if worker.task is not None and (worker.task.number, worker.task.attempt) == (report.number, report.attempt):
                 self._send(worker, {"go_on": go_on})
 
+    def abandon(self, number: int) -> None:
+        """Kill the worker of trial `number`, and do without its place."""
+        for worker in [w for w in self._workers if w.task is not None and w.task.number == number]:
+            worker.process.kill()
+            self._stop(worker)
+
     def pause(self) -> None:
         """SIGTERM every busy worker: it saves its trial at the next step."""
         self._pausing = True
@@ -160,7 +166,8 @@ class ProcessPool:
             worker.process.join(timeout=2)
             if worker.process.is_alive():
                 worker.process.kill()
-                worker.process.join()
+        for worker in self._workers:
+            worker.process.join(timeout=5)  # a process that waits for a disk that is gone does not even die
 
     def _start(self, number: int) -> _Worker:
         for pause in RETRIES:
@@ -224,10 +231,16 @@ class ProcessPool:
             self._reopen(self._blame.dropped(ended.number))  # nothing was trained
         elif ended.how != "interrupted":
             spot.broken = 0
-            if self._blame.worked(worker.number, ended.number) is not None:
-                note = f"the worker on which trial {ended.number} failed is given up: it works on another"
-                return replace(ended, notes=[*ended.notes, f"{note} ({counted(self.capacity, 'worker')} left)"])
+            if broken := self._blame.worked(worker.number, ended.number):
+                return replace(ended, notes=[*ended.notes, self._given_up(broken, ended.number)])
         return ended
+
+    def _given_up(self, broken: set[int], trial: int) -> str:
+        where = ", ".join(self._spots[number].place.words for number in sorted(broken))
+        workers = f"the worker on which trial {trial} failed ({where}) is"
+        if len(broken) > 1:
+            workers = f"the workers on which trial {trial} failed ({where}) are"
+        return f"{workers} given up: it works on another ({counted(self.capacity, 'worker')} left)"
 
     def _failed(self, worker: _Worker, ended: Ended) -> Ended | Lost:
         """Replace a worker on which one trial after another fails, and find out whether it is to blame."""
@@ -245,10 +258,11 @@ class ProcessPool:
             self._replace(number)
         return ended
 
-    def _reopen(self, number: int | None) -> None:
-        """Start a worker again in a place that was given up for a trial that does not speak against it."""
-        if number is not None and self._spots[number].worker is None:
-            self._replace(number)
+    def _reopen(self, numbers: set[int]) -> None:
+        """Start workers again in places that were given up for a trial that does not speak against them."""
+        for number in sorted(numbers):
+            if self._spots[number].worker is None:
+                self._replace(number)
 
     def _give_up(self, worker: _Worker, lost: Lost) -> Lost:
         """Replace a worker that is broken, or do without its place."""
@@ -284,11 +298,22 @@ class ProcessPool:
         if task is not None and not worker.ready:
             reason += " before it began" + (f": {UNSTARTED}" if (worker.process.exitcode or 0) > 0 else "")
             return self._give_up(worker, Lost(task.number, task.attempt, reason, charged=False))
-        self._replace(worker.number)
         if task is None:
+            self._replace(worker.number)
             return None
-        self._reopen(self._blame.dropped(task.number))
-        return Lost(task.number, task.attempt, reason)
+        return self._died(worker, Lost(task.number, task.attempt, reason))
+
+    def _died(self, worker: _Worker, lost: Lost) -> Lost:
+        """Replace a worker that died in a trial; where workers of its place do so again and again, find out why."""
+        verdict, cleared = self._blame.died(worker.number, lost.number, others=self.capacity > 1)
+        self._reopen(cleared)
+        if verdict == "trial":
+            self._replace(worker.number)
+            return lost
+        self._stop(worker)
+        where = self._spots[worker.number].place.words
+        again = f"one worker after another died in its place ({where}); the trial is tried in another"
+        return replace(lost, reason=f"{lost.reason}; {again}", charged=False)
 
     def _send(self, worker: _Worker, message: dict[str, Any]) -> bool:
         try:

@@ -53,7 +53,8 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
         return bool(_receive(pipe)["go_on"])
 
     while True:
-        task = Task(**_receive(pipe)["task"])
+        message = _receive(pipe)
+        task = Task(**message["task"])
         if trial_data is None:
             try:
                 trial_data = load(Path(setup["prepared"]), setup["device"], setup["memory"])
@@ -61,6 +62,7 @@ def main(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
                 _send(pipe, cannot_load(task, error))
                 continue
             _send_bytes(pipe, {"progress": progress.steps, "ready": True})
+        task = task.later(time.monotonic() - message["sent"])  # the clock of the machine, not of the process
         ended = run_trial(task, trial_data, report, pauses, resumed=partial(_send, pipe))
         _send(pipe, unless_broken(ended))
 
