@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from podium.config.recipe import Recipe
+from podium.models.build import backbone_of
 from podium.models.networks import ImageSpec
 from podium.training import features
 from podium.training.batches import Batches
@@ -79,6 +80,23 @@ def test_head_on_features_is_bit_for_bit_that_through_the_backbone(changes: dict
 def test_small_last_batch_changes_no_more_than_rounding() -> None:
     cached, whole = (_trained(kind, _recipe(), count=41) for kind in (TrainingRun, ThroughTheBackbone))
     assert [e["val_loss"] for e in cached.history] == pytest.approx([e["val_loss"] for e in whole.history], abs=1e-3)
+
+
+@pytest.mark.parametrize(("count", "forwards"), [(5, [16]), (31, [31]), (32, [32]), (41, [41]), (70, [32, 38])])
+def test_features_of_few_images_are_those_in_a_larger_set_without_images_passed_twice(
+    count: int, forwards: list[int]
+) -> None:
+    run = TrainingRun(_recipe(), IMAGES, 0, CPU)
+    data = _data(80)
+    network, sizes = backbone_of(run.model), []
+    assert network is not None
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    some = features.of_images(run.model, Batches(data.images[:count], data.labels[:count]), None, mirrored=False)
+    assert sizes[1:] == forwards  # the first one tells whether the network suits
+    every = features.of_images(run.model, data, None, mirrored=False)
+    assert some is not None
+    assert every is not None
+    assert torch.equal(some.images[torch.arange(count)], every.images[torch.arange(count)])
 
 
 @pytest.mark.slow

@@ -26,8 +26,10 @@ from podium.training.precision import autocast
 from podium.training.trained import digest_of
 
 BATCH = 32
-"""Images a forward pass, always so many. On a CPU a batch of fewer than about 16 images takes other kernels, which
-round otherwise (features differ by up to 2e-5 of 6): a head is bit for bit the one through the backbone where every
+"""Images a forward pass; on a GPU always so many."""
+LEAST = 16
+"""Images a forward pass on a CPU has at least: fewer take other kernels, which round otherwise (features differ by up
+to 2e-5 of 6), from 16 on all have the same numbers. So a head is bit for bit the one through the backbone where every
 batch of that training has 16 images or more, and the same but for such rounding where the last one has fewer.
 """
 ON_DISK = 2 * 1024**3
@@ -107,15 +109,14 @@ def forget() -> None:
 
 def _bytes_each(model: nn.Module, backbone: Backbone, data: Batches) -> int:
     """Bytes of an image's features; 0 where the head's answer to them is not exactly that of the whole network."""
-    mirrored = isinstance(model, FlipAverage)  # in eval mode such a network's answer is that to both views
     model.eval()
     images = data.images[torch.arange(min(2, len(data)), device=data.labels.device)]
     with torch.no_grad():
-        features = _before_head(model, backbone, images, mirrored=mirrored)
-        if features is None:
+        given, whole = _given_to_head(model, backbone, images)
+        if len(given) != (2 if isinstance(model, FlipAverage) else 1):  # in eval mode it answers to both views
             return 0
-        logits, whole = head_of(model)(features), model(images)
-    return features[0].nbytes if torch.equal(logits, whole) else 0
+        features = torch.stack(given, 1)
+        return features[0].nbytes if torch.equal(head_of(model)(features), whole) else 0
 
 
 def _stored(
@@ -140,35 +141,41 @@ def _computed(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.d
     model.eval()
     parts: list[Tensor] = []
     device = data.labels.device
-    rows = torch.arange(-(-len(data) // BATCH) * BATCH, device=device) % len(data)  # the first ones fill the last batch
-    with (
-        torch.no_grad(),
-        autocast(device, fast),
-        closing(data.feed(rows, BATCH)) as batches,
-    ):
-        for images, _ in batches:
-            part = _before_head(model, backbone, images, mirrored=mirrored)
-            if part is None:
-                raise TypeError("the network does not call its head once with one tensor")
-            parts.append(part)
+    layers = nn.Sequential(*model) if isinstance(model, nn.Sequential) else model  # of FlipAverage one view
+    with torch.no_grad(), autocast(device, fast):
+        for rows, size in _passes(len(data), device):
+            with closing(data.feed(rows, size)) as batches:
+                for images, _ in batches:
+                    views = (images, images.flip(3)) if mirrored else (images,)
+                    given = [_given_to_head(layers, backbone, view)[0] for view in views]
+                    if any(len(one) != 1 for one in given):
+                        raise TypeError("the network does not call its head once with one tensor")
+                    parts.append(torch.stack([one for (one,) in given], 1))
     return torch.cat(parts)[: len(data)]
 
 
-def _before_head(model: nn.Module, backbone: Backbone, images: Tensor, *, mirrored: bool) -> Tensor | None:
-    """(N, V, ...): what the head is called with for each view; None: more than once, or not with one tensor."""
-    views = []
-    for view in (images, images.flip(3)) if mirrored else (images,):
-        given: list[tuple[object, ...]] = []
-        hook = backbone.head.register_forward_pre_hook(lambda _, inputs, given=given: given.append(inputs))
-        try:
-            for layer in model if isinstance(model, nn.Sequential) else [model]:
-                view = layer(view)
-        finally:
-            hook.remove()
-        if len(given) != 1 or len(given[0]) != 1 or not isinstance(given[0][0], Tensor):
-            return None
-        views.append(given[0][0])
-    return torch.stack(views, 1)
+def _passes(count: int, device: torch.device) -> list[tuple[Tensor, int]]:
+    """The rows (M,) of `count` images in forward passes of so many each; of those beyond `count` nothing is kept."""
+    if device.type != "cpu":
+        return [(torch.arange(-(-count // BATCH) * BATCH, device=device) % count, BATCH)]
+    if count < LEAST:
+        return [(torch.arange(LEAST) % count, LEAST)]
+    alone = count % BATCH >= LEAST or count % BATCH == 0 or count < BATCH
+    first = count if alone else count // BATCH * BATCH - BATCH  # a small rest joins the batch before
+    rows = torch.arange(count)
+    return [(part, size) for part, size in ((rows[:first], BATCH), (rows[first:], 2 * BATCH)) if len(part)]
+
+
+def _given_to_head(model: nn.Module, backbone: Backbone, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What `model` calls its head with, once for each call, and its answer; nothing where that is not one tensor."""
+    given: list[tuple[object, ...]] = []
+    hook = backbone.head.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    try:
+        answer: Tensor = model(images)
+    finally:
+        hook.remove()
+    tensors = [one[0] for one in given if len(one) == 1 and isinstance(one[0], Tensor)]
+    return (tensors if len(tensors) == len(given) else []), answer
 
 
 def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype | None, mirrored: bool) -> str:
