@@ -8,7 +8,7 @@ is fitted to the crop and compared at higher frequencies.
 
 Two vectors are no nearer than what of them lies along a few axes, so a k-d tree of these finds every pair that can be
 near enough without comparing each image with each other one. Beside the tree one byte a coordinate is held, which sorts
-most of them out; only what is left is computed from the thumbs. Tree and bytes take 140 bytes an image, so a large set
+most of them out; only what is left is computed from the thumbs. Tree and bytes take 170 bytes an image, so a large set
 is searched a piece at a time; computing vectors again takes a hundredth of the time.
 """
 
@@ -44,9 +44,10 @@ CUTS = tuple(step / 100 for step in range(13))
 STEPS = ((-3, -2, -1, 1, 2, 3), (-2, -1, 1, 2), (-1, 1))
 """By how many of CUTS each side is moved, round after round."""
 BATCH = 1024
-AXES = 8
-"""Axes of the tree: those along which the vectors vary most. 12 find the same pairs in the same time, with 32 bytes
-more for each image; 6 take a third more time (2,000 photographs with crops, 20,000 glyphs)."""
+AXES, LEAF = 12, 64
+"""Axes of the tree, those along which the vectors vary most, and places in one of its leaves. Processor seconds with 8
+and 32, 8 and 128, 12 and 64, 16 and 64: 0.92, 0.74, 0.74, 0.87 (20,000 of noise); with crops 2.3, 1.9, 1.0, 1.1 (4,000
+JPEGs) and 0.50, 0.43, 0.32, 0.35 (2,000): with fewer axes more has to be compared that is not near."""
 PIECE, PIECES = 20_000, 16
 """Images of a piece at least, and pieces at most: two or three hold what is near an image, whatever their number."""
 NEIGHBOURS = 64
@@ -75,7 +76,7 @@ def groups(thumbs: Thumbs, count: int, *, crops: bool, seen: NDArray[np.bool_] |
     """For each of `count` images the lowest number of those that show the same as it, (count,); its own for most.
 
     `seen` (count,): on which something can be seen, a contrast of LEAST_CONTRAST; None: the thumbs are read for it.
-    `crops`: look for crops too, which takes thirty times as long. Memory: about 35 bytes an image, and 140 for each
+    `crops`: look for crops too, which takes thirty times as long. Memory: about 35 bytes an image, and 170 for each
     of a piece.
     """
     merged = _Merged(count)
@@ -158,7 +159,7 @@ class _Search:
             vectors = coarse(self._thumbs, numbers[some], WHOLE)
             places[some] = vectors @ self._axes
             coordinates[some] = np.rint(vectors * STEP)
-        return _Piece(numbers, cKDTree(places, leafsize=32), coordinates)
+        return _Piece(numbers, cKDTree(places, leafsize=LEAF), coordinates)
 
     def _along_first(self, part: tuple[float, ...]) -> Vectors:
         """(N,) where the part `part` of each image lies along the first axis."""
@@ -301,15 +302,12 @@ def _transform(thumbs: NDArray[np.uint8], down: Vectors, across: Vectors) -> Vec
 
 
 def coarse(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) -> Vectors:
-    """The coarse unit vectors (n, 63) of a part of each image; zero where it is flat."""
+    """The coarse unit vectors (n, 63) of a part of each image, of images on which something can be seen."""
     left, right, top, bottom = (round(fraction * 100) for fraction in part)
     down, across = _OPERATORS[COARSE][top, bottom], _OPERATORS[COARSE][left, right]
     vectors = np.empty((len(numbers), COARSE * COARSE - 1), np.float32)
     for start in range(0, len(numbers), BATCH):
-        some = thumbs(numbers[start : start + BATCH])
-        unit = _unit(_transform(some, down, across))
-        unit[some.reshape(len(some), -1).std(1) < LEAST_CONTRAST] = 0
-        vectors[start : start + BATCH] = unit
+        vectors[start : start + BATCH] = _unit(_transform(thumbs(numbers[start : start + BATCH]), down, across))
     return vectors
 
 
