@@ -571,8 +571,11 @@ def test_files_and_their_digests_changed_together_are_not_the_champion(project: 
     ledger.check_model(project.tracking, versions.find(project.tracking, NAME, 1))
 
 
+TWICE = json.dumps({"a": "0" * 64})[:-1] + f', "a": "{"1" * 64}"}}'
+
+
 @pytest.mark.parametrize(
-    "files", ["null", "[]", "{}", '"x"', "3", '{"a": null}', '{"a": "x"}', "[" * 100_000, "not json", ""]
+    "files", ["null", "[]", "{}", '"x"', "3", '{"a": null}', '{"a": "x"}', "[" * 100_000, "not json", "", TWICE]
 )
 def test_digests_that_are_none_load_nothing(project: Project, files: str) -> None:
     project.tracking.client.set_model_version_tag(NAME, "3", "files", files[:5000])

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from podium.commands.history import moment
 from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
 from podium.promotion import ledger, moves
@@ -322,6 +324,26 @@ def test_champion_at_a_moment_is_the_last_move_before_it(client: MlflowClient, m
     assert ledger.champion_at(book, datetime(2026, 11, 1, 11, 59, tzinfo=UTC)) is None
 
 
+@pytest.fixture(params=["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+def zone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """This process's local time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+def test_champion_at_the_ends_of_the_calendar(client: MlflowClient) -> None:
+    move(client, 1)
+    book = ledger.read(client, NAME)
+    for early in ("0001-01-01", "0001-01-01T00:00", "0001-01-01T00:00+14:00"):
+        assert ledger.champion_at(book, moment(early)) is None
+    for late in ("9999-12-31", "9999-12-31T23:59:59.999999", "9999-12-31T23:59-14:00"):
+        assert ledger.champion_at(book, moment(late)) == book.entries[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("movers", [2, 4])
 def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int) -> None:
@@ -357,6 +379,53 @@ def test_move_while_another_claims_the_ledger_is_told_who(
     assert alias(client) is None
 
 
+@pytest.mark.parametrize("off", [-3600, 3600, -(10**9)])
+def test_move_waits_for_one_of_a_machine_whose_clock_is_wrong(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    key, seen = f"{moves.CLAIM}x", list[int | None]()
+    client.set_registered_model_tag(NAME, key, json.dumps({"at": time.time() + off, "who": "eve@elsewhere"}))
+
+    def elapse(seconds: float) -> None:
+        seen.append(alias(client))
+        if len(seen) == 2 * moves.TRIES:
+            client.delete_registered_model_tag(NAME, key)  # the other one has ended its move
+
+    monkeypatch.setattr(moves, "WATCHED", 600.0)
+    monkeypatch.setattr("podium.promotion.moves.time.sleep", elapse)
+    move(client, 1)
+    assert seen == [None] * 2 * moves.TRIES
+    assert alias(client) == 1
+
+
+def test_history_beside_a_move_waits_for_its_end(
+    client: MlflowClient, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(client, 1)
+    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", json.dumps({"at": time.time(), "who": "eve@elsewhere"}))
+    waited = list[float]()
+
+    def elapse(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            client.delete_registered_model_tag(NAME, f"{moves.CLAIM}x")
+            moves.settle(client, NAME)
+
+    monkeypatch.setattr("podium.promotion.ledger.time.sleep", elapse)
+    assert ledger.history(connect(store), NAME)[1] == []
+    assert len(waited) == 3
+    client.set_registered_model_alias(NAME, "champion", "4")
+    assert "moved outside of podium" in ledger.history(connect(store), NAME)[1][0]
+    assert len(waited) == 4  # as soon as it is twice the same
+
+
+def test_entry_with_one_key_twice_is_refused(client: MlflowClient) -> None:
+    move(client, 1)
+    rewrite(client, 1, '"to": 1', '"to": 1, "to": 2')
+    with pytest.raises(RefusedError, match=r"holds what nobody here wrote: it has the key 'to' twice; restore the tag"):
+        ledger.read(client, NAME)
+
+
 FAR = 10**400
 
 
@@ -371,7 +440,8 @@ FAR = 10**400
         "[" * 4000,
     ],
 )
-def test_claim_that_a_crash_left_is_removed(client: MlflowClient, text: str) -> None:
+def test_claim_that_a_crash_left_is_removed(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(moves, "WATCHED", 0.0)
     client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text.replace("NOW", str(time.time())))
     move(client, 1)
     assert alias(client) == 1

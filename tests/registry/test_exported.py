@@ -159,6 +159,13 @@ def test_manifest_of_a_damaged_folder_names_the_file(
         check_manifest(bundle)
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "not json", '{"a": "0", "a": "1"}', "[" * 10_000, "\udcff"])
+def test_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(RefusedError, match=r"manifest\.json can't be read: .*\. Register or export the model again"):
+        check_manifest(tmp_path)
+
+
 def test_manifest_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         check_manifest(tmp_path)

@@ -33,6 +33,9 @@ def test_listen_takes_loopback_of_both_families(host: str, shown: str) -> None:
     [
         ("192.0.2.1", "serve.host: '192.0.2.1' can't be listened on"),
         ("no.such.host.invalid", "serve.host: 'no.such.host.invalid' is no address"),
+        ("a\0b", r"serve.host: 'a\\x00b' is no address"),
+        (".example", "serve.host: '.example' is no address: a part of it is empty, too long or no text. Write such as"),
+        ("a" * 64, "serve.host: 'a+' is no address: a part of it is empty, too long"),
     ],
 )
 def test_address_of_another_machine_is_refused(host: str, sentence: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from podium.commands._project import opened
@@ -47,7 +47,10 @@ def moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"must be such as 2026-11-17 or 2026-11-17T09:30; got {text!r}") from None
     if len(text) <= len("2026-11-17"):
         found += timedelta(days=1, microseconds=-1)
-    return found.astimezone()
+    try:
+        return found.astimezone()
+    except (ValueError, OverflowError):  # the first or last day of the calendar, which local time would leave
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def run(arguments: argparse.Namespace) -> None:

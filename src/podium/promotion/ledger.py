@@ -8,6 +8,7 @@ whose move is done. This module reads and checks; podium.promotion.moves writes.
 import hashlib
 import json
 import re
+import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from pydantic import ConfigDict, TypeAdapter
 
+from podium import strict_json
 from podium.errors import RefusedError
 from podium.registry import versions
 from podium.registry.versions import Version
@@ -24,6 +26,8 @@ from podium.tracking.store import Tracking
 ALIAS = "champion"
 PREFIX = "podium.ledger."
 HEAD = PREFIX + "head"
+CLAIM = "podium.ledger-claim."
+"""Tags of the registered model while its champion is moved (podium.promotion.moves)."""
 ENTRY = PREFIX + "entry"
 """Tag of a version: the entry by which it last became champion (`entry_tag`)."""
 NAMED_ENTRY = re.compile(
@@ -32,6 +36,8 @@ NAMED_ENTRY = re.compile(
 """What that tag holds; an earlier Podium wrote number and digest alone."""
 COPY = re.compile("models:/[^/]+/[0-9]+")
 """Where a version that `copy_model_version` made has its files; MLflow copies every tag, too."""
+READS, PAUSE = 10, 0.3
+"""Times that a ledger with a problem is read again at most, and seconds before each: a move takes one or two."""
 Action = Literal["promote", "rollback", "by hand"]
 
 
@@ -72,9 +78,7 @@ class Entry:
     @staticmethod
     def parse(text: str) -> "Entry":
         """The opposite of `text`. Raises ValueError where it is none: another hand may have written the tag."""
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError(f"an entry is an object; got {type(fields).__name__}")
+        fields = strict_json.read_object(text)
         fields = {{"from": "source", "to": "target"}.get(name, name): value for name, value in fields.items()}
         entry = STRICT.validate_json(json.dumps(fields))
         if datetime.fromisoformat(entry.at).tzinfo is None:
@@ -98,6 +102,8 @@ class Ledger:
     head_digest: str
     champion: int | None
     """The version that has the alias now, whatever the entries say."""
+    claimed: bool = False
+    """Whether somebody moves it, or crashed while they did."""
 
     @property
     def recorded(self) -> int | None:
@@ -205,11 +211,28 @@ def read(client: MlflowClient, name: str) -> Ledger:
             f"the ledger of {name} (tags {PREFIX}...) holds what nobody here wrote: {what}; restore the tag"
         ) from None
     champion = model.aliases.get(ALIAS)
-    return Ledger(name, entries, texts, head, head_digest, int(champion) if champion else None)
+    claimed = any(key.startswith(CLAIM) for key in model.tags)
+    return Ledger(name, entries, texts, head, head_digest, int(champion) if champion else None, claimed)
 
 
 def history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
-    """The ledger of `name`, and a sentence for everything that is wrong with it. Changes nothing."""
+    """The ledger of `name`, and a sentence for everything that is wrong with it. Changes nothing.
+
+    A move is several writes: what is wrong while one is under way is read again.
+    """
+    book, problems = _history(tracking, name)
+    for _ in range(READS):
+        if not problems:
+            break
+        time.sleep(PAUSE)
+        before = book
+        book, problems = _history(tracking, name)
+        if book == before and not book.claimed:
+            break
+    return book, problems
+
+
+def _history(tracking: Tracking, name: str) -> tuple[Ledger, list[str]]:
     book = read(tracking.client, name)
     problems = book.problems() + _cut(tracking, book)
     state = book.state()

@@ -29,13 +29,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from podium.data.accesses import now, who
 from podium.errors import InputError, RefusedError
-from podium.promotion.ledger import ALIAS, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, entry_tag, read, word
+from podium.promotion.ledger import ALIAS, CLAIM, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, entry_tag, read, word
 
 LONGEST, LONGEST_REASON = 4900, 1000
 """Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
-CLAIM = "podium.ledger-claim."
-STALE = 600
-"""Seconds after which a claim was left by a crash: a move takes one or two."""
+STALE, WATCHED = 600, 10.0
+"""Seconds after which a claim was left by a crash, since a move takes one or two: by the clock of the machine that
+wrote it, which may be wrong, and by ours, during which it has not changed."""
 TRIES = 8
 
 
@@ -75,15 +75,18 @@ def claimed(client: MlflowClient, name: str) -> Iterator[None]:
     """Nobody else moves this champion within the block. Raises RefusedError where another goes on claiming it."""
     key = f"{CLAIM}{secrets.token_hex(8)}"
     others: list[str] = []
-    for _ in range(TRIES):
+    watched: dict[str, float] = {}
+    tries = 0
+    while tries < TRIES:
         client.set_registered_model_tag(name, key, json.dumps({"at": time.time(), "who": who()}))
         try:
-            others = _other_claims(client, name, key)
-            if not others:
+            others, old = _other_claims(client, name, key, watched)
+            if not others and not old:
                 yield
                 return
         finally:
             client.delete_registered_model_tag(name, key)
+        tries += 0 if old and not others else 1
         time.sleep(random.uniform(0.05, 1.0))  # noqa: S311 (not a secret: so that two do not meet again)
     raise RefusedError(f"{others[0]} is moving {name}'s champion at this moment: nothing was moved here; run again")
 
@@ -171,16 +174,21 @@ def _read_claim(text: str) -> _Claim | None:
         return None
 
 
-def _other_claims(client: MlflowClient, name: str, own: str) -> list[str]:
-    """Who else claims the ledger; claims that a crash left are removed."""
-    found = []
+def _other_claims(client: MlflowClient, name: str, own: str, watched: dict[str, float]) -> tuple[list[str], list[str]]:
+    """Who else claims the ledger, and who may have crashed; claims that a crash left are removed.
+
+    `watched` has each claim of the second kind with the time since when it has not changed, by this machine's clock.
+    """
+    found, old = [], []
     for key, text in client.get_registered_model(name).tags.items():
         if not key.startswith(CLAIM) or key == own:
             continue
         claim = _read_claim(text)
         if claim is not None and abs(time.time() - claim.at) < STALE:
             found.append(claim.who)
+        elif claim is not None and time.monotonic() - watched.setdefault(key + text, time.monotonic()) < WATCHED:
+            old.append(claim.who)
         else:
             with suppress(MlflowException):  # another has just removed it
                 client.delete_registered_model_tag(name, key)
-    return found
+    return found, old

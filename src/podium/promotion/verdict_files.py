@@ -68,7 +68,7 @@ def check(tracking: Tracking, book: Ledger) -> list[str]:
     for number in sorted({entry.target for entry in book.entries if entry.model and entry.target is not None}):
         try:
             version = versions.find(tracking, book.name, number)
-            ledger.check_model(tracking, version, book)
+            ledger.check_model(tracking, version)  # as it is after the version was read: moves go on meanwhile
             with versions.checked(tracking, version):  # the files themselves, not what a tag says of them
                 pass
         except PodiumError as error:  # gone, changed, or without digests

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from podium import strict_json
 from podium.data.dataset import write_json
 from podium.data.decode import LEAST, THUMB, Preprocess, decode_file, encode_png
 from podium.errors import InputError, RefusedError
@@ -135,7 +136,10 @@ def check_manifest(folder: Path) -> dict[str, str]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} is no model of ours: it has no {MANIFEST}")
-    listed: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        listed = strict_json.read_object(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{path} can't be read: {error}. Register or export the model again") from None
     problems = compare_digests(listed, file_digests(folder))
     if problems:
         raise RefusedError(f"the files of the model in {folder} differ from its manifest: {problems}")

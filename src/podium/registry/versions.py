@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from podium import strict_json
 from podium.data import accesses
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import loading
@@ -111,9 +112,9 @@ def _uri(version: Version) -> str:
 def _files(version: Version) -> dict[str, str]:
     """The digests of the version's files. Raises RefusedError where it has none: nobody could say what is loaded."""
     try:
-        files = json.loads(version.tags[FILES])
-    except (KeyError, ValueError, RecursionError):
-        files = None
+        files = strict_json.read_object(version.tags[FILES])
+    except (KeyError, ValueError):
+        files = {}
     if not _are_digests(files):
         raise RefusedError(
             f"{version} has no digests of its files (tag {FILES!r}): it was not registered by `dvc repro`, or the tag"
@@ -122,9 +123,9 @@ def _files(version: Version) -> dict[str, str]:
     return cast(dict[str, str], files)
 
 
-def _are_digests(files: Any) -> bool:
+def _are_digests(files: dict[str, Any]) -> bool:
     """Whether `files` is a SHA-256 for each of one or more names."""
-    return isinstance(files, dict) and bool(files) and all(SHA256.fullmatch(str(one)) for one in files.values())
+    return bool(files) and all(SHA256.fullmatch(str(one)) for one in files.values())
 
 
 def folder_digest(folder: Path) -> str:
@@ -219,8 +220,8 @@ def _recorded_accesses(tracking: Tracking, name: str, digest: str) -> dict[str, 
     for key, text in tracking.client.get_registered_model(name).tags.items():
         if key.startswith(f"{ACCESSES}{digest[:12]}."):
             try:
-                found |= {str(access): str(reader) for access, reader in json.loads(text).items()}
-            except (ValueError, AttributeError) as error:
+                found |= {str(access): str(reader) for access, reader in strict_json.read_object(text).items()}
+            except ValueError as error:
                 raise PodiumError(
                     f"tag {key} of registered model {name} is damaged ({error}); it counts test set accesses:"
                     " restore it"

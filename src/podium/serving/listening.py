@@ -20,10 +20,9 @@ def listen(host: str, port: int, seconds: int) -> list[socket.socket]:
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise InputError(
-            f"serve.host: {host!r} is no address: {error.strerror}. Write such as 127.0.0.1 or ::1"
-        ) from None
+    except (socket.gaierror, ValueError) as error:  # ValueError: no such text can be a name
+        why = error.strerror if isinstance(error, OSError) else "a part of it is empty, too long or no text"
+        raise InputError(f"serve.host: {host!r} is no address: {why}. Write such as 127.0.0.1 or ::1") from None
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
     for family, address in dict.fromkeys((one[0], one[4]) for one in found):
