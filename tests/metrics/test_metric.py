@@ -180,6 +180,7 @@ def test_costs_of_a_file_are_those_of_every_class(
         (b",cat,dog\n\n\ncat,0,1\n\ndog,x,0\n", "line 6: a cost must be a finite number; got 'x'"),
         (b",cat,dog\ncat,0,1_000\ndog,2,0\n", "line 2: a cost must be a finite number; got '1_000'"),
         (b",cat\ncat,0,1\n", "line 2: must have 1 cost; got 2"),
+        (b',"a" x,dog\n"a" x,0,1\ndog,2,0\n', 'write "a x" for the class a x'),
         (b',cat,dog\n"cat,0,1\ndog,2,0\n', "can't be read: unexpected end of data"),
         (b",cat,dog\ncat,0,1\n" + b"x" * 200_000 + b",2,0\n", "can't be read: field larger than field limit"),
         (b",cat,dog\ncat,0,1\nbird,2,0\n", "'bird' is in the first column only, 'dog' is in the first row only"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,14 @@ def test_rule_orders_the_front(rule: Any, first: int) -> None:
     preference = Preference.of(rule, AIMS, front_values)
     ranking = [{"trial": n, "metrics": dict(zip(BOTH, row, strict=True))} for n, row in enumerate(front_values)]
     assert by_rule(ranking, preference)[0]["trial"] == first
+
+
+@pytest.mark.parametrize("rule", ["knee", {"weights": {"accuracy": 0.0, "parameters": 1.0}}])
+def test_rule_orders_values_as_far_apart_as_floats_are(rule: Any) -> None:
+    values = [(0.9, 1e308), (0.89, -1.7e308), (0.5, -1.75e308)]
+    scores = [Preference.of(rule, AIMS, values).score(row)[0] for row in values]
+    assert all(map(math.isfinite, scores))
+    assert scores.index(max(scores)) == (1 if rule == "knee" else 2)
 
 
 def test_metric_that_is_equal_on_the_whole_front_decides_nothing() -> None:

@@ -56,8 +56,11 @@ class Preference:
         weights = self.rule["weights"] if isinstance(self.rule, Mapping) else {}
         behind = 0.0
         for aim, value, best, worst in zip(self.aims, values, self.best, self.worst, strict=True):
-            span = abs(best - worst) or 1.0  # equal on the whole front: nothing to choose by, unless it comes out worse
-            behind += weights.get(aim.name, 1.0) * aim.sign * (best - value) / span
+            # Halves: the ends of an own metric's range may be as far apart as floats are.
+            span = (
+                abs(best / 2 - worst / 2) or 0.5
+            )  # equal on the whole front: nothing to choose by, unless it ends worse
+            behind += weights.get(aim.name, 1.0) * (aim.sign * (best / 2 - value / 2) / span)
         return (-behind,)
 
 

@@ -46,6 +46,19 @@ def test_trial_that_diverged_does_not_make_the_others_alike(values: list[float],
     assert (logs[5] - logs[0]) / logs.std() > 1.5
 
 
+@pytest.mark.parametrize("diverged", [1e3, 1e6, 1e308])
+@pytest.mark.parametrize("count", [2, 6, 12])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("values", [[0.10, 0.11, 0.2, 0.5, 1.0, 2.3], [-0.5, -0.4, 0.2, 0.5, 1.0, 2.3]])
+def test_many_trials_that_diverged_do_not_make_the_others_alike(
+    values: list[float], sign: int, count: int, diverged: float
+) -> None:
+    everything = sign * np.array([*values, *[diverged] * count])
+    logs = Errors.of(everything, DOWN if sign > 0 else UP).log(everything)
+    assert np.diff(logs[:6]).min() / logs.std() > 0.005
+    assert (logs[5] - logs[0]) / logs.std() > 0.5
+
+
 @pytest.mark.parametrize("best", [-1.0, 0.0])
 def test_noise_on_a_plateau_is_no_difference(best: float) -> None:
     values = np.concatenate([best + np.linspace(0, 1e-7, 40), np.linspace(best + 0.1, best + 3, 20)])

@@ -1,5 +1,6 @@
 """Freeze-thaw searches over scripted workers: budgets, states, kills before any write."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from optuna.trial import TrialState
 
 from podium.config.params import SearchParams
 from podium.errors import PodiumError
+from podium.training.epochs import Epoch
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.planner import STRATA
 from podium.tuning.inherit import SOURCE
+from podium.tuning.messages import Task
 from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search
 from tuning.killing import KilledError, kill_before, table
 from tuning.scripted import Recorder, states
@@ -139,6 +142,39 @@ def test_timeout_ends_what_rests(tmp_path: Path) -> None:
     study, done = search(tmp_path, params, before=lambda study: study.set_user_attr("seconds", 1000.0))
     assert done
     assert study.trials == []
+
+
+class Recovering(Sleepers):
+    """The metric of every third trial has no finite value before its fourth epoch."""
+
+    def _epoch(self, task: Task, number: int) -> Epoch:
+        never = task.number % 3 == 0 and number < 4
+        return super()._epoch(task, number) | ({"val_accuracy": math.nan} if never else {})
+
+
+def test_trials_without_a_finite_value_are_let_go_first(tmp_path: Path) -> None:
+    opened: list[optuna.Study] = []
+    ended_before: list[int] = []
+
+    class Watching(Recorder):
+        def rested(self, trial: Any, history: Any) -> None:
+            states = {t.number: t.state for t in opened[0].get_trials(deepcopy=False)}
+            if any(states.get(number) == TrialState.RUNNING for number in (0, 3, 6)):
+                ended_before.extend(n for n, state in states.items() if state == TrialState.PRUNED and n % 3)
+
+    params = params_of(max_epochs=40, max_resting=6, n_trials=16)
+    study, done = search(tmp_path, params, Recovering(), recorder=Watching(), before=opened.append)
+    assert done
+    assert {"COMPLETE", "PRUNED"} >= set(states(study))
+    assert ended_before == []
+
+
+def test_trials_without_a_finite_value_go_on_where_nothing_else_can(tmp_path: Path) -> None:
+    space = SPACE | {"train.epochs": {"low": 5, "high": 6}}
+    params = params_of(max_epochs=1000, n_trials=9, space=space, shared_epochs=False, max_resting=40)
+    study, done = search(tmp_path, params, Recovering())
+    assert done
+    assert states(study) == ["COMPLETE"] * 9
 
 
 def test_all_trials_at_their_ends_end_the_search(tmp_path: Path) -> None:

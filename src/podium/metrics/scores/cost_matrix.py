@@ -109,12 +109,12 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The rows that are not empty, each with its line; at least two, and the first has at least one name."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
             rows = [(line, row) for line, row in cells if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"cost: file must be a CSV file in UTF-8 in {paths.LABELS}; {path} can't be read: {error}"
+            f"cost: file must be a CSV file in UTF-8 in {paths.LABELS}; {path} can't be read: {error}{_remedy(error)}"
         ) from None
     if len(rows) < 2:
         raise InputError(f"cost: {path} must have a row of predicted classes and rows of costs; it has {len(rows)}")
@@ -127,6 +127,13 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             f" got {first[0][:SHOWN]!r}"
         )
     return rows
+
+
+def _remedy(error: Exception) -> str:
+    """Of a cell such as `"a" x`, which reads two ways; empty for any other error."""
+    if not isinstance(error, csv.Error) or "expected after" not in str(error):
+        return ""
+    return '. A cell that begins with a quote must end with one: write "a x" for the class a x, """a"" x" for "a" x'
 
 
 def _number(cell: str, path: Path, line: int) -> float:

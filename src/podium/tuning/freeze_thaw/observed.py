@@ -22,6 +22,9 @@ LAST = (5, 3, 2, 1)
 """So many of each curve's last points are left where there would be more."""
 APART, USUAL = 10.0, 0.8
 """Times the error that this share of all points does not exceed: beyond, a training has diverged."""
+SHARES, JUMP = (0.2, 0.35, 0.5, 0.65, USUAL), 100.0
+"""Shares that are looked at one after the other, and how many times the error of one that of the next is where what
+lies between has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
 
@@ -84,7 +87,7 @@ class Errors:
         if bounded and maximize:
             spread, most = float(np.ptp(values)), float("inf")
         else:
-            spread = _spread(errors) or float(errors.max())
+            spread = _spread(errors, 1 + abs(best)) or float(errors.max())
             most = max(spread, 1e-9)
         floor = max(least, 1e-3 * spread, 1e-9 * (1 + abs(best))) / 2
         return Errors(best, 1 if maximize else -1, floor if bounded else max(floor, 0.05 * spread), most)
@@ -100,12 +103,20 @@ class Errors:
         return np.asarray(self.best - self.sign * np.maximum(np.exp(np.asarray(logs)) - self.floor, 0.0))
 
 
-def _spread(errors: Array) -> float:
+def _spread(errors: Array, unit: float) -> float:
     """How far values lie apart whose `errors` (n,) may have no upper end: trials that diverge do not set it.
 
-    The largest, and at most so many times the one that USUAL of them do not exceed.
+    The largest, and at most so many times the one that USUAL of them do not exceed; of a smaller share where more than
+    the rest have diverged, which is a jump from one share to the next, and beyond `unit` too: a jump from the noise on
+    a plateau is none.
     """
-    return float(min(errors.max(), APART * float(np.quantile(errors, USUAL, method="lower"))))
+    usual = 0.0
+    for error in np.quantile(errors, SHARES, method="lower"):
+        if usual and error > JUMP * max(usual, unit):
+            usual = max(usual, unit)
+            break
+        usual = float(error)
+    return float(min(errors.max(), APART * usual))
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,20 @@ class Planner:
     def surplus(
         self, trials: Sequence[FrozenTrial], decisions: Sequence[Decision], resting: Collection[int]
     ) -> list[int]:
-        """The trials that may rest no longer, for there are more than `search.max_resting`: the least promising."""
+        """The trials that may rest no longer, for there are more than `search.max_resting`: the least promising.
+
+        Those come first of which no value was finite: the model knows nothing of them. They go on where nothing else
+        can.
+        """
         many = len(resting) - self.params.max_resting
         if many <= 0:
             return []
         curves = curves_of(trials, self.places, self.metrics)
+        known = {curve.number for curve in curves}
+        unknown = sorted(set(resting) - known)[:many]
         observed = observe(curves, self.direction)
-        if observed is None:
-            return []
+        if observed is None or len(unknown) == many:
+            return unknown
         model, _ = self.model(observed, decisions)
         candidates = self.candidates(trials, curves, resting, [])
         ends = candidates.points(candidates.totals)
@@ -134,7 +140,7 @@ class Planner:
         hope = norm.logcdf((observed.best - mean) / deviation)
         hope += log_feasible(excess, self.limits_theta(excess, decisions)[0], ends)
         order = np.argsort(hope, kind="stable")
-        return [int(candidates.numbers[row]) for row in order[:many]]
+        return unknown + [int(candidates.numbers[row]) for row in order[: many - len(unknown)]]
 
     def _by_model(
         self,
@@ -156,7 +162,7 @@ class Planner:
             return Decision(len(trials), min(FIRST, places[0].total), "random", places[0].values)
         candidates = self.candidates(trials, curves, resting, places)
         if not candidates.places:
-            return None
+            return self._first_of(trials, resting, epochs)
         model, theta = self.model(observed, decisions)
         ends = self._ends(candidates, random.uniform(*np.log(HORIZON)))
         mean, deviation = model.predict(points := candidates.points(ends))
@@ -178,7 +184,7 @@ class Planner:
         return self._within(chosen, before, epochs)
 
     def _first_of(self, trials: Sequence[FrozenTrial], resting: Collection[int], epochs: int | None) -> Decision | None:
-        """Hardly anything was seen, and nothing new may begin: the first that rests goes on."""
+        """Hardly anything was seen, or nothing of those that rest, and nothing new may begin: the first goes on."""
         if not resting:
             return None
         number = min(resting)
