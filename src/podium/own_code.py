@@ -64,18 +64,26 @@ def fresh(found: Any) -> Any:
         return copy.deepcopy(found)
     except RAISED:
         kept: dict[int, Any] = {}
-        _keep_uncopied(found, kept, set())
-        return copy.deepcopy(found, kept)
+        _keep_uncopied(found, kept, set(), leaves=True)
+        try:
+            return copy.deepcopy(found, dict(kept))
+        except RAISED:  # not for what it has alone: some object of it refuses
+            _keep_uncopied(found, kept, set(), leaves=False)
+            return copy.deepcopy(found, kept)
 
 
-def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int]) -> None:
-    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is."""
+def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int], *, leaves: bool) -> None:
+    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is;
+    `leaves`: only what has no parts is tried, which is fast."""
     if id(value) in seen:
         return
     seen.add(id(value))
     inside = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
-    for one in [*inside, *getattr(value, "__dict__", {}).values()]:
-        _keep_uncopied(one, kept, seen)
+    inside += getattr(value, "__dict__", {}).values()
+    for one in inside:
+        _keep_uncopied(one, kept, seen, leaves=leaves)
+    if leaves and inside:
+        return
     try:
         copy.deepcopy(value, dict(kept))
     except RAISED:
