@@ -114,10 +114,32 @@ def check_name(kind: str, name: str) -> str:
         return str(check(name)) if check else name
     if own_code.is_name(name) or name in library_names(kind):
         return name
+    if name in NEED_CODE.get(kind, ()):
+        raise ValueError(
+            f"{name} needs {NEED_CODE[kind][name]}, which can't stand in params.yaml: name a function of your own that"
+            " does what it would (see docs/extend.md), as module:function"
+        )
+    if kind == "augmentation" and name in ("MixUp", "CutMix"):
+        raise ValueError(f"{name} blends labels too: Podium's own is turned on by train.{name.lower()}")
     raise ValueError(f"must be {_choices(kind)}; got {name!r}{_hint(kind, name)}")
 
 
-ABSTRACT = {"Optimizer", "LRScheduler", "BaseSampler", "BaseGASampler", "BasePruner", "ReduceLROnPlateau", "Transform"}
+NEED_CODE = {
+    "schedule": {
+        "LambdaLR": "a function",
+        "MultiplicativeLR": "a function",
+        "ChainedScheduler": "other schedulers",
+        "SequentialLR": "other schedulers",
+    },
+    "augmentation": {"Lambda": "a function"},
+    "sampler": {"PartialFixedSampler": "another sampler"},
+}
+"""Classes of those libraries whose arguments are code, and what."""
+ABSTRACT = {
+    *("Optimizer", "LRScheduler", "BaseSampler", "BaseGASampler", "BasePruner", "ReduceLROnPlateau", "Transform"),
+    *("AutoAugmentPolicy", "InterpolationMode", "MixUp", "CutMix"),
+    *(name for names in NEED_CODE.values() for name in names),
+}
 """Classes of those libraries that are none to choose, or (ReduceLROnPlateau) none that follows from the position."""
 
 

@@ -64,18 +64,26 @@ def fresh(found: Any) -> Any:
         return copy.deepcopy(found)
     except RAISED:
         kept: dict[int, Any] = {}
-        _keep_uncopied(found, kept, set())
-        return copy.deepcopy(found, kept)
+        _keep_uncopied(found, kept, set(), leaves=True)
+        try:
+            return copy.deepcopy(found, dict(kept))
+        except RAISED:  # not for what it has alone: some object of it refuses
+            _keep_uncopied(found, kept, set(), leaves=False)
+            return copy.deepcopy(found, kept)
 
 
-def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int]) -> None:
-    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is."""
+def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int], *, leaves: bool) -> None:
+    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is;
+    `leaves`: only what has no parts is tried, which is fast."""
     if id(value) in seen:
         return
     seen.add(id(value))
     inside = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
-    for one in [*inside, *getattr(value, "__dict__", {}).values()]:
-        _keep_uncopied(one, kept, seen)
+    inside += getattr(value, "__dict__", {}).values()
+    for one in inside:
+        _keep_uncopied(one, kept, seen, leaves=leaves)
+    if leaves and inside:
+        return
     try:
         copy.deepcopy(value, dict(kept))
     except RAISED:
@@ -133,6 +141,28 @@ def arguments_of(function: Callable[..., Any]) -> tuple[dict[str, Argument], boo
     return found, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
+def positional_only(function: Callable[..., Any]) -> list[str]:
+    """The arguments of `function` that have to be given by their position."""
+    return [
+        p.name
+        for p in _parameters(function)
+        if p.kind is inspect.Parameter.POSITIONAL_ONLY and p.default is inspect.Parameter.empty
+    ]
+
+
+def first_arguments(function: Callable[..., Any], count: int) -> set[str]:
+    """The names of the first `count` arguments of `function`, which it is given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return set([p.name for p in _parameters(function) if p.kind in kinds][:count])
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):  # built-in code without a signature
+        return []
+
+
 def call(
     function: Callable[..., Any], name: str, parameter: str, given: Mapping[str, Any], offered: Mapping[str, Any]
 ) -> Any:
@@ -142,16 +172,24 @@ def call(
     arguments that it does not have, that are missing or that another parameter decides, and for an exception within it.
     """
     check_decided(name, parameter, given)
+    if alone := positional_only(function):
+        raise InputError(
+            f"{parameter}{': ' if parameter else ''}{name} takes {alone[0]} by its position alone, and arguments are"
+            f" given by name: remove the `/` after it{at(name)}"
+        )
     check_arguments(function, name, parameter, given, set(offered))
-    known, _ = arguments_of(function)
+    known, takes_any = arguments_of(function)
     named = {key: value for key, value in offered.items() if key in known and key not in given}
+    unnamed = sorted(set(offered) - known.keys()) if takes_any else []
     try:
         with own_modules.restored():
             return function(**copy.deepcopy(dict(given)), **named)
     except InputError:
         raise
     except RAISED as error:
-        raise InputError(f"{parameter}{': ' if parameter else ''}{name} failed: {blame(error)}") from error
+        lost = [key for key in unnamed if key in str(error)]
+        rule = f". {name} is given {lost[0]} where it names that argument itself; `**` does not" if lost else ""
+        raise InputError(f"{parameter}{': ' if parameter else ''}{name} failed: {blame(error)}{rule}") from error
 
 
 def check_decided(name: str, parameter: str, given: Mapping[str, Any]) -> None:

@@ -592,9 +592,11 @@ RETURNED = {
     "a tuple of one": "Tuple(network())",
     "a row of layers that ends with an object": "torch.nn.Sequential(torch.nn.Identity(), Object(network()))",
     "several devices": "torch.nn.DataParallel(network())",
+    "an object with a lock": "trained(Object(network()))",
     "a moving average": "torch.optim.swa_utils.AveragedModel(network())",
 }
 OUTPUTS = """
+import threading
 from types import SimpleNamespace
 
 import torch
@@ -610,6 +612,16 @@ class Object(torch.nn.Module):
 
     def give(self, logits):
         return SimpleNamespace(loss=None, logits=logits)
+
+
+class Trainer:
+    def __init__(self, module):
+        self.lock, self.module = threading.Lock(), module
+
+
+def trained(module):
+    module.trainer = Trainer(module)
+    return module
 
 
 class Dict(Object):
@@ -635,7 +647,7 @@ def test_module_whose_logits_are_inside_of_what_it_gives_is_registered(
     run = _run(_recipe(own.write(OUTPUTS.replace("RETURNED", module))))
     run.train(trial_data.train, trial_data.val)
     assert set(run.measured) >= {"val_loss", "val_accuracy"}
-    save_graph(run.result, (3, tiny.SIZE, tiny.SIZE), tmp_path / "one.pt2")
+    save_graph(run.result, (3, tiny.SIZE, tiny.SIZE), tmp_path / "one.pt2", run.recipe.train.program)
     images = trial_data.val.images[torch.arange(4)]
     with torch.inference_mode():
         torch.testing.assert_close(torch.export.load(tmp_path / "one.pt2").module()(images), run.result.eval()(images))
@@ -677,6 +689,42 @@ def program(network, run):
     before = state()
     _run(_recipe(own.write(text))).train(trial_data.train, trial_data.val)
     assert state() == before
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64"])
+def test_module_of_another_type_is_refused_with_the_remedy(own: OwnCode, trial_data: TrialData, kind: str) -> None:
+    body = f"run.report(1, val_accuracy=0.5)\nreturn network().to(torch.{kind})"
+    with pytest.raises(InputError, match=rf"Its weights are torch\.{kind}, images float32: return it\.float\(\)$"):
+        _run(_short(own, body)).train(trial_data.train, trial_data.val)
+
+
+def test_loop_that_leaves_a_thread_is_noted(own: OwnCode, trial_data: TrialData) -> None:
+    text = """
+import threading
+
+ended = threading.Event()
+
+
+def program(network, run):
+    threading.Thread(target=ended.wait, name="mine").start()
+    threading.Thread(target=ended.wait, daemon=True).start()
+    run.report(1, val_accuracy=0.5)
+    return network()
+"""
+    name = own.write(text)
+    run = _run(_recipe(name))
+    run.train(trial_data.train, trial_data.val)
+    own_code.load(f"{name}:ended", "").set()
+    assert run.notes[0] == (
+        f"{name}:program left threads running (mine), for which the end of a process waits: end them, or make them with"
+        " daemon=True"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, where such a loop works")
+def test_loop_that_wants_a_gpu_on_the_cpu_is_told_where_the_device_is(own: OwnCode, trial_data: TrialData) -> None:
+    with pytest.raises(InputError, match="line 6, in program: .* This training is on the CPU: take the argument `dev"):
+        _run(_short(own, "network().cuda()")).train(trial_data.train, trial_data.val)
 
 
 COLLECTIONS = {

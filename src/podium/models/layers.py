@@ -72,6 +72,16 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(*halve, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network in a `module` that only runs it otherwise: compiled, or on several devices."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)  # of torch.compile
+        inner = module.module if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else inner
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
 def only_logits(module: nn.Module) -> nn.Module:
     """`module`, which gives its logits alone where it gave them as `logits` of an object or a dict, as networks of
     Hugging Face do, or as the only element of a tuple."""

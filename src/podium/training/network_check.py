@@ -155,6 +155,8 @@ def copied(model: nn.Module, named: str, at: str = "") -> nn.Module:
     try:
         return copy.deepcopy(model)
     except own_code.RAISED as error:
+        if named.startswith("train.program"):  # nothing but its export needs the copy, which a lock beside it may share
+            return own_code.fresh(model)  # type: ignore[no-any-return]
         raise InputError(
             f"{named} can't be copied, so it could not be averaged, exported or registered: {own_code.blame(error)}."
             " Keep open files, locks, generators and tensors that forward computed out of its attributes; norms of"

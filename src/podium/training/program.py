@@ -8,6 +8,8 @@ The function is called with those of these arguments that it names: `config` (ev
 
 import copy
 import math
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType
@@ -23,7 +25,7 @@ from podium.config.recipe import Recipe
 from podium.errors import InputError
 from podium.metrics.scores import Metric
 from podium.models.build import normalisation
-from podium.models.layers import FlipAverage, Normalize, only_logits
+from podium.models.layers import FlipAverage, Normalize, only_logits, unwrapped
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
@@ -36,7 +38,6 @@ from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
-PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 TOLERANCE = 1e-3
 """By how much a reported metric may differ from that of the returned module before a note is logged."""
 ROUNDING = 1e-4
@@ -261,14 +262,23 @@ class ProgramRun:
             "seed": self.seed,
             "run": Handle(self),
         }
+        there = set(threading.enumerate())
         try:
             return own_code.call(function, name, "train.program", self.program.chosen.arguments, offered)
         except InputError as error:
             if isinstance(error.__cause__, DivergedError):
                 raise error.__cause__ from None
+            if self.device.type == "cpu" and re.search(r"\b(CUDA|NVIDIA)\b", str(error)):
+                raise InputError(f"{error}. This training is on the CPU: take the argument `device`") from error
             if error.__cause__ is None and (place := own_code.place_of(error)):
                 raise InputError(f"{error}{place}") from None
             raise
+        finally:
+            if left := [one.name for one in threading.enumerate() if one not in there and not one.daemon]:
+                self.notes.append(
+                    f"{name} left threads running ({', '.join(left[:5])}), for which the end of a process waits: end"
+                    " them, or make them with daemon=True"
+                )
 
     def _hook(self, hook: Callable[[Any], None]) -> None:
         """Call `hook`; what it raises leaves the function whatever that catches."""
@@ -289,7 +299,7 @@ class ProgramRun:
             raise InputError(
                 f"train.program: {name} returned without a report; call run.report after each epoch{own_code.at(name)}"
             )
-        module = only_logits(_unwrapped(module))
+        module = only_logits(unwrapped(module))
         whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
         rows = torch.arange(min(TRIED, len(data)), device=data.labels.device)
         try:
@@ -297,8 +307,11 @@ class ProgramRun:
         except InputError:
             raise
         except own_code.RAISED as error:
+            others = {str(one.dtype) for one in module.parameters() if one.dtype != torch.float32}
+            rule = f". Its weights are {', '.join(sorted(others))}, images float32: return it.float()" if others else ""
             raise InputError(
                 f"train.program: the module that {name} returned fails on {len(rows)} images: {own_code.blame(error)}"
+                f"{rule}"
             ) from error
         known = (name, type(module), self.images.shape, self._built_of(module))
         if known not in _exported:  # seconds: once in a worker
@@ -364,16 +377,6 @@ class ProgramRun:
     def _own_loss(self) -> str:
         """The figure that a program may report of another loss than Podium's: none where the search looks at it."""
         return "" if self.metric is not None and self.metric.label == "loss" else "val_loss"
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The network in a `module` that only runs it otherwise: compiled, or on several devices."""
-    while True:
-        inner = getattr(module, "_orig_mod", None)  # of torch.compile
-        inner = module.module if isinstance(module, PARALLEL) else inner
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner
 
 
 def training(

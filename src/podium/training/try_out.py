@@ -37,9 +37,8 @@ def _offered(kind: str, choice: Choice, function: Any) -> set[str]:
     """What Podium gives to the `function`, or class, of somebody else's that `choice` of `kind` names."""
     if kind == "metric" and not own_code.is_name(choice.name):
         return {"num_classes"}  # a class of torchmetrics
-    names = list(own_code.arguments_of(function)[0])
     positional = 0 if isinstance(function, type) else {"loss": 2, "metric": 2, "augmentation": 1}.get(kind, 0)
-    return {*names[:positional], *NEED_IMAGES[kind]}
+    return own_code.first_arguments(function, positional) | set(NEED_IMAGES[kind])
 
 
 def _try_network(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:

@@ -214,8 +214,7 @@ class OwnMetric(_Foreign):
         """
         name, given = self.chosen.name, dict(self.chosen.arguments)
         function = self.load()
-        known, _ = own_code.arguments_of(function)
-        own_code.check_arguments(function, name, "", given, set(list(known)[:2]))
+        own_code.check_arguments(function, name, "", given, own_code.first_arguments(function, 2))
         try:
             found = function(scored.log_probabilities, scored.labels.clone(), **copy.deepcopy(given))
         except own_code.RAISED as error:

@@ -8,7 +8,7 @@ import copy
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from podium import components, own_code
 from podium.components import Choice, Component
@@ -70,29 +70,66 @@ class OwnAugmentation(Augmentation):
 
         with own_numbers(images.device, draw.seed):
             if self._is_of_torchvision:
-                changed = torch.stack([self.own(image) for image in images])
+                each = [self.own(image) for image in images]
+                wrong = (new for new, old in zip(each, images, strict=True) if not _is_like(new, old))
+                if (one := next(wrong, None)) is not None:
+                    raise self._refusal(one, images[0])
+                changed = torch.stack(each)
             elif isinstance(components.load("augmentation", self.chosen.name), type):
                 changed = self.own(images)
             else:
                 changed = self.own(images, **copy.deepcopy(dict(self.chosen.arguments)))
-        if not isinstance(changed, torch.Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
-            raise InputError(
-                f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
-                f" it gave {own_code.described(changed)}{own_code.at(self.chosen.name)}"
-            )
-        return changed
+        if not _is_like(changed, images):
+            raise self._refusal(changed, images)
+        return cast("Tensor", changed)
+
+    def _refusal(self, changed: Any, images: "Tensor") -> InputError:
+        return InputError(
+            f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
+            f" it gave {own_code.described(changed)}{own_code.at(self.chosen.name)}"
+        )
 
     @cached_property
     def own(self) -> Any:
         """The object that is applied, which may hold a state; made where it is first asked for."""
         found = components.load("augmentation", self.chosen.name)
         given, place = dict(self.chosen.arguments), f"train.augment.{self.chosen.label}"
-        known, _ = own_code.arguments_of(found)
-        images = set() if isinstance(found, type) else set(list(known)[:1])
+        images = set() if isinstance(found, type) else own_code.first_arguments(found, 1)
         own_code.check_arguments(found, self.chosen.name, place, given, images)
         if isinstance(found, type):
+            if not own_code.is_name(self.chosen.name):
+                given = {name: self._settled(name, value) for name, value in given.items()}
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
         return own_code.fresh(found)  # an object, such as a v2.Compose; a function is itself
+
+    def _settled(self, name: str, value: Any) -> Any:
+        """An argument of torchvision's as params.yaml has it, with what that names: transforms, a kind of
+        interpolation, a policy."""
+        from torchvision.transforms import v2
+
+        if name == "transforms" and isinstance(value, list):
+            return [self._within(one) for one in value]
+        kind: Any = {"interpolation": v2.InterpolationMode, "policy": v2.AutoAugmentPolicy}.get(name)
+        if kind is None or not isinstance(value, str):
+            return value
+        if value not in (names := [one.value for one in kind]):
+            raise InputError(
+                f"train.augment.{self.chosen.label}.arguments.{name}: must be {', '.join(names)}; got {value}"
+            )
+        return kind(value)
+
+    def _within(self, value: Any) -> Any:
+        """The transform that `value`, of the list `transforms`, stands for: a name, or a mapping with arguments."""
+        found = {"name": value} if isinstance(value, str) else value
+        known = components.library_names("augmentation")
+        is_form = isinstance(found, dict) and not set(found) - {"name", "arguments"}
+        if not is_form or found.get("name") not in known or not isinstance(found.get("arguments", {}), dict):
+            raise InputError(
+                f"train.augment.{self.chosen.label}.arguments.transforms: must be classes of"
+                f" {components.KINDS['augmentation'].library}, each a name or a mapping of name and arguments;"
+                f" got {value!r}"
+            )
+        return OwnAugmentation(chosen=Choice.model_validate(found)).own
 
     @cached_property
     def _is_of_torchvision(self) -> bool:
@@ -100,6 +137,12 @@ class OwnAugmentation(Augmentation):
         whole = self.own
         parts = list(whole) if type(whole).__module__ == "torch.nn.modules.container" else [whole]
         return bool(parts) and all(type(one).__module__.startswith("torchvision.") for one in parts)
+
+
+def _is_like(changed: Any, images: "Tensor") -> bool:
+    import torch
+
+    return isinstance(changed, torch.Tensor) and changed.shape == images.shape and changed.dtype == images.dtype
 
 
 def wrap(choice: Choice) -> Augmentation:

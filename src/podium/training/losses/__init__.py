@@ -54,7 +54,7 @@ class OwnLoss(Loss):
             made = own_code.call(function, name, "train.loss", given, extra)
             return checked(made, name)
         function = own_code.fresh(function)  # an object: what it counts in one training is not in the next
-        positional = set(list(known)[:2])
+        positional = own_code.first_arguments(function, 2)
         own_code.check_arguments(function, name, "train.loss", given, positional | set(extra))
         if not given and not extra:
             return checked(function, name)
