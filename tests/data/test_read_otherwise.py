@@ -1,5 +1,6 @@
 """Files that Pillow reads otherwise than they are meant, without an error."""
 
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,45 @@ def _prepared(root: Path, **params: Any) -> Any:
     return audited(
         PrepareParams(source=f"folder:{root}", root=str(root), **params), DoctorParams(), root / ".d", root / "s.csv"
     )
+
+
+@pytest.mark.parametrize(("kind", "frames"), [(0, 1), (0x020002, 2)])
+def test_second_picture_of_a_telephone_is_no_frame_and_that_of_a_stereo_camera_is(kind: int, frames: int) -> None:
+    buffer = io.BytesIO()
+    photos.tiles()[3].save(buffer, "MPO", save_all=True, append_images=[photos.tiles()[4]])
+    data = buffer.getvalue()
+    with Image.open(io.BytesIO(data)) as image:
+        size = image.mpinfo[0xB002][0]["Size"]  # type: ignore[attr-defined]
+    at = data.index(struct.pack("<LL", 0x030000, size)) + 16  # the second entry follows 16 bytes after the first
+    data = data[:at] + struct.pack("<L", kind) + data[at + 4 :]
+    spec = Preprocess(3, 16, 16)
+
+    assert decode_file(data, spec).frames == frames
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\xff\x0a" + b"\x3f" * 20, "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'<?xml version="1.0"?><Error/>', "XML"),
+        (b'{"error": 404}', "JSON"),
+        (b"\0" * 900, "zero bytes"),
+        (b"\0" * 128 + b"DICM", "DICOM"),
+        (b"\0\0\0\x18ftypmp42", "a video"),
+        (b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_file_that_is_no_image_is_called_what_it_is(data: bytes, what: str) -> None:
+    with pytest.raises(BadImage, match=rf"it is no image that can be read \(.*\), but {what}") as caught:
+        _decoded(data)
+    assert caught.value.kind == "not_image"
+
+
+def test_pointer_of_git_annex_is_called_that() -> None:
+    with pytest.raises(BadImage, match="run `git annex get`"):
+        _decoded(b"/annex/objects/SHA256E-s1--a.jpg\n")
 
 
 def test_frames_that_are_dropped_are_always_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The file that remembers splits: what it says is kept, and what can't be right is refused with its line."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_file_is_sorted_text_that_is_read_as_it_was_written(path: Path) -> None:
 
 def test_missing_file_remembers_nothing(path: Path) -> None:
     assert split_file.read(path, "a").find(np.arange(3).astype(np.uint64)).tolist() == [NEW] * 3
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace("\n", "\r\n"), lambda text: "\ufeff" + text])
+def test_file_that_another_system_wrote_anew_says_the_same(path: Path, change: Callable[[str], str]) -> None:
+    path.parent.mkdir()
+    path.write_bytes(change(SMALL).encode())
+
+    found = split_file.read(path, "a")
+
+    assert "".join(found.lines()) == SMALL
+    assert split_file.write(path, found)
+    assert path.read_bytes() == SMALL.encode()
 
 
 def test_images_are_added_and_none_is_changed() -> None:

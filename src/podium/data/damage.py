@@ -43,6 +43,31 @@ TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4
 """Bytes of a value of each of TIFF's types."""
 
 
+OTHERS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "a file of Photoshop",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"PK\3\4": "a zip archive",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"\x93NUMPY": "an array of NumPy, which a source of your own can give",
+    b"\0\0\1\0": "an icon (ICO)",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"\x1aE\xdf\xa3": "a video",
+    b"\x89HDF": "HDF5",
+    b"SIMPLE  =": "FITS",
+    b"<svg": "a drawing (SVG)",
+    b"<!doctype html": "a web page (HTML), as where a download failed",
+    b"<html": "a web page (HTML), as where a download failed",
+    b"<?xml": "XML, as of a drawing or where a download failed",
+    b"{": "JSON, as where a download failed",
+}
+"""What other files begin with, in lower case where it is text."""
+MULTI_PICTURE = 0xB002
+"""Entries of a JPEG that holds several pictures, one for each (CIPA DC-007, 5.2.3)."""
+
+
 class BadImage(ValueError):  # noqa: N818 (what it is, in the words of whoever sent it)
     """The bytes are not an image that can be used; the message is a sentence that says why."""
 
@@ -65,14 +90,41 @@ def unidentified(data: bytes) -> BadImage:
         return BadImage("it is a pointer of Git LFS, not the file itself: run `git lfs pull`", "not_image")
     if data[:4] in TIFFS and data[8:10] == b"CR":
         return BadImage("it is a camera's raw file, which is not read: convert it, such as to PNG", "not_image")
+    if data.startswith(b"/annex/objects/"):
+        return BadImage("it is a pointer of git-annex, not the file itself: run `git annex get`", "not_image")
     known = data.startswith(BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or brands & (AVIF | HEIC)
     if not known:
-        return BadImage(f"it is no image that can be read ({', '.join(FORMATS)})", "not_image")
+        what = f", but {kind}" if (kind := _kind_of(data)) else ""
+        return BadImage(f"it is no image that can be read ({', '.join(FORMATS)}){what}", "not_image")
     if ends_early(data):
         return BadImage("it can't be decoded: it begins like an image, but ends too early", "truncated")
     if data[:4] in TIFFS and (why := _unsupported_tiff(data)):
         return BadImage(f"it is a TIFF of {why}, which is not read: convert it, such as to 16 bits", "not_image")
     return BadImage("it can't be decoded: it begins like an image, but what follows is damaged")
+
+
+def _kind_of(data: bytes) -> str:
+    """What bytes that are no image are, as they begin; empty: nobody knows."""
+    if not any(data[:4096]):
+        return "zero bytes, as where a copy broke off"
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data[4:8] == b"ftyp" or (data[:4] == b"RIFF" and data[8:11] == b"AVI"):
+        return "a video"
+    text = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((kind for begins, kind in OTHERS.items() if data.startswith(begins) or text.startswith(begins)), "")
+
+
+def has_frames(image: Image.Image) -> bool:
+    """Whether an opened file has several frames or pages, each an image of its own.
+
+    Telephones put a preview or a map of brightness behind a photograph (MPO): these are none.
+    """
+    entries = getattr(image, "mpinfo", {}).get(MULTI_PICTURE, ())
+    kinds = [str(one.get("Attribute", {}).get("MPType", "")) for one in entries[1:]]
+    return bool(getattr(image, "is_animated", False)) and (
+        not entries or any(kind.startswith("Multi-Frame") for kind in kinds)
+    )
 
 
 def is_heic(data: bytes) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from .damage import CUT_SHORT, FORMATS, HEIF, check_whole, ends_early, unidentified, without_notes
+from .damage import CUT_SHORT, FORMATS, HEIF, check_whole, ends_early, has_frames, unidentified, without_notes
 from .damage import BadImage as BadImage  # what is raised here: importers need not know where it is from
 from .depth import eight_bits, eight_bits_of_colours, low_bytes_of, sample_format
 
@@ -175,7 +175,7 @@ def decode_image(
     with quiet:  # and with it Pillow's own limit of pixels
         _check_size(image, spec)
         mode, size = image.mode, stored_size(image)
-        frames = 2 if getattr(image, "is_animated", False) else 1
+        frames = 2 if has_frames(image) else 1
         turn = orientation(image)
         tags = getattr(image, "tag_v2", {})
         white_is_zero, sample = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, sample_format(tags)

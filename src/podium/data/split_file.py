@@ -214,7 +214,7 @@ class _Lines:
         number, last, whole = 0, "", b""
         for number, whole in enumerate(lines, 1):
             try:
-                line = whole.removesuffix(b"\n").decode()
+                line = whole.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 self.problems.append(f"line {number}: is not UTF-8")
                 return self

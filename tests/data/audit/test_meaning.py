@@ -126,6 +126,17 @@ def test_one_coloured_image_among_grey_ones_makes_all_of_them_rgb(tmp_path: Path
         assert data.report.shape == [1, 32, 32]
 
 
+def test_files_beside_images_of_their_name_are_not_missing(tmp_path: Path) -> None:
+    root = photos.folder(tmp_path / "raw", per_class=6)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        suffix = (".json", ".png.xmp", ".CR2")[number % 3]
+        path.with_name(path.stem + suffix).write_bytes(b"II*\0\x10\0\0\0CR\2\0")
+
+    with _audited(root) as data:
+        assert _found(data)["not_image"] == 12
+        refuse(data.report)
+
+
 def test_too_many_files_that_are_left_out_are_refused(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "photos")
     for number in range(3):

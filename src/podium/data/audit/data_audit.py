@@ -28,6 +28,7 @@ from podium.data.audit.about_set import (
 from podium.data.audit.audit_page import PER_CLASS
 from podium.data.audit.audit_report import Report, most_common
 from podium.data.audit.checks import Examination, examine, in_order, large_groups, looked_for
+from podium.data.audit.companions import without_companions
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
 from podium.data.audit.replaced import Gone, gone, is_there, taken_over
@@ -121,6 +122,8 @@ def _examined(
     """The rest of `audited`. Half of what it holds of each image is gone when it returns: digests, modes, groups."""
     spec, store, images = decoded
     rejects = [*source.rejects, *images.rejects]
+    if source.name.startswith("folder:"):  # who names files one by one means each
+        rejects = without_companions(Origins(source.items, images.numbers), rejects)
     reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
     _check_search(known.near, audit, images.sizes)
     places = known.place_of(images.contents, images.formers)
