@@ -22,6 +22,8 @@ NOTICEABLE = 0.005
 """Share of the variance below which interactions are not shown."""
 ROWS = 200
 """Rows of any table: classes, failures."""
+FOLDED, OPENED = 40, 25
+"""A table of more rows shows the first OPENED of them before a click: 200 classes are eight screens."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Table:
     """The index of a highlighted row."""
     pairs: bool = False
     """Two columns, shown as a list of name and value."""
+
+    @property
+    def opened(self) -> int:
+        """Rows that are shown before a click; the highlighted one is among them."""
+        return len(self.rows) if len(self.rows) <= FOLDED else max(OPENED, (self.marked or 0) + 1)
 
 
 @dataclass(frozen=True)
