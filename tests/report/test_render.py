@@ -13,7 +13,7 @@ import pytest
 from podium.errors import InputError
 from podium.report.outcome_charts import MATRIX
 from podium.report.render import build
-from podium.report.sections import ROWS
+from podium.report.sections import OPENED, ROWS
 from report import sample
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -275,8 +275,14 @@ def test_report_of_more_classes_than_rows_shows_the_weakest_that_have_test_image
         classes = [row for row in csv.DictReader(file) if int(row["support"])]
     weakest = sorted(classes, key=lambda row: float(row["recall"]))[:ROWS]
     page = page_of(tmp_path)
-    table = page[page.index("Metrics of the 200 of 500 classes with the lowest recall") :].partition("</table>")[0]
-    assert 100 < len(weakest) == sum(f"<td>{row['class']}</td>" in table for row in weakest)
+    table = page[page.index("Metrics of the 200 of 500 classes with the lowest recall") :]
+    shown, _, rest = table.partition("<details>")
+    more, _, _ = rest.partition("</details>")
+    names = [f"<td>{row['class']}</td>" for row in weakest]
+    assert len(names) > 100
+    assert all(name in shown for name in names[:OPENED])
+    assert f"<summary>{len(names) - OPENED} more rows</summary>" in more
+    assert all(name in more for name in names[OPENED:])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from podium.training import checkpoint, saver
-from podium.training.saver import Saver, size_of, snapshot
+from podium.training.saver import Saver, size_of, snapshot, waited
 
 
 class Weights:
@@ -66,6 +66,26 @@ def test_next_one_waits_as_long_as_the_last_one_cost(clock: list[float], tmp_pat
     one.close()
     one.cost = 0.6
     assert [clock.__setitem__(0, 105.0 + passed) or one.is_due(run) for passed in (5, 19, 21)] == [False, False, True]
+
+
+def test_time_in_which_others_had_the_core_does_not_count(
+    clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "schedstat"
+    said.write_text("5 1000000000 7", encoding="ascii")
+    monkeypatch.setattr(saver, "WAITED", said)
+    run, one = Weights(), Saver(tmp_path / "x.ckpt", "run", 5.0, 0.03)
+    one.cost = 0.6
+    clock[0] += 100
+    said.write_text("6 82000000000 7", encoding="ascii")  # 81 s of the 100
+    assert not one.is_due(run)
+    clock[0] += 2
+    assert one.is_due(run)
+    said.unlink()  # a system that does not say
+    assert waited() == 0.0
+    one = Saver(tmp_path / "x.ckpt", "run", 0.0, 0.03)
+    clock[0] += 1
+    assert one.is_due(run)
 
 
 def test_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

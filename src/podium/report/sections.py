@@ -23,6 +23,8 @@ NOTICEABLE = 0.005
 ROWS = 200
 """Rows of any table: classes, failures."""
 TRIALS = "data/search/trials.csv"
+FOLDED, OPENED = 40, 25
+"""A table of more rows shows the first OPENED of them before a click: 200 classes are eight screens."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ def cut(table: Table, most: int, what: str, file: str = "") -> Table:
         return table
     note = f"The first {most:,} of {len(table.rows):,} {what}."
     return replace(table, rows=table.rows[:most], note=note, file=file)
+
+    @property
+    def opened(self) -> int:
+        """Rows that are shown before a click; the highlighted one is among them."""
+        return len(self.rows) if len(self.rows) <= FOLDED else max(OPENED, (self.marked or 0) + 1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 thread meanwhile, as often as that costs a small part of the time, whatever the size of the model.
 
 The interval follows from the cost of a checkpoint (J. Mohan et al., CheckFreq, FAST 2021): its copy, and the processor
-time of its writing, which may be the training's own core. A kill loses the steps since the last whole file.
+time of its writing, which may be the training's own core. Time in which other threads had this one's core does not
+count: of what a busy machine leaves to the training, checkpoints would take many times their share. A kill loses the
+steps since the last whole file.
 """
 
 import threading
@@ -20,6 +22,8 @@ ASSUMED = 2.0e8
 """Bytes a second of a checkpoint, before this process has written one."""
 _measured: list[float] = []
 """Bytes a second of the last checkpoint of this process that was large enough to tell."""
+WAITED = Path("/proc/thread-self/schedstat")
+"""Linux: nanoseconds that this thread has run, and that it has waited for a core (kernel, sched-stats.rst)."""
 TELLING = 1_000_000
 """Bytes from which on a checkpoint's time is its size's."""
 
@@ -52,6 +56,8 @@ class Saver:
         self._path, self._identity, self._seconds, self._share = path, identity, seconds, share
         self._on_save, self._on_error = on_save, on_error
         self._saved = time.monotonic()
+        self._waited = waited()
+        """As it was at the last one."""
         self._writing: threading.Thread | None = None
         self._abandoned = threading.Event()
         self._failed: Exception | None = None
@@ -70,7 +76,8 @@ class Saver:
             return True
         if not self.cost:
             self.cost = size_of(run.state()) / (_measured[-1] if _measured else ASSUMED)
-        return passed >= self.cost / self._share
+        wanted = self.cost / self._share
+        return passed >= wanted and passed - (waited() - self._waited) >= wanted
 
     def save(self, run: Run) -> None:
         """Copy the state of `run` now and write it meanwhile. Without `on_error` an OSError comes with the next one."""
@@ -78,9 +85,10 @@ class Saver:
             self.save_now(run)
             return
         self._raise_failure()
-        started = time.monotonic()
+        started, before = time.monotonic(), waited()
         state = snapshot(run.state())
-        copied = time.monotonic() - started
+        self._waited = waited()
+        copied = time.monotonic() - started - (self._waited - before)
         self._writing = threading.Thread(target=self._work, args=(state, copied), name="podium-checkpoint", daemon=True)
         self._writing.start()
         self._saved = time.monotonic()
@@ -93,7 +101,7 @@ class Saver:
         self.close()
         started = time.monotonic()
         self._write(run.state())
-        self._saved = time.monotonic()
+        self._saved, self._waited = time.monotonic(), waited()
         self._account(self._saved - started)
         self._raise_failure()
 
@@ -138,6 +146,14 @@ class Saver:
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
+
+
+def waited() -> float:
+    """Seconds in which this thread could have run while others had its core; 0.0 where the system does not say."""
+    try:
+        return int(WAITED.read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def snapshot(value: Any) -> Any:

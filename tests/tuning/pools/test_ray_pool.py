@@ -217,3 +217,33 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
     assert 1 <= len(lost) <= (4 if always else 1)
     assert all("its worker (process " in line for line in lost)
     assert pool._avoided() == (nodes[:1] if always else [])
+
+
+def test_node_on_which_every_worker_dies_is_avoided_and_charges_no_trial(
+    open_pool: "Callable[..., RayPool]", tmp_path: Path
+) -> None:
+    import ray
+
+    pool = open_pool(6, workers=2)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
+    loads = tmp_path / "loads"
+
+    def train(task: Any, setup: Any, content: Any) -> Any:
+        """What a worker does on a node that kills it: the first one before it has loaded, others in their trials."""
+        from podium.tuning.pools import ray_worker
+
+        if ray.get_runtime_context().get_node_id() == nodes[0]:
+            first = "_trial_data" if not loads.exists() else "_train"
+            loads.touch()
+            setattr(ray_worker, first, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+        return ray_worker.train(task, setup, content)
+
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
+    pool._train = ray.remote(**options)(train)
+    recorder = Recorder()
+    runtime = RuntimeParams(max_restarts=1, checkpoint_seconds=1e-9, checkpoint_share=1.0)
+    assert states(search(tmp_path, pool, 6, recorder, runtime=runtime)) == ["COMPLETE"] * 6
+    assert any("before it began" in line for line in recorder.lines)
+    assert pool._avoided() == nodes[:1]
+    assert any("one worker after another died on its node" in line for line in recorder.lines)
+    assert any("no more trials go to the 1 node on which workers of trial" in line for line in recorder.lines)

@@ -62,6 +62,10 @@ class Blame(Generic[Place]):
         self._last.pop(place, None)
         return self._handed.pop(trial, set()) - {place}
 
+    def alive(self, place: Place) -> None:
+        """Something gets on in `place`, which holds several workers."""
+        self._row[place] = 0
+
     def dropped(self, trial: int) -> set[Place]:
         """`trial` ended in a way that says nothing of workers. Returns the places that are cleared by that."""
         return self._handed.pop(trial, set())

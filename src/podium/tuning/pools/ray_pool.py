@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,10 @@ import ray
 from podium import cluster, resources
 from podium.config.params import RuntimeParams
 from podium.data.shared import is_shared, share
+from podium.text import counted
 from podium.training import checkpoint
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
+from podium.tuning.pools.blame import Blame
 from podium.tuning.pools.processes import BROKEN_IN_A_ROW
 from podium.tuning.pools.ray_worker import CONCURRENT, Began, Mailbox, Message, Saved, Setup, train
 
@@ -28,6 +31,9 @@ LOOK_EVERY = 1.0
 """Seconds for which the cluster's resources are taken to be what they were."""
 POLL = 1.0
 """Seconds that a question to the mailbox waits; an answer comes as soon as there is one."""
+GONE = "its node is gone"
+UNCHARGED = 10
+"""Losses for which nobody knows the trial to be to blame; from then on each counts as one of its restarts."""
 
 
 @dataclass
@@ -70,6 +76,13 @@ class RayPool:
         """Nodes that Ray has given up."""
         self._broken: Counter[str] = Counter()
         """How many workers of a node were broken since a trial ended there."""
+        self._blame: Blame[str] = Blame()
+        self._suspect: set[str] = set()
+        """Nodes on which one worker after another died in its trial."""
+        self._died_on: dict[int, set[str]] = {}
+        """Nodes on which workers of a trial have died: it is handed to others."""
+        self._uncharged: Counter[int] = Counter()
+        """Losses of a trial that it was not charged for."""
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
             stack.enter_context(cluster.opened(runtime, (runtime.workers or resources.cores()) * runtime.trial_cpus))
@@ -97,7 +110,7 @@ class RayPool:
         path = Path(task.checkpoint)
         content = path.read_bytes() if not self._shared and path.is_file() else None
         train = self._train
-        if avoided := self._avoided():
+        if avoided := self._avoided(self._died_on.get(task.number, set())):
             train = train.options(label_selector={"ray.io/node-id": f"!in({','.join(avoided)})"})
         reference = train.remote(task, self._setup, content)
         self._attempts[task.number] = _Attempt(task, reference)
@@ -171,12 +184,45 @@ class RayPool:
         """
         self._look()
         there = [a for a in self._attempts.values() if a.began is not None and a.began.node in self._gone]
-        return [self._lose(attempt, "its node is gone") for attempt in there]
+        return [self._lose(attempt, GONE) for attempt in there]
 
     def _lose(self, attempt: _Attempt, how: str) -> Lost:
-        del self._attempts[attempt.task.number]
-        where = f" ({attempt.began.where})" if attempt.began else ""
-        return Lost(attempt.task.number, attempt.task.attempt, f"its worker{where} is lost: {how}")
+        task, began = attempt.task, attempt.began
+        del self._attempts[task.number]
+        where = f" ({began.where})" if began else ""
+        lost = Lost(task.number, task.attempt, f"its worker{where} is lost: {how}")
+        if began is not None and began.ready and how != GONE:
+            return self._died(lost, began.node)
+        if began is not None and not began.ready:
+            self._broken[began.node] += 1
+        self._uncharged[task.number] += 1
+        reason = lost.reason if began is not None and began.ready else f"{lost.reason}, before it began"
+        return replace(lost, reason=reason, charged=self._uncharged[task.number] > UNCHARGED)
+
+    def _died(self, lost: Lost, node: str) -> Lost:
+        """`lost`, by a worker of `node` that died in its trial; where they all do there, it is not charged."""
+        self._died_on.setdefault(lost.number, set()).add(node)
+        others = self._nodes - {node, *self._avoided()}
+        verdict, cleared = self._blame.died(node, lost.number, others=bool(others))
+        self._suspect -= cleared
+        if verdict == "trial":
+            return lost
+        self._suspect.add(node)
+        again = "one worker after another died on its node; the trial is tried on another"
+        return replace(lost, reason=f"{lost.reason}; {again}", charged=False)
+
+    def _works(self, attempt: _Attempt, ended: Ended) -> Ended:
+        """`ended`, with what that says of the nodes."""
+        if attempt.began is None or ended.how == "interrupted":
+            return ended
+        if ended.how in ("failed", "infeasible"):
+            self._suspect -= self._blame.dropped(ended.number)
+        elif broken := self._blame.worked(attempt.began.node, ended.number):
+            note = (
+                f"no more trials go to the {counted(len(broken), 'node')} on which workers of trial {ended.number} died"
+            )
+            return replace(ended, notes=[*ended.notes, f"{note}: it works on another"])
+        return ended
 
     def _give_up(self, attempt: _Attempt, lost: Lost) -> Lost:
         """A worker reports that it is broken, and exits."""
@@ -186,10 +232,15 @@ class RayPool:
         self._broken[attempt.began.node] += 1
         return replace(lost, reason=lost.reason.replace("its worker", f"its worker ({attempt.began.where})", 1))
 
-    def _avoided(self) -> list[str]:
-        """Nodes whose workers are broken again and again, as long as there are others."""
-        broken = sorted(node for node, count in self._broken.items() if count >= BROKEN_IN_A_ROW)
-        return broken if any(node not in broken for node in self._nodes) else []
+    def _avoided(self, more: Collection[str] = ()) -> list[str]:
+        """Nodes whose workers are broken again and again, or die in their trials, and `more`; as long as there are
+        others.
+        """
+        broken = {node for node, count in self._broken.items() if count >= BROKEN_IN_A_ROW} | self._suspect
+        for avoided in ({*broken, *more}, broken):
+            if self._nodes - avoided:
+                return sorted(avoided)
+        return []
 
     def _listen(self) -> None:
         """Receive what arrives in the mailbox, until the pool closes and the mailbox is empty."""
@@ -229,11 +280,18 @@ class RayPool:
         """`report`, unless it has arrived before: a mailbox that is started again repeats what was not answered."""
         epoch = int(report.epoch["epoch"])
         if epoch != attempt.reported:
+            self._shows_life(attempt)
             attempt.reported, attempt.answered = epoch, None
             return report
         if attempt.answered is not None:
             self.answer(report, attempt.answered)
         return None
+
+    def _shows_life(self, attempt: _Attempt) -> None:
+        """A node on which another worker gets on is not to blame as a whole: one of its GPUs may be."""
+        node = attempt.began and attempt.began.node
+        if node and sum(one.began is not None and one.began.node == node for one in self._attempts.values()) > 1:
+            self._blame.alive(node)
 
     def _ended(self, attempt: _Attempt, returned: _Returned) -> Event:
         number, tried = returned.number, returned.attempt
@@ -244,7 +302,7 @@ class RayPool:
                 self._broken.pop(attempt.began.node, None)
             if ended.how != "interrupted":
                 del self._attempts[number]
-            return ended
+            return self._works(attempt, ended)
         if self._pausing and isinstance(error, ray.exceptions.TaskCancelledError):
             return Ended(number, tried, "interrupted")
         return self._lose(attempt, _how(error))
@@ -258,7 +316,7 @@ def _how(error: BaseException) -> str:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "killed by Ray, for its node ran out of memory"
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return "its node is gone"
+        return GONE
     if isinstance(error, ray.exceptions.WorkerCrashedError):
         return "killed, crashed, or its node is gone"
     return _first_line(error)

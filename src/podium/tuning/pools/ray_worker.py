@@ -65,6 +65,8 @@ class Began:
     host: str
     node: str
     """Ray's id of the node."""
+    ready: bool = False
+    """Whether it has loaded its images: no trial is to blame for what happens before."""
 
     @property
     def where(self) -> str:
@@ -140,12 +142,15 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
         os.chdir(setup.folder)  # weights that a network begins with lie in data/
     torch.set_num_threads(setup.threads)
     node = ray.get_runtime_context().get_node_id()
-    began = setup.mailbox.leave.remote(Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node))
+    here = Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node)
+    began = setup.mailbox.leave.remote(here)
     pausing = _pausing(setup.mailbox)
     try:
         trial_data = _trial_data(setup)
     except Exception as error:
         _exit(setup, cannot_load(task, error), began)
+    ray.get(began)
+    ray.get(setup.mailbox.leave.remote(replace(here, ready=True)))  # known before anything can kill this process
     ended = unless_broken(_train(task, trial_data, setup, content, pausing.is_set))
     if isinstance(ended, Lost):
         _exit(setup, ended, began)
