@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_correction_that_does_not_fit_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path;label;new_label\n", "path, label, new_label missing, got path;label;new_label"),
+        ("path|label|new_label\n", "path, label, new_label missing, got path|label|new_label"),
         ("", "got nothing"),
         ("path,label\n", "new_label missing"),
         ("path,label,new_label\n\xff", "can't be read as CSV in UTF-8"),
@@ -151,3 +152,38 @@ def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, source: Source) -> 
     with (tmp_path / "excel.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([["path", "label", "new_label"], ["cat/00.png", "cat", " dog "]])
     assert corrected(source, tmp_path / "excel.csv").items[0].label == 1
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "line_end", "first"),
+    [
+        (";", "utf-8", "\r\n", ""),
+        (";", "utf-8-sig", "\n", ""),
+        (";", "utf-8", "\r\n", "sep=;\r\n"),
+        ("\t", "utf-16", "\r\n", ""),
+        (",", "utf-8-sig", "\r\n", ""),
+    ],
+)
+@pytest.mark.parametrize("quoted", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_file_that_a_spreadsheet_saved_is_read(
+    tmp_path: Path, source: Source, separator: str, encoding: str, line_end: str, first: str, quoted: Any
+) -> None:
+    path = tmp_path / "corrections.csv"
+    with path.open("w", encoding=encoding, newline="") as file:
+        file.write(first)
+        writer = csv.writer(file, delimiter=separator, lineterminator=line_end, quoting=quoted)
+        writer.writerow(["path", "label", "probability_of_label", "new_label", "leave_out", "file"])
+        writer.writerow(["cat/00.png", "cat", "0,1", "dog", "", "a, b; c"])
+        writer.writerow(["cat/01.png", "cat", "0,2", "", "yes", "a"])
+    found = corrected(source, path)
+    assert found.notes[-1].endswith("1 label corrected, 1 image left out (prepare.corrections)")
+    path.write_text(path.read_text(encoding=encoding).replace("dog", "cow"), encoding=encoding)
+    with pytest.raises(InputError, match=f"line {3 if first else 2}: new_label 'cow' is no class"):
+        corrected(source, path)
+
+
+def test_file_in_another_character_set_is_refused_with_its_line(tmp_path: Path, source: Source) -> None:
+    path = tmp_path / "corrections.csv"
+    path.write_bytes("path;label;new_label\ncat/00.png;cat;dog\ncat/01.png;cat;K\u00e4fer\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"in UTF-8 \(line 3\): save it as CSV in UTF-8"):
+        corrected(source, path)

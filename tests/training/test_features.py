@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from podium.config.recipe import Recipe
-from podium.models.build import backbone_of
+from podium.models.build import backbone_of, initial_model
 from podium.models.networks import ImageSpec
 from podium.training import features
 from podium.training.batches import Batches
@@ -138,3 +138,27 @@ def test_network_with_more_after_its_head_is_trained_through_the_backbone() -> N
 def test_a_rank_trains_through_the_backbone() -> None:
     assert TrainingRun.ON_FEATURES
     assert not SharedRun.ON_FEATURES
+
+
+def _features_of_vit(pooling: str, digest: str, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    changes = {"model__name": "timm:test_vit", "model__weights": "", "model__arguments": {"global_pool": pooling}}
+    network = initial_model(_recipe(**changes).model, IMAGES, frozen=True)
+    found = features.of_images(network, _data(4, digest), None, mirrored=False)
+    assert found is not None
+    return found.images[torch.arange(4)]
+
+
+def test_networks_that_differ_in_an_argument_alone_have_their_own_features() -> None:
+    _features_of_vit("avg", "images")
+    assert torch.equal(_features_of_vit("max", "images"), _features_of_vit("max", ""))
+
+
+def test_file_of_other_features_under_the_name_is_not_taken() -> None:
+    _features_of_vit("avg", "images")
+    (other,) = Path("mlruns/features").glob("*.safetensors")
+    _features_of_vit("avg", "images", seed=1)
+    (own,) = set(Path("mlruns/features").glob("*.safetensors")) - {other}
+    own.write_bytes(other.read_bytes())
+    features.forget()
+    assert torch.equal(_features_of_vit("avg", "images", seed=1), _features_of_vit("avg", "", seed=1))

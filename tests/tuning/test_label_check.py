@@ -92,3 +92,15 @@ def test_relabel_refuses_what_it_cannot_do(words: list[str], sentence: str, caps
     with pytest.raises(SystemExit, match="2"):
         main(["relabel", *words])
     assert sentence in capsys.readouterr().err
+
+
+def test_relabel_says_before_the_trainings_that_its_file_can_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/labels").mkdir(parents=True)
+    Path("data/labels/suspicious.csv").write_text("path,label\ncat/00.png,cat\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["relabel"])
+    assert ended.value.code == 2
+    assert "suspicious.csv must have the columns path, label, new_label" in capsys.readouterr().err

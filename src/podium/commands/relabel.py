@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     from podium import paths
     from podium.config.data_sections import corrections_name
     from podium.config.params import load
+    from podium.data.label_corrections import read_rows
     from podium.errors import InputError
     from podium.text import counted
     from podium.tuning import label_check
@@ -45,13 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
         name = corrections_name(arguments.out)
     except ValueError as error:
         raise InputError(f"--out {error}") from None
+    path = paths.LABELS / name
+    if path.is_file():
+        read_rows(path)  # what it has decided is kept: a file that can't be read is said before the trainings
     params = load(paths.PARAMS)
     images = LearningSet.read(paths.PREPARED)
     recipe, whose = _recipe(params)
     print(f"relabel: {counted(arguments.folds, 'training')} of {whose}")
     fold = assign(images, arguments.folds, arguments.seed % 2**32)
     found = label_check.doubts(images, _out_of_fold(params, recipe, fold, arguments.seed))
-    path = paths.LABELS / name
     new = label_check.write_doubts(path, images, found)
     share = f"{len(found):,} of {counted(len(images.labels), 'label')} {'is' if len(found) == 1 else 'are'} doubtful"
     print(f"{share}; {path} has {new:,} to look at")

@@ -3,9 +3,12 @@
 `podium relabel` writes one with the doubtful labels; a row counts once `new_label` or `leave_out` is filled in.
 """
 
+import codecs
 import csv
 import difflib
+import io
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +35,7 @@ NEEDED = ("path", "label", "new_label")
 READ = (*NEEDED, "leave_out")
 CLOSE = 0.75
 """Similarity from which a column's name is a slip of the pen: leave and leav_out, but no leaves."""
+SEPARATORS = (",", ";", "\t")
 YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
 MORE = "\0more"
 """Key of the values of a row for which the header has no name."""
@@ -71,7 +75,8 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
     columns, raw = _table(path)
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(
-            f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas;"
+            f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas,"
+            " semicolons or tabs;"
             f" {', '.join(missing)} missing, got {', '.join(columns) or 'nothing'}"
         )
 
@@ -88,22 +93,50 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """The names of the columns, and each row with the number of its last line."""
+    """The names of the columns, and each row with the number of its last line.
+
+    Spreadsheets save with semicolons or tabs where a comma separates decimals: the header tells.
+    """
     raw: list[tuple[int, dict[str, str | None]]] = []
+    text, skipped = _text(path)
+    separator = _separator(text.partition("\n")[0].partition("\r")[0])
     before = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, restkey=MORE)
-            columns = list(reader.fieldnames or [])
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, restkey=MORE)
+        columns = list(reader.fieldnames or [])
+        before = reader.line_num
+        for row in reader:
             before = reader.line_num
-            for row in reader:
-                before = reader.line_num
-                raw.append((before, row))
-    except UnicodeDecodeError as error:
-        raise InputError(f"prepare.corrections: {path} can't be read as CSV in UTF-8: {error}") from None
+            raw.append((before + skipped, row))
     except csv.Error as error:
-        raise InputError(f"prepare.corrections: {path} can't be read: {unreadable(error, before + 1)}") from None
+        why = unreadable(error, before + 1 + skipped)
+        raise InputError(f"prepare.corrections: {path} can't be read: {why}") from None
     return columns, raw
+
+
+def _text(path: Path) -> tuple[str, int]:
+    """What the file holds, without a first line `sep=;`, which is for spreadsheets, and how many lines that is."""
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = 1 + data[: error.start].count(b"\n")
+        raise InputError(
+            f"prepare.corrections: {path} can't be read as CSV in {'UTF-16' if utf16 else 'UTF-8'} (line {number}):"
+            " save it as CSV in UTF-8, which a spreadsheet has among the types of file or the character sets"
+        ) from None
+    first = re.match(r"(?i)\"?sep=.\"?\r?\n", text)
+    return (text[first.end() :], 1) if first else (text, 0)
+
+
+def _separator(header: str) -> str:
+    """What separates the columns of the line `header`: the one by which it has the columns that are needed."""
+    for one in SEPARATORS:
+        names = [name.strip('"') for name in header.split(one)]
+        if set(NEEDED) <= set(names):
+            return one
+    return SEPARATORS[0]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -140,9 +173,10 @@ def _letters(name: str) -> str:
 def _wrong_length(row: dict[str, str | None], count: int) -> str:
     """What is wrong with the number of values of a row; empty: nothing."""
     if more := row.get(MORE):
-        return f"has {count + len(more)} values, the header has {count} names: put quotes around one that holds a comma"
+        many = count + len(more)
+        return f"has {many} values, the header has {count} names: put quotes around one that holds a separator"
     there = sum(value is not None for value in row.values())
-    return f"has {counted(there, 'value')}, the header has {count} names: add commas" if there < count else ""
+    return f"has {counted(there, 'value')}, the header has {count} names: add empty ones" if there < count else ""
 
 
 def corrected(source: Source, path: Path) -> Source:

@@ -29,10 +29,12 @@ SHOWN = 3
 class Backbone(nn.Module):
     """A library's network; its classifier is the head, everything else the backbone."""
 
-    def __init__(self, network: nn.Module, head_name: str = "") -> None:
+    def __init__(self, network: nn.Module, head_name: str = "", made: str = "") -> None:
+        """`made`: the name and the arguments that it was built with, which its layers do not all tell."""
         super().__init__()
         self.network = network
         self.head_name = head_name or last_layer(network)
+        self.made = made
         self.frozen = False
 
     @property
@@ -111,7 +113,8 @@ def wrapped(
     """
     channels, height, width = images.shape
     try:
-        backbone = Backbone(_built(make, name, given), head_name).eval()
+        made = f"{name} {sorted(given.items())}"
+        backbone = Backbone(_built(make, name, given), head_name, made).eval()
         with torch.inference_mode():
             backbone(torch.zeros((2, channels, height, width)))
     except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections import OrderedDict
 from contextlib import closing, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -36,6 +37,10 @@ ON_DISK = 2 * 1024**3
 """Bytes that mlruns/features may take; the oldest files go first, and nothing larger is written."""
 IMAGES = "images"
 """In a file's metadata, the digest of its images: `podium gc` asks."""
+KEY = "key"
+"""There, what the file was called: under another name its features are those of something else."""
+LIBRARIES = ("torch", "torchvision", "timm")
+"""Whose code the features come from."""
 IN_MEMORY = 1024**3
 """Bytes of features that a process holds."""
 
@@ -128,7 +133,7 @@ def _stored(
         return _computed(model, backbone, data, fast, mirrored)
     try:
         with locked(path.with_suffix(".lock"), wait=True):
-            found = _read(path)
+            found = _read(path)  # the file's name is the key
             if found is None:
                 found = _computed(model, backbone, data, fast, mirrored)
                 _write(path, found, data.digest)
@@ -192,7 +197,8 @@ def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype 
         fast or False,
         mirrored,
         *place,
-        torch.__version__,
+        backbone.made,
+        *(version(one) for one in LIBRARIES),
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -208,10 +214,10 @@ def _read(path: Path) -> Tensor | None:
     try:
         with safe_open(path, framework="pt") as file:
             features: Tensor = file.get_tensor("features")
-            wanted = (file.metadata() or {}).get("sha256")
+            about = file.metadata() or {}
     except Exception:  # the reader raises its own kinds for whatever is wrong
         return None
-    if wanted != digest_of({"features": features}):
+    if about.get("sha256") != digest_of({"features": features}) or about.get(KEY) != path.stem:
         return None
     with suppress(OSError):
         os.utime(path)  # used last, deleted last
@@ -228,7 +234,7 @@ def _write(path: Path, features: Tensor, images: str) -> None:
     here = features.cpu().contiguous()
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        about = {"sha256": digest_of({"features": here}), IMAGES: images}
+        about = {"sha256": digest_of({"features": here}), KEY: path.stem, IMAGES: images}
         save_file({"features": here}, temporary, about)
         temporary.replace(path)
         total = 0
