@@ -44,6 +44,11 @@ class Table:
     file: str = ""
     """The file of data/ that has all of it."""
 
+    @property
+    def opened(self) -> int:
+        """Rows that are shown before a click; the highlighted one is among them."""
+        return len(self.rows) if len(self.rows) <= FOLDED else max(OPENED, (self.marked or 0) + 1)
+
 
 def cut(table: Table, most: int, what: str, file: str = "") -> Table:
     """`table` with at most `most` rows, and a note where there are more: "The first 200 of 345 `what`"."""
@@ -51,11 +56,6 @@ def cut(table: Table, most: int, what: str, file: str = "") -> Table:
         return table
     note = f"The first {most:,} of {len(table.rows):,} {what}."
     return replace(table, rows=table.rows[:most], note=note, file=file)
-
-    @property
-    def opened(self) -> int:
-        """Rows that are shown before a click; the highlighted one is among them."""
-        return len(self.rows) if len(self.rows) <= FOLDED else max(OPENED, (self.marked or 0) + 1)
 
 
 @dataclass(frozen=True)
