@@ -5,12 +5,15 @@ prepared pixels; what an image looks like is told by its grey thumb.
 """
 
 import hashlib
+import math
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.content import BYTES
 from podium.data.decode import Decoded
 
 PRINT_BYTES = 16
@@ -26,6 +29,10 @@ LEAST_CONTRAST = 6.0
 """Standard deviation below which a thumb shows too little to look for near-duplicates."""
 HAS_LOOK = np.uint64(1 << 63)
 """The highest bit of every look; 0 is none."""
+
+
+FORM = struct.Struct(f"<III{2 * BYTES}sddB{PRINT_BYTES}s{DIGEST_BYTES}s8sBBd")
+"""Of facts in the index; the mode follows. A deep image's values are numbers, so NaN stands for none."""
 
 
 class New(NamedTuple):
@@ -82,6 +89,19 @@ def facts_of(new: Sequence[New], thumbs: NDArray[np.uint8]) -> list[Facts]:
                   *(int(darkest), int(lightest), float(contrast)))
         )  # fmt: skip
     return found
+
+
+def packed(facts: Facts) -> bytes:
+    """All but the row, for the index."""
+    low, high = (math.nan if value is None else value for value in (facts.low, facts.high))
+    return FORM.pack(*facts[1:3], facts.frames, facts.content, low, high, *facts[8:]) + facts.mode.encode()
+
+
+def unpacked(row: int, told: bytes) -> Facts:
+    """The opposite of `packed`."""
+    width, height, frames, content, low, high, *rest = FORM.unpack_from(told)
+    ends = (None, None) if math.isnan(low) else (low, high)
+    return Facts(row, width, height, told[FORM.size :].decode(), frames, content, *ends, *rest)
 
 
 def fingerprint(pixels: NDArray[np.uint8]) -> bytes:

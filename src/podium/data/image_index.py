@@ -14,23 +14,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from podium.data.image_facts import Facts
+from podium.data.image_facts import Facts, packed, unpacked
 from podium.errors import PodiumError
 
 FORMAT = 2
 """Of the index; 1 had no fingerprints. It is part of the store's name: two versions of Podium have two stores."""
 SCHEMA = (
-    "CREATE TABLE image (row INTEGER PRIMARY KEY, width INTEGER, height INTEGER, mode TEXT, frames INTEGER, content"
-    " BLOB, low REAL, high REAL, transparent INTEGER, fingerprint BLOB, thumb BLOB, look BLOB, darkest INTEGER,"
-    " lightest INTEGER, contrast REAL, digest BLOB, seal BLOB, start INTEGER)",
+    "CREATE TABLE image (row INTEGER PRIMARY KEY, digest BLOB, facts BLOB, seal BLOB, start INTEGER)",
     # By the first bytes only: small enough to stay in memory, while the table is read in the order of the files.
     "CREATE INDEX by_start ON image (start)",
     "CREATE TABLE file (name TEXT PRIMARY KEY, size INTEGER, modified INTEGER, changed INTEGER)",
     f"PRAGMA user_version = {FORMAT}",
 )
-FIND = "SELECT * FROM image WHERE start = ?"
-EVERY = "SELECT * FROM image WHERE row >= ? ORDER BY row LIMIT ?"
-INSERT = "INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+FIND = "SELECT row, digest, facts, seal FROM image WHERE start = ?"
+EVERY = "SELECT row, digest, facts, seal FROM image WHERE row >= ? ORDER BY row LIMIT ?"
+INSERT = "INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?)"
 FAILURES = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH,
@@ -68,14 +66,15 @@ class Index:
 
     def find(self, digest: bytes) -> Facts | None:
         """What is known of the image file with this SHA-256."""
-        for *facts, of, seal, _ in self._execute(FIND, (_start(digest),)):
-            if of == digest and seal == self._seal(digest, facts):
-                return Facts(*facts)
+        for row, of, facts, seal in self._execute(FIND, (_start(digest),)):
+            if of == digest and self._is_sealed(row, of, facts, seal):
+                return unpacked(row, facts)
         return None
 
     def put(self, digest: bytes, facts: Facts) -> None:
         """Remember an image file; what was said of its row before is forgotten."""
-        self._execute(INSERT, (*facts, digest, self._seal(digest, facts), _start(digest)))
+        told = packed(facts)
+        self._execute(INSERT, (facts.row, digest, told, self._seal(facts.row, digest, told), _start(digest)))
 
     def rows(self) -> int:
         """One more than the highest row of an image."""
@@ -86,8 +85,8 @@ class Index:
         """Each row that is named, rising, with what is known; None: what it says is damaged."""
         after = 0
         while found := self._execute(EVERY, (after, BATCH)):
-            for *facts, digest, seal, _ in found:
-                yield facts[0], Facts(*facts) if seal == self._seal(digest, facts) else None
+            for row, digest, facts, seal in found:
+                yield row, unpacked(row, facts) if self._is_sealed(row, digest, facts, seal) else None
             after = 1 + int(found[-1][0])
 
     def forget(self, rows: Iterable[int]) -> None:
@@ -161,10 +160,14 @@ class Index:
         if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in FAILURES:
             raise PodiumError(f"{self._path} can't be read or written: {error}") from None
 
-    def _seal(self, digest: Any, facts: Iterable[Any]) -> bytes:
-        return hashlib.blake2b(
-            repr((digest, *facts)).encode("utf-8", "replace"), digest_size=SEAL_BYTES, key=self._name
-        ).digest()
+    def _is_sealed(self, row: int, digest: Any, facts: Any, seal: Any) -> bool:
+        """Whether an entry of the table is as it was put there; one that was damaged may have any types."""
+        whole = isinstance(digest, bytes) and isinstance(facts, bytes)
+        return whole and bool(seal == self._seal(row, digest, facts))
+
+    def _seal(self, row: int, digest: bytes, facts: bytes) -> bytes:
+        told = b"%d %b %b" % (row, digest, facts)
+        return hashlib.blake2b(told, digest_size=SEAL_BYTES, key=self._name).digest()
 
 
 def _start(digest: bytes) -> int:
