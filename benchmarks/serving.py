@@ -1,11 +1,13 @@
 """What the server costs beyond the model: one image, a batch of 64, many small requests, and a load with bad clients.
 
-`podium serve` beside the same registered model in this process, behind MLflow's own server and, with --litserve, behind
-LitServe. One image and batches are asked in turns, so that a busy moment of the machine hits all; ratios are reported.
+`podium serve` beside the same registered model in this process, behind MLflow's own server and, with --litserve and
+--bentoml, behind LitServe and BentoML. One image and batches are asked in turns, so that a busy moment of the machine
+hits all; ratios are reported.
 
     python benchmarks/serving.py                    10 minutes of load
     python benchmarks/serving.py --seconds 60       a minute
-    python benchmarks/serving.py --litserve PYTHON  a Python that has litserve, and the packages of the model
+    python benchmarks/serving.py --litserve PYTHON --bentoml PYTHON
+                                                    Pythons that have these, and the packages of the model
 """
 
 import base64
@@ -43,7 +45,9 @@ ROUNDS, SINGLE, BATCHES = 15, 40, 6
 """Rounds of turns, and requests of each kind in a turn."""
 CLIENTS, SLOW = 16, 50
 """Of many small requests; and silent or slow ones beside the load."""
-PEER = Path(__file__).parent / "peers/litserve_model.py"
+PEERS = Path(__file__).parent / "peers"
+ALIVE = {"LitServe": "/health", "BentoML": "/readyz"}
+"""Where a server says that it is ready; /ping for the others."""
 JSON = "application/json"
 
 
@@ -80,7 +84,7 @@ def serving(name: str, command: list[str]) -> Iterator[Server]:
     try:
         while process.poll() is None:
             with suppress(OSError):
-                if _status(port, "GET", "/ping" if name != "LitServe" else "/health") == 200:
+                if _status(port, "GET", ALIVE.get(name, "/ping")) == 200:
                     break
             time.sleep(0.2)
         assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -249,13 +253,13 @@ def load(server: Server, file: bytes, seconds: float) -> Load:
     return found
 
 
-def contenders(stack: ExitStack, folder: Path, litserve: str) -> list[Server]:
+def contenders(stack: ExitStack, folder: Path, pythons: dict[str, str]) -> list[Server]:
     """The servers, all started."""
     commands = {"podium serve": ["podium", "serve", "--pin", "2", "--port", "PORT"]}
     plain = ["mlflow", "models", "serve", "-m", f"models:/{project.NAME}/2", "--env-manager", "local"]
     commands["MLflow's server"] = [*plain, "--host", "127.0.0.1", "--port", "PORT"]
-    if litserve:
-        commands["LitServe"] = [litserve, str(PEER), str(folder), "PORT"]
+    for name, python in pythons.items():
+        commands[name] = [python, str(PEERS / f"{name.lower()}_model.py"), str(folder), "PORT"]
     return [stack.enter_context(serving(name, command)) for name, command in commands.items()]
 
 
@@ -283,7 +287,9 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--seconds", type=float, default=600, help="of load")
     arguments.add_argument("--litserve", default="", metavar="PYTHON", help="a Python that has litserve")
+    arguments.add_argument("--bentoml", default="", metavar="PYTHON", help="a Python that has bentoml")
     given = arguments.parse_args()
+    pythons = {name: python for name, python in (("LitServe", given.litserve), ("BentoML", given.bentoml)) if python}
     rounds, seconds = (2, 10.0) if given.quick else (ROUNDS, given.seconds)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         os.chdir(scratch)
@@ -295,7 +301,7 @@ def main() -> None:
         folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
         files = project.files(64)
         with ExitStack() as all_of_them:
-            servers = contenders(all_of_them, folder, given.litserve)
+            servers = contenders(all_of_them, folder, pythons)
             rows = measure(model, files, servers, rounds, min(10.0, seconds))
         with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
             done = load(server, files[0], seconds)

@@ -365,7 +365,7 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
         assert winners == [str(after.champion)]
         assert (len(after.entries), after.state(), after.problems()) == (len(before.entries) + 1, "whole", [])
         assert all("nothing was moved here" in text for text in said if not text.isdigit())
-    assert not [key for key in client.get_registered_model(NAME).tags if key.startswith(moves.CLAIM)]
+    assert not [key for key in client.get_registered_model(NAME).tags if key.startswith(ledger.CLAIM)]
 
 
 def test_move_while_another_claims_the_ledger_is_told_who(
@@ -373,7 +373,7 @@ def test_move_while_another_claims_the_ledger_is_told_who(
 ) -> None:
     monkeypatch.setattr("podium.promotion.moves.time.sleep", lambda seconds: None)
     text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
-    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text)
+    client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", text)
     with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):
         move(client, 1)
     assert alias(client) is None
@@ -383,7 +383,7 @@ def test_move_while_another_claims_the_ledger_is_told_who(
 def test_move_waits_for_one_of_a_machine_whose_clock_is_wrong(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, off: float
 ) -> None:
-    key, seen = f"{moves.CLAIM}x", list[int | None]()
+    key, seen = f"{ledger.CLAIM}x", list[int | None]()
     client.set_registered_model_tag(NAME, key, json.dumps({"at": time.time() + off, "who": "eve@elsewhere"}))
 
     def elapse(seconds: float) -> None:
@@ -402,13 +402,13 @@ def test_history_beside_a_move_waits_for_its_end(
     client: MlflowClient, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(client, 1)
-    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", json.dumps({"at": time.time(), "who": "eve@elsewhere"}))
+    client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", json.dumps({"at": time.time(), "who": "eve@elsewhere"}))
     waited = list[float]()
 
     def elapse(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 3:
-            client.delete_registered_model_tag(NAME, f"{moves.CLAIM}x")
+            client.delete_registered_model_tag(NAME, f"{ledger.CLAIM}x")
             moves.settle(client, NAME)
 
     monkeypatch.setattr("podium.promotion.ledger.time.sleep", elapse)
@@ -442,7 +442,7 @@ FAR = 10**400
 )
 def test_claim_that_a_crash_left_is_removed(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(moves, "WATCHED", 0.0)
-    client.set_registered_model_tag(NAME, f"{moves.CLAIM}x", text.replace("NOW", str(time.time())))
+    client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", text.replace("NOW", str(time.time())))
     move(client, 1)
     assert alias(client) == 1
-    assert f"{moves.CLAIM}x" not in client.get_registered_model(NAME).tags
+    assert f"{ledger.CLAIM}x" not in client.get_registered_model(NAME).tags

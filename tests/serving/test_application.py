@@ -263,6 +263,15 @@ def test_pages_answer_get_and_head_alone(path: str) -> None:
     assert b"<script" not in got.body
 
 
+@pytest.mark.parametrize("address", ["http://proxy.example:80", "HTTPS://x", "http://[::1"])
+def test_whole_address_as_a_proxy_writes_it_is_its_path(address: str) -> None:
+    app = application(Brightness())
+    ping, root, other = ask(app, *(Request(path=f"{address}{path}", method="GET") for path in ("/ping", "", "/a")))
+    assert (ping.status, root.status, other.status) == (200, 200, 404)
+    (answer,) = ask(app, Request(picture(), "image/png", f"{address}/invocations"))
+    assert answer.json["predictions"][0]["label"] == "bright"
+
+
 def test_other_addresses_and_methods_are_said() -> None:
     app = application(Brightness())
     missing, asked = ask(app, Request(path="/secret"), Request(method="GET"))

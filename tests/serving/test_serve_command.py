@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -27,6 +28,12 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 
+def as_a_service() -> None:
+    """For a process that outlives its terminal, and may have few open files."""
+    with_nohup()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+
+
 @contextmanager
 def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`podium serve` with its temporary files in `scratch`, when it is ready; killed at the end if it still runs."""
@@ -39,7 +46,7 @@ def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[b
             env=os.environ | {"TMPDIR": str(scratch.absolute())},
             stdout=log,
             stderr=log,
-            preexec_fn=with_nohup,
+            preexec_fn=as_a_service,
         )
     try:
         while process.poll() is None:
@@ -121,6 +128,7 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
         connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+    assert "this process may have 300 open files (ulimit -n" in Path("server.log").read_text(encoding="utf-8")
     assert list(Path("scratch").iterdir()) == []
     tags = project.tracking.client.get_registered_model(NAME).tags
     assert [key for key in tags if key.startswith("podium.server.")] == []

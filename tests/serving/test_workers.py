@@ -106,7 +106,7 @@ def test_hangup_ends_the_workers_unless_nohup_says_that_they_outlive_the_termina
     with start(ready, nohup=True) as process:
         wait_for("ready", 4)
         process.send_signal(signal.SIGHUP)  # were it awaited, the next would be the second
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGUSR1)
         assert process.wait(PATIENCE) == 0
     assert log().count("first") == 4
 

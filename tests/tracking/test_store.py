@@ -1,13 +1,16 @@
 """A store that is made on first use."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from podium.errors import PodiumError
 from podium.tracking import fresh_database, store
 
 
@@ -77,3 +80,17 @@ def test_database_is_made_by_the_public_client_where_mlflow_has_changed(
     assert "has to start again" in caplog.text
     assert "no _engine_map" in caplog.text
     assert _files(tmp_path) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_store_on_a_file_system_that_is_read_only_is_read(
+    mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    uri, lock = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.lock"
+    made = store.open_store(uri)
+    lock.unlink()
+    lock.mkdir()  # nobody can write it, root neither
+    with pytest.raises(PodiumError, match=r"mlflow\.lock can't be written"):
+        store.open_store(uri)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert store.open_store(uri).experiment_id == made.experiment_id

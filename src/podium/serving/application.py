@@ -32,6 +32,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
+WHOLE_ADDRESS = re.compile("https?://[^/]*", re.IGNORECASE)
 PLAIN_ID = re.compile(REQUEST_ID)
 
 JOBS = 16
@@ -79,6 +80,7 @@ class Application:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        scope = {**scope, "path": _path(scope["path"])}
         path = scope["path"] if scope["path"] in {"/invocations", *self.pages.paths} else "other"
         sent: list[int] = [0, 0]
         sighting = Sighting(_request_id(scope), self.observers)
@@ -254,6 +256,12 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _path(target: str) -> str:
+    """The path of a request's target, which may be a whole address: proxies write it so (RFC 9112, 3.2.2)."""
+    whole = WHOLE_ADDRESS.match(target)
+    return target if whole is None else target[whole.end() :] or "/"
 
 
 def _request_id(scope: Message) -> str:

@@ -80,12 +80,17 @@ def inherited() -> list[socket.socket]:
     return found
 
 
-def allow_many_connections() -> None:
-    """Raise this process's soft limit of open files to the hard one: each silent connection is an open file."""
+def allow_many_connections() -> int:
+    """Raise this process's soft limit of open files to the hard one: each silent connection is an open file.
+
+    Returns what it is now.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def url(host: str, port: int) -> str:

@@ -4,6 +4,7 @@ Why hypercorn: docs/decisions/2026-11-29-server.md.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -26,6 +27,8 @@ from podium.serving.server_metrics import ServerMetrics
 from podium.text import one_line
 
 LOG = logging.getLogger("podium.serve")
+FEWEST_FILES = 512
+"""Open files that a server should be allowed: a usual limit is 1,024 or more."""
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -48,7 +51,13 @@ def serve(
     # Else torch makes an empty folder there when it loads a graph (2.14), which a kill would leave.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     _log_to_stderr()
-    listening.allow_many_connections()
+    files = listening.allow_many_connections()
+    if files < FEWEST_FILES:
+        LOG.warning(
+            "this process may have %d open files (ulimit -n, LimitNOFILE of systemd): silent connections that take all"
+            " let others, health checks too, wait for serve.idle_seconds (%d) and more; at least %d are advised",
+            *(files, params.idle_seconds, FEWEST_FILES),
+        )
     asyncio.run(_Server(choice, params, sockets, beside, drift).run())
 
 
@@ -89,6 +98,7 @@ class _Server:
         from hypercorn.utils import wrap_app
 
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_say)
         for number in workers.awaited():
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
@@ -171,6 +181,15 @@ class _Server:
             LOG.warning("ended with work unfinished, after serve.drain_seconds")
             loading.remove_fetched()
             os._exit(0 if self.failure is None else 1)
+
+
+def _say(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A limit of open files that is reached is no bug: a sentence for it, asyncio's traceback for all else."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        LOG.error("no connection is taken until another ends: %s (ulimit -n)", error.strerror)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _hypercorn(params: ServeParams) -> Any:

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 from podium.errors import PodiumError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a server to answer what is at work and end; see `awaited`."""
+ASKED = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (*ASKED, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+"""What asks a server to answer what is at work and end, or would end it with temporary files left; see `awaited`."""
 VARIABLE = "PODIUM_SERVE_READY"
 """Number of the open pipe by which a worker says that it is ready."""
 POLL_SECONDS = 0.1
@@ -52,8 +53,11 @@ class Worker:
 
 
 def awaited() -> list[signal.Signals]:
-    """SIGNALS, without SIGHUP where it is ignored: `nohup` says so that the server outlives its terminal."""
-    return [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    """SIGNALS, without those that are ignored, as `nohup` has it with SIGHUP: the server outlives its terminal.
+
+    A shell has its background ignore SIGINT, too; but who sends that to a server wants it to end.
+    """
+    return [one for one in SIGNALS if one in ASKED or signal.getsignal(one) != signal.SIG_IGN]
 
 
 def shares_sockets() -> bool:

@@ -5,6 +5,7 @@ folder. The root is where its database lies: artifacts lie beside it.
 """
 
 import logging
+import os
 import re
 import sqlite3
 import sys
@@ -94,7 +95,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     # Its migrations are of no interest, and every error that it logs with pages of traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
-        if local is None:
+        if local is None or _only_read(local):
             client = MlflowClient(uri, registry_uri=uri)
             if experiment_id := _known_experiment(client, uri, experiment):  # without a file: a container has none
                 return Tracking(client, uri, experiment_id, experiment)
@@ -262,6 +263,11 @@ def relocate(database: Path, experiment: str) -> tuple[Move, int] | None:
                     (new, len(old) + 1, len(old) + 1, f"{old}/"),
                 ).rowcount
     return move, count
+
+
+def _only_read(local: Path) -> bool:
+    """Whether this database is on a file system that nobody can write to, not even its lock: there it is only read."""
+    return local.is_file() and bool(os.statvfs(local.parent).f_flag & os.ST_RDONLY)
 
 
 def _alone(local: Path | None) -> AbstractContextManager[None]:
