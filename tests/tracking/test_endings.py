@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -10,11 +11,17 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
 
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
-from podium.tracking.store import Tracking
-from podium.tracking.trial_runs import runs_of
+from podium.tracking import trial_logger
+from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.record import search_attributes
+from podium.tracking.recorded_run import dataset_input
+from podium.tracking.store import Tracking, search
+from podium.tracking.trial_check import images_of
+from podium.tracking.trial_runs import TrialRuns, runs_of
 
 
 @pytest.fixture
@@ -125,3 +132,100 @@ def test_study_that_was_not_to_call_the_logger_is_not_logged(tracking: Tracking,
     with pytest.raises((RuntimeError, TypeError)), TrialLogger(tracking):
         study.optimize(_broken, 1, callbacks=called)
     assert _statuses(tracking) == []
+
+
+@pytest.mark.parametrize("way", ["direct", "client"])
+def test_trials_that_end_while_the_experiment_is_deleted_are_logged_when_it_is_restored(
+    tracking: Tracking, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if way == "client":
+        monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    monkeypatch.setattr(trial_logger, "PAUSES", (0.0,))
+    study = optuna.create_study()
+
+    def delete_and_restore(study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.number == 0:
+            tracking.client.delete_experiment(tracking.experiment_id)
+        if trial.number == 2:
+            tracking.client.restore_experiment(tracking.experiment_id)
+
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 4, callbacks=[logger, delete_and_restore])
+    assert sorted(run.data.tags["podium.trial"] for run in runs_of(tracking, study)) == ["0", "1", "2", "3"]
+    assert _statuses(tracking) == ["FINISHED"]
+    (message,) = [r.getMessage() for r in caplog.records if r.name == trial_logger.__name__]
+    assert "1 trials are logged later" in message
+    assert "must be in the 'active' state" in message
+
+
+def test_two_loggers_of_one_experiment_in_one_process_log_each_trial_once(tracking: Tracking) -> None:
+    study = optuna.create_study()
+    with TrialLogger(tracking) as one, TrialLogger(tracking) as other:
+        study.optimize(_objective, 3, callbacks=[one, other])
+    assert sorted(run.data.tags["podium.trial"] for run in runs_of(tracking, study)) == ["0", "1", "2"]
+    assert _statuses(tracking) == ["FINISHED"]
+
+
+@pytest.mark.parametrize("fails", ["log_batch", "log_inputs", "set_terminated"])
+def test_trial_whose_logging_breaks_off_half_way_is_logged_whole(
+    tracking: Tracking, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    answers, real = [MlflowException("400: no")], getattr(MlflowClient, fails)
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return real(*arguments, **named)
+
+    study = optuna.create_study()
+    images = dataset_input("mine", "d" * 32)
+    logger = TrialRuns(tracking, None, search_attributes, images)
+    study.optimize(_objective, 2)
+    logger.parent(study)
+    monkeypatch.setattr(MlflowClient, fails, once)
+    with pytest.raises(MlflowException, match="400"):
+        logger.log(study, study.trials[0])
+    for trial in study.trials:
+        logger.log(study, trial)
+    assert not answers
+    runs = runs_of(tracking, study)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    for run in runs:
+        trial = study.trials[int(run.data.tags["podium.trial"])]
+        assert float(run.data.params["x"]) == trial.params["x"]
+        assert run.data.metrics["objective"] == trial.value
+        assert images_of(run) == [("mine", "d" * 32)]
+
+
+@pytest.mark.parametrize("lost", ["every answer", "the first answer"])
+def test_run_that_was_made_though_the_answer_was_lost_has_no_double(
+    tracking: Tracking, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow's client does where a proxy answers 502 after the server has done what it was asked."""
+    server = replace(tracking, uri="http://127.0.0.1:1")
+    monkeypatch.setattr(trial_logger, "PAUSES", (0.0,))
+    create, first = MlflowClient.create_run, {"search", "1"}
+
+    def repeated(client: MlflowClient, experiment_id: str, *others: Any, **named: Any) -> Any:
+        tags = named.get("tags") or others[1]
+        what = tags.get("podium.trial") or tags["podium.kind"]
+        made = [create(client, experiment_id, *others, **named) for _ in range(3 if what in first else 1)]
+        if what in first and lost == "every answer":
+            first.discard(what)
+            raise MlflowException("too many 502 error responses")
+        first.discard(what)
+        return made[-1]
+
+    monkeypatch.setattr(MlflowClient, "create_run", repeated)
+    study = optuna.create_study()
+    with TrialLogger(server) as logger:
+        study.optimize(_objective, 3, callbacks=[logger])
+    assert not first
+    assert _statuses(tracking) == ["FINISHED"]
+    runs = runs_of(tracking, study)
+    assert sorted(run.data.tags["podium.trial"] for run in runs) == ["0", "1", "2"]
+    parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
+    assert [run.info.run_id for run in search(tracking, {"podium.kind": "search"})] == list(parents)
+    assert all(float(run.data.params["x"]) == run.data.metrics["objective"] for run in runs)
+    assert {run.info.status for run in runs} == {"FINISHED"}

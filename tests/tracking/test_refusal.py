@@ -22,6 +22,8 @@ from podium.tracking.refusal import refusal
 from podium.tracking.store import connect, database
 from podium.tuning.storage import open_storage
 
+NO_JSON = "API request to endpoint was successful but the response body was not in a valid JSON format. Response body: "
+
 
 def _error(code: str) -> MlflowException:
     made: MlflowException = RestException({"error_code": code, "message": "no"})  # type: ignore[no-untyped-call]
@@ -118,6 +120,10 @@ def test_store_that_is_away_is_no_refusal(store: TrackingParams, monkeypatch: py
         (PermissionError(13, "Permission denied", "mlruns"), "can't be written"),
         (RefusedError("as it is"), "as it is"),
         (MlflowException("The experiment 3 must be in the 'active' state"), "the experiment 'mine' was deleted"),
+        (MlflowException(f"{NO_JSON}'<!doctype html><html>\nSign in</html>'"), "it answers with a web page"),
+        (MlflowException(f'{NO_JSON}\'{{ "run": {{ "name": "<b>\''), ""),
+        (MlflowException("API request to endpoint /api failed with error code 405 != 200."), "http to https"),
+        (MlflowException("API request to endpoint /api failed with error code 404 != 200."), ""),
         (ConnectionError("refused"), ""),
         (MlflowException("API request failed with exception HTTPConnectionPool"), ""),
         (OSError(28, "No space left on device"), ""),

@@ -91,6 +91,16 @@ def _remedy(error: BaseException, uri: str, experiment: str) -> str | None:
             f"you may not write here (403). Ask its administrator for the permission EDIT on the experiment"
             f" {experiment!r}, or set tracking.experiment to one of yours"
         )
+    if re.search(r"not in a valid JSON format.*Response body: '\s*<", text, re.DOTALL):
+        return (
+            "it answers with a web page, such as one to log in at, not as MLflow does. Set tracking.uri to the address"
+            " of MLflow's own server"
+        )
+    if "failed with error code 405" in text:
+        return (
+            "it sends what is written to another address (http to https, most likely), and MLflow's client can't follow"
+            " there. Set tracking.uri to that address"
+        )
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return _schema(text, uri)
     if "must be in the 'active' state" in text and "xperiment" in text:

@@ -9,8 +9,9 @@ import os
 import re
 import sqlite3
 import sys
+import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,8 @@ from podium.tracking.sqlite_reading import read_runs
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
 """Where `open_store` finds its store where no uri is given."""
-PAGE = 1000
+PAGE = 500
+"""Runs a call, about 2 s of a processor of the server: a busy one has to answer within MLFLOW_HTTP_REQUEST_TIMEOUT."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of the experiment: MLflow's pages then begin with training runs and their charts, not with those for chat models."""
 COLUMNS = (
@@ -50,6 +52,8 @@ COLUMNS = (
 )
 """Where MLflow 3.17 stores paths."""
 ARTIFACTS = "artifacts"
+CALL = "podium.call"
+"""The tag by which the runs are known that one call of a server made, where its answer was lost and it was repeated."""
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """What MLflow's client raises where a store is away or refuses."""
 
@@ -136,18 +140,35 @@ def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
     """
     runs = search(tracking, tags, deleted=True)
     if active := [run for run in runs if run.info.lifecycle_stage == "active"]:
+        _delete_doubles(tracking, active)
         return str(active[0].info.run_id)
     if runs:
         tracking.client.restore_run(runs[-1].info.run_id)
         return str(runs[-1].info.run_id)
-    made = str(tracking.client.create_run(tracking.experiment_id, tags=origin() | tags, run_name=name).info.run_id)
-    ids = [run.info.run_id for run in sorted(search(tracking, tags), key=lambda r: (r.info.start_time, r.info.run_id))]
-    if ids and ids[0] != made:
+    all_tags = origin() | tags | ({} if database(tracking.uri) else {CALL: uuid.uuid4().hex[:16]})
+    made = str(tracking.client.create_run(tracking.experiment_id, tags=all_tags, run_name=name).info.run_id)
+    found = sorted(search(tracking, tags), key=lambda run: (run.info.start_time, run.info.run_id))
+    _delete_doubles(tracking, found)
+    ids = [run.info.run_id for run in found]
+    if ids and ids[0] != made and not _of_one_call(found[0], all_tags):
         for key in tags:
             tracking.client.delete_tag(made, key)  # so that nobody restores it
         tracking.client.delete_run(made)  # nobody knows it yet
-        return str(ids[0])
-    return made
+    return str(ids[0]) if ids else made
+
+
+def _delete_doubles(tracking: Tracking, runs: Sequence[Run]) -> None:
+    """Delete those of `runs` that the call which made the first of them made, too: its answer was lost on the way.
+
+    A proxy that answers 502 after the server has made a run lets MLflow's client ask again.
+    """
+    for run in runs[1:]:
+        if _of_one_call(run, runs[0].data.tags):
+            tracking.client.delete_run(run.info.run_id)
+
+
+def _of_one_call(run: Run, tags: Mapping[str, str]) -> bool:
+    return CALL in tags and run.data.tags.get(CALL) == tags[CALL]
 
 
 @cache

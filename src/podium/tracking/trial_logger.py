@@ -25,9 +25,10 @@ from podium.errors import PodiumError
 from podium.text import reason_of
 from podium.tracking import termination
 from podium.tracking.record import STATUS, is_copy, user_attributes
+from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, making
-from podium.tracking.trial_runs import TrialRuns, log_summary
+from podium.tracking.trial_runs import Known, TrialRuns, log_summary
 
 PAUSES = (1.0, 5.0, 20.0, 60.0)
 """Seconds for which a store that did not answer is left alone: the user's study goes on meanwhile."""
@@ -38,6 +39,9 @@ AWAY = (*STORE_ERRORS, PodiumError)
 """What is raised where the store is away or refuses; all else comes of what a trial holds."""
 
 Ending = Literal["FINISHED", "KILLED", "FAILED"]
+_shared: weakref.WeakValueDictionary[tuple[str, str, str | None], Known] = weakref.WeakValueDictionary()
+"""What the loggers of this process know together, by store, experiment and the user's own run above."""
+_shared_lock = threading.Lock()
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +81,8 @@ class TrialLogger:
     def __init__(self, tracking: Tracking) -> None:
         active = _active_run(tracking)
         tracking = replace(tracking, experiment_id=active.info.experiment_id) if active else tracking
-        self._runs = TrialRuns(tracking, active.info.run_id if active else None, user_attributes)
+        parent = active.info.run_id if active else None
+        self._runs = TrialRuns(tracking, parent, user_attributes, known=_known(tracking, parent))
         self._state = _State(self._runs, owns_parents=active is None)
         self._finalizer = weakref.finalize(self, _close_unused, self._state)
         self._waiting = 0
@@ -213,7 +218,8 @@ class _State:
         try:
             self._runs.log(family.study, trial)
         except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
+            store = self._runs.tracking
+            if error.error_code != "INVALID_PARAMETER_VALUE" or refusal(error, store.uri, store.experiment):
                 family.missed[number] = family.missed.pop(number)  # the others first, the next time
                 raise
             log.warning("MLflow refuses trial %s. %s: %s", number, type(error).__name__, reason_of(error))
@@ -247,6 +253,7 @@ class _State:
         try:
             run_id = self._runs.parent(family.study)
             self._summarize(family.study, run_id)
+            self._runs.delete_doubles(family.study)
             self._runs.tracking.client.set_terminated(run_id, status)
             family.open, family.ending = False, None
         except Exception as error:
@@ -276,6 +283,11 @@ class _State:
         if not self._warned:
             self._warned = True
             log.warning("%s. %s: %s", what, type(error).__name__, reason_of(error))
+
+
+def _known(tracking: Tracking, parent: str | None) -> Known:
+    with _shared_lock:
+        return _shared.setdefault((tracking.uri, tracking.experiment_id, parent), Known())
 
 
 def _failed(study: optuna.Study) -> list[FrozenTrial]:

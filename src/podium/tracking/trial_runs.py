@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import optuna
 from mlflow.entities import DatasetInput, Run, RunTag
@@ -30,27 +31,40 @@ PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.conten
 """Tags that MLflow's documentation names."""
 
 
+@dataclass
+class Known:
+    """The runs of trials that are known: by the study's id and the trial's number, and of which studies all are."""
+
+    runs: dict[tuple[str, int], str] = field(default_factory=dict)
+    studies: set[str] = field(default_factory=set)
+
+
 class TrialRuns:
     """The runs of trials: made, completed, found again. Logging a trial again adds what is missing, repeats nothing."""
 
     def __init__(
-        self, tracking: Tracking, parent_run_id: str | None, read: Reader, images: DatasetInput | None = None
+        self,
+        tracking: Tracking,
+        parent_run_id: str | None,
+        read: Reader,
+        images: DatasetInput | None = None,
+        known: Known | None = None,
     ) -> None:
+        """`known` may be shared by all that log to one parent run: what one has made, no other makes again."""
         self.tracking = tracking
         self.read = read
         self.images = images
         self._given = parent_run_id
         self._parents: dict[str, str] = {}
-        self._runs: dict[tuple[str, int], str] = {}
+        self._known = known or Known()
         self._logged: dict[str, set[tuple[str, int]]] = {}
-        self._known: set[str] = set()
         self._direct = DirectSqlite(tracking.client, tracking.uri, tracking.experiment_id, images)
 
     def log(self, study: optuna.Study, trial: FrozenTrial, history: Sequence[Mapping[str, float]] | None = None) -> str:
         """Log `trial` as it stands, a running one with its `history` so far. Returns the run's id."""
         own = id_of(self.tracking, study)
         if self.log_ended(study, [trial]):
-            return self._runs[own, trial.number]
+            return self._known.runs[own, trial.number]
         run_id = self._run(study, trial.number)
         record = record_of(study, trial, history, self.read)
         fresh = run_id is None
@@ -73,7 +87,7 @@ class TrialRuns:
         records = [record_of(study, trial, None, self.read) for trial in fresh]
         run_ids = self._direct.write([(record, self._tags(study, record)) for record in records])
         written = {trial.number: run_id for trial, run_id in zip(fresh, run_ids, strict=False)}
-        self._runs |= {(own, number): run_id for number, run_id in written.items()}
+        self._known.runs |= {(own, number): run_id for number, run_id in written.items()}
         return set(written)
 
     def parent(self, study: optuna.Study) -> str:
@@ -89,14 +103,14 @@ class TrialRuns:
         for run in runs:
             number = number_of(run)
             if number is not None and run.info.lifecycle_stage == "active":
-                self._runs.setdefault((own, number), run.info.run_id)
-        self._known.add(own)
+                self._known.runs.setdefault((own, number), run.info.run_id)
+        self._known.studies.add(own)
 
     def forget(self, study: optuna.Study, number: int, run_id: str | None) -> None:
         """Take `run_id` for the run of trial `number` from now on; None: it has none."""
-        self._runs.pop((id_of(self.tracking, study), number), None)
+        self._known.runs.pop((id_of(self.tracking, study), number), None)
         if run_id is not None:
-            self._runs[id_of(self.tracking, study), number] = run_id
+            self._known.runs[id_of(self.tracking, study), number] = run_id
             self._logged.pop(run_id, None)
 
     def look_again(self, study: optuna.Study, numbers: Collection[int]) -> None:
@@ -105,16 +119,29 @@ class TrialRuns:
         Of the trials `numbers` the deleted ones are restored where no other is left.
         """
         own = id_of(self.tracking, study)
-        self._known.discard(own)
-        self._runs = {key: run_id for key, run_id in self._runs.items() if key[0] != own}
+        self._known.studies.discard(own)
+        for key in [key for key in list(self._known.runs) if key[0] == own]:
+            self._known.runs.pop(key, None)
         runs = runs_of(self.tracking, study, deleted=True)
         self.know(study, runs)
         for run in reversed(runs):
             number = number_of(run)
-            if number is not None and number in numbers and (own, number) not in self._runs:
+            if number is not None and number in numbers and (own, number) not in self._known.runs:
                 self.tracking.client.restore_run(run.info.run_id)
-                self._runs[own, number] = run.info.run_id
+                self._known.runs[own, number] = run.info.run_id
                 self._logged.pop(run.info.run_id, None)
+
+    def delete_doubles(self, study: optuna.Study) -> None:
+        """Delete the runs of trials that are RUNNING beside the one that was logged.
+
+        A proxy that answers 502 after the server has made a run lets MLflow's client ask again, which makes another.
+        """
+        if database(self.tracking.uri) is not None:
+            return  # no answer of a file is lost
+        own = id_of(self.tracking, study)
+        for run in runs_of(self.tracking, study, status="RUNNING"):
+            if self._known.runs.get((own, number_of(run) or 0), run.info.run_id) != run.info.run_id:
+                self.tracking.client.delete_run(run.info.run_id)
 
     def is_active(self, run_id: str) -> bool:
         """Whether the run is there and not deleted."""
@@ -142,29 +169,34 @@ class TrialRuns:
     def _run(self, study: optuna.Study, number: int) -> str | None:
         """The run of trial `number`, if there is one. The study's runs are looked up once."""
         own = id_of(self.tracking, study)
-        if own not in self._known:
+        if own not in self._known.studies:
             self.know(study, runs_of(self.tracking, study))
-        return self._runs.get((own, number))
+        return self._known.runs.get((own, number))
 
     def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
         return origin() | record.tags | {PARENT: self.parent(study), NAME: record.title}
 
     def _create(self, study: optuna.Study, number: int, record: Record) -> str:
         tags = self._tags(study, record)
-        run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
+        own = id_of(self.tracking, study)
+        try:
+            run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
+        except MlflowException:
+            self._known.studies.discard(own)  # it may have been made, and only the answer was lost
+            raise
         run_id: str = run.info.run_id
-        if self.images is not None:
-            self.tracking.client.log_inputs(run_id, [self.images])
-        self._runs[id_of(self.tracking, study), number] = run_id
+        self._known.runs[own, number] = run_id
         return run_id
 
     def _add(self, run_id: str, record: Record, fresh: bool) -> None:
         """Log what the run does not have yet; for a fresh one that is everything, mostly in one call."""
         if fresh:
+            if self.images is not None:
+                self.tracking.client.log_inputs(run_id, [self.images])
             self._logged[run_id] = set()
         elif run_id not in self._logged:  # made by an earlier session: see how far it came
             self._logged[run_id] = self._reopen(run_id, record)
-        logged = self._logged[run_id]
+        logged = self._logged.pop(run_id)  # where a call fails, it is looked up what the run has
         missing = [m for m in record.metrics if (m.key, m.step) not in logged]
         params = record.entities() if fresh else []
         tags = [RunTag(k, v) for k, v in record.tags.items()] if record.end is not None and not fresh else []
@@ -174,12 +206,15 @@ class TrialRuns:
             self.tracking.client.log_batch(run_id, missing[:room], others, tags[:OTHERS_A_CALL])
             logged |= {(m.key, m.step) for m in missing[:room]}
             missing, params, tags = missing[room:], params[OTHERS_A_CALL:], tags[OTHERS_A_CALL:]
+        self._logged[run_id] = logged
 
     def _reopen(self, run_id: str, record: Record) -> set[tuple[str, int]]:
         """Go on with a run that an earlier session left: its parameters and status; which metrics it has."""
         client = self.tracking.client
         run = client.get_run(run_id)
         log_absent_params(self.tracking, record, run)
+        if self.images is not None:
+            client.log_inputs(run_id, [self.images])  # a second time changes nothing
         if record.end is None and run.info.status != "RUNNING":
             client.update_run(run_id, status="RUNNING")
         return set(histories(self.tracking, run))
