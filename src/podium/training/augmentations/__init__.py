@@ -8,7 +8,7 @@ import copy
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import components, own_code
 from podium.components import Choice, Component
@@ -81,7 +81,7 @@ class OwnAugmentation(Augmentation):
                 changed = self.own(images, **copy.deepcopy(dict(self.chosen.arguments)))
         if not _is_like(changed, images):
             raise self._refusal(changed, images)
-        return cast("Tensor", changed)
+        return changed
 
     def _refusal(self, changed: Any, images: "Tensor") -> InputError:
         return InputError(
@@ -107,8 +107,8 @@ class OwnAugmentation(Augmentation):
         interpolation, a policy."""
         from torchvision.transforms import v2
 
-        if name == "transforms" and isinstance(value, list):
-            return [self._within(one) for one in value]
+        if name == "transforms":
+            return [self._within(one) for one in (value if isinstance(value, list) else [value])]
         kind: Any = {"interpolation": v2.InterpolationMode, "policy": v2.AutoAugmentPolicy}.get(name)
         if kind is None or not isinstance(value, str):
             return value
