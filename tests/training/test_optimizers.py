@@ -205,8 +205,8 @@ def test_lamb_of_timm_takes_the_steps_that_it_takes_by_hand() -> None:
         ({"name": "AdamW", "arguments": {"betas": [0.9]}}, "train.optimizer: AdamW failed: IndexError: list i"),
         (
             {"name": "Adam", "arguments": {"eps": "1e-8"}},
-            "train.optimizer: Adam failed: TypeError: '<=' not supported between instances of 'float' and 'str' (with eps:"
-            " '1e-8'); eps is text: write the number without quotes, and 1e-3 as 1.0e-3",
+            "train.optimizer: Adam failed: TypeError: '<=' not supported between instances of 'float' and 'str' (with"
+            " eps: '1e-8'); eps is text: write the number without quotes, and 1e-3 as 1.0e-3",
         ),
         (
             {"name": "Adam", "arguments": {"weight_decay": -0.1}},
