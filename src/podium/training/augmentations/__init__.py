@@ -75,10 +75,8 @@ class OwnAugmentation(Augmentation):
                 if (one := next(wrong, None)) is not None:
                     raise self._refusal(one, images[0])
                 changed = torch.stack(each)
-            elif isinstance(components.load("augmentation", self.chosen.name), type):
-                changed = self.own(images)
             else:
-                changed = self.own(images, **copy.deepcopy(dict(self.chosen.arguments)))
+                changed = self.own(images, **copy.deepcopy(self._arguments))
         if not _is_like(changed, images):
             raise self._refusal(changed, images)
         return changed
@@ -101,6 +99,12 @@ class OwnAugmentation(Augmentation):
                 given = {name: self._settled(name, value) for name, value in given.items()}
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
         return own_code.fresh(found)  # an object, such as a v2.Compose; a function is itself
+
+    @cached_property
+    def _arguments(self) -> dict[str, Any]:
+        """What a function gets with each batch; a class got it when it was made."""
+        found = components.load("augmentation", self.chosen.name)
+        return {} if isinstance(found, type) else dict(self.chosen.arguments)
 
     def _settled(self, name: str, value: Any) -> Any:
         """An argument of torchvision's as params.yaml has it, with what that names: transforms, a kind of
