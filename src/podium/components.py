@@ -119,8 +119,8 @@ def check_name(kind: str, name: str) -> str:
             f"{name} needs {NEED_CODE[kind][name]}, which can't stand in params.yaml: name a function of your own that"
             " does what it would (see docs/extend.md), as module:function"
         )
-    if kind == "augmentation" and name in ("MixUp", "CutMix"):
-        raise ValueError(f"{name} blends labels too: Podium's own is turned on by train.{name.lower()}")
+    if kind == "augmentation" and name in NOT_NEEDED:
+        raise ValueError(f"{name} {NOT_NEEDED[name]}")
     raise ValueError(f"must be {_choices(kind)}; got {name!r}{_hint(kind, name)}")
 
 
@@ -135,9 +135,18 @@ NEED_CODE = {
     "sampler": {"PartialFixedSampler": "another sampler"},
 }
 """Classes of those libraries whose arguments are code, and what."""
+NOT_NEEDED = {
+    **{name: f"blends labels too: Podium's own is turned on by train.{name.lower()}" for name in ("MixUp", "CutMix")},
+    **dict.fromkeys(
+        ("Normalize", "ToDtype", "ConvertImageDtype"),
+        "is not needed: images stay uint8 here, and become normalised floats after it (model.normalize)",
+    ),
+}
+"""Augmentations of torchvision that others stand for."""
 ABSTRACT = {
+    *NOT_NEEDED,
     *("Optimizer", "LRScheduler", "BaseSampler", "BaseGASampler", "BasePruner", "ReduceLROnPlateau", "Transform"),
-    *("AutoAugmentPolicy", "InterpolationMode", "MixUp", "CutMix"),
+    *("AutoAugmentPolicy", "InterpolationMode"),
     *(name for names in NEED_CODE.values() for name in names),
 }
 """Classes of those libraries that are none to choose, or (ReduceLROnPlateau) none that follows from the position."""

@@ -30,6 +30,7 @@ DECIDED = {
 """By what the arguments are of: those that Podium gives, and the parameter that decides their values."""
 RAISED = (Exception, SystemExit)
 """What people's own code ends with: `sys.exit()` in it must not end Podium without a word."""
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -189,6 +190,10 @@ def call(
     except RAISED as error:
         lost = [key for key in unnamed if key in str(error)]
         rule = f". {name} is given {lost[0]} where it names that argument itself; `**` does not" if lost else ""
+        if given and not place_of(error):  # a library's: its error need not say which argument it is about
+            rule += f" (with {', '.join(f'{key}: {value!r}' for key, value in given.items())})"
+            if quoted := [key for key, value in given.items() if isinstance(value, str) and NUMBER.fullmatch(value)]:
+                rule += f"; {quoted[0]} is text: write the number without quotes, and 1e-3 as 1.0e-3"
         raise InputError(f"{parameter}{': ' if parameter else ''}{name} failed: {blame(error)}{rule}") from error
 
 

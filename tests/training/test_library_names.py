@@ -78,6 +78,7 @@ CODE = {
     "Lambda": ("train", "augment", "Lambda needs a function, which can't stand in params.yaml"),
     "PartialFixedSampler": ("search", "sampler", "PartialFixedSampler needs another sampler, which can't stand in"),
     "MixUp": ("train", "augment", "MixUp blends labels too: Podium's own is turned on by train.mixup"),
+    "Normalize": ("train", "augment", "Normalize is not needed: images stay uint8 here, and become normalised floats"),
     "CutMix": ("train", "augment", "CutMix blends labels too: Podium's own is turned on by train.cutmix"),
 }
 

@@ -202,8 +202,22 @@ def test_lamb_of_timm_takes_the_steps_that_it_takes_by_hand() -> None:
             "train.optimizer.arguments.beta: NAdam has no such argument; did",
         ),
         ({"name": "NAdam", "arguments": {"eps": -1}}, "train.optimizer: NAdam failed: ValueError: Invalid epsilon"),
+        ({"name": "AdamW", "arguments": {"betas": [0.9]}}, "train.optimizer: AdamW failed: IndexError: list i"),
+        (
+            {"name": "Adam", "arguments": {"eps": "1e-8"}},
+            "train.optimizer: Adam failed: TypeError: '<=' not supported between instances of 'float' and 'str' (with"
+            " eps: '1e-8'); eps is text: write the number without quotes, and 1e-3 as 1.0e-3",
+        ),
+        (
+            {"name": "Adam", "arguments": {"weight_decay": -0.1}},
+            "train.optimizer.arguments.weight_decay: must be a number of at least 0; got -0.1",
+        ),
+        (
+            {"name": "timm:lamb", "arguments": {"weight_decay": "0.1"}},
+            "train.optimizer.arguments.weight_decay: must be a number of at least 0; got '0.1'",
+        ),
     ],
-    ids=["name", "timm's argument", "torch's argument", "value"],
+    ids=["name", "timm's argument", "torch's argument", "value", "length", "text", "decay", "timm's decay"],
 )
 def test_optimizer_that_is_not_there_or_takes_other_arguments_is_refused(choice: Any, problem: str) -> None:
     with pytest.raises(InputError) as caught:

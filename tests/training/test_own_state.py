@@ -124,6 +124,20 @@ class Own:
         self.optimizer.zero_grad()
         return cross_entropy(logits + self.bias.detach(), targets)
 """,
+    "a dict and lists that grow and shrink": """
+class Own:
+    def __init__(self):
+        self.means, self.last, self.both, self.drop = {"count": 0}, [], [torch.zeros(3), 0], [torch.ones(1)] * 9
+
+    def __call__(self, logits, targets):
+        self.means[int(targets[0]), "mean"] = logits.detach().mean(0)
+        self.means["count"] += 1
+        self.last.append(logits.detach().std(0))
+        self.both = [*self.both, self.last[-1]]
+        self.drop.pop()
+        bias = sum(self.last) + sum(self.both) + sum(one for key, one in self.means.items() if key != "count")
+        return cross_entropy(logits + bias, targets) * (len(self.means) + len(self.drop))
+""",
     "numbers of numpy and Python": """
 def Own(logits, targets):
     return cross_entropy(logits, targets) * (np.random.rand() + random.random() + random.gauss(0, 1) ** 2)
@@ -259,6 +273,33 @@ def test_table_that_does_not_change_is_not_saved_each_time(own: OwnCode, data: B
     sizes = [part["value"]["content"].nbytes for node in run.state()["own"].values() for part in node["parts"].values()]
     assert sizes == [3 << 20]
     assert before < 1000
+
+
+def test_network_with_a_cache_goes_on_from_its_checkpoint(own: OwnCode, data: Batches) -> None:
+    text = """
+class Cache:
+    last = None
+
+
+class Own(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head, self.cache, self.features, self.ids = nn.Linear(192, num_classes), None, {}, iter(range(9999))
+
+    def forward(self, images):
+        self.cache = self.cache or Cache()
+        self.cache.last = self.features["flat"] = images.flatten(1)
+        return self.head(self.cache.last)
+"""
+    states: list[dict[str, Any]] = []
+    whole = _run(own, text, "model.name")
+    assert whole.notes == []
+    whole.train(data, None, on_step=lambda run: states.append(_stored(run)))
+    resumed = _run(own, text, "model.name")
+    resumed.restore(states[1])
+    assert resumed.step == 2
+    resumed.train(data, None)
+    assert digest_of(resumed.model.state_dict()) == digest_of(whole.model.state_dict())
 
 
 LOST = {

@@ -586,7 +586,7 @@ assert run.load()["weights"].tolist() == [0, 0]"""
     _run(_short(own, body.strip())).train(trial_data.train, trial_data.val)
 
 
-RETURNED = {
+GIVES = {
     "an object with logits": "Object(network())",
     "a dict with logits": "Dict(network())",
     "a tuple of one": "Tuple(network())",
@@ -636,15 +636,15 @@ class Tuple(Object):
 
 def program(network, run):
     run.report(1, val_accuracy=0.5)
-    return RETURNED
+    return MODULE
 """
 
 
-@pytest.mark.parametrize("module", RETURNED.values(), ids=RETURNED)
+@pytest.mark.parametrize("module", GIVES.values(), ids=GIVES)
 def test_module_whose_logits_are_inside_of_what_it_gives_is_registered(
     own: OwnCode, trial_data: TrialData, tmp_path: Path, module: str
 ) -> None:
-    run = _run(_recipe(own.write(OUTPUTS.replace("RETURNED", module))))
+    run = _run(_recipe(own.write(OUTPUTS.replace("MODULE", module))))
     run.train(trial_data.train, trial_data.val)
     assert set(run.measured) >= {"val_loss", "val_accuracy"}
     save_graph(run.result, (3, tiny.SIZE, tiny.SIZE), tmp_path / "one.pt2", run.recipe.train.program)

@@ -4,6 +4,7 @@ A checkpoint has it, so that a resumed training goes on with the loss and the au
 is made by the same code in each process; its state is read from its attributes and put back in place, without pickle.
 """
 
+import ast
 import hashlib
 import io
 import logging
@@ -54,8 +55,12 @@ class OwnState:
         return {name: node for name, node in found.items() if node != CONSTANT}
 
     def refusal(self, state: Mapping[str, Node]) -> str:
-        """Why `restore` can't go back to `state`; empty: it can."""
-        reasons = (_mismatch(self._roots.get(name), node, name) for name, node in state.items())
+        """Why `restore` can't go back to `state`; empty: it can.
+
+        A network's weights are in its state dict; what else it keeps is a cache more often than not, and no reason.
+        """
+        roots = {name: one for name, one in self._roots.items() if one is not self._network}
+        reasons = (_mismatch(roots[name], node, name) for name, node in state.items() if name in roots)
         return next(filter(None, reasons), "")
 
     def notes(self) -> list[str]:
@@ -66,7 +71,8 @@ class OwnState:
     def restore(self, state: Mapping[str, Node]) -> None:
         """Go back to what `state` returned, here or in another process. No `refusal` may speak against it."""
         for name, node in state.items():
-            self._put(self._roots[name], node)
+            if name in self._roots and not _mismatch(self._roots[name], node, name):
+                self._put(self._roots[name], node)
 
     def _saved_elsewhere(self) -> list[Tensor]:
         return [] if self._network is None else list(self._network.state_dict(keep_vars=True).values())
@@ -87,11 +93,11 @@ class OwnState:
             return {"is": "value", "value": value}
         if id(value) in seen:
             return CONSTANT
+        if isinstance(value, Tensor | np.ndarray):  # once more in each place: where it is new, it has to be put there
+            return self._array(value)
         seen.add(id(value))
         if isinstance(value, RANDOM):
             return {"is": "numbers", "value": packed(_numbers(value), place)}
-        if isinstance(value, Tensor | np.ndarray):
-            return self._array(value)
         if _is_handled(value):
             return {"is": "state dict", "value": packed(value.state_dict(), place)}
         if isinstance(value, Iterator) and not hasattr(value, "__dict__") and not isinstance(value, io.IOBase):
@@ -103,7 +109,11 @@ class OwnState:
                 pass  # an object of another class, of which each part is looked at
         nodes = {name: self._node(one, f"{place}.{name}", seen) for name, one in _parts(value).items()}
         held = {name: node for name, node in nodes.items() if node != CONSTANT}
-        return {"is": "object", "class": _class_of(value), "parts": held} if held else CONSTANT
+        if not held and not isinstance(value, GROUPS):
+            return CONSTANT
+        sizes = {"size": len(value)} if isinstance(value, list | deque) else {}
+        sizes = {"keys": list(nodes)} if isinstance(value, dict) else sizes
+        return {"is": "object", "class": _class_of(value), "parts": held} | sizes
 
     def _array(self, value: Any) -> Node:
         if isinstance(value, np.ndarray) and (not value.flags.writeable or value.dtype.hasobject):
@@ -120,10 +130,12 @@ class OwnState:
         elif node["is"] == "state dict":
             value.load_state_dict(unpacked(node["value"]))
         elif node["is"] == "object":
+            _resize(value, node)
             there = _parts(value)
             for name, part in node["parts"].items():
                 if part["is"] not in REPLACED:
-                    self._put(there[name], part)
+                    if not _mismatch(there.get(name), part, ""):  # of a network alone: see `refusal`
+                        self._put(there[name], part)
                     continue
                 made = self._made(part)
                 if not _put_numbers(there.get(name), made) and not isinstance(value, FIXED):
@@ -186,6 +198,19 @@ def _slots(kind: type) -> list[str]:
     return [one for one in ((named,) if isinstance(named, str) else named) if not one.startswith("__")]
 
 
+def _resize(value: Any, node: Node) -> None:
+    """Give a collection as many elements as `node` has, or the keys that it has."""
+    if isinstance(value, dict):
+        for key in [key for key in value if is_plain(key) and f"[{key!r}]" not in node["keys"]]:
+            del value[key]
+        for name in [name for name in node["parts"] if name not in _parts(value)]:
+            value[ast.literal_eval(name[1:-1])] = None
+    elif isinstance(value, list | deque):
+        while len(value) > node["size"]:
+            value.pop()
+        value.extend([None] * (node["size"] - len(value)))
+
+
 def _set_part(value: Any, name: str, part: Any) -> None:
     """Give `value` another part `name`."""
     if isinstance(value, dict):
@@ -215,9 +240,11 @@ def _mismatch(value: Any, node: Node, place: str) -> str:
     if _class_of(value) != node["class"]:
         return late
     there = _parts(value)
-    for name, part in node["parts"].items():
-        if isinstance(value, GROUPS) and name not in there:
+    known = node.get("keys") or [f"[{number}]" for number in range(node.get("size", 0))]
+    for name in known:
+        if name not in there and node["parts"].get(name, CONSTANT)["is"] not in REPLACED:
             return f"{place}{name} was made after the beginning, so it is not here yet"
+    for name, part in node["parts"].items():
         if why := _mismatch(there.get(name), part, f"{place}.{name}"):
             return why
     return ""

@@ -8,7 +8,7 @@ import copy
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import components, own_code
 from podium.components import Choice, Component
@@ -75,13 +75,11 @@ class OwnAugmentation(Augmentation):
                 if (one := next(wrong, None)) is not None:
                     raise self._refusal(one, images[0])
                 changed = torch.stack(each)
-            elif isinstance(components.load("augmentation", self.chosen.name), type):
-                changed = self.own(images)
             else:
-                changed = self.own(images, **copy.deepcopy(dict(self.chosen.arguments)))
+                changed = self.own(images, **copy.deepcopy(self._arguments))
         if not _is_like(changed, images):
             raise self._refusal(changed, images)
-        return cast("Tensor", changed)
+        return changed
 
     def _refusal(self, changed: Any, images: "Tensor") -> InputError:
         return InputError(
@@ -102,13 +100,19 @@ class OwnAugmentation(Augmentation):
             return own_code.call(found, self.chosen.name, "train.augment", given, {})
         return own_code.fresh(found)  # an object, such as a v2.Compose; a function is itself
 
+    @cached_property
+    def _arguments(self) -> dict[str, Any]:
+        """What a function gets with each batch; a class got it when it was made."""
+        found = components.load("augmentation", self.chosen.name)
+        return {} if isinstance(found, type) else dict(self.chosen.arguments)
+
     def _settled(self, name: str, value: Any) -> Any:
         """An argument of torchvision's as params.yaml has it, with what that names: transforms, a kind of
         interpolation, a policy."""
         from torchvision.transforms import v2
 
-        if name == "transforms" and isinstance(value, list):
-            return [self._within(one) for one in value]
+        if name == "transforms":
+            return [self._within(one) for one in (value if isinstance(value, list) else [value])]
         kind: Any = {"interpolation": v2.InterpolationMode, "policy": v2.AutoAugmentPolicy}.get(name)
         if kind is None or not isinstance(value, str):
             return value

@@ -1,5 +1,6 @@
 """Optimizers, a file each: `train.optimizer` names them."""
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -92,6 +93,8 @@ def with_decay(groups: list[Group], decay: Any) -> list[Group]:
     plain = [{key: value for key, value in group.items() if key != "decays"} for group in groups]
     if decay is None:
         return plain
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < math.inf:
+        raise InputError(f"train.optimizer.arguments.weight_decay: must be a number of at least 0; got {decay!r}")
     return [one | {"weight_decay": decay if group["decays"] else 0.0} for one, group in zip(plain, groups, strict=True)]
 
 
