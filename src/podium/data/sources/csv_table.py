@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.listed import Listed, why_missing
 from podium.data.sources.source import Source
-from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, split_of
+from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, named_split, split_of
 from podium.data.sources.table_text import text_of, unreadable
 from podium.errors import InputError
 from podium.text import counted
@@ -89,12 +90,12 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     inside = root.resolve()
     given: set[str | None] = set()
     for _, line in lines:
-        file, split = path.parent / line["path"], _split(line.get("split", ""))
+        file, split = path.parent / line["path"], named_split(line.get("split", ""))
         given.add(split)
         if not follow_links and not file.resolve().is_relative_to(inside):
             why = f"it lies outside of prepare.root, {shown(root)}"
             rejects.append(Reject("outside", line["path"], why, split=split))
-        elif not file.is_file():
+        elif not os.path.isfile(file):  # noqa: PTH113 (Path raises where its folder may not be entered)
             why = why_missing(line["path"], path.parent) if len(rejects) < SHOWN else "there is no such file"
             rejects.append(Reject("unreadable", line["path"], why, split=split))
         else:
@@ -268,17 +269,6 @@ def _notes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _split(text: str) -> str | None:
-    """The split that a value names. Raises KeyError where it names none."""
-    name = text.strip()
-    if not name:
-        return None
-    found = split_of(name)
-    if found is None or found[1] or found[0] == "eval":
-        raise KeyError(text)
-    return found[0]
-
-
 def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> str:
     """What is wrong with a line of a table of so many `columns` that must have a value; empty: nothing."""
     if MORE in line:
@@ -303,7 +293,7 @@ def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> s
             " the name of a class, another word"
         )
     try:
-        _split(line.get("split", ""))
+        named_split(line.get("split", ""))
     except KeyError:
         return f"line {number}: split must be one of {', '.join(SPLITS)} or empty; got {line['split']!r}"
     why = _wrong_path(line["path"], folder)
