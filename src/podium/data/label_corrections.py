@@ -3,7 +3,6 @@
 `podium relabel` writes one with the doubtful labels; a row counts once `new_label` or `leave_out` is filled in.
 """
 
-import csv
 import difflib
 import itertools
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from podium.config.problems import did_you_mean
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.source import Source
-from podium.data.sources.table_text import unreadable
+from podium.data.sources.table_text import MORE, table_of
 from podium.errors import InputError
 from podium.text import counted
 
@@ -33,8 +32,6 @@ READ = (*NEEDED, "leave_out")
 CLOSE = 0.75
 """Similarity from which a column's name is a slip of the pen: leave and leav_out, but no leaves."""
 YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
-MORE = "\0more"
-"""Key of the values of a row for which the header has no name."""
 SHOWN = 10
 """Problems that an error names."""
 
@@ -68,7 +65,7 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
         raise InputError(
             f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
         )
-    columns, raw = _table(path)
+    columns, raw = table_of(path, "prepare.corrections")
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(
             f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas;"
@@ -80,30 +77,11 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
         more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         raise InputError(f"prepare.corrections: {path} has wrong lines:\n  " + "\n  ".join(wrong[:SHOWN]) + more)
 
-    def field(row: dict[str, str | None], name: str) -> str:
-        return (row.get(name) or "").strip()
+    def field(row: dict[str, str], name: str) -> str:
+        return row.get(name, "").strip()
 
-    rows = [Row(n, row["path"] or "", *(field(row, c) for c in READ[1:])) for n, row in raw]
+    rows = [Row(n, row["path"], *(field(row, c) for c in READ[1:])) for n, row in raw]
     return rows, [name for name in columns if name not in COLUMNS]
-
-
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """The names of the columns, and each row with the number of its last line."""
-    raw: list[tuple[int, dict[str, str | None]]] = []
-    before = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, restkey=MORE)
-            columns = list(reader.fieldnames or [])
-            before = reader.line_num
-            for row in reader:
-                before = reader.line_num
-                raw.append((before, row))
-    except UnicodeDecodeError as error:
-        raise InputError(f"prepare.corrections: {path} can't be read as CSV in UTF-8: {error}") from None
-    except csv.Error as error:
-        raise InputError(f"prepare.corrections: {path} can't be read: {unreadable(error, before + 1)}") from None
-    return columns, raw
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -137,12 +115,12 @@ def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def _wrong_length(row: dict[str, str | None], count: int) -> str:
+def _wrong_length(row: dict[str, str], count: int) -> str:
     """What is wrong with the number of values of a row; empty: nothing."""
-    if more := row.get(MORE):
-        return f"has {count + len(more)} values, the header has {count} names: put quotes around one that holds a comma"
-    there = sum(value is not None for value in row.values())
-    return f"has {counted(there, 'value')}, the header has {count} names: add commas" if there < count else ""
+    if MORE in row:
+        more = row[MORE].count("\0") + 1
+        return f"has {count + more} values, the header has {count} names: put quotes around one that holds a comma"
+    return f"has {counted(len(row), 'value')}, the header has {count} names: add commas" if len(row) < count else ""
 
 
 def corrected(source: Source, path: Path) -> Source:
