@@ -99,7 +99,9 @@ def test_correction_that_does_not_fit_is_refused_with_its_line(
         ("path|label|new_label\n", "path, label, new_label missing, got path|label|new_label"),
         ("", "got nothing"),
         ("path,label\n", "new_label missing"),
-        ("path,label,new_label\n\xff", "can't be read as CSV in UTF-8"),
+        ("path,label,new_label\n\xff", "line 2 is not UTF-8"),
+        ("PK\x03\x04", "is a workbook of a spreadsheet"),
+        ("p\0a\0t\0h\0", "is UTF-16; save it as UTF-8"),
     ],
 )
 def test_file_that_is_no_table_of_corrections_is_refused(
@@ -185,5 +187,10 @@ def test_file_that_a_spreadsheet_saved_is_read(
 def test_file_in_another_character_set_is_refused_with_its_line(tmp_path: Path, source: Source) -> None:
     path = tmp_path / "corrections.csv"
     path.write_bytes("path;label;new_label\ncat/00.png;cat;dog\ncat/01.png;cat;K\u00e4fer\n".encode("cp1252"))
-    with pytest.raises(InputError, match=r"in UTF-8 \(line 3\): save it as CSV in UTF-8"):
+    with pytest.raises(InputError, match="line 3 is not UTF-8"):
         corrected(source, path)
+
+
+def test_empty_lines_and_columns_of_a_spreadsheet_are_no_corrections(tmp_path: Path, source: Source) -> None:
+    (tmp_path / "excel.csv").write_text("path,label,new_label,,\ncat/00.png,cat,dog,,\n,,,,\n", encoding="utf-8")
+    assert corrected(source, tmp_path / "excel.csv").items[0].label == 1

@@ -35,7 +35,7 @@ class DvcIgnore:
 
     @cached_property
     def _is_one(self) -> bool:
-        return (self._project / OWN_PROJECT).is_dir()
+        return _is_project(self._project)
 
     def hides(self, path: Path | str) -> bool:
         """Whether DVC leaves the file `path` out, itself or with a folder above it.
@@ -67,7 +67,7 @@ class DvcIgnore:
         for folder in (whole, *whole.parents):
             if folder == self._project:
                 break
-            if (folder / OWN_PROJECT).is_dir():
+            if _is_project(folder):
                 return NESTED.format(folder.relative_to(self._project))
         return LEFT_OUT
 
@@ -78,9 +78,7 @@ class DvcIgnore:
             return False
         if (known := self._folders.get(whole)) is None:
             known = (
-                self.hides_folder(whole.parent)
-                or self._matches(whole.parent, f"{whole.name}/")
-                or (whole / OWN_PROJECT).is_dir()
+                self.hides_folder(whole.parent) or self._matches(whole.parent, f"{whole.name}/") or _is_project(whole)
             )
             self._folders[whole] = known
         return known
@@ -95,11 +93,16 @@ class DvcIgnore:
         above = () if folder == self._project else self._of(folder.parent)
         specs = tuple((spec, f"{place}{folder.name}/") for spec, place in above)
         file = folder / NAME
-        if file.is_file() and not _matches(specs, NAME):
+        if os.path.isfile(file) and not _matches(specs, NAME):  # noqa: PTH113 (Path raises where the folder is closed)
             lines = file.read_text(encoding="utf-8").splitlines()
             specs = ((GitIgnoreSpec.from_lines(line.strip() for line in lines), ""), *specs)
         self._specs[folder] = specs
         return specs
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether there is a DVC project in `folder`; none is seen in one that may not be entered."""
+    return os.path.isdir(folder / OWN_PROJECT)  # noqa: PTH112 (Path raises there)
 
 
 def line_for(folder: Path, project: Path) -> str:
@@ -109,7 +112,7 @@ def line_for(folder: Path, project: Path) -> str:
     """
     whole = Path(os.path.normpath(folder.absolute()))
     project = project.absolute()
-    if not (project / OWN_PROJECT).is_dir() or project not in whole.parents:
+    if not _is_project(project) or project not in whole.parents:
         return ""
     return "/" + re.sub(r"([\\*?\[\]])", r"\\\1", whole.relative_to(project).as_posix()) + "/"
 

@@ -3,12 +3,8 @@
 `podium relabel` writes one with the doubtful labels; a row counts once `new_label` or `leave_out` is filled in.
 """
 
-import codecs
-import csv
 import difflib
-import io
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +12,7 @@ from pathlib import Path
 from podium.config.problems import did_you_mean
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.source import Source
-from podium.data.sources.table_text import unreadable
+from podium.data.sources.table_text import MORE, table_of
 from podium.errors import InputError
 from podium.text import counted
 
@@ -35,10 +31,7 @@ NEEDED = ("path", "label", "new_label")
 READ = (*NEEDED, "leave_out")
 CLOSE = 0.75
 """Similarity from which a column's name is a slip of the pen: leave and leav_out, but no leaves."""
-SEPARATORS = (",", ";", "\t")
 YES, NO = ("yes", "x", "true", "1"), ("", "no", "false", "0")
-MORE = "\0more"
-"""Key of the values of a row for which the header has no name."""
 SHOWN = 10
 """Problems that an error names."""
 
@@ -72,7 +65,7 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
         raise InputError(
             f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
         )
-    columns, raw = _table(path)
+    columns, raw = table_of(path, "prepare.corrections", NEEDED)
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(
             f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas,"
@@ -85,58 +78,11 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
         more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         raise InputError(f"prepare.corrections: {path} has wrong lines:\n  " + "\n  ".join(wrong[:SHOWN]) + more)
 
-    def field(row: dict[str, str | None], name: str) -> str:
-        return (row.get(name) or "").strip()
+    def field(row: dict[str, str], name: str) -> str:
+        return row.get(name, "").strip()
 
-    rows = [Row(n, row["path"] or "", *(field(row, c) for c in READ[1:])) for n, row in raw]
+    rows = [Row(n, row["path"], *(field(row, c) for c in READ[1:])) for n, row in raw]
     return rows, [name for name in columns if name not in COLUMNS]
-
-
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """The names of the columns, and each row with the number of its last line.
-
-    Spreadsheets save with semicolons or tabs where a comma separates decimals: the header tells.
-    """
-    raw: list[tuple[int, dict[str, str | None]]] = []
-    text, skipped = _text(path)
-    separator = _separator(text.partition("\n")[0].partition("\r")[0])
-    before = 0
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, restkey=MORE)
-        columns = list(reader.fieldnames or [])
-        before = reader.line_num
-        for row in reader:
-            before = reader.line_num
-            raw.append((before + skipped, row))
-    except csv.Error as error:
-        why = unreadable(error, before + 1 + skipped)
-        raise InputError(f"prepare.corrections: {path} can't be read: {why}") from None
-    return columns, raw
-
-
-def _text(path: Path) -> tuple[str, int]:
-    """What the file holds, without a first line `sep=;`, which is for spreadsheets, and how many lines that is."""
-    data = path.read_bytes()
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = 1 + data[: error.start].count(b"\n")
-        raise InputError(
-            f"prepare.corrections: {path} can't be read as CSV in {'UTF-16' if utf16 else 'UTF-8'} (line {number}):"
-            " save it as CSV in UTF-8, which a spreadsheet has among the types of file or the character sets"
-        ) from None
-    first = re.match(r"(?i)\"?sep=.\"?\r?\n", text)
-    return (text[first.end() :], 1) if first else (text, 0)
-
-
-def _separator(header: str) -> str:
-    """What separates the columns of the line `header`: the one by which it has the columns that are needed."""
-    for one in SEPARATORS:
-        names = [name.strip('"') for name in header.split(one)]
-        if set(NEEDED) <= set(names):
-            return one
-    return SEPARATORS[0]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -170,13 +116,12 @@ def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def _wrong_length(row: dict[str, str | None], count: int) -> str:
+def _wrong_length(row: dict[str, str], count: int) -> str:
     """What is wrong with the number of values of a row; empty: nothing."""
-    if more := row.get(MORE):
-        many = count + len(more)
-        return f"has {many} values, the header has {count} names: put quotes around one that holds a separator"
-    there = sum(value is not None for value in row.values())
-    return f"has {counted(there, 'value')}, the header has {count} names: add empty ones" if there < count else ""
+    if MORE in row:
+        more = row[MORE].count("\0") + 1
+        return f"has {count + more} values, the header has {count} names: put quotes around one that holds a separator"
+    return f"has {counted(len(row), 'value')}, the header has {count} names: add empty ones" if len(row) < count else ""
 
 
 def corrected(source: Source, path: Path) -> Source:

@@ -20,7 +20,7 @@ BATCH = 64
 """Files read at a time, so that memory stays bounded."""
 BEGINNINGS = (
     *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
-    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"II+\0", b"MM\0+"),
 )
 """Of files of a folder that are taken for images whatever their name is."""
 

@@ -225,6 +225,22 @@ def test_what_dvc_stumbles_over_is_named(tmp_path: Path) -> None:
     assert "cat/linked is a link to a folder" in notes[0]
 
 
+def test_file_that_can_not_be_reached_ends_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos.folder(tmp_path / "raw", 1)
+    stat = Path.stat
+
+    def refused(path: Path, **options: Any) -> Any:
+        if path.parent.name == "dog":  # as where a folder may be listed, and not entered
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+
+    assert refusals(tmp_path / "raw")[0] == [
+        f"{tmp_path}/raw/dog/00.png: it can't be reached (Permission denied); change the permissions of its folder"
+    ]
+
+
 def test_root_that_is_missing_ends_dvc(tmp_path: Path) -> None:
     wrong, _ = refusals(tmp_path / "none")
 

@@ -1,9 +1,12 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import photos
+from podium.config.params import PrepareParams
+from podium.data import sources
 from podium.data.sources import folder
 from podium.data.sources.source import Source
 from podium.errors import InputError
@@ -150,6 +153,46 @@ def test_hidden_folder_of_images_is_named_and_those_of_programs_are_not(tmp_path
     )
 
     assert folder.read(root).notes == ("2 hidden folders of images are ignored, such as cat/.old",)
+
+
+def _close(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let what asks for the content of `folder` fail as where it may not be entered: root may enter every folder."""
+
+    def closing(function: Any, *, lists: bool) -> Any:
+        def call(path: Any, *others: Any, **options: Any) -> Any:
+            asked = Path(path).absolute()
+            if folder in asked.parents or (lists and folder == asked):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *others, **options)
+
+        return call
+
+    monkeypatch.setattr(Path, "stat", closing(Path.stat, lists=False))
+    monkeypatch.setattr(os, "scandir", closing(os.scandir, lists=True))
+    monkeypatch.setattr(os, "listdir", closing(os.listdir, lists=True))
+
+
+@pytest.mark.parametrize("closed", ["cat/closed", "fox"])
+def test_folder_that_may_not_be_entered_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    _files(tmp_path / "raw", "cat/a.png", "dog/b.png", f"{closed}/c.png")
+    _close(monkeypatch, tmp_path / "raw" / closed)
+
+    source = sources.read(PrepareParams(source="folder:raw", root="raw"))
+
+    assert len(source.items) == 2
+    assert [(one.origin, one.why) for one in source.rejects] == [(closed, "it can't be listed: Permission denied")]
+
+
+def test_folder_of_a_split_that_may_not_be_entered_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _files(tmp_path / "raw", "train/cat/a", "train/dog/b", "test/cat/c", "test/dog/d")
+    _close(monkeypatch, root / "test")
+
+    with pytest.raises(InputError, match=r"^prepare\.source: .*test can't be listed: Permission denied.*permissions"):
+        folder.read(root)
 
 
 def test_hidden_images_are_counted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,39 @@ def _refused(*rows: Any) -> str:
     with pytest.raises(InputError, match=r"^prepare\.source: mine:images ") as caught:
         _read(*rows)
     return str(caught.value)
+
+
+class _Endless:
+    """A dataset as of PyTorch: it is asked for its items by number, and has one for each number."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        return GREY + np.uint8(number), number % 2
+
+
+def test_dataset_that_is_asked_by_number_ends_at_its_length() -> None:
+    assert len(own.read(_Endless, {}, "mine:images").items) == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "split"), [("dev", "val"), (" Test ", "test"), ("TRAINING", "train"), ("holdout", "test"), ("", None)]
+)
+def test_split_of_a_row_is_written_as_in_a_table(written: str, split: str | None) -> None:
+    assert [item.split for item in _read((GREY, "a", written)).items] == [split]
+
+
+class _Animal(str, Enum):  # noqa: UP042 (as code for Python 3.10 has it)
+    CAT = "cat"
+    DOG = "dog"
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [(np.array([3]), "3"), (np.array(3), "3"), (_Animal.CAT, "cat"), (np.str_("cat"), "cat")]
+)
+def test_label_of_another_type_is_the_value_that_it_stands_for(label: Any, name: str) -> None:
+    assert _read((GREY, label)).classes == (name,)
 
 
 @pytest.mark.parametrize("label", ["none", "NA", "?", "missing"])
@@ -188,7 +222,8 @@ def test_damaged_image_is_a_reject_of_its_kind(tmp_path: Path) -> None:
         ((GREY, True), "label must be text or a whole number; got bool True"),
         ((GREY, None), "label must be text or a whole number; got NoneType None"),
         ((GREY, " "), "label is empty"),
-        ((GREY, "a", "dev"), "split must be train, val, test or None; got str 'dev'"),
+        ((GREY, "a", "fold1"), "split must be train, val, test or None; got str 'fold1'"),
+        ((GREY, "a", "eval"), "split must be train, val, test or None; got str 'eval'"),
         ((GREY, "a", float("nan")), "split must be train, val, test or None; got float nan"),
         ((GREY, "a", None, 1.5), "group must be a name or None; got float 1.5"),
         ((GREY / 255, "a"), "an array must be of uint8, 0 to 255; got float64 (5x6)"),

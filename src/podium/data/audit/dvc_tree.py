@@ -47,6 +47,8 @@ def _refused(path: Path) -> str:
         return "its name is not UTF-8; rename it"
     try:
         kind = path.stat().st_mode
+    except PermissionError as error:
+        return f"it can't be reached ({error.strerror}); change the permissions of its folder"
     except OSError as error:
         return f"it is a link to nowhere ({error.strerror}); remove it" if path.is_symlink() else ""
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):

@@ -1,8 +1,7 @@
 """A CSV file with one line per image: `path`, `label`, and optionally `split` and `group`."""
 
-import csv
 import difflib
-import io
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, shown
 from podium.data.sources.listed import Listed, why_missing
 from podium.data.sources.source import Source
-from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, split_of
-from podium.data.sources.table_text import text_of, unreadable
+from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, named_split, split_of
+from podium.data.sources.table_text import MORE, table_of
 from podium.errors import InputError
 from podium.text import counted
 
@@ -49,8 +48,6 @@ DECIDES = {
 }
 TOGETHER = {"patient", "subject", "person", "scene", "burst", "video", "clip", "session", "series", "slide", "case"}
 """Words in names of columns whose images belong together, as the column `group` says."""
-MORE = "\0more"
-"""Key of the values of a line for which the header has no name."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -72,7 +69,8 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     Raises InputError naming the lines that are wrong, and for columns that may be meant as one of those that are read.
     Files outside of `root` are rejected unless `follow_links`: DVC would not see them change.
     """
-    names, lines = _table(path)
+    names, lines = table_of(path, "prepare.source")
+    _check_names(path, names)
     columns = max(at for at, name in enumerate(names, 1) if name.strip())
     problems = [problem for number, line in lines if (problem := _problem(number, line, columns, path.parent))]
     if problems:
@@ -89,12 +87,12 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     inside = root.resolve()
     given: set[str | None] = set()
     for _, line in lines:
-        file, split = path.parent / line["path"], _split(line.get("split", ""))
+        file, split = path.parent / line["path"], named_split(line.get("split", ""))
         given.add(split)
         if not follow_links and not file.resolve().is_relative_to(inside):
             why = f"it lies outside of prepare.root, {shown(root)}"
             rejects.append(Reject("outside", line["path"], why, split=split))
-        elif not file.is_file():
+        elif not os.path.isfile(file):  # noqa: PTH113 (Path raises where its folder may not be entered)
             why = why_missing(line["path"], path.parent) if len(rejects) < SHOWN else "there is no such file"
             rejects.append(Reject("unreadable", line["path"], why, split=split))
         else:
@@ -103,39 +101,6 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
             items.append(line["path"], numbers[line["label"]], split, group)
     notes = (*_notes(names), *listed.notes())
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
-
-
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The names of the columns, and each line with its number in the file.
-
-    Empty lines, and empty columns without a name at the end, are what spreadsheets save below and beside a table.
-    """
-    reader = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
-    before = 0
-    lines: list[tuple[int, dict[str, str]]] = []
-    try:
-        names = next(reader, [])
-        before = reader.line_num
-        whole = list(names)
-        while names and not names[-1].strip():
-            names = names[:-1]
-        used = len(names)
-        for row in reader:
-            before = reader.line_num
-            filled = next((at for at in range(len(row), 0, -1) if row[at - 1].strip()), 0)
-            used = max(used, min(filled, len(whole)))
-            if filled:
-                lines.append((before, _line(row[: max(filled, len(names))], whole)))
-    except csv.Error as error:
-        raise InputError(f"prepare.source: {shown(path)} can't be read: {unreadable(error, before + 1)}") from None
-    _check_names(path, whole[:used])
-    return whole[:used], lines
-
-
-def _line(row: list[str], names: list[str]) -> dict[str, str]:
-    """The values of a row by the names of their columns; those beyond the last name are `more`."""
-    more = {MORE: "".join(row[len(names) :])} if len(row) > len(names) else {}
-    return dict(zip(names, row, strict=False)) | more
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -268,17 +233,6 @@ def _notes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _split(text: str) -> str | None:
-    """The split that a value names. Raises KeyError where it names none."""
-    name = text.strip()
-    if not name:
-        return None
-    found = split_of(name)
-    if found is None or found[1] or found[0] == "eval":
-        raise KeyError(text)
-    return found[0]
-
-
 def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> str:
     """What is wrong with a line of a table of so many `columns` that must have a value; empty: nothing."""
     if MORE in line:
@@ -303,7 +257,7 @@ def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> s
             " the name of a class, another word"
         )
     try:
-        _split(line.get("split", ""))
+        named_split(line.get("split", ""))
     except KeyError:
         return f"line {number}: split must be one of {', '.join(SPLITS)} or empty; got {line['split']!r}"
     why = _wrong_path(line["path"], folder)

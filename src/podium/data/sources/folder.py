@@ -68,8 +68,14 @@ def read(
         what = "is no folder" if folder.exists() else "does not exist"
         raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
     inside = (root or folder).resolve()
-    found = layouts.read(folder, layout, hides)
-    _check_wrapped(folder, found.folders, hides)
+    try:
+        found = layouts.read(folder, layout, hides)
+        _check_wrapped(folder, found.folders, hides)
+    except PermissionError as error:
+        raise InputError(
+            f"prepare.source: {shown(error.filename)} can't be listed: {error.strerror}; what the folders of"
+            f" {shown(folder)} are is not known. Change its permissions"
+        ) from None
     if layout == "auto":
         _check_marks(folder, found.folders)
     _check_twice(found.folders)
@@ -171,7 +177,8 @@ def files_below(folder: Path) -> tuple[list[Path], list[Reject]]:
     """Every file below `folder`, sorted, as a source of images would find them, and what would be rejected."""
     walk = _Walk(folder, folder.resolve(), follow_links=False)
     walk.files_of(folder, "", None, ())
-    hidden = [Reject("stray", shown(path.relative_to(folder)), "it is hidden") for path in walk.hidden]
+    unseen = [*walk.hidden, *walk.hidden_folders]
+    hidden = [Reject("stray", shown(path.relative_to(folder)), "it is hidden") for path in unseen]
     return sorted(one.content for one in walk.found if isinstance(one.content, Path)), walk.rejects + hidden
 
 
@@ -219,9 +226,10 @@ class _Walk:
             self._unlisted(path, error)
             return
         for entry in within:
-            if entry.is_dir() and self.hides(entry):
+            is_folder = os.path.isdir(entry)  # noqa: PTH112 (Path raises where `path` may not be entered)
+            if is_folder and self.hides(entry):
                 self._hidden_folder(entry)
-            elif entry.is_dir():
+            elif is_folder:
                 self.files_of(entry, name, split, (*above, real))
             elif self._is_file(entry):
                 self.found.append(str(entry.relative_to(self.folder)), label, split)
@@ -278,7 +286,8 @@ class _Walk:
         try:
             kind = path.stat().st_mode
         except OSError as error:
-            self.reject("unreadable", path, f"it is a link to nowhere: {error.strerror}")
+            what = "it can't be reached" if isinstance(error, PermissionError) else "it is a link to nowhere"
+            self.reject("unreadable", path, f"{what}: {error.strerror}")
             return False
         if not stat.S_ISREG(kind):
             self.reject("unreadable", path, "it is neither a file nor a folder")

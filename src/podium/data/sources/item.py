@@ -48,10 +48,8 @@ class Reject:
     """As an Item's; None where the source names none, or it is not known."""
 
 
-SUFFIXES = tuple(
-    f".{kind}"
-    for kind in "png jpg jpeg jfif jpe webp gif bmp tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
-)
+_KINDS = "png jpg jpeg jfif jpe webp gif bmp tif tiff ppm pgm pbm pnm pfm jp2 j2k avif heic heif hif mpo apng jxl"
+SUFFIXES = tuple(f".{kind}" for kind in _KINDS.split())
 """Of names that are meant as images: other files beside class folders are notes."""
 
 

@@ -46,8 +46,11 @@ class Listed:
 def why_missing(path: str, folder: Path) -> str:
     """Why there is no file `path` as seen from the `folder` of the table, and which one may be meant."""
     file = folder / path
-    if file.is_dir():
-        return "it is a folder, not a file"
+    try:
+        if file.is_dir():
+            return "it is a folder, not a file"
+    except PermissionError as error:
+        return f"it can't be reached: {error.strerror}"
     why = "there is no such file"
     if Path(path).is_file():
         return f"{why} below {shown(folder)}, the folder of the table, where paths start (from the project's there is)"

@@ -27,7 +27,7 @@ from podium import own_code
 from podium.data.sources.alike import is_no_value
 from podium.data.sources.item import Content, Item, Reject, in_order, shown
 from podium.data.sources.source import Source
-from podium.data.sources.split_words import SPLITS
+from podium.data.sources.split_words import named_split
 from podium.errors import InputError
 
 KEYS = ("content", "label", "split", "group")
@@ -119,7 +119,7 @@ class _Reader:
         self.splits |= {split} if split else set()
         if not isinstance(content, Path):
             self.rows.append(_Row(f"row {number}", content, label, split, group))
-        elif content.is_file():
+        elif os.path.isfile(content):  # noqa: PTH113 (Path raises where its folder may not be entered)
             self.rows.append(_Row(shown(content), content, label, split, group))
         else:
             self.rejects.append(Reject("unreadable", shown(content), "there is no such file", split=split))
@@ -134,13 +134,15 @@ class _Reader:
         return Source(name, names, items, self.rejects, given=frozenset(self.splits))
 
     def _label(self, number: int, label: Any) -> str | int:
+        if isinstance(label, np.ndarray) and label.size == 1:
+            label = label.item()
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
             raise _RowError(f"label must be text or a whole number; got {_about(label)}")
         if isinstance(label, str) and not label.strip():
             raise _RowError("label is empty")
         if isinstance(label, str) and is_no_value(label):
             raise _RowError(f"label is {label!r}, as a missing value is written: give another word")
-        plain: str | int = str(label) if isinstance(label, str) else int(label)
+        plain: str | int = str.__str__(label) if isinstance(label, str) else int(label)
         self._first = self._first or (number, plain)
         first, other = self._first
         if isinstance(plain, str) != isinstance(other, str):
@@ -186,13 +188,13 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
     except own_code.RAISED as error:
         raise _failure(error, function, name) from error
     try:
-        rows = iter(result)
+        rows = iter(_by_number(result) if _is_dataset(result) else result)
     except TypeError:
         raise InputError(
             f"prepare.source: {name}{own_code.at(name)} must return an iterable of rows, such as a list, or yield them;"
             f" got {_about(result)}"
         ) from None
-    reader.lazy = rows is result
+    reader.lazy = rows is result or _is_dataset(result)
     while True:
         try:
             row = next(rows)
@@ -201,6 +203,15 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
         except own_code.RAISED as error:
             raise _failure(error, function, name) from error
         yield row
+
+
+def _is_dataset(result: Any) -> bool:
+    """Whether it is a dataset as of PyTorch, which is asked for its items by number and need not end otherwise."""
+    return not hasattr(result, "__iter__") and hasattr(result, "__getitem__") and hasattr(result, "__len__")
+
+
+def _by_number(dataset: Any) -> Iterator[Any]:
+    return (dataset[number] for number in range(len(dataset)))
 
 
 def _failure(error: BaseException, function: Callable[..., Any], name: str) -> InputError:
@@ -245,9 +256,12 @@ def _fields(row: Any) -> dict[str, Any]:
 def _split(split: Any) -> str | None:
     if split is None:
         return None
-    if not isinstance(split, str) or split.lower() not in SPLITS:
-        raise _RowError(f"split must be train, val, test or None; got {_about(split)}")
-    return SPLITS[split.lower()]
+    try:
+        if isinstance(split, str):
+            return named_split(split)
+    except KeyError:
+        pass
+    raise _RowError(f"split must be train, val, test or None; got {_about(split)}")
 
 
 def _group(group: Any) -> str | None:

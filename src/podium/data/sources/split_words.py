@@ -48,6 +48,17 @@ def split_of(name: str) -> tuple[str, str] | None:
     return (WORDS[found[0]], " ".join(rest)) if len(found) == 1 else None
 
 
+def named_split(text: str) -> str | None:
+    """The split that a value of a table or a row names; None: it is empty. Raises KeyError where it names none."""
+    name = text.strip()
+    if not name:
+        return None
+    found = split_of(name)
+    if found is None or found[1] or found[0] == "eval":
+        raise KeyError(text)
+    return found[0]
+
+
 def _without_set(word: str) -> str:
     short = OF_SET.sub("", word)
     return short if short in WORDS else word

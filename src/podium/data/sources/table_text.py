@@ -1,7 +1,10 @@
-"""The text of a CSV file, or what is wrong with its bytes."""
+"""The lines of a CSV file by the names of its columns, or what is wrong with its bytes."""
 
 import codecs
 import csv
+import io
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 from podium.data.sources.item import shown
@@ -23,33 +26,96 @@ OTHER_FILES = {
     b"<": "HTML or XML",
 }
 """What files of tables that are no CSV begin with."""
+MORE = "\0more"
+"""Key of the values of a line for which the header has no name."""
+SEPARATORS = (",", ";", "\t")
+"""What spreadsheets put between columns; not the comma where it separates decimals."""
 
 
-def unreadable(error: csv.Error, line: int) -> str:
+def table_of(
+    path: Path, parameter: str, needed: Collection[str] = ()
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The names of the columns, and each line with its number in the file; `parameter`: which names the file.
+
+    With `needed`, names that the header must have, they tell what separates the columns, and UTF-16 and a first line
+    `sep=;` are read: a file that a person edits is read as a spreadsheet saves it.
+
+    A line with fewer values has no key for the last names. Empty lines, and empty columns without a name at the end,
+    are what spreadsheets save below and beside a table. Raises InputError where it is no CSV in UTF-8.
+    """
+    text, skipped = _without_hint(_text_of(path, parameter, utf16=bool(needed)), hinted=bool(needed))
+    separator = _separator(re.split("[\r\n]", text, maxsplit=1)[0], needed)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    before = 0
+    lines: list[tuple[int, dict[str, str]]] = []
+    try:
+        names = next(reader, [])
+        before = reader.line_num
+        whole = list(names)
+        while names and not names[-1].strip():
+            names = names[:-1]
+        used = len(names)
+        for row in reader:
+            before = reader.line_num
+            filled = next((at for at in range(len(row), 0, -1) if row[at - 1].strip()), 0)
+            used = max(used, min(filled, len(whole)))
+            if filled:
+                lines.append((before + skipped, _line(row[: max(filled, len(names))], whole)))
+    except csv.Error as error:
+        raise InputError(
+            f"{parameter}: {shown(path)} can't be read: {_unreadable(error, before + 1 + skipped)}"
+        ) from None
+    return whole[:used], lines
+
+
+def _without_hint(text: str, *, hinted: bool) -> tuple[str, int]:
+    """`text` without a first line `sep=;`, which is for spreadsheets, and how many lines that is."""
+    first = re.match(r"(?i)\"?sep=.\"?\r?\n", text) if hinted else None
+    return (text[first.end() :], 1) if first else (text, 0)
+
+
+def _separator(header: str, needed: Collection[str]) -> str:
+    """The separator by which `header` has the columns that are needed; a comma where none has."""
+    found = (one for one in SEPARATORS if set(needed) <= {name.strip('"') for name in header.split(one)})
+    return next(found, SEPARATORS[0])
+
+
+def _line(row: list[str], names: list[str]) -> dict[str, str]:
+    """The values of a row by the names of their columns; those beyond the last name are in MORE, a null byte apart."""
+    more = {MORE: "\0".join(row[len(names) :])} if len(row) > len(names) else {}
+    return dict(zip(names, row, strict=False)) | more
+
+
+def _unreadable(error: csv.Error, line: int) -> str:
     """What is wrong with a CSV whose record from `line` on can't be read."""
     if "unexpected end of data" in str(error):
         return f'line {line}: opens a quote (") that is never closed; close it, or write two for one that is meant'
     return f"line {line}: {error}"
 
 
-def text_of(path: Path) -> str:
-    """What the file holds. Raises InputError with the line where it is not UTF-8."""
+def _text_of(path: Path, parameter: str, *, utf16: bool) -> str:
+    """What the file holds. Raises InputError with the line where it is not UTF-8; with `utf16` that may be, too."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"prepare.source: {shown(path)} can't be read: {error.strerror}") from None
+        raise InputError(f"{parameter}: {shown(path)} can't be read: {error.strerror}") from None
     if kind := next((kind for begins, kind in OTHER_FILES.items() if data.startswith(begins)), ""):
-        raise InputError(f"prepare.source: {shown(path)} is {kind}, not CSV: save or export the table as CSV in UTF-8")
+        raise InputError(f"{parameter}: {shown(path)} is {kind}, not CSV: save or export the table as CSV in UTF-8")
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0" in data[:4]:
-        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-32; save it as UTF-8")
+        raise InputError(f"{parameter}: {shown(path)} line 1: is UTF-32; save it as UTF-8")
+    if utf16 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError:
+            raise InputError(f"{parameter}: {shown(path)} is damaged UTF-16; save it as UTF-8") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise InputError(f"prepare.source: {shown(path)} line 1: is UTF-16; save it as UTF-8")
+        raise InputError(f"{parameter}: {shown(path)} line 1: is UTF-16; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = 1 + data[: error.start].count(b"\n")
         line = data.splitlines()[number - 1].decode("cp1252", "replace")
         raise InputError(
-            f"prepare.source: {shown(path)} can't be read: line {number} is not UTF-8 (as Windows-1252 it is {line!r});"
+            f"{parameter}: {shown(path)} can't be read: line {number} is not UTF-8 (as Windows-1252 it is {line!r});"
             " save the file as UTF-8"
         ) from None
