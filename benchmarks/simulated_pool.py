@@ -4,7 +4,7 @@ The search's own driver talks to it as to any other pool: what is proposed, prun
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,7 +122,7 @@ class SimulatedPool:
         ended = Ended(one.task.number, one.task.attempt, how, list(one.history))  # type: ignore[arg-type]
         self._at_once.append(ended)
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, numbers: Collection[int]) -> None:
         """No worker hangs."""
 
     def pause(self) -> None:

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Script:
         self.reports += 1
         self._waiting.append((self._asked.pop(report.number), int(report.epoch["epoch"]) + 1 if go_on else -1))
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, numbers: Collection[int]) -> None:
         """No worker hangs."""
 
     def pause(self) -> None:

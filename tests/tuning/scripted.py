@@ -1,6 +1,6 @@
 """Workers that follow a script: the driver can't tell them from real ones, and nothing takes time."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import Any
 
 import optuna
@@ -54,8 +54,8 @@ class ScriptedPool:
     def answer(self, report: Report, go_on: bool) -> None:
         self.answers[report.number, int(report.epoch["epoch"])] = go_on
 
-    def abandon(self, number: int) -> None:
-        self._running = [one for one in self._running if one[0].number != number]
+    def abandon(self, numbers: Collection[int]) -> None:
+        self._running = [one for one in self._running if one[0].number not in numbers]
 
     def pause(self) -> None:
         self.paused = True

@@ -497,8 +497,7 @@ def test_trial_whose_worker_hangs_beyond_the_timeout_is_ended(
     driver = Driver(study, pool, params, RuntimeParams(), BASE, scene.folder, [recorder])
     assert driver.run()
     assert set(states(study)) == {state}
-    assert len(recorder.lines) == 2
-    assert "s after search.timeout: killed" in recorder.lines[0]
+    assert "s after search.timeout: killed (trials " in recorder.lines[0]
 
 
 def test_trial_whose_worker_is_lost_as_the_time_is_up_has_no_other_one(scene: Scene) -> None:

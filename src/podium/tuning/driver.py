@@ -19,6 +19,7 @@ from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
 from podium.metrics.scores import carried
+from podium.text import counted
 from podium.tracking.run_names import PEAK_MEMORY
 from podium.tuning import feasibility
 from podium.tuning import study as studies
@@ -159,13 +160,14 @@ class Driver:
         wherever it is, or be loading still.
         """
         late = 0.0 if self.params.timeout is None else self.clock.seconds() - self.params.timeout
-        for running in list(self.running.values()) if late >= LATE else []:
-            if late >= LATE + 1.5 * max((epoch["seconds"] for epoch in running.history), default=0.0):
-                self.pool.abandon(running.number)
-                self._note(
-                    f"trial {running.number}: its worker was still busy {late:.0f} s after search.timeout: killed"
-                )
-                self._finish(running, whole=running.is_whole)
+        ended = [one for one in self.running.values() if late >= LATE + 1.5 * one.longest_epoch] if late > 0 else []
+        if not ended:
+            return
+        self.pool.abandon([one.number for one in ended])
+        many = f"{counted(len(ended), 'worker')} still busy {late:.0f} s after search.timeout: killed"
+        self._note(f"{many} (trials {', '.join(str(one.number) for one in ended)})")
+        for running in ended:
+            self._finish(running, whole=running.is_whole)
 
     def _prepare(self, trial: optuna.Trial, reported: frozenset[int] = frozenset()) -> RunningTrial:
         """`trial` with its configuration, ready for a worker."""

@@ -64,6 +64,11 @@ class RunningTrial:
         return len(self.history) >= recipe["epochs"] and not asked and recipe.get("program") is None
 
     @property
+    def longest_epoch(self) -> float:
+        """Seconds of its longest epoch; 0.0 while none is known."""
+        return max((epoch["seconds"] for epoch in self.history), default=0.0)
+
+    @property
     def frozen(self) -> FrozenTrial:
         """The trial as the study has it now."""
         return optuna_private.frozen(self.study, self.trial)

@@ -4,6 +4,7 @@ The pools: `inline` (the driver's own process), `processes` (of this machine), `
 runs on the far side of the last two is in `worker` and `ray_worker`.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from podium.training.memory_errors import tells_of_memory
@@ -33,8 +34,8 @@ class Pool(Protocol):
         """Answer the worker that sent `report`: continue, or end the trial."""
         ...
 
-    def abandon(self, number: int) -> None:
-        """End the worker of trial `number`, which hangs or is too late; nothing more is heard of it."""
+    def abandon(self, numbers: Collection[int]) -> None:
+        """End the workers of trials `numbers`, which hang or are too late; nothing more is heard of them."""
         ...
 
     def pause(self) -> None:

@@ -5,7 +5,7 @@ There is no other worker to hand a trial to: what fails here is the trial's fail
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class InlinePool:
         """Let the waiting trial continue, or end it."""
         self._answers.put(go_on)
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, numbers: Collection[int]) -> None:
         """Have the trial end at its next step: a thread can't be killed."""
         self._pausing.set()
 

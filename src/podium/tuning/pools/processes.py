@@ -12,7 +12,7 @@ import multiprocessing.connection
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -145,10 +145,12 @@ class ProcessPool:
             if worker.task is not None and (worker.task.number, worker.task.attempt) == (report.number, report.attempt):
                 self._send(worker, {"go_on": go_on})
 
-    def abandon(self, number: int) -> None:
-        """Kill the worker of trial `number`, and do without its place."""
-        for worker in [w for w in self._workers if w.task is not None and w.task.number == number]:
+    def abandon(self, numbers: Collection[int]) -> None:
+        """Kill the workers of trials `numbers`, and do without their places."""
+        late = [worker for worker in self._workers if worker.task is not None and worker.task.number in numbers]
+        for worker in late:
             worker.process.kill()
+        for worker in late:
             self._stop(worker)
 
     def pause(self) -> None:

@@ -133,11 +133,11 @@ class RayPool:
             attempt.answered = go_on
         self._mailbox.answer.remote(report.number, report.attempt, go_on)
 
-    def abandon(self, number: int) -> None:
-        """Cancel the task of trial `number`, and kill its worker where it has one."""
-        attempt = self._attempts.pop(number, None)
-        if attempt is not None:
-            ray.cancel(attempt.reference, force=True)
+    def abandon(self, numbers: Collection[int]) -> None:
+        """Cancel the tasks of trials `numbers`, and kill their workers where they have one."""
+        for number in numbers:
+            if attempt := self._attempts.pop(number, None):
+                ray.cancel(attempt.reference, force=True)
 
     def pause(self) -> None:
         """Have running trials saved at their next step, and take back those that wait for a place."""
