@@ -135,8 +135,28 @@ def test_flip_average_is_the_mean_over_image_and_mirror_when_it_is_evaluated() -
     torch.testing.assert_close(both.train()(images), plain.train()(images))
 
 
+def test_crop_average_is_the_mean_over_image_and_enlarged_parts_when_it_is_evaluated() -> None:
+    torch.manual_seed(0)
+    plain = _build((1, 32, 28), RESNET)
+    both = _build((1, 32, 28), RESNET.model_copy(update={"crop_average": 0.5, "flip_average": True}))
+    both.load_state_dict(plain.state_dict())
+    images = torch.randint(0, 256, (5, 1, 32, 28), dtype=torch.uint8)
+    corners = [(0, 0), (0, 14), (16, 0), (16, 14), (8, 7)]
+    parts = [images[:, :, top : top + 16, left : left + 14].float() for top, left in corners]
+    views = [
+        images.float(),
+        *(torch.nn.functional.interpolate(part, scale_factor=2, mode="bilinear") for part in parts),
+    ]
+
+    plain.eval()
+    mean = torch.stack([plain(view) for one in views for view in (one, one.flip(3))]).mean(0)
+    torch.testing.assert_close(both.eval()(images), mean)
+    torch.testing.assert_close(both.train()(images), plain.train()(images))
+
+
 EXPORTED = {
     "cnn, flip average": (ModelParams(width=4, hidden=8, flip_average=True), (1, 28, 28)),
+    "resnet, crop average": (ModelParams(name="resnet", width=2, crop_average=0.8), (3, 27, 32)),
     "resnet, members": (ModelParams(name="resnet", width=4, dropout=0.5, members=2), (1, 28, 28)),
     "resnet, large, flip average": (ModelParams(name="resnet", width=2, depth=2, flip_average=True), (3, 45, 64)),
     "torchvision, grey": (ModelParams(name="torchvision:squeezenet1_1"), (1, 32, 32)),

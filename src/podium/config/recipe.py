@@ -63,6 +63,10 @@ class ModelParams(Section):
     flip_average: bool = False
     """Predict the mean over an image and its mirror image; inference takes twice as long. In validation, evaluation
     and serving alike."""
+    crop_average: float = Field(default=0.0, ge=0, lt=1)
+    """Predict the mean over an image and enlarged parts of this fraction of its sides; 0: off. The parts are the middle
+    and the four corners, so inference takes six times as long, and a frozen backbone's features are not cached. For
+    networks that learn from random parts (train.random_resized_crop)."""
 
     def network(self) -> "Network":
         """The network that `name` stands for, with its parameters."""

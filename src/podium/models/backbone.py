@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from podium import own_code
 from podium.errors import InputError
-from podium.models import state_dicts
+from podium.models import positions, state_dicts
 from podium.models.networks import ImageSpec
 from podium.text import counted, reason_of
 
@@ -148,11 +148,13 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
         why = ""  # of an own network the last layer is a guess: that it is missing may be a fault
     afresh = set(heads) if why else set()
     known = {k: v for k, v in known.items() if k not in afresh and not k.startswith(AUXILIARY)}
+    known, resampled = positions.fitted(known, network)
     network.load_state_dict(_fitting(known, {k: v for k, v in own.items() if k not in afresh}, path), strict=False)
     if afresh:
         _start_small(network.get_submodule(head_name))
     notes = [f"its {entry} was taken"] if entry else []
     notes += [f"what begins with {prefix} was taken, {counted(left_out, 'other tensor')} not"] if left_out else []
+    notes += resampled
     notes += [f"{head_name}, the head, {why} and starts afresh"] if why else []
     return [f"model.weights: {path.name}: {'; '.join(notes)}"] if notes else []
 

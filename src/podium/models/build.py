@@ -8,7 +8,7 @@ from torch import nn
 
 from podium.config.recipe import PACKAGED, ModelParams
 from podium.models.backbone import Backbone, load_weights
-from podium.models.layers import FlipAverage, Normalize
+from podium.models.layers import Normalize, whole_of
 from podium.models.networks import ImageSpec
 from podium.models.weight_files import IMAGENET_STATISTICS, Statistics, located, packaged
 
@@ -24,8 +24,8 @@ def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
     """
     body = params.network().build(images)
     layers = list(body) if type(body) is nn.Sequential else [body]
-    whole = FlipAverage if params.flip_average else nn.Sequential
-    return whole(Normalize(*normalisation(params, images)), *layers)
+    every = [Normalize(*normalisation(params, images)), *layers]
+    return whole_of(every, mirrored=params.flip_average, side=params.crop_average)
 
 
 def normalisation(params: ModelParams, images: ImageSpec) -> Statistics:

@@ -47,6 +47,48 @@ class FlipAverage(nn.Sequential):
         return (logits.float() + mirrored.float()) / 2
 
 
+class CropAverage(nn.Sequential):
+    """Layers one after the other; in eval mode the answer is the mean of those to the image and to five parts of it.
+
+    The parts, the middle and the four corners, are enlarged to the size of the image: what a network that learnt from
+    random parts (train.random_resized_crop) has seen (A. Krizhevsky et al., ImageNet Classification with Deep
+    Convolutional Neural Networks, NeurIPS 2012, section 4.1). `side`: the parts' sides as a fraction of the image's;
+    `mirrored`: the mirror image of each counts as well.
+    """
+
+    def __init__(self, *layers: nn.Module, side: float, mirrored: bool) -> None:
+        super().__init__(*layers)
+        self.side, self.mirrored = side, mirrored
+
+    def extra_repr(self) -> str:
+        """What it is known by."""
+        return f"side={self.side}, mirrored={self.mirrored}"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W)."""
+        if self.training:
+            return self._answer(input)
+        size = height, width = input.shape[2:]
+        h, w = max(1, round(self.side * height)), max(1, round(self.side * width))
+        down, across = height - h, width - w
+        places = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
+        parts = [input[:, :, top : top + h, left : left + w].float() for top, left in places]
+        views = [input, *(F.interpolate(part, size, mode="bilinear") for part in parts)]
+        views += [view.flip(3) for view in views] if self.mirrored else []
+        return torch.stack([self._answer(view).float() for view in views]).mean(0)
+
+    def _answer(self, view: Tensor) -> Tensor:
+        logits: Tensor = super().forward(view)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def whole_of(layers: Sequence[nn.Module], *, mirrored: bool, side: float) -> nn.Sequential:
+    """`layers` one after the other, averaged as model.flip_average and model.crop_average say."""
+    if side:
+        return CropAverage(*layers, side=side, mirrored=mirrored)
+    return (FlipAverage if mirrored else nn.Sequential)(*layers)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
 

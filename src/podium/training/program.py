@@ -25,7 +25,7 @@ from podium.config.recipe import Recipe
 from podium.errors import InputError
 from podium.metrics.scores import Metric
 from podium.models.build import normalisation
-from podium.models.layers import FlipAverage, Normalize, only_logits, unwrapped
+from podium.models.layers import Normalize, only_logits, unwrapped, whole_of
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
@@ -300,7 +300,8 @@ class ProgramRun:
                 f"train.program: {name} returned without a report; call run.report after each epoch{own_code.at(name)}"
             )
         module = only_logits(unwrapped(module))
-        whole = (FlipAverage if self.recipe.model.flip_average else nn.Sequential)(normalize, module).to(self.device)
+        params = self.recipe.model
+        whole = whole_of([normalize, module], mirrored=params.flip_average, side=params.crop_average).to(self.device)
         rows = torch.arange(min(TRIED, len(data)), device=data.labels.device)
         try:
             check_predictions(whole, data.images[rows], self.images.classes, "train.program", name)

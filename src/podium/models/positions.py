@@ -1,0 +1,73 @@
+"""What transformers learn of places, made to fit images of another size than that which their weights were trained on.
+
+Absolute embeddings are resampled (A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, section 3.2), and so
+are tables of relative ones (Swin, BEiT); both with timm's own functions, as timm does it when it loads weights.
+"""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+ABSOLUTE = ("pos_embed", "pos_embedding")
+RELATIVE = "relative_position_bias_table"
+
+
+def fitted(known: Mapping[str, Tensor], network: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
+    """`known`, the tensors of a file by the names in `network`, with those of places as large as the network has them.
+
+    And what was resampled, in words. What can't be is left as it is.
+    """
+    own = network.state_dict()
+    found, notes, tables = dict(known), [], 0
+    for name, value in known.items():
+        if name not in own or value.shape == own[name].shape or not value.is_floating_point():
+            continue
+        if name.endswith(ABSOLUTE) and (grids := _grids(value, own[name], network)) is not None:
+            old, new, prefix = grids
+            found[name] = _absolute(value, old, new, prefix)
+            notes.append(f"{name} was resampled from {old[0]}x{old[1]} to {new[0]}x{new[1]} places")
+        elif name.endswith(RELATIVE) and (table := _relative(value, name, own[name], network)) is not None:
+            found[name] = table
+            tables += 1
+    if tables:
+        notes.append(f"{tables} of its tables of relative positions were resampled")
+    return found, notes
+
+
+def _grids(value: Tensor, own: Tensor, network: nn.Module) -> tuple[tuple[int, int], tuple[int, int], int] | None:
+    """Rows and columns of places in `value` (1, prefix + places, D) and in `own`, and how many come before them."""
+    if value.ndim != 3 or own.ndim != 3 or value.shape[2] != own.shape[2] or value.shape[0] != 1:
+        return None
+    embedding = getattr(network, "patch_embed", None)  # timm
+    size, patch = getattr(network, "image_size", 0), getattr(network, "patch_size", 0)  # torchvision
+    if (grid := getattr(embedding, "grid_size", None)) is None and isinstance(size, int) and isinstance(patch, int):
+        grid = (size // patch,) * 2 if patch else None
+    if grid is None:
+        return None
+    rows, columns = grid
+    prefix = own.shape[1] - rows * columns
+    side = math.isqrt(max(0, value.shape[1] - prefix))
+    if prefix < 0 or side < 1 or side * side + prefix != value.shape[1]:
+        return None
+    return (side, side), (rows, columns), prefix
+
+
+def _absolute(value: Tensor, old: tuple[int, int], new: tuple[int, int], prefix: int) -> Tensor:
+    from timm.layers import resample_abs_pos_embed
+
+    resampled: Tensor = resample_abs_pos_embed(
+        value, new_size=list(new), old_size=list(old), num_prefix_tokens=prefix, interpolation="bicubic"
+    )
+    return resampled
+
+
+def _relative(value: Tensor, name: str, own: Tensor, network: nn.Module) -> Tensor | None:
+    """A table (offsets, heads) for the windows that the network has; None: it is of other heads."""
+    from timm.layers import resize_rel_pos_bias_table_simple
+
+    window = getattr(network.get_submodule(name[: -len(RELATIVE) - 1]), "window_size", None)
+    if window is None or value.ndim != 2 or value.shape[1] != own.shape[1]:
+        return None
+    table: Tensor = resize_rel_pos_bias_table_simple(value, new_window_size=window, new_bias_shape=own.shape)
+    return table
