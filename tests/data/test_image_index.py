@@ -19,6 +19,7 @@ from podium.data.audit.audit_page import PER_CLASS
 from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store
 from podium.data.sources import folder
+from podium.errors import PodiumError
 from podium.stages.prepare import prepare
 
 SPEC = Preprocess(3, 16, 16)
@@ -146,6 +147,12 @@ def test_index_with_wrong_bytes_anywhere_gives_the_images_of_a_new_store(tmp_pat
         path.write_bytes(wrong)
 
         assert _read(root, tmp_path / "decoded")[1] == fresh, at
+
+
+def test_index_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "decoded" / key_of(SPEC) / "index.sqlite").mkdir(parents=True)
+    with pytest.raises(PodiumError, match=r"index.sqlite can't be (opened|read or written): unable to open"):
+        _read(_made(tmp_path / "photos"), tmp_path / "decoded")
 
 
 def test_file_changed_in_place_to_one_of_the_same_size_is_another_image(tmp_path: Path) -> None:

@@ -123,10 +123,17 @@ class Index:
             connection.close()
             self._remove()
             connection = self._connected()
+            self._begin(connection)
+        return connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        try:
             for statement in SCHEMA:
                 connection.execute(statement)
             connection.commit()
-        return connection
+        except sqlite3.DatabaseError as error:
+            self._check_failure(error)
+            raise
 
     def _connected(self) -> sqlite3.Connection:
         try:
