@@ -28,6 +28,7 @@ from podium.promotion.ledger import HEAD, Entry, digest
 from podium.registry import versions
 from podium.training.device import Kind
 from registered import NAME, Project
+from starting import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -569,6 +570,31 @@ def test_files_and_their_digests_changed_together_are_not_the_champion(project: 
         ledger.check_model(project.tracking, versions.find(project.tracking, NAME, 3))
     assert rollback(project.tracking, NAME, "not what it was").version.number == 1
     ledger.check_model(project.tracking, versions.find(project.tracking, NAME, 1))
+
+
+def test_nobody_loads_a_champion_whose_ledger_was_taken_away_with_its_digests_replaced(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(project, 1)
+    client = project.tracking.client
+    for key in client.get_registered_model(NAME).tags:
+        if key.startswith(ledger.PREFIX):
+            client.delete_registered_model_tag(NAME, key)
+    client.set_model_version_tag(NAME, "1", versions.FILES, json.dumps({"model.pt2": "0" * 64}))
+    Path("a.png").write_bytes(registered.reference_images(project.folder)[0])
+    port = str(free_port())
+    for command in (
+        *(["predict", "a.png"], ["predict", "--version", "1", "a.png"], ["serve", "--port", port], ["verify"]),
+        *(["serve", "--pin", "3", "--shadow", "1", "--port", port], ["reproduce"], ["drift"]),
+        ["export", "1", "--format", "pt2", "model.pt2"],
+    ):
+        with pytest.raises(SystemExit, match="2" if command[0] == "drift" else "1"):  # its 1 is a drift
+            cli.main(command)
+        said = capsys.readouterr().err
+        assert "entry 1 of tiny-classifier's ledger, by which version 1 became champion, was edited or cut" in said
+    for _ in range(2):  # the first one records that the champion is there by hand
+        with pytest.raises(NotPromotedError, match="can't be compared with the ledger: entry 1"):
+            promote(project, 3)
 
 
 TWICE = json.dumps({"a": "0" * 64})[:-1] + f', "a": "{"1" * 64}"}}'

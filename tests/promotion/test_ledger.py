@@ -179,6 +179,9 @@ def test_version_is_not_loaded_where_its_entry_was_cut_away(client: MlflowClient
         with pytest.raises(RefusedError, match=rf"entry {number} of tiny's ledger, by which .* Restore the registered"):
             loaded(client, store, number)
     loaded(client, store, 3)  # never was champion
+    assert moves.settle(client, NAME)[1] == ["champion was moved by hand from none to version 2: recorded"]
+    with pytest.raises(RefusedError, match="entry 2 of tiny's ledger, by which version 2 became champion, was edited"):
+        loaded(client, store, 2)
 
 
 def test_copies_and_renamed_models_are_loaded_and_their_history_is_whole(

@@ -137,10 +137,16 @@ def _moved(name: str, found: Ledger) -> RefusedError:
 
 
 def _set_head(client: MlflowClient, name: str, entry: Entry, text: str) -> None:
-    """The move is done: said by the head, and on the version, so that a cut end is noticed. `text`: of the entry."""
+    """The move is done: said by the head, and on the version, so that a cut end is noticed. `text`: of the entry.
+
+    A move by hand, which nobody has checked, leaves what the version says already: its entry may have been cut away.
+    """
     client.set_registered_model_tag(name, HEAD, f"{entry.number} {digest(text)}")
-    if entry.target is not None:
-        client.set_model_version_tag(name, str(entry.target), ENTRY, entry_tag(entry, text, name))
+    if entry.target is None:
+        return
+    number = str(entry.target)
+    if entry.action != "by hand" or ENTRY not in client.get_model_version(name, number).tags:
+        client.set_model_version_tag(name, number, ENTRY, entry_tag(entry, text, name))
 
 
 def _exists(client: MlflowClient, name: str, number: int | None) -> bool:
