@@ -296,3 +296,16 @@ def test_record_holds_what_its_run_got(project: Project) -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     assert content["status"] == "FINISHED"
     assert content["artifacts"]["report/index.html"][0] == hashlib.sha256(b"the report").hexdigest()
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["as it is", "a user wants bars"])
+def test_artifacts_are_read_and_written_without_bars_of_progress(
+    project: Project, asked: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if asked:
+        monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "true")
+    capfd.readouterr()
+    assert sync_all(project.params, repair=False)["search-1234"] == []
+    shown = capfd.readouterr()
+    assert ("artifacts" in shown.err) == asked
+    assert shown.out == ""
