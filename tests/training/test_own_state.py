@@ -13,6 +13,7 @@ from own import OwnCode
 from podium.training.batches import Batches
 from podium.training.checkpoint import TornCheckpointError
 from podium.training.loop import TrainingRun
+from podium.training.ranks import FollowingRun
 from podium.training.saver import snapshot
 from podium.training.trained import digest_of
 
@@ -298,6 +299,18 @@ class Own(nn.Module):
     resumed = _run(own, text, "model.name")
     resumed.restore(states[1])
     assert resumed.step == 2
+    resumed.train(data, None)
+    assert digest_of(resumed.model.state_dict()) == digest_of(whole.model.state_dict())
+
+
+def test_process_that_follows_passes_on_what_the_ranks_objects_hold(own: OwnCode, data: Batches) -> None:
+    states: list[dict[str, Any]] = []
+    whole = _run(own, LOSSES["buffers"], "train.loss")
+    whole.train(data, None, on_step=lambda run: states.append(_stored(run)))
+    following = FollowingRun(whole.recipe, tiny.IMAGES, 0, CPU)
+    following.restore(states[1])
+    resumed = _run(own, LOSSES["buffers"], "train.loss")
+    resumed.restore(_stored(following))
     resumed.train(data, None)
     assert digest_of(resumed.model.state_dict()) == digest_of(whole.model.state_dict())
 

@@ -111,7 +111,7 @@ class OwnState:
         held = {name: node for name, node in nodes.items() if node != CONSTANT}
         if not held and not isinstance(value, GROUPS):
             return CONSTANT
-        sizes = {"size": len(value)} if isinstance(value, list | deque) else {}
+        sizes: Node = {"size": len(value)} if isinstance(value, list | deque) else {}
         sizes = {"keys": list(nodes)} if isinstance(value, dict) else sizes
         return {"is": "object", "class": _class_of(value), "parts": held} | sizes
 
