@@ -31,8 +31,8 @@ MORE = "\0more"
 def table_of(path: Path, parameter: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The names of the columns, and each line with its number in the file; `parameter`: which names the file.
 
-    A line with fewer values has no key for the last names. Empty lines, and empty columns without a name at the end, are
-    what spreadsheets save below and beside a table. Raises InputError where it is no CSV in UTF-8.
+    A line with fewer values has no key for the last names. Empty lines, and empty columns without a name at the end,
+    are what spreadsheets save below and beside a table. Raises InputError where it is no CSV in UTF-8.
     """
     reader = csv.reader(io.StringIO(_text_of(path, parameter), newline=""), strict=True)
     before = 0
