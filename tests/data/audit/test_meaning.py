@@ -129,7 +129,7 @@ def test_one_coloured_image_among_grey_ones_makes_all_of_them_rgb(tmp_path: Path
 def test_files_beside_images_of_their_name_are_not_missing(tmp_path: Path) -> None:
     root = photos.folder(tmp_path / "raw", per_class=6)
     for number, path in enumerate(sorted(root.rglob("*.png"))):
-        suffix = (".json", ".png.xmp", ".CR2")[number % 3]
+        suffix = (".json", ".png.meta.json", ".CR2")[number % 3]
         path.with_name(path.stem + suffix).write_bytes(b"II*\0\x10\0\0\0CR\2\0")
 
     with _audited(root) as data:

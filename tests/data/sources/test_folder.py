@@ -147,6 +147,19 @@ def test_class_folder_that_is_a_link_to_another_class_is_refused(tmp_path: Path)
         folder.read(root)
 
 
+def test_link_to_the_folder_of_another_class_is_rejected(tmp_path: Path) -> None:
+    root = _files(tmp_path, "cat/a", "dog/b", "dog/deep/c")
+    (root / "cat/more").symlink_to("../dog")
+    (root / "dog/again").symlink_to("deep")
+
+    source = folder.read(root)
+
+    assert _labels(source) == {"cat/a": "cat", "dog/b": "dog", "dog/deep/c": "dog", "dog/again/c": "dog"}
+    assert [(one.origin, one.why) for one in source.rejects] == [
+        ("cat/more", "it is a link to the folder of another class, 'dog'")
+    ]
+
+
 def test_hidden_folder_of_images_is_named_and_those_of_programs_are_not(tmp_path: Path) -> None:
     root = _files(
         tmp_path, "cat/a", "dog/b", ".fox/c.png", "cat/.old/d.png", ".git/e.png", "cat/.ipynb_checkpoints/f.png"

@@ -10,13 +10,20 @@ from podium.data.sources.item import Reject
 def without_companions(origins: Iterable[str], rejects: Sequence[Reject]) -> list[Reject]:
     """`rejects` of a folder, of which those beside an image of their name are not meant to be in the set.
 
-    `origins`: the images that can be used. `cat/1.json`, `cat/1.CR2` and `cat/1.jpg.xmp` lie beside `cat/1.jpg`.
+    `origins`: the images that can be used. `cat/1.json`, `cat/1.CR2` and `cat/1.jpg.meta.json` lie beside `cat/1.jpg`.
     """
-    wanted = {os.path.splitext(one.origin)[0] for one in rejects if one.kind == "not_image"}  # noqa: PTH122
+    wanted = {name for one in rejects if one.kind == "not_image" for name in _beginnings(one.origin)}
     if not wanted:
         return list(rejects)
-    found = {name for origin in origins for name in (origin, os.path.splitext(origin)[0]) if name in wanted}  # noqa: PTH122
+    names = ((origin, os.path.splitext(origin)[0]) for origin in origins)  # noqa: PTH122 (no Path for each image)
+    found = {name for pair in names for name in pair if name in wanted}
     return [
-        replace(one, meant=False) if one.kind == "not_image" and os.path.splitext(one.origin)[0] in found else one  # noqa: PTH122
+        replace(one, meant=False) if one.kind == "not_image" and found & _beginnings(one.origin) else one
         for one in rejects
     ]
+
+
+def _beginnings(origin: str) -> set[str]:
+    """What stands before each dot in the name of a file, with its folder."""
+    start = origin.rfind("/") + 2  # a name that begins with a dot has no other beginning
+    return {origin[:at] for at in range(start, len(origin)) if origin[at] == "."}

@@ -81,7 +81,7 @@ def read(
     _check_twice(found.folders)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
-    walk = _Walk(folder, inside, follow_links, hides)
+    walk = _Walk(folder, inside, follow_links, hides, {one.path.resolve(): one.name for one in found.folders})
     for one in found.folders:
         walk.files_of(one.path, one.name, one.split, ())
     walk.split = None
@@ -192,6 +192,8 @@ class _Walk:
     follow_links: bool
     hides: Hides = none_hidden
     """Which folders are left out."""
+    classes: dict[Path, str] = field(default_factory=dict)
+    """The class of each class folder, links resolved."""
     names: dict[str, int] = field(default_factory=dict)
     """Classes with their numbers, in the order in which they were found; those without a file too."""
     rejects: list[Reject] = field(default_factory=list)
@@ -217,6 +219,9 @@ class _Walk:
             return
         if real in above or (path.is_symlink() and self._leads_back(path, real)):
             self.reject("outside", path, "it is a link that leads back to a folder above it")
+            return
+        if self.classes.get(real, name) != name:
+            self.reject("outside", path, f"it is a link to the folder of another class, {shown(self.classes[real])!r}")
             return
         try:
             within = each_entry(path)
