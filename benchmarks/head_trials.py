@@ -83,7 +83,7 @@ def _ours(files: list[Path]) -> None:
     import torch
 
     from podium.api import load_params, prepared_data
-    from podium.data import reading
+    from podium.data import image_shape, reading
     from podium.data.image_store import Gathered, persistent_store
     from podium.data.sources.item import Item
     from podium.data.sources.source import Source
@@ -93,7 +93,7 @@ def _ours(files: list[Path]) -> None:
 
     params = load_params("params.yaml")
     source = Source("benchmark", ("all",), [Item(str(path), 0, None, path) for path in files])
-    spec = reading.preprocess_of(source, params.prepare, params.doctor)
+    spec = image_shape.preprocess_of(source, params.prepare, params.doctor)
     with tempfile.TemporaryDirectory() as place, persistent_store(Path(place), spec) as store:
         images = Gathered(store.pixels, reading.read(source, spec, store).rows)[: len(files)]
     data = prepared_data(device="cpu")

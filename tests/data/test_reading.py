@@ -11,8 +11,8 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading
 from podium.data.decode import BadImage, Preprocess
+from podium.data.image_shape import preprocess_of
 from podium.data.image_store import Store, key_of, persistent_store
-from podium.data.reading import preprocess_of
 from podium.data.sources import folder
 from podium.data.sources.item import Item
 from podium.errors import InputError

@@ -77,7 +77,7 @@ def _wanted(params: "Params") -> "list[Preprocess]":
     from podium.data import sources
     from podium.data.dataset import DatasetInfo
     from podium.data.decode import Preprocess
-    from podium.data.reading import preprocess_of
+    from podium.data.image_shape import preprocess_of
 
     if not (paths.PREPARED / "dataset.json").is_file() or not (how := DatasetInfo.read(paths.PREPARED).preprocess):
         return []

@@ -118,7 +118,7 @@ def test_one_coloured_image_among_grey_ones_makes_all_of_them_rgb(tmp_path: Path
         photos.write(root / ("cat", "dog")[number % 2] / f"{number:02}.png", grey)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("podium.data.reading.LOOKED_AT", 2)  # a sample that does not see it
+        patch.setattr("podium.data.image_shape.LOOKED_AT", 2)  # a sample that does not see it
         with _audited(root) as data:
             assert data.report.shape == [3, 32, 32]
             assert _found(data) == {"mixed_channels": 1, "odd_mode": 1}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams, PrepareParams
-from podium.data import reading, sources, split_file, splitting
+from podium.data import image_shape, reading, sources, split_file, splitting
 from podium.data.audit.about_set import (
     about_fractions,
     about_frames,
@@ -124,7 +124,7 @@ def _examined(
     rejects = [*source.rejects, *images.rejects]
     if source.name.startswith("folder:"):  # who names files one by one means each
         rejects = without_companions(Origins(source.items, images.numbers), rejects)
-    reading.check_sizes(spec, size_counts(images.sizes), params, source.name)
+    image_shape.check_sizes(spec, size_counts(images.sizes), params, source.name)
     _check_search(known.near, audit, images.sizes)
     places = known.place_of(images.contents, images.formers)
     items = ItemColumns.of(source.items, images.numbers)
@@ -199,7 +199,7 @@ def _decoded(
     source: Source, params: PrepareParams, audit: DoctorParams, decoded: Path, stack: ExitStack
 ) -> tuple[Preprocess, Store, reading.Images]:
     """The images, decoded as the whole set asks for, which may be known only once all have been decoded."""
-    spec = reading.preprocess_of(source, params, audit)
+    spec = image_shape.preprocess_of(source, params, audit)
     while True:
         store = stack.enter_context(_store(source, spec, decoded))
         images = reading.read(source, spec, store)
