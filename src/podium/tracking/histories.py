@@ -17,8 +17,8 @@ RUNS_A_CALL = 100
 VALUES_A_CALL = 25_000
 """Values that it returns at most; it leaves out what is beyond."""
 AT_ONCE = 4
-"""Calls at a time, as many as MLflow's server has workers by default. More make nothing faster, and on a busy machine
-its supervisor takes a worker for dead that does not answer for 5 s, and kills it (seen with 8)."""
+"""Calls at a time, as many as MLflow's server has workers by default. With 8 on a machine
+with a load of 15 workers of the server were restarted."""
 TOGETHER = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 """The call with which MLflow's pages draw the curves of many runs."""
 
