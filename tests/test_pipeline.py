@@ -21,7 +21,7 @@ SOURCE = ROOT / "src/podium"
 STAGES: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 RAW: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 NEUTRAL = {"tracking", "runtime"}
-OF_COMMANDS = {"gate", "serve", "drift"}
+OF_COMMANDS = {"gate", "ledger", "serve", "drift"}
 """Sections that a command of `podium` reads, after the stages."""
 OWN = "data/code/training.json"
 DATA: dict[str, tuple[list[str], list[str]]] = {

@@ -164,6 +164,7 @@ def test_blog_posts_trial_is_plain_sgd(blog_post: Params) -> None:
         "model.weights": "",
         "model.normalize": "weights",
         "model.flip_average": False,
+        "model.crop_average": 0.0,
         "train.epochs": 10,
         "train.data_fraction": 1.0,
         "train.data_fraction_epochs": 0,
