@@ -100,8 +100,7 @@ class TrainingRun:
         self._compiled: Any = None
         self._frozen = Frozen(self.model)
         self._own = self._own_state()
-        self._restored: dict[str, Any] = {}
-        self.notes += self._own.notes()
+        self._of_loss: dict[str, Any] = {}
 
     def fit_into_memory(self, *, least: int = 1) -> None:
         """Divide each batch into as many parts as the memory demands, `least` at least."""
@@ -206,8 +205,8 @@ class TrainingRun:
         self.loss_scale.restore(state["loss_scale"])
         self.parts = max(self.parts, state["parts"])  # likewise, unless there is less memory now
         self._compile(state["compiled"] and self._compiles_here())
-        self._restored = state["own"]
-        self._own.restore(self._restored)
+        self._of_loss = state["own"]
+        self.notes += self._own.restore(state["own"])
         self.augmenter.generator.set_state(state["generator"].cpu())
         devices.set_all_numbers(self.device, state["numbers"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
@@ -222,7 +221,7 @@ class TrainingRun:
             return why
         if state.get("frozen", "") != ("" if self._thaws(state) else self._frozen.digest()):
             return "the frozen weights that it goes with are no longer those of the backbone"
-        return self._own.refusal(state["own"])
+        return ""
 
     def _thaws(self, state: dict[str, Any]) -> bool:
         """Whether everything learns in `state` and the head alone does here."""
@@ -355,8 +354,9 @@ class TrainingRun:
         if params.balance == "loss":
             self.class_weights = class_weights(labels, self.classes)
             self.loss = self._new_loss()
-            self._own = self._own_state()
-            self._own.restore(self._restored)
+            if (own := getattr(self.loss, "own", None)) is not None:
+                self._own.replace("train.loss", own, self._of_loss)
+        self._of_loss = {}
         self.balanced = Balanced(labels, self.classes) if params.balance == "sampling" else None
 
     def _order(self, count: int) -> Tensor:

@@ -1,17 +1,17 @@
 """What people's own objects remember within a training: buffers, counters, generators of random numbers.
 
 A checkpoint has it, so that a resumed training goes on with the loss and the augmentations that it had. Such an object
-is made by the same code in each process; its state is read from its attributes and put back in place, without pickle.
+is made by the same code in each process. Of it are saved, without pickle: a module's parameters and buffers;
+attributes that are numbers, text, arrays, tensors, usual collections of them or generators of random numbers; and what
+it, or an attribute of it, gives as `state_dict()` and takes with `load_state_dict()`. Objects within objects are not
+looked into.
 """
 
-import ast
 import hashlib
-import io
-import logging
 import random
 import types
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,132 +19,124 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from podium import own_code
 from podium.errors import InputError
-from podium.training.plain_state import PLAIN, is_plain, packed, unpacked
+from podium.training.plain_state import PLAIN, packed, unpacked
 
 LARGE = 1 << 20
 """Bytes from which on an array or a tensor is saved only where it has changed: it may be a set of images."""
 OF_TORCH = {*vars(nn.Module()), "training"}
 """Attributes that every torch module has."""
-NO_STATE = (type, types.ModuleType, types.BuiltinFunctionType, io.IOBase, logging.Logger)
 RANDOM = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
-GROUPS = (list, tuple, dict, deque)
-FIXED = (tuple, partial, types.MethodType)
-"""Whose parts can't be replaced; what is in them may change in place."""
-REPLACED = ("value", "tensor", "array")
-CONSTANT: dict[str, Any] = {"is": "constant"}
+BITS = {
+    one.__name__: one
+    for one in (np.random.PCG64, np.random.MT19937, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
+}
+DICTS = (dict, OrderedDict, Counter, defaultdict)
+NO_HOLDER = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Tensor, np.ndarray, *RANDOM)
 Node = dict[str, Any]
-"""What one object held: `is` says which of the forms below it has."""
+"""What one object held: `values` of attributes, where `numbers` of generators are, the `tensors` of a module, the
+`states` of attributes that give one; `here`: which values are on the device; `lost`: what could not be saved."""
 
 
 class OwnState:
     """What `roots`, objects by what they are called in params.yaml, hold besides their code."""
 
     def __init__(self, roots: Mapping[str, Any], device: torch.device, network: nn.Module | None = None) -> None:
-        """Of an own `network` counts what its state dict does not have."""
-        self._roots = dict(roots) | ({"model.name": network} if network is not None else {})
-        self._network, self._device = network, device
-        self._begun = {id(value): _digest(value) for value in self._large()}
-        """Of what is large, as it was at the beginning."""
+        """Of an own `network` count plain attributes and the buffers that its state dict does not have."""
+        self._roots, self._device = dict(roots), device
+        self._network = network
+        self._begun: dict[str, Any] = {}
+        """The attributes of all objects as they were at the beginning, by place; of what is large, a digest."""
+        for name in self._roots:
+            self._begin(name)
+
+    def replace(self, name: str, root: Any, state: Mapping[str, Node]) -> None:
+        """Take `root` in the place of the one that was there, and have it go on where `state` was."""
+        self._roots[name] = root
+        self._begin(name)
+        for place, holder in _holders(root, name):
+            if place in state:
+                self._put(holder, state[place])
 
     def state(self) -> dict[str, Node]:
         """What they hold now, for a checkpoint; those that hold nothing are left out."""
-        saved = {id(one) for one in self._saved_elsewhere()}
-        found = {name: self._node(one, name, saved.copy()) for name, one in self._roots.items()}
-        return {name: node for name, node in found.items() if node != CONSTANT}
+        found = {place: self._node(holder, place) for place, holder in self._every()}
+        found |= {place: self._of_network(module) for place, module in self._layers()}
+        return {place: node for place, node in found.items() if node}
 
-    def refusal(self, state: Mapping[str, Node]) -> str:
-        """Why `restore` can't go back to `state`; empty: it can.
+    def restore(self, state: Mapping[str, Node]) -> list[str]:
+        """Go back to what `state` returned, here or in another process; returns notes about what could not be saved."""
+        there = dict(self._every()) | dict(self._layers())
+        for place, holder in there.items():
+            if place in state:
+                self._put(holder, state[place])
+        lost = [f"{place}.{name}" for place, node in state.items() for name in node.get("lost", ())]
+        return [f"{one} is of a kind that no checkpoint has: it is as at the beginning again" for one in lost]
 
-        A network's weights are in its state dict; what else it keeps is a cache more often than not, and no reason.
-        """
-        roots = {name: one for name, one in self._roots.items() if one is not self._network}
-        reasons = (_mismatch(roots[name], node, name) for name, node in state.items() if name in roots)
-        return next(filter(None, reasons), "")
+    def _every(self) -> Iterator[tuple[str, Any]]:
+        for name, root in self._roots.items():
+            yield from _holders(root, name)
 
-    def notes(self) -> list[str]:
-        """What no checkpoint can have of them now."""
-        why = self.refusal(self.state())
-        return [f"{why}: where this training is interrupted, it begins again"] if why else []
+    def _layers(self) -> Iterator[tuple[str, nn.Module]]:
+        if self._network is not None and not isinstance(self._network, torch.jit.ScriptModule):
+            for path, module in self._network.named_modules():
+                yield f"model.name/{path}", module
 
-    def restore(self, state: Mapping[str, Node]) -> None:
-        """Go back to what `state` returned, here or in another process. No `refusal` may speak against it."""
-        for name, node in state.items():
-            if name in self._roots and not _mismatch(self._roots[name], node, name):
-                self._put(self._roots[name], node)
+    def _begin(self, name: str) -> None:
+        for place, holder in _holders(self._roots[name], name):
+            for attribute, value in _attributes(holder).items():
+                self._begun[f"{place}.{attribute}"] = _digest(value) if _is_large(value) else value
 
-    def _saved_elsewhere(self) -> list[Tensor]:
-        return [] if self._network is None else list(self._network.state_dict(keep_vars=True).values())
+    def _node(self, holder: Any, place: str) -> Node:
+        if _is_handled(holder):
+            return _stated(holder, place)
+        values: dict[str, Any] = {}
+        node: Node = {
+            "values": values,
+            "numbers": {},
+            "states": {},
+            "tensors": _tensors(holder),
+            "lost": [],
+            "here": [],
+        }
+        for name, value in _attributes(holder).items():
+            where = f"{place}.{name}"
+            if isinstance(value, RANDOM):
+                node["numbers"][name] = _numbers(value)
+            elif _is_handled(value):
+                node["states"][name] = _stated(value, where)
+            elif not (_is_large(value) and self._begun.get(where) == _digest(value)):
+                try:
+                    values[name] = packed(value, where)
+                    node["here"] += [name] * _is_elsewhere(value)
+                except InputError:
+                    if isinstance(value, Iterator) or self._begun.get(where, node) is not value:
+                        node["lost"].append(name)
+        return {key: one for key, one in node.items() if one}
 
-    def _large(self) -> Iterator[Any]:
-        seen, waiting = {id(one) for one in self._saved_elsewhere()}, list(self._roots.values())
-        while waiting:
-            value = waiting.pop()
-            if id(value) not in seen:
-                seen.add(id(value))
-                waiting += _parts(value).values()
-                if _is_large(value):
-                    yield value
+    def _of_network(self, module: nn.Module) -> Node:
+        """A layer of an own network: what else it keeps is a cache more often than not."""
+        held = _attributes(module)
+        numbers = {name: _numbers(value) for name, value in held.items() if isinstance(value, RANDOM)}
+        values = {name: value for name, value in held.items() if type(value) in PLAIN}
+        unsaved = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        tensors = {name: one.detach().clone() for name, one in unsaved.items() if one is not None}
+        return {key: one for key, one in {"values": values, "numbers": numbers, "tensors": tensors}.items() if one}
 
-    def _node(self, value: Any, place: str, seen: set[int]) -> Node:
-        """What `value` holds, and everything below it that was not `seen` yet."""
-        if type(value) in PLAIN:
-            return {"is": "value", "value": value}
-        if id(value) in seen:
-            return CONSTANT
-        if isinstance(value, Tensor | np.ndarray):  # once more in each place: where it is new, it has to be put there
-            return self._array(value)
-        seen.add(id(value))
-        if isinstance(value, RANDOM):
-            return {"is": "numbers", "value": packed(_numbers(value), place)}
-        if _is_handled(value):
-            return {"is": "state dict", "value": packed(value.state_dict(), place)}
-        if isinstance(value, Iterator) and not hasattr(value, "__dict__") and not isinstance(value, io.IOBase):
-            return {"is": "lost", "why": f"{place} is a {type(value).__name__}, which no checkpoint can have"}
-        if not isinstance(value, GROUPS) or _is_flat(value):
-            try:
-                return {"is": "value", "value": packed(value, place)}
-            except InputError:
-                pass  # an object of another class, of which each part is looked at
-        nodes = {name: self._node(one, f"{place}.{name}", seen) for name, one in _parts(value).items()}
-        held = {name: node for name, node in nodes.items() if node != CONSTANT}
-        if not held and not isinstance(value, GROUPS):
-            return CONSTANT
-        sizes: Node = {"size": len(value)} if isinstance(value, list | deque) else {}
-        sizes = {"keys": list(nodes)} if isinstance(value, dict) else sizes
-        return {"is": "object", "class": _class_of(value), "parts": held} | sizes
-
-    def _array(self, value: Any) -> Node:
-        if isinstance(value, np.ndarray) and (not value.flags.writeable or value.dtype.hasobject):
-            return CONSTANT
-        if _is_large(value) and self._begun.get(id(value)) == _digest(value):
-            return CONSTANT
-        if isinstance(value, np.ndarray):
-            return {"is": "array", "value": packed(np.array(value), "")}
-        return {"is": "tensor", "value": value.detach().clone(), "here": value.device.type != "cpu"}
-
-    def _put(self, value: Any, node: Node) -> None:
-        if node["is"] == "numbers":
-            _set_numbers(value, unpacked(node["value"]))
-        elif node["is"] == "state dict":
-            value.load_state_dict(unpacked(node["value"]))
-        elif node["is"] == "object":
-            _resize(value, node)
-            there = _parts(value)
-            for name, part in node["parts"].items():
-                if part["is"] not in REPLACED:
-                    if not _mismatch(there.get(name), part, ""):  # of a network alone: see `refusal`
-                        self._put(there[name], part)
-                    continue
-                made = self._made(part)
-                if not _put_numbers(there.get(name), made) and not isinstance(value, FIXED):
-                    _set_part(value, name, made)
-
-    def _made(self, part: Node) -> Any:
-        if part["is"] == "tensor":
-            return part["value"].to(self._device if part["here"] else "cpu", copy=True)
-        return unpacked(part["value"])
+    def _put(self, holder: Any, node: Node) -> None:
+        if "state" in node:
+            holder.load_state_dict(unpacked(node["state"]))
+            return
+        held = vars(holder) if hasattr(holder, "__dict__") else {}
+        for name, value in node.get("values", {}).items():
+            _put_value(held, name, _on(unpacked(value), self._device if name in node.get("here", ()) else None))
+        for name, there in node.get("numbers", {}).items():
+            _set_numbers(held, name, there, self._device)
+        for name, given in node.get("states", {}).items():
+            if _is_handled(held.get(name)):
+                held[name].load_state_dict(unpacked(given["state"]))
+        for name, tensor in node.get("tensors", {}).items():
+            _put_tensor(holder, name, tensor, self._device)
 
 
 class PassedOn(OwnState):
@@ -156,127 +148,125 @@ class PassedOn(OwnState):
         """What `restore` was given."""
         return dict(self._passed)
 
-    def refusal(self, state: Mapping[str, Node]) -> str:
-        """None: those objects decide."""
-        return ""
-
-    def restore(self, state: Mapping[str, Node]) -> None:
+    def restore(self, state: Mapping[str, Node]) -> list[str]:
         """Keep `state` for `state`."""
         self._passed = state
+        return []
 
 
-def _parts(value: Any) -> dict[str, Any]:
-    """What `value` is made of, by name: attributes, elements of a collection, variables that a function encloses."""
-    if isinstance(value, NO_STATE + RANDOM + (Tensor, np.ndarray)) or type(value) in PLAIN or _is_handled(value):
+def _holders(root: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The objects of `root` whose attributes are saved, with their places: itself, and the modules of a module."""
+    while isinstance(root, partial | types.MethodType):
+        root = root.func if isinstance(root, partial) else root.__self__
+    if isinstance(root, nn.Module):
+        for path, module in root.named_modules():
+            yield f"{name}/{path}" if path else name, module
+    elif not isinstance(root, NO_HOLDER) and (hasattr(root, "__dict__") or _is_handled(root)):
+        yield name, root
+
+
+def _attributes(holder: Any) -> dict[str, Any]:
+    if isinstance(holder, torch.jit.ScriptModule) or _is_handled(holder):
         return {}
-    if isinstance(value, dict):
-        return {f"[{key!r}]": one for key, one in value.items() if is_plain(key)}
-    if isinstance(value, list | tuple | deque):
-        return {f"[{number}]": one for number, one in enumerate(value)}
-    if isinstance(value, partial):
-        return {"func": value.func, "args": value.args, "keywords": value.keywords}
-    if isinstance(value, types.MethodType):
-        return {"__self__": value.__self__}
-    if isinstance(value, types.FunctionType):
-        return vars(value) | _enclosed(value) if own_code.is_own(value) else {}
-    if isinstance(value, torch.jit.ScriptModule):
-        return dict(value.state_dict(keep_vars=True))
-    if isinstance(value, nn.Module):
-        own = {name: one for name, one in vars(value).items() if name not in OF_TORCH}
-        return own | value._parameters | value._buffers | value._modules
-    slots = (name for kind in type(value).__mro__ for name in _slots(kind))
-    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    if isinstance(holder, nn.Module):
+        return {name: one for name, one in vars(holder).items() if name not in OF_TORCH}
+    return dict(vars(holder))
 
 
-def _enclosed(function: types.FunctionType) -> dict[str, Any]:
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}
+def _tensors(holder: Any) -> dict[str, Tensor]:
+    """Parameters and buffers of a module, without those of the modules in it."""
+    if not isinstance(holder, nn.Module):
+        return {}
+    named = [*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False)]
+    return {name: one.detach().clone() for name, one in named if not nn.parameter.is_lazy(one)}
 
 
-def _slots(kind: type) -> list[str]:
-    named = kind.__dict__.get("__slots__", ())
-    return [one for one in ((named,) if isinstance(named, str) else named) if not one.startswith("__")]
+def _stated(value: Any, place: str) -> Node:
+    try:
+        return {"state": packed(value.state_dict(), place)}
+    except InputError:
+        return {"lost": ["state_dict()"]}
 
 
-def _resize(value: Any, node: Node) -> None:
-    """Give a collection as many elements as `node` has, or the keys that it has."""
-    if isinstance(value, dict):
-        for key in [key for key in value if is_plain(key) and f"[{key!r}]" not in node["keys"]]:
-            del value[key]
-        for name in [name for name in node["parts"] if name not in _parts(value)]:
-            value[ast.literal_eval(name[1:-1])] = None
-    elif isinstance(value, list | deque):
-        while len(value) > node["size"]:
-            value.pop()
-        value.extend([None] * (node["size"] - len(value)))
+def _put_value(held: dict[str, Any], name: str, new: Any) -> None:
+    """Put `new` in its place, into what is there where that is alike: others may hold it too."""
+    if not _filled(held.get(name), new):
+        held[name] = new
 
 
-def _set_part(value: Any, name: str, part: Any) -> None:
-    """Give `value` another part `name`."""
-    if isinstance(value, dict):
-        value[next(key for key in value if f"[{key!r}]" == name)] = part
-    elif isinstance(value, list | deque):
-        value[int(name[1:-1])] = part
-    elif isinstance(value, types.FunctionType) and name in value.__code__.co_freevars:
-        cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
-        cells[name].cell_contents = part
-    elif isinstance(value, nn.Module) and name in value._buffers:
-        value._buffers[name] = part
-    elif hasattr(value, "__dict__"):
-        vars(value)[name] = part
-    else:
-        object.__setattr__(value, name, part)
-
-
-def _mismatch(value: Any, node: Node, place: str) -> str:
-    """Why what `node` holds can't be put into `value`; empty: it can."""
-    if node["is"] == "lost":
-        return str(node["why"])
-    late = f"{place} was made after the beginning, so it is not here yet"
-    if node["is"] in ("numbers", "state dict"):
-        return "" if isinstance(value, RANDOM) or _is_handled(value) else late
-    if node["is"] != "object":
-        return ""
-    if _class_of(value) != node["class"]:
-        return late
-    there = _parts(value)
-    known = node.get("keys") or [f"[{number}]" for number in range(node.get("size", 0))]
-    for name in known:
-        if name not in there and node["parts"].get(name, CONSTANT)["is"] not in REPLACED:
-            return f"{place}{name} was made after the beginning, so it is not here yet"
-    for name, part in node["parts"].items():
-        if why := _mismatch(there.get(name), part, f"{place}.{name}"):
-            return why
-    return ""
-
-
-def _put_numbers(value: Any, other: Any) -> bool:
-    """Put the numbers of `other` into `value`, where that is a tensor or an array like it; others may hold it too."""
-    if type(value) is not type(other) and not (isinstance(value, Tensor) and isinstance(other, Tensor)):
+def _filled(old: Any, new: Any) -> bool:
+    """Whether all of `new` could be put into `old`."""
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        return _copied(old, new)
+    if type(old) is not type(new):
         return False
-    if not isinstance(value, Tensor | np.ndarray) or value.shape != other.shape or value.dtype != other.dtype:
-        return False
-    if isinstance(value, Tensor):
-        with torch.no_grad():
-            value.copy_(other)
+    if isinstance(old, np.ndarray):
+        if old.shape != new.shape or old.dtype != new.dtype or not old.flags.writeable:
+            return False
+        old[...] = new
+    elif isinstance(old, list):
+        old[:] = new
+    elif isinstance(old, set | dict):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, deque) and old.maxlen == new.maxlen:
+        old.clear()
+        old.extend(new)
     else:
-        value[...] = other
+        return False
     return True
 
 
-def _class_of(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def _put_tensor(module: nn.Module, name: str, tensor: Tensor, device: torch.device) -> None:
+    """Put a parameter or a buffer back; a buffer may have another shape than at the beginning, or have been None."""
+    old = module._parameters.get(name, module._buffers.get(name))
+    if (old is None or not _copied(old, tensor)) and name not in module._parameters:
+        module._buffers[name] = tensor.to(device if old is None else old.device, copy=True)
 
 
-def _is_flat(value: Any) -> bool:
-    """Whether the collection `value` has no object in it, so that the whole of it can be put into its place."""
-    parts = value.values() if isinstance(value, dict) else value
-    small = (one for one in parts if type(one) not in PLAIN)
-    return all(isinstance(one, GROUPS) and _is_flat(one) for one in small)
+def _copied(old: Tensor, new: Tensor) -> bool:
+    """Whether the numbers of `new` could be put into `old`: not into one of another shape, or that was expanded."""
+    if old.shape != new.shape or old.dtype != new.dtype:
+        return False
+    try:
+        with torch.no_grad():
+            old.copy_(new)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, Iterable) and type(value) not in PLAIN and not isinstance(value, np.ndarray):
+        for one in value:
+            yield from _tensors_in(one)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    return any(one.device.type != "cpu" for one in _tensors_in(value))
+
+
+def _on(value: Any, device: torch.device | None) -> Any:
+    """`value` with all tensors in it on the device; None: as they are."""
+    if device is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, DICTS):
+        for key in value:
+            value[key] = _on(value[key], device)
+        return value
+    if isinstance(value, deque):
+        return deque((_on(one, device) for one in value), value.maxlen)
+    return type(value)(_on(one, device) for one in value) if type(value) in (list, tuple) else value
 
 
 def _is_handled(value: Any) -> bool:
-    """Whether `value` says its state itself, as an optimizer does; torch's modules say less than they hold."""
+    """Whether `value` says its state itself, as an optimizer does; a module's is taken apart."""
     return not isinstance(value, nn.Module | type) and all(
         callable(getattr(type(value), name, None)) for name in ("state_dict", "load_state_dict")
     )
@@ -285,7 +275,7 @@ def _is_handled(value: Any) -> bool:
 def _is_large(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.device.type == "cpu" and value.layout is torch.strided and value.nbytes >= LARGE
-    return isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes >= LARGE
+    return isinstance(value, np.ndarray) and not value.dtype.hasobject and value.nbytes >= LARGE
 
 
 def _digest(value: Any) -> str:
@@ -293,19 +283,38 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _numbers(value: Any) -> Any:
-    """Where a generator of random numbers is."""
+def _numbers(value: Any) -> Node:
+    """Which generator of random numbers `value` is, and where it is."""
     if isinstance(value, np.random.Generator):
-        return value.bit_generator.state
+        return {"kind": type(value.bit_generator).__name__, "at": packed(value.bit_generator.state, "")}
     if isinstance(value, np.random.RandomState):
-        return value.get_state(legacy=False)
-    return value.get_state() if isinstance(value, torch.Generator) else value.getstate()
+        return {"kind": "RandomState", "at": packed(value.get_state(legacy=False), "")}
+    if isinstance(value, torch.Generator):
+        return {"kind": "torch", "at": value.get_state()}
+    return {"kind": "Random", "at": value.getstate()}
 
 
-def _set_numbers(value: Any, state: Any) -> None:
+def _set_numbers(held: dict[str, Any], name: str, there: Node, device: torch.device) -> None:
+    """Put the generator `name` of `held` back where it was; one that was made after the beginning is made anew."""
+    kind, at = there["kind"], unpacked(there["at"])
+    if not isinstance(held.get(name), RANDOM) or _numbers(held[name])["kind"] != kind:
+        held[name] = _generator(kind, device)
+    value = held[name]
     if isinstance(value, np.random.Generator):
-        value.bit_generator.state = state
-    elif isinstance(value, np.random.RandomState | torch.Generator):
-        value.set_state(state)
+        value.bit_generator.state = at
+    elif isinstance(value, np.random.RandomState):
+        value.set_state(at)
+    elif isinstance(value, torch.Generator):
+        value.set_state(at.cpu())
     else:
-        value.setstate(state)
+        value.setstate(at)
+
+
+def _generator(kind: str, device: torch.device) -> Any:
+    if kind == "torch":
+        return torch.Generator(device)
+    if kind == "Random":
+        return random.Random()  # noqa: S311 (no secret)
+    if kind == "RandomState":
+        return np.random.RandomState()
+    return np.random.Generator(BITS[kind]())
