@@ -219,9 +219,10 @@ def _filled(old: Any, new: Any) -> bool:
 
 def _put_tensor(module: nn.Module, name: str, tensor: Tensor, device: torch.device) -> None:
     """Put a parameter or a buffer back; a buffer may have another shape than at the beginning, or have been None."""
-    old = module._parameters.get(name, module._buffers.get(name))
-    if (old is None or not _copied(old, tensor)) and name not in module._parameters:
-        module._buffers[name] = tensor.to(device if old is None else old.device, copy=True)
+    there = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+    old = there.get(name)
+    if (old is None or not _copied(old, tensor)) and name in module._buffers:
+        setattr(module, name, tensor.to(device if old is None else old.device, copy=True))
 
 
 def _copied(old: Tensor, new: Tensor) -> bool:
