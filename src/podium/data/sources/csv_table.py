@@ -89,14 +89,16 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     for _, line in lines:
         file, split = path.parent / line["path"], named_split(line.get("split", ""))
         given.add(split)
-        if not follow_links and not file.resolve().is_relative_to(inside):
+        is_outside = not follow_links and not Path(os.path.realpath(file)).is_relative_to(inside)
+        is_read = not is_outside and os.path.isfile(file)  # noqa: PTH113 (Path raises where its folder may not be entered)
+        listed.add(file, is_read=is_read)
+        if is_outside:
             why = f"it lies outside of prepare.root, {shown(root)}"
             rejects.append(Reject("outside", line["path"], why, split=split))
-        elif not os.path.isfile(file):  # noqa: PTH113 (Path raises where its folder may not be entered)
+        elif not is_read:
             why = why_missing(line["path"], path.parent) if len(rejects) < SHOWN else "there is no such file"
             rejects.append(Reject("unreadable", line["path"], why, split=split))
         else:
-            listed.add(file)
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
     notes = (*_notes(names), *listed.notes())
@@ -270,8 +272,9 @@ def _wrong_path(path: str, folder: Path) -> str:
         return f"path is an address, {path!r}: get the file, and write its path from the folder of this table"
     if re.match(r"[A-Za-z]:[\\/]", path):
         return f"path is on a drive of Windows, {path!r}: write it from the folder of this table, with /"
-    if "\\" in path and not (folder / path).exists():
+    if "\\" in path and not os.path.exists(folder / path):  # noqa: PTH110 (Path raises where a name is too long)
         return f"path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
-    if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
+    exists = os.path.exists
+    if path != path.strip() and not exists(folder / path) and exists(folder / path.strip()):
         return f"path begins or ends with a space: {path!r}"
     return ""
