@@ -175,10 +175,27 @@ def test_column_whose_name_holds_split_is_refused(tmp_path: Path, column: str) -
 def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
     tmp_path: Path, values: tuple[str, str]
 ) -> None:
-    path = _write(tmp_path, f"path,label,stage\na.png,x,{values[0]}\nb c.png,y,{values[1]}\n")
+    lines = f"a.png,x,{values[0]}\nb c.png,y,{values[1]}\n" * 2
+    path = _write(tmp_path, f"path,label,stage\n{lines}")
 
     with pytest.raises(InputError, match=r"column 'stage' holds names of splits \(.*rename it to `split`"):
         csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("train/001.png", "val/002.png", "train/001.png", "val/002.png"),
+        ("train_1.png", "test_1.png") * 2,
+        ("train station", "test tube"),
+        ("train", "dev server"),
+        tuple(f"{split} {letter}" for letter in "abcdef" for split in ("train", "test")) * 2,
+    ],
+)
+def test_values_that_hold_a_word_for_a_split_are_none_of_splits(tmp_path: Path, values: tuple[str, ...]) -> None:
+    lines = "".join(f"a.png,x,{value}\n" for value in values)
+    source = csv_table.read(_write(tmp_path, f"path,label,note\n{lines}"), tmp_path)
+    assert source.notes[:1] == ("columns that are not used: 'note'",)
 
 
 def test_column_of_languages_is_none_of_splits(tmp_path: Path) -> None:
