@@ -33,7 +33,7 @@ MARKS |= {"truth", "groundtruth", "gt", "segmentation", "segmentations", "keypoi
 OF_MARKS = {"ground", "class", "object", "instance", "semantic", "png"}
 """Words beside these."""
 OF_IMAGES = {"image", "images", "img", "imgs", "jpeg"}
-"""Words of which one is in the name of a folder that holds the images of these marks; `data` and `folder` are things."""
+"""Words of which one is in the name of a folder of the images that are marked; `data` and `folder` are things."""
 BESIDE_MARKS = MARKS | OF_MARKS | {"sets"}
 OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
 """What is written behind a split in one word, in English and in German."""
@@ -118,7 +118,9 @@ def marks(names: Iterable[str]) -> list[str]:
     found = [name for name, words in rest.items() if words - OF_MARKS and words - OF_MARKS <= MARKS]
     if any(words - BESIDE_MARKS for words in rest.values()):
         return []
-    holds = {bool(splits[name]) for name, words in said.items() if not rest[name] and (splits[name] or words & OF_IMAGES)}
+    holds = {
+        bool(splits[name]) for name, words in said.items() if not rest[name] and words & (splits[name] | OF_IMAGES)
+    }
     return [name for name in found if False in holds or (True in holds and splits[name])]
 
 
