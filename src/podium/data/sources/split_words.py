@@ -118,9 +118,8 @@ def marks(names: Iterable[str]) -> list[str]:
     found = [name for name, words in rest.items() if words - OF_MARKS and words - OF_MARKS <= MARKS]
     if any(words - BESIDE_MARKS for words in rest.values()):
         return []
-    holds = {
-        bool(splits[name]) for name, words in said.items() if not rest[name] and words & (splits[name] | OF_IMAGES)
-    }
+    of_images = {name: words & (splits[name] | OF_IMAGES) for name, words in said.items() if not rest[name]}
+    holds = {bool(splits[name]) for name, words in of_images.items() if words}
     return [name for name in found if False in holds or (True in holds and splits[name])]
 
 
