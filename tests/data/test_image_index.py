@@ -149,6 +149,36 @@ def test_index_with_wrong_bytes_anywhere_gives_the_images_of_a_new_store(tmp_pat
         assert _read(root, tmp_path / "decoded")[1] == fresh, at
 
 
+@pytest.mark.parametrize("at", [18, 19])
+@pytest.mark.parametrize("byte", [0x00, 0x82, 0xFF])
+def test_index_whose_version_is_damaged_gives_the_images_of_a_new_store(tmp_path: Path, at: int, byte: int) -> None:
+    root = _made(tmp_path / "photos")
+    _read(root, tmp_path / "decoded")
+    path = tmp_path / "decoded" / key_of(SPEC) / "index.sqlite"
+    wrong = bytearray(path.read_bytes())
+    wrong[at] = byte
+    path.write_bytes(wrong)
+    photos.write(root / "cat/new.png", photos.tiles()[45])  # so that there is something to write
+    _, fresh = _read(root, tmp_path / "new")
+
+    assert [_read(root, tmp_path / "decoded")[1] for _ in range(2)] == [fresh, fresh]
+    assert _read(root, tmp_path / "decoded") == (0, fresh)  # the first run removed it, the second made it anew
+
+
+def test_index_that_may_not_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _made(tmp_path / "photos")
+    _read(root, tmp_path / "decoded")
+    path = tmp_path / "decoded" / key_of(SPEC) / "index.sqlite"
+    whole = bytearray(path.read_bytes())
+    whole[18] = 0xFF  # SQLite says the same of a file that may not be written, which root may
+    path.write_bytes(whole)
+    photos.write(root / "cat/new.png", photos.tiles()[45])
+    monkeypatch.setattr("podium.data.image_index.os.access", lambda *_: False)
+
+    with pytest.raises(PodiumError, match="index.sqlite can't be read or written: attempt to write a readonly"):
+        _read(root, tmp_path / "decoded")
+
+
 def test_index_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "decoded" / key_of(SPEC) / "index.sqlite").mkdir(parents=True)
     with pytest.raises(PodiumError, match=r"index.sqlite can't be (opened|read or written): unable to open"):

@@ -33,7 +33,6 @@ def _file(tmp_path: Path, *rows: str, head: str = "path,label,new_label,leave_ou
     ("head", "row", "sentence"),
     [
         ("path,label,new_label,Leave_Out", "cat/00.png,cat,,yes", "line 1: .* 'Leave_Out': did you mean leave_out"),
-        ("path,label,new_label, leave_out", "cat/00.png,cat,,yes", "line 1: .* ' leave_out': did you mean leave_out"),
         ("path,label,new_label,leaveout", "cat/00.png,cat,,yes", "line 1: .* 'leaveout': did you mean leave_out"),
         ("path,label,new_label,Leave Out", "cat/00.png,cat,,yes", "line 1: .* 'Leave Out': did you mean leave_out"),
         ("path,label,new_label,leav_out", "cat/00.png,cat,,yes", "line 1: .* 'leav_out': did you mean leave_out"),
@@ -96,7 +95,9 @@ def test_correction_that_does_not_fit_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path|label|new_label\n", "path, label, new_label missing, got path|label|new_label"),
+        ("path:label:new_label\n", "path, label, new_label missing, got path:label:new_label"),
+        ("sep=;\npath:label:new_label\n", "path, label, new_label missing, got path:label:new_label"),
+        ("path, label, new_label, label \n", "line 1: has the column 'label' 2 times"),
         ("", "got nothing"),
         ("path,label\n", "new_label missing"),
         ("path,label,new_label\n\xff", "line 2 is not UTF-8"),
@@ -162,6 +163,11 @@ def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, source: Source) -> 
         (";", "utf-8", "\r\n", ""),
         (";", "utf-8-sig", "\n", ""),
         (";", "utf-8", "\r\n", "sep=;\r\n"),
+        (";", "utf-8", "\r", "sep=;\r"),
+        ("|", "utf-8", "\n", "sep=|\n"),
+        ("|", "utf-8", "\n", ""),
+        ("^", "utf-8", "\n", '"sep=^"\n'),
+        (",", "utf-8", "\n", "sep=;\n"),
         ("\t", "utf-16", "\r\n", ""),
         (",", "utf-8-sig", "\r\n", ""),
     ],
@@ -182,6 +188,20 @@ def test_file_that_a_spreadsheet_saved_is_read(
     path.write_text(path.read_text(encoding=encoding).replace("dog", "cow"), encoding=encoding)
     with pytest.raises(InputError, match=f"line {3 if first else 2}: new_label 'cow' is no class"):
         corrected(source, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path; label; new_label\ncat/00.png; cat; dog\n",
+        'path, "label", "new_label"\ncat/00.png, "cat", "dog"\n',
+        "path ;label ;new_label \ncat/00.png;cat ;dog \n",
+        "path,label,new_label, leave_out\ncat/00.png,cat,dog,\n",
+    ],
+)
+def test_spaces_around_separators_say_nothing(tmp_path: Path, source: Source, text: str) -> None:
+    (tmp_path / "corrections.csv").write_text(text, encoding="utf-8")
+    assert corrected(source, tmp_path / "corrections.csv").items[0].label == 1
 
 
 def test_file_in_another_character_set_is_refused_with_its_line(tmp_path: Path, source: Source) -> None:

@@ -1,6 +1,8 @@
 """Which preset the images suggest."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,23 @@ def test_preset_follows_from_what_the_images_look_like(
     assert f"24 images looked at: {what} (" in found.found
     assert found.level == ("note" if name else "ok")
     assert (f"podium preset {name}" in found.remedy) is bool(name)
+
+
+def test_folder_that_may_be_listed_and_not_entered_holds_no_image_to_look_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(24):
+        photos.write(tmp_path / f"images/{'ab'[number % 2]}/{number}.png", _icon(number))
+    photos.write(tmp_path / "images/closed/1.png", _icon(1))
+    stat = os.stat
+
+    def closed(path: Any, *others: Any, **more: Any) -> os.stat_result:
+        if "closed/" in os.fsdecode(path):  # root may enter every folder
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *others, **more)
+
+    monkeypatch.setattr(os, "stat", closed)
+    assert "24 images looked at: icons" in preset(_params(tmp_path / "images"), PRESETS).found
 
 
 def test_preset_for_photographs_that_params_has_is_fine(tmp_path: Path) -> None:

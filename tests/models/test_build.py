@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import tiny
+from own import OwnCode
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
 from podium.models.build import backbone_of, build_model
@@ -41,6 +42,24 @@ def test_model_of_any_shape_turns_bytes_into_logits(shape: tuple[int, int, int])
     assert logits.shape == (3, 10)
     assert logits.dtype == torch.float32
     assert sum(p.numel() for p in model.parameters()) < 20_000  # large images do not make a large head
+
+
+SCRIPTED = """
+import torch
+from torch import nn
+
+
+def network(num_classes):
+    body = nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+    return nn.Sequential(nn.Identity(), torch.jit.script(body))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_own_network_whose_last_layer_is_scripted_is_built(own: OwnCode) -> None:
+    model = _build((3, 8, 8), ModelParams(name=f"{own.write(SCRIPTED)}:network"))
+
+    assert model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 8), (3, 8, 4), (1, 1, 1)])

@@ -15,6 +15,7 @@ from podium.models.build import backbone_of, build_model
 from podium.models.networks import ImageSpec
 
 SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 1]}
+BEIT = {"embed_dim": 48, "depth": 1, "num_heads": 3}
 
 
 def _network(name: str, height: int, width: int, given: dict[str, Any]) -> Backbone:
@@ -53,6 +54,7 @@ def test_embedding_of_places_is_resampled_and_that_of_the_class_token_kept(tmp_p
         ("timm:test_vit", {}, (64, 96)),
         ("timm:test_vit", {}, (160, 32)),
         ("timm:swin_tiny_patch4_window7_224", SWIN, (112, 32)),
+        ("timm:beit_base_patch16_224", BEIT, (64, 96)),
         ("timm:deit_tiny_distilled_patch16_224", {"embed_dim": 48, "depth": 1}, (224, 64)),
     ],
 )
@@ -65,6 +67,28 @@ def test_weights_for_one_size_serve_another_and_come_back(
     assert "resampled" in load_weights(other, path)[0]
     assert other(torch.zeros(2, 3, sizes[1], sizes[1])).isfinite().all()
     assert load_weights(_network(name, sizes[0], sizes[0], given), path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "first", "second"),
+    [
+        ("timm:beit_base_patch16_224", BEIT, (64, 96), (64, 64)),
+        ("timm:swin_tiny_patch4_window7_224", SWIN, (28, 56), (56, 56)),
+        ("timm:swin_tiny_patch4_window7_224", SWIN, (20, 28), (56, 56)),
+    ],
+)
+def test_relative_places_that_are_no_square_are_refused(
+    tmp_path: Path, name: str, given: dict[str, Any], first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    path = _saved(tmp_path / "w.safetensors", _state(_network(name, *first, given)))
+    with pytest.raises(InputError, match="not of this network: .*relative_position_bias_table is "):
+        load_weights(_network(name, *second, given), path)
+
+
+def test_places_that_can_be_a_square_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "w.safetensors", _state(_network("timm:test_vit", 64, 144, {})))
+    notes = load_weights(_network("timm:test_vit", 128, 128, {}), path)
+    assert "from 6x6 to 8x8 places (its 36 places are taken as square: the file does not say)" in notes[0]
 
 
 def test_embedding_of_another_width_is_refused(tmp_path: Path) -> None:

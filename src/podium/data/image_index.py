@@ -164,8 +164,14 @@ class Index:
 
     def _check_failure(self, error: sqlite3.DatabaseError) -> None:
         """Raise PodiumError where the file can't be used, whatever is in it."""
-        if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in FAILURES:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_READONLY and self._may_be_written():
+            return  # its header says that a newer SQLite wrote it, so this one may not: a byte of it is damaged
+        if (code & 0xFF) in FAILURES:
             raise PodiumError(f"{self._path} can't be read or written: {error}") from None
+
+    def _may_be_written(self) -> bool:
+        return os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
 
     def _is_sealed(self, row: int, digest: Any, facts: Any, seal: Any) -> bool:
         """Whether an entry of the table is as it was put there; one that was damaged may have any types."""

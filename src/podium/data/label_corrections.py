@@ -69,8 +69,7 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(
             f"prepare.corrections: {path} must have the columns {', '.join(NEEDED)}, separated by commas,"
-            " semicolons or tabs;"
-            f" {', '.join(missing)} missing, got {', '.join(columns) or 'nothing'}"
+            f" semicolons, tabs or |; {', '.join(missing)} missing, got {', '.join(columns) or 'nothing'}"
         )
 
     _check_columns(path, columns)

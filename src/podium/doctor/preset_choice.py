@@ -77,7 +77,7 @@ class Look:
 def preset(params: Params, presets: Path, root: Path | None = None) -> Finding:
     """Which preset of the folder `presets` suits the images that `params` names, or those in `root`; why."""
     where = root or _folder(params)
-    found = look(where, params) if where.is_dir() else None
+    found = look(where, params) if os.path.isdir(where) else None  # noqa: PTH112 (Path raises below a closed folder)
     if found is None:
         return ok("preset", f"no image file in {where}: nothing to recommend one by")
     scratch = "scratch" if (presets / "scratch.yaml").is_file() else "folder"
@@ -110,7 +110,7 @@ def look(folder: Path, params: Params) -> Look | None:
 def _folder(params: Params) -> Path:
     """Where the images are: what the source names, or prepare.root."""
     path = Path(params.prepare.path) if params.prepare.path else Path(params.prepare.root)
-    return path if path.is_dir() or not params.prepare.path else path.parent
+    return path if os.path.isdir(path) or not params.prepare.path else path.parent  # noqa: PTH112 (as above)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -127,7 +127,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _measured(path: Path, params: Params) -> tuple[float, float, float, float] | None:
     """Shorter side, entropy, saturation, fraction of even neighbours; None: it can't be opened, or shows nothing."""
-    if not path.is_file():  # opening a pipe may never end
+    if not os.path.isfile(path):  # noqa: PTH113 (opening a pipe may never end; Path raises where a folder is closed)
         return None
     try:
         with quiet, Image.open(path) as image:

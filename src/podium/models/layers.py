@@ -127,8 +127,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def only_logits(module: nn.Module) -> nn.Module:
     """`module`, which gives its logits alone where it gave them as `logits` of an object or a dict, as networks of
     Hugging Face do, or as the only element of a tuple."""
-    if not isinstance(module, torch.jit.ScriptModule):
-        last = module[-1] if type(module) is nn.Sequential and len(module) else module
+    last = module[-1] if type(module) is nn.Sequential and len(module) else module
+    if not isinstance(last, torch.jit.ScriptModule):  # it takes no hook; network_check says what to do instead
         last.register_forward_hook(_logits_of)
     return module
 

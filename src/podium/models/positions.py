@@ -1,7 +1,8 @@
 """What transformers learn of places, made to fit images of another size than that which their weights were trained on.
 
 Absolute embeddings are resampled (A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, section 3.2), and so
-are tables of relative ones (Swin, BEiT); both with timm's own functions, as timm does it when it loads weights.
+are tables of relative ones (Swin, BEiT); both with timm's own functions, as timm does it when it loads weights. A file
+does not say how many rows and columns its places have: they are taken as a square, where their number can be one.
 """
 
 import math
@@ -26,12 +27,13 @@ def fitted(known: Mapping[str, Tensor], network: nn.Module) -> tuple[dict[str, T
         if name.endswith(ABSOLUTE) and (grids := _grids(value, own[name], network)) is not None:
             old, new, prefix = grids
             found[name] = _absolute(value, old, new, prefix)
-            notes.append(f"{name} was resampled from {old[0]}x{old[1]} to {new[0]}x{new[1]} places")
+            what = f"{name} was resampled from {old[0]}x{old[1]} to {new[0]}x{new[1]} places"
+            notes.append(f"{what} (its {old[0] * old[1]} places are taken as square: the file does not say)")
         elif name.endswith(RELATIVE) and (table := _relative(value, name, own[name], network)) is not None:
             found[name] = table
             tables += 1
     if tables:
-        notes.append(f"{tables} of its tables of relative positions were resampled")
+        notes.append(f"{tables} of its tables of relative positions were resampled (its windows are taken as square)")
     return found, notes
 
 
@@ -47,10 +49,14 @@ def _grids(value: Tensor, own: Tensor, network: nn.Module) -> tuple[tuple[int, i
         return None
     rows, columns = grid
     prefix = own.shape[1] - rows * columns
-    side = math.isqrt(max(0, value.shape[1] - prefix))
-    if prefix < 0 or side < 1 or side * side + prefix != value.shape[1]:
-        return None
-    return (side, side), (rows, columns), prefix
+    side = _side(value.shape[1] - prefix)
+    return ((side, side), (rows, columns), prefix) if prefix >= 0 and side else None
+
+
+def _side(places: int) -> int:
+    """The side of a square of so many places; 0: it is none."""
+    side = math.isqrt(max(0, places))
+    return side if side * side == places else 0
 
 
 def _absolute(value: Tensor, old: tuple[int, int], new: tuple[int, int], prefix: int) -> Tensor:
@@ -63,11 +69,15 @@ def _absolute(value: Tensor, old: tuple[int, int], new: tuple[int, int], prefix:
 
 
 def _relative(value: Tensor, name: str, own: Tensor, network: nn.Module) -> Tensor | None:
-    """A table (offsets, heads) for the windows that the network has; None: it is of other heads."""
+    """A table (offsets, heads) for the windows that the network has; None: it is of other heads, or not of a square."""
     from timm.layers import resize_rel_pos_bias_table_simple
 
     window = getattr(network.get_submodule(name[: -len(RELATIVE) - 1]), "window_size", None)
     if window is None or value.ndim != 2 or value.shape[1] != own.shape[1]:
+        return None
+    height, width = window
+    tokens = own.shape[0] - (2 * height - 1) * (2 * width - 1)  # offsets to and from the class token, of BEiT
+    if tokens < 0 or _side(value.shape[0] - tokens) % 2 == 0:  # offsets of -n to n, an odd number each way
         return None
     table: Tensor = resize_rel_pos_bias_table_simple(value, new_window_size=window, new_bias_shape=own.shape)
     return table

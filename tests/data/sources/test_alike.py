@@ -28,6 +28,7 @@ PAIRS = [
 OTHERS = [
     *(("2", "\u00b2"), ("c", "c++"), ("+", "-"), (".", ","), ("1,000", "1"), ("1.05", "1.5"), ("p1", "p10")),
     ("C", "\u2102"),
+    *(("id card", "id card - copy"), ("Photo - COPY", "photo")),
     *(("true", "yes"), ("false", "off"), ("passport", "passport copy"), ("room (1)", "room (2)"), ("false alarm", "0")),
 ]
 
@@ -35,6 +36,19 @@ OTHERS = [
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_names_of_one_look_are_alike(one: str, other: str) -> None:
     assert alike(["x", one, other]) == [[one, other]]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["0", "1", "true", "false"], [["0", "false"], ["1", "true"]]),  # as where two tables were joined
+        (["0", "1", "2", "true", "false"], []),
+        ([*"0123456789", "True"], []),
+        (["1", "01", "2", "true"], [["1", "01"]]),
+    ],
+)
+def test_truth_is_a_number_where_there_are_no_others(names: list[str], found: list[list[str]]) -> None:
+    assert alike(names) == found
 
 
 @pytest.mark.parametrize(("one", "other"), OTHERS)

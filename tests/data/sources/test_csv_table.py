@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -174,10 +175,27 @@ def test_column_whose_name_holds_split_is_refused(tmp_path: Path, column: str) -
 def test_column_that_holds_names_of_splits_is_refused_whatever_its_name(
     tmp_path: Path, values: tuple[str, str]
 ) -> None:
-    path = _write(tmp_path, f"path,label,stage\na.png,x,{values[0]}\nb c.png,y,{values[1]}\n")
+    lines = f"a.png,x,{values[0]}\nb c.png,y,{values[1]}\n" * 2
+    path = _write(tmp_path, f"path,label,stage\n{lines}")
 
     with pytest.raises(InputError, match=r"column 'stage' holds names of splits \(.*rename it to `split`"):
         csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("train/001.png", "val/002.png", "train/001.png", "val/002.png"),
+        ("train_1.png", "test_1.png") * 2,
+        ("train station", "test tube"),
+        ("train", "dev server"),
+        tuple(f"{split} {letter}" for letter in "abcdef" for split in ("train", "test")) * 2,
+    ],
+)
+def test_values_that_hold_a_word_for_a_split_are_none_of_splits(tmp_path: Path, values: tuple[str, ...]) -> None:
+    lines = "".join(f"a.png,x,{value}\n" for value in values)
+    source = csv_table.read(_write(tmp_path, f"path,label,note\n{lines}"), tmp_path)
+    assert source.notes[:1] == ("columns that are not used: 'note'",)
 
 
 def test_column_of_languages_is_none_of_splits(tmp_path: Path) -> None:
@@ -360,6 +378,8 @@ def test_file_that_is_no_csv_is_called_what_it_is(tmp_path: Path, data: bytes, m
         ("raw/a.png", r"there is no such file below raw, the folder of the table, .*from the project's"),
         ("more", "it is a folder, not a file"),
         ("gone.png", "there is no such file"),
+        *((f"{'n' * length}.png", "there is no such file") for length in (247, 251, 300)),
+        (f"{'n' * 300}/a.png", "there is no such file"),
     ],
 )
 def test_missing_file_is_rejected_with_the_one_that_may_be_meant(
@@ -372,6 +392,45 @@ def test_missing_file_is_rejected_with_the_one_that_may_be_meant(
     (reject,) = csv_table.read(Path("raw/images.csv"), Path("raw")).rejects
 
     assert re.match(why, reject.why)
+
+
+def test_link_that_leads_to_itself_is_a_reject(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    path = _write(tmp_path, "path,label\na.png,x\nb c.png,x\nloop.png,y\n")
+
+    assert [reject.origin for reject in csv_table.read(path, tmp_path).rejects] == ["loop.png"]
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_image_that_the_table_names_is_none_beside_it_whatever_became_of_it(
+    tmp_path: Path, *, follow_links: bool
+) -> None:
+    root = tmp_path / "raw"
+    (root / "more").mkdir(parents=True)
+    (tmp_path / "elsewhere.png").write_bytes(b"never decoded here")
+    (root / "out.png").symlink_to("../elsewhere.png")
+    (root / "link").symlink_to("more")
+    for name in ("more/1.png", "more/2.png"):
+        (root / name).write_bytes(b"never decoded here")
+    path = _write(root, "path,label\na.png,x\nb c.png,x\nout.png,y\nlink/1.png,y\nmore/2.png,y\n../no.png,y\n")
+
+    assert csv_table.read(path, root, follow_links=follow_links).notes == ()
+
+
+def test_images_beside_a_table_are_counted_without_holding_their_names(tmp_path: Path) -> None:
+    count = 6000
+    for number in range(count):
+        (tmp_path / f"{number:05}.png").touch()
+    path = _write(tmp_path, "path,label\na.png,x\nb c.png,x\n")
+    tracemalloc.start()
+    try:
+        notes = csv_table.read(path, tmp_path).notes
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert notes[0].startswith("6,000 image files lie beside")
+    assert notes[0].endswith("00000.png")
+    assert peak < 70 * count
 
 
 def test_images_beside_those_of_the_table_are_counted(tmp_path: Path) -> None:

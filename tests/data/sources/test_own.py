@@ -54,6 +54,64 @@ def test_dataset_that_is_asked_by_number_ends_at_its_length() -> None:
     assert len(own.read(_Endless, {}, "mine:images").items) == 3
 
 
+class _Oversampled(_Endless):
+    """Each image twice; those in memory are the same objects."""
+
+    def __init__(self, kind: str) -> None:
+        arrays = [GREY, GREY + np.uint8(1)]
+        self.images: list[Any] = arrays if kind == "array" else [Image.fromarray(one[0]) for one in arrays]
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return self.images[number // 2], number % 2
+
+
+@pytest.mark.parametrize("kind", ["array", "Pillow image"])
+def test_dataset_may_give_an_image_again(kind: str) -> None:
+    assert len(own.read(_Oversampled, {"kind": kind}, "mine:images").items) == 4
+
+
+class _Overwriting(_Endless):
+    """Each image in the place of the one before."""
+
+    def __init__(self) -> None:
+        self.image = GREY.copy()
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        self.image += np.uint8(1)
+        return self.image, number % 2
+
+
+def test_dataset_that_overwrites_its_images_is_refused() -> None:
+    with pytest.raises(InputError, match="row 1: is the same object as row 0, .*: yield a copy of it"):
+        own.read(_Overwriting, {}, "mine:images")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, TypeError])
+def test_dataset_that_has_no_length_ends_at_its_index_error(error: type[Exception]) -> None:
+    class Unknown(_Endless):
+        def __len__(self) -> int:
+            raise error
+
+        def __getitem__(self, number: int) -> tuple[NDArray[np.uint8], int]:
+            if number == 3:
+                raise IndexError
+            return super().__getitem__(number)
+
+    assert len(own.read(Unknown, {}, "mine:images").items) == 3
+
+
+def test_dataset_whose_length_fails_is_named_with_the_line() -> None:
+    class Broken(_Endless):
+        def __len__(self) -> int:
+            raise RuntimeError("not loaded")
+
+    with pytest.raises(InputError, match="failed with RuntimeError: not loaded\n .*test_own.py, line .*, in __len__"):
+        own.read(Broken, {}, "mine:images")
+
+
 @pytest.mark.parametrize(
     ("written", "split"), [("dev", "val"), (" Test ", "test"), ("TRAINING", "train"), ("holdout", "test"), ("", None)]
 )

@@ -13,9 +13,10 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 """A decimal comma; one before three digits may as well part thousands."""
 ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
-OF_COPIES = re.compile(r" - copy( \([0-9]+\))?$")
-"""What Windows adds to the name of a copied folder."""
+OF_COPIES = re.compile(r" - Copy( \([0-9]+\))?$")
+"""What Windows adds to the name of a copied folder, with that capital: `id card - copy` is somebody's class."""
 TRUTH = {"true": "1", "false": "0"}
+"""How programs write the same two values. Among other numbers 1 is one of these, and `true` a word."""
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 """What looks like the minus of a keyboard."""
 AROUND = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
@@ -54,10 +55,16 @@ def about_missing(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, .
 
 
 def alike(names: Iterable[str], form: Callable[[str], str] | None = None) -> list[list[str]]:
-    """Those of `names` that are hard to tell apart, because they have one `form` (that of `plain`), in their order."""
+    """Those of `names` that are hard to tell apart, because they have one `form`, in their order.
+
+    Without `form` that is `plain`, and true and false are 1 and 0 where no other number is a name.
+    """
+    forms = [(name, (form or plain)(name)) for name in names]
+    if form is None and {same for _, same in forms if NUMBER.fullmatch(same)} <= set(TRUTH.values()):
+        forms = [(name, TRUTH.get(same, same)) for name, same in forms]
     found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault((form or plain)(name), []).append(name)
+    for name, same in forms:
+        found.setdefault(same, []).append(name)
     return [same for same in found.values() if len(same) > 1]
 
 
@@ -77,10 +84,9 @@ def folded_group(name: str) -> str:
 
 def plain(name: str) -> str:
     """A name without what does not tell it from others: case, spaces, accents' form, what is invisible, widths, quotes
-    around it, punctuation behind it, and the form of a number in it; true and false are 1 and 0.
+    around it, punctuation behind it, and the form of a number in it.
     """
-    bare = OF_COPIES.sub("", _bare(" ".join(_seen(name).casefold().split())))
-    bare = TRUTH.get(bare, bare)
+    bare = _bare(OF_COPIES.sub("", _bare(" ".join(_seen(name).split())))).casefold()
     number = _with_point(bare)
     if NUMBER.fullmatch(number):
         return _number(number)

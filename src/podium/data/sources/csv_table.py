@@ -4,14 +4,15 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.sources import ImageSource
 from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Reject, in_order, shown
+from podium.data.sources.item import Reject, in_order, is_meant, shown
 from podium.data.sources.listed import Listed, why_missing
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, named_split, split_of
@@ -48,6 +49,8 @@ DECIDES = {
 }
 TOGETHER = {"patient", "subject", "person", "scene", "burst", "video", "clip", "session", "series", "slide", "case"}
 """Words in names of columns whose images belong together, as the column `group` says."""
+MOST_SPLITS = 10
+"""Values up to which a column may say of each image in which split it is, in words of somebody's own."""
 SHOWN = 10
 """Wrong lines that an error names; it counts the rest."""
 
@@ -89,14 +92,16 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
     for _, line in lines:
         file, split = path.parent / line["path"], named_split(line.get("split", ""))
         given.add(split)
-        if not follow_links and not file.resolve().is_relative_to(inside):
+        is_outside = not follow_links and not Path(os.path.realpath(file)).is_relative_to(inside)
+        is_read = not is_outside and os.path.isfile(file)  # noqa: PTH113 (Path raises where its folder may not be entered)
+        listed.add(file, is_read=is_read)
+        if is_outside:
             why = f"it lies outside of prepare.root, {shown(root)}"
             rejects.append(Reject("outside", line["path"], why, split=split))
-        elif not os.path.isfile(file):  # noqa: PTH113 (Path raises where its folder may not be entered)
+        elif not is_read:
             why = why_missing(line["path"], path.parent) if len(rejects) < SHOWN else "there is no such file"
             rejects.append(Reject("unreadable", line["path"], why, split=split))
         else:
-            listed.add(file)
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
     notes = (*_notes(names), *listed.notes())
@@ -141,7 +146,8 @@ def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]])
     if "split" in names:
         return
     for name in names:
-        values = {line.get(name, "").strip() for line in lines} - {""}
+        values = Counter(line.get(name, "").strip() for line in lines)
+        del values[""]
         if name not in COLUMNS and (splits := _names_of_splits(values)):
             raise InputError(
                 f"prepare.source: {shown(path)} line 1: column {name!r} holds names of splits"
@@ -150,22 +156,30 @@ def _check_values(path: Path, names: list[str], lines: Sequence[dict[str, str]])
             )
 
 
-def _names_of_splits(values: set[str]) -> list[str]:
+def _names_of_splits(values: Mapping[str, int]) -> list[str]:
     """Those of a column's `values` that are names of splits, sorted; none where these values say something else.
+
+    `values`: with the number of their lines.
 
     Whole names of several splits are splits, whatever stands beside them. Short ones (tr, te) among others are as well
     languages, and words such as check and final as well states of work: they count where there is nothing else, and
-    either a name for training or all three splits.
+    either a name for training or all three splits. Values with a word for a split in each, such as Training and
+    PublicTest, or train_a and val_a, count where there are few, each in several lines, and none is a file's name.
     """
     splits = {value: split for value in values if (split := _any_split(value))}
     whole = {split for value, split in splits.items() if value.lower() not in SHORT_SPLITS}
     trains = any(split == "train" and value.lower() not in ("fit", "learn") for value, split in splits.items())
     named = set(splits.values())
-    parts = {found[0] for value in values if (found := split_of(value))}
-    if "train" in parts and len(parts) > 1 and all(map(split_of, values)):  # Training and PublicTest, train_a and val_a
-        return sorted(values)
+    if len(values) <= MOST_SPLITS and min(values.values(), default=0) > 1:
+        parts = {found[0] if (found := split_of(value)) else "" for value in values}
+        if "train" in parts and len(parts) > 1 and "" not in parts and not any(map(_is_file, values)):
+            return sorted(values)
     only = len(splits) == len(values) and (len(named) == 3 or (trains and (len(named) > 1 or bool(whole))))
     return sorted(splits) if only or len(whole) > 1 else []
+
+
+def _is_file(value: str) -> bool:
+    return "/" in value or is_meant(value)
 
 
 def _any_split(value: str) -> str:
@@ -270,8 +284,9 @@ def _wrong_path(path: str, folder: Path) -> str:
         return f"path is an address, {path!r}: get the file, and write its path from the folder of this table"
     if re.match(r"[A-Za-z]:[\\/]", path):
         return f"path is on a drive of Windows, {path!r}: write it from the folder of this table, with /"
-    if "\\" in path and not (folder / path).exists():
+    if "\\" in path and not os.path.exists(folder / path):  # noqa: PTH110 (Path raises where a name is too long)
         return f"path has backslashes, which are part of a name here: write {path.replace(chr(92), '/')!r}"
-    if path != path.strip() and not (folder / path).exists() and (folder / path.strip()).exists():
+    exists = os.path.exists
+    if path != path.strip() and not exists(folder / path) and exists(folder / path.strip()):
         return f"path begins or ends with a space: {path!r}"
     return ""

@@ -13,6 +13,7 @@ keys (path, image and bytes mean content, too):
 import os
 import sysconfig
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +101,8 @@ class _Reader:
     """Those of rejects too."""
     _first: tuple[int, str | int] | None = None
     """The first row with a label, and the label: all others are of its kind."""
-    _memory: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    """The row whose pixels lie at a place in memory."""
+    _memory: dict[tuple[Any, ...], tuple[int, int]] = field(default_factory=dict)
+    """The first row whose pixels lie at a place in memory, and their checksum."""
 
     def add(self, row: Any) -> None:
         """Check the next row."""
@@ -159,25 +160,32 @@ class _Reader:
                 return bytes(content)
             case np.ndarray():
                 pixels = _channels_first(content)
-                self._check_reuse(number, pixels.__array_interface__["data"][0], pixels.shape, pixels.strides)
+                place = pixels.__array_interface__["data"][0], pixels.shape, pixels.strides
+                self._check_reuse(number, pixels, place)
                 return pixels
             case Image.Image():
                 if path := _untouched_file(content):
                     return path
-                self._check_reuse(number, id(content))
+                self._check_reuse(number, content, (id(content),))
                 return content
         raise _RowError(
             "content must be the path or the bytes of an image file, a uint8 array or a Pillow image; got"
             f" {_about(content)}"
         )
 
-    def _check_reuse(self, number: int, *place: Any) -> None:
-        """Whether a generator writes each image over the one before: rows are held until all are there."""
-        before = self._memory.setdefault(place, number)
-        if self.lazy and before != number:
+    def _check_reuse(self, number: int, pixels: NDArray[np.uint8] | Image.Image, place: tuple[Any, ...]) -> None:
+        """Whether a generator writes each image over the one before: rows are held until all are there.
+
+        An image that comes again as it was, as where a dataset is oversampled, is none.
+        """
+        if not self.lazy:
+            return
+        checksum = _checksum(pixels)
+        before, known = self._memory.setdefault(place, (number, checksum))
+        if known != checksum:
             raise _RowError(
-                f"is the same object as row {before}, whose pixels it may have overwritten: yield a copy of it, or"
-                " return a list of rows"
+                f"is the same object as row {before}, whose pixels it has overwritten: yield a copy of it, or return a"
+                " list of rows"
             )
 
 
@@ -211,7 +219,14 @@ def _is_dataset(result: Any) -> bool:
 
 
 def _by_number(dataset: Any) -> Iterator[Any]:
-    return (dataset[number] for number in range(len(dataset)))
+    """The items of a dataset; up to an IndexError where it says that it has no length."""
+    try:
+        count = len(dataset)
+    except (NotImplementedError, TypeError):
+        yield from dataset
+    else:
+        for number in range(count):
+            yield dataset[number]
 
 
 def _failure(error: BaseException, function: Callable[..., Any], name: str) -> InputError:
@@ -293,6 +308,13 @@ def _channels_first(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not first and not last:
         raise _RowError(f"an array must be (H, W), (H, W, C) or (C, H, W) with 1 or 3 channels; got {shape}")
     return array if first else array.transpose(2, 0, 1)
+
+
+def _checksum(pixels: NDArray[np.uint8] | Image.Image) -> int:
+    try:
+        return zlib.crc32(pixels.tobytes())
+    except Exception:  # damaged; decoding will say so
+        return 0
 
 
 def _untouched_file(image: Image.Image) -> Path | None:

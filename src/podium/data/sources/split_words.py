@@ -32,6 +32,9 @@ MARKS |= {"truth", "groundtruth", "gt", "segmentation", "segmentations", "keypoi
 """Words in names of folders that hold what is marked in images."""
 OF_MARKS = {"ground", "class", "object", "instance", "semantic", "png"}
 """Words beside these."""
+OF_IMAGES = {"image", "images", "img", "imgs", "jpeg"}
+"""Words of which one is in the name of a folder of the images that are marked; `data` and `folder` are things."""
+BESIDE_MARKS = MARKS | OF_MARKS | {"sets"}
 OF_SET = re.compile(r"(set|data|images|imgs|s?(daten|satz|sätze|menge|bilder))$")
 """What is written behind a split in one word, in English and in German."""
 
@@ -106,13 +109,17 @@ def _within(name: str) -> set[tuple[str, str]]:
 def marks(names: Iterable[str]) -> list[str]:
     """Those of the names of classes that stand for what is marked in images: masks, labels, train_masks, Annotations.
 
-    None unless another one says nothing but that images are in it, such as JPEGImages, or but a split, as these do.
+    None unless another one says nothing but that images are in it, such as JPEGImages, or but a split, as these do; and
+    none beside a name that says something else: in folder, label and pen these are things.
     """
     said = {name: set(_words_apart(name)) for name in names}
     splits = {name: {word for word in words if _without_set(word) in WORDS} for name, words in said.items()}
     rest = {name: words - splits[name] - NEUTRAL for name, words in said.items()}
     found = [name for name, words in rest.items() if words - OF_MARKS and words - OF_MARKS <= MARKS]
-    holds = {bool(splits[name]) for name, words in rest.items() if said[name] and not words}
+    if any(words - BESIDE_MARKS for words in rest.values()):
+        return []
+    of_images = {name: words & (splits[name] | OF_IMAGES) for name, words in said.items() if not rest[name]}
+    holds = {bool(splits[name]) for name, words in of_images.items() if words}
     return [name for name in found if False in holds or (True in holds and splits[name])]
 
 

@@ -28,8 +28,8 @@ OTHER_FILES = {
 """What files of tables that are no CSV begin with."""
 MORE = "\0more"
 """Key of the values of a line for which the header has no name."""
-SEPARATORS = (",", ";", "\t")
-"""What spreadsheets put between columns; not the comma where it separates decimals."""
+SEPARATORS = (",", ";", "\t", "|")
+"""What is put between columns; by spreadsheets no comma where it separates decimals."""
 
 
 def table_of(
@@ -37,19 +37,27 @@ def table_of(
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The names of the columns, and each line with its number in the file; `parameter`: which names the file.
 
-    With `needed`, names that the header must have, they tell what separates the columns, and UTF-16 and a first line
-    `sep=;` are read: a file that a person edits is read as a spreadsheet saves it.
+    With `needed`, names that the header must have, they tell what separates the columns, spaces around names and
+    behind separators say nothing, and UTF-16 and a first line `sep=;` are read: a file that a person edits is read as a
+    spreadsheet saves it.
 
     A line with fewer values has no key for the last names. Empty lines, and empty columns without a name at the end,
     are what spreadsheets save below and beside a table. Raises InputError where it is no CSV in UTF-8.
     """
-    text, skipped = _without_hint(_text_of(path, parameter, utf16=bool(needed)), hinted=bool(needed))
-    separator = _separator(re.split("[\r\n]", text, maxsplit=1)[0], needed)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    text, hint = _text_of(path, parameter, utf16=bool(needed)), ""
+    if needed:
+        text, hint = _without_hint(text)
+    skipped = int(bool(hint))
+    header = re.split("[\r\n]", text, maxsplit=1)[0]
+    separator = _separator(header, needed, hint)
+    is_spaced = bool(needed) and f"{separator} " in header
+    file = io.StringIO(text, newline="")
+    reader = csv.reader(file, strict=True, delimiter=separator, skipinitialspace=is_spaced)
     before = 0
     lines: list[tuple[int, dict[str, str]]] = []
     try:
         names = next(reader, [])
+        names = [name.strip() for name in names] if needed else names
         before = reader.line_num
         whole = list(names)
         while names and not names[-1].strip():
@@ -68,15 +76,16 @@ def table_of(
     return whole[:used], lines
 
 
-def _without_hint(text: str, *, hinted: bool) -> tuple[str, int]:
-    """`text` without a first line `sep=;`, which is for spreadsheets, and how many lines that is."""
-    first = re.match(r"(?i)\"?sep=.\"?\r?\n", text) if hinted else None
-    return (text[first.end() :], 1) if first else (text, 0)
+def _without_hint(text: str) -> tuple[str, str]:
+    """`text` without a first line `sep=;`, which is for spreadsheets, and the separator that it names."""
+    first = re.match(r"(?i)\"?sep=([^\"\r\n])\"?(\r\n|\r|\n)", text)
+    return (text[first.end() :], first[1]) if first else (text, "")
 
 
-def _separator(header: str, needed: Collection[str]) -> str:
-    """The separator by which `header` has the columns that are needed; a comma where none has."""
-    found = (one for one in SEPARATORS if set(needed) <= {name.strip('"') for name in header.split(one)})
+def _separator(header: str, needed: Collection[str], hint: str) -> str:
+    """The separator, first that of a `hint`, by which `header` has the columns that are needed; a comma if none."""
+    tried = (hint, *SEPARATORS) if hint else SEPARATORS
+    found = (one for one in tried if set(needed) <= {name.strip(' "') for name in header.split(one)})
     return next(found, SEPARATORS[0])
 
 
