@@ -333,6 +333,27 @@ def test_object_of_too_many_parts_is_used_itself_where_python_cannot_copy_it() -
     assert own_code.fresh(found := Counting(parts=parts, lock=threading.Lock())) is found
 
 
+class Refuses:
+    """An object with parts that refuses to be copied."""
+
+    def __init__(self) -> None:
+        self.parts: list[int] = [1]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("no")
+
+
+@pytest.mark.parametrize(("children", "copied"), [(10, True), (300, False)])
+def test_object_whose_parts_refer_to_it_is_copied_where_that_takes_few_tries(children: int, copied: bool) -> None:
+    found = Counting()
+    found.me = [Counting(parent=found) for _ in range(children)]
+    vars(found)["refuses"] = Refuses()
+    made: Any = own_code.fresh(found)
+    assert (made is not found) == copied
+    assert made.refuses is vars(found)["refuses"]
+    assert made.me[0].parent is made
+
+
 def test_object_of_many_objects_within_each_other_is_copied() -> None:
     found: Any = Counting(lock=threading.Lock())
     for _ in range(100):

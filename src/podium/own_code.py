@@ -38,6 +38,8 @@ ATOMS = {int, float, complex, str, bytes, bool, type(None), range}
 COLLECTIONS = (list, tuple, set, frozenset, deque)
 MOST_PARTS = 20_000
 """Objects within somebody's object that are copied one by one: a network of 500 layers has about 8,000."""
+MOST_REFUSALS = 50
+"""Each may have copied nearly all before it fails, where parts refer to what they are in."""
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -67,21 +69,28 @@ def fresh(found: Any) -> Any:
     """A copy of somebody's object `found`, so that what it counts in one training is not in the next.
 
     What Python can't copy of it (a lock, an open file, a module, a scripted function) it has in common with `found`.
-    One of more than MOST_PARTS objects, with such parts, is used itself.
+    One of more than MOST_PARTS objects, or where copies of over MOST_REFUSALS with parts fail, is used itself.
     """
     try:
         return copy.deepcopy(found)
     except RAISED:
         parts = _parts_of(found)
     memo: dict[int, Any] = {}
-    for part in parts:
-        before = len(memo)
-        try:
-            copy.deepcopy(part, memo)
-        except RAISED:
-            while len(memo) > before:  # what was begun of it
-                memo.popitem()
-            memo[id(part)] = part
+    tries = MOST_REFUSALS
+    for last in (False, True):
+        for part in parts:
+            before = len(memo)
+            try:
+                copy.deepcopy(part, memo)
+            except RAISED:
+                while len(memo) > before:  # what was begun of it
+                    memo.popitem()
+                inside = _inside(part)
+                tries -= bool(inside)
+                if tries < 0:
+                    return found
+                if last or all(id(one) in memo for one in inside):  # else one of its parts may be why
+                    memo[id(part)] = part
     return copy.deepcopy(found, memo) if parts else found
 
 
@@ -98,7 +107,7 @@ def _parts_of(found: Any) -> list[Any]:
         value, done = waiting.pop()
         if done:
             others.append(value)
-        elif type(value) not in ATOMS and id(value) not in seen:
+        elif id(value) not in seen:
             seen.add(id(value))
             if inside := _inside(value):
                 waiting += [(value, True), *((one, False) for one in reversed(inside))]
@@ -108,14 +117,17 @@ def _parts_of(found: Any) -> list[Any]:
 
 
 def _inside(value: Any) -> list[Any]:
-    """The elements and attributes of `value`, as far as it gives them; none of a module or a class."""
+    """The elements and attributes of `value`, as far as it gives them, but for numbers and text; none of a module or
+    a class.
+    """
     if issubclass(type(value), ModuleType | type):
         return []
     try:
         elements = value.values() if isinstance(value, dict) else value if isinstance(value, COLLECTIONS) else []
-        return [*elements, *getattr(value, "__dict__", {}).values()]
+        inside = [*elements, *getattr(value, "__dict__", {}).values()]
     except RAISED:
         return []
+    return [one for one in inside if type(one) not in ATOMS]
 
 
 def is_own(function: Any) -> bool:
