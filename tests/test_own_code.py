@@ -1,10 +1,16 @@
 """People's own code by name: what is wrong with it is said with the file and the line of that code."""
 
+import math
 import re
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pydantic
 import pytest
+import torch
 
 from own import OwnCode
 from podium import own_code
@@ -271,3 +277,87 @@ def test_module_that_reads_the_command_line_finds_no_arguments(own: OwnCode, mon
     text = "import argparse\n\nparser = argparse.ArgumentParser()\nparser.add_argument('--hidden', default=3)\n"
     text += "ARGS = parser.parse_args()\n"
     assert own_code.load(f"{own.write(text)}:ARGS.hidden", "model.name") == 3
+
+
+class Counting:
+    """An object that counts, and holds what can't be copied in `held`."""
+
+    def __init__(self, **held: Any) -> None:
+        self.count: list[int] = []
+        self.me: list[Any] = []
+        self.held = held
+        vars(self).update(held)
+
+
+class Silent:
+    """An object that refuses to be copied, and to show its attributes."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"np": np},
+        {"F": torch.nn.functional, "m": torch},
+        {"np": np, "lock": threading.Lock()},
+        {"pydantic": pydantic, "cls": np.ndarray, "deep": {"list": [{"math": math}, (threading.Lock(),)]}},
+        {"silent": Silent(), "array": np.zeros(3)},
+        {"file": sys.__stdout__, "lambda": lambda: 1, "iterator": iter([1])},
+    ],
+    ids=["numpy", "torch", "lock", "deep", "silent", "file"],
+)
+def test_copy_of_an_object_has_in_common_only_what_python_cannot_copy(held: dict[str, Any]) -> None:
+    found = Counting(**held)
+    vars(found)["me"] = [found]
+    made = own_code.fresh(found)
+    made.count.append(1)
+    assert type(made) is Counting
+    assert found.count == []
+    assert made.me[0] is made
+    for name, value in held.items():
+        if type(value) not in (dict, np.ndarray) and name != "iterator":
+            assert getattr(made, name) is value
+    if "deep" in held:
+        assert made.deep is not found.held["deep"]
+        assert made.deep["list"][0] == {"math": math}
+        assert made.deep["list"][1][0] is found.held["deep"]["list"][1][0]
+    if "array" in held:
+        assert made.array is not held["array"]
+
+
+def test_object_of_too_many_parts_is_used_itself_where_python_cannot_copy_it() -> None:
+    parts: list[list[int]] = [[number] for number in range(own_code.MOST_PARTS)]
+    assert own_code.fresh(found := Counting(parts=parts)) is not found
+    assert own_code.fresh(found := Counting(parts=parts, lock=threading.Lock())) is found
+
+
+class Refuses:
+    """An object with parts that refuses to be copied."""
+
+    def __init__(self) -> None:
+        self.parts: list[int] = [1]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("no")
+
+
+@pytest.mark.parametrize(("children", "copied"), [(10, True), (300, False)])
+def test_object_whose_parts_refer_to_it_is_copied_where_that_takes_few_tries(children: int, copied: bool) -> None:
+    found = Counting()
+    found.me = [Counting(parent=found) for _ in range(children)]
+    vars(found)["refuses"] = Refuses()
+    made: Any = own_code.fresh(found)
+    assert (made is not found) == copied
+    assert made.refuses is vars(found)["refuses"]
+    assert made.me[0].parent is made
+
+
+def test_object_of_many_objects_within_each_other_is_copied() -> None:
+    found: Any = Counting(lock=threading.Lock())
+    for _ in range(100):
+        found = Counting(inner=found, again=found)
+    made = own_code.fresh(found)
+    assert made is not found
+    assert made.inner is made.again

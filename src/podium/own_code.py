@@ -11,9 +11,11 @@ import inspect
 import re
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from podium import own_modules
@@ -31,6 +33,13 @@ DECIDED = {
 RAISED = (Exception, SystemExit)
 """What people's own code ends with: `sys.exit()` in it must not end Podium without a word."""
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+ATOMS = {int, float, complex, str, bytes, bool, type(None), range}
+"""What is its own copy."""
+COLLECTIONS = (list, tuple, set, frozenset, deque)
+MOST_PARTS = 20_000
+"""Objects within somebody's object that are copied one by one: a network of 500 layers has about 8,000."""
+MOST_REFUSALS = 50
+"""Each may have copied nearly all before it fails, where parts refer to what they are in."""
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -59,36 +68,66 @@ def is_name(text: str) -> bool:
 def fresh(found: Any) -> Any:
     """A copy of somebody's object `found`, so that what it counts in one training is not in the next.
 
-    What Python can't copy of it (a lock, an open file, a scripted function) it has in common with `found`.
+    What Python can't copy of it (a lock, an open file, a module, a scripted function) it has in common with `found`.
+    One of more than MOST_PARTS objects, or where copies of over MOST_REFUSALS with parts fail, is used itself.
     """
     try:
         return copy.deepcopy(found)
     except RAISED:
-        kept: dict[int, Any] = {}
-        _keep_uncopied(found, kept, set(), leaves=True)
-        try:
-            return copy.deepcopy(found, dict(kept))
-        except RAISED:  # not for what it has alone: some object of it refuses
-            _keep_uncopied(found, kept, set(), leaves=False)
-            return copy.deepcopy(found, kept)
+        parts = _parts_of(found)
+    memo: dict[int, Any] = {}
+    tries = MOST_REFUSALS
+    for last in (False, True):
+        for part in parts:
+            before = len(memo)
+            try:
+                copy.deepcopy(part, memo)
+            except RAISED:
+                while len(memo) > before:  # what was begun of it
+                    memo.popitem()
+                inside = _inside(part)
+                tries -= bool(inside)
+                if tries < 0:
+                    return found
+                if last or all(id(one) in memo for one in inside):  # else one of its parts may be why
+                    memo[id(part)] = part
+    return copy.deepcopy(found, memo) if parts else found
 
 
-def _keep_uncopied(value: Any, kept: dict[int, Any], seen: set[int], *, leaves: bool) -> None:
-    """Have copy.deepcopy, whose memo `kept` becomes, take over what it fails on in `value`, as deep inside as it is;
-    `leaves`: only what has no parts is tried, which is fast."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    inside = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
-    inside += getattr(value, "__dict__", {}).values()
-    for one in inside:
-        _keep_uncopied(one, kept, seen, leaves=leaves)
-    if leaves and inside:
-        return
+def _parts_of(found: Any) -> list[Any]:
+    """The objects that `found` holds and itself: those without parts first, then each after its parts.
+
+    Empty: they are more than MOST_PARTS.
+    """
+    leaves: list[Any] = []
+    others: list[Any] = []
+    seen: set[int] = set()
+    waiting = [(found, False)]
+    while waiting and len(seen) <= MOST_PARTS:
+        value, done = waiting.pop()
+        if done:
+            others.append(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if inside := _inside(value):
+                waiting += [(value, True), *((one, False) for one in reversed(inside))]
+            else:
+                leaves.append(value)
+    return [] if waiting else leaves + others
+
+
+def _inside(value: Any) -> list[Any]:
+    """The elements and attributes of `value`, as far as it gives them, but for numbers and text; none of a module or
+    a class.
+    """
+    if issubclass(type(value), ModuleType | type):
+        return []
     try:
-        copy.deepcopy(value, dict(kept))
+        elements = value.values() if isinstance(value, dict) else value if isinstance(value, COLLECTIONS) else []
+        inside = [*elements, *getattr(value, "__dict__", {}).values()]
     except RAISED:
-        kept[id(value)] = value
+        return []
+    return [one for one in inside if type(one) not in ATOMS]
 
 
 def is_own(function: Any) -> bool:

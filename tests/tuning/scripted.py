@@ -55,7 +55,9 @@ class ScriptedPool:
         self.answers[report.number, int(report.epoch["epoch"])] = go_on
 
     def abandon(self, numbers: Collection[int]) -> None:
-        self._running = [one for one in self._running if one[0].number not in numbers]
+        left = [one for one in self._running if one[0].number not in numbers]
+        self.capacity -= len(self._running) - len(left)  # processes are killed, and their places given up
+        self._running = left
 
     def pause(self) -> None:
         self.paused = True

@@ -9,7 +9,9 @@ import pytest
 import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
+from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import LATE, Driver
+from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
@@ -439,6 +441,30 @@ def test_search_in_which_no_worker_survives_ends_and_charges_no_trial(scene: Sce
     assert states(scene.study(params)) == ["COMPLETE"] * 9
 
 
+@pytest.mark.parametrize(("deadly", "n_trials", "max_failures"), [(1, 3, 1), (3, 8, 3), (2, 7, 2)])
+def test_first_trials_that_always_kill_their_workers_do_not_keep_the_others_from_running(
+    scene: Scene, deadly: int, n_trials: int, max_failures: int
+) -> None:
+    params = search_params(n_trials=n_trials, max_failures=max_failures)
+
+    def script(task: Task) -> Script:
+        return dies_at_once(task) if task.number < deadly else finishes(task)
+
+    with pytest.raises(PodiumError, match="no trial is charged: .* with other trials first"):
+        scene.run(script, params)
+    assert scene.run(script, params)[0]
+    assert states(scene.study(params)) == ["FAIL"] * deadly + ["COMPLETE"] * (n_trials - deadly)
+
+
+def test_trials_that_kill_their_workers_in_a_second_session_too_fail(scene: Scene) -> None:
+    params = search_params(n_trials=2, max_failures=2)
+    with pytest.raises(PodiumError, match="no worker survives a trial"):
+        scene.run(dies_at_once, params)
+    with pytest.raises(PodiumError, match="the last 2 trials all failed"):
+        scene.run(dies_at_once, params)
+    assert states(scene.study(params)) == ["FAIL", "FAIL"]
+
+
 @pytest.mark.parametrize("n_trials", [1, 3, 7])
 def test_trials_that_kill_their_workers_fail_where_others_work_or_too_few_are_left(scene: Scene, n_trials: int) -> None:
     params = search_params(n_trials=n_trials, max_failures=4)
@@ -498,6 +524,43 @@ def test_trial_whose_worker_hangs_beyond_the_timeout_is_ended(
     assert driver.run()
     assert set(states(study)) == {state}
     assert "s after search.timeout: killed (trials " in recorder.lines[0]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("fields", [{}, {"deterministic": True}, {"method": "thaw"}], ids=["optuna", "batch", "thaw"])
+def test_trials_for_which_no_worker_is_left_after_the_timeout_end_too(
+    scene: Scene, fields: dict[str, Any], epochs: int
+) -> None:
+    space = {"train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+    params = SearchParams.model_validate({"n_trials": 3, "timeout": 1000.0, "space": space} | fields)
+
+    def interrupted(task: Task) -> Script:
+        for number in range(1, epochs + 1):
+            yield Report(task.number, task.attempt, epoch(number))
+        if task.number == 2:
+            signals.append(15)
+        yield from hangs(task)
+
+    signals: list[int] = []
+    make: Any = {"deterministic": BatchDriver, "method": ThawDriver}.get(next(iter(fields), ""), Driver)
+
+    def session(script: Callable[[Task], Script], capacity: int) -> tuple[Any, ScriptedPool]:
+        pool = ScriptedPool(capacity, script)
+        arguments = scene.study(params), pool, params, RuntimeParams(), BASE, scene.folder / "checkpoints", [Recorder()]
+        return make(*arguments, lambda: bool(signals)), pool
+
+    assert not session(interrupted, 3)[0].run()
+    assert states(scene.study(params)) == ["RUNNING"] * 3
+    signals.clear()
+
+    def late(task: Task) -> Script:
+        driver.clock.earlier = 2000.0
+        yield from hangs(task)
+
+    driver, pool = session(late, 1)
+    assert driver.run()
+    assert pool.capacity == 0
+    assert states(scene.study(params)) == ["PRUNED" if epochs == 1 else "COMPLETE"] * 3
 
 
 def test_trial_whose_worker_is_lost_as_the_time_is_up_has_no_other_one(scene: Scene) -> None:

@@ -69,6 +69,9 @@ class BatchDriver(Driver):
         while self._is_worker_free() and self._batch:
             self._submit(self._batch.pop(0))
 
+    def _workerless(self) -> list[RunningTrial]:
+        return super()._workerless() + self._batch
+
     def _next_batch(self, unfinished: list[FrozenTrial]) -> list[RunningTrial]:
         """What was left of a batch, or the next one: every trial of it is configured before the first is trained."""
         batch = [self._left_running(frozen) for frozen in unfinished]

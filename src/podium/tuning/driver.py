@@ -1,8 +1,8 @@
 """The driver: it alone calls ask and tell of the study. Workers only train, and all pools look the same to it.
 
 A trial's life: ask, hand to a worker, judge each reported epoch, tell. A trial that was running when the driver
-died is resumed under its own number, from its checkpoint, before anything new is asked. One whose worker died or is
-broken is handed to the next free worker.
+died is resumed under its own number, from its checkpoint, before anything new is asked; after that where its workers
+died too often (`search_errors`). One whose worker died or is broken is handed to the next free worker.
 """
 
 import time
@@ -21,13 +21,14 @@ from podium.errors import PodiumError
 from podium.metrics.scores import carried
 from podium.text import counted
 from podium.tracking.run_names import PEAK_MEMORY
-from podium.tuning import feasibility
+from podium.tuning import feasibility, search_errors
 from podium.tuning import study as studies
 from podium.tuning.budget import Budget, Clock
 from podium.tuning.ending import ending_of
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.optuna_private import unjudged
 from podium.tuning.pools import Pool
+from podium.tuning.search_errors import ASIDE
 from podium.tuning.shared_epochs import BEST
 from podium.tuning.trial import RunningTrial, Watcher, configure
 
@@ -104,7 +105,7 @@ class Driver:
         Raises PodiumError where too many trials in a row failed, or no worker can begin one.
         """
         left_running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        unfinished = sorted(left_running, key=lambda t: t.number)
+        unfinished = sorted(left_running, key=lambda t: (ASIDE in t.user_attrs, t.number))
         try:
             while not self.stopping():
                 self.clock.save(now=False)
@@ -112,6 +113,7 @@ class Driver:
                 self._fill(unfinished)
                 if not self.running:
                     self._fail_aside()
+                    self._end_workerless(unfinished)
                     self._close()
                     return True
                 if self._handle_events():
@@ -123,8 +125,17 @@ class Driver:
         self._pause()
         return False
 
+    def _end_workerless(self, unfinished: list[FrozenTrial]) -> None:
+        """End trials that no worker is left for: all were killed well after search.timeout."""
+        for running in self._workerless() + [self._again(frozen) for frozen in unfinished]:
+            self.running[running.number] = running
+            self._finish(running, whole=running.is_whole)
+
+    def _workerless(self) -> list[RunningTrial]:
+        return self._waiting
+
     def _close(self) -> None:
-        """Whatever is left to do when the budget is spent."""
+        """What else is to do when the budget is spent."""
 
     def _hand_on(self) -> None:
         """Give free workers the trials of lost ones, which may have to wait: a place that was given up has no other."""
@@ -132,11 +143,13 @@ class Driver:
             self._submit(self._waiting.pop(0))
 
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
-        """Give every free worker a trial: first those that were left running, then new ones."""
-        while self._is_worker_free() and unfinished:
+        """Give every free worker a trial: those that were left running, new ones, those that were set aside."""
+        while self._is_worker_free() and unfinished and ASIDE not in unfinished[0].user_attrs:
             self._submit(self._left_running(unfinished.pop(0)))
         while self._is_worker_free() and not self._spent():
             self._submit(self._prepare(studies.ask(self.study, self.params)))
+        while self._is_worker_free() and unfinished:
+            self._submit(self._left_running(unfinished.pop(0)))
 
     def _is_worker_free(self) -> bool:
         return len(self.running) < self.pool.capacity
@@ -178,11 +191,10 @@ class Driver:
         limit, held_out = self.params.trial_timeout, trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
         costs, measured = self._costs_of(trial)
-        compiles = self.params.compile
         task = Task(
             *(*about, self._metric, self._more, held_out, *costs),
             checkpoint_share=share,
-            compiles=compiles,
+            compiles=self.params.compile,
             measured=measured,
         )
         return RunningTrial(self.study, trial, task, reported)
@@ -200,6 +212,10 @@ class Driver:
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
         self._note(f"trial {frozen.number} was left running and resumes")
+        return self._again(frozen)
+
+    def _again(self, frozen: FrozenTrial) -> RunningTrial:
+        """A trial that has trained before."""
         trial = studies.resume_trial(self.study, self.params, frozen)
         running = self._prepare(trial, frozenset(frozen.intermediate_values))
         running.log(frozen.user_attrs.get("history", []))
@@ -320,27 +336,22 @@ class Driver:
         self._unusable += 1
         if self._unusable >= UNUSABLE:
             self._leave(running)
-            raise PodiumError(
-                f"no worker can begin a trial ({self._unusable} in a row could not): trial {lost.number}: {lost.reason}"
-                "; no trial is charged: `dvc repro` resumes from here"
-            )
+            raise search_errors.no_worker_begins(self._unusable, lost)
 
     def _fail_unless_nothing_works(self, running: RunningTrial, ended: Ended) -> bool:
         """Fail a trial whose workers died too often; not yet where nothing has got on since it was first handed out:
-        every device may have gone. Returns whether it failed.
+        every device may have gone, unless that was so in an earlier session too. Returns whether it failed.
 
         Raises PodiumError where as many trials as search.max_failures wait for that. They stay as they are.
         """
-        if self.params.deterministic or self._first[running.number] != self._signs:
+        again, got_on = ASIDE in running.frozen.user_attrs, self._first[running.number] != self._signs
+        if self.params.deterministic or got_on or again:
             return self._fail(running, ended)
         del self.running[running.number]
         self._aside.append((running, ended))
+        running.trial.set_user_attr(ASIDE, True)
         if len(self._aside) >= self.params.max_failures:
-            raise PodiumError(
-                f"no worker survives a trial: those of the last {len(self._aside)} trials died, and no other trial got"
-                f" on (search.max_failures): trial {running.number}: {ended.reason}; no trial is charged: `dvc repro`"
-                " resumes from here"
-            )
+            raise search_errors.no_worker_survives([failed for _, failed in self._aside])
         return False
 
     def _fail_aside(self) -> bool:
@@ -358,17 +369,8 @@ class Driver:
         return True
 
     def _end_when_nothing_works(self) -> None:
-        row = self.budget.failures(self.study.get_trials(deepcopy=False))
-        if row:
-            raise PodiumError(self._failed(row))
-
-    def _failed(self, row: list[FrozenTrial]) -> str:
-        """That all trials of `row` failed."""
-        first = row[0].user_attrs.get("reason", "no reason was recorded")
-        return (
-            f"the last {len(row)} trials all failed (search.max_failures {self.params.max_failures});"
-            f" the first of them, trial {row[0].number}, because: {first}"
-        )
+        if row := self.budget.failures(self.study.get_trials(deepcopy=False)):
+            raise search_errors.all_failed(row, self.params.max_failures)
 
     def _tell(self, running: RunningTrial, state: TrialState, value: float | Sequence[float] | None = None) -> None:
         frozen = running.tell(state, value)

@@ -7,8 +7,8 @@ import pytest
 from podium.tuning.pools.blame import Blame
 
 Event = tuple[str, int, int]
-"""What happened: failed, died, worked, or alone or last (failed or died, and no other place is there); in which place;
-with which trial."""
+"""What happened: failed, died, worked, alive (an epoch ended), or alone or last (failed or died, and no other place is
+there); in which place; with which trial."""
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,10 @@ with which trial."""
         ([("died", 0, 1), ("died", 0, 2), ("died", 0, 3)], ("suspect", set())),
         ([("died", 0, 1), ("died", 0, 1)], ("suspect", set())),
         ([("died", 0, 1), ("worked", 0, 2), ("died", 0, 1)], ("trial", set())),
+        ([("died", 0, 1), ("alive", 0, 1), ("died", 0, 1)], ("trial", set())),
+        ([("died", 0, 1), ("died", 0, 2), ("alive", 0, 3), ("died", 0, 3)], ("trial", set())),
+        ([("died", 0, 1), ("alive", 0, 1), ("died", 0, 1), ("died", 0, 1)], ("suspect", set())),
+        ([("failed", 0, 1), ("alive", 0, 2), ("failed", 0, 2)], ("suspect", set())),
         ([("died", 0, 1), ("last", 0, 1)], ("trial", set())),
         ([("died", 0, 1), ("died", 0, 1), ("died", 1, 1)], ("trial", {0})),
         ([("died", 0, 1), ("died", 0, 1), ("worked", 1, 1)], {0}),
@@ -45,6 +49,7 @@ def test_blame_falls_on_the_place_whose_trials_work_elsewhere(events: Sequence[E
     blame: Blame[int] = Blame()
     happens: dict[str, Callable[[int, int], Any]] = {
         "worked": blame.worked,
+        "alive": lambda place, trial: blame.alive(place),
         "failed": partial(blame.failed, others=True),
         "alone": partial(blame.failed, others=False),
         "died": partial(blame.died, others=True),

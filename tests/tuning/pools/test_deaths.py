@@ -9,6 +9,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
+from podium.training.epochs import Epoch
 from podium.tuning import driver
 from podium.tuning.messages import Event
 from podium.tuning.pools.placement import Place
@@ -72,6 +73,39 @@ def test_trial_that_kills_its_workers_everywhere_costs_no_place(prepared: Path, 
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert pool.capacity == 2
     assert study.trials[1].user_attrs["reason"].endswith(", 4 times (runtime.max_restarts 3)")
+
+
+def test_trial_that_is_killed_twice_with_good_epochs_between_costs_no_place(prepared: Path, tmp_path: Path) -> None:
+    class Unlucky(Recorder):
+        def running(self, trial: Any, history: list[Epoch]) -> None:
+            worker = next(w for w in pool._workers if w.task is not None and w.task.number == trial.number)
+            last = int(history[-1]["epoch"])
+            if trial.number == 0 and last in (1, 3) and last not in killed:
+                killed[last] = worker.number
+                worker.process.kill()
+            elif trial.number == 1 and last == 1 and len(killed) < 2:  # so that the other place stays busy
+                os.kill(worker.process.pid or 0, signal.SIGSTOP)
+                waits.append(worker.process.pid or 0)
+            elif trial.number == 0 and last == 4:
+                release()
+
+        def note(self, line: str) -> None:
+            super().note(line)
+            if "one worker after another" in line:
+                release()
+
+    def release() -> None:
+        for pid in waits:
+            os.kill(pid, signal.SIGCONT)
+
+    killed: dict[int, int] = {}
+    waits: list[int] = []
+    pool, recorder = ProcessPool(2, Setup(str(prepared), "cpu", 1)), Unlucky()
+    space = {"train.epochs": {"low": 5, "high": 6}}
+    assert states(search(tmp_path, pool, 2, recorder, space=space)) == ["COMPLETE"] * 2
+    assert killed == {1: 0, 3: 0}
+    assert pool.capacity == 2
+    assert not any("one worker after another" in line for line in recorder.lines)
 
 
 def test_workers_that_hang_at_their_start_and_in_an_epoch_do_not_outlive_the_timeout(

@@ -16,9 +16,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from podium.errors import PodiumError
 from podium.tracking.pareto_front import is_feasible
 from podium.training.seeds import derive
+from podium.tuning import search_errors
 from podium.tuning.driver import Driver
 from podium.tuning.ending import ending_of
 from podium.tuning.freeze_thaw import decisions as decided
@@ -77,6 +77,9 @@ class ThawDriver(Driver):
             self._begin(unfinished)
         while self._is_worker_free() and (running := self._next()):
             self._submit(running)
+
+    def _workerless(self) -> list[RunningTrial]:
+        return super()._workerless() + self._queue
 
     def _begin(self, unfinished: list[FrozenTrial]) -> None:
         """Queue what was decided and not done when the last session ended."""
@@ -194,12 +197,7 @@ class ThawDriver(Driver):
         self.study.sampler = Proposed((first and first.values) or {}, self.params.seed, number)
         self.study.pruner = NopPruner()
 
-    def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
-        self._note(f"trial {frozen.number} was left running and resumes")
-        return self._again(frozen)
-
     def _again(self, frozen: FrozenTrial) -> RunningTrial:
-        """A trial that has trained before."""
         self._set_up(frozen.number)
         running = self._prepare(resume(self.study, frozen), frozenset(frozen.intermediate_values))
         running.log(frozen.user_attrs.get("history", []))
@@ -272,4 +270,4 @@ class ThawDriver(Driver):
             elif trial.state.is_finished() or trained(trial):
                 break
         if len(row) >= self.params.max_failures:
-            raise PodiumError(self._failed(row))
+            raise search_errors.all_failed(row, self.params.max_failures)

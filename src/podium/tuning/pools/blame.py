@@ -63,8 +63,9 @@ class Blame(Generic[Place]):
         return self._handed.pop(trial, set()) - {place}
 
     def alive(self, place: Place) -> None:
-        """Something gets on in `place`, which holds several workers."""
-        self._row[place] = 0
+        """Something gets on in `place`: what died there last did not die of it."""
+        if self._last.pop(place, None) is not None:
+            self._row[place] = 0
 
     def dropped(self, trial: int) -> set[Place]:
         """`trial` ended in a way that says nothing of workers. Returns the places that are cleared by that."""

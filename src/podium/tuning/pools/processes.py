@@ -217,6 +217,7 @@ class ProcessPool:
             worker.ready = worker.ready or message.get("ready", False)
             return None
         if "epoch" in message:
+            self._blame.alive(worker.number)
             return Report(**message)
         if "how" in message:
             return self._end(worker, Ended(**message))
