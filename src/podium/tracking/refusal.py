@@ -99,8 +99,8 @@ def _remedy(error: BaseException, uri: str, experiment: str) -> str | None:
     if "failed with error code 405" in text:
         return (
             "it takes nothing that is written (405). Either it sends it to another address (http to https), where"
-            " MLflow's client can't follow: set tracking.uri to that address. Or a proxy before it lets people only read:"
-            " ask its administrator for the address at which one may write"
+            " MLflow's client can't follow: set tracking.uri to that address. Or a proxy before it lets people only"
+            " read: ask its administrator for the address at which one may write"
         )
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return _schema(text, uri)
