@@ -123,6 +123,7 @@ def test_store_that_is_away_is_no_refusal(store: TrackingParams, monkeypatch: py
         (MlflowException(f"{NO_JSON}'<!doctype html><html>\nSign in</html>'"), "it answers with a web page"),
         (MlflowException(f'{NO_JSON}\'{{ "run": {{ "name": "<b>\''), ""),
         (MlflowException("API request to endpoint /api failed with error code 405 != 200."), "http to https"),
+        (MlflowException("API request to endpoint /api failed with error code 405 != 200."), "people only read"),
         (MlflowException("API request to endpoint /api failed with error code 404 != 200."), ""),
         (ConnectionError("refused"), ""),
         (MlflowException("API request failed with exception HTTPConnectionPool"), ""),

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,9 +84,10 @@ def test_database_is_made_by_the_public_client_where_mlflow_has_changed(
     assert _files(tmp_path) == ["mlflow.db", "mlflow.lock"]
 
 
-def test_store_on_a_file_system_that_is_read_only_is_read(
+def test_store_on_a_file_system_that_says_it_is_read_only_is_read(
     mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Only the answer of `statvfs` is replaced; the next test has such a file system, where it may make one."""
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
     uri, lock = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.lock"
     made = store.open_store(uri)
@@ -94,3 +97,35 @@ def test_store_on_a_file_system_that_is_read_only_is_read(
         store.open_store(uri)
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert store.open_store(uri).experiment_id == made.experiment_id
+
+
+def _may_mount() -> bool:
+    """Whether this user may mount something in a namespace of its own."""
+    tool = shutil.which("unshare")
+    return tool is not None and subprocess.run([tool, "-rm", "true"], capture_output=True, check=False).returncode == 0
+
+
+OPEN = """
+import sys
+from podium.tracking.store import open_store, search
+tracking = open_store(sys.argv[1])
+print(tracking.experiment_id, len(search(tracking, {})))
+"""
+
+
+@pytest.mark.slow
+def test_store_on_a_read_only_mount_is_read_and_left_as_it_is(mlflow_template: Path, tmp_path: Path) -> None:
+    if not _may_mount():
+        pytest.skip("this user may not mount a folder read-only in a namespace of its own")
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(mlflow_template, folder / "mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    made = store.open_store(uri)
+    made.client.create_run(made.experiment_id)
+    (folder / "mlflow.lock").unlink()
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$4"'
+    command = ["unshare", "-rm", "sh", "-ec", mount, "sh", str(folder), sys.executable, OPEN, uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [made.experiment_id, "1"], done.stderr
+    assert _files(folder) == ["mlflow.db"]

@@ -98,8 +98,9 @@ def _remedy(error: BaseException, uri: str, experiment: str) -> str | None:
         )
     if "failed with error code 405" in text:
         return (
-            "it sends what is written to another address (http to https, most likely), and MLflow's client can't follow"
-            " there. Set tracking.uri to that address"
+            "it takes nothing that is written (405). Either it sends it to another address (http to https), where"
+            " MLflow's client can't follow: set tracking.uri to that address. Or a proxy before it lets people only"
+            " read: ask its administrator for the address at which one may write"
         )
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return _schema(text, uri)

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from podium.tracking.histories import histories
 from podium.tracking.record import Record, study_id
 from podium.tracking.recorded_run import FORMER_NAME
-from podium.tracking.run_names import ID_TAG, KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED_TAG, TRIAL_TAG
+from podium.tracking.run_names import ID_TAG, KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED, SUPERSEDED_TAG, TRIAL_TAG
 from podium.tracking.store import Tracking, search
 from podium.tracking.trial_check import (
     IDLE,
@@ -27,9 +27,6 @@ from podium.tracking.trial_check import (
     shown_wrongly,
 )
 from podium.tracking.trial_runs import PARENT, TrialRuns, log_absent_params, runs_of
-
-SUPERSEDED = "superseded"
-"""The kind of a run that was moved aside: nothing that looks for trials finds it."""
 
 TOGETHER = 200
 """Trials that are logged in one transaction."""

@@ -20,6 +20,8 @@ TRIAL_TAG = "podium.trial"
 KIND_TAG = "podium.kind"
 SUPERSEDED_TAG = "podium.superseded"
 """Why a run was moved aside."""
+SUPERSEDED = "superseded"
+"""The kind of a run that was moved aside: nothing that looks for trials finds it."""
 THRESHOLD_TAG = "podium.abstain_threshold"
 """From which probability the evaluated model answers; "none": it answers always, and what metrics such as
 test_coverage say is of an earlier evaluation, for MLflow removes no metric."""

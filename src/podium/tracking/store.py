@@ -9,9 +9,8 @@ import os
 import re
 import sqlite3
 import sys
-import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cache
@@ -32,8 +31,10 @@ from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
+from podium.tracking.doubles import Calls
 from podium.tracking.fresh_database import SQLITE
 from podium.tracking.refusal import check_names, deleted, refusal
+from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -52,10 +53,10 @@ COLUMNS = (
 )
 """Where MLflow 3.17 stores paths."""
 ARTIFACTS = "artifacts"
-CALL = "podium.call"
-"""The tag by which the runs are known that one call of a server made, where its answer was lost and it was repeated."""
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """What MLflow's client raises where a store is away or refuses."""
+_calls = Calls()
+"""Those of this process that made a run in `find_or_create`."""
 
 
 @dataclass(frozen=True)
@@ -138,37 +139,21 @@ def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
 
     One that was deleted is restored. Of two that were made at once on two machines both take the older one.
     """
-    runs = search(tracking, tags, deleted=True)
-    if active := [run for run in runs if run.info.lifecycle_stage == "active"]:
-        _delete_doubles(tracking, active)
-        return str(active[0].info.run_id)
+    runs = [run for run in search(tracking, tags, deleted=True) if SUPERSEDED_TAG not in run.data.tags]
+    if active := [str(run.info.run_id) for run in runs if run.info.lifecycle_stage == "active"]:
+        _calls.take_away(tracking.client, runs, active[0])
+        return active[0]
     if runs:
         tracking.client.restore_run(runs[-1].info.run_id)
         return str(runs[-1].info.run_id)
-    all_tags = origin() | tags | ({} if database(tracking.uri) else {CALL: uuid.uuid4().hex[:16]})
-    made = str(tracking.client.create_run(tracking.experiment_id, tags=all_tags, run_name=name).info.run_id)
+    with _calls.call() as call:
+        all_tags = origin() | tags | ({} if database(tracking.uri) else call)
+        made = str(tracking.client.create_run(tracking.experiment_id, tags=all_tags, run_name=name).info.run_id)
+    _calls.made_run(made)
     found = sorted(search(tracking, tags), key=lambda run: (run.info.start_time, run.info.run_id))
-    _delete_doubles(tracking, found)
-    ids = [run.info.run_id for run in found]
-    if ids and ids[0] != made and not _of_one_call(found[0], all_tags):
-        for key in tags:
-            tracking.client.delete_tag(made, key)  # so that nobody restores it
-        tracking.client.delete_run(made)  # nobody knows it yet
-    return str(ids[0]) if ids else made
-
-
-def _delete_doubles(tracking: Tracking, runs: Sequence[Run]) -> None:
-    """Delete those of `runs` that the call which made the first of them made, too: its answer was lost on the way.
-
-    A proxy that answers 502 after the server has made a run lets MLflow's client ask again.
-    """
-    for run in runs[1:]:
-        if _of_one_call(run, runs[0].data.tags):
-            tracking.client.delete_run(run.info.run_id)
-
-
-def _of_one_call(run: Run, tags: Mapping[str, str]) -> bool:
-    return CALL in tags and run.data.tags.get(CALL) == tags[CALL]
+    first = str(found[0].info.run_id) if found else made
+    _calls.take_away(tracking.client, found, first)
+    return first
 
 
 @cache

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -158,6 +159,7 @@ class _State:
                     self._flush(family, again=bool(uncalled))
                 if family.open:
                     self._end(family, family.ending)
+                self._delete_doubles(family)
             self._families = {key: family for key, family in self._families.items() if family.open or family.missed}
 
     def _begin(self, study: optuna.Study) -> _Family:
@@ -214,12 +216,12 @@ class _State:
             return set()
 
     def _log(self, family: _Family, number: int) -> None:
-        trial = family.missed[number]
         try:
-            self._runs.log(family.study, trial)
+            self._log_whole(family, number)
         except MlflowException as error:
             store = self._runs.tracking
-            if error.error_code != "INVALID_PARAMETER_VALUE" or refusal(error, store.uri, store.experiment):
+            later = _is_gone(error) or refusal(error, store.uri, store.experiment)
+            if later or error.error_code != "INVALID_PARAMETER_VALUE":
                 family.missed[number] = family.missed.pop(number)  # the others first, the next time
                 raise
             log.warning("MLflow refuses trial %s. %s: %s", number, type(error).__name__, reason_of(error))
@@ -228,6 +230,16 @@ class _State:
         except Exception as error:  # the objects of a user's trial may raise anything: no other trial waits for it
             log.warning("Trial %s can't be logged. %s: %s", number, type(error).__name__, reason_of(error))
         self._done(family, number)
+
+    def _log_whole(self, family: _Family, number: int) -> None:
+        """Log trial `number`, from the beginning in another run where somebody deletes its run meanwhile."""
+        try:
+            self._runs.log(family.study, family.missed[number])
+        except MlflowException as error:
+            if not _is_gone(error):
+                raise
+            self._runs.lose(family.study, number)
+            self._runs.log(family.study, family.missed[number])
 
     def _done(self, family: _Family, number: int) -> None:
         """Trial `number` is logged, or refused for good: it keeps no other one out."""
@@ -253,11 +265,19 @@ class _State:
         try:
             run_id = self._runs.parent(family.study)
             self._summarize(family.study, run_id)
-            self._runs.delete_doubles(family.study)
             self._runs.tracking.client.set_terminated(run_id, status)
             family.open, family.ending = False, None
         except Exception as error:
             self._fail(error, 0)
+
+    def _delete_doubles(self, family: _Family) -> None:
+        """Once all else is done, and where the store takes it: they harm nothing."""
+        if family.open or family.missed:
+            return
+        try:
+            self._runs.delete_doubles(family.study)
+        except Exception as error:
+            self._warn("empty runs that were made twice may be left", error)
 
     def _summarize(self, study: optuna.Study, run_id: str) -> None:
         try:
@@ -288,6 +308,11 @@ class _State:
 def _known(tracking: Tracking, parent: str | None) -> Known:
     with _shared_lock:
         return _shared.setdefault((tracking.uri, tracking.experiment_id, parent), Known())
+
+
+def _is_gone(error: MlflowException) -> bool:
+    """Whether it is a run that was deleted, for a time or for good."""
+    return bool(re.search(r"The run \S+ must be in the 'active' state|Run with id=\S+ not found", str(error)))
 
 
 def _failed(study: optuna.Study) -> list[FrozenTrial]:

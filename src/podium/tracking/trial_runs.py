@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
 from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.doubles import Calls
 from podium.tracking.histories import histories, newest
 from podium.tracking.record import Reader, Record, record_of, study_id
 from podium.tracking.run_names import (
@@ -37,6 +38,10 @@ class Known:
 
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     studies: set[str] = field(default_factory=set)
+    lost: set[tuple[str, int]] = field(default_factory=set)
+    """Trials whose run was perhaps made by others, or by a call whose answer was lost: it is looked for."""
+    calls: Calls = field(default_factory=Calls)
+    """Those that made runs."""
 
 
 class TrialRuns:
@@ -100,11 +105,17 @@ class TrialRuns:
     def know(self, study: optuna.Study, runs: Iterable[Run]) -> None:
         """Take these, all there are of `study`, for its trials' runs; those that are deleted or no trial's are left."""
         own = id_of(self.tracking, study)
-        for run in runs:
-            number = number_of(run)
-            if number is not None and run.info.lifecycle_stage == "active":
-                self._known.runs.setdefault((own, number), run.info.run_id)
+        self._take(own, runs, {})
         self._known.studies.add(own)
+
+    def _take(self, own: str, runs: Iterable[Run], before: Mapping[tuple[str, int], str]) -> None:
+        """Take the best of the active `runs` of each trial: see `_worth`; of equals the one that is or was known."""
+        for number, some in _by_number(runs, "active").items():
+            known = self._known.runs.get((own, number), before.get((own, number)))
+            if (own, number) in self._known.runs and known not in [run.info.run_id for run in some]:
+                continue  # made since they were looked up
+            best = max(some, key=lambda run: (*_worth(run), run.info.run_id == known))
+            self._known.runs[own, number] = best.info.run_id
 
     def forget(self, study: optuna.Study, number: int, run_id: str | None) -> None:
         """Take `run_id` for the run of trial `number` from now on; None: it has none."""
@@ -120,28 +131,31 @@ class TrialRuns:
         """
         own = id_of(self.tracking, study)
         self._known.studies.discard(own)
-        for key in [key for key in list(self._known.runs) if key[0] == own]:
-            self._known.runs.pop(key, None)
+        keys = [key for key in list(self._known.runs) if key[0] == own]
+        before = {key: run_id for key in keys if (run_id := self._known.runs.pop(key, None))}
         runs = runs_of(self.tracking, study, deleted=True)
-        self.know(study, runs)
-        for run in reversed(runs):
-            number = number_of(run)
-            if number is not None and number in numbers and (own, number) not in self._known.runs:
-                self.tracking.client.restore_run(run.info.run_id)
-                self._known.runs[own, number] = run.info.run_id
-                self._logged.pop(run.info.run_id, None)
+        self._take(own, runs, before)
+        self._known.studies.add(own)
+        for number, some in _by_number(reversed(runs), "deleted").items():
+            if number in numbers and (own, number) not in self._known.runs:
+                run_id = max(some, key=_worth).info.run_id
+                self.tracking.client.restore_run(run_id)
+                self._known.runs[own, number] = run_id
+                self._logged.pop(run_id, None)
+
+    def lose(self, study: optuna.Study, number: int) -> None:
+        """Somebody has deleted the run of trial `number`: when it is logged, look whether it has another one."""
+        self.forget(study, number, None)
+        self._known.lost.add((id_of(self.tracking, study), number))
 
     def delete_doubles(self, study: optuna.Study) -> None:
-        """Delete the runs of trials that are RUNNING beside the one that was logged.
-
-        A proxy that answers 502 after the server has made a run lets MLflow's client ask again, which makes another.
-        """
-        if database(self.tracking.uri) is not None:
+        """Delete the empty runs that calls of this process made beside those that were logged: see `doubles`."""
+        if not self._known.calls or database(self.tracking.uri) is not None:
             return  # no answer of a file is lost
         own = id_of(self.tracking, study)
-        for run in runs_of(self.tracking, study, status="RUNNING"):
-            if self._known.runs.get((own, number_of(run) or 0), run.info.run_id) != run.info.run_id:
-                self.tracking.client.delete_run(run.info.run_id)
+        for number, some in _by_number(runs_of(self.tracking, study, status="RUNNING"), "active").items():
+            if kept := self._known.runs.get((own, number)):
+                self._known.calls.take_away(self.tracking.client, some, kept)
 
     def is_active(self, run_id: str) -> bool:
         """Whether the run is there and not deleted."""
@@ -167,10 +181,14 @@ class TrialRuns:
         self._logged.pop(run_id, None)  # done with; the memory of a thousand of them would grow
 
     def _run(self, study: optuna.Study, number: int) -> str | None:
-        """The run of trial `number`, if there is one. The study's runs are looked up once."""
+        """The run of trial `number`, if there is one. The study's runs are looked up once, a lost one alone."""
         own = id_of(self.tracking, study)
         if own not in self._known.studies:
             self.know(study, runs_of(self.tracking, study))
+        elif (own, number) in self._known.lost:
+            tags = {ID_TAG: own, KIND_TAG: "trial", TRIAL_TAG: str(number)}
+            self._take(own, search(self.tracking, tags), {})
+        self._known.lost.discard((own, number))
         return self._known.runs.get((own, number))
 
     def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
@@ -180,9 +198,12 @@ class TrialRuns:
         tags = self._tags(study, record)
         own = id_of(self.tracking, study)
         try:
-            run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
-        except MlflowException:
-            self._known.studies.discard(own)  # it may have been made, and only the answer was lost
+            with self._known.calls.call() as call:
+                tags |= {} if database(self.tracking.uri) else call
+                run = self.tracking.client.create_run(self.tracking.experiment_id, record.start, tags, record.title)
+        except (MlflowException, OSError) as error:
+            if not isinstance(error, MlflowException) or error.error_code != "INVALID_PARAMETER_VALUE":
+                self._known.lost.add((own, number))  # it may have been made, and only the answer was lost
             raise
         run_id: str = run.info.run_id
         self._known.runs[own, number] = run_id
@@ -259,6 +280,21 @@ def number_of(run: Run) -> int | None:
     """The number of the trial whose run this is; None where its tag is none, since somebody changed it."""
     text = run.data.tags.get(TRIAL_TAG, "")
     return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None
+
+
+def _by_number(runs: Iterable[Run], stage: str) -> dict[int, list[Run]]:
+    """Those of `runs` that are in the `stage` of their lifecycle, by the number of their trial."""
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        number = number_of(run)
+        if number is not None and run.info.lifecycle_stage == stage:
+            found.setdefault(number, []).append(run)
+    return found
+
+
+def _worth(run: Run) -> tuple[bool, bool]:
+    """The larger, the more there is in a run: first whether anything was logged to it, then whether it has ended."""
+    return bool(run.data.params or run.data.metrics), run.info.status != "RUNNING"
 
 
 def log_absent_params(tracking: Tracking, record: Record, run: Run) -> None:
