@@ -118,7 +118,12 @@ def test_check_reads_the_ledger_again_only_for_what_it_does_not_explain(
         move(tracking, target, model="0" * 64)
     book = ledger.read(tracking.client, NAME)
     reads, real = list[str](), MlflowClient.get_registered_model
-    monkeypatch.setattr(MlflowClient, "get_registered_model", lambda *given: reads.append(given[1]) or real(*given))
+
+    def counted(self: MlflowClient, name: str) -> Any:
+        reads.append(name)
+        return real(self, name)
+
+    monkeypatch.setattr(MlflowClient, "get_registered_model", counted)
     monkeypatch.setattr(versions, "digest_of", lambda version: "0" * 64)
     verdict_files.check(tracking, book)
     assert reads == []
