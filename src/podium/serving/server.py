@@ -55,7 +55,7 @@ def serve(
     if files < FEWEST_FILES:
         LOG.warning(
             "this process may have %d open files (ulimit -n, LimitNOFILE of systemd): where silent connections take"
-            " most, further ones may be silent for %d s, not serve.idle_seconds (%d); at least %d open files are advised",
+            " most, further ones are closed after %d s, not serve.idle_seconds (%d); at least %d files are advised",
             *(files, listening.HURRIED, params.idle_seconds, FEWEST_FILES),
         )
     asyncio.run(_Server(choice, params, sockets, beside, drift).run())
