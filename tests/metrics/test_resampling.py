@@ -136,6 +136,14 @@ def test_many_weights_at_once_give_the_value_of_each(choice: Choice, digits: int
     assert quick.tolist() == pytest.approx([one.value(found.weighted(row)) for row in weights])
 
 
+def test_calibration_error_of_many_weights_is_on_their_device() -> None:
+    found = pair("accuracy", 50, (1.0, 0.5)).new
+    weights = torch.ones((6, 50), dtype=torch.float64, device="meta")  # as a GPU's: nothing of the CPU may meet it
+    of_weights = scores.of(Choice(name="calibration_error")).of_weights(found, weights)
+    assert of_weights is not None
+    assert (of_weights.device.type, of_weights.shape) == ("meta", (6,))
+
+
 @pytest.mark.parametrize("name", ["auroc", "brier", "accuracy", "top_k"])
 def test_gains_of_the_images_turn_their_sign_with_their_predictions(name: str) -> None:
     one = scores.of(Choice(name=name, arguments={"k": 2} if name == "top_k" else {}))

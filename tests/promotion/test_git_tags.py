@@ -1,5 +1,7 @@
 """The ledger's entries as git tags, in real repositories: what they notice, and what else goes on beside them."""
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -201,7 +203,9 @@ def test_repository_without_a_name_of_a_person_is_refused_before_the_move(tags: 
         tags.check_ready(NAME)
 
 
-def test_signed_tags_are_verified_from_the_first_one_on(tracking: Tracking, tags: GitTags, tmp_path: Path) -> None:
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A key with which git signs in the repository; `allowed` beside it says whose it is."""
     key = tmp_path / "key"
     if subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=False).returncode:
         raise PodiumError("ssh-keygen is needed")
@@ -209,11 +213,53 @@ def test_signed_tags_are_verified_from_the_first_one_on(tracking: Tracking, tags
     git("config", "gpg.format", "ssh")
     git("config", "user.signingKey", str(key))
     git("config", "gpg.ssh.allowedSignersFile", str(tmp_path / "allowed"))
+    return key
+
+
+def test_signed_tags_are_verified_from_the_first_one_on(tracking: Tracking, tags: GitTags, key: Path) -> None:
     signed = GitTags(Path(), signed=True)
     move(tracking, 1, tags)
-    assert "git tag tiny#champion#1 has no signature that git verifies here" in problems(tracking, signed)[0]
+    assert "git tag tiny#champion#1 has no signature, and none before" in problems(tracking, signed)[0]
     move(tracking, 2, signed)
     assert problems(tracking, signed) == []
-    (tmp_path / "allowed").write_text("")
-    assert "git tag tiny#champion#2 has no signature" in problems(tracking, signed)[0]
+    key.with_name("allowed").write_text("")
+    assert "git tag tiny#champion#2 has no signature that git verifies here" in problems(tracking, signed)[0]
     assert problems(tracking, tags) == []
+
+
+@pytest.mark.usefixtures("key")
+def test_tag_from_before_they_were_signed_is_signed_by_what_is_advised(tracking: Tracking, tags: GitTags) -> None:
+    git("init", "--quiet", "--bare", "remote.git")
+    git("remote", "add", "REMOTE", "remote.git")
+    signed = GitTags(Path(), signed=True)
+    for target in (1, 2, 3):
+        move(tracking, target, tags)
+    git("push", "--quiet", "--tags", "REMOTE")
+    (problem,) = problems(tracking, signed)
+    advice = re.findall("`(git [^`]+)`", problem)
+    assert len(advice) == 2
+    for command in advice:
+        git(*shlex.split(command)[1:])
+    git("fetch", "--quiet", "--tags", "REMOTE")  # nothing brings it back
+    assert signed.write_missing(tracking, ledger.read(tracking.client, NAME)) == 1
+    assert problems(tracking, signed) == []
+    move(tracking, 4, tags)  # by a clone that does not sign
+    assert "It was never signed, after others were: delete it here" in problems(tracking, signed)[0]
+
+
+def test_signed_tags_need_a_key_before_the_move_and_the_question_leaves_no_trace(
+    tags: GitTags, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for setting, name in (("user.name", "GIT_COMMITTER_NAME"), ("user.email", "GIT_COMMITTER_EMAIL")):
+        monkeypatch.setenv(name, git("config", "--unset", setting) or "ada@example.org")  # all that a tag needs
+    git("config", "user.useConfigOnly", "true")
+    signed = GitTags(Path(), signed=True)
+    before = git("for-each-ref"), git("status", "--porcelain")
+    signed.check_ready(NAME)
+    assert (git("for-each-ref"), git("status", "--porcelain")) == before
+    key.unlink()
+    with pytest.raises(
+        InputError, match=r"ledger.git_tags: signed needs a key with which git signs here: .*annotated$"
+    ):
+        signed.check_ready(NAME)
+    tags.check_ready(NAME)

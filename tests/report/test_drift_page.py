@@ -42,6 +42,14 @@ def test_page_names_what_drifted_and_shows_every_feature(filled: Windows, tmp_pa
     assert not re.search(r'(src|href)="https?:', page[: page.index('id="figures"')])
 
 
+def test_page_that_does_not_show_all_windows_says_which_it_shows(
+    filled: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "of 5 windows" not in text(filled, tmp_path / "all.html")
+    monkeypatch.setattr(drift_page, "ROWS", 2)
+    assert '<p class="note">The last 2 of 5 windows.</p>' in text(filled, tmp_path / "some.html")
+
+
 def test_page_of_no_window_says_so(tmp_path: Path) -> None:
     place = Windows(tmp_path / "w", reference(), Rules.of(DriftParams()))
     place.add(Served().sketch(30))

@@ -74,6 +74,8 @@ def test_tables_that_do_not_show_all_say_so_and_name_what_does(
     assert f"The first 2 of {count} on the front. All of them: <code>data/search/trials.csv</code>" in html
     completed = len(data.search.ranked())
     assert f"The first {sections.TOP} of {completed} completed trials." in whole
+    monkeypatch.setattr(sections, "TOP", 0)  # the file of errors has images, not pairs
+    assert "pairs of classes. Counted from: <code>data/evaluated/confusion.csv</code>" in render(page_of(data))
 
 
 def test_note_of_mlflow_that_is_cut_says_so(data: ReportData) -> None:

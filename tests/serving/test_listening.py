@@ -1,11 +1,14 @@
 """The addresses of a server."""
 
+import errno
+import os
 import socket
 
 import pytest
 
 from podium.errors import InputError
-from podium.serving.listening import listen, url
+from podium.serving import listening
+from podium.serving.listening import listen, patience, url
 from starting import free_port
 
 
@@ -41,3 +44,24 @@ def test_listen_takes_loopback_of_both_families(host: str, shown: str) -> None:
 def test_address_of_another_machine_is_refused(host: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         listen(host, 5001, 30)
+
+
+def test_connections_may_be_silent_for_less_where_few_open_files_are_left() -> None:
+    with socket.socket() as newest:
+        used = newest.fileno() + 1
+    assert patience(30, used + 100) == 30
+    assert patience(30, 65536) == 30
+    assert patience(30, used + listening.RESERVED // 2) == listening.HURRIED
+    assert patience(30, (used + 1000) * 9 // 8) == 30
+    assert patience(30, 1) == listening.HURRIED
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(errno.EMFILE, listening.HURRIED), (errno.EBADF, 30)])
+def test_no_number_of_a_file_is_left_or_standard_input_is_closed(
+    monkeypatch: pytest.MonkeyPatch, number: int, seconds: int
+) -> None:
+    def refused(file: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "dup", refused)
+    assert patience(30, 1024) == seconds

@@ -62,6 +62,34 @@ def test_expand_says_what_it_leaves_out_and_takes_images_of_any_name(scans: Path
     assert [name for name, _ in said] == ["scans/notes.txt", "scans/nowhere.png", "scans/out.png"]
 
 
+PIXELS = (
+    *(b"P5\n3 2\n255\n......", b"P2 3 2 255 0 0 0 0 0 0", b"P1\n# a scan\n#\n3 2\n101010", b"P6\r\n3\n2\n255\n"),
+    *(b"PF\n3 2\n-1.0\n", b"Pf 3 2 1.0\n", b"P4\n#" + b"-" * 3000 + b"\n3 2\n..", b"P5 3 # wide\n2 255\n"),
+    *(b"BM" + bytes(12) + bytes([size, 0, 0, 0]) + bytes(9) for size in (12, 40, 124)),
+)
+TEXTS = (
+    *(b"PFAS samples of 2026", b"Pflichtangaben nach TMG", b"P1 is the first patient", b"P1\nP2\nP3\n", b"P2: 3 4"),
+    *(
+        b"P3 5 mm, left",
+        b"PF 12.5 kV",
+        b"P6 # a heading",
+        b"P5",
+        b"BMI of all patients, by age\n",
+        b"BM",
+        b"GIF89 it is not",
+    ),
+)
+
+
+def test_expand_tells_images_from_texts_that_begin_with_the_same_letters(tmp_path: Path) -> None:
+    for number, data in enumerate((*PIXELS, *TEXTS)):
+        (tmp_path / f"{number:02}").write_bytes(data)
+    left_out: list[str] = []
+    taken = expand([tmp_path], lambda name, _: left_out.append(name))
+    assert [int(path.name) for path in taken] == list(range(len(PIXELS)))
+    assert len(left_out) == len(TEXTS)
+
+
 def test_predict_writes_names_that_are_no_text(scans: Path) -> None:
     Path(os.fsdecode(b"scans/\xff.png")).write_bytes((scans / "0.png").read_bytes())
     with pytest.raises(SystemExit):  # one of the others is damaged

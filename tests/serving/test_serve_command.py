@@ -134,6 +134,22 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
     assert [key for key in tags if key.startswith("podium.server.")] == []
 
 
+def test_health_is_answered_beside_more_silent_connections_than_open_files(project: Project) -> None:
+    serve_params(idle_seconds=3600)
+    cli_run("promote", "1")
+    with serving(scratch=Path("scratch")) as (process, port):
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(330)]
+        for _ in range(3):
+            with urlopen(f"http://127.0.0.1:{port}/ping", timeout=300) as answer:  # a twelfth of idle_seconds
+                assert answer.status == 200
+        silent[0].sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert silent[0].recv(100).startswith(b"HTTP/1.1 200")  # the first ones may go on
+        for one in silent:
+            one.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
 def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Project) -> None:
     serve_params(workers=2)
     image = registered.reference_images(project.folder)[0]

@@ -1,7 +1,7 @@
 """Predictions beside the labels they should be, with what several metrics share of them: each is computed once.
 
 What is computed here takes weights, so a group of near-duplicates counts once, and so does a bootstrap sample: it is
-the same images with other weights. Everything stays on the device of the logits.
+the same images with other weights. Tensors stay on the device of the logits; `confusion` and `standing` are NumPy's.
 """
 
 import math

@@ -48,7 +48,21 @@ class GitTags:
     signed: bool
 
     def check_ready(self, name: str) -> None:
-        """Raise InputError where the next move of `name` could get no tag."""
+        """Raise InputError where the next move of `name` could get no tag, and where git signs none here."""
+        self._check_repository(name)
+        if not self.signed:
+            return
+        try:  # a commit that nothing refers to: `git gc` removes it. Unlike a tag it needs an author
+            author = ("-c", "author.name=podium", "-c", "author.email=podium")
+            self._git(*author, "commit-tree", "-S", "-m", "podium: does signing work?", "HEAD^{tree}")
+        except PodiumError as error:
+            raise InputError(
+                f"{PARAMETER}: signed needs a key with which git signs here: {error}. Set git's user.signingKey, and"
+                f" gpg.format where it is no OpenPGP key (`git tag -s` must work), or write {PARAMETER.split('.')[1]}:"
+                " annotated"
+            ) from None
+
+    def _check_repository(self, name: str) -> None:
         wrong = []
         try:
             self._git("rev-parse", "--verify", "HEAD")
@@ -74,7 +88,7 @@ class GitTags:
 
     def write_missing(self, tracking: Tracking, book: Ledger) -> int:
         """Tag every entry of `book` that has no tag here; how many. Raises RefusedError where book and tags differ."""
-        self.check_ready(book.name)
+        self._check_repository(book.name)
         tags = self._tags(book.name)
         if wrong := [*book.breaks(), *self._contradictions(tags, book)]:
             raise RefusedError("no tag was written, for tags would make this the truth:\n" + "\n".join(wrong))
@@ -90,7 +104,8 @@ class GitTags:
             tags = self._tags(book.name)
         except PodiumError as error:
             return [f"{PARAMETER}: the ledger can't be compared with git's tags here: {error}"]
-        return self._contradictions(tags, book) + _missing(tags, book)
+        unsigned = _unsigned(tags) if self.signed else []
+        return self._contradictions(tags, book) + unsigned + _missing(tags, book)
 
     def _contradictions(self, tags: list[Tag], book: Ledger) -> list[str]:
         found = [f"git tag {tag.name} {tag.moved}" for tag in tags if tag.moved]
@@ -110,19 +125,17 @@ class GitTags:
         return found + (self._unverified(tags) if self.signed else [])
 
     def _unverified(self, tags: list[Tag]) -> list[str]:
-        """A sentence for each tag from the first signed one on, at least the last, that git does not verify."""
-        last = max((tag.entry for tag in tags), default=0)
-        first = min((tag.entry for tag in tags if tag.signed), default=last)
+        """A sentence for each tag from the first signed one on that git does not verify."""
+        first = min((tag.entry for tag in tags if tag.signed), default=0)
         found = []
         for tag in tags:
             try:
-                if tag.entry >= first:
+                if first and tag.entry >= first:
                     self._git("verify-tag", f"refs/tags/{tag.name}")
             except PodiumError as error:
                 found.append(
                     f"git tag {tag.name} has no signature that git verifies here ({PARAMETER}: signed): {error}."
-                    " Where it was not signed yet: `git tag -d` takes it away, and `podium history --write-tags` writes"
-                    " it signed"
+                    + ("" if tag.signed else f" It was never signed, after others were: {_sign_anew(tag)}")
                 )
         return found
 
@@ -228,6 +241,24 @@ def _tag(name: str, content: str) -> Tag | None:
             f"was moved to the commit {one_line(fields.get('object', ''))[:12]}: `git fetch --tags --force` restores it"
         )
     return Tag(name, int(entry[1]), entry[2], SIGNATURE.search(message) is not None, moved)
+
+
+def _unsigned(tags: list[Tag]) -> list[str]:
+    """A sentence where no tag is signed: then signed ones may have been replaced by others."""
+    if not tags or any(tag.signed for tag in tags):
+        return []
+    last = max(tags, key=lambda tag: tag.entry)
+    return [
+        f"git tag {last.name} has no signature, and none before it has one ({PARAMETER}: signed). Were they written"
+        f" before that was set, then the next move ends this, for its tag is signed; or now: {_sign_anew(last)}"
+    ]
+
+
+def _sign_anew(tag: Tag) -> str:
+    return (
+        f"delete it here and where it was pushed (`git tag -d '{tag.name}'`, `git push --delete REMOTE"
+        f" 'refs/tags/{tag.name}'`), and `podium history --write-tags` writes it signed"
+    )
 
 
 def _missing(tags: list[Tag], book: Ledger) -> list[str]:

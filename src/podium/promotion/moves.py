@@ -1,13 +1,14 @@
 """Moves of the alias `champion`: written to the ledger, finished after a crash, one at a time.
 
-A move is three writes: the entry, the alias, the head. What a crash leaves is told apart by the next command:
+A move is four writes: the entry, the alias, a tag of the version, the head. The next command tells apart what a crash
+leaves:
 
 | entry above the head | alias              | meaning                            | then                  |
 |----------------------|--------------------|------------------------------------|-----------------------|
 | no                   | the last entry's   | all is well                        | nothing               |
 | no                   | another            | moved by hand, outside the ledger  | an entry says so      |
 | yes                  | the entry's `from` | crashed before the alias           | alias and head follow |
-| yes                  | the entry's `to`   | crashed before the head            | the head follows      |
+| yes                  | the entry's `to`   | crashed before the head            | tag and head follow   |
 | yes                  | another            | moved by hand after a crash        | an entry says so      |
 
 A registry knows no "write if nobody else has". So whoever moves first writes a claim of their own, a tag of the
@@ -18,6 +19,7 @@ see another withdraw and try again after a while of random length.
 import json
 import random
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from podium.data.accesses import now, who
 from podium.errors import InputError, RefusedError
 from podium.promotion.ledger import ALIAS, CLAIM, ENTRY, HEAD, PREFIX, Entry, Ledger, digest, entry_tag, read, word
+from podium.text import one_line
 
 LONGEST, LONGEST_REASON = 4900, 1000
 """Characters of an entry (a database keeps 5,000 of a registered model's tag) and of the reason in it."""
@@ -72,10 +75,14 @@ def checked_reason(reason: str) -> str:
 
 @contextmanager
 def claimed(client: MlflowClient, name: str) -> Iterator[None]:
-    """Nobody else moves this champion within the block. Raises RefusedError where another goes on claiming it."""
+    """Nobody else moves this champion within the block. Raises RefusedError where another goes on claiming it.
+
+    Who is waited for, and why, is said on stderr: a rollback is an emergency.
+    """
     key = f"{CLAIM}{secrets.token_hex(8)}"
     others: list[str] = []
     watched: dict[str, float] = {}
+    said = set[str]()
     tries = 0
     while tries < TRIES:
         client.set_registered_model_tag(name, key, json.dumps({"at": time.time(), "who": who()}))
@@ -86,9 +93,25 @@ def claimed(client: MlflowClient, name: str) -> Iterator[None]:
                 return
         finally:
             client.delete_registered_model_tag(name, key)
+        _say_once(said, _waiting(name, others, old))
         tries += 0 if old and not others else 1
         time.sleep(random.uniform(0.05, 1.0))  # noqa: S311 (not a secret: so that two do not meet again)
     raise RefusedError(f"{others[0]} is moving {name}'s champion at this moment: nothing was moved here; run again")
+
+
+def _waiting(name: str, others: list[str], old: list[str]) -> str:
+    if others:
+        return f"waiting for {one_line(others[0])}, who is moving {name}'s champion at this moment"
+    return (
+        f"waiting {WATCHED:g} s to see whether {one_line(old[0])} is still moving {name}'s champion: that move began"
+        " long ago and was interrupted, or the clock of that machine is wrong"
+    )
+
+
+def _say_once(said: set[str], sentence: str) -> None:
+    if sentence not in said:
+        print(f"podium: {sentence}", file=sys.stderr, flush=True)
+    said.add(sentence)
 
 
 def _settle(client: MlflowClient, ledger: Ledger) -> list[str]:
@@ -137,16 +160,17 @@ def _moved(name: str, found: Ledger) -> RefusedError:
 
 
 def _set_head(client: MlflowClient, name: str, entry: Entry, text: str) -> None:
-    """The move is done: said by the head, and on the version, so that a cut end is noticed. `text`: of the entry.
+    """The move is done: said on the version, so that a cut end is noticed, and by the head. `text`: of the entry.
 
-    A move by hand, which nobody has checked, leaves what the version says already: its entry may have been cut away.
+    The head is last: the next command finishes a move that is above it, and no other. A move by hand, which nobody has
+    checked, leaves what the version says already: its entry may have been cut away.
     """
-    client.set_registered_model_tag(name, HEAD, f"{entry.number} {digest(text)}")
-    if entry.target is None:
-        return
     number = str(entry.target)
-    if entry.action != "by hand" or ENTRY not in client.get_model_version(name, number).tags:
+    if entry.target is not None and (
+        entry.action != "by hand" or ENTRY not in client.get_model_version(name, number).tags
+    ):
         client.set_model_version_tag(name, number, ENTRY, entry_tag(entry, text, name))
+    client.set_registered_model_tag(name, HEAD, f"{entry.number} {digest(text)}")
 
 
 def _exists(client: MlflowClient, name: str, number: int | None) -> bool:

@@ -68,7 +68,7 @@ def check(tracking: Tracking, book: Ledger) -> list[str]:
     for number in sorted({entry.target for entry in book.entries if entry.model and entry.target is not None}):
         try:
             version = versions.find(tracking, book.name, number)
-            ledger.check_model(tracking, version)  # as it is after the version was read: moves go on meanwhile
+            _check_model(tracking, version, book)
             with versions.checked(tracking, version):  # the files themselves, not what a tag says of them
                 pass
         except PodiumError as error:  # gone, changed, or without digests
@@ -97,6 +97,14 @@ def draw_disagreements(path: Path, found: tuple[Disagreement, ...], images: NDAr
             axes.imshow(_pixels(images[one.index]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_title(_caption(one), fontsize=7, parse_math=False)
     save_figure(figure, path)
+
+
+def _check_model(tracking: Tracking, version: Version, book: Ledger) -> None:
+    """As `ledger.check_model`; the ledger is read again, once for each version, only where `book` is not enough."""
+    try:
+        ledger.check_model(tracking, version, book)
+    except PodiumError:  # as it is after the version was read: moves go on meanwhile
+        ledger.check_model(tracking, version)
 
 
 def _problem(tracking: Tracking, name: str, entry: Entry) -> str:

@@ -134,7 +134,7 @@ def _windows_section(verdicts: Sequence[Verdict]) -> Section:
     if not verdicts:
         return Section("windows", "Windows", [], [], missing="No window is complete yet: there is nothing to compare.")
     rows = [[str(one.window), _ended(one), f"{one.count:,}", _short(one)] for one in reversed(verdicts)]
-    table = cut(Table(["window", "ended", "images", "drift"], rows), ROWS, "windows, the last ones")
+    table = cut(Table(["window", "ended", "images", "drift"], rows), ROWS, "windows", end="last")
     return Section("windows", "Windows", [_effects(verdicts)], [("", table)])
 
 

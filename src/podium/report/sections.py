@@ -42,7 +42,9 @@ class Table:
     note: str = ""
     """What is not shown; empty: all is."""
     file: str = ""
-    """The file of data/ that has all of it."""
+    """The file of data/ that has the rest."""
+    file_has: str = "All of them"
+    """What that file is to the table."""
 
     @property
     def opened(self) -> int:
@@ -50,11 +52,11 @@ class Table:
         return len(self.rows) if len(self.rows) <= FOLDED else max(OPENED, (self.marked or 0) + 1)
 
 
-def cut(table: Table, most: int, what: str, file: str = "") -> Table:
-    """`table` with at most `most` rows, and a note where there are more: "The first 200 of 345 `what`"."""
+def cut(table: Table, most: int, what: str, file: str = "", *, end: str = "first") -> Table:
+    """`table` with at most `most` rows, and a note where there are more: "The `end` 200 of 345 `what`", and `file`."""
     if len(table.rows) <= most:
         return table
-    note = f"The first {most:,} of {len(table.rows):,} {what}."
+    note = f"The {end} {most:,} of {len(table.rows):,} {what}."
     return replace(table, rows=table.rows[:most], note=note, file=file)
 
 
@@ -253,7 +255,7 @@ def _classes(evaluated: Evaluated) -> Table:
 def _mistakes(evaluated: Evaluated) -> Table:
     wrong = Counter(pair for pair in evaluated.confusion if pair[0] != pair[1])
     rows = [[actual, predicted, str(count)] for (actual, predicted), count in wrong.most_common()]
-    table = Table(["actual", "predicted", "images"], rows or [["none", "", "0"]], numbers=1)
+    table = Table(["actual", "predicted", "images"], rows or [["none", "", "0"]], numbers=1, file_has="Counted from")
     return cut(table, TOP, "pairs of classes", "data/evaluated/confusion.csv")
 
 

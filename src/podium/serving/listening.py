@@ -10,6 +10,8 @@ from podium.errors import InputError
 VARIABLE = "PODIUM_SERVE_SOCKETS"
 """Numbers of the open sockets that a worker process gets from the process that started it."""
 BACKLOG = 1024
+HURRIED, RESERVED = 1, 8
+"""Seconds of a silent connection where fewer than RESERVED open files, or an eighth of those allowed, are left."""
 
 
 def listen(host: str, port: int, seconds: int) -> list[socket.socket]:
@@ -91,6 +93,19 @@ def allow_many_connections() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def patience(seconds: int, most: int) -> int:
+    """How long a connection may be silent: `seconds`, or HURRIED where few of `most` open files are left.
+
+    So others, health checks too, get a connection soon: what is silent beyond the first ones goes again.
+    """
+    try:
+        lowest = os.dup(0)  # the lowest number that is free: about the count of open files, and quicker to ask
+    except OSError as error:
+        return min(HURRIED, seconds) if error.errno in (errno.EMFILE, errno.ENFILE) else seconds
+    os.close(lowest)
+    return seconds if lowest < most - max(RESERVED, most // 8) else min(HURRIED, seconds)
 
 
 def url(host: str, port: int) -> str:

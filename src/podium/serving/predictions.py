@@ -1,5 +1,6 @@
 """Predictions for many image files and folders: in batches, where a bad file does not stop the others."""
 
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,16 @@ Ask = Callable[[Sequence[bytes]], pd.DataFrame]
 BATCH = 64
 """Files read at a time, so that memory stays bounded."""
 BEGINNINGS = (
-    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
-    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"II+\0", b"MM\0+"),
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
 )
 """Of files of a folder that are taken for images whatever their name is."""
+NETPBM = re.compile(rb"P[1-6Ff]\s(\s|#[^\r\n]*[\r\n])*[0-9]+\s+(#|[0-9])")
+"""PBM, PGM, PPM and PFM: two letters, which a text may begin with too, then width and height; comments before them."""
+BMP = re.compile(rb"BM.{12}[\x0c-\x7c]\0{3}", re.DOTALL)
+"""After two letters and 12 bytes the size of the second header, 12 to 124."""
+LONGEST = 4096
+"""Bytes that are read to tell: comments come before the size of a picture."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,12 @@ def _is_image(file: Path) -> bool:
         return True
     try:
         with file.open("rb") as opened:
-            start = opened.read(16)
+            start = opened.read(LONGEST)
     except OSError:
         return True
-    return start.startswith(BEGINNINGS) or start[8:12] == b"WEBP" or start[4:8] == b"ftyp"
+    if start.startswith(BEGINNINGS) or start[8:12] == b"WEBP" or start[4:8] == b"ftyp":
+        return True
+    return NETPBM.match(start) is not None or BMP.match(start) is not None
 
 
 def predict(

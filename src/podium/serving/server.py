@@ -54,9 +54,9 @@ def serve(
     files = listening.allow_many_connections()
     if files < FEWEST_FILES:
         LOG.warning(
-            "this process may have %d open files (ulimit -n, LimitNOFILE of systemd): silent connections that take all"
-            " let others, health checks too, wait for serve.idle_seconds (%d) and more; at least %d are advised",
-            *(files, params.idle_seconds, FEWEST_FILES),
+            "this process may have %d open files (ulimit -n, LimitNOFILE of systemd): where silent connections take"
+            " most, further ones are closed after %d s, not serve.idle_seconds (%d); at least %d files are advised",
+            *(files, listening.HURRIED, params.idle_seconds, FEWEST_FILES),
         )
     asyncio.run(_Server(choice, params, sockets, beside, drift).run())
 
@@ -102,7 +102,7 @@ class _Server:
         for number in workers.awaited():
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
-        config = _hypercorn(self.params)
+        config = _hypercorn(self.params, listening.allow_many_connections())
         application: Any = self.application  # the same protocol in other words
         app = wrap_app(application, config.wsgi_max_body_size, "asgi")
         if workers.shares_sockets():  # a client must not meet the one worker that has no model yet: the others take it
@@ -192,11 +192,17 @@ def _say(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _hypercorn(params: ServeParams) -> Any:
+def _hypercorn(params: ServeParams, files: int) -> Any:
     from hypercorn.config import Config
 
-    config = Config()
-    config.keep_alive_timeout = params.idle_seconds  # also until the headers have come
+    class Patient(Config):
+        """Read whenever a connection falls silent, also until its first headers have come."""
+
+        @property
+        def keep_alive_timeout(self) -> float:  # type: ignore[override]  # hypercorn only reads it
+            return listening.patience(params.idle_seconds, files)
+
+    config = Patient()
     config.keep_alive_max_requests = KEPT_REQUESTS
     config.graceful_timeout = params.drain_seconds
     config.backlog = listening.BACKLOG

@@ -84,8 +84,8 @@ class CalibrationError(Metric):
         """(R,) 0 to 1."""
         import torch
 
-        bins, gaps = map(torch.from_numpy, self._bins_and_gaps(scored))
-        sums = torch.zeros((len(weights), self.bins), dtype=torch.float64)
+        bins, gaps = (torch.from_numpy(each).to(weights.device) for each in self._bins_and_gaps(scored))
+        sums = torch.zeros((len(weights), self.bins), dtype=torch.float64, device=weights.device)
         sums.index_add_(1, bins, weights * gaps)
         return sums.abs().sum(1) / weights.sum(1)
 
