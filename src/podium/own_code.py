@@ -130,12 +130,6 @@ def _inside(value: Any) -> list[Any]:
     return [one for one in inside if type(one) not in ATOMS]
 
 
-def is_own(function: Any) -> bool:
-    """Whether `function` is written in people's own code, neither in Podium nor in an installed package."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code is not None and _is_own(Path(code.co_filename))
-
-
 def source_folder() -> Path:
     """The folder of the project's own modules: the `src/` of the folder that commands run in."""
     return Path("src").resolve()
