@@ -140,8 +140,9 @@ def test_files_beside_images_of_their_name_are_not_missing(tmp_path: Path) -> No
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"<html></html>"])
 def test_file_that_is_named_like_an_image_is_missing_whatever_lies_beside_it(tmp_path: Path, content: bytes) -> None:
     root = photos.folder(tmp_path / "photos", per_class=6)
-    for number in range(3):
-        (root / "cat" / f"0.{number:03}.jpg").write_bytes(content)
+    beside = min((root / "cat").iterdir())
+    for suffix in (".jpg", ".001.png", ".002.png"):
+        beside.with_name(beside.stem + suffix).write_bytes(content)
 
     with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.left_out: (?s:.*)3 of 15 "):
         refuse(data.report)
