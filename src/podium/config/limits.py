@@ -31,7 +31,9 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         if _is_metric(name):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
-            problems += [] if low <= limit <= high else [f"{name} must be {given(low)} to {given(high)}; got {limit!r}"]
+            fraction = f", a fraction: {given(limit / 100)} is {limit:g} %" if high == 1 < limit <= 100 else ""
+            rule = f"{name} must be {given(low)} to {given(high)}; got {limit!r}{fraction}"
+            problems += [] if low <= limit <= high else [rule]
             continue
         known = [*COSTS, *filter(_needs_nothing, components.declared("metric"))]
         usual = components.usual_name("metric", name)

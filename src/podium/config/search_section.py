@@ -32,7 +32,7 @@ class SearchParams(Section):
     thaw needs no good starting point, and has to be told when to end: max_epochs, timeout or until."""
     timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of search in total, over every resume; null: no limit. A worker that is still busy 5 s and one and a half
-    of its epochs later is killed."""
+    of its epochs later is killed; with engine inline it ends at its next step."""
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     """thaw: Epochs in total, of all trials and over every resume; null: no limit."""
     until: Literal["budget", "no_gain"] = "budget"

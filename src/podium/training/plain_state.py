@@ -1,10 +1,11 @@
 """What people's own code may save: tensors, plain values and usual collections of them, each read back as the type that
-it was, without pickle's risks.
+it was, without pickle's risks. But an nn.Parameter is read back as a tensor.
 
 A checkpoint holds tensors, plain values, lists, tuples and dicts. What else is taken is packed into these: a dict whose
 key MARK says what it was.
 """
 
+import copy
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     one.__name__: one for one in (int, float, bool, str, bytes, list, tuple, dict, set, Counter, OrderedDict, deque)
 }
 """What a defaultdict may make of a missing key."""
+DICTS = (dict, OrderedDict, Counter, defaultdict)
 SINGLE: dict[str, Callable[..., Any]] = {one.__name__: one for one in (set, frozenset, torch.Size)}
 PAIRS: dict[str, Callable[..., Any]] = {one.__name__: one for one in (dict, OrderedDict, Counter)}
 
@@ -34,6 +36,29 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(is_plain(one) for pair in value.items() for one in pair)
     return type(value) in PLAIN or (isinstance(value, list | tuple) and all(map(is_plain, value)))
+
+
+def with_plain_dicts(value: Any) -> Any:
+    """`value` with a dict for each object that is derived from one and can't be read back as what it is, such as a
+    defaultdict that makes missing values by a function of somebody's own."""
+    kind = type(value)
+    if kind in ROWS:
+        return kind(map(with_plain_dicts, value))
+    if kind is deque:
+        return deque(map(with_plain_dicts, value), value.maxlen)
+    if not isinstance(value, dict):
+        return value
+    made = copy.copy(value) if kind in DICTS and _factory(value) is not None else {}
+    for key, one in value.items():
+        made[key] = with_plain_dicts(one)
+    return made
+
+
+def _factory(value: Any) -> str | None:
+    """The name of what makes the missing values of a defaultdict; empty: nothing does; None: it can't be kept."""
+    factory = getattr(value, "default_factory", None)
+    name = getattr(factory, "__name__", "")
+    return name if factory is None or FACTORIES.get(name) is factory else None
 
 
 def packed(value: Any, where: str) -> Any:
@@ -82,15 +107,13 @@ def _marked(value: Any, where: str) -> dict[str, Any] | None:
         return {"items": [packed(one, f"an element of {where}") for one in value]}
     if kind is deque:
         return {"items": packed(list(value), where), "maxlen": value.maxlen}
-    if kind not in (dict, OrderedDict, Counter, defaultdict):
+    if kind not in DICTS:
         return None
     found = {"items": [[packed(k, f"a key of {where}"), packed(v, f"{where}[{k!r}]")] for k, v in value.items()]}
     if kind is OrderedDict:  # torch's state dicts have their layers' versions there
         found["vars"] = packed(vars(value), f"vars({where})")
     if kind is defaultdict:
-        factory = value.default_factory
-        name = getattr(factory, "__name__", "")
-        if factory is not None and FACTORIES.get(name) is not factory:
+        if (name := _factory(value)) is None:
             return None
         found["factory"] = name  # type: ignore[assignment]
     return found
@@ -132,12 +155,7 @@ def _remedy(value: Any) -> str:
         return ": save its .get_state(), and .set_state(...) after run.load"
     if isinstance(value, np.ndarray):
         return f" of {value.dtype}: save numpy.asarray(...) of it, of numbers or text of a fixed length"
-    if isinstance(value, defaultdict):
-        return (
-            f" whose default_factory is none of {', '.join(FACTORIES)}: save dict(...) of it and build it again after"
-            " run.load"
-        )
-    for base in (dict, tuple, list, set):
+    for base in (tuple, list, set):
         if isinstance(value, base):
             name = base.__name__
             return f", derived from {name}: save {name}(...) of it and build it again after run.load"

@@ -32,7 +32,7 @@ from podium.training.device import all_numbers, set_all_numbers, set_seed
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
-from podium.training.plain_state import is_plain, packed, unpacked
+from podium.training.plain_state import is_plain, packed, unpacked, with_plain_dicts
 from podium.training.seeds import derive
 from podium.training.validation import defined, validate
 
@@ -226,7 +226,7 @@ class ProgramRun:
 
     def save(self, state: dict[str, Any]) -> None:
         """See Handle."""
-        whole = packed(state, "the state")
+        whole = packed(with_plain_dicts(state), "the state")
         self._saved = {"program": whole, "history": list(self.history), "numbers": all_numbers(self.device)}
         self._hook(self._on_step)
 
