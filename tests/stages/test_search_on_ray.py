@@ -158,7 +158,7 @@ def _listening(pids: set[int]) -> set[str]:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 target = str(link.readlink())
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):  # the second where it ends between open and read
                 continue
             if target.startswith("socket:["):
                 sockets.add(target[8:-1])
