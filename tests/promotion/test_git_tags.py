@@ -8,28 +8,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from podium.config.params import TrackingParams
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.promotion import ledger, moves
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, digest
-from podium.tracking.store import Tracking, connect
+from podium.tracking.store import Tracking
 
 NAME = "tiny"
 
 
 def git(*arguments: str, root: Path = Path()) -> str:
     return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
-
-
-@pytest.fixture
-def tracking(store: TrackingParams, tmp_path: Path) -> Tracking:
-    """A registry with versions 1 to 4 of NAME."""
-    opened = connect(store)
-    opened.client.create_registered_model(NAME)
-    for _ in range(4):
-        opened.client.create_model_version(NAME, str(tmp_path))
-    return opened
 
 
 @pytest.fixture(autouse=True)

@@ -2,31 +2,25 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from podium.config.params import TrackingParams
 from podium.errors import RefusedError
 from podium.promotion import ledger, moves, verdict_files
 from podium.promotion.ledger import HEAD, Entry, digest
 from podium.registry import versions
-from podium.tracking.store import Tracking, connect
+from podium.tracking.store import Tracking
 
 NAME = "tiny"
 
 
 @pytest.fixture
-def tracking(store: TrackingParams, tmp_path: Path) -> Tracking:
-    """A registry with versions 1 to 4 of NAME, of which 1 is champion."""
-    opened = connect(store)
-    opened.client.create_registered_model(NAME)
-    for _ in range(4):
-        opened.client.create_model_version(NAME, str(tmp_path))
-    move(opened, 1)
-    return opened
+def tracking(tracking: Tracking) -> Tracking:
+    """The registry of four versions, of which 1 is champion."""
+    move(tracking, 1)
+    return tracking
 
 
 def move(tracking: Tracking, target: int, **fields: Any) -> None:

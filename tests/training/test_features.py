@@ -1,6 +1,5 @@
 """Heads on cached features beside the same heads through their frozen backbone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,9 @@ class ThroughTheBackbone(TrainingRun):
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     features.forget()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _data(count: int, digest: str = "") -> Batches:

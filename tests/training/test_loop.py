@@ -1,7 +1,7 @@
 import copy
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,6 @@ LEARNS = {"model__width": 4, "model__hidden": 32, "train__learning_rate": 0.01, 
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, Batches]:
     trial_data = tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared")))
     return trial_data.train, trial_data.val
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads on a busy machine take ten times as long for a batch this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _run(recipe: Recipe, seed: int = 0) -> TrainingRun:

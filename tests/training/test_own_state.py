@@ -3,7 +3,6 @@
 import copy
 import importlib
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -285,14 +284,6 @@ CASES = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     return tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared"))).train
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _run(own: OwnCode, text: str, parameter: str) -> TrainingRun:

@@ -5,7 +5,7 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,6 @@ def program(network, run, val_set):
 @pytest.fixture(scope="module")
 def trial_data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
     return tiny.trial_data(tiny.prepare(tmp_path_factory.mktemp("prepared")))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _recipe(module: str, **changes: Any) -> Recipe:
