@@ -4,7 +4,7 @@ import pytest
 
 from finished import finished, finished_once
 from mlflow_server import server
-from mlflow_store import mlflow_template, store
+from mlflow_store import four_versions, mlflow_template, store
 from own import own
 from postgres import postgres, postgres_server
 from registered import fresh, project, three_versions
@@ -13,6 +13,7 @@ from tuning.ray_cluster import two_nodes
 __all__ = [
     "finished",
     "finished_once",
+    "four_versions",
     "fresh",
     "mlflow_template",
     "own",

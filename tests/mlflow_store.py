@@ -5,10 +5,14 @@ The migrations of a fresh SQLite store take seconds: they run once a session, an
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from podium.config.params import TrackingParams
+
+if TYPE_CHECKING:
+    from podium.tracking.store import Tracking
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +35,15 @@ def store(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder.mkdir()
     shutil.copy(mlflow_template, folder / "mlflow.db")
     return TrackingParams(uri=f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture
+def four_versions(store: TrackingParams, tmp_path: Path) -> "Tracking":
+    """A registry with versions 1 to 4 of the model `tiny`."""
+    from podium.tracking.store import connect
+
+    opened = connect(store)
+    opened.client.create_registered_model("tiny")
+    for _ in range(4):
+        opened.client.create_model_version("tiny", str(tmp_path))
+    return opened

@@ -21,6 +21,11 @@ def git(*arguments: str, root: Path = Path()) -> str:
     return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.fixture
+def tracking(four_versions: Tracking) -> Tracking:
+    return four_versions
+
+
 @pytest.fixture(autouse=True)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with two commits, in which the test stands (as in `store`); nobody's settings but its own."""

@@ -17,10 +17,10 @@ NAME = "tiny"
 
 
 @pytest.fixture
-def tracking(tracking: Tracking) -> Tracking:
-    """The registry of four versions, of which 1 is champion."""
-    move(tracking, 1)
-    return tracking
+def tracking(four_versions: Tracking) -> Tracking:
+    """The registry, of which version 1 is champion."""
+    move(four_versions, 1)
+    return four_versions
 
 
 def move(tracking: Tracking, target: int, **fields: Any) -> None:
