@@ -4,6 +4,8 @@ The migrations of a fresh SQLite store take seconds: they run once a session, an
 """
 
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +30,14 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingParams:
+def store(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingParams]:
     """An empty store of the test's own, in tmp_path/mlruns; the test stands in tmp_path."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "mlruns"
     folder.mkdir()
     shutil.copy(mlflow_template, folder / "mlflow.db")
-    return TrackingParams(uri=f"sqlite:///{folder}/mlflow.db")
+    yield TrackingParams(uri=f"sqlite:///{folder}/mlflow.db")
+    _close(f"sqlite:///{folder}/mlflow.db")
 
 
 @pytest.fixture
@@ -47,3 +50,12 @@ def four_versions(store: TrackingParams, tmp_path: Path) -> "Tracking":
     for _ in range(4):
         opened.client.create_model_version("tiny", str(tmp_path))
     return opened
+
+
+def _close(uri: str) -> None:
+    """MLflow keeps the connections of every store of a process, tests' of thousands too."""
+    for part in ("tracking", "model_registry"):
+        module = sys.modules.get(f"mlflow.store.{part}.sqlalchemy_store")
+        engines = module.SqlAlchemyStore._engine_map if module else {}
+        if uri in engines:
+            engines[uri].dispose()

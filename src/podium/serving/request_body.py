@@ -59,6 +59,8 @@ class Rows:
 
 PLAIN_TEXTS, WIDE_TEXTS = 3, 9
 """Bytes of text for each byte of a body of JSON, of ASCII and with other characters."""
+READING_BYTES = 16 * 1024
+"""Of memory for the reading itself, whatever the body: its rows, a refusal with its sentence."""
 
 
 def json_memory(body: bytes | bytearray) -> int:
@@ -67,7 +69,7 @@ def json_memory(body: bytes | bytearray) -> int:
     # As one text, then as its parts, and one part without blanks. A character that is not ASCII makes all of a text
     # wide (up to 4 bytes each); so does an escape, but in its own part only.
     texts = PLAIN_TEXTS if body.isascii() and b"\\u" not in body else WIDE_TEXTS
-    return texts * len(body) + LIST_BYTES * lists + OBJECT_BYTES * objects + VALUE_BYTES * values
+    return READING_BYTES + texts * len(body) + LIST_BYTES * lists + OBJECT_BYTES * objects + VALUE_BYTES * values
 
 
 def read(body: bytes | bytearray, content_type: str, query: bytes, most: int) -> Rows:
