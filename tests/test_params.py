@@ -79,6 +79,15 @@ def problems(text: str) -> list[str]:
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
         ("evaluate: {abstain: 0.01}", "evaluate.abstain: its threshold is chosen on the validation images"),
         ("evaluate: {abstain: 1.0}", "evaluate.abstain: must be less than 1; got 1.0"),
+        ("retrain: {members: 2}", "retrain.members: only networks with model.members can be several, which cnn can't"),
+        (
+            "retrain: {members: 2}\nmodel: {name: resnet}\nsearch: {limits: {size_mb: 3}}",
+            "retrain.members: the search counts size_mb for one network, and the model would have 2",
+        ),
+        (
+            "retrain: {members: 64}\nmodel: {name: resnet}\ntrain: {epochs: 200}",
+            "retrain.members: train.epochs times the members must be at most 10000; got 200 times 64",
+        ),
         ("retrain: {images: val}", "retrain.images: must be 'train_and_val' or 'train'; got 'val'"),
         ("gate: {margin: 1.0}", "gate.margin: must be below 1, the width of the range of accuracy (0 to 1)"),
         ("gate: {margin: 2.5, metric: mcc}", "gate.margin: must be below 2, the width of the range of mcc (-1 to 1)"),

@@ -24,6 +24,7 @@ from podium.config.params import Params, TrackingParams
 from podium.data.dataset import open_split, write_json
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
+from podium.models.members import Members
 from podium.profiling.measure import measure
 from podium.retraining.winner import retrain
 from podium.tracking.histories import histories
@@ -424,3 +425,16 @@ def _assert_equal(project: Project, undisturbed: dict[str, Any], monkeypatch: py
     steps = [step for key, step in histories(connect(LOCAL), run) if key == "train_loss"]
     assert sorted(steps) == list(range(1, 61))
     assert list((project.folder / paths.RETRAINED / "profile").glob("*.pt.trace.json"))
+
+
+def test_winner_is_several_networks_each_trained_as_the_search_trained_one(here: Params, tmp_path: Path) -> None:
+    _select(tmp_path, model__name="resnet", model__width=4, train__epochs=3, train__batch_size=4)
+    whole = _retrain(here.model_copy(update={"retrain": here.retrain.model_copy(update={"members": 2})}))
+    assert (whole.recipe["train"]["epochs"], whole.recipe["train"]["batch_size"]) == (6, 8)
+    assert whole.recipe["model"]["members"] == 2
+    _, model = TrainedModel.load(paths.RETRAINED)
+    (together,) = (one for one in model.modules() if isinstance(one, Members))
+    images = torch.rand(4, 3, 8, 8)
+    first, second = (one(images).softmax(1) for one in together)
+    assert torch.allclose(together(images).exp(), (first + second) / 2, atol=1e-5)
+    assert not torch.equal(first, second)

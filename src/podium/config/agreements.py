@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from podium.config.limits import metrics_of
+from podium import components
+from podium.config.limits import COSTS, metrics_of
 from podium.config.section import made_of
+from podium.config.space import reachable
 
 if TYPE_CHECKING:
     from podium.config.params import Params
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 def disagreements(params: "Params") -> list[str]:
     """Each problem as `section.field: rule; got value`."""
-    return _margin(params) + _abstain(params) + _labels(params)
+    return _margin(params) + _abstain(params) + _labels(params) + _members(params)
 
 
 def _labels(params: "Params") -> list[str]:
@@ -42,6 +44,38 @@ def _abstain(params: "Params") -> list[str]:
         f" them too and answers every image; got {params.evaluate.abstain:g} with retrain.images:"
         f" {params.retrain.images}"
     ]
+
+
+def _members(params: "Params") -> list[str]:
+    """Of several networks only those that know it are made, and no cost that the search counted is theirs."""
+    members = params.retrain.members
+    if members == 1:
+        return []
+    networks = [name for kind, name in reachable(params.recipe(), params.search.space) if kind == "network"]
+    others = [one for one in networks if "members" not in getattr(components.find("network", one), "model_fields", ())]
+    known = [one for one in params.search.limits if one in COSTS]
+    known += [one.name for one in params.search.aims if one.name in COSTS]
+    found = []
+    if others:
+        found.append(
+            f"retrain.members: only networks with model.members can be several, which {' and '.join(others)} can't:"
+            f" write retrain.members: 1, or model.name: resnet; got {members}"
+        )
+    if known:
+        found.append(
+            f"retrain.members: the search counts {' and '.join(dict.fromkeys(known))} for one network, and the model"
+            f" would have {members}. Write retrain.members: 1, and model.members: {members} if the search is to train"
+            " as many"
+        )
+    found += [
+        f"retrain.members: {name} times the members must be at most {most}; got {value} times {members}"
+        for name, most, value in (
+            ("train.epochs", 10_000, params.train.epochs),
+            ("train.batch_size", 65_536, params.train.batch_size),
+        )
+        if value * members > most
+    ]
+    return found
 
 
 def _margin(params: "Params") -> list[str]:

@@ -150,6 +150,11 @@ class RetrainParams(BaseModel):
     """What is trained on: train_and_val, or train, which evaluate.abstain needs. With the latter the validation images
     stay unknown to the model."""
 
+    members: Annotated[int, Field(ge=1, le=64)] = 1
+    """resnet: Networks that the winner is trained as; their probabilities are averaged. Each is trained as the search
+    trained one, from other first weights, so the retraining and every prediction take as many times as long. With few
+    images they are together better than one."""
+
     @property
     def splits(self) -> list[str]:
         """What is trained on."""

@@ -18,6 +18,7 @@ from podium.models.networks import ImageSpec
 from podium.models.weight_files import digests
 from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
+from podium.retraining.ensemble import together
 from podium.retraining.resumable import described, device_line, own_device, train
 from podium.tracking.retrain_run import RetrainRun
 from podium.tracking.trackers import tensorboard
@@ -38,11 +39,12 @@ MAX_FINISHED = 3
 def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> TrainedModel:
     """Train the configuration of `selected` on retrain.images; weights, history and profile go to `out`."""
     chosen = _read(selected / "config.json")
-    recipe = Recipe().replace(chosen["recipe"])
+    recipe = together(Recipe().replace(chosen["recipe"]), params.retrain.members)
     where = own_device(params.runtime)
     torch.set_num_threads(params.runtime.threads)
     place = device_line(where, recipe, params.runtime)
-    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs on {place}")
+    of_all = f" for {params.retrain.members} networks together" if params.retrain.members > 1 else ""
+    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs{of_all} on {place}")
     info = DatasetInfo.read(prepared)
     facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)
