@@ -57,6 +57,8 @@ class Reader:
         self.environment: dict[str, str] = {}
         self.servers: list[subprocess.Popen[str]] = []
         """Those that run."""
+        self.searched = 0
+        """How often a page has had its own photographs searched."""
         for name in ("digit.png", "photo.jpg"):
             photos.write(clone.folder / name, photos.tiles()[0], "PNG" if name.endswith("png") else "JPEG")
 
@@ -125,8 +127,9 @@ class Reader:
             space = {key: value for key, value in SHRUNK.items() if ".space." in key}
             small = {"model.name": "cnn", "prepare.size": 16, "gate.min_accuracy": 0.0}
             self.clone.set({**SHRUNK, **space, **small, "search.space.model.width": {"choices": [8, 16]}})
-        if line == "dvc repro":  # each page goes back from a champion, to the one of before the page
-            self.champions(101)
+        if line == "dvc repro":  # each page goes back from a champion
+            self.champions(101 + 2 * self.searched, 102 + 2 * self.searched)
+            self.searched += 1
 
 
 def _listens(port: int) -> bool:
