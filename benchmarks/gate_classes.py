@@ -121,8 +121,9 @@ def section(lives: int) -> list[str]:
         f"## {TITLE}",
         "",
         f"{CLASSES:,} classes of {EACH} sealed images, whose accuracies differ (standard deviation {UNEVEN:g});"
-        f" champion 0.76; {lives} simulated sets. The whole gate with its defaults decides (`python"
-        f" benchmarks/gate_classes.py --lives {lives}`); beside each share the interval of Clopper and Pearson at 95 %.",
+        f" champion 0.76; {lives} simulated sets. The whole gate with its defaults decides"
+        f" (`python benchmarks/gate_classes.py --lives {lives}`); beside each share the interval of Clopper and Pearson"
+        " at 95 %.",
         "",
         "| challengers | promoted |",
         "|---|---|",

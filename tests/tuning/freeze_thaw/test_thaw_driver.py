@@ -265,7 +265,10 @@ def test_deterministic_search_is_the_same_with_any_number_of_workers(tmp_path: P
 
 
 def test_trial_that_somebody_else_asked_for_is_trained_to_its_end(tmp_path: Path) -> None:
-    study, done = search(tmp_path, params_of(n_trials=4), before=lambda study: study.ask() and None)
+    def somebody(study: optuna.Study) -> None:
+        study.ask()
+
+    study, done = search(tmp_path, params_of(n_trials=4), before=somebody)
     assert done
     first = study.trials[0]
     assert first.state.name == "COMPLETE"

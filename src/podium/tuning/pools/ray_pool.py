@@ -245,7 +245,8 @@ class RayPool:
                 return
 
     def _read(self, item: Message | _Returned) -> Event | None:
-        if isinstance(item, _Returned) and self._holding.pop(item.reference, None):
+        if isinstance(item, _Returned) and item.reference in self._holding:
+            del self._holding[item.reference]
             return None
         attempt = self._attempts.get(item.number)
         of_another = isinstance(item, _Returned) and attempt is not None and item.reference != attempt.reference

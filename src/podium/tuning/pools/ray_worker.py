@@ -146,7 +146,7 @@ class Mailbox:
         return await self._pausing.wait()
 
 
-def train(task: Task, setup: Setup, content: bytes | None, held: Collection[Spot] = ()) -> Ended:
+def train(task: Task, setup: Setup, content: bytes | None, held: Collection[Spot]) -> Ended:
     """Train one trial, from the checkpoint `content` if there is one, and return how it ended.
 
     Where the worker is to blame, it reports that it is lost and exits: Ray starts another one for the next task.
@@ -183,7 +183,7 @@ def _gpu() -> str:
 
 def _hold(task: Task, setup: Setup, spot: Spot) -> NoReturn:
     """Keep the GPU, without a look at it: one that is broken may hang whoever asks."""
-    here = ray.get_runtime_context().get_task_id()
+    here = str(ray.get_runtime_context().get_task_id())
     ray.get(setup.mailbox.leave.remote(Held(task.number, task.attempt, here, spot)))
     while True:
         time.sleep(3600)
