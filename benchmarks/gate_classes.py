@@ -31,12 +31,11 @@ CLASSES, EACH = 1000, 50
 TRIES = 50
 BETTER_AT = (1, 10, 50)
 """Attempts at which a better challenger is judged."""
-ALIKE = (0.70, 0.06, 0.06, 0.18)
-"""Both right, only the challenger, only the champion, both wrong: 0.76 each."""
-BETTER = (0.70, 0.10, 0.06, 0.14)
-"""0.80 against 0.76."""
-UNEVEN = 0.15
-"""Standard deviation of the classes' accuracies about that of the whole."""
+ACCURACY, UNEVEN = 0.76, 0.15
+"""Of the champion, and the standard deviation of the classes' accuracies about that: they have a beta distribution."""
+LOST, BETTER = 0.06, 0.04
+"""Images that only the champion gets right, and by how much more only a better challenger does: shares of the whole.
+Each class has its part: the first by p (1 - p) of its accuracy p, the second by 1 - p, so that no class is worse."""
 
 
 class Known:
@@ -64,18 +63,20 @@ def drawn_set(side: int = 1) -> Split:
 
 
 def champion_of(test: Split, draw: np.random.Generator) -> tuple[Predictions, NDArray[np.float64]]:
-    """A champion of accuracy 0.76, easier in some classes than in others, and how far each image is from that."""
-    easier = draw.normal(0, UNEVEN, CLASSES)
-    chances = (0.76 + easier - easier.mean()).clip(0.02, 0.98)[test.labels]
+    """A champion, and the chance that it has of each image: that of its class."""
+    size = ACCURACY * (1 - ACCURACY) / UNEVEN**2 - 1
+    chances = draw.beta(ACCURACY * size, (1 - ACCURACY) * size, CLASSES)[test.labels].clip(1e-6, 1 - 1e-6)
     return predictions(test, draw.random(len(test.labels)) < chances), chances
 
 
 def challenger_of(
-    test: Split, old: Predictions, cells: tuple[float, float, float, float], draw: np.random.Generator
+    test: Split, champion: tuple[Predictions, NDArray[np.float64]], better: float, draw: np.random.Generator
 ) -> Predictions:
-    """A model that changes the champion's predictions as `cells` has it."""
-    both, gained, lost, neither = cells
-    chance = np.where(old.right, both / (both + lost), gained / (gained + neither))
+    """A model whose true accuracy is that of the champion in every class, and by `better` higher on the whole."""
+    old, p = champion
+    lost = LOST * p * (1 - p) / (ACCURACY * (1 - ACCURACY) - UNEVEN**2)
+    gained = lost + better * (1 - p) / (1 - ACCURACY)
+    chance = np.where(old.right, 1 - lost / p, gained / (1 - p))
     return predictions(test, draw.random(len(test.labels)) < chance)
 
 
@@ -106,14 +107,15 @@ def section(lives: int) -> list[str]:
     draw, test = np.random.default_rng(4), drawn_set()
     false, first, better, used = 0, 0, dict.fromkeys(BETTER_AT, 0), time.process_time()
     for _ in tqdm(range(lives), "lives", leave=False, disable=None):
-        old, _ = champion_of(test, draw)
+        champion = champion_of(test, draw)
+        old = champion[0]
         promoted = [
-            judged(test, challenger_of(test, old, ALIKE, draw), old, attempt).decision == "promote"
+            judged(test, challenger_of(test, champion, 0.0, draw), old, attempt).decision == "promote"
             for attempt in range(1, TRIES + 1)
         ]
         false, first = false + any(promoted), first + promoted[0]
         for attempt in BETTER_AT:
-            verdict = judged(test, challenger_of(test, old, BETTER, draw), old, attempt)
+            verdict = judged(test, challenger_of(test, champion, BETTER, draw), old, attempt)
             better[attempt] += verdict.decision == "promote"
     each = (time.process_time() - used) / lives / (TRIES + len(BETTER_AT))
     lines = [
@@ -121,7 +123,7 @@ def section(lives: int) -> list[str]:
         f"## {TITLE}",
         "",
         f"{CLASSES:,} classes of {EACH} sealed images, whose accuracies differ (standard deviation {UNEVEN:g});"
-        f" champion 0.76; {lives} simulated sets. The whole gate with its defaults decides"
+        f" champion {ACCURACY:g}; {lives} simulated sets. The whole gate with its defaults decides"
         f" (`python benchmarks/gate_classes.py --lives {lives}`); beside each share the interval of Clopper and Pearson"
         " at 95 %.",
         "",
@@ -142,8 +144,8 @@ def section(lives: int) -> list[str]:
 def timed() -> str:
     """What a gate over 28x28 images costs besides the models."""
     draw, test = np.random.default_rng(5), drawn_set(28)
-    old, _ = champion_of(test, draw)
-    new = challenger_of(test, old, BETTER, draw)
+    champion = champion_of(test, draw)
+    new, old = challenger_of(test, champion, BETTER, draw), champion[0]
     started, used = time.perf_counter(), time.process_time()
     verdict = judge(GateParams(), test, Candidates((2, Known(new)), (1, Known(old))), {"evaluate": 2, "gate": 2})
     seconds, used = time.perf_counter() - started, time.process_time() - used

@@ -67,6 +67,7 @@ class Places:
 
     def spot(self, node: str, gpu: str) -> Spot:
         """The place of a trial that has GPU `gpu` of `node`; empty: it has none, or several."""
+        self.look()
         return Spot(node, gpu if self._gpus.get(node, 0) > 1 else "")
 
     def broke(self, spot: Spot) -> None:
