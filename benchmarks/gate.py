@@ -321,7 +321,7 @@ def main() -> None:
     lines += table("Really better: the power", BETTER, arguments.pairs)
     lines += life(10 * arguments.pairs)
     lines += classes(max(arguments.pairs // 10, 10))
-    lines += gate_classes.section(max(arguments.pairs // 25, 10))
+    lines += gate_classes.section(max(4 * arguments.pairs // 10, 10))
     lines += other_metrics(arguments.pairs)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")  # the rest takes longer than all of this
