@@ -128,24 +128,18 @@ class ProcessPool:
 
     def submit(self, task: Task) -> None:
         """Hand `task` to a free worker, rather to one in whose place none was broken."""
-        now = time.monotonic()
-        while not self._hand(task, self._free_spot(), now):
-            pass
+        number, message = self._free_spot(), {"task": asdict(task), "sent": time.monotonic()}
+        worker = self._spots[number].worker or self._replace(number)
+        if not self._send(worker, message):  # it died while it had nothing to do
+            worker = self._replace(number)
+            self._send(worker, message)  # one that is gone too is heard of as lost
+        worker.task, worker.silent = task, 0.0
 
     def _free_spot(self) -> int:
         """The number of a free place, rather of one in which no worker was broken."""
         spots = enumerate(self._spots)
         free = [n for n, spot in spots if not spot.given_up and (spot.worker is None or spot.worker.task is None)]
         return min(free, key=lambda n: (self._spots[n].broken, self._blame.row(n)))
-
-    def _hand(self, task: Task, number: int, now: float) -> bool:
-        """Hand `task` to the worker of a free place, which is started where it was not yet or has died."""
-        worker = self._spots[number].worker or self._replace(number)
-        if not self._send(worker, {"task": asdict(task), "sent": now}):
-            self._replace(number)
-            return False
-        worker.task, worker.silent = task, 0.0
-        return True
 
     def events(self, timeout: float) -> list[Event]:
         """What workers sent, and which of them are gone or hang, within `timeout` seconds."""

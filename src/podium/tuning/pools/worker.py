@@ -1,6 +1,7 @@
 """The main function of a worker process. Importing this is what the fork server does once for all workers."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -112,7 +113,8 @@ class Progress:
 class Limit:
     """Ends this process where its trial takes no step any more, long after search.trial_timeout.
 
-    A trial looks at the time between two of its steps only, and a loop that never ends may never come there.
+    A trial looks at the time between two of its steps only, and a loop that never ends may never come there. What comes
+    before its first step, such as compiling, counts in somebody's own loop alone, which may never report.
     """
 
     def __init__(self, pipe: "Connection[Any, Any]") -> None:
@@ -120,7 +122,8 @@ class Limit:
         self._lock = threading.Lock()
         self._task: Task | None = None
         """None: nothing is limited."""
-        self._stepped = 0.0
+        self._stepped = math.inf
+        """When it took its last step, or was begun."""
         self._watches = False
 
     @contextmanager
@@ -129,7 +132,7 @@ class Limit:
         if task.timeout is not None and not self._watches:
             self._watches = True
             threading.Thread(target=self._watch, name="podium-limit", daemon=True).start()
-        self._set(task)
+        self._set(task, math.inf if task.recipe["train"].get("program") is None else time.monotonic())
         try:
             yield
         finally:
@@ -143,15 +146,15 @@ class Limit:
         try:
             yield
         finally:
-            self._set(task)
+            self._set(task, time.monotonic())
 
     def starts_again(self) -> None:
         """The trial has taken a step."""
         self._stepped = time.monotonic()
 
-    def _set(self, task: Task | None) -> None:
+    def _set(self, task: Task | None, stepped: float = math.inf) -> None:
         with self._lock:
-            self._task, self._stepped = task, time.monotonic()
+            self._task, self._stepped = task, stepped
 
     def _watch(self) -> None:
         late = 0
