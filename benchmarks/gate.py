@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from tqdm import tqdm
 
+import gate_classes
 import project
 from podium.components import Choice
 from podium.config.params import GateParams
@@ -320,6 +321,7 @@ def main() -> None:
     lines += table("Really better: the power", BETTER, arguments.pairs)
     lines += life(10 * arguments.pairs)
     lines += classes(max(arguments.pairs // 10, 10))
+    lines += gate_classes.section(max(4 * arguments.pairs // 10, 10))
     lines += other_metrics(arguments.pairs)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")  # the rest takes longer than all of this

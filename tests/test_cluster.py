@@ -100,6 +100,14 @@ def test_addresses_of_clusters_are_taken(address: str) -> None:
     assert parse(f"runtime: {{address: '{address}'}}").runtime.address == address
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_local_cluster_does_without_shared_memory_that_it_can_not_write_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
+    monkeypatch.setattr(cluster, "SHARED_MEMORY", str(tmp_path if there else tmp_path / "none"))
+    assert ("_plasma_directory" in cluster._local(2, 0)) is not (there or sys.platform != "linux")
+
+
 def test_workers_get_podium_and_every_module_and_package_of_the_projects_src(own: OwnCode) -> None:
     own.write("WIDTH = 3", "my_net")
     for name in ("my_package/__init__.py", "my_package/deep/part.py", "bare/part.py", "podium/old.py"):

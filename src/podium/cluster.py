@@ -10,6 +10,8 @@ import os
 import secrets
 import signal
 import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's own switch for laptops: a cluster of one machine that listens on 127.0.0.1; else it listens everywhere."""
 ANSWERS_WITHIN = 10.0
 """Seconds in which a cluster's head takes a connection."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (Ray's own choice: we only look whether it is one)
+"""Where Ray has the object store on Linux: a container may have none there, or a read-only one."""
 SPARE = 96 * 2**20
 """Bytes of the local object store beyond the images."""
 
@@ -183,6 +187,7 @@ def _has_token() -> bool:
 
 
 def _local(cpus: float, stored: int) -> dict[str, Any]:
+    usable = sys.platform != "linux" or os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
     return {
         "address": "local",
         "num_cpus": max(1, math.ceil(cpus)),
@@ -190,7 +195,7 @@ def _local(cpus: float, stored: int) -> dict[str, Any]:
         "object_store_memory": 2 * stored + SPARE,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-    }
+    } | ({} if usable else {"_plasma_directory": tempfile.gettempdir()})  # one that is too small Ray sees by itself
 
 
 def _cluster(address: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -10,7 +11,7 @@ import tiny
 from podium.config.params import RuntimeParams, SearchParams
 from podium.errors import PodiumError
 from podium.tuning.batch import BatchDriver
-from podium.tuning.driver import LATE, Driver
+from podium.tuning.driver import FILL_FOR, LATE, Driver
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.storage import open_storage
@@ -378,6 +379,23 @@ def test_timeout_counts_the_seconds_of_earlier_sessions(scene: Scene) -> None:
     done, pool, _ = scene.run(finishes, params)
     assert done
     assert pool.submitted == []
+
+
+def test_workers_are_heard_while_others_take_long_to_start(fast_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, heard = [0.0], []
+
+    class Slow(ScriptedPool):
+        def submit(self, task: Task) -> None:
+            heard.append(self.polls)
+            now[0] += 2 * FILL_FOR
+            super().submit(task)
+
+    monkeypatch.setattr("podium.tuning.driver.time", SimpleNamespace(monotonic=lambda: now[0]))
+    pool, params = Slow(4, finishes), search_params(n_trials=4)
+    study = fast_scene.study(params)
+    assert Driver(study, pool, params, RuntimeParams(), BASE, fast_scene.folder, []).run()
+    assert states(study) == ["COMPLETE"] * 4
+    assert heard == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("timeout", "spent", "left"), [(None, 0.0, None), (1000.0, 400.0, 600.0), (9.0, 9.5, None)])

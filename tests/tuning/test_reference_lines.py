@@ -11,8 +11,9 @@ import tiny
 from own import OwnCode
 from podium.config.params import Params, parse
 from podium.data.dataset import DatasetInfo, open_split, write_split
-from podium.tuning import reference_lines
-from podium.tuning.reference_lines import Line, Lines, described, lines_of, measure, remedies, spread, verdict
+from podium.tuning import reference_measuring
+from podium.tuning.reference_lines import Line, Lines, described, lines_of, remedies, verdict
+from podium.tuning.reference_measuring import measure, spread
 
 
 def _photographs(folder: Path, side: int) -> Path:
@@ -51,9 +52,9 @@ def test_line_of_too_much_work_has_fewer_strengths_or_says_why_there_is_none(
 ) -> None:
     prepared = tiny.prepare(tmp_path)
     train = open_split(prepared / "train")
-    features = 8 * 8 * 3 + 3 * reference_lines.BINS  # a small picture and three histograms
-    one = len(train.labels) * features * len(train.classes) * reference_lines.LEAST_ITERATIONS
-    monkeypatch.setattr(reference_lines, "MOST_WORK", (strengths + 0.5) * one)
+    features = 8 * 8 * 3 + 3 * reference_measuring.BINS  # a small picture and three histograms
+    one = len(train.labels) * features * len(train.classes) * reference_measuring.LEAST_ITERATIONS
+    monkeypatch.setattr(reference_measuring, "MOST_WORK", (strengths + 0.5) * one)
 
     lines = measure(_params(), prepared)
 
@@ -75,7 +76,7 @@ def test_lines_of_photographs_have_imagenet_features_in_the_cache(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kernels: list[torch.device] = []
-    monkeypatch.setattr(reference_lines, "set_kernels", lambda where, **given: kernels.append(where))
+    monkeypatch.setattr(reference_measuring, "set_kernels", lambda where, **given: kernels.append(where))
     lines = measure(_params(), _photographs(tmp_path / "prepared", 64))
     assert [line.name for line in lines.lines] == ["majority", "simple", "pretrained"]
     assert kernels  # else features on CUDA would be computed in TF32

@@ -1,4 +1,6 @@
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -16,6 +18,7 @@ from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from podium.tuning import session
+from podium.tuning.pools import Pool
 from podium.tuning.search_plan import plan_of
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
@@ -121,6 +124,23 @@ def test_search_that_is_done_starts_no_worker(
     monkeypatch.setattr(session, "open_pool", None)
     again = _run(_plan(params), prepared, params)
     assert [t.value for t in again.trials] == [t.value for t in first.trials]
+
+
+def test_start_of_the_workers_counts_for_the_timeout(
+    prepared: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, passed, real = session.open_pool, [0.0], time.monotonic
+
+    def slow(*arguments: Any) -> Pool:
+        passed[0] = 1000.0
+        return opened(*arguments)
+
+    monkeypatch.setattr(session, "open_pool", slow)
+    monkeypatch.setattr("podium.tuning.budget.time", SimpleNamespace(monotonic=lambda: real() + passed[0]))
+    params = tiny.params(store, "timeout: 500")
+    study = _run(_plan(params), prepared, params)
+    assert states(study) == ["WAITING"] * 4
+    assert study.user_attrs["seconds"] >= 1000
 
 
 def test_second_search_at_the_same_time_is_refused_with_its_holder(prepared: Path, store: TrackingParams) -> None:

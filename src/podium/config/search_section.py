@@ -31,8 +31,9 @@ class SearchParams(Section):
     """optuna: search.sampler proposes, search.pruner stops trials for good. thaw: trials rest and may go on later.
     thaw needs no good starting point, and has to be told when to end: max_epochs, timeout or until."""
     timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of search in total, over every resume; null: no limit. A worker that is still busy 5 s and one and a half
-    of its epochs later is killed; with engine inline it ends at its next step."""
+    """Seconds of search in total, over every resume; null: no limit. They count from each session's start, that of its
+    workers included. A worker that is still busy 5 s and one and a half of its epochs later is killed; with engine
+    inline it ends at its next step."""
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     """thaw: Epochs in total, of all trials and over every resume; null: no limit."""
     until: Literal["budget", "no_gain"] = "budget"
@@ -76,7 +77,8 @@ class SearchParams(Section):
     """torch.compile for a trial's network, where measured steps say that it pays. On GPUs, for long trainings of few
     networks: other widths are other networks. Not with deterministic, for it is measured."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none."""
+    """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none. A worker whose
+    trial takes no step for twice as long and 5 s is ended (engine processes)."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
     overrides: dict[str, Value] = Field(default={})

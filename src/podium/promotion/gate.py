@@ -91,17 +91,35 @@ def judge(
         predicted = predict([model for _, model in models], test, metric)
         notes += told()
     check_classes(predicted[0].labels, test.classes, candidates.challenger[0])
-    groups = Groups.of(len(test.labels), test.duplicates)
     taken = latencies([model for _, model in models], test)
-    sides = [
-        replace(
-            _side(number, model, found, test, params.confidence, bins, took.milliseconds),
-            value=_value(metric, found, groups, number),
-        )
-        for (number, model), found, took in zip(models, predicted, taken, strict=True)
-    ]
     if (crowding := max(took.crowding for took in taken)) > BUSY:
         notes += (BUSY_NOTE.format(crowding=crowding),)
+    found = predicted, [took.milliseconds for took in taken]
+    return judge_predictions(params, test, candidates, accesses, *found, bins=bins, notes=notes, metric=metric)
+
+
+def judge_predictions(
+    params: GateParams,
+    test: Split,
+    candidates: Candidates,
+    accesses: dict[str, int],
+    predicted: Sequence[Predictions],
+    taken: Sequence[float],
+    *,
+    bins: int = 15,
+    notes: tuple[str, ...] = (),
+    metric: Metric = ACCURACY,
+) -> Verdict:
+    """What `judge` decides where the models, the challenger first, predict `predicted` and take `taken` ms an image."""
+    models = [candidates.challenger] + ([candidates.champion] if candidates.champion else [])
+    groups = Groups.of(len(test.labels), test.duplicates)
+    sides = [
+        replace(
+            _side(number, model, found, test, params.confidence, bins, milliseconds),
+            value=_value(metric, found, groups, number),
+        )
+        for (number, model), found, milliseconds in zip(models, predicted, taken, strict=True)
+    ]
     evidence = replace(
         _evidence(len(test.labels), params, candidates, sides, metric),
         classes=_class_counts(predicted, test),
@@ -159,7 +177,7 @@ def _decide(
 
 
 def _compared(
-    evidence: Evidence, metric: Metric, predicted: list[Predictions], test: Split, groups: Groups
+    evidence: Evidence, metric: Metric, predicted: Sequence[Predictions], test: Split, groups: Groups
 ) -> Evidence:
     """`evidence` with how the two models differ; where `metric` is not accuracy, with both models' predictions too."""
     found = compare(predicted[0].right, predicted[1].right, 1 - evidence.level, test.duplicates)
@@ -241,7 +259,7 @@ def attempts(accesses: Mapping[str, int]) -> int:
     return max(max(accesses.get("evaluate", 0), accesses.get("gate", 0)) - 1, 1)
 
 
-def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassCounts]:
+def _class_counts(predicted: Sequence[Predictions], test: Split) -> dict[str, ClassCounts]:
     """Of each class, a group of near-duplicates counted once, by the greater part of it."""
     each = test.pictures
     _, first, group, size = np.unique(each, return_index=True, return_inverse=True, return_counts=True)
@@ -256,7 +274,7 @@ def _class_counts(predicted: list[Predictions], test: Split) -> dict[str, ClassC
     return {name: ClassCounts(int(n), *map(int, of_it)) for name, n, *of_it in rows if n}
 
 
-def _answering(models: list[Model], predicted: list[Predictions], groups: Groups) -> Answering | None:
+def _answering(models: list[Model], predicted: Sequence[Predictions], groups: Groups) -> Answering | None:
     """What the models answer where they may be unsure; None where the challenger answers every image.
 
     Of near-duplicates the first image counts, as when the threshold was chosen.
@@ -292,7 +310,7 @@ def check_classes(predicted: Iterable[str], known: Sequence[str], number: int) -
         )
 
 
-def _disagreements(predicted: list[Predictions], test: Split) -> tuple[Disagreement, ...]:
+def _disagreements(predicted: Sequence[Predictions], test: Split) -> tuple[Disagreement, ...]:
     new, old = predicted
     return tuple(
         Disagreement(int(n), test.classes[test.labels[n]], str(new.labels[n]), str(old.labels[n]))

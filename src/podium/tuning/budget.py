@@ -85,18 +85,20 @@ def _is_covered(point: Sequence[float], other: Sequence[float]) -> bool:
 class Clock:
     """The time that a search has taken over all its sessions, stored in its study.
 
-    It runs from its making on, and begins where the last session's ended.
+    It begins where the last session's ended, and runs from `began` on, a time of `time.monotonic`; from its making on
+    where there is none.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, began: float | None = None) -> None:
         self._study = study
         self.earlier: float = study.user_attrs.get("seconds", 0.0)
         """Seconds of the sessions before this one."""
-        self._started = self._saved = time.monotonic()
+        self._saved = time.monotonic()
+        self._began = self._saved if began is None else began
 
     def seconds(self) -> float:
         """The search's time over all sessions."""
-        return self.earlier + time.monotonic() - self._started
+        return self.earlier + time.monotonic() - self._began
 
     def save(self, *, now: bool = True) -> None:
         """Store the time in the study, now or where that was not done for a while."""

@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.components import Choice
 from podium.config import limits
-from podium.config.limits import LATENCY
 from podium.config.params import RuntimeParams, SearchParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
@@ -34,6 +33,8 @@ from podium.tuning.trial import RunningTrial, Watcher, configure
 
 TICK = 0.2
 """Seconds the driver waits for its workers before it looks at the clock and its signals again."""
+FILL_FOR = 1.0
+"""Seconds for which the driver hands out one trial after another before it looks at what workers have sent."""
 STOPPED = "stopped_by_sampler"
 """User attribute of a study whose sampler has stopped it."""
 UNUSABLE = 10
@@ -58,8 +59,9 @@ class Driver:
         watchers: list[Watcher],
         stopping: Callable[[], bool] = lambda: False,
         metrics: Sequence[Choice] = (),
+        began: float | None = None,
     ) -> None:
-        """`metrics`: what every epoch has besides search.metric."""
+        """`metrics`: what every epoch has besides search.metric; `began`: when the session did (time.monotonic)."""
         self.study = study
         self.pool = pool
         self.params = params
@@ -87,9 +89,11 @@ class Driver:
         limited = [one for one in limits.metrics_of(params.limits) if one not in rest]
         more = [one for one in [*rest, *limited] if one not in metrics]
         self._metric, *self._more = (carried(one).model_dump() for one in [first, *metrics, *more])
-        self._costs = feasibility.known_costs(study) if params.limits or params.costs else {}
+        self._costs = feasibility.Costs(study, params)
         self._pausing = False
-        self.clock = Clock(study)
+        self.clock = Clock(study, began)
+        self._filling = 0.0
+        """When the driver began to hand out trials, the last time."""
         vars(study)["stop"] = self._stop  # Optuna's own works within Study.optimize only
 
     def _stop(self) -> None:
@@ -109,6 +113,7 @@ class Driver:
         try:
             while not self.stopping():
                 self.clock.save(now=False)
+                self._filling = time.monotonic()
                 self._hand_on()
                 self._fill(unfinished)
                 if not self.running:
@@ -136,6 +141,7 @@ class Driver:
 
     def _close(self) -> None:
         """What else is to do when the budget is spent."""
+        self.clock.save()  # also of a session in which no trial ended: the time may be what was spent
 
     def _hand_on(self) -> None:
         """Give free workers the trials of lost ones, which may have to wait: a place that was given up has no other."""
@@ -152,7 +158,11 @@ class Driver:
             self._submit(self._left_running(unfinished.pop(0)))
 
     def _is_worker_free(self) -> bool:
-        return len(self.running) < self.pool.capacity
+        """Whether a trial can be handed out now. Workers that wait for an answer come first: on a busy machine each of
+        64 may take seconds to start.
+        """
+        in_time = not self.running or time.monotonic() - self._filling < FILL_FOR
+        return len(self.running) < self.pool.capacity and in_time
 
     def _spent(self) -> str:
         if self.study.user_attrs.get(STOPPED):
@@ -190,7 +200,7 @@ class Driver:
         every, share = self.runtime.checkpoint_seconds, self.runtime.checkpoint_share
         limit, held_out = self.params.trial_timeout, trial.user_attrs.get("held_out", [])
         about = number, 1, seed, recipe.resolved(), str(path), every, limit, calibrate
-        costs, measured = self._costs_of(trial)
+        costs, measured = self._costs.of(trial)
         task = Task(
             *(*about, self._metric, self._more, held_out, *costs),
             checkpoint_share=share,
@@ -198,17 +208,6 @@ class Driver:
             measured=measured,
         )
         return RunningTrial(self.study, trial, task, reported)
-
-    def _costs_of(self, trial: optuna.Trial) -> tuple[tuple[dict[str, float], dict[str, float]], list[str]]:
-        """The limits of costs that the worker refuses to train beyond, the costs that are known, and what to measure.
-
-        A latency of its own is measured for each run that asks for it.
-        """
-        limited, measured = limits.of_costs(self.params.limits), self.params.costs
-        known = self._costs.get(feasibility.network_of(trial.user_attrs["recipe"]), {})
-        if feasibility.ANEW in trial.user_attrs and LATENCY in measured:
-            known = {}
-        return (limited, known), measured
 
     def _left_running(self, frozen: FrozenTrial) -> RunningTrial:
         self._note(f"trial {frozen.number} was left running and resumes")
@@ -274,7 +273,7 @@ class Driver:
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
-        self._learn_costs(running, ended)
+        self._costs.learn(running.trial, ended.costs)
         if ended.how == "interrupted":
             return self._restart(running, Lost(ended.number, ended.attempt, "its worker was stopped"))
         if ended.peak_memory is not None:
@@ -306,11 +305,6 @@ class Driver:
         feasibility.record(running.trial, self.params.limits, found.figures)
         self._tell(running, TrialState.COMPLETE, found.values[0] if len(self.aims) == 1 else found.values)
         return False
-
-    def _learn_costs(self, running: RunningTrial, ended: Ended) -> None:
-        if ended.costs:
-            self._costs.setdefault(feasibility.network_of(running.trial.user_attrs["recipe"]), ended.costs)
-            running.trial.set_user_attr(feasibility.COSTS, ended.costs)
 
     def _restart(self, running: RunningTrial, lost: Lost) -> bool:
         """Have the trial of a lost worker handed to another one, from its checkpoint; a bounded number of times.

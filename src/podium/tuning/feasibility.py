@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config import limits as rules
+from podium.config.params import SearchParams
 from podium.tracking.pareto_front import is_feasible
 from podium.tuning.shared_epochs import BEST
 
@@ -45,9 +46,28 @@ def network_of(recipe: Mapping[str, Any]) -> str:
     return repr(sorted((name, value) for name, value in recipe.items() if name.startswith("model.")))
 
 
-def known_costs(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """The costs of every network that a trial of `study` has measured: the same network costs the same everywhere."""
-    return costs_of(study.get_trials(deepcopy=False))
+class Costs:
+    """The costs of every network that a trial of a study has measured: the same network costs the same everywhere."""
+
+    def __init__(self, study: optuna.Study, params: SearchParams) -> None:
+        self._limited, self._measured = rules.of_costs(params.limits), params.costs
+        self._known = costs_of(study.get_trials(deepcopy=False)) if params.limits or params.costs else {}
+
+    def of(self, trial: optuna.Trial) -> tuple[tuple[dict[str, float], dict[str, float]], list[str]]:
+        """The limits of costs that the worker refuses to train beyond, the costs that are known, and what to measure.
+
+        A latency of its own is measured for each run that asks for it.
+        """
+        known = self._known.get(network_of(trial.user_attrs["recipe"]), {})
+        if ANEW in trial.user_attrs and rules.LATENCY in self._measured:
+            known = {}
+        return (self._limited, known), self._measured
+
+    def learn(self, trial: optuna.Trial, costs: dict[str, float]) -> None:
+        """Record what a worker has measured of the network of `trial`; nothing where it measured none."""
+        if costs:
+            self._known.setdefault(network_of(trial.user_attrs["recipe"]), costs)
+            trial.set_user_attr(COSTS, costs)
 
 
 def costs_of(trials: Iterable[FrozenTrial]) -> dict[str, dict[str, float]]:

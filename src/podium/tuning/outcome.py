@@ -21,7 +21,7 @@ from podium.text import counted, number, red
 from podium.tracking.pareto_front import is_feasible
 from podium.training.epochs import COLUMNS, Epoch, columns_of
 from podium.training.rehearsal import rehearse
-from podium.tuning import feasibility, session
+from podium.tuning import feasibility, reference_lines, reference_process, session
 from podium.tuning.feasibility import MEASURED
 from podium.tuning.freeze_thaw.decisions import write_decisions
 from podium.tuning.freeze_thaw.forecast import write_forecast
@@ -115,15 +115,12 @@ def write(
 
 
 def _reference_lines(params: Params, prepared: Path) -> dict[str, Any]:
-    from podium.tuning import reference_lines  # here: it imports torch, which the search's driver does without
-
-    return reference_lines.measure(params, prepared).to_dict()
+    return reference_process.measure(params, prepared).to_dict()
 
 
 def _compare(out: Path, study: optuna.Study, best: FrozenTrial, params: Params) -> None:
     """Print the reference lines beside the best trial, in red if it does not beat them, and log them."""
     from podium.tracking.search_run import log_reference_lines
-    from podium.tuning import reference_lines
 
     lines = reference_lines.Lines.from_dict(json.loads((out / REFERENCE).read_text(encoding="utf-8")))
     value = float(best.values[0])

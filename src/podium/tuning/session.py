@@ -1,5 +1,6 @@
 """One session of a search: workers, study, mirror, progress and signals around a driver."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
 
     Raises InterruptedSearchError after Ctrl-C or SIGTERM, RefusedError where another process runs the same search.
     """
+    began = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     also = Also(tracking)
     where = storage.place(runtime)
@@ -85,7 +87,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
 
             try:
                 checkpoints = paths.mlruns() / "checkpoints" / plan.name
-                _drive(study, plan, prepared, runtime, checkpoints, mirror, [also, progress], stopping)
+                _drive(study, plan, prepared, runtime, checkpoints, mirror, [also, progress], stopping, began)
                 interrupted = bool(received)
             finally:
                 progress.close()
@@ -130,6 +132,7 @@ def _drive(
     mirror: Mirror,
     others: list[Watcher],
     stopping: Callable[[], bool],
+    began: float,
 ) -> None:
     trials = study.get_trials(deepcopy=False)
     left = plan.params.n_trials - sum(t.state.is_finished() for t in trials if is_own(t))
@@ -143,7 +146,8 @@ def _drive(
         driver: type[Driver] = BatchDriver if plan.params.deterministic else Driver
         if plan.params.method == "thaw":
             driver = ThawDriver
-        driver(study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping, plan.metrics).run()
+        what = study, pool, plan.params, runtime, plan.base, checkpoints, watchers, stopping, plan.metrics, began
+        driver(*what).run()
     finally:
         pool.close()
 

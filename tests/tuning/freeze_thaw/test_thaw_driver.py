@@ -262,3 +262,14 @@ def test_deterministic_search_is_the_same_with_any_number_of_workers(tmp_path: P
     params = params_of(deterministic=True, batch=4)
     first, *others = (search(tmp_path / str(n), params, capacity=n)[0] for n in (1, 2, 3, 7))
     assert all(table(other) == table(first) for other in others)
+
+
+def test_trial_that_somebody_else_asked_for_is_trained_to_its_end(tmp_path: Path) -> None:
+    def somebody(study: optuna.Study) -> None:
+        study.ask()
+
+    study, done = search(tmp_path, params_of(n_trials=4), before=somebody)
+    assert done
+    first = study.trials[0]
+    assert first.state.name == "COMPLETE"
+    assert len(first.user_attrs["history"]) == first.params["train.epochs"]

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 import tiny
@@ -19,7 +20,7 @@ from podium.errors import PodiumError
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
 from podium.tuning.pools import processes
 from podium.tuning.pools.placement import Place, visible
-from podium.tuning.pools.processes import ProcessPool, Setup, _how_it_ended
+from podium.tuning.pools.processes import ProcessPool, Setup, how_it_ended
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
 from waiting import PATIENCE, until
@@ -53,7 +54,7 @@ def _pid_of(pool: ProcessPool, number: int) -> int:
     ],
 )
 def test_end_of_a_worker_is_said_in_words(code: int | None, text: str) -> None:
-    assert _how_it_ended(code) == text
+    assert how_it_ended(code) == text
 
 
 class Dead:
@@ -127,7 +128,15 @@ def test_own_training_loop_may_have_processes_of_its_own(prepared: Path, own: Ow
     recipe = tiny.recipe(**{"train.program": f"{own.write(LOADER)}:program", "train.epochs": 1})
     pool = _pool(prepared, 1)
     pool.submit(Task(0, 1, 0, recipe.nested(), str(own.folder / "one.ckpt"), 1.0))
-    ended = []
+    ended = _end_of_trial(pool)
+    pool.close()
+    assert isinstance(ended, Ended)
+    assert (ended.how, ended.reason) == ("finished", "")
+
+
+def _end_of_trial(pool: ProcessPool) -> Event:
+    """What comes of the one trial that runs, all of whose reports are answered."""
+    ended: list[Event] = []
 
     def has_ended() -> bool:
         for event in pool.events(0.1):
@@ -138,9 +147,58 @@ def test_own_training_loop_may_have_processes_of_its_own(prepared: Path, own: Ow
         return bool(ended)
 
     until(has_ended)
+    return ended[0]
+
+
+ENDLESS = """
+import time
+
+
+def program(network, train_set, run):
+    while True:
+        time.sleep(1)
+"""
+
+
+@pytest.mark.slow
+def test_trial_that_takes_no_step_any_more_fails_by_its_own_limit(prepared: Path, own: OwnCode) -> None:
+    recipe = tiny.recipe(**{"train.program": f"{own.write(ENDLESS)}:program", "train.epochs": 3})
+    pool = _pool(prepared, 1)
+    pool.submit(Task(0, 1, 0, recipe.nested(), str(own.folder / "one.ckpt"), 1e9, timeout=0.1))
+    ended = _end_of_trial(pool)
+    assert isinstance(ended, Ended)
+    assert ended.how == "failed"
+    assert ended.reason.startswith("search.trial_timeout: 0.1 s passed, and it took no step for ")
+    pool.submit(Task(1, 1, 0, tiny.recipe(train__epochs=1).nested(), str(own.folder / "two.ckpt"), 1e9))
+    assert cast(Any, _end_of_trial(pool)).how == "finished"
     pool.close()
-    assert isinstance(ended[0], Ended)
-    assert (ended[0].how, ended[0].reason) == ("finished", "")
+
+
+CLOSES = """
+import os
+import time
+from contextlib import suppress
+
+
+def program(network, train_set, run):
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                os.close(int(name))
+    while True:
+        time.sleep(1)
+"""
+
+
+@pytest.mark.slow
+def test_worker_that_closes_its_pipe_does_not_outlive_that(prepared: Path, own: OwnCode) -> None:
+    recipe = tiny.recipe(**{"train.program": f"{own.write(CLOSES)}:program", "train.epochs": 1})
+    pool = _pool(prepared, 1)
+    pool.submit(Task(0, 1, 0, recipe.nested(), str(own.folder / "one.ckpt"), 1e9))
+    first = pool._workers[0].process
+    assert isinstance(_end_of_trial(pool), Lost)
+    until(lambda: not psutil.pid_exists(first.pid or 0))
+    pool.close()
 
 
 @pytest.mark.slow
@@ -285,6 +343,28 @@ def test_machine_that_starts_no_process_is_said_in_words(monkeypatch: pytest.Mon
     monkeypatch.setattr(processes, "RETRIES", (0.0,))
     with pytest.raises(PodiumError, match=r"no worker process can be started: .*unavailable\. .*runtime.workers lower"):
         ProcessPool([Place("cuda", "0", 1)], Setup("", "cuda", 1))
+
+
+@pytest.mark.parametrize(("place", "first"), [(Place(), processes.AT_ONCE), (Place("cuda", "0", 1), 40)])
+def test_workers_beyond_the_first_are_forked_when_trials_are_handed_to_them(
+    monkeypatch: pytest.MonkeyPatch, place: Place, first: int
+) -> None:
+    started, far = [], []
+
+    def start(pool: ProcessPool, number: int) -> processes._Worker:
+        started.append(number)
+        ours, theirs = multiprocessing.Pipe()
+        far.append(theirs)
+        return processes._Worker(cast(BaseProcess, Dead(0)), ours, number)
+
+    monkeypatch.setattr(ProcessPool, "_start", start)
+    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    pool = ProcessPool([place] * 40, Setup("", "cpu", 1))
+    assert (pool.capacity, started) == (40, list(range(first)))
+    for number in range(20):
+        pool.submit(Task(number, 1, 0, {}, "", 1.0))
+    assert started == list(range(max(first, 20)))
+    assert [json.loads(pipe.recv_bytes())["task"]["number"] for pipe in far[:20]] == list(range(20))
 
 
 class PartlyFailing(ProcessPool):

@@ -23,7 +23,7 @@ from podium.tuning.driver import Driver
 from podium.tuning.messages import Report, Task
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
-from tuning.ray_cluster import TwoNodes
+from tuning.ray_cluster import STORE, TwoNodes
 from tuning.scripted import Recorder, epoch, search_params, states
 from tuning.sessions import Killer, curves, search
 from waiting import until
@@ -192,7 +192,7 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
     seen = tmp_path / "seen"
 
-    def train(task: Any, setup: Any, content: Any) -> Any:
+    def train(task: Any, setup: Any, content: Any, held: Any) -> Any:
         """What a worker does on a node where torch finds no images: once, or always."""
         from podium.tuning.pools import ray_worker
 
@@ -200,7 +200,7 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
             seen.touch()
             ray_worker._loaded.clear()
             ray_worker._trial_data = lambda setup: 1 / 0  # type: ignore[assignment, return-value]
-        return ray_worker.train(task, setup, content)
+        return ray_worker.train(task, setup, content, held)
 
     options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
     pool._train = ray.remote(**options)(train)
@@ -216,7 +216,7 @@ def test_broken_worker_costs_no_trial_and_its_node_is_avoided(
     lost = [line for line in recorder.lines if "could not load the images: ZeroDivisionError" in line]
     assert 1 <= len(lost) <= (4 if always else 1)
     assert all("its worker (process " in line for line in lost)
-    assert pool._avoided() == (nodes[:1] if always else [])
+    assert pool.places.avoided() == (nodes[:1] if always else [])
 
 
 def test_node_on_which_every_worker_dies_is_avoided_and_charges_no_trial(
@@ -228,7 +228,7 @@ def test_node_on_which_every_worker_dies_is_avoided_and_charges_no_trial(
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
     loads = tmp_path / "loads"
 
-    def train(task: Any, setup: Any, content: Any) -> Any:
+    def train(task: Any, setup: Any, content: Any, held: Any) -> Any:
         """What a worker does on a node that kills it: the first one before it has loaded, others in their trials."""
         from podium.tuning.pools import ray_worker
 
@@ -236,7 +236,7 @@ def test_node_on_which_every_worker_dies_is_avoided_and_charges_no_trial(
             first = "_trial_data" if not loads.exists() else "_train"
             loads.touch()
             setattr(ray_worker, first, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
-        return ray_worker.train(task, setup, content)
+        return ray_worker.train(task, setup, content, held)
 
     options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
     pool._train = ray.remote(**options)(train)
@@ -244,6 +244,43 @@ def test_node_on_which_every_worker_dies_is_avoided_and_charges_no_trial(
     runtime = RuntimeParams(max_restarts=1, checkpoint_seconds=1e-9, checkpoint_share=1.0)
     assert states(search(tmp_path, pool, 6, recorder, runtime=runtime)) == ["COMPLETE"] * 6
     assert any("before it began" in line for line in recorder.lines)
-    assert pool._avoided() == nodes[:1]
+    assert pool.places.avoided() == nodes[:1]
     assert any("one worker after another died on its node" in line for line in recorder.lines)
     assert any("no more trials go to the 1 node on which workers of trial" in line for line in recorder.lines)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_one_bad_gpu_of_a_node_is_held_and_costs_no_trial(
+    two_nodes: TwoNodes, open_pool: "Callable[..., RayPool]", tmp_path: Path, loads: bool
+) -> None:
+    import ray
+
+    from podium.tuning.pools.ray_places import Spot
+
+    node = two_nodes.cluster.add_node(num_cpus=3, num_gpus=3, object_store_memory=STORE, resources={"here": 3})
+    pool = open_pool(8, trial_gpus=1.0, workers=3)
+
+    def train(task: Any, setup: Any, content: Any, held: Any) -> Any:
+        """What a worker does on the node: GPU 0 lets it load its images and kills it then, or does not even load."""
+        from podium.tuning.pools import ray_worker
+
+        if ray_worker._gpu() == "0" and not held:
+            if loads:
+                ray_worker._train = lambda *given: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+            else:
+                ray_worker._loaded.clear()
+                ray_worker._trial_data = lambda setup: 1 / 0  # type: ignore[assignment, return-value]
+        return ray_worker.train(task, setup, content, held)
+
+    pool._train = ray.remote(num_cpus=1, num_gpus=1, resources={"here": 1}, max_retries=0)(train)
+    recorder = Recorder()
+    runtime = RuntimeParams(max_restarts=1, checkpoint_seconds=1e-9, checkpoint_share=1.0)
+    try:
+        study = search(tmp_path, pool, 8, recorder, runtime=runtime)
+    finally:
+        two_nodes.cluster.remove_node(node)
+    assert states(study) == ["COMPLETE"] * 8
+    assert pool.places.held() == {Spot(node.node_id, "0")}
+    assert pool.places.avoided() == []
+    if loads:
+        assert any("one worker after another died on GPU 0 of " in line for line in recorder.lines)

@@ -209,7 +209,7 @@ class ThawDriver(Driver):
         total = int(running.task.recipe["train"]["epochs"])
         attempt = self._attempts.get(running.number, 0) + 1
         rested = max(reported, default=0)
-        until = until if until is not None and until < total else None
+        until = until if until and until < total else None  # 0: nothing was decided, somebody else asked for it
         running.task = replace(running.task, attempt=attempt, until=until, rested=rested)
         return running
 
@@ -235,7 +235,7 @@ class ThawDriver(Driver):
         for line in ended.notes:
             self._note(line)
         running.log(ended.history)
-        self._learn_costs(running, ended)
+        self._costs.learn(running.trial, ended.costs)
         at = [one.until for one in self.decisions if one.trial == running.number and one.until]
         running.trial.set_user_attr(decided.RESTED, [epoch for epoch in at if epoch <= len(running.history)])
         running.leave()  # written last: it makes the trial one that rests
@@ -252,7 +252,7 @@ class ThawDriver(Driver):
 
     def _close(self) -> None:
         """End every trial that rests: nothing more is to be trained."""
-        self.clock.save()
+        super()._close()
         trials = self._trials()
         for number in self._resting(trials):
             self._let_go(trials[number])

@@ -38,6 +38,9 @@ BROKEN_IN_A_ROW = 2
 
 UNSTARTED = "see what it printed above; if memory was refused, `ulimit -v unlimited` lifts a limit of the address space"
 """What to do about a worker that ends before it has loaded its images, such as while it imports torch."""
+AT_ONCE = 8
+"""So many workers start with the pool, while the driver looks at its study; the others when a trial is handed to them.
+On a busy machine each takes seconds to be forked, one after another, and the first need not wait for the last."""
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
 a moment comes back."""
@@ -78,7 +81,8 @@ class _Spot:
     broken: int = 0
     """How many workers in a row were broken in it."""
     worker: _Worker | None = field(default=None)
-    """None: it is given up, or rests."""
+    """None: it is given up, or its worker has not been started yet."""
+    given_up: bool = False
 
 
 def warm_up() -> None:
@@ -109,13 +113,14 @@ class ProcessPool:
             warm_up()
         self._looked = time.monotonic()
         self._spots = [_Spot(place) for place in places]
-        for number in range(len(places)):
-            self._replace(number)
+        for number, place in enumerate(places):
+            if number < AT_ONCE or not _is_forked(place):  # those that import torch themselves do it all at once
+                self._replace(number)
 
     @property
     def capacity(self) -> int:
         """Trials that can be trained at the same time."""
-        return len(self._workers)
+        return sum(not spot.given_up for spot in self._spots)
 
     @property
     def _workers(self) -> list[_Worker]:
@@ -123,13 +128,18 @@ class ProcessPool:
 
     def submit(self, task: Task) -> None:
         """Hand `task` to a free worker, rather to one in whose place none was broken."""
-        free = (w for w in self._workers if w.task is None)
-        worker = min(free, key=lambda w: (self._spots[w.number].broken, self._blame.row(w.number)))
+        number, message = self._free_spot(), {"task": asdict(task), "sent": time.monotonic()}
+        worker = self._spots[number].worker or self._replace(number)
+        if not self._send(worker, message):  # it died while it had nothing to do
+            worker = self._replace(number)
+            self._send(worker, message)  # one that is gone too is heard of as lost
         worker.task, worker.silent = task, 0.0
-        if not self._send(worker, {"task": asdict(task), "sent": time.monotonic()}):
-            worker.task = None
-            self._replace(worker.number)
-            self.submit(task)
+
+    def _free_spot(self) -> int:
+        """The number of a free place, rather of one in which no worker was broken."""
+        spots = enumerate(self._spots)
+        free = [n for n, spot in spots if not spot.given_up and (spot.worker is None or spot.worker.task is None)]
+        return min(free, key=lambda n: (self._spots[n].broken, self._blame.row(n)))
 
     def events(self, timeout: float) -> list[Event]:
         """What workers sent, and which of them are gone or hang, within `timeout` seconds."""
@@ -151,7 +161,7 @@ class ProcessPool:
         for worker in late:
             worker.process.kill()
         for worker in late:
-            self._stop(worker)
+            self._give_place_up(worker)
 
     def pause(self) -> None:
         """SIGTERM every busy worker: it saves its trial at the next step."""
@@ -201,11 +211,16 @@ class ProcessPool:
         worker.process.join(timeout=5)
         self._spots[worker.number].worker = None
 
-    def _replace(self, number: int) -> None:
+    def _give_place_up(self, worker: _Worker) -> None:
+        self._stop(worker)
+        self._spots[worker.number].given_up = True
+
+    def _replace(self, number: int) -> _Worker:
         spot = self._spots[number]
         if spot.worker is not None:
             self._stop(spot.worker)
-        spot.worker = self._start(number)
+        spot.worker, spot.given_up = self._start(number), False
+        return spot.worker
 
     def _receive(self, worker: _Worker) -> Event | None:
         worker.silent = 0.0
@@ -254,7 +269,7 @@ class ProcessPool:
         verdict, cleared = self._blame.failed(number, ended.number, others=self.capacity > 1)
         self._reopen(cleared)
         if verdict == "suspect":
-            self._stop(worker)
+            self._give_place_up(worker)
             reason = f"a second trial in a row failed on its worker ({ended.reason}); it is tried on another"
             return Lost(ended.number, ended.attempt, reason, charged=False)
         if self._blame.row(number) >= FAILED_IN_A_ROW:
@@ -264,7 +279,7 @@ class ProcessPool:
     def _reopen(self, numbers: set[int]) -> None:
         """Start workers again in places that were given up for a trial that does not speak against them."""
         for number in sorted(numbers):
-            if self._spots[number].worker is None:
+            if self._spots[number].given_up:
                 self._replace(number)
 
     def _give_up(self, worker: _Worker, lost: Lost) -> Lost:
@@ -276,7 +291,7 @@ class ProcessPool:
         if spot.broken < BROKEN_IN_A_ROW or self.capacity == 1:
             self._replace(worker.number)
             return lost
-        self._stop(worker)
+        self._give_place_up(worker)
         left = counted(self.capacity, "worker")
         return replace(lost, reason=f"{lost.reason} ({spot.broken} times in a row; {left} left)")
 
@@ -297,7 +312,9 @@ class ProcessPool:
     def _bury(self, worker: _Worker, how: str = "") -> Lost | None:
         task = worker.task
         worker.process.join(timeout=5)
-        reason = f"its worker {how or _how_it_ended(worker.process.exitcode)}"
+        if worker.process.exitcode is None:  # it closed its pipe and lives on
+            worker.process.kill()
+        reason = f"its worker {how or how_it_ended(worker.process.exitcode)}"
         if task is not None and not worker.ready:
             reason += " before it began" + (f": {UNSTARTED}" if (worker.process.exitcode or 0) > 0 else "")
             return self._give_up(worker, Lost(task.number, task.attempt, reason, charged=False))
@@ -313,7 +330,7 @@ class ProcessPool:
         if verdict == "trial":
             self._replace(worker.number)
             return lost
-        self._stop(worker)
+        self._give_place_up(worker)
         where = self._spots[worker.number].place.words
         again = f"one worker after another died in its place ({where}); the trial is tried in another"
         return replace(lost, reason=f"{lost.reason}; {again}", charged=False)
@@ -332,7 +349,8 @@ def _work(pipe: "Connection[Any, Any]", setup: dict[str, Any]) -> None:
     main(pipe, setup)
 
 
-def _how_it_ended(code: int | None) -> str:
+def how_it_ended(code: int | None) -> str:
+    """What the exit `code` of a process says; None: it has not ended."""
     if code is None:
         return "does not answer"
     if code >= 0:

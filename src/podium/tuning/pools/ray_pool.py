@@ -7,7 +7,6 @@ answered with an end.
 
 import queue
 import threading
-import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -20,15 +19,11 @@ import ray
 from podium import cluster, resources
 from podium.config.params import RuntimeParams
 from podium.data.shared import is_shared, share
-from podium.text import counted
 from podium.training import checkpoint
 from podium.tuning.messages import Ended, Event, Lost, Report, Resumed, Task
-from podium.tuning.pools.blame import Blame
-from podium.tuning.pools.processes import BROKEN_IN_A_ROW
-from podium.tuning.pools.ray_worker import CONCURRENT, Began, Mailbox, Message, Saved, Setup, train
+from podium.tuning.pools.ray_places import Places, Spot
+from podium.tuning.pools.ray_worker import CONCURRENT, Began, Held, Mailbox, Message, Saved, Setup, train
 
-LOOK_EVERY = 1.0
-"""Seconds for which the cluster's resources are taken to be what they were."""
 POLL = 1.0
 """Seconds that a question to the mailbox waits; an answer comes as soon as there is one."""
 GONE = "its node is gone"
@@ -41,7 +36,8 @@ class _Attempt:
     """The newest attempt at a trial that has not ended."""
 
     task: Task
-    reference: Any
+    reference: Any = None
+    """Ray's, of the task that it is."""
     began: Began | None = None
     reported: int = 0
     """The last epoch that it reported."""
@@ -56,6 +52,7 @@ class _Returned:
     number: int
     attempt: int
     future: Any
+    reference: Any
 
 
 class RayPool:
@@ -68,17 +65,8 @@ class RayPool:
         self._inbox: queue.Queue[Message | _Returned] = queue.Queue()
         self._pausing = False
         self._closing = threading.Event()
-        self._looked = float("-inf")
-        self._slots = 0
-        self._nodes: set[str] = set()
-        """Nodes that have room for a trial."""
-        self._gone: set[str] = set()
-        """Nodes that Ray has given up."""
-        self._broken: Counter[str] = Counter()
-        """How many workers of a node were broken since a trial ended there."""
-        self._blame: Blame[str] = Blame()
-        self._suspect: set[str] = set()
-        """Nodes on which one worker after another died in its trial."""
+        self._holding: dict[Any, Spot] = {}
+        """Tasks that hold GPUs which are given up."""
         self._died_on: dict[int, set[str]] = {}
         """Nodes on which workers of a trial have died: it is handed to others."""
         self._uncharged: Counter[int] = Counter()
@@ -86,7 +74,8 @@ class RayPool:
         self._shared = is_shared(runtime)
         with ExitStack() as stack:
             stack.enter_context(cluster.opened(runtime, (runtime.workers or resources.cores()) * runtime.trial_cpus))
-            self._reserved = cpus, gpus = cluster.check_fits(cluster.nodes(), runtime)
+            cpus, gpus = cluster.check_fits(cluster.nodes(), runtime)
+            self.places = Places(cpus, gpus)
             self._mailbox = _open_mailbox()
             images, folder = share(prepared, runtime), str(Path.cwd()) if self._shared else ""
             self._setup = Setup(images, self._mailbox, runtime.device, runtime.threads, self._shared, folder, gpus)
@@ -102,19 +91,23 @@ class RayPool:
         """Trials to have in flight: what fits on the nodes that are there now, and those that are to wait in line."""
         if self._runtime.workers:
             return min(self._runtime.workers, self._at_most)
-        self._look()
-        return min(max(self._slots + self._runtime.queued, 1), self._at_most)
+        slots = self.places.slots() - len(self._holding)
+        return min(max(slots + self._runtime.queued, 1), self._at_most)
 
     def submit(self, task: Task) -> None:
         """Hand `task` to Ray, with its checkpoint where the nodes share no folder."""
-        path = Path(task.checkpoint)
+        self._attempts[task.number] = attempt = _Attempt(task)
+        self._launch(attempt)
+
+    def _launch(self, attempt: _Attempt) -> None:
+        task, path = attempt.task, Path(attempt.task.checkpoint)
         content = path.read_bytes() if not self._shared and path.is_file() else None
         train = self._train
-        if avoided := self._avoided(self._died_on.get(task.number, set())):
+        if avoided := self.places.avoided(self._died_on.get(task.number, set())):
             train = train.options(label_selector={"ray.io/node-id": f"!in({','.join(avoided)})"})
-        reference = train.remote(task, self._setup, content)
-        self._attempts[task.number] = _Attempt(task, reference)
-        reference.future().add_done_callback(lambda f: self._inbox.put(_Returned(task.number, task.attempt, f)))
+        attempt.reference = reference = train.remote(task, self._setup, content, self.places.held())
+        about = task.number, task.attempt
+        reference.future().add_done_callback(lambda f: self._inbox.put(_Returned(*about, f, reference)))
 
     def events(self, timeout: float) -> list[Event]:
         """What has arrived, within `timeout` seconds."""
@@ -124,6 +117,7 @@ class RayPool:
         while not self._inbox.empty():
             items.append(self._inbox.get_nowait())
         events = [self._read(item) for item in items]
+        self._let_go()
         return [event for event in events if event is not None] + self._lost_with_their_nodes()
 
     def answer(self, report: Report, go_on: bool) -> None:
@@ -156,8 +150,8 @@ class RayPool:
             self._read(self._inbox.get_nowait())
         with suppress(ray.exceptions.RayError):  # whoever waits in the mailbox leaves it before it is closed
             ray.get(self._mailbox.pause.remote(), timeout=POLL)
-        for attempt in self._attempts.values():
-            ray.cancel(attempt.reference, force=True)
+        for reference in [*self._holding, *(attempt.reference for attempt in self._attempts.values())]:
+            ray.cancel(reference, force=True)
         ray.kill(self._mailbox)
         self._opened.close()
 
@@ -166,15 +160,22 @@ class RayPool:
         attempt = self._attempts.get(number)
         return attempt.began if attempt is not None else None
 
-    def _look(self) -> None:
-        """See which nodes there are, unless that was just seen."""
-        if time.monotonic() - self._looked >= LOOK_EVERY:
-            nodes = cluster.nodes()
-            self._nodes = {n["NodeID"] for n in nodes if cluster.slots([n], *self._reserved)}
-            avoided = self._avoided()
-            self._slots = cluster.slots((n for n in nodes if n["NodeID"] not in avoided), *self._reserved)
-            self._gone = {node["NodeID"] for node in nodes if not node["Alive"]}
-            self._looked = time.monotonic()
+    def _hold(self, attempt: _Attempt, held: Held) -> Ended | None:
+        """The task of `attempt` holds a GPU that is given up: hand the trial out again, under the same number."""
+        if held.task != attempt.reference.task_id().hex():
+            return None  # a mailbox that is started again repeats what was not answered
+        self._holding[attempt.reference] = held.spot
+        if self._pausing:
+            return Ended(held.number, held.attempt, "interrupted")
+        self._launch(attempt)
+        return None
+
+    def _let_go(self) -> None:
+        """End tasks that hold a GPU which is not given up any more, or whose node is not used at all."""
+        held = self.places.held()
+        for reference in [one for one, spot in self._holding.items() if spot not in held]:
+            del self._holding[reference]
+            ray.cancel(reference, force=True)
 
     def _lost_with_their_nodes(self) -> list[Event]:
         """Trials of nodes that Ray has given up.
@@ -182,8 +183,8 @@ class RayPool:
         Where a network or a machine goes silently, Ray itself waits for the connection to time out before it reports
         of a task that it is lost: it had not after 90 s.
         """
-        self._look()
-        there = [a for a in self._attempts.values() if a.began is not None and a.began.node in self._gone]
+        self.places.look()
+        there = [a for a in self._attempts.values() if a.began is not None and a.began.node in self.places.gone]
         return [self._lose(attempt, GONE) for attempt in there]
 
     def _lose(self, attempt: _Attempt, how: str) -> Lost:
@@ -192,36 +193,33 @@ class RayPool:
         where = f" ({began.where})" if began else ""
         lost = Lost(task.number, task.attempt, f"its worker{where} is lost: {how}")
         if began is not None and began.ready and how != GONE:
-            return self._died(lost, began.node)
-        if began is not None and not began.ready:
-            self._broken[began.node] += 1
+            return self._died(lost, self._spot(began))
+        if began is not None and not began.ready and how != GONE:
+            self.places.broke(self._spot(began))
         self._uncharged[task.number] += 1
         reason = lost.reason if began is not None and began.ready else f"{lost.reason}, before it began"
         return replace(lost, reason=reason, charged=self._uncharged[task.number] > UNCHARGED)
 
-    def _died(self, lost: Lost, node: str) -> Lost:
-        """`lost`, by a worker of `node` that died in its trial; where they all do there, it is not charged."""
-        self._died_on.setdefault(lost.number, set()).add(node)
-        others = self._nodes - {node, *self._avoided()}
-        verdict, cleared = self._blame.died(node, lost.number, others=bool(others))
-        self._suspect -= cleared
-        if verdict == "trial":
+    def _spot(self, began: Began) -> Spot:
+        return self.places.spot(began.node, began.gpu)
+
+    def _died(self, lost: Lost, spot: Spot) -> Lost:
+        """`lost`, by a worker that died in its trial; where they all do in its place, it is not charged."""
+        if not spot.gpu:
+            self._died_on.setdefault(lost.number, set()).add(spot.node)
+        if not self.places.died(spot, lost.number):
             return lost
-        self._suspect.add(node)
-        again = "one worker after another died on its node; the trial is tried on another"
+        again = f"one worker after another died on {self.places.words(spot)}; the trial is tried on another"
         return replace(lost, reason=f"{lost.reason}; {again}", charged=False)
 
     def _works(self, attempt: _Attempt, ended: Ended) -> Ended:
-        """`ended`, with what that says of the nodes."""
+        """`ended`, with what that says of the places."""
         if attempt.began is None or ended.how == "interrupted":
             return ended
         if ended.how in ("failed", "infeasible"):
-            self._suspect -= self._blame.dropped(ended.number)
-        elif broken := self._blame.worked(attempt.began.node, ended.number):
-            note = (
-                f"no more trials go to the {counted(len(broken), 'node')} on which workers of trial {ended.number} died"
-            )
-            return replace(ended, notes=[*ended.notes, f"{note}: it works on another"])
+            self.places.dropped(ended.number)
+        elif note := self.places.worked(self._spot(attempt.began), ended.number):
+            return replace(ended, notes=[*ended.notes, note])
         return ended
 
     def _give_up(self, attempt: _Attempt, lost: Lost) -> Lost:
@@ -229,18 +227,8 @@ class RayPool:
         del self._attempts[lost.number]
         if attempt.began is None:
             return lost
-        self._broken[attempt.began.node] += 1
+        self.places.broke(self._spot(attempt.began))
         return replace(lost, reason=lost.reason.replace("its worker", f"its worker ({attempt.began.where})", 1))
-
-    def _avoided(self, more: Collection[str] = ()) -> list[str]:
-        """Nodes whose workers are broken again and again, or die in their trials, and `more`; as long as there are
-        others.
-        """
-        broken = {node for node, count in self._broken.items() if count >= BROKEN_IN_A_ROW} | self._suspect
-        for avoided in ({*broken, *more}, broken):
-            if self._nodes - avoided:
-                return sorted(avoided)
-        return []
 
     def _listen(self) -> None:
         """Receive what arrives in the mailbox, until the pool closes and the mailbox is empty."""
@@ -257,13 +245,19 @@ class RayPool:
                 return
 
     def _read(self, item: Message | _Returned) -> Event | None:
+        if isinstance(item, _Returned) and item.reference in self._holding:
+            del self._holding[item.reference]
+            return None
         attempt = self._attempts.get(item.number)
-        if attempt is None or attempt.task.attempt != item.attempt:
+        of_another = isinstance(item, _Returned) and attempt is not None and item.reference != attempt.reference
+        if attempt is None or attempt.task.attempt != item.attempt or of_another:
             if isinstance(item, Report):  # of a worker that was thought dead
                 self._mailbox.answer.remote(item.number, item.attempt, False)
             return None
         if isinstance(item, Began):
             attempt.began = item
+        elif isinstance(item, Held):
+            return self._hold(attempt, item)
         elif isinstance(item, Saved):
             checkpoint.write(Path(attempt.task.checkpoint), item.content)
         elif isinstance(item, Resumed):
@@ -288,10 +282,10 @@ class RayPool:
         return None
 
     def _shows_life(self, attempt: _Attempt) -> None:
-        """A node on which another worker gets on is not to blame as a whole: one of its GPUs may be."""
-        node = attempt.began and attempt.began.node
-        if node and sum(one.began is not None and one.began.node == node for one in self._attempts.values()) > 1:
-            self._blame.alive(node)
+        if attempt.began is not None:
+            node = attempt.began.node
+            there = sum(one.began is not None and one.began.node == node for one in self._attempts.values())
+            self.places.reported(self._spot(attempt.began), alone=there == 1)
 
     def _ended(self, attempt: _Attempt, returned: _Returned) -> Event:
         number, tried = returned.number, returned.attempt
@@ -299,7 +293,7 @@ class RayPool:
         if error is None:
             ended: Ended = returned.future.result()
             if attempt.began is not None:
-                self._broken.pop(attempt.began.node, None)
+                self.places.returned(self._spot(attempt.began))
             if ended.how != "interrupted":
                 del self._attempts[number]
             return self._works(attempt, ended)

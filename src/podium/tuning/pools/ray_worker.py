@@ -12,7 +12,8 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ import ray
 
 from podium.tuning.messages import Ended, Lost, Report, Resumed, Task
 from podium.tuning.pools import cannot_load, unless_broken
+from podium.tuning.pools.ray_places import Spot
 
 if TYPE_CHECKING:
     from podium.tuning.work import TrialData
@@ -65,6 +67,8 @@ class Began:
     host: str
     node: str
     """Ray's id of the node."""
+    gpu: str = ""
+    """Ray's id of its GPU there; empty: it has none, or several."""
     ready: bool = False
     """Whether it has loaded its images: no trial is to blame for what happens before."""
 
@@ -72,6 +76,17 @@ class Began:
     def where(self) -> str:
         """The worker, as people find it."""
         return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A trial has come to a GPU that is given up. Its task keeps it, and the trial needs another place."""
+
+    number: int
+    attempt: int
+    task: str
+    """Ray's id of the task."""
+    spot: Spot
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class Saved:
     content: bytes
 
 
-Message = Began | Saved | Resumed | Report | Lost
+Message = Began | Held | Saved | Resumed | Report | Lost
 
 
 class Mailbox:
@@ -131,18 +146,21 @@ class Mailbox:
         return await self._pausing.wait()
 
 
-def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
+def train(task: Task, setup: Setup, content: bytes | None, held: Collection[Spot]) -> Ended:
     """Train one trial, from the checkpoint `content` if there is one, and return how it ended.
 
     Where the worker is to blame, it reports that it is lost and exits: Ray starts another one for the next task.
+    On one of the GPUs `held`, which are given up, it trains nothing and stays until it is cancelled.
     """
+    node, gpu = ray.get_runtime_context().get_node_id(), _gpu()
+    if Spot(node, gpu) in held:
+        _hold(task, setup, Spot(node, gpu))
     import torch
 
     if setup.folder:
         os.chdir(setup.folder)  # weights that a network begins with lie in data/
     torch.set_num_threads(setup.threads)
-    node = ray.get_runtime_context().get_node_id()
-    here = Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node)
+    here = Began(task.number, task.attempt, os.getpid(), socket.gethostname(), node, gpu)
     began = setup.mailbox.leave.remote(here)
     pausing = _pausing(setup.mailbox)
     try:
@@ -155,6 +173,20 @@ def train(task: Task, setup: Setup, content: bytes | None) -> Ended:
     if isinstance(ended, Lost):
         _exit(setup, ended, began)
     return ended
+
+
+def _gpu() -> str:
+    """Ray's id of the GPU that this task has, or has a share of; empty: it has none, or several."""
+    found = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return found[0] if len(found) == 1 else ""
+
+
+def _hold(task: Task, setup: Setup, spot: Spot) -> NoReturn:
+    """Keep the GPU, without a look at it: one that is broken may hang whoever asks."""
+    here = str(ray.get_runtime_context().get_task_id())
+    ray.get(setup.mailbox.leave.remote(Held(task.number, task.attempt, here, spot)))
+    while True:
+        time.sleep(3600)
 
 
 def _train(
