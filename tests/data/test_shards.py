@@ -132,7 +132,8 @@ def test_marker_names_the_images_of_each_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "rows",
-    [slice(None), slice(2, 16), slice(17, None, -3), slice(50, 60), [19, 0, -1, 3, 3], [], np.arange(20) % 3 == 0,
+    [slice(None), slice(2, 16), slice(3, 4), slice(9, 5), slice(-5, -1), slice(17, None, -3), slice(50, 60),
+     [19, 0, -1, 3, 3], [], np.arange(20) % 3 == 0,
      np.array([4, 14], np.uint8), 0, -20, np.int32(15)],
     ids=str,
 )  # fmt: skip

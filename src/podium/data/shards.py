@@ -49,9 +49,10 @@ class Shards:
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any], /) -> NDArray[np.uint8]: ...
 
     def __getitem__(self, rows: SupportsIndex | slice | Sequence[int] | NDArray[Any], /) -> NDArray[np.uint8]:
-        """One image (C, H, W), or those of a slice, of numbers or of a mask, in memory. Raises IndexError beyond."""
+        """One image (C, H, W), or those of a slice, of numbers or of a mask. Raises IndexError beyond."""
         if isinstance(rows, slice):
-            return self._taken(np.arange(len(self))[rows])
+            first, end, step = rows.indices(len(self))
+            return self._between(first, end) if step == 1 else self._taken(np.arange(len(self))[rows])
         wanted = np.asarray(rows)
         if isinstance(rows, tuple) or wanted.ndim > 1 or (wanted.size and wanted.dtype.kind not in "iub"):
             raise TypeError(
@@ -71,6 +72,13 @@ class Shards:
         if copy is False:
             raise ValueError("images of several files can't be one array without a copy")
         return np.concatenate(self.parts).astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def _between(self, first: int, end: int) -> NDArray[np.uint8]:
+        """Rows that follow each other: a view where they lie in one file, as of one array."""
+        starts = np.cumsum([0, *map(len, self.parts)]).tolist()
+        pieces = [part[max(first - n, 0) : max(end - n, 0)] for n, part in zip(starts, self.parts, strict=False)]
+        some = [piece for piece in pieces if len(piece)] or [self.parts[0][:0]]
+        return some[0] if len(some) == 1 else np.concatenate(some)
 
     def _taken(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         outside = (rows < -len(self)) | (rows >= len(self))
