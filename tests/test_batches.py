@@ -12,6 +12,7 @@ from torch import Tensor
 
 import tiny
 from podium.data.dataset import Split, open_split
+from podium.data.shards import Shards
 from podium.training import batches as module
 from podium.training import streaming
 from podium.training.batches import Batches, bounds, fits
@@ -48,6 +49,7 @@ def test_batches_of_several_splits_are_one_after_the_other(splits: list[Split]) 
 def test_batches_of_one_split_share_its_memory(splits: list[Split]) -> None:
     batches = Batches.of(splits[:1], CPU)
     assert isinstance(batches.images, Tensor)
+    assert isinstance(splits[0].images, np.ndarray)
     assert batches.images.data_ptr() == splits[0].images.__array_interface__["data"][0]
 
 
@@ -232,3 +234,30 @@ def test_rank_reads_its_own_rows_of_each_batch_and_the_one_before_each(
             assert torch.equal(mine.roll(1, 0)[here], images.roll(1, 0)[here])
             assert torch.equal(labels, all_labels)
             assert int(mine.flatten(1).any(1).sum()) <= here.stop - here.start + 1
+
+
+def _in_files(split: Split, *ends: int) -> Split:
+    """The same split, its images in several files."""
+    return replace(split, images=Shards(np.split(np.asarray(split.images), ends)))
+
+
+@pytest.mark.parametrize("fit", [True, False])
+@pytest.mark.parametrize("size", [1, 7, 80])
+def test_images_in_several_files_are_fed_as_those_in_one(
+    splits: list[Split], monkeypatch: pytest.MonkeyPatch, size: int, fit: bool
+) -> None:
+    monkeypatch.setattr(module, "fits", lambda size, device, sharers: fit)
+    several = Batches.of([_in_files(splits[0], 3, 30, 59), _in_files(splits[1], 19)], CPU)
+    assert isinstance(several.images, Mapped)
+    assert several.images.fits is fit
+    one, order = Batches.of([_joined(splits)], CPU), torch.randperm(80)
+    for (images, labels), (same, known) in zip(several.feed(order, size), one.feed(order, size), strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, known)
+    assert torch.equal(several.taken(order).images[:], one.taken(order).images[:])
+
+
+def test_images_in_several_files_are_one_tensor_on_a_device_that_they_fit(splits: list[Split]) -> None:
+    batches = Batches.of([_in_files(splits[0], 3, 30), splits[1]], torch.device("meta"))
+    assert isinstance(batches.images, Tensor)
+    assert batches.images.shape == (80, *splits[0].shape)

@@ -34,9 +34,9 @@ def test_split_that_is_opened_maps_the_file_and_leaves_it_alone(tmp_path: Path) 
     before = (tmp_path / "images.npy").read_bytes()
 
     images = open_split(tmp_path).images
+    assert isinstance(images, np.memmap)
     images[:] = 0
 
-    assert isinstance(images, np.memmap)
     assert (tmp_path / "images.npy").read_bytes() == before
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from podium.components import Choice
 from podium.config.params import EvaluateParams, TrackingParams
-from podium.data import accesses
+from podium.data import accesses, shards
 from podium.data.dataset import write_split
 from podium.data.image_files import ImageFile
 from podium.errors import InputError, PodiumError
@@ -119,6 +119,23 @@ def test_evaluate_known_answers_writes_them_in_every_file(project: Path, store: 
     assert pairs.count(("dark", "bright/white")) == 2
     assert pairs.count(("bright/white", "dark")) == 3
     assert sum(int(row["count"]) for row in rows(out / "calibration.csv")) == 80
+
+
+def test_evaluate_of_images_in_several_files_writes_what_it_writes_of_one(
+    project: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(project, store)
+    whole = {path.name: path.read_bytes() for path in (project / "evaluated").iterdir()}
+    shutil.rmtree(project / "sealed/test")
+    monkeypatch.setattr(shards, "FILE_BYTES", 300)  # twelve images
+    starts = shards.starts_of(np.arange(80, dtype=np.uint64)[:, None] << np.uint64(57))  # the last files are empty
+    about: dict[str, Any] = {"sealed": True, "starts": starts}
+    write_split(project / "sealed/test", "test", images_of(BRIGHT), np.array(LABELS), CLASSES, **about)
+    assert len(list((project / "sealed/test").glob("images-*.npy"))) > 3
+
+    call(project, store)
+
+    assert {path.name: path.read_bytes() for path in (project / "evaluated").iterdir()} == whole
 
 
 def test_evaluate_predictions_follow_the_order_of_the_sealed_images(project: Path, store: TrackingParams) -> None:

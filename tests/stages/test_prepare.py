@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 import idx
 import photos
 from podium.config.params import DoctorParams, PrepareParams
+from podium.data import shards
 from podium.data.dataset import DatasetInfo, open_split, open_test_set
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.stages.prepare import check_classes, prepare
@@ -46,13 +48,17 @@ def _params(root: Path, **changes: Any) -> PrepareParams:
     return PrepareParams(**fields)
 
 
-def _prepare(params: PrepareParams, out: Path) -> DatasetInfo:
-    return prepare(params, DoctorParams(), out / "prepared", out / "sealed", out / ".decoded")
+def _prepare(params: PrepareParams, out: Path, *, links: bool = False) -> DatasetInfo:
+    return prepare(params, DoctorParams(), out / "prepared", out / "sealed", out / ".decoded", links=links)
 
 
 def _prepared(folder: Path) -> dict[str, bytes]:
     """Every file of the two folders that DVC knows."""
     return {name: content for name, content in _bytes(folder).items() if not name.startswith(".")}
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    return {name: (folder / name).stat().st_ino for name in _prepared(folder)}
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -98,8 +104,9 @@ def test_prepared_images_stay_with_their_labels(tmp_path: Path) -> None:
     }
     train = open_split(tmp_path / "prepared/train")
     assert all(known[image[0].tobytes()] == label for image, label in zip(train.images, train.labels, strict=True))
-    assert info.mean == pytest.approx((train.images / 255).mean(axis=(0, 2, 3)).tolist())
-    assert info.std == pytest.approx((train.images / 255).std(axis=(0, 2, 3)).tolist())
+    pixels = np.asarray(train.images) / 255
+    assert info.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)).tolist())
+    assert info.std == pytest.approx(pixels.std(axis=(0, 2, 3)).tolist())
 
 
 def test_prepare_keeps_the_sources_own_test_split_sealed(
@@ -140,6 +147,39 @@ def test_prepare_of_images_in_another_order_gives_the_same_bytes(tmp_path: Path,
     for one in found:  # files.csv has the place of each image in its source
         assert [one.pop(name) for name in list(one) if name.endswith("files.csv")]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_images_in_several_files_are_those_of_one_and_one_that_is_added_changes_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    root = photos.folder(tmp_path / "raw", per_class=22)
+    params = PrepareParams(source=f"folder:{root}", root=str(root), size=16, min_per_class=2)
+    one = _prepare(params, tmp_path)
+    single = open_split(tmp_path / "prepared/train").images
+    assert isinstance(single, np.memmap)
+    kept = single.copy()
+
+    monkeypatch.setattr(shards, "FILE_BYTES", 4096)  # five images
+    assert _prepare(params, tmp_path, links=links) == one
+    assert np.array_equal(open_split(tmp_path / "prepared/train").images[:], kept)
+    before, first = _prepared(tmp_path), _inodes(tmp_path)
+    photos.write(root / "cat/new.png", photos.tiles()[47])
+    _prepare(params, tmp_path, links=links)
+    after, second = _prepared(tmp_path), _inodes(tmp_path)
+    shutil.copytree(tmp_path / "split", tmp_path / "again/split")
+    again = _prepare(params, tmp_path / "again")
+
+    pixels = [name for name in after if "/images-" in name]
+    assert len(pixels) > 8
+    assert sum(before[name] != after[name] for name in pixels) == 1
+    if links:
+        assert {name for name in pixels if first[name] != second[name]} == {n for n in pixels if before[n] != after[n]}
+    assert len(list((tmp_path / ".decoded").rglob("linked-*"))) == (len(pixels) if links else 0)
+    assert again == DatasetInfo.read(tmp_path / "prepared")
+    assert {name: content for name, content in _prepared(tmp_path / "again").items() if name in pixels} == {
+        name: after[name] for name in pixels
+    }
 
 
 def _table(folder: Path, *, groups: bool) -> PrepareParams:

@@ -1,6 +1,7 @@
 """Folds of train and validation: who is judged where, and a confirmation by them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tiny
 from podium.config.params import TrackingParams
 from podium.data.dataset import open_split, write_split
 from podium.data.image_files import ImageFile
+from podium.data.shards import Shards
 from podium.errors import InputError
 from podium.training.batches import Batches
 from podium.tuning.confirm import confirm
@@ -105,3 +107,14 @@ def test_images_that_do_not_fit_into_memory_have_no_folds(tmp_path: Path) -> Non
     train, val = (Batches.mapped([split], device) for split in splits)
     with pytest.raises(InputError, match=r"^select\.folds must be 0: 80 images don't fit"):
         TrialData(train, val, tiny.IMAGES, device).divided([0])
+
+
+def test_images_in_several_files_that_fit_have_the_folds_of_those_in_one(tmp_path: Path) -> None:
+    train, val = (open_split(tiny.prepare(tmp_path) / name) for name in ("train", "val"))
+    device = torch.device("cpu")
+    whole = TrialData.load(tmp_path, device)
+    files = replace(train, images=Shards(np.split(np.asarray(train.images), [20, 50])))
+    several = TrialData(Batches.of([files], device), Batches.of([val], device), tiny.IMAGES, device)
+    for one, same in zip(several.divided([0, 25, 79]), whole.divided([0, 25, 79]), strict=True):
+        assert torch.equal(one.images[:], same.images[:])
+        assert torch.equal(one.labels, same.labels)

@@ -10,6 +10,7 @@ import photos
 import tiny
 from own import OwnCode
 from podium.config.params import Params, parse
+from podium.data import shards
 from podium.data.dataset import DatasetInfo, open_split, write_split
 from podium.tuning import reference_measuring
 from podium.tuning.reference_lines import Line, Lines, described, lines_of, remedies, verdict
@@ -44,6 +45,17 @@ def test_lines_of_small_images_are_majority_and_simple_features(tmp_path: Path) 
     assert lines.skipped == {"pretrained": "images of 8 pixels are too small (at least 32)"}
     assert Lines.from_dict(lines.to_dict()) == lines
     assert measure(_params(), tmp_path) == lines
+
+
+def test_lines_of_images_in_several_files_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = measure(_params(), tiny.prepare(tmp_path / "one"))
+    monkeypatch.setattr(shards, "FILE_BYTES", 4096)
+    tiny.prepare(tmp_path / "several")
+    starts = shards.starts_of(np.arange(60, dtype=np.uint64)[:, None] << np.uint64(58))
+    train = open_split(tmp_path / "one/train")
+    write_split(tmp_path / "several/train", "train", train.images, train.labels, train.classes, starts=starts)
+    assert isinstance(open_split(tmp_path / "several/train").images, shards.Shards)
+    assert measure(_params(), tmp_path / "several") == one
 
 
 @pytest.mark.parametrize(("strengths", "is_there"), [(0, False), (1, True), (2, True)])

@@ -5,18 +5,21 @@ gate: everything else is refused, so that no choice can be made on the held-out 
 """
 
 import hashlib
+import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.data import accesses
+from podium.data import accesses, shards
 from podium.data.image_files import ImageFile, anonymous, write_files
+from podium.data.linked_files import LinkedFiles
+from podium.data.shards import Images, Shards
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
@@ -43,8 +46,8 @@ class Split:
 
     name: str
     """train, val or test."""
-    images: NDArray[np.uint8]
-    """(N, C, H, W), memory-mapped; pages are shared between processes until somebody writes."""
+    images: Images
+    """(N, C, H, W), memory-mapped: pages are shared between processes until somebody writes. Shards if it is large."""
     labels: NDArray[np.int64]
     """(N,), index into `classes`."""
     classes: tuple[str, ...]
@@ -108,15 +111,20 @@ def write_split(
     duplicates: NDArray[np.int64] | None = None,
     drawn: str = "",
     files: Sequence[ImageFile] | None = None,
+    starts: NDArray[np.int64] | None = None,
+    linked: LinkedFiles | None = None,
 ) -> Written:
     """Write a split to `folder` (made if missing), its marker last; `images` may be larger than memory.
 
     `duplicates` (N,): images with one number are equal, or nearly so. `drawn`: its name in the split file. `files`:
-    where each image came from; None: not known.
+    where each image came from; None: not known. `starts`: where a large split may be divided into several files, as
+    `shards.starts_of` tells; None: it is one file. `linked`: what the several files are links of; None: of nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     duplicates = _numbered(duplicates)
-    digest = _write_images(folder / "images.npy", images, labels, classes, duplicates)
+    counts = shards.counts_of(starts, images.shape)
+    write = _written if linked is None or len(counts) == 1 else linked.write
+    digest = _write_images(folder, images, counts, _begun(images.shape, labels, classes, duplicates), write)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     if duplicates is not None:
         np.save(folder / DUPLICATES, duplicates, allow_pickle=False)
@@ -126,16 +134,18 @@ def write_split(
     about = {"split": name, "sealed": sealed, "digest": split.digest, "classes": list(classes)}
     about |= {"drawn": drawn} if drawn else {}
     about |= {"count": len(labels), "shape": list(split.shape), "per_class": split.counts}
+    about |= {"images_per_file": counts} if len(counts) > 1 else {}
     write_json(folder / MARKER, about)
     return split
 
 
-def chunks(images: Rows) -> Iterator[NDArray[np.uint8]]:
-    """All of `images` in order, C-contiguous, about CHUNK_BYTES at a time."""
+def chunks(images: Rows, first: int = 0, end: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """`images` from row `first` to before `end` (None: all) in order, C-contiguous, about CHUNK_BYTES at a time."""
     count, *shape = images.shape
+    end = count if end is None else end
     step = max(1, CHUNK_BYTES // math.prod(shape))
-    for start in range(0, count, step):
-        yield np.ascontiguousarray(images[start : start + step])
+    for start in range(first, end, step):
+        yield np.ascontiguousarray(images[start : min(start + step, end)])
 
 
 def open_split(folder: Path) -> Split:
@@ -181,6 +191,11 @@ def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: st
         raise _damaged(folder, f"images or labels do not have the digest in {MARKER}")
     accesses.record(split.access_key, reader, purpose)
     return split
+
+
+def images_again(folder: Path) -> Images:
+    """The images of a split that is open already; of a test set this is no further access."""
+    return _images(folder, _about(folder))
 
 
 @dataclass(frozen=True)
@@ -262,9 +277,8 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _open(folder: Path, about: dict[str, Any]) -> Split:
-    # Mode "c" keeps the file read-only and the pages shared, while torch may wrap the array without a warning.
+    images = _images(folder, about)
     try:
-        images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         duplicates = _duplicates(folder, about["count"])
     except (OSError, ValueError, EOFError) as error:
@@ -275,6 +289,22 @@ def _open(folder: Path, about: dict[str, Any]) -> Split:
         )
     drawn = str(about.get("drawn", ""))
     return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"], duplicates, drawn)
+
+
+def _images(folder: Path, about: dict[str, Any]) -> Images:
+    """The images in their file or files, as the marker tells."""
+    files = shards.files_of(about.get("images_per_file", [about["count"]]))
+    # Mode "c" keeps a file read-only and its pages shared, while torch may wrap the array without a warning.
+    try:
+        found = [np.load(folder / name, mmap_mode="c", allow_pickle=False) for name, _ in files]
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder, str(error)) from None
+    if "images_per_file" not in about:
+        return cast(NDArray[np.uint8], found[0])
+    for part, (name, count) in zip(found, files, strict=True):
+        if list(part.shape) != [count, *about["shape"]]:
+            raise _damaged(folder, f"{MARKER} says that {name} has {count} images and it holds {part.shape}")
+    return Shards(found)
 
 
 def _duplicates(folder: Path, count: int) -> NDArray[np.int64] | None:
@@ -306,27 +336,39 @@ def _numbered(duplicates: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
 
 
 def _write_images(
-    path: Path,
+    folder: Path,
     images: Rows,
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
-    duplicates: NDArray[np.int64] | None,
+    counts: Sequence[int],
+    sha: "hashlib._Hash",
+    write: Callable[[Path, Iterable[memoryview]], None],
 ) -> str:
-    """The images as an .npy file, as np.save writes it; returns the split's digest."""
-    shape = tuple(map(int, images.shape))
-    sha = _begun(shape, labels, classes, duplicates)
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for chunk in chunks(images):
+    """The images as .npy files of so many each, as np.save writes them; returns the split's digest, begun as `sha`."""
+
+    def pieces(first: int, count: int) -> Iterator[memoryview]:
+        header = io.BytesIO()
+        shape = (count, *map(int, images.shape[1:]))
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        yield header.getbuffer()
+        for chunk in chunks(images, first, first + count):
             sha.update(chunk.data)
-            file.write(chunk.data)
+            yield chunk.data.cast("B")
+
+    first = 0
+    for name, count in shards.files_of(counts):
+        write(folder / name, pieces(first, count))
+        first += count
     return sha.hexdigest()
+
+
+def _written(path: Path, pieces: Iterable[memoryview]) -> None:
+    with path.open("wb") as file:
+        file.writelines(pieces)
 
 
 def _digest(
     images: Rows, labels: NDArray[np.int64], classes: tuple[str, ...], duplicates: NDArray[np.int64] | None
 ) -> str:
-    sha = _begun(tuple(map(int, images.shape)), labels, classes, duplicates)
+    sha = _begun(images.shape, labels, classes, duplicates)
     for chunk in chunks(images):
         sha.update(chunk.data)
     return sha.hexdigest()
@@ -338,7 +380,7 @@ def _begun(
     classes: tuple[str, ...],
     duplicates: NDArray[np.int64] | None,
 ) -> "hashlib._Hash":
-    sha = hashlib.sha256(json.dumps([list(classes), list(shape)]).encode())
+    sha = hashlib.sha256(json.dumps([list(classes), list(map(int, shape))]).encode())
     sha.update(np.ascontiguousarray(labels).tobytes())
     if duplicates is not None:
         sha.update(np.ascontiguousarray(duplicates).tobytes())

@@ -117,6 +117,8 @@ class Store:
         self.pixels = RowFile(folder / "pixels", (spec.channels, spec.height, spec.width))
         self.thumbs = RowFile(folder / "thumbs", (THUMB, THUMB))
         self._index = index
+        self.folder = None if index is None else folder
+        """Where it stays; None: it is temporary."""
         whole = 0 if index is None else self._named(index)
         self._is_new = not whole
         for file in (self.pixels, self.thumbs):

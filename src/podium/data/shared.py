@@ -12,6 +12,7 @@ import ray
 
 from podium.config.params import RuntimeParams
 from podium.data.dataset import DatasetInfo, Split, open_split
+from podium.data.shards import Shards
 
 
 def is_shared(runtime: RuntimeParams) -> bool:
@@ -50,4 +51,5 @@ def read_only_arrays() -> Iterator[None]:
 
 
 def _whole(split: Split) -> Split:
-    return replace(split, images=np.asarray(split.images))
+    images = split.images
+    return replace(split, images=Shards(images.parts) if isinstance(images, Shards) else np.asarray(images))

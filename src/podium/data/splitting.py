@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.shards import starts_of
 from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
@@ -33,6 +34,8 @@ class Division:
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
+    starts: dict[str, NDArray[np.int64]]
+    """By the split's name, where it may be divided into files: podium.data.shards."""
 
     def parts(self) -> dict[str, NDArray[np.int64]]:
         """The rows by the split's name."""
@@ -181,7 +184,9 @@ def division(
 ) -> Division:
     """The rows of each split among the images that are used."""
     order = in_order(prints, labels)
-    return Division(*(order[(used & (places == k))[order]] for k in range(len(NAMES))))
+    train, val, test = (order[(used & (places == k))[order]] for k in range(len(NAMES)))
+    starts = {name: starts_of(prints[rows, :1]) for name, rows in zip(NAMES, (train, val, test), strict=True)}
+    return Division(train, val, test, starts)
 
 
 def _allowed(given: NDArray[np.int8], missing: list[int]) -> NDArray[np.bool_]:

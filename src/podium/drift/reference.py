@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.shards import Images
 from podium.drift import image_features
 from podium.drift.image_features import INPUTS, SIZES, Feature, answer_features
 from podium.drift.sketch import names_of, packed, unpacked
@@ -107,7 +108,7 @@ class Reference:
 
 
 def reference_of(
-    images: NDArray[np.uint8],
+    images: Images,
     pictures: NDArray[np.int64],
     sizes: NDArray[np.int32] | None,
     probabilities: NDArray[np.floating],

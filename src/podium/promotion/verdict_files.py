@@ -14,6 +14,8 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from podium.data import accesses
+from podium.data.dataset import images_again
+from podium.data.shards import Images
 from podium.errors import PodiumError
 from podium.metrics.plots import save_figure, short
 from podium.promotion import ledger
@@ -40,8 +42,7 @@ def store(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, 
         (files / f"{stem}.json").write_text(text, encoding="utf-8")
         picture = f"{stem}.png" if verdict.disagreements else ""
         if picture:
-            images = np.load(sealed / "images.npy", mmap_mode="r", allow_pickle=False)
-            draw_disagreements(files / picture, verdict.disagreements, images)
+            draw_disagreements(files / picture, verdict.disagreements, images_again(sealed))
         (files / f"{stem}.md").write_text(verdict.markdown(picture), encoding="utf-8")
         tracking.client.log_artifacts(version.run_id, folder, "gate")
     written = digest(text)
@@ -76,7 +77,7 @@ def check(tracking: Tracking, book: Ledger) -> list[str]:
     return found
 
 
-def draw_disagreements(path: Path, found: tuple[Disagreement, ...], images: NDArray[np.uint8]) -> None:
+def draw_disagreements(path: Path, found: tuple[Disagreement, ...], images: Images) -> None:
     """Write the picture of `found`, at least one, to `path`; `images` are those of the test set, (N, C, H, W) uint8."""
     gained = [one for one in found if one.challenger == one.label]
     lost = [one for one in found if one.challenger != one.label]

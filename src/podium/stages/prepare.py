@@ -12,6 +12,7 @@ from podium.data.audit.data_audit import AuditedData, audited, refuse
 from podium.data.channel_values import Counted
 from podium.data.dataset import DatasetInfo, Written, write_split
 from podium.data.image_files import write_sizes
+from podium.data.linked_files import LinkedFiles, dvc_links
 from podium.errors import InputError, PodiumError
 from podium.text import counted
 
@@ -27,13 +28,15 @@ def prepare(
     sealed: Path,
     decoded: Path,
     split: Path | None = None,
+    *,
+    links: bool = False,
 ) -> DatasetInfo:
     """Write prepared/{train,val}, sealed/test, dataset.json and the audit; returns what dataset.json holds.
 
     Images keep the splits that the file `split` remembers (None: split/split.csv next to the folder `prepared`), and
-    those of new ones are added to it. Files that were decoded are stored in `decoded` for the next time. Raises
-    InputError where the images can't be read or split, or have what `audit` says to refuse; then nothing is written
-    and what was there stays.
+    those of new ones are added to it. Files that were decoded are stored in `decoded` for the next time; with `links`
+    also pixels of large splits, and what is written are hard links of these. Raises InputError where the images can't
+    be read or split, or have what `audit` says to refuse; then nothing is written and what was there stays.
     """
     split = split or prepared.parent / "split" / "split.csv"
     try:
@@ -43,7 +46,7 @@ def prepare(
             refuse(data.report)
             check_classes(data.report.counts, params, data.groups)
             _remember(split, data)
-            info = _write(data, prepared, sealed)
+            info = _write(data, prepared, sealed, links=links)
             if data.report.findings:
                 print(f"  every finding with every file: {prepared / 'audit.csv'}")
             return info
@@ -55,7 +58,8 @@ def main() -> None:
     """The stage, as dvc.yaml runs it."""
     params = load(paths.PARAMS)
     _check_copy(paths.root() / paths.SPLIT)
-    prepare(params.prepare, params.doctor, paths.PREPARED, paths.SEALED, paths.decoded(), paths.SPLIT)
+    links = dvc_links(paths.root())
+    prepare(params.prepare, params.doctor, paths.PREPARED, paths.SEALED, paths.decoded(), paths.SPLIT, links=links)
 
 
 def _check_copy(real: Path) -> None:
@@ -136,9 +140,10 @@ def _remedy(groups: list[int]) -> str:
     )
 
 
-def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
+def _write(data: AuditedData, prepared: Path, sealed: Path, *, links: bool) -> DatasetInfo:
     """Write everything to folders next to the real ones, which replace them when all is complete."""
     new_prepared, new_sealed = _next_to(prepared, "partial"), _next_to(sealed, "partial")
+    linked = None if data.store.folder is None else LinkedFiles(data.store.folder)
     try:
         splits: list[Written] = []
         train = Counted(data.images(data.division.train))
@@ -148,6 +153,7 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
             near, drawn, sealed_too = data.near[rows], data.split.drawn, name == "test"
             files = data.files.of(rows)
             about: dict[str, Any] = {"sealed": sealed_too, "duplicates": near, "drawn": drawn, "files": files}
+            about |= {"starts": data.division.starts[name], "linked": linked if links else None}
             splits.append(write_split(folder, name, images, labels, data.classes, **about))
             write_sizes(folder, data.sizes[rows])
         info = _info(data, splits, *train.statistics())
@@ -155,6 +161,8 @@ def _write(data: AuditedData, prepared: Path, sealed: Path) -> DatasetInfo:
         info.write(new_prepared)
         _swap(new_sealed, sealed)
         _swap(new_prepared, prepared)
+        if linked is not None:
+            linked.tidy()
     finally:
         shutil.rmtree(new_prepared, ignore_errors=True)
         shutil.rmtree(new_sealed, ignore_errors=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from podium.data.dataset import Split
+from podium.data.shards import parts_of
 from podium.training.device import memory
 from podium.training.streaming import Mapped, Share
 
@@ -22,7 +23,8 @@ class Batches:
     """Images and labels for one device."""
 
     images: Tensor | Mapped
-    """(N, C, H, W) uint8 on the device; on the CPU one split's share the memory map's pages. Mapped: too many."""
+    """(N, C, H, W) uint8 on the device; on the CPU one split's share the memory map's pages. Mapped: too many, or
+    in several files on the CPU, where one tensor would be a copy in each process."""
     labels: Tensor
     """(N,) int64, on the device."""
     digest: str = ""
@@ -37,17 +39,18 @@ class Batches:
     @staticmethod
     def of(splits: Sequence[Split], device: torch.device, sharers: int = 1) -> "Batches":
         """The images of `splits`, one after the other, for `device`, where at most `sharers` processes do the same."""
-        parts = [torch.from_numpy(split.images) for split in splits]
+        parts = _parts(splits)
         if not fits(sum(part.numel() for part in parts), device, sharers):
             return Batches.mapped(splits, device)
+        if len(parts) > len(splits):
+            return Batches(_in_files(parts, device), _labels(splits, device), _digest(splits))
         together = parts[0] if len(parts) == 1 else torch.cat(parts)
         return Batches(together.to(device), _labels(splits, device), _digest(splits))
 
     @staticmethod
     def mapped(splits: Sequence[Split], device: torch.device) -> "Batches":
         """The same images, whether they fit or not left in their memory maps: for a process that reads few of them."""
-        parts = [torch.from_numpy(split.images) for split in splits]
-        return Batches(Mapped(parts, device), _labels(splits, device), _digest(splits))
+        return Batches(Mapped(_parts(splits), device), _labels(splits, device), _digest(splits))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,6 +95,22 @@ class Balanced:
         which = self.present[torch.randint(len(self.present), (count,), generator=generator)]
         share = torch.rand(count, dtype=torch.float64, generator=generator)
         return self.rows[self.starts[which] + (share * self.counts[which]).long()]
+
+
+def _parts(splits: Sequence[Split]) -> list[Tensor]:
+    return [torch.from_numpy(part) for split in splits for part in parts_of(split.images)]
+
+
+def _in_files(parts: list[Tensor], device: torch.device) -> Tensor | Mapped:
+    """Images that lie in many files and fit on `device`: there they are one tensor, without one on the CPU before."""
+    if device.type == "cpu":
+        return Mapped(parts, device, fits=True)
+    whole = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=torch.uint8, device=device)
+    first = 0
+    for part in parts:
+        whole[first : first + len(part)] = part
+        first += len(part)
+    return whole
 
 
 def _digest(splits: Sequence[Split]) -> str:

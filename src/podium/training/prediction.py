@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from podium.data.shards import Images
 from podium.errors import InputError, RefusedError
 from podium.training.batches import Batches
 from podium.training.device import describe, set_kernels
@@ -29,7 +30,7 @@ def _in_memory(shape: tuple[int, int]) -> NDArray[np.float32]:
 
 def predict_probabilities(
     model: nn.Module,
-    images: NDArray[np.uint8],
+    images: Images,
     *,
     batch_size: int = 512,
     device: str = "cpu",
@@ -73,7 +74,7 @@ SAMPLE = 64
 
 
 def predict_on(
-    model: nn.Module, images: NDArray[np.uint8], where: torch.device, into: Into = _in_memory
+    model: nn.Module, images: Images, where: torch.device, into: Into = _in_memory
 ) -> tuple[NDArray[np.float32], float]:
     """`predict_probabilities` on `where`, and by how much a sample of them differs at most from the CPU's.
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from podium.data.shards import gather
+
 AHEAD = {"cpu": 1, "cuda": 3, "mps": 2}
 """Batches that are read before they are asked for. On a CPU the reading takes the time of the training's own cores."""
 
@@ -79,13 +81,15 @@ class Transfer:
 class Mapped:
     """Images that stay in their memory maps, one after the other: rows of them are read on demand."""
 
-    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
+    def __init__(self, parts: Sequence[Tensor], device: torch.device, *, fits: bool = False) -> None:
+        """`parts`: (n, C, H, W) uint8 each, on the CPU. `fits`: they would fit on `device`, and lie in many files."""
         self.parts = parts
         self.device = device
-        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+        self.fits = fits
+        self._arrays = [part.numpy() for part in parts]
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return sum(map(len, self.parts))
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The images of `rows` (B,) int64 on the device: (B, C, H, W) uint8, in that order."""
@@ -100,10 +104,7 @@ class Mapped:
         found = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         if len(self.parts) == 1:
             return torch.index_select(self.parts[0], 0, wanted, out=found)
-        which = torch.bucketize(wanted, self.ends, right=True)
-        for number, part in enumerate(self.parts):
-            here = which == number
-            found[here] = part[wanted[here] - (int(self.ends[number - 1]) if number else 0)]
+        gather(self._arrays, wanted.numpy(), found.numpy())
         return found
 
     def batches(self, order: Sequence[Tensor], share: Share | None = None) -> Generator[Tensor]:

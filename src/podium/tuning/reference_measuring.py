@@ -21,7 +21,7 @@ from torch import Tensor
 
 from podium.config.params import Params
 from podium.config.recipe import PACKAGED, ModelParams
-from podium.data.dataset import DatasetInfo, Split, chunks, open_split
+from podium.data.dataset import DatasetInfo, Rows, Split, chunks, open_split
 from podium.errors import InputError, of_parameter
 from podium.metrics.scored import SMALLEST as LEAST_PROBABILITY
 from podium.metrics.scored import Scored
@@ -126,7 +126,7 @@ def _priors(train: Split, count: int) -> Tensor:
     return torch.from_numpy(np.log(shares / shares.sum())).float().expand(count, -1)
 
 
-def _simple(images: NDArray[np.uint8]) -> Matrix:
+def _simple(images: Rows) -> Matrix:
     """A small picture of each of `images` (N, C, H, W), by area, and the histogram of each channel: (N, D)."""
     parts = []
     for chunk in chunks(images):

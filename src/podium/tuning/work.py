@@ -32,6 +32,7 @@ from podium.training.memory_errors import out_of_memory
 from podium.training.prediction import temperature_of
 from podium.training.program import training
 from podium.training.saver import Saver
+from podium.training.streaming import Mapped
 from podium.tuning.messages import Ended, Report, Resumed, Task
 
 
@@ -74,12 +75,16 @@ class TrialData:
     def both(self) -> Batches:
         """The training and the validation images, one after the other. Raises InputError where they do not fit."""
         parts = self.train.images, self.val.images
-        if not (isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor)):
+        digest = f"{self.train.digest} {self.val.digest}"
+        labels = torch.cat([self.train.labels, self.val.labels])
+        if isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor):
+            return Batches(torch.cat([parts[0], parts[1]]), labels, digest)
+        if any(isinstance(part, Mapped) and not part.fits for part in parts):
             raise InputError(
                 f"select.folds must be 0: {len(self.train) + len(self.val):,} images don't fit into the device's memory"
             )
-        digest = f"{self.train.digest} {self.val.digest}"
-        return Batches(torch.cat([parts[0], parts[1]]), torch.cat([self.train.labels, self.val.labels]), digest)
+        files = [one for part in parts for one in (part.parts if isinstance(part, Mapped) else [part])]
+        return Batches(Mapped(files, self.device, fits=True), labels, digest)
 
     def divided(self, held_out: list[int]) -> tuple[Batches, Batches]:
         """What is trained on and what judges: the splits, or all but the rows `held_out` of both, and these."""
