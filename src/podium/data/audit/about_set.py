@@ -75,8 +75,8 @@ def about_profiles(images: reading.Images) -> list[str]:
     kinds = ", ".join(f"{name}: {count:,}" for name, count in names)
     return [
         f"{counted(total, 'image')} {'has' if total == 1 else 'have'} another colour profile than sRGB ({kinds}{more}),"
-        f" such as {min(found.first.values())}: it is not applied, neither in serving, so their colours are a little"
-        " others than those of the rest; where colours decide, convert these files to sRGB"
+        f" such as {min(found.first.values())}: it is not applied, in training or in serving, so their colours differ a"
+        " little from those of the rest; if colours tell your classes apart, convert these files to sRGB"
     ]
 
 
