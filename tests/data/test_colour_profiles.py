@@ -71,6 +71,10 @@ def test_files_of_another_profile_are_counted_and_have_the_same_pixels(tmp_path:
             assert notes[0].startswith(
                 "6 images have another colour profile than sRGB (Display P3: 6), such as cat/00.png: it is not applied"
             )
+            data.report.write(tmp_path, data.pixels)
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert '<ul class="notes"><li>6 images have another colour profile than sRGB' in page
+    assert " 1 note below." in page
 
 
 def test_profile_changes_no_pixel() -> None:
