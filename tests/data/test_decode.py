@@ -257,6 +257,13 @@ def test_decode_of_a_png_is_not_failed_by_what_is_said_about_it(chunk: bytes) ->
         np.testing.assert_array_equal(decode(data, RGB), NOISE.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("chunk", [b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME", b"bKGD"])
+def test_decode_of_a_png_is_not_failed_by_a_short_note(chunk: bytes) -> None:
+    whole = encoded(Image.fromarray(NOISE))
+    piece = (1).to_bytes(4, "big") + chunk + b"1" + zlib.crc32(chunk + b"1").to_bytes(4, "big")
+    np.testing.assert_array_equal(decode(whole[:33] + piece + whole[33:], RGB), NOISE.transpose(2, 0, 1))
+
+
 def test_decode_takes_as_many_pixels_as_the_parameter_says() -> None:
     side = 14_000  # 196 million; Pillow's own limit is 179
     data = encoded(Image.new("1", (side, side), 1))

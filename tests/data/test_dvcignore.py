@@ -216,3 +216,18 @@ def test_folder_with_a_dvc_project_of_its_own_is_rejected_with_that_reason(proje
     (reject,) = source.rejects
     assert (reject.kind, reject.origin, reject.meant) == ("outside", place, True)
     assert f"raw/{place} holds a folder .dvc, so that it is a DVC project of its own; remove that folder" in reject.why
+
+
+def test_files_that_a_pattern_leaves_out_of_a_folder_are_not_missed_and_those_of_a_table_are(project: Path) -> None:
+    root = photos.folder(project / "raw")
+    for number in range(12):
+        photos.write(root / "cat" / f"{number:02}_thumb.png", photos.tiles()[30].resize((20, 20)))
+    (project / ".dvcignore").write_text("*_thumb.png\n", encoding="utf-8")
+    paths = sorted(path.relative_to(project) for path in root.rglob("*.png"))
+    table = "".join(f"{path},{path.parent.name}\n" for path in paths)
+    (project / "raw.csv").write_text(f"path,label\n{table}", encoding="utf-8")
+    kinds = []
+    for source in ("folder:raw", "csv:raw.csv"):
+        with audited(PrepareParams(source=source, root=".", size=32), DoctorParams(), project / "decoded") as data:
+            kinds.append({one.kind: one.images for one in data.report.findings})
+    assert kinds == [{"outside": 12}, {"outside": 12, "left_out": 12}]

@@ -9,6 +9,7 @@ from podium.text import counted, one_line
 
 if TYPE_CHECKING:
     from podium.config.params import Params
+    from podium.data.audit.data_audit import AuditedData
 
 NAME = "doctor"
 HELP = "check this machine and this project: what would fail, each with its remedy"
@@ -74,17 +75,18 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
     """Write the report, and log it; returns what is `refused`, with what prepare would refuse."""
     from podium import paths
     from podium.data.audit.data_audit import audited, refuse
+    from podium.data.audit.writable import unwritable
     from podium.doctor.preset_choice import preset
     from podium.stages.prepare import short_classes
 
-    with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
-        short = short_classes(data.report.counts, params.prepare, data.groups)
-        refused = [*refused, *([short] if short else [])]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            data.report.write(out, data.pixels, refused)
-        except OSError as error:
-            raise PodiumError(f"{out} can't be written: {error}") from None
+    try:
+        with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
+            short = short_classes(data.report.counts, params.prepare, data.groups)
+            wrong = unwritable(data, paths.PREPARED, paths.SEALED, paths.SPLIT)
+            refused = [*refused, *([short] if short else []), *(f"prepare would fail: {why}" for why in wrong)]
+            _write(data, out, refused)
+    except OSError as error:
+        raise PodiumError("\n".join([*refused, f"prepare would fail: {error}"])) from None
     print("\n".join(data.report.summary(refused=bool(refused))))
     advised = preset(params, paths.PRESETS)
     print(f"preset: {advised.found}" + (f"; {advised.remedy}" if advised.remedy else ""))
@@ -96,6 +98,14 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
     except InputError as error:
         refused.insert(0, str(error))
     return refused
+
+
+def _write(data: "AuditedData", out: Path, refused: list[str]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        data.report.write(out, data.pixels, refused)
+    except OSError as error:
+        raise PodiumError(f"{out} can't be written: {error}") from None
 
 
 def _log_audit(params: "Params", out: Path) -> None:

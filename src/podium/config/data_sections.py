@@ -92,7 +92,8 @@ class DoctorParams(BaseModel):
     max_group: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A group above this fraction of a class is large."""
     max_left_out: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Largest fraction of files left out. Files next to the class folders count if their names are those of images."""
+    """Largest fraction of files left out. Files next to the class folders count if their names are those of images;
+    what .dvcignore leaves out of a folder does not, since somebody asked for it."""
     max_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Classes above this ratio of the largest to the smallest are imbalanced."""
 

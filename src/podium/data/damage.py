@@ -27,8 +27,8 @@ ZEROS = 64
 JPEG, JPEG_END, JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda"
 JPEG_MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 """A mark of a JPEG that ends it or has a length behind it; in coded data 0 follows each FF that is none."""
-NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
-"""Chunks of a PNG that hold texts and a profile: however long or damaged, they can't fail the pixels."""
+NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME", b"sBIT", b"bKGD", b"sPLT")
+"""Chunks of a PNG that hold texts, colours' meaning and sizes: however long or damaged, they can't fail the pixels."""
 TRANSPARENCY = b"tRNS"
 """The chunk of a PNG that decides pixels although its name says that it may be skipped."""
 ORIENTATION = b"eXIf"

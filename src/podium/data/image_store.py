@@ -30,6 +30,7 @@ from podium.data import decode
 from podium.data.decode import THUMB, Decoded, Preprocess
 from podium.data.image_facts import Facts, New, digests, facts_of, fingerprint
 from podium.data.image_index import FORMAT, Index, Stamp
+from podium.data.lazy_rows import Numbers
 from podium.locks import locked, unless_held
 
 LOCK = "lock"
@@ -67,7 +68,7 @@ class RowFile:
             left = left[self._file.write(left) :]
         self._length += len(rows)
 
-    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def take(self, numbers: Numbers) -> NDArray[np.uint8]:
         """The rows of these numbers, as (n, *shape)."""
         rows = np.empty((len(numbers), self.row_bytes), np.uint8)
         starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)  # rows that follow each other are read at once
@@ -97,7 +98,7 @@ class RowFile:
 class Gathered:
     """Some rows of a file in some order, as if they were an array."""
 
-    def __init__(self, file: RowFile, numbers: NDArray[np.int64]) -> None:
+    def __init__(self, file: RowFile, numbers: Numbers) -> None:
         self._file = file
         self._numbers = numbers
 

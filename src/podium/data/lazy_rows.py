@@ -5,7 +5,22 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 Row = TypeVar("Row")
+Numbers = NDArray[np.int32] | NDArray[np.int64]
+"""Numbers of rows. There may be one for each image, so they take 4 bytes where these hold them."""
+
+
+def room_for(count: int, most: int) -> Numbers:
+    """An array (count,) for numbers up to `most`, whose values are any."""
+    return np.empty(count, np.int32) if most <= np.iinfo(np.int32).max else np.empty(count, np.int64)
+
+
+def packed(numbers: NDArray[np.int64], most: int) -> Numbers:
+    """`numbers` (n,), which are up to `most`."""
+    return numbers.astype(np.int32) if most <= np.iinfo(np.int32).max else numbers
 
 
 class LazyRows(Sequence[Row]):

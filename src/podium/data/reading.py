@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from podium import resources
 from podium.config.params import PrepareParams
+from podium.data.colour_profiles import ColourProfiles, embedded
 from podium.data.content import BYTES, Seen, as_numbers, of_array
 from podium.data.decode import (
     THUMB,
@@ -31,6 +32,7 @@ from podium.data.decode import (
 from podium.data.image_facts import LEAST_CONTRAST, Facts, New, fingerprint
 from podium.data.image_modes import Modes, is_grey
 from podium.data.image_store import Store
+from podium.data.lazy_rows import Numbers, room_for
 from podium.data.sources.item import Item, Reject
 from podium.data.sources.source import Source
 from podium.errors import InputError
@@ -62,9 +64,9 @@ Result = Facts | New | Reject
 class Images:
     """The usable images of a source, and what became of the others."""
 
-    numbers: NDArray[np.int64]
+    numbers: Numbers
     """(N,) which of the source's items each is."""
-    rows: NDArray[np.int64]
+    rows: Numbers
     """(N,) where its pixels and its thumb are in the store."""
     sizes: NDArray[np.int32]
     """(N, 2) width and height of the image itself."""
@@ -89,15 +91,18 @@ class Images:
     """The lowest and highest value of all images deeper than 8 bits, of whole numbers and of floats."""
     scales: tuple[int, int] = (0, 0)
     """How many images of floats stay at or below 1, and how many have a value of LEAST_VALUE or more."""
+    profiles: ColourProfiles = field(default_factory=ColourProfiles)
+    """Of those whose colour profile is another than sRGB."""
 
 
 def read(source: Source, spec: Preprocess, store: Store) -> Images:
     """Decode every item of `source` as `spec` says into `store`; only files that it does not know are decoded."""
     found = _Found(len(source.items))
     rejects: list[Reject] = []
+    profiles = ColourProfiles()
     decoded = 0
     with tqdm(total=len(source.items), desc="decode", unit=" images", delay=1, leave=False, disable=None) as bar:
-        for start, results in _results(source.items, spec, store):
+        for start, results in _results(source.items, spec, store, profiles):
             new = [result for result in results if isinstance(result, New)]
             added = iter(store.add(new))
             rejects += [result for result in results if isinstance(result, Reject)]
@@ -109,7 +114,7 @@ def read(source: Source, spec: Preprocess, store: Store) -> Images:
                 store.save()
             bar.update(len(results))
     store.save()
-    return found.images(rejects, decoded)
+    return replace(found.images(rejects, decoded), profiles=profiles)
 
 
 def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preprocess:
@@ -158,7 +163,7 @@ class _Found:
 
     def __init__(self, most: int) -> None:
         self._count = 0
-        self._numbers, self._rows = np.empty(most, np.int64), np.empty(most, np.int64)
+        self._numbers, self._rows = room_for(most, most), room_for(most, most)
         self._sizes = np.empty((most, 2), np.int32)
         self._contents, self._formers = np.empty(most, np.uint64), np.empty(most, np.uint64)
         self._prints, self._looks = np.empty((most, 2), np.uint64), np.empty(most, np.uint64)
@@ -176,7 +181,7 @@ class _Found:
         here = slice(self._count, self._count + len(facts))
         self._count = here.stop
         self._numbers[here] = numbers
-        self._rows[here] = [one.row for one in facts]
+        self._rows[here] = self._of_store([one.row for one in facts])
         self._sizes[here] = [(one.width, one.height) for one in facts]
         self._contents[here] = as_numbers([one.content[:BYTES] for one in facts])
         self._formers[here] = as_numbers([one.content[BYTES:] for one in facts])
@@ -188,6 +193,12 @@ class _Found:
         for one in facts:
             if one.low is not None and one.high is not None:
                 self._take_in(FLOATS if one.mode == "F" else WHOLE, one.low, one.high)
+
+    def _of_store(self, rows: list[int]) -> list[int]:
+        """`rows`, for which there is room now: a store may hold more images than the source has."""
+        if max(rows) > np.iinfo(self._rows.dtype).max:
+            self._rows = self._rows.astype(np.int64)
+        return rows
 
     def _take_in(self, kind: str, low: float, high: float) -> None:
         """The values of an image deeper than 8 bits."""
@@ -239,7 +250,9 @@ def workers() -> int:
     return resources.cores()
 
 
-def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[tuple[int, list[Result]]]:
+def _results(
+    items: Sequence[Item], spec: Preprocess, store: Store, profiles: ColourProfiles
+) -> Iterator[tuple[int, list[Result]]]:
     """Chunks of results in the order of `items`, each with the number of its first; only a few are ahead."""
     step = max(1, min(CHUNK, CHUNK_BYTES // store.pixels.row_bytes))
     ahead: deque[tuple[int, Future[list[Result]]]] = deque()
@@ -247,7 +260,7 @@ def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[
     pool = ThreadPoolExecutor(threads, "podium-decode")
     try:
         for start in range(0, len(items), step):
-            ahead.append((start, pool.submit(_chunk, items[start : start + step], spec, store)))
+            ahead.append((start, pool.submit(_chunk, items[start : start + step], spec, store, profiles)))
             if len(ahead) > 2 * threads:
                 first, future = ahead.popleft()
                 yield first, future.result()
@@ -258,16 +271,16 @@ def _results(items: Sequence[Item], spec: Preprocess, store: Store) -> Iterator[
         pool.shutdown(cancel_futures=True)
 
 
-def _chunk(items: Sequence[Item], spec: Preprocess, store: Store) -> list[Result]:
-    return [_one(item, spec, store) for item in items]
+def _chunk(items: Sequence[Item], spec: Preprocess, store: Store, profiles: ColourProfiles) -> list[Result]:
+    return [_one(item, spec, store, profiles) for item in items]
 
 
-def _one(item: Item, spec: Preprocess, store: Store) -> Result:
+def _one(item: Item, spec: Preprocess, store: Store, profiles: ColourProfiles) -> Result:
     try:
         if isinstance(item.content, Path):
-            return _encoded(read_file(item.content, spec.max_bytes), spec, store)
+            return _encoded(item.origin, read_file(item.content, spec.max_bytes), spec, store, profiles)
         if isinstance(item.content, bytes):
-            return _encoded(item.content, spec, store)
+            return _encoded(item.origin, item.content, spec, store, profiles)
         if isinstance(item.content, np.ndarray):
             return _new(None, decode_pixels(item.content, spec, THUMB), of_array(item.content))
         return _opened(item, spec)
@@ -275,13 +288,15 @@ def _one(item: Item, spec: Preprocess, store: Store) -> Result:
         return Reject(error.kind, item.origin, str(error), split=item.split)
 
 
-def _encoded(data: bytes, spec: Preprocess, store: Store) -> Result:
+def _encoded(origin: str, data: bytes, spec: Preprocess, store: Store, profiles: ColourProfiles) -> Result:
     """The bytes of an image file."""
     digest = hashlib.sha256(data).digest()
-    if known := store.find(digest):
-        return known
-    seen = Seen(data)
-    return _new(digest, decode_file(data, spec, THUMB, seen), seen.both)
+    found: Result | None = store.find(digest)
+    if found is None:
+        seen = Seen(data)
+        found = _new(digest, decode_file(data, spec, THUMB, seen), seen.both)
+    profiles.add(origin, embedded(data))
+    return found
 
 
 def _new(digest: bytes | None, image: Decoded, content: bytes) -> New:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.lazy_rows import Numbers
+
 Rows = list[tuple[int, int]]
 """Classes of a group, each with how many images of it are in the group."""
 BATCH = 8192
@@ -60,7 +62,7 @@ class Units:
         return Units(count, pairs // classes, pairs % classes, images.astype(np.int64), keys), unit
 
 
-def numbered(groups: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+def numbered(groups: Numbers) -> tuple[int, NDArray[np.int64]]:
     """How many different numbers `groups` (N,) has, and where among them, sorted, each of its own is: (N,).
 
     As numpy.unique's inverse, which sorts and so takes four times as much memory; that is for numbers far above N.

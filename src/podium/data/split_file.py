@@ -168,7 +168,7 @@ def write(path: Path, content: SplitFile) -> bool:
     """Write the file whole or not at all; returns whether anything in it changed. Raises PodiumError if it can't."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        if path.is_file() and _holds(path, content):
+        if not changes(path, content):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -179,6 +179,11 @@ def write(path: Path, content: SplitFile) -> bool:
     except OSError as error:
         raise PodiumError(f"{path} can't be written: {error.strerror}. Nothing was prepared") from None
     return True
+
+
+def changes(path: Path, content: SplitFile) -> bool:
+    """Whether `write` would write anything. Raises OSError where the file can't be read."""
+    return not (path.is_file() and _holds(path, content))
 
 
 def _holds(path: Path, content: SplitFile) -> bool:

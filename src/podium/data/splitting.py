@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.shards import starts_of
+from podium.data.lazy_rows import Numbers
 from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError
@@ -54,8 +55,15 @@ class SourceGroups:
     def of(groups: Sequence[str | None]) -> "SourceGroups":
         """From the name of each image's group."""
         names = tuple(sorted({name for name in groups if name is not None}))
+        if not names:
+            return SourceGroups.none(len(groups))
         number = {name: index for index, name in enumerate(names)}
         return SourceGroups(names, np.array([-1 if name is None else number[name] for name in groups], np.int64))
+
+    @staticmethod
+    def none(count: int) -> "SourceGroups":
+        """Of `count` images of which none is in a group; no memory for each."""
+        return SourceGroups((), np.broadcast_to(np.int64(-1), count))
 
     @staticmethod
     def numbered(names: Sequence[str], numbers: NDArray[np.integer[Any]]) -> "SourceGroups":
@@ -67,7 +75,7 @@ class SourceGroups:
         new[order] = np.arange(len(order))
         return SourceGroups(tuple(names[k] for k in order), new[numbers])
 
-    def joined(self, groups: NDArray[np.int64], inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    def joined(self, groups: Numbers, inside: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """(N,) images share a number if they share one in `groups` or a group of the source, or others connect them.
 
         `inside` (N,): images that connect; all others are alone.
@@ -114,7 +122,7 @@ class Images:
     labels: NDArray[np.int64]
     given: NDArray[np.int8]
     """Number in NAMES of the split that the source itself names; -1: none."""
-    near: NDArray[np.int64]
+    near: Numbers
     """Near-duplicates share a number."""
     groups: SourceGroups
     used: NDArray[np.bool_]

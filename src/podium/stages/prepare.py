@@ -9,6 +9,7 @@ from podium import paths, process
 from podium.config.params import DoctorParams, PrepareParams, load
 from podium.data import accesses, split_file
 from podium.data.audit.data_audit import AuditedData, audited, refuse
+from podium.data.audit.writable import unwritable
 from podium.data.channel_values import Counted
 from podium.data.dataset import DatasetInfo, Written, write_split
 from podium.data.image_files import write_sizes
@@ -45,6 +46,8 @@ def prepare(
             print("\n".join(data.report.summary(refused=bool(short))))
             refuse(data.report)
             check_classes(data.report.counts, params, data.groups)
+            if wrong := unwritable(data, prepared, sealed, split):
+                raise PodiumError("\n".join([*wrong, "Nothing was written."]))
             _remember(split, data)
             info = _write(data, prepared, sealed, links=links)
             if data.report.findings:

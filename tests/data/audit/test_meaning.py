@@ -257,3 +257,13 @@ def test_root_that_is_missing_ends_dvc(tmp_path: Path) -> None:
 
     assert len(wrong) == 1
     assert wrong[0].startswith("prepare.root: ")
+
+
+def test_folder_that_dvc_needs_and_is_missing_ends_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = photos.folder(tmp_path / "photos", per_class=1)
+    assert refusals(root) == ([], [])
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "data/labels").mkdir(parents=True)
+    wrong, _ = refusals(root)
+    assert [one.partition(" does not exist")[0] for one in wrong] == ["data/split"]

@@ -361,3 +361,34 @@ def test_set_of_other_images_is_a_new_set_with_its_own_fractions(
     params = PrepareParams(source=f"folder:{folders[1]}", root=str(tmp_path), size=SIDE, min_per_class=1)
     prepare(params, audit, tmp_path / "p", tmp_path / "s", tmp_path / "decoded", tmp_path / "split.csv")
     assert "none of the 300 images that it remembers is in the source: this is a new set" in capsys.readouterr().out
+
+
+def _turned(path: Path, number: int) -> None:
+    ways = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.FLIP_LEFT_RIGHT)
+    image = Image.open(path).transpose(ways[number % len(ways)])
+    image.convert("RGB").save(path.with_suffix(".jpg"), quality=90)
+    path.unlink()
+
+
+def test_set_that_was_turned_and_mirrored_keeps_its_split(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    _made(root, "RGB", "PNG")
+    first, before = _prepared(root, tmp_path)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        _turned(path, number)
+    data, after = _prepared(root, tmp_path)
+    assert after == before
+    assert data.split.drawn == first.split.drawn
+    assert any("take over their splits (32 of them turned or mirrored)" in note for note in data.report.notes)
+
+
+def test_set_whose_pictures_were_changed_beyond_knowing_is_named(tmp_path: Path) -> None:
+    root, rng = tmp_path / "raw", np.random.default_rng(0)
+    _made(root, "RGB", "PNG")
+    _prepared(root, tmp_path)
+    for path in sorted(root.rglob("*.png")):
+        photos.write(path, Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)))
+    data, _ = _prepared(root, tmp_path)
+    said = [note for note in data.report.notes if "if they are the same pictures, changed" in note]
+    assert len(said) == 1
+    assert said[0].startswith("32 images are new and look like none of those that are gone, which are more")

@@ -439,3 +439,59 @@ def test_images_beside_those_of_the_table_are_counted(tmp_path: Path) -> None:
     assert csv_table.read(path, tmp_path).notes == (
         f"1 image file lies beside those of the table and is not in it, such as {tmp_path / 'b c.png'}",
     )
+
+
+def test_folders_beside_those_of_the_table_are_named_with_their_images(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png", "fox/3.png", "fox/deep/4.jpg", "fox/notes.txt", "empty/x.txt", ".git/5.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"never decoded here")
+    (tmp_path / "images/cat/old").mkdir()
+    (tmp_path / "images/cat/old/6.png").touch()
+    (tmp_path / "images/link").symlink_to("cat")
+    (tmp_path / "images.csv").write_text("path,label\nimages/cat/1.png,cat\nimages/dog/2.png,dog\n", encoding="utf-8")
+
+    assert csv_table.read(tmp_path / "images.csv", tmp_path).notes == (
+        "2 folders hold images beside those of the table, which names none of them: images/cat/old (1 image),"
+        " images/fox (2 images)",
+    )
+    hides = {tmp_path / "images/fox", tmp_path / "images/cat/old"}.__contains__
+    assert csv_table.read(tmp_path / "images.csv", tmp_path, hides=hides).notes == ()
+
+
+def test_folders_above_that_of_the_table_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/1.png").touch()
+    (tmp_path / "raw").mkdir()
+    path = _write(tmp_path / "raw", "path,label\na.png,x\nb c.png,y\n")
+
+    assert csv_table.read(path, tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("label", ["#REF!", "#N/A", "#NAME?", "#DIV/0!", "#value!"])
+def test_label_that_is_an_error_of_a_spreadsheet_is_refused(tmp_path: Path, label: str) -> None:
+    with pytest.raises(InputError, match="line 3: label is .*, or one that a spreadsheet could not compute"):
+        csv_table.read(_write(tmp_path, f"path,label\na.png,x\nb c.png,{label}\n"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "why"),
+    [
+        ("a b.png", "a%20b.png", "it is written as in an address: write x/a b.png"),
+        ("e\u0301.png", "\xe9.png", r"there is 'x/e\u0301.png', whose accents are made of other characters"),
+        ("\xe9.png", "E\u0301.PNG", "there is x/\xe9.png"),
+    ],
+)
+def test_file_whose_name_is_written_otherwise_is_named(tmp_path: Path, name: str, written: str, why: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / name).touch()
+    source = csv_table.read(_write(tmp_path, f"path,label\na.png,x\nx/{written},y\n"), tmp_path)
+    assert [one.why for one in source.rejects] == [f"there is no such file; {why}"]
+
+
+def test_table_that_was_not_brought_says_how(tmp_path: Path) -> None:
+    (tmp_path / "images.csv.dvc").write_text("outs: []", encoding="utf-8")
+    with pytest.raises(InputError, match=r"No such file.*; DVC knows it, .*: run `dvc pull .*/images\.csv\.dvc`"):
+        csv_table.read(tmp_path / "images.csv", tmp_path)
+    (tmp_path / "images.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"is a pointer of Git LFS \(run `git lfs pull`\)"):
+        csv_table.read(tmp_path / "images.csv", tmp_path)

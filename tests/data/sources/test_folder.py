@@ -276,3 +276,35 @@ def test_folder_around_the_folder_of_the_images_is_refused_with_the_source_to_wr
 
     with pytest.raises(InputError, match=r"would have one class, 'archive'.* write `source: folder:.*photos/archive`"):
         folder.read(tmp_path / "photos")
+
+
+def test_folder_that_was_not_brought_says_how(tmp_path: Path) -> None:
+    (tmp_path / "photos.dvc").write_text("outs: []", encoding="utf-8")
+    with pytest.raises(InputError, match=r"does not exist; .*; DVC knows it, .*: run `dvc pull .*/photos\.dvc`"):
+        folder.read(tmp_path / "photos" / "2024")
+    with pytest.raises(InputError, match="holds no|needs|one sub-folder per class$"):
+        folder.read(tmp_path / "others")
+
+
+def test_backup_copies_and_unfinished_downloads_are_left_out_and_not_missed(tmp_path: Path) -> None:
+    names = ("cat/a.png~", "cat/b.png.bak", "dog/c.jpg.part", "dog/d.png.crdownload", "dog/e.JPG.Download")
+    source = folder.read(_files(tmp_path, "cat/a.png", "cat/partial.png", "dog/no ending", "dog/bak", *names))
+
+    assert sorted(_labels(source)) == ["cat/a.png", "cat/partial.png", "dog/bak", "dog/no ending"]
+    assert _rejected(source) == [("not_image", name) for name in sorted(names)]
+    assert not any(reject.meant for reject in source.rejects)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("cat/train_1.png cat/test_1.png dog/train_1.png", "test, train, such as cat/test_1.png"),
+        ("cat/1_val.png cat/2_train.png dog/1-train.png", "train, val, such as cat/1_val.png"),
+        ("cat/train2014_1.png dog/train2014_2.png", ""),
+        ("cat/train_1.png cat/test_1.png dog/1.png", ""),
+        ("train/cat/train_1.png train/dog/test_1.png", ""),
+    ],
+)
+def test_names_of_files_that_say_splits_are_named(tmp_path: Path, files: str, said: str) -> None:
+    notes = [note for note in folder.read(_files(tmp_path, *files.split())).notes if "names of files say" in note]
+    assert [note.startswith(f"names of files say {said}: ") for note in notes] == ([True] if said else [])

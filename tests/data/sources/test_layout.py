@@ -61,6 +61,8 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
         ("trainers|valves|devices|testes", "devices testes trainers valves", {"None": 4}),
         ("cat/left|cat/right|dog/front|dog/back", "cat dog", {"None": 4}),
         ("cat/2023|cat/2024|dog/2024", "cat dog", {"None": 3}),
+        ("cat/2023|cat/2024|dog/2023|dog/2024", "cat dog", {"None": 4}),
+        ("ok/day 1|ok/day 2|defect/day 1|defect/day 2", "defect ok", {"None": 4}),
         ("cat/siamese|cat/other|dog/beagle|dog/other", "cat dog", {"None": 4}),
         ("ok/batch1|ok/batch2|defect/batch1", "defect ok", {"None": 3}),
         ("cat/2020-05|dog/2020-05|dog/2021-01", "cat dog", {"None": 3}),
@@ -132,6 +134,8 @@ TWO = "can be read in two ways"
         ("images/train|images/val|labels/train|labels/val", f"{TWO}: .*'labels' as what is marked"),
         ("JPEGImages|Annotations|ImageSets/Main|SegmentationClass", f"{TWO}: .*'Annotations', 'SegmentationClass' as"),
         ("train|train_masks", f"{TWO}: .*'train_masks' as what is marked"),
+        ("2023/cat|2023/dog|2024/cat|2024/dog", f"{TWO}: .*'cat', 'dog' are folders"),
+        ("tr/2023|tr/2024|te/2023|te/2024", f"{TWO}: .*'2023', '2024' are folders"),
         ("img|ground_truth", f"{TWO}: .*'ground_truth' as what is marked"),
     ],
 )
@@ -250,3 +254,9 @@ def test_layout_of_splits_without_training_is_refused(tmp_path: Path) -> None:
 )
 def test_name_of_a_split_in_any_spelling(name: str, split: tuple[str, str] | None) -> None:
     assert split_of(name) == split
+
+
+@pytest.mark.parametrize("text", ["train/n1|train/n2|val/images", "train/n1/images|train/n2|val/n1|val/n2|test/images"])
+def test_folder_of_images_in_that_of_a_split_is_no_class(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="holds only 'images', which is no class of the training images.*leave it out"):
+        folder.read(_made(tmp_path, text))

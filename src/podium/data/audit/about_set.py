@@ -64,6 +64,22 @@ def about_fractions(params: PrepareParams, known: NDArray[np.int8], given: NDArr
     return notes
 
 
+def about_profiles(images: reading.Images) -> list[str]:
+    """Images with other colours than those of sRGB."""
+    found = images.profiles
+    if not found.counts:
+        return []
+    total = found.counts.total()
+    names = sorted(found.counts.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
+    more = f" and {len(found.counts) - SHOWN:,} other profiles" if len(found.counts) > SHOWN else ""
+    kinds = ", ".join(f"{name}: {count:,}" for name, count in names)
+    return [
+        f"{counted(total, 'image')} {'has' if total == 1 else 'have'} another colour profile than sRGB ({kinds}{more}),"
+        f" such as {min(found.first.values())}: it is not applied, in training or in serving, so their colours differ a"
+        " little from those of the rest; if colours tell your classes apart, convert these files to sRGB"
+    ]
+
+
 def about_range(spec: Preprocess, images: reading.Images) -> list[str]:
     """What became of images deeper than 8 bits."""
     if not images.values:

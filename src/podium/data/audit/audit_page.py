@@ -72,6 +72,7 @@ class _Page:
     tiles: list[tuple[str, str, str]]
     """Value, label, and the split that it is the count of."""
     numbers: list[tuple[str, str]]
+    notes: list[str]
     findings: list[dict[str, object]]
     class_hint: str
     classes: list[dict[str, object]]
@@ -113,9 +114,8 @@ def _page(report: "Report", pixels: Pixels, refused: Sequence[str]) -> _Page:
         source=one_line(report.source),
         verdict=_verdict(report, refused),
         tiles=_tiles(report),
-        numbers=[
-            (name, one_line(text)) for name, text in report.numbers() if name in ("groups", "note", "near-duplicates")
-        ],
+        numbers=[(name, one_line(text)) for name, text in report.numbers() if name in ("groups", "near-duplicates")],
+        notes=[one_line(note[:1].upper() + note[1:]) for note in report.notes],
         findings=[_finding(one, pixels) for one in sorted(report.findings, key=lambda one: TONES.index(one.policy))],
         class_hint="Images of each class: train / validation / held-out test; red where one of them has none.",
         classes=classes,
@@ -148,13 +148,14 @@ def _verdict(report: "Report", refused: Sequence[str]) -> Verdict:
             "Nothing is prepared until this is settled:",
             reasons,
         )
+    notes = f" {counted(len(report.notes), 'note')} below." if report.notes else ""
     if not report.findings:
-        return Verdict("fine", "Nothing wrong was found", "The images can be used as they are.", "")
+        return Verdict("fine", "Nothing wrong was found", f"The images can be used as they are.{notes}", "")
     left = report.files - report.used
     out = f"{counted(left, 'file')} left out" if left else "nothing is left out"
     kinds = counted(len(report.findings), "finding")
     tone = "skip" if left else "keep"
-    return Verdict(tone, f"Usable, with {kinds} to look at", f"{out}; the rest is used.".capitalize(), "")
+    return Verdict(tone, f"Usable, with {kinds} to look at", f"{out}; the rest is used.{notes}".capitalize(), "")
 
 
 def _tiles(report: "Report") -> list[tuple[str, str, str]]:

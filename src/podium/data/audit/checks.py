@@ -13,6 +13,7 @@ from podium.data.audit import near_duplicates
 from podium.data.audit.findings import EXAMPLES, KINDS, Entry, Example, Finding, Subject
 from podium.data.audit.findings import policies as policies_of
 from podium.data.image_modes import is_grey
+from podium.data.lazy_rows import Numbers, room_for
 from podium.data.sources.alike import alike
 from podium.data.sources.item import Reject, is_meant
 
@@ -42,7 +43,7 @@ class Examination:
     findings: list[Finding]
     left_out: NDArray[np.bool_]
     """(N,) images that a policy says to skip."""
-    groups: NDArray[np.int64]
+    groups: Numbers
     """(N,) images with one number are equal or nearly so: they belong in one split."""
     near: str
     """What was looked for: crops, copies or off."""
@@ -85,11 +86,10 @@ def looked_for(params: DoctorParams, sizes: NDArray[np.int32]) -> str:
     return "crops" if side >= CROPS_FROM and len(sizes) <= CROPS_UP_TO else "copies"
 
 
-def _near(
-    exact: NDArray[np.int64], thumbs: near_duplicates.Thumbs, shown: NDArray[np.bool_], *, crops: bool
-) -> NDArray[np.int64]:
+def _near(exact: Numbers, thumbs: near_duplicates.Thumbs, shown: NDArray[np.bool_], *, crops: bool) -> Numbers:
     """The roots of near-duplicates: only one of equal images is compared."""
-    _, first = np.unique(exact, return_index=True)
+    first = room_for(int(exact.max(initial=-1)) + 1, len(exact))
+    first[exact[::-1]] = np.arange(len(exact) - 1, -1, -1, dtype=exact.dtype)  # of equal ones the last written stays
     seen = shown[first]
     roots = near_duplicates.groups(lambda numbers: thumbs(first[numbers]), len(first), crops=crops, seen=seen)
     return roots[exact]
@@ -214,23 +214,26 @@ def _whole(subject: Subject, params: DoctorParams, policies: dict[str, str]) -> 
     return found
 
 
-def _exact_roots(prints: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """For each image a number that equal images share."""
+def _exact_roots(prints: NDArray[np.uint64]) -> Numbers:
+    """For each image a number that equal images share: from 0, and none is left out."""
     order = np.lexsort(prints.T[::-1])
     new = np.zeros(len(prints), np.bool_)
     for word in prints.T:
         sorted_word = word[order]
         new[1:] |= sorted_word[1:] != sorted_word[:-1]
-    number = np.empty(len(prints), np.int64)
-    number[order] = np.cumsum(new)
+    number = room_for(len(prints), len(prints))
+    number[order] = np.cumsum(new, dtype=number.dtype)
     return number
 
 
-def _grouped(roots: NDArray[np.int64], subject: Subject) -> list[Group]:
+def _grouped(roots: Numbers, subject: Subject) -> list[Group]:
     """Images of one root, where there are at least two, in an order that does not depend on the source's."""
     order = np.lexsort((subject.splits, subject.labels, *subject.prints.T[::-1], roots))
-    bounds = np.concatenate([[0], np.flatnonzero(np.diff(roots[order])) + 1, [len(order)]])
-    groups = [order[bounds[i] : bounds[i + 1]] for i in np.flatnonzero(np.diff(bounds) > 1)]
+    sorted_roots = roots[order]
+    same = np.zeros(len(order) + 1, np.bool_)  # as the one before; most images are alone
+    same[1:-1] = sorted_roots[1:] == sorted_roots[:-1]
+    starts, ends = np.flatnonzero(~same[:-1] & same[1:]), np.flatnonzero(same[:-1] & ~same[1:])
+    groups = [order[start : end + 1] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
     return sorted(groups, key=lambda group: tuple(subject.prints[group[0]].tolist()))
 
 

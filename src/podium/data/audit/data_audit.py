@@ -20,6 +20,7 @@ from podium.data.audit.about_set import (
     about_fractions,
     about_frames,
     about_links,
+    about_profiles,
     about_range,
     about_split,
     check_given,
@@ -31,12 +32,14 @@ from podium.data.audit.checks import Examination, examine, in_order, large_group
 from podium.data.audit.companions import without_companions
 from podium.data.audit.findings import Finding, Origins, Subject
 from podium.data.audit.item_columns import Files, ItemColumns
-from podium.data.audit.replaced import Gone, gone, is_there, taken_over
+from podium.data.audit.replaced import WAYS, Gone, gone, is_there, taken_over
 from podium.data.audit.sizes import about_resizing, histogram, size_counts
 from podium.data.dataset import Rows
 from podium.data.decode import Preprocess
+from podium.data.image_facts import looks
 from podium.data.image_files import names_of
 from podium.data.image_store import Gathered, Store, persistent_store, temporary_store
+from podium.data.lazy_rows import Numbers
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject
 from podium.data.sources.source import Source
@@ -45,6 +48,8 @@ from podium.data.splitting import NAMES, Division, Placed, SourceGroups, divisio
 from podium.errors import InputError
 from podium.text import counted
 
+BATCH = 1024
+"""Thumbs that are turned at once."""
 REASONS = 5
 """Examples of unusable files that an error names."""
 
@@ -61,9 +66,9 @@ class AuditedData:
     division: Division
     """Numbers of images by split, without those that are left out."""
     store: Store
-    rows: NDArray[np.int64]
+    rows: Numbers
     """(N,) where their pixels are in the store."""
-    near: NDArray[np.int64]
+    near: Numbers
     """(N,) images with one number are equal, or nearly so."""
     groups: dict[str, int]
     """Groups of each class among the images that splits are drawn from; images of a group share a split."""
@@ -136,9 +141,9 @@ def _examined(
     check_range(params, images)
     groups = items.groups
     goes_on = bool((places >= 0).any())
-    places, again, lost = _with_taken_over(known, images, items, seen, places, subject.origins)
+    places, again, lost = _with_taken_over(known, images, items, seen, places, subject.origins, thumbs)
     placed = _placed(source, images, items, groups, seen, places, params, split)
-    notes = [*about_range(spec, images), *about_frames(images), *lost.notes]
+    notes = [*about_range(spec, images), *about_frames(images), *about_profiles(images), *lost.notes]
     notes += about_fractions(params, known.places, items.given)
     source = replace(source, notes=(*source.notes, *notes))
     whole = _remembering(known, images, placed, seen.near, goes_on=goes_on or again)
@@ -149,11 +154,20 @@ def _examined(
 class _Thumbs:
     """The thumbs of images by their numbers, from the store."""
 
-    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+    def __init__(self, store: Store, rows: Numbers) -> None:
         self._store, self._rows = store, rows
 
-    def __call__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def __call__(self, numbers: Numbers) -> NDArray[np.uint8]:
         return self._store.thumbs.take(self._rows[numbers])
+
+    def looks(self, numbers: NDArray[np.int64], way: int) -> NDArray[np.uint64]:
+        """What images look like when they are turned by `way` quarters, and from the fourth on mirrored before."""
+        found = np.empty(len(numbers), np.uint64)
+        for start in range(0, len(numbers), BATCH):
+            grey = self(numbers[start : start + BATCH])
+            grey = np.rot90(grey[:, :, ::-1] if way >= WAYS // 2 else grey, way, axes=(1, 2))
+            found[start : start + BATCH] = looks(np.ascontiguousarray(grey))
+        return found
 
 
 def _with_taken_over(
@@ -163,6 +177,7 @@ def _with_taken_over(
     seen: Examination,
     places: NDArray[np.int8],
     origins: Sequence[str],
+    thumbs: _Thumbs,
 ) -> tuple[NDArray[np.int8], bool, Gone]:
     """`places`, and for images in re-encoded files those of the files that are gone, where the source lets them.
 
@@ -171,7 +186,7 @@ def _with_taken_over(
     """
     if is_there(known, images.contents, images.formers).all():
         return places, False, gone(known, images.contents, images.formers)
-    taken = taken_over(known, images.contents, images.formers, images.looks, seen.groups)
+    taken = taken_over(known, images.contents, images.formers, images.looks, seen.groups, thumbs.looks)
     usable = (places < 0) & (taken.places >= 0)
     unlike = usable & ~(taken.sure | may_take(items.given, ~seen.left_out, taken.places))
     usable &= ~unlike
@@ -179,7 +194,8 @@ def _with_taken_over(
     otherwise = np.flatnonzero(unlike & (taken.places == NAMES.index("test")) & ~seen.left_out)
     replaced = int((usable & (taken.places < NOWHERE)).sum())
     named = [origins[row] for row in otherwise.tolist()]
-    return whole, taken.again, gone(known, images.contents, images.formers, replaced, named)
+    turned = taken.turned
+    return whole, taken.again, gone(known, images.contents, images.formers, replaced, named, turned)
 
 
 def _remembering(
@@ -293,7 +309,7 @@ def _audited(
     )
 
 
-def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: NDArray[np.int64]) -> list[int]:
+def _samples(train: NDArray[np.int64], labels: NDArray[np.int64], label: int, rows: Numbers) -> list[int]:
     """Rows of some training images of a class, spread over all of them; those held out stay unseen."""
     numbers = train[labels[train] == label]
     chosen = np.linspace(0, len(numbers) - 1, min(PER_CLASS, len(numbers))).astype(np.int64)

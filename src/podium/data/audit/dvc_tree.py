@@ -8,8 +8,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from podium import paths
 from podium.data.dvcignore import DvcIgnore
-from podium.data.sources.item import shown
+from podium.data.sources.item import not_pulled, shown
 
 SHOWN = 10
 """Files that are named; the rest is counted."""
@@ -18,8 +19,14 @@ SHOWN = 10
 def refusals(root: Path) -> tuple[list[str], list[str]]:
     """What ends `dvc repro` in the folder `root` that it watches, and what it does not see, a sentence each."""
     if not root.exists():
-        return [f"prepare.root: {shown(root)} does not exist; make it, or name the folder of the images"], []
-    wrong: list[str] = []
+        hint = not_pulled(root)
+        return [f"prepare.root: {shown(root)} does not exist; make it, or name the folder of the images{hint}"], []
+    wrong = [
+        f"{shown(folder)} does not exist, and dvc.yaml names it: bring it back (`git checkout {shown(folder)}`), or"
+        " make an empty folder"
+        for folder in (paths.SPLIT.parent, paths.LABELS)
+        if Path("dvc.yaml").is_file() and not folder.exists()
+    ]
     unseen: list[str] = []
     inside = root.resolve()
     for path in _everything(root, DvcIgnore(Path.cwd())) if root.is_dir() else []:

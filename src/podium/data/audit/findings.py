@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from podium.config.params import DoctorParams
 from podium.data.image_modes import Modes
-from podium.data.lazy_rows import LazyRows
+from podium.data.lazy_rows import LazyRows, Numbers
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.text import counted
@@ -108,7 +108,7 @@ class Finding:
 class Origins(LazyRows[str]):
     """What reports call each image; a name is made when it is asked for."""
 
-    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64]) -> None:
+    def __init__(self, items: Sequence[Item], numbers: Numbers) -> None:
         """`numbers` (N,) of the images among `items`."""
         self._items, self._numbers = items, numbers
 
@@ -130,7 +130,7 @@ class Subject:
     classes: Sequence[str]
     splits: NDArray[np.int8]
     """Number in splitting.NAMES of the split that the source names or the split file remembers; -1: none."""
-    rows: NDArray[np.int64]
+    rows: Numbers
     """Where the pixels are in the store."""
     sizes: NDArray[np.int32]
     """(N, 2) width and height."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.image_files import ImageFile, path_of
-from podium.data.lazy_rows import LazyRows
+from podium.data.lazy_rows import LazyRows, Numbers
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Item
 from podium.data.splitting import NAMES, SourceGroups
@@ -28,10 +28,11 @@ class ItemColumns:
     groups: SourceGroups
 
     @staticmethod
-    def of(items: Sequence[Item], numbers: NDArray[np.int64]) -> "ItemColumns":
+    def of(items: Sequence[Item], numbers: Numbers) -> "ItemColumns":
         """Of the items of these numbers."""
         if isinstance(items, FileItems):
-            groups = SourceGroups.numbered(items.group_names, items.groups[numbers])
+            named = items.group_names
+            groups = SourceGroups.numbered(named, items.groups[numbers]) if named else SourceGroups.none(len(numbers))
             return ItemColumns(items.labels[numbers].astype(np.int64), items.splits[numbers],
                                items.left_out[numbers], groups)  # fmt: skip
         some = [items[number] for number in numbers.tolist()]
@@ -47,7 +48,7 @@ class ItemColumns:
 class Files(LazyRows[ImageFile]):
     """Where each image came from, and which belong together; a row is made when it is asked for."""
 
-    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64], together: NDArray[np.uint64]) -> None:
+    def __init__(self, items: Sequence[Item], numbers: Numbers, together: NDArray[np.uint64]) -> None:
         """`numbers` (N,) of the images among `items`; `together` (N,): a number that each group has."""
         self._items, self._numbers, self._together = items, numbers, together
         self._project = os.getcwd()  # noqa: PTH109 (compared as text)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from podium import resources
 from podium.data.image_facts import LEAST_CONTRAST
+from podium.data.lazy_rows import Numbers, packed
 
 SIDE = 32
 """Of the thumbs."""
@@ -66,22 +67,22 @@ ENOUGH = 256
 """Likely pairs that are compared at once. More would be compared although others have joined their images by then."""
 THREADS = resources.cores()
 
-Thumbs = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+Thumbs = Callable[[Numbers], NDArray[np.uint8]]
 """From numbers (n,) to thumbs (n, SIDE, SIDE)."""
 Vectors = NDArray[np.float32]
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Pairs = tuple[Numbers, Numbers]
 
 
-def groups(thumbs: Thumbs, count: int, *, crops: bool, seen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+def groups(thumbs: Thumbs, count: int, *, crops: bool, seen: NDArray[np.bool_] | None = None) -> Numbers:
     """For each of `count` images the lowest number of those that show the same as it, (count,); its own for most.
 
     `seen` (count,): on which something can be seen, a contrast of LEAST_CONTRAST; None: the thumbs are read for it.
-    `crops`: look for crops too, which takes thirty times as long. Memory: about 35 bytes an image, and 170 for each
+    `crops`: look for crops too, which takes thirty times as long. Memory: about 25 bytes an image, and 170 for each
     of a piece.
     """
     merged = _Merged(count)
     with threadpool_limits(1, "blas"):  # two BLAS threads on a busy machine take ten times as long
-        shown = _shown(thumbs, count) if seen is None else np.flatnonzero(seen)
+        shown = packed(_shown(thumbs, count) if seen is None else np.flatnonzero(seen), count)
         if len(shown) > 1:
             search = _Search(thumbs, shown, merged)
             search.run(WHOLE, COPY)
@@ -96,7 +97,7 @@ def groups(thumbs: Thumbs, count: int, *, crops: bool, seen: NDArray[np.bool_] |
 class _Piece:
     """Some of the images, ready to be searched."""
 
-    numbers: NDArray[np.int64]
+    numbers: Numbers
     """(P,) which images."""
     tree: cKDTree
     """Of their places along the axes."""
@@ -111,7 +112,7 @@ class _Search:
     piece is what lies between two places along the first axis, beyond which nothing is near.
     """
 
-    def __init__(self, thumbs: Thumbs, numbers: NDArray[np.int64], merged: "_Merged") -> None:
+    def __init__(self, thumbs: Thumbs, numbers: Numbers, merged: "_Merged") -> None:
         self._thumbs = thumbs
         self._numbers = numbers
         self._merged = merged
@@ -141,9 +142,7 @@ class _Search:
                     self._look(self._piece(inside), near, part, least, radius)
         self._fit(part)
 
-    def _look(
-        self, piece: _Piece, rows: NDArray[np.int64], part: tuple[float, ...], least: float, radius: float
-    ) -> None:
+    def _look(self, piece: _Piece, rows: Numbers, part: tuple[float, ...], least: float, radius: float) -> None:
         """Search `piece` for what the part `part` of the images `rows` is near to."""
         for some in _batches(len(rows)):
             wholes = rows[some]
@@ -153,7 +152,7 @@ class _Search:
                 keep = first < second if part == WHOLE else first != second
                 self._compare(piece, one[keep], other[keep], vectors, wholes, part, least)
 
-    def _piece(self, numbers: NDArray[np.int64]) -> _Piece:
+    def _piece(self, numbers: Numbers) -> _Piece:
         places, coordinates = np.empty((len(numbers), AXES)), np.empty((len(numbers), COARSE * COARSE - 1), np.int8)
         for some in _batches(len(numbers)):
             vectors = coarse(self._thumbs, numbers[some], WHOLE)
@@ -183,10 +182,10 @@ class _Search:
     def _compare(
         self,
         piece: _Piece,
-        one: NDArray[np.int64],
-        other: NDArray[np.int64],
+        one: Numbers,
+        other: Numbers,
         vectors: Vectors,
-        rows: NDArray[np.int64],
+        rows: Numbers,
         part: tuple[float, ...],
         least: float,
     ) -> None:
@@ -239,21 +238,21 @@ class _Merged:
     """Sets of images, joined two at a time; each is known by its lowest number."""
 
     def __init__(self, count: int) -> None:
-        self._parent = np.arange(count)
+        self._parent: Numbers = packed(np.arange(count), count)
 
-    def roots(self) -> NDArray[np.int64]:
+    def roots(self) -> Numbers:
         """The lowest number of each image's set, (count,)."""
         while not np.array_equal(above := self._parent[self._parent], self._parent):
             self._parent = above
         return self._parent
 
-    def apart(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def apart(self, ones: Numbers, others: Numbers) -> NDArray[np.bool_]:
         """Which pairs are not in one set yet."""
         roots = self.roots()
         apart: NDArray[np.bool_] = roots[ones] != roots[others]
         return apart
 
-    def merge(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+    def merge(self, ones: Numbers, others: Numbers) -> None:
         """Join the sets of each pair."""
         for one, other in zip(ones.tolist(), others.tolist(), strict=True):
             low, high = sorted((self._root(one), self._root(other)))
@@ -301,7 +300,7 @@ def _transform(thumbs: NDArray[np.uint8], down: Vectors, across: Vectors) -> Vec
     return both.reshape(len(thumbs), -1)[:, 1:]
 
 
-def coarse(thumbs: Thumbs, numbers: NDArray[np.int64], part: tuple[float, ...]) -> Vectors:
+def coarse(thumbs: Thumbs, numbers: Numbers, part: tuple[float, ...]) -> Vectors:
     """The coarse unit vectors (n, 63) of a part of each image, of images on which something can be seen."""
     left, right, top, bottom = (round(fraction * 100) for fraction in part)
     down, across = _OPERATORS[COARSE][top, bottom], _OPERATORS[COARSE][left, right]

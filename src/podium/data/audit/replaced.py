@@ -9,19 +9,21 @@ where each is the nearest to the other.
 These bits take strangers for each other now and then, and a set of nothing but strangers is a new set. So the nearest
 has to be nearer by far than the second, as D. Lowe tells matches apart (Distinctive Image Features from Scale-Invariant
 Keypoints, 2004, 7.1), among those that are gone and among those that are added, unless more than half of the images are
-matched so: then the files were re-encoded.
+matched so: then the files were re-encoded. Where fewer are, they may have been turned or mirrored, each in its own way:
+each added image is looked at in all eight ways then, and the same rule tells whether it was so.
 
 Added images are compared with those that are gone, all with all: 100,000 with 100,000 take a minute of one core.
 An index of four parts of 16 bits is no help: two looks that differ in 16 bits differ in up to 4 of some part, so that
 one look has 10,000 entries to search, a tenth of all, in places all over the memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.data.lazy_rows import Numbers
 from podium.data.split_draw import numbered
 from podium.data.split_file import NOWHERE, PLACES, SplitFile
 from podium.text import counted
@@ -35,10 +37,18 @@ match among 900 others, and 896 of 900 as JPEG of quality 95 with themselves."""
 SAME = 6
 """Bits in which two remembered images differ at most that are no rivals if they share a split: a file that was
 re-encoded before, or another of its burst."""
+WAYS = 8
+"""In which a picture lies: a quarter turn more with each number, mirrored from the fourth on."""
+SOME = 1000
+"""Added images by which it is told whether files were turned; all in seven ways more would take minutes."""
 CELLS = 1_000_000
 """Pairs that are compared at once."""
 SEVERAL = NOWHERE
 """In the place of a split, for images of one look in several splits."""
+
+
+Turned = Callable[[NDArray[np.int64], int], NDArray[np.uint64]]
+"""From numbers (n,) of images and one of WAYS, the looks (n,) that they have in that way."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class TakenOver:
     """(N,) whether it holds against what the source says: a clear match in a set of which most are matched."""
     again: bool
     """Whether more than half of the images that are added, or gone, are clear matches: the files were re-encoded."""
+    turned: int = 0
+    """Images that take something over because they were turned or mirrored."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,16 @@ class Gone:
     """Images that are there and were not remembered."""
     given_otherwise: Sequence[str] = ()
     """Names of added images that look like test images that are gone, and that the source gives another split."""
+    turned: int = 0
+    """How many of `replaced` were turned or mirrored."""
+    remembered: int = 0
+    """Images that are remembered, there or not."""
+
+    @property
+    def is_other(self) -> bool:
+        """Whether most of what is remembered went and as much came that looks like nothing of it."""
+        vanished, came = int(self.by_place.sum()) - self.replaced, self.added - self.replaced
+        return 2 * vanished > self.remembered and 2 * came >= vanished
 
     @property
     def notes(self) -> list[str]:
@@ -78,6 +100,7 @@ class Gone:
         took = "looks like one of them and takes over its split"
         took = took if self.replaced == 1 else "look like some of them and take over their splits"
         rest = f"; {counted(self.replaced, 'added image')} {took}" if self.replaced else ""
+        rest += f" ({self.turned:,} of them turned or mirrored)" if self.turned else ""
         verb = "is" if total == 1 else "are"
         notes = [f"{counted(total, 'image')} with a remembered split {verb} not in the source any more ({by}){rest}"]
         if self.given_otherwise:
@@ -85,6 +108,14 @@ class Gone:
             notes.append(
                 f"{many}, such as {self.given_otherwise[0]!r}, can be re-encoded test images that are gone, and the"
                 " source gives another split than test, which counts: if they show the same, give them the split test"
+            )
+        if self.is_other and self.by_place[PLACES.index("test")]:
+            notes.append(
+                f"{self.added - self.replaced:,} images are new and look like none of those that are gone, which are"
+                f" more than half of the {self.remembered:,} that data/split remembers: if they are the same pictures,"
+                " changed (cropped, drawn on, in other colours), test images of before may be trained on. Prepare the"
+                " old files and change them with prepare.resize, train.augmentation or code of your own; if they are"
+                " other pictures, nothing is to be done"
             )
         if self.added and self.unknown:
             notes.append(
@@ -100,9 +131,10 @@ def taken_over(
     contents: NDArray[np.uint64],
     formers: NDArray[np.uint64],
     looks: NDArray[np.uint64],
-    near: NDArray[np.int64],
+    near: Numbers,
+    turned: Turned | None = None,
 ) -> TakenOver:
-    """What each of N images takes over.
+    """What each of N images takes over; in other ways of lying only where `turned` tells what they look like there.
 
     `near` (N,): near-duplicates share a number. Where these would be in several splits, those that take one over are
     in none. Groups of the source are checked as those of remembered images are (podium.data.splitting).
@@ -113,9 +145,14 @@ def taken_over(
     clear, any_ = _matches(looks[rows], known.looks[pool], known.places[pool])
     again = bool((clear >= 0).sum() * 2 > min(len(rows), int(pool.sum())))
     places, sure = np.full(len(contents), -1, np.int8), np.zeros(len(contents), np.bool_)
+    turns = 0
+    if not again and turned is not None:
+        other = _turned(clear, rows, known.looks[pool], known.places[pool], turned)
+        again, turns = other is not None, int((other != clear).sum()) if other is not None else 0
+        clear = any_ = clear if other is None else other
     places[rows], sure[rows] = any_ if again else clear, again & (clear >= 0)
     torn = _torn(np.where(remembered < 0, places, remembered), near)
-    return TakenOver(np.where(torn & (places >= 0), NOWHERE, places).astype(np.int8), sure, again)
+    return TakenOver(np.where(torn & (places >= 0), NOWHERE, places).astype(np.int8), sure, again, turns)
 
 
 def gone(
@@ -124,13 +161,15 @@ def gone(
     formers: NDArray[np.uint64],
     replaced: int = 0,
     given_otherwise: Sequence[str] = (),
+    turned: int = 0,
 ) -> Gone:
-    """What of `known` is not among N images any more. `replaced` and `given_otherwise`: as in Gone."""
+    """What of `known` is not among N images any more. `replaced`, `given_otherwise` and `turned`: as in Gone."""
     lost = ~is_there(known, contents, formers)
     was, look = known.places[lost], known.looks[lost]
     unknown = int(((was == PLACES.index("test")) & (look == 0)).sum())
     added = int((known.place_of(contents, formers) < 0).sum())
-    return Gone(np.bincount(was, minlength=len(PLACES)).astype(np.int64), replaced, unknown, added, given_otherwise)
+    by_place = np.bincount(was, minlength=len(PLACES)).astype(np.int64)
+    return Gone(by_place, replaced, unknown, added, given_otherwise, turned, len(known.digests))
 
 
 def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -169,6 +208,37 @@ def _matches(
         used = (of[mine] >= 0) & (rank < many[of[mine]])
         matched[used] = split[of[mine][used]]
     return clear, every
+
+
+def _turned(
+    clear: NDArray[np.int8],
+    rows: NDArray[np.int64],
+    looks: NDArray[np.uint64],
+    places: NDArray[np.int8],
+    turned: Turned,
+) -> NDArray[np.int8] | None:
+    """`clear` (n,), the places of clear matches of the images `rows` (n,), with those of turned or mirrored ones.
+
+    `looks` and `places` (m,): of what is gone. None: not more than half of either would be matched, so that the matches
+    are chance.
+    """
+    if not len(rows) or not len(looks):
+        return None
+    some = np.linspace(0, len(rows) - 1, min(SOME, len(rows))).astype(np.int64)
+    least = min(len(rows), len(looks)) / len(rows) / 2
+    found = [_matches(turned(rows[some], way), looks, places)[0] >= 0 for way in range(1, WAYS)]
+    if np.mean(np.logical_or.reduce([clear[some] >= 0, *found])) <= least:
+        return None
+    ways = sorted(range(1, WAYS), key=lambda way: -int(found[way - 1].sum()))
+    whole = clear.copy()
+    for kind in (0, 1):  # clear matches in all ways, and then the others
+        for way in ways:
+            rest = np.flatnonzero(whole < 0)
+            if len(rest):
+                whole[rest] = _matches(turned(rows[rest], way), looks, places)[kind]
+        if np.mean(whole >= 0) <= least:
+            return None
+    return whole
 
 
 def _mutual(ours: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -215,7 +285,7 @@ def _blocks(count: int, width: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
-def _torn(places: NDArray[np.int8], near: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _torn(places: NDArray[np.int8], near: Numbers) -> NDArray[np.bool_]:
     """(N,) whether the images that share a number in `near` (N,) have several of `places` (N,), -1: none."""
     count, group = numbered(near)
     present = np.zeros((count, NOWHERE), np.bool_)

@@ -13,6 +13,10 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 """A decimal comma; one before three digits may as well part thousands."""
 ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
+LIST = re.compile(r"[,;|+&]")
+"""What parts the labels of one image in other programs' tables; / and spaces part words as well."""
+MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+DATE = re.compile(rf"\d{{1,2}}-({MONTH})|({MONTH})-\d\d")
 OF_COPIES = re.compile(r" - Copy( \([0-9]+\))?$")
 """What Windows adds to the name of a copied folder, with that capital: `id card - copy` is somebody's class."""
 TRUTH = {"true": "1", "false": "0"}
@@ -22,8 +26,9 @@ DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 AROUND = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 """Quotes."""
 BEHIND = ".,;:!\u2026"
-NO_VALUE = {"nan", "<na>", "#n/a"}
-"""What programs write for a value that is missing, and nobody as a name; in lower case."""
+NO_VALUE = {"nan", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!", "#spill!"}
+"""What programs write for a value that is missing, spreadsheets for one that they could not compute, and nobody as a
+name; in lower case."""
 MISSING = NO_VALUE | {"n/a", "na", "none", "null", "nil", "nat", "?", "missing"}
 """What is written so, too, and is a name as well: `none` of wafer maps without a pattern, `NA` of Namibia."""
 NO_GROUP = MISSING | {"unknown", "undefined", "-"}
@@ -51,6 +56,33 @@ def about_missing(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, .
         f"label {name!r} ({counted(count, 'image')}) is also how a missing value is written: it is read as a class"
         for name, count in zip(classes, counts, strict=True)
         if is_missing(name)
+    )
+
+
+def about_lists(classes: Sequence[str]) -> tuple[str, ...]:
+    """A note where names of classes are lists of others: `cat,dog` beside `cat` and `dog`."""
+    known = {name.strip().lower() for name in classes}
+    lists = [
+        name
+        for name in classes
+        if len(parts := LIST.split(name.strip().lower())) > 1 and known.issuperset(part.strip() for part in parts)
+    ]
+    if not lists:
+        return ()
+    what = "label is a list" if len(lists) == 1 else f"{len(lists):,} labels are lists"
+    return (
+        f"{what} of others, such as {lists[0]!r}: each is read as one class of its own, since an image has one label",
+    )
+
+
+def about_dates(classes: Sequence[str]) -> tuple[str, ...]:
+    """A note where some names of classes, not all, are what spreadsheets make of others: 1-Mar of MAR1."""
+    dates = [name for name in classes if DATE.fullmatch(name)]
+    if not dates or len(dates) == len(classes):
+        return ()
+    return (
+        f"{counted(len(dates), 'label')} such as {dates[0]!r}: a spreadsheet makes dates of words such as MAR1 or 3/1;"
+        " if they were words, write them again and import the column as text",
     )
 
 

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from podium.data.dvcignore import DvcIgnore
 from podium.data.sources import ImageSource
 from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, is_meant, shown
 from podium.data.sources.listed import Listed, why_missing
+from podium.data.sources.listing import Hides, none_hidden
 from podium.data.sources.source import Source
 from podium.data.sources.split_words import NEUTRAL, SHORT_SPLITS, SPLITS, WORDS, named_split, split_of
 from podium.data.sources.table_text import MORE, table_of
@@ -31,7 +33,7 @@ none.
 """
 OTHER_NAMES = {
     "path": {"file", "files", "filename", "filepath", "filenames", "image", "imagepath", "imagefile", "img", "imgpath"},
-    "label": {"class", "classes", "category", "target", "classname", "y"},
+    "label": {"class", "classes", "category", "target", "classname", "y", "choice", "annotation", "tag", "groundtruth"},
     "split": {"set", "subset", "fold", "kfold", "partition", "phase", "usage", "dataset", "traintest", "trainvaltest"},
     "group": GROUP_NAMES,
 }
@@ -63,14 +65,16 @@ class CsvTable(ImageSource):
 
     def read(self, params: "PrepareParams", *, follow_links: bool) -> Source:
         """Every line of the file."""
-        return read(Path(self.rest), Path(params.root), follow_links=follow_links)
+        hides = none_hidden if follow_links else DvcIgnore(Path.cwd()).hides_folder
+        return read(Path(self.rest), Path(params.root), follow_links=follow_links, hides=hides)
 
 
-def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
+def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = none_hidden) -> Source:
     """Every line of the CSV file `path` (UTF-8, with a header), in its order; paths in it start at its own folder.
 
     Raises InputError naming the lines that are wrong, and for columns that may be meant as one of those that are read.
-    Files outside of `root` are rejected unless `follow_links`: DVC would not see them change.
+    Files outside of `root` are rejected unless `follow_links`: DVC would not see them change. Folders that `hides`
+    leaves out are not missed in the table.
     """
     names, lines = table_of(path, "prepare.source")
     _check_names(path, names)
@@ -104,7 +108,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False) -> Source:
         else:
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
-    notes = (*_notes(names), *listed.notes())
+    notes = (*_notes(names), *listed.notes(path.parent, hides))
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
 
 
@@ -267,8 +271,8 @@ def _problem(number: int, line: dict[str, str], columns: int, folder: Path) -> s
             return f"line {number}: {name} holds a control character: {line[name]!r}"
     if is_no_value(line["label"]):
         return (
-            f"line {number}: label is {line['label']!r}, as a missing value is written: write the label or, where it is"
-            " the name of a class, another word"
+            f"line {number}: label is {line['label']!r}, as a missing value is written, or one that a spreadsheet could"
+            " not compute: write the label or, where it is the name of a class, another word"
         )
     try:
         named_split(line.get("split", ""))

@@ -11,8 +11,9 @@ from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import ImageSource
 from podium.data.sources import layout as layouts
 from podium.data.sources.file_items import FileItems
-from podium.data.sources.item import Reject, in_order, shown
+from podium.data.sources.item import Reject, in_order, not_pulled, shown
 from podium.data.sources.listing import (
+    UNFINISHED,
     Hides,
     each_entry,
     entries,
@@ -23,7 +24,7 @@ from podium.data.sources.listing import (
     none_hidden,
 )
 from podium.data.sources.source import Source
-from podium.data.sources.split_words import marks
+from podium.data.sources.split_words import marks, split_of
 from podium.errors import InputError
 from podium.text import counted
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Links that an error names; it counts the rest."""
+LOOKED_AT = 500
+"""Names of files that are looked at for what all of them say."""
 COUNTED = 100_000
 """Files of a hidden folder that are counted at most: nobody asked for them."""
 
@@ -66,7 +69,8 @@ def read(
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
-        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class")
+        hint = not_pulled(folder)
+        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class{hint}")
     inside = (root or folder).resolve()
     try:
         found = layouts.read(folder, layout, hides)
@@ -101,6 +105,7 @@ def read(
     notes = _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden], "file named like an image")
     notes += _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden_folders], "folder of images")
     given = frozenset(one.split for one in found.folders if one.split)
+    notes += _about_names(walk.found) if not given else ()
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes, given)
 
 
@@ -207,8 +212,8 @@ class _Walk:
     def __post_init__(self) -> None:
         self.found = FileItems(self.folder)
 
-    def reject(self, kind: str, path: Path, why: str) -> None:
-        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why, split=self.split))
+    def reject(self, kind: str, path: Path, why: str, *, meant: bool = True) -> None:
+        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why, meant, split=self.split))
 
     def files_of(self, path: Path, name: str, split: str | None, above: tuple[Path, ...]) -> None:
         """Everything below the folder `path`; `above`: the real folders on the way, to which a link may lead back."""
@@ -236,6 +241,11 @@ class _Walk:
                 self._hidden_folder(entry)
             elif is_folder:
                 self.files_of(entry, name, split, (*above, real))
+            elif UNFINISHED.fullmatch(entry.name):
+                why = (
+                    "it is named as a backup copy or an unfinished download is; rename it if it is an image of the set"
+                )
+                self.reject("not_image", entry, why, meant=False)
             elif self._is_file(entry):
                 self.found.append(str(entry.relative_to(self.folder)), label, split)
 
@@ -307,6 +317,19 @@ def _about_hidden(names: list[str], what: str) -> tuple[str, ...]:
     first, _, rest = what.partition(" ")
     count = f"{counted(len(names), f'hidden {first}')} {rest}"
     return (f"{count} {'is' if len(names) == 1 else 'are'} ignored, such as {names[0]}",)
+
+
+def _about_names(found: FileItems) -> tuple[str, ...]:
+    """A note where the names of files say train and test: cat/train_1.png, cat/test_1.png."""
+    step = max(1, len(found) // LOOKED_AT)
+    some = [found.origin(number) for number in range(0, len(found), step)]
+    splits = {origin: said[0] for origin in some if (said := split_of(Path(origin).stem))}
+    if len(splits) < len(some) or len(set(splits.values())) < 2 or "train" not in splits.values():
+        return ()
+    return (
+        f"names of files say {', '.join(sorted(set(splits.values())))}, such as {some[0]}: folders called train/, val/"
+        " and test/ or the column split of a csv give splits, names of files none, so all images are split anew",
+    )
 
 
 def _loose(rejects: list[Reject]) -> str:

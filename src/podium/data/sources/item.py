@@ -63,6 +63,13 @@ def shown(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def not_pulled(path: Path) -> str:
+    """How to get `path`, of which only DVC's pointer is here, or of a folder above it; empty where there is none."""
+    pointers = (one.with_name(f"{one.name}.dvc") for one in (path, *path.parents) if one.name not in ("", ".."))
+    found = next((one for one in pointers if os.path.isfile(one)), None)  # noqa: PTH113 (Path raises where it may not look)
+    return f"; DVC knows it, and it was not brought here: run `dvc pull {shown(found)}`" if found else ""
+
+
 def cell(path: Path | str) -> str:
     """A path as `shown`, for a table: one that a spreadsheet would compute as a formula begins with `./`."""
     text = shown(path)

@@ -22,6 +22,10 @@ FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
 """Names of parts of a set that are neither classes nor splits."""
 GENERIC = re.compile(r"[\W\d_]+|[^\W\d_]+[ _.-]?\d+")
 """Names of folders that part the images of a class as well as a set: 2023, 2024-05-01, batch1, day_3."""
+DATED = re.compile(
+    r"(19|20)\d\d([ _.-]?\d\d){0,2}|(batch|burst|day|month|roll|session|take|visit|week)[ _.-]?\d+", re.IGNORECASE
+)
+"""Those that are no class."""
 OTHERS = {"other", "others", "misc", "miscellaneous", "extra", "extras", "more", "rest", "unknown", "various", "done"}
 OTHERS |= {"old", "new", "raw", "original", "originals", "edited", "cropped", "augmented", "backup", "copy", "unsorted"}
 """Those that do so without a number."""
@@ -186,7 +190,8 @@ def _recurring(below: dict[Path, set[str]]) -> list[str]:
 
     One name that recurs (cat/other and dog/other, ok/batch1 and defect/batch1) parts the images of classes. The names
     are those of classes where at least two recur, and half of them; where half of the folders have one that recurs and
-    says what is in it; and where the folders above are called as splits are in tables (tr, te). They are classes where
+    says what is in it; and where the folders above are called as splits are in tables (tr, te); but not where all of
+    them are dates or batches (cat/2023, dog/2023) and those above are not. They are classes where
     most hold no folder, and where images lie beside the folders in each that holds some.
     """
     counts = Counter(name.lower() for names in below.values() for name in names)
@@ -199,7 +204,10 @@ def _recurring(below: dict[Path, set[str]]) -> list[str]:
     is_most = len(recurring) > 1 and len(recurring) * 2 >= len(counts)
     says = 2 * sum(counts[name] for name in named) >= counts.total()
     splits = {SHORT_SPLITS.get(path.name.lower(), "") for path in below}
-    return recurring if is_most or says or (len(splits) > 1 and "" not in splits) else []
+    if len(splits) > 1 and "" not in splits:
+        return recurring
+    is_dated = all(map(DATED.fullmatch, recurring)) and not any(DATED.fullmatch(path.name) for path in below)
+    return recurring if (is_most and not is_dated) or says else []
 
 
 def _holds_images(folder: Path) -> bool:
@@ -267,8 +275,15 @@ def _by_split(folder: Path, parts: dict[Path, str], hides: Hides) -> Layout:
 
 def _check_parts(folder: Path, parts: dict[Path, str], hides: Hides) -> None:
     """Raise InputError where a folder of validation or test images holds none: these would be drawn from train."""
+    trained = {path.name for part, split in parts.items() if split == "train"
+               for path in folders_in(_unwrapped(part, split, hides), hides)}  # fmt: skip
     for part, split in parts.items():
         inside = _unwrapped(part, split, hides)
+        held = folders_in(inside, hides) if split != "train" else []
+        if held and all(is_container(path.name) and path.name not in trained for path in held):
+            what = f"holds only {_list([path.name for path in held])}, which is no class of the training images"
+            where = f"a folder for each class, as in {shown(folder / part.name)}/cat"
+            raise _empty(part, split, what, where, _without_labels(part, hides))
         if split != "train" and not any(_holds_files(path) for path in folders_in(inside, hides)):
             others = [path for other, of in parts.items() if of == split and other != part
                       for path in folders_in(other, hides)]  # fmt: skip

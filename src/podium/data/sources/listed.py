@@ -1,19 +1,25 @@
-"""Files that a table of images names and that are missing, and images beside these that it does not name."""
+"""Files that a table of images names and that are missing, and what lies beside these and is not named."""
 
 import os
+import unicodedata
 from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
 from podium.data.sources.item import SUFFIXES, is_meant, shown
-from podium.data.sources.listing import is_litter
+from podium.data.sources.listing import Hides, is_litter, none_hidden
 from podium.text import counted
 
 BATCH = 1024
 """Names of a folder's files that are held at a time."""
+COUNTED = 100_000
+"""Images of a folder that are counted at most: nobody asked for them."""
+SHOWN = 5
+"""Folders that a note names."""
 
 
 class Listed:
@@ -34,8 +40,15 @@ class Listed:
             self._folders.setdefault(real, folder)
         self._files.append(hash((real, name)))
 
-    def notes(self) -> tuple[str, ...]:
-        """A note of the images that lie beside those named and are in no line; none where all are named."""
+    def notes(self, top: Path, hides: Hides = none_hidden) -> tuple[str, ...]:
+        """Notes of the images that lie beside those named and are in no line; none where all are named.
+
+        `top`: the folder of the table. Below it, folders beside those of the named files are looked at too, such as
+        a class that the table leaves out, but for those that `hides` leaves out.
+        """
+        return (*self._beside(), *self._folders_beside(top, hides))
+
+    def _beside(self) -> tuple[str, ...]:
         known = np.unique(np.frombuffer(self._files, np.int64)) if self._files else np.empty(0, np.int64)
         count, first = 0, ""
         for real, written in self._folders.items():
@@ -51,6 +64,50 @@ class Listed:
             return ()
         what = f"{counted(count, 'image file')} {'lies' if count == 1 else 'lie'} beside those of the table"
         return (f"{what} and {'is' if count == 1 else 'are'} not in it, such as {shown(first)}",)
+
+    def _folders_beside(self, top: Path, hides: Hides) -> tuple[str, ...]:
+        """A note of the folders in which images lie, and none that is named; folders in those are counted with them."""
+        places, end = set[str](), os.path.realpath(top)
+        for folder in self._real.values():
+            place = folder
+            while place not in places and (place == end or place.startswith(os.path.join(end, ""))):  # noqa: PTH118
+                places.add(place)
+                place = os.path.dirname(place)  # noqa: PTH120
+        beside = sorted(_folders_in(places) - places - set(self._real.values()))
+        unnamed = {one: count for one in beside if not hides(Path(one)) and (count := _images_below(one))}
+        if not unnamed:
+            return ()
+        named = [f"{shown(os.path.relpath(path, end))} ({_about(n)})" for path, n in list(unnamed.items())[:SHOWN]]
+        more = f" and {len(unnamed) - SHOWN:,} more" if len(unnamed) > SHOWN else ""
+        what = "1 folder holds" if len(unnamed) == 1 else f"{len(unnamed):,} folders hold"
+        return (f"{what} images beside those of the table, which names none of them: {', '.join(named)}{more}",)
+
+
+def _folders_in(places: set[str]) -> set[str]:
+    """The folders in `places`, links resolved; none of a place that can't be listed."""
+    found = set[str]()
+    for place in places:
+        try:
+            with os.scandir(place) as inside:
+                found |= {os.path.realpath(one.path) for one in inside if not is_litter(one.name) and one.is_dir()}
+        except OSError:  # its files can be read all the same
+            continue
+    return found
+
+
+def _images_below(folder: str) -> int:
+    """How many files named like images lie in `folder` and in those in it, COUNTED at most; links are not followed."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        count += sum(is_meant(name) and not is_litter(name) for name in files)
+        if count >= COUNTED:
+            return COUNTED
+    return count
+
+
+def _about(images: int) -> str:
+    return f"{COUNTED:,} images or more" if images >= COUNTED else counted(images, "image")
 
 
 def _batches(folder: str) -> Iterator[list[str]]:
@@ -81,23 +138,41 @@ def why_missing(path: str, folder: Path) -> str:
         return f"{why} below {shown(folder)}, the folder of the table, where paths start (from the project's there is)"
     if found := next((suffix for suffix in SUFFIXES if os.path.isfile(f"{file}{suffix}")), ""):  # noqa: PTH113
         return f"{why}; write it with its ending, {shown(path + found)}"
-    if other := _in_another_case(path, folder):
-        return f"{why}; there is {shown(other)}"
+    if "%" in path and os.path.isfile(folder / unquote(path)):  # noqa: PTH113
+        return f"{why}; it is written as in an address: write {shown(unquote(path))}"
+    bare = path.strip("'\"`")
+    if bare != path and os.path.isfile(folder / bare):  # noqa: PTH113
+        return f"{why}; its quotes are part of the name here: write {shown(bare)}"
+    if other := _in_another_form(path, folder):
+        return f"{why}; there is {_told_apart(other, path)}"
     return why
 
 
-def _in_another_case(path: str, folder: Path) -> str:
-    """The path that differs from `path` by the case of letters only; empty: there is none, or several."""
+def _told_apart(other: str, path: str) -> str:
+    """`other` as text; where it looks like `path`, with its accents as codes."""
+    same = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", path)
+    return f"{other!a}, whose accents are made of other characters" if same else shown(other)
+
+
+def _in_another_form(path: str, folder: Path) -> str:
+    """The path that differs from `path` by the case of letters only, or by how accents are written.
+
+    Empty: there is none, or several.
+    """
     found = folder
     parts = [part for part in Path(path).parts if part not in (".", "/")]
     if Path(path).is_absolute() or ".." in parts:
         return ""
     for part in parts:
         try:
-            same = [name for name in os.listdir(found) if name.casefold() == part.casefold()]  # noqa: PTH208
+            same = [name for name in os.listdir(found) if _plain(name) == _plain(part)]  # noqa: PTH208
         except OSError:
             return ""
         if len(same) != 1:
             return ""
         found = found / same[0]
     return os.fspath(found.relative_to(folder)) if os.path.isfile(found) else ""  # noqa: PTH113
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -16,6 +16,9 @@ OF_PROGRAMS = re.compile(
 )
 """Beginnings of the names of hidden folders in which programs keep copies."""
 
+UNFINISHED = re.compile(r".+(~|\.(bak|part|partial|crdownload|download|filepart|swp))", re.IGNORECASE)
+"""Names of copies that editors keep, and of files that are still being downloaded."""
+
 Hides = Callable[[Path], bool]
 """Whether a folder is left out of all layouts."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.data.dvcignore import DvcIgnore
-from podium.data.sources.alike import about_missing
+from podium.data.dvcignore import LEFT_OUT, DvcIgnore
+from podium.data.sources.alike import about_dates, about_lists, about_missing
 from podium.data.sources.file_items import SPLITS, FileItems
 from podium.data.sources.item import Item, Reject, shown
 
@@ -45,16 +45,19 @@ class Source:
     def without_hidden(self, ignore: DvcIgnore) -> "Source":
         """The same without files that .dvcignore hides from DVC, which are rejected.
 
-        Classes of nothing else are none.
+        Classes of nothing else are none. A file of a folder is not missed in the set, as a folder that somebody left
+        out is not; one that a table or a function names was meant to be in it.
         """
         hidden = np.fromiter((path is not None and ignore.hides(path) for path in self.paths()), np.bool_)
         if not hidden.any():
             return self
         paths = itertools.compress(self.paths(), hidden)
         without = itertools.compress(self.items, hidden)
+        found = ((item, ignore.why(str(path))) for item, path in zip(without, paths, strict=True))
+        is_folder = self.name.startswith("folder:")
         rejects = [
-            Reject("outside", item.origin, ignore.why(str(path)), split=item.split)
-            for item, path in zip(without, paths, strict=True)
+            Reject("outside", item.origin, why, not is_folder or why != LEFT_OUT, split=item.split)
+            for item, why in found
         ]
         counts = self.counts()
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
@@ -105,7 +108,14 @@ class Source:
     def with_notes(self) -> "Source":
         """The same with notes of classes whose names may not be meant, and of splits that are drawn from train."""
         return replace(
-            self, notes=(*self.notes, *about_missing(self.classes, self.counts().tolist()), *self._about_draw())
+            self,
+            notes=(
+                *self.notes,
+                *about_missing(self.classes, self.counts().tolist()),
+                *about_lists(self.classes),
+                *about_dates(self.classes),
+                *self._about_draw(),
+            ),
         )
 
     def _about_draw(self) -> list[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from podium.data.sources.item import shown
+from podium.data.sources.item import not_pulled, shown
 from podium.errors import InputError
 
 OTHER_FILES = {
@@ -24,6 +24,7 @@ OTHER_FILES = {
     b"{": "JSON",
     b"[{": "JSON",
     b"<": "HTML or XML",
+    b"version https://git-lfs": "a pointer of Git LFS (run `git lfs pull`)",
 }
 """What files of tables that are no CSV begin with."""
 MORE = "\0more"
@@ -107,7 +108,8 @@ def _text_of(path: Path, parameter: str, *, utf16: bool) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{parameter}: {shown(path)} can't be read: {error.strerror}") from None
+        hint = "" if path.exists() else not_pulled(path)
+        raise InputError(f"{parameter}: {shown(path)} can't be read: {error.strerror}{hint}") from None
     if kind := next((kind for begins, kind in OTHER_FILES.items() if data.startswith(begins)), ""):
         raise InputError(f"{parameter}: {shown(path)} is {kind}, not CSV: save or export the table as CSV in UTF-8")
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0" in data[:4]:
