@@ -75,8 +75,10 @@ class TrialData:
         """The training and the validation images, one after the other. Raises InputError where they do not fit."""
         parts = self.train.images, self.val.images
         if not (isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor)):
+            count = len(self.train) + len(self.val)
             raise InputError(
-                f"select.folds must be 0: {len(self.train) + len(self.val):,} images don't fit into the device's memory"
+                f"folds (select.folds, podium relabel) need all {count:,} images of train and val"
+                " in memory, and the device has too little: set select.folds: 0, or a smaller prepare.size"
             )
         digest = f"{self.train.digest} {self.val.digest}"
         return Batches(torch.cat([parts[0], parts[1]]), torch.cat([self.train.labels, self.val.labels]), digest)
