@@ -1,8 +1,10 @@
 """Files of weights, whole and broken, into a small network of torchvision's."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -47,6 +49,35 @@ def test_weights_of_a_file_are_taken_but_a_head_for_other_classes(tmp_path: Path
         assert fresh or torch.equal(value, weights[name]), name
     bound = backbone.network.fc.in_features**-0.5  # type: ignore[operator, union-attr]
     assert classes == 3 or float(backbone.heads[0].weight.detach().abs().max()) <= bound  # type: ignore[operator]
+
+
+def test_file_of_torch_under_another_name_is_taken_by_what_it_holds(tmp_path: Path) -> None:
+    torch.save(_weights(3), tmp_path / "w.safetensors")
+    assert load_weights(_backbone(), tmp_path / "w.safetensors") == []
+
+
+def test_what_training_scripts_save_beside_the_weights_is_no_danger(tmp_path: Path) -> None:
+    state = {"state_dict": _weights(3), "args": argparse.Namespace(lr=0.1), "best": np.float64(0.9)}
+    state |= {"single": np.float32(0.5), "count": np.int64(3)}
+    (note,) = load_weights(_backbone(), _write(tmp_path / "w.pt", state))
+    assert "its state_dict was taken" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (bytes(5000), "it is zero bytes, as where a copy broke off"),
+        (b"/annex/objects/SHA256E-s1--0", "it is a pointer of git-annex, not the file: `git annex get`"),
+        (b"../.git/annex/objects/x/SHA256E-s1--0", "it is a pointer of git-annex"),
+    ],
+)
+def test_file_that_is_not_there_as_a_whole_is_told_from_a_broken_one(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_weights(_backbone(), tmp_path / "w.pt")
+    assert sentence in str(caught.value)
 
 
 def test_side_classifiers_in_a_file_are_left_out(tmp_path: Path) -> None:
@@ -195,6 +226,7 @@ def test_heads_of_a_distilled_network_for_other_classes_start_afresh_and_the_oth
 def test_heads_are_all_that_depends_on_the_number_of_classes(name: str, side: int) -> None:
     three, five = (ModelParams(name=f"timm:{name}").network().build(tiny.spec((3, side, side), n)) for n in (3, 5))
     assert isinstance(three, Backbone)
+    assert isinstance(five, Backbone)
     shapes = {key: value.shape for key, value in five.network.named_parameters()}
     differing = {id(value) for key, value in three.network.named_parameters() if value.shape != shapes[key]}
     assert differing == {id(value) for value in three.heads.parameters()}

@@ -141,9 +141,9 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     network's tensors in their order, under other names. Raises InputError where the file is missing, no state dict, or
     one of another network.
     """
-    is_library = isinstance(model, Backbone)
-    network = model.network if is_library else model
-    names = list(filter(None, model.head_names if is_library else (last_layer(model),)))
+    network = model.network if isinstance(model, Backbone) else model
+    last = model.head_names if isinstance(model, Backbone) else (last_layer(model),)
+    names = [name for name in last if name]
     own = network.state_dict()
     state, entry = state_dicts.read(path)
     if in_order and len(state) == len(own):
@@ -154,7 +154,7 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     known, prefix = state_dicts.without_prefix(state, body or own, path)
     left_out = len(state) - len(known)
     why = {name: _other_head(known, {key: own[key] for key in keys}) for name, keys in heads.items()}
-    if not is_library and not of_heads & known.keys():
+    if not isinstance(model, Backbone) and not of_heads & known.keys():
         why = {}  # of an own network the last layer is a guess: that it is missing may be a fault
     why = {name: reason for name, reason in why.items() if reason}
     afresh = {key for name in why for key in heads[name]}
