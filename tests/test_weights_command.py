@@ -1,5 +1,6 @@
 """`podium weights`: nothing is fetched here, the libraries' own loaders are replaced."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,22 @@ def test_without_a_network_one_sentence_says_so(
 @pytest.mark.parametrize("name", ["resnet18", "keras:resnet18", "timm:no_such", "torchvision:no_such"])
 def test_unknown_weights_are_refused(name: str) -> None:
     assert _run(name) == 2
+
+
+def test_full_disk_is_said_in_one_sentence_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: torch.nn.Linear(2, 1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))  # bytes of a file, which fails as a full disk does
+    try:
+        code = _run("timm:resnet18")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert code == 1
+
+    error = capsys.readouterr().err.strip()
+    assert "timm-resnet18.safetensors can't be written: " in error
+    assert "\n" not in error
+    assert not list(Path("data/weights").iterdir())

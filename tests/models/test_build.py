@@ -204,7 +204,7 @@ def test_torchvision_network_has_a_head_for_our_classes(name: str) -> None:
     backbone = backbone_of(_build((3, 32, 32), ModelParams(name=f"torchvision:{name}"), classes=7))
 
     assert backbone is not None
-    assert backbone.head.get_parameter("weight").shape[0] == 7
+    assert backbone.heads[0].get_parameter("weight").shape[0] == 7
     assert not any(key.startswith("head") for key in backbone.state_dict())
 
 

@@ -38,8 +38,8 @@ def test_logits_are_those_of_the_original_network() -> None:
 
 def test_grey_images_are_three_equal_channels_and_the_head_of_other_classes_is_new() -> None:
     grey, colour = _model(1, 7), _model(3, 7)
-    head = backbone_of(colour).head  # type: ignore[union-attr]
-    head.load_state_dict(backbone_of(grey).head.state_dict())  # type: ignore[union-attr]
+    head = backbone_of(colour).heads[0]  # type: ignore[union-attr]
+    head.load_state_dict(backbone_of(grey).heads[0].state_dict())  # type: ignore[union-attr]
     with torch.inference_mode():
         assert torch.allclose(grey(_image(1)), colour(_image(1).expand(-1, 3, -1, -1)), atol=1e-5)
 

@@ -1,11 +1,11 @@
 """Files of weights as people have them: what is around the tensors, what they are, and what is no such file at all."""
 
-import argparse
 import gzip
 import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +159,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "tar": (lambda: _archive("tar"), "is an archive: unpack it"),
     "half of it": (lambda: _bytes(_state())[:900], "is broken: it ends too early"),
     "half of safetensors": (lambda: save(_state())[:-9], r"it is broken, or no file of weights \(SafetensorError\)"),
-    "arguments around": (
-        lambda: {"state_dict": _state(), "args": argparse.Namespace(lr=1)},
-        r"can't be read safely: it holds Python objects \(argparse.Namespace\)",
+    "objects around": (
+        lambda: {"state_dict": _state(), "rate": Fraction(1, 2)},
+        r"can't be read safely: it holds Python objects \(fractions.Fraction\)",
     ),
     "whole": (Network, r"can't be read safely: it holds Python objects \([\w.]*Network\)"),
     "list": (lambda: [_state()], "must hold a state dict, tensors by name; got list"),

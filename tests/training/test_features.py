@@ -26,6 +26,11 @@ LITE = {
     "train.epochs": 3,
     "train.batch_size": 16,
 }
+DISTILLED = {
+    "model__name": "timm:deit_tiny_distilled_patch16_224",
+    "model__arguments": {"embed_dim": 48, "depth": 1},
+    "model__weights": "",
+}
 
 
 class ThroughTheBackbone(TrainingRun):
@@ -61,8 +66,10 @@ def _trained(kind: type[TrainingRun], recipe: Recipe, digest: str = "", count: i
         {},
         {"train__ema": 0.9, "model__flip_average": True},
         {"model__name": "torchvision:resnet18", "model__weights": ""},
+        {**DISTILLED, "train__ema": 0.9, "model__flip_average": True},
+        {"model__name": "timm:dla46_c", "model__weights": ""},
     ],
-    ids=["plain", "average and mirror", "torchvision"],
+    ids=["plain", "average and mirror", "torchvision", "two heads, average and mirror", "a convolution as head"],
 )
 def test_head_on_features_is_bit_for_bit_that_through_the_backbone(changes: dict[str, Any]) -> None:
     cached, whole = (_trained(kind, _recipe(**changes)) for kind in (TrainingRun, ThroughTheBackbone))
@@ -147,6 +154,21 @@ def _features_of_vit(pooling: str, digest: str, seed: int = 0) -> torch.Tensor:
 def test_networks_that_differ_in_an_argument_alone_have_their_own_features() -> None:
     _features_of_vit("avg", "images")
     assert torch.equal(_features_of_vit("max", "images"), _features_of_vit("max", ""))
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing() -> None:
+    _features_of_vit("avg", "images")
+    (whole,) = Path("mlruns/features").glob("*.safetensors")
+    left = whole.with_suffix(".4711.tmp")
+    left.write_bytes(whole.read_bytes()[:100])
+    others = left.with_name(f"other{left.name}")
+    others.write_bytes(b"of a writer that may be at work")
+    whole.unlink()
+    features.forget()
+    _features_of_vit("avg", "images")
+    assert whole.is_file()
+    assert not left.exists()
+    assert others.exists()
 
 
 def test_file_of_other_features_under_the_name_is_not_taken() -> None:

@@ -48,6 +48,8 @@ def test_every_image_is_judged_once_and_groups_stay_together(group_of: int) -> N
 def test_folds_of_a_class_with_too_few_groups_are_refused() -> None:
     with pytest.raises(InputError, match=r"^select\.folds: every class needs a group .* got 5 folds, .* of a \(4\), b"):
         assign(_images(32, 8, group_of=5), 5)
+    with pytest.raises(InputError, match="Lowering it does not help: one group can't be divided, or add images"):
+        assign(_images(1, 1), 2)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,8 @@ def test_folds_of_a_class_with_too_few_groups_are_refused() -> None:
         (80, 20, 1, 0, ""),
         (80, 18, 1, 0, "fewer than 10 validation images of a (9), b (9): one image decides much"),
         (80, 40, 4, 0, "select.folds: 5 chooses by all"),
+        (4, 2, 1, 0, "select.folds: 3 chooses by all"),
+        (2, 1, 1, 0, "add images"),
         (80, 18, 1, 5, ""),
         (2000, 18, 1, 0, "add images"),
     ],
@@ -105,7 +109,7 @@ def test_images_that_do_not_fit_into_memory_have_no_folds(tmp_path: Path) -> Non
     splits = [open_split(tiny.prepare(tmp_path) / name) for name in ("train", "val")]
     device = torch.device("cpu")
     train, val = (Batches.mapped([split], device) for split in splits)
-    with pytest.raises(InputError, match=r"^select\.folds must be 0: 80 images don't fit"):
+    with pytest.raises(InputError, match=r"^folds \(select\.folds, podium relabel\) need all 80 images"):
         TrialData(train, val, tiny.IMAGES, device).divided([0])
 
 

@@ -81,6 +81,36 @@ def test_what_a_person_decided_stays_and_is_not_asked_again(tmp_path: Path) -> N
     assert [(row["path"], row["new_label"]) for row in _rows(path)] == [("1.png", "top"), ("5.png", "")]
 
 
+def test_what_a_person_noted_in_a_column_of_their_own_stays(tmp_path: Path) -> None:
+    path, images = tmp_path / "x.csv", _images()
+    head = "comment;path;label;new_label;leave_out;suggested\n"
+    path.write_text(
+        head + "a cat;1.png;left;;;right\n;2.png;left;;;top\nblurred;3.png;left;;yes;top\n", encoding="utf-8"
+    )
+    assert write_doubts(path, images, [Doubt(1, 2, 0.1, 0.9), Doubt(5, 0, 0.3, 0.7)]) == 1
+    found = {row["path"]: row for row in _rows(path)}
+    assert list(found) == ["1.png", "3.png", "5.png"]
+    assert (found["1.png"]["comment"], found["1.png"]["suggested"], found["1.png"]["new_label"]) == (
+        "a cat",
+        "right",
+        "",
+    )
+    assert (found["3.png"]["comment"], found["3.png"]["leave_out"]) == ("blurred", "yes")
+
+
+def test_relabel_names_its_own_parameter_where_a_class_has_too_few_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.prepare(tmp_path / "data/prepared", 9, 3)
+    (tmp_path / "params.yaml").write_text("", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["relabel", "--folds", "5"])
+    told = capsys.readouterr().err
+    assert "--folds: every class needs a group of images for each fold" in told
+    assert "Lower it to 4, or add images" in told
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -75,6 +75,22 @@ def test_line_of_too_much_work_has_fewer_strengths_or_says_why_there_is_none(
     assert lines.strongest.name == ("simple" if is_there else "majority")
 
 
+@pytest.mark.parametrize("present", [(0, 1), (0,)])
+def test_class_without_a_training_image_is_never_answered(tmp_path: Path, present: tuple[int, ...]) -> None:
+    prepared = tiny.prepare(tmp_path)
+    train = open_split(prepared / "train")
+    rows = np.isin(train.labels, present)
+    write_split(prepared / "train", "train", train.images[rows], train.labels[rows], train.classes)
+    lines = measure(_params("macro_f1"), prepared)
+    named = [line.name for line in lines.lines]
+    if len(present) == 1:
+        assert named == ["majority"]
+        assert lines.skipped["simple"] == "all training images are of one class"
+    else:
+        assert named == ["majority", "simple"]
+        assert 0.5 < lines.lines[1].value < 0.7  # two of three classes are told
+
+
 def test_lines_are_by_the_metric_of_the_search(tmp_path: Path) -> None:
     lines = measure(_params("loss"), tiny.prepare(tmp_path))
     assert lines.direction == "minimize"

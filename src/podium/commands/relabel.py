@@ -17,8 +17,9 @@ EXAMPLES = """\
   podium relabel --out second.csv   into another file of data/labels than suspicious.csv
 
 Look at the images of the file, write the right class into new_label (or yes into leave_out) where the label is wrong,
-and leave the other rows as they are. Then name the file in params.yaml (prepare.corrections) and run `dvc repro`: the
-image files stay untouched. What you have decided stays when the command runs again. The configuration is the chosen one
+and leave the other rows as they are (or write the label itself into new_label: then the image is not listed again).
+Then name the file in params.yaml (prepare.corrections) and run `dvc repro`: the
+image files stay untouched. What you have written stays when the command runs again. The configuration is the chosen one
 of data/selected, else the search's best, else that of params.yaml. The held-out test set is not read."""
 
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     images = LearningSet.read(paths.PREPARED)
     recipe, whose = _recipe(params)
     print(f"relabel: {counted(arguments.folds, 'training')} of {whose}")
-    fold = assign(images, arguments.folds, arguments.seed % 2**32)
+    fold = assign(images, arguments.folds, arguments.seed % 2**32, "--folds")
     found = label_check.doubts(images, _out_of_fold(params, recipe, fold, arguments.seed))
     new = label_check.write_doubts(path, images, found)
     share = f"{len(found):,} of {counted(len(images.labels), 'label')} {'is' if len(found) == 1 else 'are'} doubtful"

@@ -1,6 +1,7 @@
 """`podium weights [NAME]`."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ def _fetch(name: str, folder: Path) -> None:
 
 
 def _save(state: "dict[str, Tensor]", path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = path.with_name(f"{path.name}.tmp")
@@ -68,8 +70,10 @@ def _save(state: "dict[str, Tensor]", path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous().clone() for key, value in state.items()}, temporary)
         temporary.replace(path)
-    except OSError as error:
-        raise PodiumError(f"{path} can't be written: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:  # the writer has its own kind for a full disk
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise PodiumError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _of_torchvision(model: str) -> "dict[str, Tensor]":

@@ -81,7 +81,7 @@ def of_array(pixels: NDArray[np.uint8]) -> bytes:
 def of_pixels(array: NDArray[np.generic]) -> bytes:
     """The digest of pixels of any shape and type; equal values in another order of bytes have the same one."""
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return _short(f"{'x'.join(map(str, plain.shape))} {plain.dtype.str}".encode(), plain.tobytes())
+    return _short(f"{'x'.join(map(str, plain.shape))} {plain.dtype.str}".encode(), plain.data)
 
 
 def as_numbers(digests: list[bytes]) -> NDArray[np.uint64]:
@@ -104,7 +104,7 @@ def _plainest(stored: NDArray[np.generic], *, alpha: bool) -> NDArray[np.generic
         if (plain[..., -1] == 255).all():
             plain = plain[..., :-1]
         elif not seen.all():  # colours that nobody sees; writers change them
-            plain = np.where(seen[..., None], plain, np.zeros((), plain.dtype))
+            plain = _blanked(plain, seen)
     colours = plain.ndim == 3 and plain.shape[2] >= 3
     if colours and (plain.shape[2] == 3 or alpha) and _is_grey(plain):
         plain = np.delete(plain, (1, 2), axis=2)
@@ -113,6 +113,14 @@ def _plainest(stored: NDArray[np.generic], *, alpha: bool) -> NDArray[np.generic
     if plain.ndim == 2 and plain.dtype.kind in "iu" and plain.dtype.itemsize > 1:
         plain = _fewer_bits(plain)
     return plain
+
+
+def _blanked(pixels: NDArray[np.generic], seen: NDArray[np.bool_]) -> NDArray[np.generic]:
+    """`pixels` (H, W, C) with zeros where they are not `seen` (H, W)."""
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 4:  # most are: a pixel at once, a quarter of the time
+        words = np.ascontiguousarray(pixels).view(np.uint32)
+        return np.where(seen[..., None], words, np.uint32(0)).view(np.uint8)
+    return np.where(seen[..., None], pixels, np.zeros((), pixels.dtype))
 
 
 def _is_grey(pixels: NDArray[np.generic]) -> bool:
@@ -171,7 +179,7 @@ def _of_jpeg(data: bytes) -> tuple[bytes, int]:
     return b"", 0
 
 
-def _short(*parts: bytes) -> bytes:
+def _short(*parts: bytes | memoryview) -> bytes:
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)

@@ -59,8 +59,24 @@ def read_rows(path: Path) -> list[Row]:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[list[Row], list[str]]:
-    """The rows, and the names of columns that are neither read nor written by `podium relabel`."""
+def written_by_hand(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The names of a person's own columns, and each row, by its columns, that is decided or has a value in one.
+
+    Raises InputError as `read_rows` does.
+    """
+    rows, own, raw = _read(path)
+    values = [value for _, value in raw]
+    kept = (
+        value
+        for row, value in zip(rows, values, strict=True)
+        if row.is_decided or any(value.get(name, "").strip() for name in own)
+    )
+    return own, list(kept)
+
+
+def _read(path: Path) -> tuple[list[Row], list[str], list[tuple[int, dict[str, str]]]]:
+    """The rows, the names of columns that are neither read nor written by `podium relabel`, and the lines as they are
+    in the file."""
     if not path.is_file():
         raise InputError(
             f"prepare.corrections: {path} is missing: `podium relabel` writes such a file; or set it to ''"
@@ -81,7 +97,7 @@ def _read(path: Path) -> tuple[list[Row], list[str]]:
         return row.get(name, "").strip()
 
     rows = [Row(n, row["path"], *(field(row, c) for c in READ[1:])) for n, row in raw]
-    return rows, [name for name in columns if name not in COLUMNS]
+    return rows, [name for name in columns if name not in COLUMNS], raw
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -128,7 +144,7 @@ def corrected(source: Source, path: Path) -> Source:
 
     Raises InputError naming every row that can't be applied; then nothing is.
     """
-    every, ignored = _read(path)
+    every, ignored, _ = _read(path)
     rows = [row for row in every if row.is_decided]
     named = {row.path for row in rows}
     places: dict[str, list[int]] = {}

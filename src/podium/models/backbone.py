@@ -27,20 +27,23 @@ SHOWN = 3
 
 
 class Backbone(nn.Module):
-    """A library's network; its classifier is the head, everything else the backbone."""
+    """A library's network; its classifier is the head, everything else the backbone.
 
-    def __init__(self, network: nn.Module, head_name: str = "", made: str = "") -> None:
+    Distilled networks have two or more classifiers, whose answers they blend: all of them are heads.
+    """
+
+    def __init__(self, network: nn.Module, made: str = "") -> None:
         """`made`: the name and the arguments that it was built with, which its layers do not all tell."""
         super().__init__()
         self.network = network
-        self.head_name = head_name or last_layer(network)
+        self.head_names = (last_layer(network),)
         self.made = made
         self.frozen = False
 
     @property
-    def head(self) -> nn.Module:
-        """The layer that gives the logits."""
-        return self.network.get_submodule(self.head_name)
+    def heads(self) -> nn.ModuleList:
+        """The layers that give the logits, one in most networks."""
+        return nn.ModuleList([self.network.get_submodule(name) for name in self.head_names])
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W); grey ones (N, 1, H, W) become three equal channels."""
@@ -51,7 +54,7 @@ class Backbone(nn.Module):
         """Let the head alone learn: the backbone's weights and running statistics stay as they are."""
         self.frozen = True
         self.requires_grad_(False)
-        self.head.requires_grad_(True)
+        self.heads.requires_grad_(True)
 
     def thaw(self) -> None:
         """Let everything learn again."""
@@ -104,25 +107,29 @@ def wrapped(
     make: Callable[[], nn.Module],
     name: str,
     images: ImageSpec,
-    head_name: str = "",
     given: Mapping[str, Any] = MappingProxyType({}),
+    made_for: int = 0,
 ) -> Backbone:
     """What `make` builds, the network called `name`, once it has answered for two such images.
 
-    `given`: the arguments of it that params.yaml has. Raises InputError where it can't take them, or the images.
+    `given`: the arguments of it that params.yaml has. `made_for`: pixels a side of the images that its authors had; 0:
+    not known. Raises InputError where it can't take the arguments, or the images.
     """
     channels, height, width = images.shape
     try:
         made = f"{name} {sorted(given.items())}"
-        backbone = Backbone(_built(make, name, given), head_name, made).eval()
+        backbone = Backbone(_built(make, name, given), made).eval()
         with torch.inference_mode():
             backbone(torch.zeros((2, channels, height, width)))
     except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
         called = f"{name} with {dict(given)}" if given else name
+        known = made_for and (made_for, made_for) != (height, width)
+        needs = f"it was made for {made_for} pixels a side: prepare.size: {made_for}" if known else ""
         raise InputError(
             f"model.name: {called} can't take images of {channels}x{height}x{width}"
-            f" ({' '.join(str(error).split())[:200]}); most of such networks need 32 to 224 pixels a side:"
-            " prepare larger images, or take cnn or resnet"
+            f" ({' '.join(str(error).split())[:200]}); "
+            + (needs or "most of such networks need 32 to 224 pixels a side: prepare larger images")
+            + ", or take cnn or resnet"
         ) from None
     return backbone.train()
 
@@ -134,28 +141,33 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     network's tensors in their order, under other names. Raises InputError where the file is missing, no state dict, or
     one of another network.
     """
-    network, head_name = (model.network, model.head_name) if isinstance(model, Backbone) else (model, last_layer(model))
+    network = model.network if isinstance(model, Backbone) else model
+    last = model.head_names if isinstance(model, Backbone) else (last_layer(model),)
+    names = [name for name in last if name]
     own = network.state_dict()
     state, entry = state_dicts.read(path)
     if in_order and len(state) == len(own):
         state = dict(zip(own, state.values(), strict=True))
-    heads = [f"{head_name}.{key}" for key in network.get_submodule(head_name).state_dict()] if head_name else []
-    body = [key for key in own if key not in heads]
+    heads = {name: [f"{name}.{key}" for key in network.get_submodule(name).state_dict()] for name in names}
+    of_heads = {key for keys in heads.values() for key in keys}
+    body = [key for key in own if key not in of_heads]
     known, prefix = state_dicts.without_prefix(state, body or own, path)
     left_out = len(state) - len(known)
-    why = _other_head(known, {key: own[key] for key in heads})
-    if not isinstance(model, Backbone) and not any(key in known for key in heads):
-        why = ""  # of an own network the last layer is a guess: that it is missing may be a fault
-    afresh = set(heads) if why else set()
+    why = {name: _other_head(known, {key: own[key] for key in keys}) for name, keys in heads.items()}
+    if not isinstance(model, Backbone) and not of_heads & known.keys():
+        why = {}  # of an own network the last layer is a guess: that it is missing may be a fault
+    why = {name: reason for name, reason in why.items() if reason}
+    afresh = {key for name in why for key in heads[name]}
     known = {k: v for k, v in known.items() if k not in afresh and not k.startswith(AUXILIARY)}
     known, resampled = positions.fitted(known, network)
     network.load_state_dict(_fitting(known, {k: v for k, v in own.items() if k not in afresh}, path), strict=False)
-    if afresh:
-        _start_small(network.get_submodule(head_name))
+    for name in why:
+        _start_small(network.get_submodule(name))
     notes = [f"its {entry} was taken"] if entry else []
     notes += [f"what begins with {prefix} was taken, {counted(left_out, 'other tensor')} not"] if left_out else []
     notes += resampled
-    notes += [f"{head_name}, the head, {why} and starts afresh"] if why else []
+    title = "the head" if len(names) == 1 else "a head"
+    notes += [f"{name}, {title}, {reason} and starts afresh" for name, reason in why.items()]
     return [f"model.weights: {path.name}: {'; '.join(notes)}"] if notes else []
 
 

@@ -1,5 +1,6 @@
 """A network's tensors by name, from a file of weights: what is in it, and what training scripts put around them."""
 
+import argparse
 import pickle
 import re
 import zipfile
@@ -7,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from podium.errors import InputError
 
 POINTER = b"version https://git-lfs"
+ANNEX, ANNEX_AT = b"/annex/objects/", 100
 ENTRIES = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state_dict", "model")
 """Under what training scripts save the state dict in a larger one. As in timm, averaged weights go first: they are
 those that were validated."""
@@ -162,6 +165,10 @@ def _no_weights(first: bytes, path: Path) -> str:
         return "a pointer of Git LFS, not the file: `git lfs pull`"
     if not text:
         return "empty: fetch it again"
+    if not any(first):
+        return "zero bytes, as where a copy broke off: fetch it again"
+    if ANNEX in text[:ANNEX_AT]:
+        return "a pointer of git-annex, not the file: `git annex get`"
     if text.startswith(b"<"):
         return "a web page (HTML or XML), such as the answer of a server that wants a login: fetch the file itself"
     if first.startswith(GZIP) or first[TAR_AT:].startswith(TAR):
@@ -191,6 +198,13 @@ def _no_weights_in_zip(path: Path) -> str:
     return ""
 
 
+def _harmless() -> list[Any]:
+    """What training scripts save beside the tensors, and what can't run code: their arguments, as timm's and
+    torchvision's do, and numbers of NumPy."""
+    kinds = (np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType)
+    return [argparse.Namespace, np.float64(0).__reduce__()[0], np.dtype, *kinds]
+
+
 def _is_safetensors(first: bytes) -> bool:
     """A length of eight bytes, then JSON."""
     return len(first) > 8 and first[8:9] == b"{" and first[:1] != b"{"
@@ -203,7 +217,8 @@ def _tensors_of(path: Path, first: bytes) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, torch.serialization.safe_globals(_harmless()):  # of a path the name would decide
+            return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # both readers raise whatever a broken file makes of them

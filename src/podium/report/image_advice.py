@@ -6,7 +6,7 @@ from typing import Any
 from podium.report.report_data import ReportData
 from podium.report.summary import Advice
 from podium.text import counted
-from podium.tuning.folds import FEW, SMALL_SET
+from podium.tuning.folds import FEW, SMALL_SET, advised
 from podium.tuning.reference_lines import LABELS, remedies
 
 PHOTOGRAPH = 64
@@ -96,9 +96,10 @@ def _validation(data: ReportData) -> list[Advice]:
         return []
     more = f" and {counted(len(few) - SHOWN, 'more class')}" if len(few) > SHOWN else ""
     why = f"fewer than {FEW} validation images of {', '.join(few[:SHOWN])}{more}: one of them decides much"
-    total = sum(sum(counts.get(part, {}).values()) for part in ("train", "val"))
-    folds = total <= SMALL_SET and not (data.selected or {}).get("folds")
-    return [Advice("Choose by folds (select.folds: 5), or add images" if folds else "Add images of these classes", why)]
+    both = [sum(counts.get(part, {}).get(name, 0) for part in ("train", "val")) for name in counts["val"]]
+    some = advised(min(both)) if sum(both) <= SMALL_SET and not (data.selected or {}).get("folds") else 0
+    by_folds = f"Choose by folds (select.folds: {some}), or add images"
+    return [Advice(by_folds if some else "Add images of these classes", why)]
 
 
 def _balance(data: ReportData) -> list[Advice]:

@@ -48,16 +48,26 @@ _held: "OrderedDict[str, Tensor]" = OrderedDict()
 
 
 class HeadOnFeatures(nn.Module):
-    """A network's head alone: the features (N, V, ...) of V views of each image in, the views' mean logits out."""
+    """A network's head alone: the features (N, V, ...) of V views of each image in, the views' mean logits out.
 
-    def __init__(self, head: nn.Module) -> None:
+    Of a network with H heads they are (N, V, H, ...), and its answer the mean of the heads'.
+    """
+
+    def __init__(self, heads: nn.ModuleList) -> None:
         super().__init__()
-        self.head = head
+        self.heads = heads
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, classes); of two views as FlipAverage gives them."""
-        logits: list[Tensor] = [self.head(view.contiguous()) for view in features.unbind(1)]
+        logits: list[Tensor] = [self._of_view(view) for view in features.unbind(1)]
         return logits[0] if len(logits) == 1 else (logits[0].float() + logits[1].float()) / 2
+
+    def _of_view(self, view: Tensor) -> Tensor:
+        given = (view,) if len(self.heads) == 1 else view.unbind(1)
+        # Some networks end in a convolution over one place: (N, classes, 1, 1).
+        logits = [head(one.contiguous()).flatten(1) for head, one in zip(self.heads, given, strict=True)]
+        answer: Tensor = logits[0] if len(logits) == 1 else torch.stack(logits).sum(0) / len(logits)
+        return answer
 
     def train(self, mode: bool = True) -> "HeadOnFeatures":
         """A frozen network does not enter training mode, nor does its head."""
@@ -69,7 +79,7 @@ def head_of(model: nn.Module) -> HeadOnFeatures:
     backbone = backbone_of(model)
     if backbone is None:
         raise TypeError("the model has no backbone")
-    return HeadOnFeatures(backbone.head)
+    return HeadOnFeatures(backbone.heads)
 
 
 def of_images(model: nn.Module, data: Batches, fast: torch.dtype | None, *, mirrored: bool) -> Batches | None:
@@ -172,20 +182,31 @@ def _passes(count: int, device: torch.device) -> list[tuple[Tensor, int]]:
 
 
 def _given_to_head(model: nn.Module, backbone: Backbone, images: Tensor) -> tuple[list[Tensor], Tensor]:
-    """What `model` calls its head with, once for each call, and its answer; nothing where that is not one tensor."""
-    given: list[tuple[object, ...]] = []
-    hook = backbone.head.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    """What `model` calls its head with, once for each call, and its answer; nothing where that is not one tensor.
+
+    Of several heads, which are called one after the other with the same shape, all inputs in one tensor (N, H, ...).
+    """
+    heads = list(backbone.heads)
+    calls: list[tuple[nn.Module, tuple[object, ...]]] = []
+    hooks = [head.register_forward_pre_hook(lambda *call: calls.append(call)) for head in heads]
     try:
         answer: Tensor = model(images)
     finally:
-        hook.remove()
-    tensors = [one[0] for one in given if len(one) == 1 and isinstance(one[0], Tensor)]
-    return (tensors if len(tensors) == len(given) else []), answer
+        for hook in hooks:
+            hook.remove()
+    tensors = [given[0] for _, given in calls if len(given) == 1 and isinstance(given[0], Tensor)]
+    if len(tensors) != len(calls):
+        return [], answer
+    if len(heads) == 1:
+        return tensors, answer
+    turns = [tensors[start : start + len(heads)] for start in range(0, len(tensors), len(heads))]
+    in_turn = [head for head, _ in calls] == heads * len(turns) and len({one.shape for one in tensors}) == 1
+    return [torch.stack(turn, 1) for turn in turns] if in_turn else [], answer
 
 
 def _key(model: nn.Module, backbone: Backbone, data: Batches, fast: torch.dtype | None, mirrored: bool) -> str:
     """SHA-256 over all that decides the features: images, network, weights and normalisation, precision, views."""
-    head = {id(value) for value in backbone.head.state_dict(keep_vars=True).values()}
+    head = {id(value) for value in backbone.heads.state_dict(keep_vars=True).values()}
     state = {name: value for name, value in model.state_dict(keep_vars=True).items() if id(value) not in head}
     modules = [f"{name} {type(one).__name__} {one.extra_repr()}" for name, one in model.named_modules()]
     device = data.labels.device
@@ -232,8 +253,10 @@ def _write(path: Path, features: Tensor, images: str) -> None:
     if features.nbytes > ON_DISK:
         return
     here = features.cpu().contiguous()
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")  # other machines may have processes of this number
     try:
+        for left in path.parent.glob(f"{path.stem}.*.tmp"):  # of a killed writer: the caller holds the lock
+            left.unlink(missing_ok=True)
         about = {"sha256": digest_of({"features": here}), KEY: path.stem, IMAGES: images}
         save_file({"features": here}, temporary, about)
         temporary.replace(path)

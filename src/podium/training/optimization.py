@@ -77,7 +77,7 @@ def _depths(backbone: Backbone, decay: float) -> dict[int, int]:
     All are 1 where no `decay` tells them apart. Raises InputError where one does, and the network has no order of its
     layers. timm's groups, as its own layer-wise decay has them (K. Clark et al., ELECTRA, ICLR 2020).
     """
-    head = {id(p) for p in backbone.head.parameters()}
+    head = {id(p) for p in backbone.heads.parameters()}
     below = {name: p for name, p in backbone.network.named_parameters() if id(p) not in head}
     if decay == 1:
         return {id(p): 1 for p in below.values()}
@@ -95,9 +95,9 @@ def _depths(backbone: Backbone, decay: float) -> dict[int, int]:
 
 
 def _learning_part(model: nn.Module) -> nn.Module:
-    """What of `model` changes in training: of a network with a frozen backbone its head."""
+    """What of `model` changes in training: of a network with a frozen backbone its heads."""
     backbone = backbone_of(model)
-    return backbone.head if backbone is not None and backbone.frozen else model
+    return backbone.heads if backbone is not None and backbone.frozen else model
 
 
 def learning_state(model: nn.Module) -> dict[str, Tensor]:

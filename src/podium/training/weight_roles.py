@@ -93,7 +93,7 @@ def _ends(model: nn.Module, shape: tuple[int, int, int] | None) -> set[int]:
     parts = [[one for one in layers if of_member.get(id(one)) == part] for part in range(len(members))] or [layers]
     ends = [layer for part in parts for layer in part[:1] + part[-1:]]
     backbone = backbone_of(model)
-    heads = [backbone.head] if backbone is not None else []
+    heads = list(backbone.heads) if backbone is not None else []
     return {id(p) for module in ends + heads for p in module.parameters()}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config.recipe import Recipe
-from podium.data.label_corrections import COLUMNS, read_rows
+from podium.data.label_corrections import COLUMNS, written_by_hand
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.prediction import logits_of
@@ -78,18 +78,18 @@ def doubts(images: LearningSet, probabilities: NDArray[np.float64]) -> list[Doub
 
 
 def write_doubts(path: Path, images: LearningSet, found: list[Doubt]) -> int:
-    """Write `found` to the CSV `path`, below what a person has decided there already; returns how many were added."""
-    decided = [row for row in read_rows(path) if row.is_decided] if path.is_file() else []
-    known = {row.path for row in decided}
+    """Write `found` to the CSV `path`, below what a person has written there already, in columns of their own too;
+    returns how many were added.
+    """
+    own, written = written_by_hand(path) if path.is_file() else ([], [])
+    known = {row["path"] for row in written}
     new = [doubt for doubt in found if images.files[doubt.row].origin not in known]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, [*COLUMNS, *own], restval="", lineterminator="\n")
         writer.writeheader()
-        for row in decided:
-            kept = {"path": row.path, "label": row.label, "new_label": row.new_label, "leave_out": row.leave_out}
-            writer.writerow(kept)
+        writer.writerows(written)
         for doubt in new:
             writer.writerow(_columns(images, doubt))
     temporary.replace(path)

@@ -69,8 +69,8 @@ def measure(params: Params, prepared: Path) -> Lines:
         missing: dict[str, str] = {}
         for name, given in (("simple", (_simple(few.images), _simple(val.images), few)),
                             ("pretrained", _pretrained(params, info, few, val))):  # fmt: skip
-            if isinstance(given, str) or not _iterations(given[0], given[2]):
-                missing[name] = given if isinstance(given, str) else _too_many(given[0], given[2])
+            if isinstance(given, str) or (why := _not_learnable(given[0], given[2])):
+                missing[name] = given if isinstance(given, str) else why
                 continue
             learnt, judged, used = given
             found[name] = (_regressions(learnt, judged, used), len(used.labels))
@@ -188,7 +188,12 @@ def _iterations(inputs: Matrix, split: Split) -> list[int]:
     return [min(ITERATIONS, whole // count)] * count if count else []
 
 
-def _too_many(inputs: Matrix, split: Split) -> str:
+def _not_learnable(inputs: Matrix, split: Split) -> str:
+    """Why there is no regression on `inputs` (N, D); empty: there is one."""
+    if len(np.unique(split.labels)) < 2:
+        return "all training images are of one class"
+    if _iterations(inputs, split):
+        return ""
     count, size = inputs.shape
     return f"{count:,} images of {len(split.classes):,} classes with {size:,} features each would take minutes"
 
@@ -210,6 +215,8 @@ def _regressions(train: Matrix, val: Matrix, split: Split) -> list[Tensor]:
         limits = _iterations(train, split)
         for strength, most in zip(STRENGTHS[-len(limits) :], limits, strict=True):
             model = LogisticRegression(C=strength, max_iter=most, tol=1e-3).fit(inputs, split.labels)
-            # Bounded as log loss is: of a thousand classes some are rounded to 0.
-            answers.append(torch.from_numpy(np.log(model.predict_proba(judged).clip(LEAST_PROBABILITY))).float())
+            # Bounded as log loss is: of a thousand classes some are rounded to 0, and some may have no training image.
+            found = np.full((len(judged), len(split.classes)), LEAST_PROBABILITY)
+            found[:, model.classes_] = model.predict_proba(judged).clip(LEAST_PROBABILITY)
+            answers.append(torch.from_numpy(np.log(found)).float())
     return answers

@@ -80,8 +80,10 @@ class TrialData:
         if isinstance(parts[0], Tensor) and isinstance(parts[1], Tensor):
             return Batches(torch.cat([parts[0], parts[1]]), labels, digest)
         if any(isinstance(part, Mapped) and not part.fits for part in parts):
+            count = len(self.train) + len(self.val)
             raise InputError(
-                f"select.folds must be 0: {len(self.train) + len(self.val):,} images don't fit into the device's memory"
+                f"folds (select.folds, podium relabel) need all {count:,} images of train and val"
+                " in memory, and the device has too little: set select.folds: 0, or a smaller prepare.size"
             )
         files = [one for part in parts for one in (part.parts if isinstance(part, Mapped) else [part])]
         return Batches(Mapped(files, self.device, fits=True), labels, digest)

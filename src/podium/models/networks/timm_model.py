@@ -17,6 +17,7 @@ PREFIX = "timm:"
 DECIDED = {
     "num_classes": "the classes of the images",
     "pretrained": "model.weights",
+    "checkpoint_path": "model.weights",
     "in_chans": "the images, of which grey ones become three equal channels",
 }
 """Arguments that Podium gives itself, each with what decides its value."""
@@ -48,10 +49,14 @@ class Timm(Network):
             return network
 
         check_arguments(self.chosen.name, self.chosen.arguments, DECIDED)
-        backbone = wrapped(make, self.chosen.name, images, given=self.chosen.arguments)
-        head = getattr(backbone.network, "default_cfg", {}).get("classifier")
-        if isinstance(head, str) and head in dict(backbone.network.named_modules()):
-            backbone.head_name = head
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        made_for = config.input_size[-1] if config else 0
+        backbone = wrapped(make, self.chosen.name, images, given=self.chosen.arguments, made_for=made_for)
+        named = getattr(backbone.network, "default_cfg", {}).get("classifier") or ()
+        heads = (named,) if isinstance(named, str) else tuple(named)  # distilled networks have several
+        there = dict(backbone.network.named_modules())
+        if found := tuple(head for head in heads if head in there):
+            backbone.head_names = found
         return backbone
 
     def pretrained_statistics(self) -> "Statistics | None":
