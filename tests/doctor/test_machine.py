@@ -35,6 +35,26 @@ def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path, lines: str
     assert named.format(torch=version("torch")) in found.found
 
 
+@pytest.mark.parametrize(
+    ("lines", "level", "named"),
+    [
+        ("torch\n\n# a comment\nnumpy>=1  # of ours\n-r more.txt\n", "ok", ""),
+        ("no-such-package\n", "fail", "no-such-package"),
+        ("numpy<1\n", "fail", "numpy<1 (here "),
+        ("no-such-package; sys_platform == 'win32'\n", "ok", ""),
+    ],
+)
+def test_packages_that_own_code_wants_and_are_not_installed_are_named(
+    tmp_path: Path, lines: str, level: str, named: str
+) -> None:
+    requirements = tmp_path / "requirements-own.txt"
+    assert machine.own_packages(requirements).level == "ok"
+    requirements.write_text(lines, encoding="utf-8")
+    found = machine.own_packages(requirements)
+    assert found.level == level
+    assert named in found.found
+
+
 def test_cuda_that_is_asked_for_and_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.cuda("auto").level == "ok"
