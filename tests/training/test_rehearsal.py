@@ -292,7 +292,7 @@ def test_network_that_does_what_others_do_has_no_problem(own: OwnCode, case: str
 LOSSES = {
     "no scalar": (
         "def loss(logits, targets):\n    return logits.mean(1)\n",
-        "must give a scalar (a tensor without dimensions); it gave (4,) of torch.float32 (src/{m}.py, line 1)",
+        "must give a scalar (a tensor without dimensions); it gave (4,) of torch.float32: return its mean()",
     ),
     "whole number": (
         "def loss(logits, targets):\n    return targets.sum()\n",
@@ -412,7 +412,7 @@ OTHERS = {
         "def crop(images):\n    return images[:, :, 1:]\n",
         {"train.augment": "{m}:crop"},
         "train.augment: {m}:crop must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 7, 8)"
-        " of torch.uint8 (src/{m}.py, line 1)",
+        " of torch.uint8: prepare.size decides the size of all images (src/{m}.py, line 1)",
     ),
     "augmentation gives an array": (
         "def crop(images):\n    return images.numpy()[:, :, 1:]\n",
@@ -525,7 +525,10 @@ LOOPS = {
 
 
 @pytest.mark.parametrize(("text", "problem"), LOOPS.values(), ids=LOOPS)
-def test_own_loop_is_tried_once_and_refused_where_images_decide_nothing(own: OwnCode, text: str, problem: str) -> None:
+def test_own_loop_is_tried_once_and_refused_where_images_decide_nothing(
+    own: OwnCode, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    monkeypatch.setattr("podium.training.program_trial.SECONDS", 1e6)
     module = own.write(
         "import torch\nfrom torch import nn\nfrom torch.utils.data import DataLoader\n"
         f"def loop(config, train_set, network, run):\n    {text}\n\n\n"
@@ -603,6 +606,12 @@ def test_bad_code_of_the_search_is_refused_with_what_is_wrong(
     module = own.write(text)
     line, *_ = _problems({}, {place: name.format(m=module) for place, name in search.items()})
     assert line.startswith(problem.format(m=module))
+
+
+def test_sampler_of_all_values_is_refused_with_the_range_that_has_no_step() -> None:
+    space = {"train.learning_rate": {"low": 0.1, "high": 0.5}, "train.batch_size": {"choices": [16, 32]}}
+    (line,) = _problems({}, {"sampler": "BruteForceSampler", "space": space})
+    assert line.endswith("In search.space give train.learning_rate `choices`, or `step` without `log`")
 
 
 @pytest.mark.parametrize(

@@ -114,10 +114,9 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(
-            f"train.loss: {name} fails: {own_code.placed(error, name)}. It is called with logits, here"
-            f" {tuple(logits.shape)}, and the numbers of the classes, here {tuple(labels.shape)}, in this order"
-        ) from error
+        shapes = f"logits, here {tuple(logits.shape)}, and the numbers of the classes, here {tuple(labels.shape)}"
+        called = f". It is called with {shapes}, in this order" if isinstance(error, Exception) else ""
+        raise InputError(f"train.loss: {name} fails: {own_code.placed(error, name)}{called}") from error
     at = own_code.at(name)
     if not bool(torch.isfinite(value)):
         raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network{at}")
@@ -212,12 +211,10 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
         except InputError:
             raise
         except own_code.RAISED as error:
-            each = (
-                "" if choice.name in components.library_names("augmentation") else ". It is called with a whole batch"
-            )
+            is_whole = isinstance(error, Exception) and own_code.is_name(choice.name)
+            called = f". It is called with a whole batch, here {own_code.described(batch)}" if is_whole else ""
             raise InputError(
-                f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}"
-                f"{each and f'{each}, here {own_code.described(batch)}'}"
+                f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}{called}"
             ) from error
 
 

@@ -154,7 +154,7 @@ class _Reader:
         return plain
 
     def _content(self, number: int, content: Any) -> Content:
-        if hasattr(content, "detach"):  # a tensor of torch, which is not imported for it
+        if hasattr(content, "detach") and hasattr(content, "numpy"):  # a tensor of torch, which is not imported for it
             content = content.detach().cpu().numpy()
         if isinstance(content, dict) and set(content) == {"bytes", "path"}:  # as Hugging Face's data sets have it
             content = content["path"] if content["bytes"] is None else content["bytes"]
