@@ -94,10 +94,12 @@ $(UV):
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-# An installed environment is left alone: both targets then work offline.
-$(VENV)/installed: requirements.lock pyproject.toml | $(UV)
+# An installed environment is left alone: both targets then work offline. What your own code wants beyond Podium's
+# packages is in requirements-own.txt, if there is one; none of Podium's gets another version by it.
+$(VENV)/installed: requirements.lock pyproject.toml $(wildcard requirements-own.txt) | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
+	@test ! -f requirements-own.txt || $(UV) pip install --quiet --python $(BIN)/python -c requirements.lock -r requirements-own.txt
 	@echo '$(CURDIR)' > $@
 
 $(VENV)/installed-cluster: requirements-cluster.lock $(VENV)/installed

@@ -79,6 +79,7 @@ def test_name_is_one_of_ours_or_somebody_elses(kind: str, name: str, component: 
         ("optimizer", "adam", "did you mean Adam?"),
         ("optimizer", "nadam", "did you mean NAdam?"),
         ("optimizer", "sdg", "did you mean sgd?"),
+        ("optimizer", "Lion", "did you mean timm:lion?"),
         (
             "optimizer",
             "Optimizer",

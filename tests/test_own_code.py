@@ -289,6 +289,33 @@ class Counting:
         vars(self).update(held)
 
 
+ABSENT = "That package is not installed: write {} into requirements-own.txt, then `make install`"
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("import no_such_package.part", ABSENT.format("no_such_package")),
+        ("import pywt", ABSENT.format("PyWavelets")),
+        ("raise ImportError(\"Actual error: No module named 'no_such'.\")", ABSENT.format("no_such")),
+        (
+            "import own_helpres",
+            "There is no such module in src/ or among the installed packages: did you mean own_helpers?",
+        ),
+        ("import torch.no_such_part", "ModuleNotFoundError: No module named 'torch.no_such_part'"),
+        ("raise ValueError(\"No module named 'no_such'\")", "ValueError: No module named 'no_such'"),
+    ],
+    ids=["package", "other name", "library's words", "typo", "part of an installed one", "other error"],
+)
+def test_package_that_is_not_installed_is_named_with_the_remedy(own: OwnCode, line: str, remedy: str) -> None:
+    own.write("", "own_helpers")
+    module = own.write(f"def make():\n    {line}\n")
+    with pytest.raises(InputError) as caught:
+        own_code.call(own_code.load(f"{module}:make", "search.sampler"), f"{module}:make", "search.sampler", {}, {})
+    assert str(caught.value).startswith(f"search.sampler: {module}:make failed: src/{module}.py, line 2, in make: ")
+    assert str(caught.value).endswith(remedy)
+
+
 class Silent:
     """An object that refuses to be copied, and to show its attributes."""
 
@@ -328,7 +355,7 @@ def test_copy_of_an_object_has_in_common_only_what_python_cannot_copy(held: dict
 
 
 def test_object_of_too_many_parts_is_used_itself_where_python_cannot_copy_it() -> None:
-    parts: list[list[int]] = [[number] for number in range(own_code.MOST_PARTS)]
+    parts: list[list[int]] = [[number] for number in range(own_code.MOST_COPIES)]
     assert own_code.fresh(found := Counting(parts=parts)) is not found
     assert own_code.fresh(found := Counting(parts=parts, lock=threading.Lock())) is found
 

@@ -298,17 +298,15 @@ def usual_name(kind: str, name: str) -> str:
 
 def _hint(kind: str, name: str) -> str:
     names = [*declared(kind), *library_names(kind)]
-    for component in declared(kind).values():
-        names += getattr(component, "known_names", list)()
-    tail = [n for n in names if n.rpartition(":")[2] == name]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
-    usual = usual_name(kind, name)
-    close = (
-        [usual]
-        if usual
-        else tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
-    )
-    return f"; did you mean {close[0]}?" if close else ""
+    meant = usual_name(kind, name) or lower.get(name.lower())
+    if not meant:
+        more = [n for one in declared(kind).values() for n in getattr(one, "known_names", list)()]
+        lower |= {n.lower(): n for n in more}
+        tail = [n for n in more if n.rpartition(":")[2].lower() == name.lower()]
+        close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+        meant = close[0] if close else ""
+    return f"; did you mean {meant}?" if meant else ""
 
 
 def _public_names(tree: ast.Module) -> set[str]:

@@ -36,10 +36,8 @@ NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 ATOMS = {int, float, complex, str, bytes, bool, type(None), range}
 """What is its own copy."""
 COLLECTIONS = (list, tuple, set, frozenset, deque)
-MOST_PARTS = 20_000
-"""Objects within somebody's object that are copied one by one: a network of 500 layers has about 8,000."""
-MOST_REFUSALS = 50
-"""Each may have copied nearly all before it fails, where parts refer to what they are in."""
+MOST_COPIES = 50_000
+"""Of objects within somebody's object, also of those that fail after a part: a network of 500 layers has 8,000."""
 SHOWN = 300
 """Characters of an error's own text."""
 
@@ -69,41 +67,40 @@ def fresh(found: Any) -> Any:
     """A copy of somebody's object `found`, so that what it counts in one training is not in the next.
 
     What Python can't copy of it (a lock, an open file, a module, a scripted function) it has in common with `found`.
-    One of more than MOST_PARTS objects, or where copies of over MOST_REFUSALS with parts fail, is used itself.
+    One that takes more than MOST_COPIES is used itself.
     """
     try:
         return copy.deepcopy(found)
     except RAISED:
         parts = _parts_of(found)
     memo: dict[int, Any] = {}
-    tries = MOST_REFUSALS
-    for last in (False, True):
-        for part in parts:
-            before = len(memo)
-            try:
-                copy.deepcopy(part, memo)
-            except RAISED:
-                while len(memo) > before:  # what was begun of it
-                    memo.popitem()
-                inside = _inside(part)
-                tries -= bool(inside)
-                if tries < 0:
-                    return found
-                if last or all(id(one) in memo for one in inside):  # else one of its parts may be why
-                    memo[id(part)] = part
+    copies = 0
+    for part, last in [*((one, False) for one in parts), *((one, True) for one in parts)]:
+        before = len(memo)
+        try:
+            copy.deepcopy(part, memo)
+            copies += len(memo) - before
+        except RAISED:
+            copies += len(memo) - before
+            while len(memo) > before:  # what was begun of it
+                memo.popitem()
+            if last or all(id(one) in memo for one in _inside(part)):  # else one of its parts may be why
+                memo[id(part)] = part
+        if copies > MOST_COPIES:
+            return found
     return copy.deepcopy(found, memo) if parts else found
 
 
 def _parts_of(found: Any) -> list[Any]:
     """The objects that `found` holds and itself: those without parts first, then each after its parts.
 
-    Empty: they are more than MOST_PARTS.
+    Empty: they are more than MOST_COPIES.
     """
     leaves: list[Any] = []
     others: list[Any] = []
     seen: set[int] = set()
     waiting = [(found, False)]
-    while waiting and len(seen) <= MOST_PARTS:
+    while waiting and len(seen) <= MOST_COPIES:
         value, done = waiting.pop()
         if done:
             others.append(value)
@@ -251,7 +248,10 @@ def check_arguments(
                 hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'none'}"
                 lines.append(f"{place}arguments.{key}: {name} has no such argument; {hint}")
     missing = [key for key, one in known.items() if one.required and key not in given and key not in offered]
-    lines += [f"{place}arguments: {name} needs {key}, which has no default: give it there" for key in missing]
+    for key in missing:
+        close = difflib.get_close_matches(key, offered, n=1) if is_name(name) else []
+        hint = f", or call it {close[0]}, which is given by itself" if close else ""
+        lines.append(f"{place}arguments: {name} needs {key}, which has no default: give it there{hint}")
     if lines:
         raise InputError("\n  ".join(lines))
 
@@ -261,6 +261,7 @@ def blame(error: BaseException) -> str:
     text = " ".join(str(error).split())
     text = text if len(text) <= SHOWN else text[:SHOWN] + " ..."
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    what = what.removesuffix(".") + remedy if (remedy := own_modules.absent(error, source_folder())) else what
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_shown(Path(error.filename))}, line {error.lineno}: {what}"
     named = [(Path(file), line, name) for file, line, name in FRAME.findall(str(error)) if _is_own(Path(file))]
@@ -352,6 +353,13 @@ def _look_in_src() -> None:
         importlib.invalidate_caches()
 
 
+def is_own(written: Any) -> bool:
+    """Whether `written`, a function or a class, is in neither Podium nor an installed package."""
+    code = getattr(written, "__code__", None)
+    file = code.co_filename if code else getattr(sys.modules.get(written.__module__), "__file__", None)
+    return file is not None and _is_own(Path(file))
+
+
 def _is_own(path: Path) -> bool:
     return path.is_absolute() and not path.is_relative_to(PACKAGE) and not _is_installed(path)
 
@@ -368,7 +376,9 @@ def _shown(path: Path) -> str:
 def _close_modules(name: str) -> str:
     known = [path.stem for path in source_folder().glob("*.py")]
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f": write the module, or its package's name into {own_modules.REQUIREMENTS}, then `make install`"
 
 
 def _close_names(name: str, module: Any) -> str:

@@ -1,7 +1,10 @@
 """Importing people's own modules: as a program without arguments, which leaves the process as it was."""
 
+import difflib
 import importlib
+import importlib.util
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +17,19 @@ from typing import Any
 from podium.errors import InputError
 
 State = dict[str, tuple[Any, Callable[[Any], Any]]]
+REQUIREMENTS = "requirements-own.txt"
+"""The packages that people's own code wants, in the project's folder: `make install` installs them too."""
+PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "pytorch_lightning": "pytorch-lightning",
+    "pywt": "PyWavelets",
+}
+"""What the package of a module is called, where that is another name."""
+ABSENT = re.compile(r"No module named '([^']+)'")
 
 
 def imported(name: str, source: Path) -> Any:
@@ -56,6 +72,30 @@ def restored() -> Iterator[None]:
         for value, get, put in more:
             if get() != value:
                 put(value)
+
+
+def absent(error: BaseException, source: Path) -> str:
+    """What to do where `error` is that a module can't be imported, since its package is not installed or its name is
+    that of none in `source`; empty: it is another error."""
+    while isinstance(error, ImportError):
+        found = ABSENT.search(str(error))
+        if named := (isinstance(error, ModuleNotFoundError) and error.name) or (found and found[1]):
+            return _how_to_install(named.partition(".")[0], source)
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
+        error = cause
+    return ""
+
+
+def _how_to_install(module: str, source: Path) -> str:
+    """What to do where the module of this name is not found; empty: it is there."""
+    if module in sys.modules or importlib.util.find_spec(module) is not None:
+        return ""
+    if close := difflib.get_close_matches(module, [path.stem for path in source.glob("*.py")], n=1, cutoff=0.8):
+        return f". There is no such module in src/ or among the installed packages: did you mean {close[0]}?"
+    package = PACKAGES.get(module, module)
+    return f". That package is not installed: write {package} into {REQUIREMENTS}, then `make install`"
 
 
 def _is_in(source: Path, module: Any) -> bool:

@@ -1,12 +1,16 @@
 """One test per check of the machine."""
 
+import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline import ROOT
 from podium.doctor import machine
 from starting import free_port
 
@@ -35,6 +39,26 @@ def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path, lines: str
     assert named.format(torch=version("torch")) in found.found
 
 
+@pytest.mark.parametrize(
+    ("lines", "level", "named"),
+    [
+        ("torch\n\n# a comment\nnumpy>=1  # of ours\n-r more.txt\n", "ok", ""),
+        ("no-such-package\n", "fail", "no-such-package"),
+        ("numpy<1\n", "fail", "numpy<1 (here "),
+        ("no-such-package; sys_platform == 'win32'\n", "ok", ""),
+    ],
+)
+def test_packages_that_own_code_wants_and_are_not_installed_are_named(
+    tmp_path: Path, lines: str, level: str, named: str
+) -> None:
+    requirements = tmp_path / "requirements-own.txt"
+    assert machine.own_packages(requirements).level == "ok"
+    requirements.write_text(lines, encoding="utf-8")
+    found = machine.own_packages(requirements)
+    assert found.level == level
+    assert named in found.found
+
+
 def test_cuda_that_is_asked_for_and_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.cuda("auto").level == "ok"
@@ -59,3 +83,23 @@ def test_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(machine, "PORTS", {port: "make ui"})
         assert f"{port} (make ui)" in machine.ports().found
     assert machine.ports().level == "ok"
+
+
+def test_make_install_installs_what_own_code_wants_and_again_where_that_changes(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name in (".venv/bin/uv", ".venv/installed"):
+        (tmp_path / name).write_text(str(tmp_path), encoding="utf-8")
+
+    def planned() -> str:
+        command = ["make", "--dry-run", "--no-print-directory", "install"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert "pip install" not in planned()
+    own = tmp_path / "requirements-own.txt"
+    own.write_text("no-such-package\n", encoding="utf-8")
+    later = (tmp_path / ".venv/installed").stat().st_mtime + 10
+    os.utime(own, (later, later))
+    assert "-c requirements.lock -r requirements-own.txt" in planned()

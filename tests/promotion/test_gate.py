@@ -263,6 +263,11 @@ class Unsure(Known):
         return frame
 
 
+REMEDY = {
+    "answered error": "max_answered_error",
+    "coverage": "min_coverage",
+    "coverage drop": "max_coverage_drop",
+}
 PROMISE = {"threshold": 0.9, "error": 0.05, "confidence": 0.95}
 
 
@@ -293,6 +298,8 @@ def test_model_that_may_be_unsure_has_to_keep_its_promise_and_its_coverage(
     chosen = LOOSE.model_copy(update={"max_calibration_error": 1.0, "min_recall": 0.0, **params})
     found = judge(chosen, split(LABELS), Candidates((2, challenger), old), {"gate": 2})
     assert [check.name for check in found.failed] == failed, found.table()
+    for name, check in zip(failed, found.failed, strict=True):
+        assert f"gate.{REMEDY[name]}" in check.found  # what decides, where that much will do
 
 
 def test_champion_that_answers_every_image_is_no_measure_of_coverage() -> None:

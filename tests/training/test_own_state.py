@@ -19,6 +19,7 @@ from podium.training.trained import digest_of
 CPU = torch.device("cpu")
 HEAD = """
 import collections
+import dataclasses
 import enum
 import functools
 import random
@@ -213,6 +214,32 @@ class Own(nn.Module):
         return cross_entropy(logits, targets, self.weight)
 """,
 }
+LOSSES["objects within objects"] = """
+@dataclasses.dataclass
+class Curriculum:
+    level: float = 1.0
+    seen: list = dataclasses.field(default_factory=list)
+
+
+class Meter:
+    def __init__(self, owner):
+        self.owner, self.curriculum, self.bias = owner, Curriculum(), nn.Linear(3, 3).requires_grad_(False)
+        self.rng = np.random.default_rng(1)
+
+    def next(self, logits):
+        self.curriculum.level *= 0.9
+        self.curriculum.seen.append(float(self.rng.random()))
+        self.bias.weight += 0.1
+        return logits + self.curriculum.level * self.bias(logits) + sum(self.curriculum.seen)
+
+
+class Own:
+    def __init__(self):
+        self.meter = Meter(self)
+
+    def __call__(self, logits, targets):
+        return cross_entropy(self.meter.next(logits) * logits, targets)
+"""
 OTHERS = {
     "an augmentation's generators and buffer": """
 class Own(nn.Module):
@@ -407,7 +434,31 @@ LOST = {
         "self.held = None",
         "(setattr(self, 'held', cross_entropy) or 1)",
     ),
+    "a list of objects": (
+        "self.held = [Counter()]",
+        "self.held[0].next()",
+    ),
+    "an object of another class": (
+        "self.held = Counter()",
+        "(setattr(self, 'held', Other()) or 1)",
+    ),
 }
+COUNTER = """
+class Counter:
+    def __init__(self):
+        self.n = 0
+
+    def next(self):
+        self.n += 1
+        return 1 + self.n / 10
+
+
+class Other(Counter):
+    pass
+
+
+"""
+"""An object that may be within another."""
 
 
 @pytest.mark.parametrize(("begins", "factor"), LOST.values(), ids=LOST)
@@ -415,7 +466,7 @@ def test_what_no_checkpoint_has_is_said_when_a_training_is_resumed(
     own: OwnCode, data: Batches, begins: str, factor: str
 ) -> None:
     text = (
-        "class Phase(enum.Enum):\n    WARM, MAIN = 1, 2\n\n\n"
+        f"{COUNTER}class Phase(enum.Enum):\n    WARM, MAIN = 1, 2\n\n\n"
         f"class Own:\n    def __init__(self):\n        {begins}\n\n"
         f"    def __call__(self, logits, targets):\n        return cross_entropy(logits, targets) * {factor}\n"
     )
@@ -429,6 +480,50 @@ def test_what_no_checkpoint_has_is_said_when_a_training_is_resumed(
     resumed.train(data, None)
     phase = importlib.import_module(own.modules[0]).Phase
     assert [one.value for one in phase] == [1, 2]
+
+
+CODE = {
+    "a global variable": (
+        "CALLS = [0]\ndef Own(logits, targets):\n    CALLS[0] += 1\n    return cross_entropy(logits, targets)\n",
+        "the global variable CALLS",
+    ),
+    "a generator of random numbers": (
+        "RNG = np.random.default_rng(0)\n"
+        "def Own(logits, targets):\n    return cross_entropy(logits, targets) * float(RNG.random())\n",
+        "the global variable RNG",
+    ),
+    "a closure": (
+        "def made():\n    calls = []\n    def counted(logits, targets):\n        calls.append(1)\n"
+        "        return cross_entropy(logits, targets)\n    return counted\nOwn = made()\n",
+        "the variable calls around counted",
+    ),
+    "a default": (
+        "def Own(logits, targets, seen=[]):\n    seen.append(1)\n    return cross_entropy(logits, targets)\n",
+        "the default of seen in Own",
+    ),
+    "an attribute of the function": (
+        "def Own(logits, targets):\n    Own.calls = getattr(Own, 'calls', 0) + 1\n"
+        "    return cross_entropy(logits, targets)\n",
+        "Own.calls",
+    ),
+    "nothing": (
+        "SCALE = {'a': [2.0]}\ndef Own(logits, targets, k=1):\n"
+        "    return SCALE['a'][0] * cross_entropy(logits, targets)\n",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "what"), CODE.values(), ids=CODE)
+def test_what_functions_keep_is_said_when_a_training_is_resumed(
+    own: OwnCode, data: Batches, text: str, what: str
+) -> None:
+    whole = _run(own, text, "train.loss")
+    whole.train(data, None)
+    resumed = _run(own, text, "train.loss")
+    resumed.restore(_stored(whole))
+    note = "is of a kind that no checkpoint has: it is as at the beginning again"
+    assert resumed.notes == ([f"train.loss: {what} {note}"] if what else [])
 
 
 @pytest.mark.parametrize("text", ["a lock beside", "method", "partial"])

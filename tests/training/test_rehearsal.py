@@ -131,6 +131,11 @@ NETWORKS = {
         GOOD_NETWORK.replace("return self.head(self.body(images))", "return [1]"),
         "{net} must give logits, floats of shape (images, classes), here (4, 3); it gave list",
     ),
+    "auxiliary head": (
+        GOOD_NETWORK.replace("return self.head(self.body(images))", "return self.head(self.body(images)), images"),
+        "{net} must give logits, floats of shape (images, classes), here (4, 3); it gave tuple: return the logits"
+        " alone, its element 0; what else a loss needs, as of auxiliary heads, takes train.program",
+    ),
     "probabilities": (
         GOOD_NETWORK.replace("self.head(self.body(images))", "self.head(self.body(images)).softmax(1)"),
         "{net} gives probabilities (they add up to 1), not logits; loss and registered model apply",
@@ -287,7 +292,7 @@ def test_network_that_does_what_others_do_has_no_problem(own: OwnCode, case: str
 LOSSES = {
     "no scalar": (
         "def loss(logits, targets):\n    return logits.mean(1)\n",
-        "must give a scalar (a tensor without dimensions); it gave (4,) of torch.float32 (src/{m}.py, line 1)",
+        "must give a scalar (a tensor without dimensions); it gave (4,) of torch.float32: return its mean()",
     ),
     "whole number": (
         "def loss(logits, targets):\n    return targets.sum()\n",
@@ -407,7 +412,7 @@ OTHERS = {
         "def crop(images):\n    return images[:, :, 1:]\n",
         {"train.augment": "{m}:crop"},
         "train.augment: {m}:crop must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 7, 8)"
-        " of torch.uint8 (src/{m}.py, line 1)",
+        " of torch.uint8: prepare.size decides the size of all images (src/{m}.py, line 1)",
     ),
     "augmentation gives an array": (
         "def crop(images):\n    return images.numpy()[:, :, 1:]\n",
@@ -425,6 +430,35 @@ OTHERS = {
         {"train.optimizer": {"name": "NAdam", "arguments": {"lr": 0.1}}},
         "train.optimizer.arguments.lr: NAdam gets it from train.learning_rate: set that, and leave this out",
     ),
+    "augmentation gives floats": (
+        "def scaled(images):\n    return images / 255\n",
+        {"train.augment": "{m}:scaled"},
+        "train.augment: {m}:scaled must give images as it got them, (4, 3, 8, 8) of torch.uint8; it gave (4, 3, 8, 8)"
+        " of torch.float32: leave out what makes floats of them, such as ToTensor or Normalize",
+    ),
+    "augmentation of one image": (
+        "def flip(image):\n    c, h, w = image.shape\n    return image.flip(2)\n",
+        {"train.augment": "{m}:flip"},
+        "train.augment: {m}:flip fails: src/{m}.py, line 2, in flip: ValueError: too many values to unpack"
+        " (expected 3). It is called with a whole batch, here (4, 3, 8, 8) of torch.uint8",
+    ),
+    "loss of each image": (
+        "",
+        {"train.loss": {"name": "torch.nn:CrossEntropyLoss", "arguments": {"reduction": "none"}}},
+        "train.loss: torch.nn:CrossEntropyLoss must give a scalar (a tensor without dimensions); it gave (4,) of"
+        " torch.float32: return its mean()",
+    ),
+    "loss of log-probabilities": (
+        "",
+        {"train.loss": "torch.nn:NLLLoss"},
+        "train.loss: torch.nn:NLLLoss takes log-probabilities, and cnn gives logits: take torch.nn:CrossEntropyLoss",
+    ),
+    "network that calls it otherwise": (
+        "def net(n_classes):\n    pass\n",
+        {"model.name": "{m}:net"},
+        "model.arguments: {m}:net needs n_classes, which has no default: give it there, or call it num_classes, which"
+        " is given by itself",
+    ),
     "program": (
         "def program(train_set, tokens):\n    pass\n",
         {"train.program": "{m}:program"},
@@ -441,6 +475,81 @@ def test_other_bad_code_is_refused_with_what_is_wrong(
     values = {place: value.format(m=module) if isinstance(value, str) else value for place, value in recipe.items()}
     (line,) = _problems(values)
     assert line.startswith(problem.format(m=module))
+
+
+LOOPS = {
+    "returns nothing": ("run.report(1, val_accuracy=0.5)", "must return a torch.nn.Module; it returned NoneType"),
+    "reports nothing": ("return network()", "returned without a report; call run.report after each epoch"),
+    "reports another metric": ("run.report(1, val_acc=0.5)", "val_accuracy must be among the metrics"),
+    "reports no number": ("run.report(1, val_accuracy='a')", "run.report: val_accuracy must be a number; got 'a'"),
+    "reports twice an epoch": (
+        "run.report(1, val_accuracy=0.5)\n    run.report(1, val_accuracy=0.5)",
+        "run.report: epochs follow one another; expected 2, got 1",
+    ),
+    "reports percent": ("run.report(1, val_accuracy=45.0)", "run.report: val_accuracy must be from 0 to 1; got 45"),
+    "saves an object": ("run.save({'a': object()})", "the state['a'] is object"),
+    "misspells a name": ("run.reprot(1)", "line 5, in loop: AttributeError: 'Handle' object has no attribute 'reprot'"),
+    "misspells a variable": ("netwrok()", "line 5, in loop: NameError: name 'netwrok' is not defined"),
+    "misspells a setting": ("config['train.lr']", "line 5, in loop: KeyError: 'train.lr'"),
+    "returns what no image fits": (
+        "run.report(1, val_accuracy=0.5)\n    return nn.Linear(3, 3)",
+        "the module that {m}:loop returned fails on 4 images",
+    ),
+    "gives two tensors": (
+        "run.report(1, val_accuracy=0.5)\n    return Pair(network())",
+        "must give logits, floats of shape (images, classes), here (4, 3); it gave tuple",
+    ),
+    "good": ("run.report(1, val_accuracy=0.5)\n    return network()", ""),
+    "has epochs of its own": (
+        "for epoch in range(1, 10**9):\n        run.report(epoch, val_accuracy=0.5)\n    return network()",
+        "",
+    ),
+    "is stopped early": (
+        "best = None\n    run.report(1, val_accuracy=0.0)\n    return network().load_state_dict(best.state)",
+        "",
+    ),
+    "drops the last batch": (
+        "count = len(list(DataLoader(train_set, 512, drop_last=True)))\n"
+        "    run.report(1, val_accuracy=1 / count)\n    return network()",
+        "",
+    ),
+    "uses what no batch has set": ("for one in []:\n        loss = one\n    return loss", ""),
+    "diverges": ("run.report(1, val_accuracy=float('nan'))", ""),
+    "wants more images": ("raise ValueError('n_splits=5 cannot be greater than the members of a class')", ""),
+    "asks for CUDA": ("network().to('cuda:7')", ""),
+    "returns an average": (
+        "run.report(1, val_accuracy=0.5)\n    return torch.optim.swa_utils.AveragedModel(network())",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), LOOPS.values(), ids=LOOPS)
+def test_own_loop_is_tried_once_and_refused_where_images_decide_nothing(
+    own: OwnCode, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    monkeypatch.setattr("podium.training.program_trial.SECONDS", 1e6)
+    module = own.write(
+        "import torch\nfrom torch import nn\nfrom torch.utils.data import DataLoader\n"
+        f"def loop(config, train_set, network, run):\n    {text}\n\n\n"
+        "class Pair(nn.Module):\n    def __init__(self, inner):\n        super().__init__()\n"
+        "        self.inner = inner\n\n    def forward(self, images):\n        return self.inner(images), images\n"
+    )
+    found = _problems({"train.program": f"{module}:loop"})
+    if problem:
+        assert len(found) == 1
+        assert problem.format(m=module) in found[0]
+    else:
+        assert found == []
+
+
+def test_own_loop_that_takes_long_is_left_to_the_first_trial(own: OwnCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podium.training.program_trial.SECONDS", 0.2)
+    text = (
+        "def loop(run):\n    while True:\n        try:\n            sum(range(1000))\n"
+        "        except Exception:\n            pass\n"
+    )
+    assert _problems({"train.program": f"{own.write(text)}:loop"}) == []
 
 
 SEARCH = {
@@ -497,6 +606,12 @@ def test_bad_code_of_the_search_is_refused_with_what_is_wrong(
     module = own.write(text)
     line, *_ = _problems({}, {place: name.format(m=module) for place, name in search.items()})
     assert line.startswith(problem.format(m=module))
+
+
+def test_sampler_of_all_values_is_refused_with_the_range_that_has_no_step() -> None:
+    space = {"train.learning_rate": {"low": 0.1, "high": 0.5}, "train.batch_size": {"choices": [16, 32]}}
+    (line,) = _problems({}, {"sampler": "BruteForceSampler", "space": space})
+    assert line.endswith("In search.space give train.learning_rate `choices`, or `step` without `log`")
 
 
 @pytest.mark.parametrize(

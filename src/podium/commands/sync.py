@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace) -> None:
     study or run could not be compared."""
     from podium import paths
     from podium.config.params import load
-    from podium.tuning import as_copy, only_copy, upkeep
+    from podium.tuning import as_copy, upkeep
 
     params = load(paths.PARAMS)
     if arguments.as_copy:
         own = as_copy.separate(params.tracking, params.runtime)
         print(f"{counted(own, 'study')} of this folder: another id; the runs of the original are left to it")
     if arguments.only_copy:
-        taken = only_copy.take_over(params.tracking, params.runtime)
+        taken = as_copy.take_over(params.tracking, params.runtime)
         now = "its runs are this folder's from now on" if taken else "nobody else has logged to this folder's runs"
         print(f"{counted(taken, 'study')} taken over: {now}")
     failed: dict[str, PodiumError] = {}

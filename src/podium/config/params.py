@@ -14,12 +14,12 @@ from ruamel.yaml.error import YAMLError
 from podium.components import FROZEN
 from podium.config import agreements, aims, problems
 from podium.config.data_sections import DoctorParams, PrepareParams
-from podium.config.drift_section import DriftParams
 from podium.config.gate_section import GateParams
-from podium.config.ledger_section import LedgerParams
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.run_sections import (
+    DriftParams,
     EvaluateParams,
+    LedgerParams,
     RegisterParams,
     RetrainParams,
     RuntimeParams,

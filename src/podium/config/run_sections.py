@@ -1,4 +1,4 @@
-"""The sections of what comes after the search, and of what changes no result (tracking, runtime, serve)."""
+"""The sections of what comes after the search, and of what changes no result (tracking, runtime, serve, drift)."""
 
 import re
 from importlib.util import find_spec
@@ -259,3 +259,32 @@ class ServeParams(BaseModel):
                 f" one request fits; got {self.memory_mb:g}"
             )
         return self
+
+
+class LedgerParams(BaseModel):
+    """Where the moves of the champion are recorded besides MLflow."""
+
+    model_config = FROZEN
+
+    git_tags: Literal["none", "annotated", "signed"] = "none"
+    """Each move is a git tag too, which `podium history --check` compares: annotated, or signed with the key that git's
+    user.signingKey names."""
+
+
+class DriftParams(BaseModel):
+    """How `podium serve` keeps statistics of what it answers, and how `podium drift` compares them."""
+
+    model_config = FROZEN
+
+    window: Annotated[int, Field(ge=100)] | None = 1000
+    """Answered images of a window, over all workers and servers; null: no statistics are kept."""
+    hours: Annotated[float, Field(gt=0)] = 24.0
+    """A window whose first image is older is complete too, if it has 50 images."""
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Windows of each version that are kept, about 70 kB each."""
+    folder: str = ""
+    """Where they are kept; empty: mlruns/drift. Servers of several machines share windows in a folder that all see."""
+    false_alarm: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Chance that any of all windows of a version is called drifted although nothing changed."""
+    min_effect: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """A change below it is no drift, however sure it is: the distance of two distributions, 0 to 1."""

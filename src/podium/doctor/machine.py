@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 PYTHON = (3, 11)
 LITTLE, SCARCE = 1e9, 5e9
@@ -81,6 +81,29 @@ def packages(lock: Path) -> Finding:
     if other:
         return note("packages", f"{len(other)} differ from {lock}: {_some(other)}", remedy)
     return ok("packages", f"as {lock} says")
+
+
+def own_packages(requirements: Path) -> Finding:
+    """Whether what people's own code wants beyond the lock file is installed."""
+    if not requirements.is_file():
+        return ok("own packages", f"none: there is no {requirements}")
+    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    remedy = "rm -f .venv/installed && make install"
+    wrong = []
+    for line in lines:
+        try:
+            wanted = Requirement(line)
+            if (wanted.marker is None or wanted.marker.evaluate()) and not wanted.specifier.contains(
+                version(wanted.name), prereleases=True
+            ):
+                wrong.append(f"{line} (here {version(wanted.name)})")
+        except InvalidRequirement:
+            continue  # empty, an option, or a file: pip's business
+        except PackageNotFoundError:
+            wrong.append(line)
+    if wrong:
+        return fail("own packages", f"of {requirements}, not installed: {_some(wrong)}", remedy)
+    return ok("own packages", f"as {requirements} says")
 
 
 def cuda(wanted: str) -> Finding:

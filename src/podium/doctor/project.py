@@ -14,6 +14,7 @@ from podium.doctor import machine
 from podium.doctor.machine import Finding, fail, note, ok
 from podium.doctor.preset_choice import preset
 from podium.errors import InputError, PodiumError
+from podium.own_modules import REQUIREMENTS
 from podium.registry.provenance import UNKNOWN, git_facts
 
 PATIENCE = 5.0
@@ -29,6 +30,7 @@ def check_environment() -> list[Finding]:
     return [
         machine.python(),
         machine.packages(Path("requirements.lock")),
+        machine.own_packages(Path(REQUIREMENTS)),
         machine.cuda(own_kind(params.runtime.device, params.runtime.devices)),
         machine.disk(root),
         machine.ports(),

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from podium import paths
-from podium.config.drift_section import DriftParams
+from podium.config.run_sections import DriftParams
 from podium.drift.reference import Reference
 from podium.drift.sketch import Sketch
 from podium.drift.window_verdict import FEWEST, Verdict, compare

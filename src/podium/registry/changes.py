@@ -15,7 +15,7 @@ from pathlib import Path
 
 from podium.text import masked
 
-PLACES = ("src", "presets", "data/labels", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements*.lock")
+PLACES = ("src", "presets", "data/labels", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements*")
 """Where a new file is stored though it was not added to git."""
 LARGEST_FILE = 500_000
 """Bytes of a changed or new file that is stored; the locked requirements have 340,000."""

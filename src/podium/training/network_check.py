@@ -19,7 +19,7 @@ def check_logits(logits: Any, count: int, classes: int, parameter: str, name: st
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
         raise InputError(
             f"{parameter}: {name} must give logits, floats of shape (images, classes), here ({count}, {classes});"
-            f" it gave {own_code.described(logits)}{at}"
+            f" it gave {own_code.described(logits)}{_logits_remedy(logits, count, classes)}{at}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"{parameter}: {name} gives logits that are not finite numbers{when}{at}")
@@ -28,6 +28,17 @@ def check_logits(logits: Any, count: int, classes: int, parameter: str, name: st
             f"{parameter}: {name} gives probabilities (they add up to 1), not logits; loss and registered model apply"
             f" the softmax themselves: return what goes into yours{at}"
         )
+
+
+def _logits_remedy(given: Any, count: int, classes: int) -> str:
+    """What to return in the place of `given`, where that is clear."""
+    if isinstance(given, tuple | list):
+        fits = [k for k, one in enumerate(given) if isinstance(one, Tensor) and tuple(one.shape) == (count, classes)]
+        which = f", its element {fits[0]}" if len(fits) == 1 else ""
+        return f": return the logits alone{which}; what else a loss needs, as of auxiliary heads, takes train.program"
+    if isinstance(given, Tensor) and given.dim() > 2 and tuple(given.shape[:2]) == (count, classes):
+        return ": average over its other dimensions, or flatten before the last layer"
+    return ""
 
 
 def check_predictions(model: nn.Module, images: Tensor, classes: int, parameter: str, name: str) -> None:

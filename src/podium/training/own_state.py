@@ -3,8 +3,8 @@
 A checkpoint has it, so that a resumed training goes on with the loss and the augmentations that it had. Such an object
 is made by the same code in each process. Of it are saved, without pickle: a module's parameters and buffers;
 attributes that are numbers, text, arrays, tensors, usual collections of them or generators of random numbers; and what
-it, or an attribute of it, gives as `state_dict()` and takes with `load_state_dict()`. Objects within objects are not
-looked into.
+it, or an attribute of it, gives as `state_dict()` and takes with `load_state_dict()`. Attributes that are modules, or
+objects of people's own classes, are looked into likewise. What else has changed, a resumed training says.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from podium.errors import InputError
+from podium.training.own_changes import is_of_own_class, look_of, looks_of_code
 from podium.training.plain_state import PLAIN, packed, unpacked
 
 LARGE = 1 << 20
@@ -47,6 +48,8 @@ class OwnState:
         self._network = network
         self._begun: dict[str, Any] = {}
         """The attributes of all objects as they were at the beginning, by place; of what is large, a digest."""
+        self._looks: dict[str, str] = {}
+        """Of what no checkpoint has, at the beginning, by what it is."""
         for name in self._roots:
             self._begin(name)
 
@@ -62,6 +65,8 @@ class OwnState:
         """What they hold now, for a checkpoint; those that hold nothing are left out."""
         found = {place: self._node(holder, place) for place, holder in self._every()}
         found |= {place: self._of_network(module) for place, module in self._layers()}
+        now = [pair for name, root in self._roots.items() for pair in looks_of_code(root, name).items()]
+        found[""] = {"lost": lost} if (lost := [what for what, look in now if self._looks.get(what) != look]) else {}
         return {place: node for place, node in found.items() if node}
 
     def restore(self, state: Mapping[str, Node]) -> list[str]:
@@ -70,7 +75,7 @@ class OwnState:
         for place, holder in there.items():
             if place in state:
                 self._put(holder, state[place])
-        lost = [f"{place}.{name}" for place, node in state.items() for name in node.get("lost", ())]
+        lost = [f"{place}.{name}".lstrip(".") for place, node in state.items() for name in node.get("lost", ())]
         return [f"{one} is of a kind that no checkpoint has: it is as at the beginning again" for one in lost]
 
     def _every(self) -> Iterator[tuple[str, Any]]:
@@ -83,9 +88,13 @@ class OwnState:
                 yield f"model.name/{path}", module
 
     def _begin(self, name: str) -> None:
+        self._looks |= looks_of_code(self._roots[name], name)
         for place, holder in _holders(self._roots[name], name):
             for attribute, value in _attributes(holder).items():
-                self._begun[f"{place}.{attribute}"] = _digest(value) if _is_large(value) else value
+                where = f"{place}.{attribute}"
+                self._begun[where] = _digest(value) if _is_large(value) else value
+                self._looks[where] = "" if _is_large(value) else look_of(value)
+            self._begun |= {f"{place}/{n}": _digest(one) for n, one in _tensors(holder).items() if _is_large(one)}
 
     def _node(self, holder: Any, place: str) -> Node:
         if _is_handled(holder):
@@ -95,7 +104,11 @@ class OwnState:
             "values": values,
             "numbers": {},
             "states": {},
-            "tensors": _tensors(holder),
+            "tensors": {
+                name: one
+                for name, one in _tensors(holder).items()
+                if not (_is_large(one) and self._begun.get(f"{place}/{name}") == _digest(one))
+            },
             "lost": [],
             "here": [],
         }
@@ -105,12 +118,15 @@ class OwnState:
                 node["numbers"][name] = _numbers(value)
             elif _is_handled(value):
                 node["states"][name] = _stated(value, where)
+            elif _is_inner(value):
+                node["lost"] += [name] * (type(self._begun.get(where)) is not type(value))
             elif not (_is_large(value) and self._begun.get(where) == _digest(value)):
                 try:
                     values[name] = packed(value, where)
                     node["here"] += [name] * _is_elsewhere(value)
                 except InputError:
-                    if isinstance(value, Iterator) or self._begun.get(where, node) is not value:
+                    same = self._begun.get(where, node) is value and self._looks.get(where) == look_of(value)
+                    if isinstance(value, Iterator) or not same:
                         node["lost"].append(name)
         return {key: one for key, one in node.items() if one}
 
@@ -154,15 +170,32 @@ class PassedOn(OwnState):
         return []
 
 
-def _holders(root: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The objects of `root` whose attributes are saved, with their places: itself, and the modules of a module."""
+def _holders(root: Any, name: str, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """The objects of `root` whose attributes are saved, with their places: itself, the modules of a module, and those
+    of their attributes that are modules or of people's own classes."""
+    seen = set() if seen is None else seen
     while isinstance(root, partial | types.MethodType):
         root = root.func if isinstance(root, partial) else root.__self__
+    found: list[tuple[str, Any]] = []
     if isinstance(root, nn.Module):
-        for path, module in root.named_modules():
-            yield f"{name}/{path}" if path else name, module
+        found = [(f"{name}/{path}" if path else name, module) for path, module in root.named_modules()]
     elif not isinstance(root, NO_HOLDER) and (hasattr(root, "__dict__") or _is_handled(root)):
-        yield name, root
+        found = [(name, root)]
+    for place, holder in found:
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        yield place, holder
+        for attribute, value in _attributes(holder).items():
+            if _is_inner(value):
+                yield from _holders(value, f"{place}.{attribute}", seen)
+
+
+def _is_inner(value: Any) -> bool:
+    """Whether `value`, an attribute of an object, is looked into as that is."""
+    if isinstance(value, NO_HOLDER) or _is_handled(value):
+        return False
+    return isinstance(value, nn.Module) or is_of_own_class(value)
 
 
 def _attributes(holder: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ NEED_IMAGES = {
     "metric": (),
 }
 """Kinds that are tried with images or logits, each with the arguments that Podium gives by name."""
+OF_LOG_PROBABILITIES = ("torch.nn:NLLLoss", "torch.nn.functional:nll_loss")
+"""Losses that are not bounded for logits. A network of people's own may end with log_softmax: that goes with both."""
 NO_IMAGES = ImageSpec((1, 1, 1), 1, (0.0,), (1.0,))
 """For kinds that do not look at them."""
 
@@ -112,10 +114,17 @@ def _try_loss(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"train.loss: {name} fails: {own_code.placed(error, name)}") from error
+        shapes = f"logits, here {tuple(logits.shape)}, and the numbers of the classes, here {tuple(labels.shape)}"
+        called = f". It is called with {shapes}, in this order" if isinstance(error, Exception) else ""
+        raise InputError(f"train.loss: {name} fails: {own_code.placed(error, name)}{called}") from error
     at = own_code.at(name)
     if not bool(torch.isfinite(value)):
         raise InputError(f"train.loss: {name} gives {float(value.detach())} for logits of an untrained network{at}")
+    if name in OF_LOG_PROBABILITIES and components.find("network", recipe.model.name) is not None:
+        raise InputError(
+            f"train.loss: {name} takes log-probabilities, and {recipe.model.name} gives logits: take"
+            " torch.nn:CrossEntropyLoss"
+        )
     if logits.grad is None:
         raise InputError(f"train.loss: {name} gives a value that does not depend on the logits: it teaches nothing{at}")
 
@@ -202,13 +211,22 @@ def _try_augmentations(recipe: Recipe, search: SearchParams, images: ImageSpec) 
         except InputError:
             raise
         except own_code.RAISED as error:
-            raise InputError(f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}") from error
+            is_whole = isinstance(error, Exception) and own_code.is_name(choice.name)
+            called = f". It is called with a whole batch, here {own_code.described(batch)}" if is_whole else ""
+            raise InputError(
+                f"train.augment: {choice.name} fails: {own_code.placed(error, choice.name)}{called}"
+            ) from error
 
 
 def _try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None:
-    if recipe.train.program is not None:
-        _check_dimensions("program", recipe.train.program.name, "train.program.arguments.", search.space)
-        recipe.train.component("program").check()
+    if recipe.train.program is None:
+        return
+    _check_dimensions("program", recipe.train.program.name, "train.program.arguments.", search.space)
+    recipe.train.component("program").check()
+    if images is not NO_IMAGES:
+        from podium.training.program_trial import try_program
+
+        try_program(recipe, search, images)
 
 
 def try_of_search(kind: str, chosen: Choice, search: SearchParams, images: ImageSpec | None) -> None:

@@ -1,7 +1,7 @@
-"""A copied project that gets runs of its own in MLflow: other ids for its studies and retrainings.
+"""Two copies of a project on one MLflow: one gets runs of its own, or is said to be the only one there is.
 
-All ids are planned before the first is given, in a file. Whatever kills this, a second time goes on from that plan, and
-each of its steps may be done twice.
+A copied project gets other ids for its studies and retrainings. All ids are planned before the first is given, in a
+file. Whatever kills this, a second time goes on from that plan, and each of its steps may be done twice.
 """
 
 import uuid
@@ -101,3 +101,22 @@ def _refer(plan: Plan) -> None:
         recorded_run.save(record)
         if path.stem != record.key:
             path.unlink()
+
+
+def take_over(params: TrackingParams, runtime: RuntimeParams) -> int:
+    """Leave a mark of this folder on each search's run where a session that it does not know has logged since: it was
+    restored from a backup, or lost lines in a power cut.
+
+    It is for a person who knows that there is no other copy, which would be refused from now on. `podium sync` then
+    makes the runs what the studies hold. Returns how many studies that were. Killed, it goes on when it is run again.
+    Raises RefusedError where one of these searches is at work.
+    """
+    tracking = connect(params)
+    where = storage.place(runtime)
+    taken = 0
+    for study in upkeep.studies(where):
+        if sessions.others_run(tracking, study) is None:
+            continue
+        with storage.alone(where, study.study_name), storage.reached(where):
+            taken += sessions.take_over(tracking, study)
+    return taken

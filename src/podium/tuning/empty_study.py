@@ -14,6 +14,8 @@ from podium.tuning.study import distribution
 
 TRIALS, EPOCHS = 12, 4
 """Most of Optuna's samplers and pruners begin after ten trials."""
+STEP = "FloatDistribution.step"
+"""Of samplers that walk through all values."""
 ANY_SPACE = {"train.learning_rate": Dimension(low=1e-3, high=1e-1, log=True)}
 """What is searched where params.yaml searches nothing."""
 
@@ -37,7 +39,10 @@ def play(parameter: str, name: str, search: SearchParams, **parts: Any) -> None:
     except InputError:
         raise
     except own_code.RAISED as error:
-        raise InputError(f"{parameter}: {name} fails: {own_code.blame(error)}") from error
+        ranges = [key for key, one in search.space.items() if isinstance(one.low, float) and one.step is None]
+        remedy = f" In search.space give {', '.join(ranges)} `choices`, or `step` without `log`"
+        remedy = remedy if ranges and STEP in str(error) else ""
+        raise InputError(f"{parameter}: {name} fails: {own_code.blame(error)}{remedy}") from error
     finally:
         optuna.logging.set_verbosity(before)
 

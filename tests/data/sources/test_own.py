@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -337,6 +339,47 @@ def test_generator_that_overwrites_its_buffer_is_refused() -> None:
 def test_source_without_rows_is_refused(rows: Any) -> None:
     with pytest.raises(InputError, match="mine:images yielded no rows"):
         own.read(lambda: rows, {}, "mine:images")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.from_numpy(GREY.copy()),
+        io.BytesIO(photos.encoded(Image.fromarray(GREY))),
+        {"bytes": photos.encoded(Image.fromarray(GREY)), "path": None},
+        {"bytes": photos.encoded(Image.fromarray(GREY)), "path": "a.png"},
+    ],
+    ids=["tensor", "file in memory", "dict of bytes", "dict of bytes and name"],
+)
+def test_content_as_libraries_give_it_is_taken(content: Any) -> None:
+    (item,) = _read({"image": content, "label": torch.tensor(3)}).items
+    found = item.content if isinstance(item.content, np.ndarray) else np.asarray(Image.open(io.BytesIO(item.content)))
+    assert np.array_equal(found.reshape(GREY.shape), GREY)
+
+
+@pytest.mark.parametrize(
+    ("result", "remedy"),
+    [
+        (pd.DataFrame({"image": [GREY], "label": ["a"]}), r"return table\[\[\.\.\.\]\].itertuples\(index=False\)"),
+        ({"train": [(GREY, "a")], "test": []}, r"its keys \(train, test\): yield \(content, label, split\)"),
+        ([(GREY, np.eye(3)[0])], r"give int\(\.\.\.\.argmax\(\)\)"),
+        ([(GREY, 1.0)], r"give int\(\.\.\.\) or str\(\.\.\.\) of it"),
+        ([{"image": GREY, "label": 1, "image_id": 3}], "image_id; .* Yield those alone"),
+        (
+            [(torch.rand(1, 5, 6), 1)],
+            "an array must be of uint8, 0 to 255; got float32 .*as it was before it was scaled",
+        ),
+    ],
+    ids=["table", "splits", "one-hot", "float", "other columns", "scaled"],
+)
+def test_what_is_nearly_rows_is_refused_with_the_remedy(result: Any, remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        own.read(lambda: result, {}, "mine:images")
+
+
+def test_rows_of_a_table_are_taken() -> None:
+    table = pd.DataFrame({"image": [GREY, GREY + np.uint8(1)], "label": ["a", "b"]})
+    assert own.read(lambda: table.itertuples(index=False), {}, "mine:images").classes == ("a", "b")
 
 
 def test_function_that_returns_no_rows_is_refused() -> None:

@@ -6,7 +6,7 @@ import tiny
 from own import OwnCode
 from podium.config.params import RuntimeParams
 from podium.errors import PodiumError
-from podium.tuning.messages import Ended, Task
+from podium.tuning.messages import Ended, Event, Report, Task
 from podium.tuning.pools.inline import open_inline
 from tuning.scripted import states
 from tuning.sessions import Killer, search
@@ -67,6 +67,32 @@ def test_interrupt_within_own_code_reaches_the_driver(own: OwnCode, prepared: Pa
         pool.events(60)
 
 
-def _task(folder: Path, module: str) -> Task:
+def test_trial_that_is_abandoned_is_heard_of_no_more_and_the_next_one_is_trained(
+    own: OwnCode, prepared: Path, tmp_path: Path
+) -> None:
+    module = own.write(
+        "def f(network, run):\n    for epoch in (1, 2):\n        run.report(epoch, val_accuracy=0.5)\n"
+        "    return network()\n"
+    )
+    pool = open_inline(prepared, INLINE)
+    pool.submit(_task(tmp_path, module))
+    (report,) = pool.events(60)
+    assert isinstance(report, Report)
+    pool.abandon([0])
+    pool.answer(report, go_on=True)
+    pool.submit(_task(tmp_path, module, number=1))
+    heard: list[Event] = []
+    while not any(isinstance(one, Ended) for one in heard):
+        for event in pool.events(60):
+            heard.append(event)
+            if isinstance(event, Report):
+                pool.answer(event, go_on=True)
+    pool.close()
+    assert {event.number for event in heard} == {1}
+    assert isinstance(heard[-1], Ended)
+    assert heard[-1].how == "finished"
+
+
+def _task(folder: Path, module: str, number: int = 0) -> Task:
     recipe = tiny.recipe(train__program=f"{module}:f")
-    return Task(0, 1, 0, recipe.nested(), str(folder / "0.pt"), 1e9)
+    return Task(number, 1, 0, recipe.nested(), str(folder / f"{number}.pt"), 1e9)

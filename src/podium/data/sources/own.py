@@ -3,8 +3,8 @@
 A row is a tuple (content, label), (content, label, split) or (content, label, split, group), or a mapping with these
 keys (path, image and bytes mean content, too):
 
-- content: the path of an image file (relative to the project's folder), the bytes of one, a uint8 array (H, W),
-  (H, W, C) or (C, H, W) of 1 or 3 channels, or a Pillow image
+- content: the path of an image file (relative to the project's folder), the bytes of one, a uint8 array or tensor
+  (H, W), (H, W, C) or (C, H, W) of 1 or 3 channels, or a Pillow image
 - label: text or a whole number; all rows have the same kind. Classes are sorted
 - split: train, val, test or None. None: the split follows from the pixels
 - group: a name of what belongs together, such as a patient, a scene or a burst, or None; a group stays in one split
@@ -16,6 +16,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,10 @@ class _Reader:
         return Source(name, names, items, self.rejects, given=frozenset(self.splits))
 
     def _label(self, number: int, label: Any) -> str | int:
-        if isinstance(label, np.ndarray) and label.size == 1:
+        if hasattr(label, "item") and getattr(label, "shape", None) in ((), (1,)):  # an array, a tensor
             label = label.item()
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
-            raise _RowError(f"label must be text or a whole number; got {_about(label)}")
+            raise _RowError(f"label must be text or a whole number; got {_about(label)}{_label_remedy(label)}")
         if isinstance(label, str) and not label.strip():
             raise _RowError("label is empty")
         if isinstance(label, str) and is_no_value(label):
@@ -153,11 +154,17 @@ class _Reader:
         return plain
 
     def _content(self, number: int, content: Any) -> Content:
+        if hasattr(content, "detach") and hasattr(content, "numpy"):  # a tensor of torch, which is not imported for it
+            content = content.detach().cpu().numpy()
+        if isinstance(content, dict) and set(content) == {"bytes", "path"}:  # as Hugging Face's data sets have it
+            content = content["path"] if content["bytes"] is None else content["bytes"]
         match content:
             case str() | Path():
                 return _path(content)
             case bytes() | bytearray():
                 return bytes(content)
+            case BytesIO():
+                return content.getvalue()
             case np.ndarray():
                 pixels = _channels_first(content)
                 place = pixels.__array_interface__["data"][0], pixels.shape, pixels.strides
@@ -195,6 +202,8 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
         result = function(**arguments)
     except own_code.RAISED as error:
         raise _failure(error, function, name) from error
+    if whole := _is_whole(result):
+        raise InputError(f"prepare.source: {name}{own_code.at(name)} must return rows; {whole}")
     try:
         rows = iter(_by_number(result) if _is_dataset(result) else result)
     except TypeError:
@@ -211,6 +220,19 @@ def _rows(function: Callable[..., Any], arguments: Mapping[str, Any], name: str,
         except own_code.RAISED as error:
             raise _failure(error, function, name) from error
         yield row
+
+
+def _is_whole(result: Any) -> str:
+    """What to return in the place of `result`, which gives names of columns or splits where rows are wanted."""
+    if hasattr(result, "itertuples"):
+        return (
+            "a table gives the names of its columns: return table[[...]].itertuples(index=False), with the columns of"
+            " content and label, and of split and group if there are some, in this order"
+        )
+    if isinstance(result, Mapping):
+        names = ", ".join(map(str, list(result)[:SHOWN]))
+        return f"a mapping gives its keys ({names}): yield (content, label, split) for the rows of each"
+    return ""
 
 
 def _is_dataset(result: Any) -> bool:
@@ -259,7 +281,10 @@ def _fields(row: Any) -> dict[str, Any]:
         raise _RowError(f"must be a tuple ({', '.join(KEYS)}) or a mapping with these keys; got {_about(row)}")
     unknown = [str(key) for key in row if key not in {*KEYS, *CONTENT_KEYS}]
     if unknown:
-        raise _RowError(f"has unknown keys: {', '.join(unknown)}; known are {', '.join(KEYS)}, path, image and bytes")
+        raise _RowError(
+            f"has unknown keys: {', '.join(unknown)}; known are {', '.join(KEYS)}, path, image and bytes. Yield those"
+            f" alone: {{'image': row[...], 'label': row[...]}}"
+        )
     contents = [key for key in CONTENT_KEYS if row.get(key) is not None]
     if len(contents) != 1:
         raise _RowError(f"must have one of {', '.join(CONTENT_KEYS)}; got {' and '.join(contents) or 'none'}")
@@ -297,7 +322,10 @@ def _channels_first(array: NDArray[Any]) -> NDArray[np.uint8]:
     """`array` as (C, H, W), a view of it."""
     shape = "x".join(map(str, array.shape))
     if array.dtype != np.uint8:
-        raise _RowError(f"an array must be of uint8, 0 to 255; got {array.dtype} ({shape})")
+        raise _RowError(
+            f"an array must be of uint8, 0 to 255; got {array.dtype} ({shape}): give the image as it was before it was"
+            " scaled, or (255 * it).round() as uint8 where it is from 0 to 1"
+        )
     if array.ndim == 2 and array.size:
         return array[None]
     first, last = (array.ndim == 3 and array.size and array.shape[axis] in (1, 3) for axis in (0, 2))
@@ -328,6 +356,15 @@ def _untouched_file(image: Image.Image) -> Path | None:
     except Exception:  # damaged; decoding will say so
         return None
     return None
+
+
+def _label_remedy(label: Any) -> str:
+    """What to give in the place of a wrong label, where that is clear."""
+    if isinstance(label, bool | float | np.bool_ | np.floating):
+        return ": give int(...) or str(...) of it"
+    if len(getattr(label, "shape", ())) == 1:
+        return ": a row is one image and its class; of probabilities or a one-hot vector, give int(....argmax())"
+    return ""
 
 
 def _about(value: Any) -> str:

@@ -143,6 +143,11 @@ class Finding:
     """What the check is called, where that is not the rule's name."""
 
 
+def judged(rule: str, found: str, remedy: str, *, passed: bool) -> Finding:
+    """The finding, with what would help where it has not passed."""
+    return Finding(rule, found if passed else f"{found}. {remedy}", passed)
+
+
 class Rule(BaseModel, ABC):
     """One condition of the gate with the values of its parameters."""
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from podium.config.problems import Unit
-from podium.promotion.rules import Evidence, Finding, Rule
+from podium.promotion.rules import Evidence, Finding, Rule, judged
 
 
 class MaxAnsweredError(Rule):
@@ -30,8 +30,10 @@ class MaxAnsweredError(Rule):
         chance = comparison.above(found.wrong, found.answered, most)
         limit = 1 - evidence.confidence
         share = f"{found.wrong / found.answered:.4f}" if found.answered else "none"
-        return Finding(
+        return judged(
             f"at most {most:g}, p > {limit:.4g}",
             f"{share} ({found.wrong:,} of {found.answered:,}), p {chance:.2g}",
-            chance > limit,
+            "With a lower evaluate.abstain (`dvc repro`) it answers less and errs less; if that many errors will do,"
+            " set gate.max_answered_error",
+            passed=chance > limit,
         )

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from podium.config.problems import Unit
-from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule
+from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule, judged
 
 
 class MaxCalibrationRise(Rule):
@@ -20,8 +20,9 @@ class MaxCalibrationRise(Rule):
         if evidence.champion is None:
             return None
         new, old = evidence.challenger.calibration_error, evidence.champion.calibration_error
-        return Finding(
+        return judged(
             f"error rises by {self.max_calibration_rise:g} at most",
             f"{old:.4f} to {new:.4f} ({new - old:+.4f})",
-            new - old <= self.max_calibration_rise + ROUNDING,
+            "select.calibrate: true would help; if that error will do, raise gate.max_calibration_rise",
+            passed=new - old <= self.max_calibration_rise + ROUNDING,
         )

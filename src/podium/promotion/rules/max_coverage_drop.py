@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from podium.config.problems import Unit
-from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule
+from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule, judged
 
 
 class MaxCoverageDrop(Rule):
@@ -29,8 +29,10 @@ class MaxCoverageDrop(Rule):
         drop = (found.lost - found.gained) / found.images
         chance, limit = comparison.mcnemar(found.lost, found.gained), 1 - evidence.confidence
         before, now = found.champion / found.images, found.answered / found.images
-        return Finding(
+        return judged(
             f"falls by {self.max_coverage_drop:g} at most, p > {limit:.4g}",
             f"{before:.4f} to {now:.4f} ({0 - drop:+.4f}), p {chance:.2g}",
-            drop <= self.max_coverage_drop + ROUNDING or chance > limit,
+            "A better model answers more with the same promise (more images, more trials); if fewer answers will do,"
+            " raise gate.max_coverage_drop",
+            passed=drop <= self.max_coverage_drop + ROUNDING or chance > limit,
         )

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from podium.config.problems import Unit
-from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule
+from podium.promotion.rules import ROUNDING, Evidence, Finding, Rule, judged
 
 
 class MaxRecallDrop(Rule):
@@ -33,8 +33,10 @@ class MaxRecallDrop(Rule):
         worst = min(beyond or drops, key=lambda name: (chances[name], -drops[name]))
         new, old = evidence.challenger.recalls[worst], evidence.champion.recalls[worst]
         limit = 1 - evidence.confidence
-        return Finding(
+        return judged(
             f"no class loses more than {self.max_recall_drop:g}, p > {limit:.4g}",
             f"{worst}: {old:.4f} to {new:.4f} ({0 - drops[worst]:+.4f}), p {chances[worst]:.2g}",
-            not any(chances[name] <= limit for name in beyond),
+            f"More images of {worst} would help, or right labels for them (`podium relabel`), or train.balance: loss;"
+            " if the lower recall will do, raise gate.max_recall_drop",
+            passed=not any(chances[name] <= limit for name in beyond),
         )

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from podium.config.problems import Unit
-from podium.promotion.rules import Evidence, Finding, Rule
+from podium.promotion.rules import Evidence, Finding, Rule, judged
 
 
 class MinCoverage(Rule):
@@ -27,8 +27,10 @@ class MinCoverage(Rule):
         from podium.promotion import comparison
 
         chance, limit = comparison.below(found.answered, found.images, self.min_coverage), 1 - evidence.confidence
-        return Finding(
+        return judged(
             f"at least {self.min_coverage:g}, p > {limit:.4g}",
             f"{found.answered / found.images:.4f}, p {chance:.2g}",
-            chance > limit,
+            "A better model answers more; so does one with a higher evaluate.abstain (`dvc repro`); if fewer answers"
+            " will do, lower gate.min_coverage",
+            passed=chance > limit,
         )

@@ -84,7 +84,7 @@ class OwnAugmentation(Augmentation):
     def _refusal(self, changed: Any, images: "Tensor") -> InputError:
         return InputError(
             f"train.augment: {self.chosen.name} must give images as it got them, {own_code.described(images)};"
-            f" it gave {own_code.described(changed)}{own_code.at(self.chosen.name)}"
+            f" it gave {own_code.described(changed)}{_remedy(changed, images)}{own_code.at(self.chosen.name)}"
         )
 
     @cached_property
@@ -141,6 +141,19 @@ class OwnAugmentation(Augmentation):
         whole = self.own
         parts = list(whole) if type(whole).__module__ == "torch.nn.modules.container" else [whole]
         return bool(parts) and all(type(one).__module__.startswith("torchvision.") for one in parts)
+
+
+def _remedy(changed: Any, images: "Tensor") -> str:
+    """What to change where `changed` is not as `images`, if that is clear."""
+    import torch
+
+    if not isinstance(changed, torch.Tensor):
+        return ""
+    if changed.dtype != images.dtype:
+        return (
+            ": leave out what makes floats of them, such as ToTensor or Normalize; they become normalised floats later"
+        )
+    return ": prepare.size decides the size of all images" if changed.shape[:-2] == images.shape[:-2] else ""
 
 
 def _is_like(changed: Any, images: "Tensor") -> bool:

@@ -103,9 +103,10 @@ class CheckedLoss:
                 f" not the value of one{own_code.at(name)}"
             )
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
+            remedy = ": return its mean()" if isinstance(value, Tensor) and value.dim() else ""
             raise InputError(
                 f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"
-                f" {own_code.described(value)}{own_code.at(name)}"
+                f" {own_code.described(value)}{remedy}{own_code.at(name)}"
             )
         return value
 

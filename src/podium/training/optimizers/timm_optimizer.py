@@ -1,6 +1,9 @@
 """timm's optimizers by name."""
 
 import difflib
+import importlib.util
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import own_code
@@ -20,6 +23,14 @@ class TimmOptimizer(Optimizer):
     NAME: ClassVar[str] = PREFIX
 
     chosen: Choice
+
+    @staticmethod
+    def known_names() -> list[str]:
+        """Names that `train.optimizer` takes, read from timm's source: importing it takes seconds."""
+        spec = importlib.util.find_spec("timm")
+        source = Path(spec.origin or "").parent / "optim" / "_optim_factory.py" if spec else Path()
+        text = source.read_text(encoding="utf-8") if source.is_file() else ""
+        return [PREFIX + name for name in re.findall(r"\bname='(\w+)'", text)]
 
     def build(self, groups: list[Group], hidden: "list[nn.Parameter]", rate: float) -> Any:
         """What timm.optim.create_optimizer_v2 makes. Raises InputError for an unknown name or argument."""

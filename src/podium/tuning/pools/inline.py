@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,11 +39,16 @@ class InlinePool:
         self._events: queue.Queue[Event | _Died] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
         self._pausing = threading.Event()
+        self._attempts: dict[int, int] = {}
+        """The last attempt of each trial that was handed in."""
+        self._abandoned: set[tuple[int, int]] = set()
+        """Trials, with their attempts, of which nothing more is to be heard."""
         self._thread = threading.Thread(target=self._work, name="podium-trial", daemon=True)
         self._thread.start()
 
     def submit(self, task: Task) -> None:
         """Start `task`."""
+        self._attempts[task.number] = task.attempt
         self._tasks.put(task)
 
     def events(self, timeout: float) -> list[Event]:
@@ -53,15 +59,19 @@ class InlinePool:
             return []
         if isinstance(event, _Died):
             raise event.error
-        return [event]
+        if (event.number, event.attempt) not in self._abandoned:
+            return [event]
+        if isinstance(event, Report):  # its thread waits for an answer
+            self._answers.put(False)
+        return []
 
     def answer(self, report: Report, go_on: bool) -> None:
         """Let the waiting trial continue, or end it."""
         self._answers.put(go_on)
 
     def abandon(self, numbers: Collection[int]) -> None:
-        """Have the trial end at its next step: a thread can't be killed."""
-        self._pausing.set()
+        """Have these trials end at their next step: a thread can't be killed. Others go on."""
+        self._abandoned |= {(number, self._attempts[number]) for number in numbers}
 
     def pause(self) -> None:
         """Have the running trial saved at its next step."""
@@ -78,7 +88,9 @@ class InlinePool:
         while (task := self._tasks.get()) is not None:
             try:
                 self._trial_data = self._trial_data or self._load()
-                ended = run_trial(task, self._trial_data, self._report, self._pausing.is_set, resumed=self._events.put)
+                ended = run_trial(
+                    task, self._trial_data, self._report, partial(self._is_to_pause, task), resumed=self._events.put
+                )
             except RAISED as error:
                 self._events.put(cannot_load(task, error))
                 continue
@@ -86,6 +98,9 @@ class InlinePool:
                 self._events.put(_Died(error))
                 return
             self._events.put(ended)
+
+    def _is_to_pause(self, task: Task) -> bool:
+        return self._pausing.is_set() or (task.number, task.attempt) in self._abandoned
 
     def _report(self, report: Report) -> bool:
         self._events.put(report)
