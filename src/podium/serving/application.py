@@ -92,7 +92,10 @@ class Application:
             await send(message)
 
         try:
-            if path == "/invocations":
+            if _has_two_lengths(scope):
+                content = RequestError(400, "a request must have one of Content-Length and Transfer-Encoding").content
+                await send_answer(counting, 400, json.dumps(content).encode(), close=True)
+            elif path == "/invocations":
                 status, content = await self._invocations(scope, receive, started, sighting)
                 if status == 200:
                     sighting.offer()  # before the client reads: its images are held by no request any more
@@ -267,6 +270,14 @@ def _path(target: str) -> str:
     """The path of a request's target, which may be a whole address: proxies write it so (RFC 9112, 3.2.2)."""
     whole = WHOLE_ADDRESS.match(target)
     return target if whole is None else target[whole.end() :] or "/"
+
+
+def _has_two_lengths(scope: Message) -> bool:
+    """Whether two servers in a row could see its end at different places, and the second take the rest for a request.
+
+    RFC 9112, 6.3: such a request may be refused; its connection is to be closed.
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}
 
 
 def _request_id(scope: Message) -> str:
