@@ -101,6 +101,9 @@ class _Server:
         from hypercorn.config import Sockets
         from hypercorn.utils import wrap_app
 
+        from podium.serving import websockets
+
+        websockets.refuse()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopErrors(self.ended.is_set))
         for number in workers.awaited():
