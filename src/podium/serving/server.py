@@ -24,7 +24,7 @@ from podium.serving.loop_errors import LoopErrors
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
 from podium.serving.server_metrics import ServerMetrics
-from podium.text import one_line
+from podium.text import one_line, reason_of
 
 LOG = logging.getLogger("podium.serve")
 FEWEST_FILES = 512
@@ -149,7 +149,7 @@ class _Server:
                 self.sign.show(current.number)
             said = ""
         except Exception as error:  # a registry that is away or read-only: promote can't name this server then
-            said = one_line(str(error))
+            said = one_line(reason_of(error) or type(error).__name__)
         if said and not self.unshown:  # once, not every 20 s for the hours that it may last
             LOG.warning("the registry does not take this server's sign of life: %s", said)
         elif self.unshown and not said:
