@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,41 @@ def test_network_that_breaks_is_nothing_to_say(said: pytest.LogCaptureFixture, e
 def test_client_that_breaks_the_protocol_is_said_once_with_the_place(said: pytest.LogCaptureFixture) -> None:
     asyncio.run(connect(ExceptionGroup("", [OSError(113, "No route"), KeyError(7)]), 3))
     assert said.messages == ["a connection was closed: its client sent what HTTP does not allow: KeyError"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_connection_that_is_at_work_when_the_server_has_ended_is_nothing_to_say(
+    said: pytest.LogCaptureFixture, ended: bool
+) -> None:
+    async def cut_off() -> None:
+        tasks = list[Any]()
+
+        async def work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append((asyncio.current_task(), writer))
+            at_work.set()
+            await asyncio.Event().wait()
+
+        at_work, reported = asyncio.Event(), asyncio.Event()
+        handler = LoopErrors(lambda: ended)
+
+        def seen(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+            handler(loop, context)
+            reported.set()
+
+        asyncio.get_running_loop().set_exception_handler(seen)
+        server = await asyncio.start_server(work, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await at_work.wait()
+        task, accepted = tasks[0]
+        task.cancel()
+        await reported.wait()
+        for one in (accepted, writer):
+            one.close()
+            await one.wait_closed()
+        server.close()
+
+    asyncio.run(cut_off())
+    assert len(said.messages) == (0 if ended else 1)
 
 
 def test_what_is_neither_is_left_to_asyncio(said: pytest.LogCaptureFixture) -> None:

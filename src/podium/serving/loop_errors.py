@@ -36,6 +36,8 @@ class LoopErrors:
             self._say(loop, f"no connection is taken until another ends: {error.strerror}{remedy}")
         elif isinstance(error, ValueError) and "_start_serving" in message and self._ended():
             return  # what it tries a second later, after all of that: the socket has been closed meanwhile
+        elif isinstance(error, asyncio.CancelledError) and self._ended():
+            return  # a connection that was still at work after serve.drain_seconds; the end of the server is logged
         elif "client_connected_cb" in message and error is not None:
             self._connection_failed(loop, error)
         else:
