@@ -1,13 +1,13 @@
 """What the server costs beyond the model: one image, a batch of 64, many small requests, and a load with bad clients.
 
-`podium serve` beside the same registered model in this process, behind MLflow's own server and, with --litserve and
---bentoml, behind LitServe and BentoML. One image and batches are asked in turns, so that a busy moment of the machine
-hits all; ratios are reported.
+`podium serve` beside the same registered model in this process, behind MLflow's own server and, with --peers, behind
+LitServe and BentoML. One image and batches are asked in turns, so that a busy moment of the machine hits all; ratios
+are reported, and the time of processors, on which a busy machine has the least effect.
 
     python benchmarks/serving.py                    10 minutes of load
     python benchmarks/serving.py --seconds 60       a minute
-    python benchmarks/serving.py --litserve PYTHON --bentoml PYTHON
-                                                    Pythons that have these, and the packages of the model
+    python benchmarks/serving.py --peers PYTHON     a Python that has litserve, bentoml and the packages of the model
+    python benchmarks/serving.py --part peers       only the comparison; --part load: only the load
 """
 
 import base64
@@ -67,6 +67,25 @@ class Server:
             with suppress(psutil.Error):
                 total += one.memory_info().rss / 1e6
         return total
+
+    def processor(self) -> float:
+        """Seconds of processors that its processes have used."""
+        main = psutil.Process(self.process)
+        total = 0.0
+        for one in [main, *main.children(recursive=True)]:
+            with suppress(psutil.Error):
+                used = one.cpu_times()
+                total += used.user + used.system
+        return total
+
+
+@dataclass(frozen=True)
+class Way:
+    """Something that answers, in turns with others."""
+
+    ask: Callable[[], object]
+    processor: Callable[[], float]
+    """Seconds of processors that what answers has used."""
 
 
 @contextmanager
@@ -132,17 +151,23 @@ def asker(server: Server, content: bytes, kind: str = JSON) -> Callable[[], None
     return ask
 
 
-def medians(ways: dict[str, Callable[[], object]], times: int, rounds: int) -> dict[str, float]:
-    """The median time of each of `ways` in ms, taking turns."""
+def medians(ways: dict[str, Way], times: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each of `ways`, which take turns: the median time in ms, and the mean of its processors' time in ms."""
     took: dict[str, list[float]] = {name: [] for name in ways}
+    used: dict[str, float] = dict.fromkeys(ways, 0.0)
     for round_ in range(rounds + 1):
         for name, way in ways.items():
+            before = way.processor()
             for _ in range(times):
                 started = time.perf_counter()
-                way()
+                way.ask()
                 if round_:  # the first is a warm-up
                     took[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in took.items()}
+            used[name] += (way.processor() - before) * bool(round_)
+    return (
+        {name: statistics.median(values) for name, values in took.items()},
+        {name: 1000 * seconds / (times * rounds) for name, seconds in used.items()},
+    )
 
 
 def many(server: Server, content: bytes, seconds: float) -> float:
@@ -266,60 +291,72 @@ def contenders(stack: ExitStack, folder: Path, pythons: dict[str, str]) -> list[
 def measure(model: LoadedModel, files: list[bytes], servers: list[Server], rounds: int, seconds: float) -> list[Any]:
     """Rows of the table: who, ms of one image, images a second in batches, small requests a second."""
     one, batch = records(files[:1]), records(files)
-    ways: dict[str, Callable[[], object]] = {"the model in this process": lambda: model.predict(files[:1])}
-    ways |= {server.name: asker(server, one) for server in servers}
-    ways["podium serve, image as the body"] = asker(servers[0], files[0], "image/png")
-    single = medians(ways, SINGLE, rounds)
-    ways = {"the model in this process": lambda: model.predict(files)}
-    ways |= {server.name: asker(server, batch) for server in servers}
-    batches = medians(ways, BATCHES, rounds)
+    name = "the model in this process"
+    ways = {name: Way(lambda: model.predict(files[:1]), time.process_time)}
+    ways |= {server.name: Way(asker(server, one), server.processor) for server in servers}
+    body = asker(servers[0], files[0], "image/png")
+    ways["podium serve, image as the body"] = Way(body, servers[0].processor)
+    single, single_used = medians(ways, SINGLE, rounds)
+    ways = {name: Way(lambda: model.predict(files), time.process_time)}
+    ways |= {server.name: Way(asker(server, batch), server.processor) for server in servers}
+    batches, batches_used = medians(ways, BATCHES, rounds)
     small = {server.name: many(server, one, seconds) for server in servers}
-    own, whole = single["the model in this process"], batches["the model in this process"]
+    own, whole = single[name], batches[name]
     rows = []
     for name, took in single.items():
-        rate = f"{64_000 / batches[name]:,.0f} ({whole / batches[name]:.2f})" if name in batches else "-"
-        rows.append([name, f"{took:.2f} ({took / own:.2f})", rate, f"{small[name]:,.0f}" if name in small else "-"])
+        row = [name, f"{took:.2f} ({took / own:.2f})", f"{single_used[name]:.2f}"]
+        row += [f"{64_000 / batches[name]:,.0f} ({whole / batches[name]:.2f})"] if name in batches else ["-"]
+        row += [f"{batches_used[name] / 64:.2f}"] if name in batches else ["-"]
+        rows.append([*row, f"{small[name]:,.0f}" if name in small else "-"])
     return rows
+
+
+def told(done: Load, seconds: float) -> list[str]:
+    """What came of the load."""
+    tenth = max(1, len(done.memory) // 10)
+    early, late = statistics.median(done.memory[tenth : 2 * tenth]), statistics.median(done.memory[-tenth:])
+    lines = [
+        f"Load of {seconds:g} s: 4 clients, 5 % rubbish, {SLOW} slow clients, a memory bomb each second."
+        f" Good requests answered: {len(done.took):,}; bad ones refused: {done.refused:,}; lost or answered wrongly:"
+        f" {len(done.wrong)}; p50 {done.quantile(0.5):.1f} ms, p99 {done.quantile(0.99):.1f} ms; memory {early:.0f} MB"
+        f" early, {late:.0f} MB late, {max(done.memory):.0f} MB at most."
+    ]
+    return lines + ([f"Lost or wrong: {sorted(set(done.wrong))[:10]}"] if done.wrong else [])
 
 
 def main() -> None:
     """Measure and publish."""
     arguments = parser(__doc__)
     arguments.add_argument("--seconds", type=float, default=600, help="of load")
-    arguments.add_argument("--litserve", default="", metavar="PYTHON", help="a Python that has litserve")
-    arguments.add_argument("--bentoml", default="", metavar="PYTHON", help="a Python that has bentoml")
+    arguments.add_argument("--peers", default="", metavar="PYTHON", help="a Python that has litserve and bentoml")
+    arguments.add_argument("--part", choices=("all", "peers", "load"), default="all")
     given = arguments.parse_args()
-    pythons = {name: python for name, python in (("LitServe", given.litserve), ("BentoML", given.bentoml)) if python}
+    pythons = dict.fromkeys(ALIVE, given.peers) if given.peers else {}
     rounds, seconds = (2, 10.0) if given.quick else (ROUNDS, given.seconds)
+    rows, lines, content = [], list[str](), dict[str, Any]()
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         os.chdir(scratch)
         stack.callback(os.chdir, "/")
         torch.set_num_threads(THREADS)
         store = project.make(Path(scratch), 300)
-        version = versions.find(store, project.NAME, 2)
-        model = versions.load(store, version)
-        folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
         files = project.files(64)
-        with ExitStack() as all_of_them:
-            servers = contenders(all_of_them, folder, pythons)
-            rows = measure(model, files, servers, rounds, min(10.0, seconds))
-        with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
-            done = load(server, files[0], seconds)
-    tenth = max(1, len(done.memory) // 10)
-    early, late = statistics.median(done.memory[tenth : 2 * tenth]), statistics.median(done.memory[-tenth:])
-    head = ["", "one image, ms (ratio)", "batches of 64, images/s (ratio)", f"requests/s of {CLIENTS} clients"]
-    lines = [
-        table(head, rows),
-        "",
-        f"Load of {seconds:g} s: 4 clients, 5 % rubbish, {SLOW} slow clients, a memory bomb each second."
-        f" Good requests answered: {len(done.took):,}; bad ones refused: {done.refused:,}; lost or answered wrongly:"
-        f" {len(done.wrong)}; p50 {done.quantile(0.5):.1f} ms, p99 {done.quantile(0.99):.1f} ms; memory {early:.0f} MB"
-        f" early, {late:.0f} MB late, {max(done.memory):.0f} MB at most.",
-    ]
-    if done.wrong:
-        lines.append(f"Lost or wrong: {sorted(set(done.wrong))[:10]}")
-    content = {"rows": rows, "p50_ms": done.quantile(0.5), "p99_ms": done.quantile(0.99), "lost": len(done.wrong)}
-    publish("serving", "\n".join(lines), content, quick=given.quick)
+        if given.part != "load":
+            model = versions.load(store, versions.find(store, project.NAME, 2))
+            folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
+            with ExitStack() as all_of_them:
+                servers = contenders(all_of_them, folder, pythons)
+                rows = measure(model, files, servers, rounds, min(10.0, seconds))
+        if given.part != "peers":
+            with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
+                done = load(server, files[0], seconds)
+            lines = told(done, seconds)
+            content = {"p50_ms": done.quantile(0.5), "p99_ms": done.quantile(0.99), "lost": len(done.wrong)}
+    head = ["", "one image, ms (ratio)", "its processor ms", "batches of 64, images/s (ratio)"]
+    head += ["processor ms an image", f"requests/s of {CLIENTS} clients"]
+    machine = f"Load of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+    text = "\n\n".join([*([table(head, rows)] if rows else []), *lines, machine])
+    publish("serving", text, content | {"rows": rows}, quick=given.quick)
 
 
 if __name__ == "__main__":

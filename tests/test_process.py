@@ -136,6 +136,19 @@ def test_output_that_a_full_disk_does_not_take_keeps_the_exit_code(ends: str, co
     assert done.stderr.startswith(message)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_line_that_nothing_depends_on_may_meet_a_full_disk(full: str) -> None:
+    text = (
+        f"from podium import process\nimport sys\ndef main():\n  process.print_if_possible('here', sys.{full})\n{MAIN}"
+    )
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Path("/dev/full").open("wb") as file:
+        done = subprocess.run([sys.executable, "-c", text], env=environment, check=False, **(pipes | {full: file}))
+    assert (done.returncode, done.stdout or b"", done.stderr or b"") == (0, b"", b"")
+
+
 OWN = """
 import json, sqlite3
 

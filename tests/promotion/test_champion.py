@@ -237,9 +237,17 @@ def test_champion_whose_files_were_replaced_together_with_their_digests_is_found
 def test_promote_while_another_is_under_way_is_refused(project: Project) -> None:
     with (
         locked(project.folder / "mlruns" / f"promote-{NAME}.lock"),
-        pytest.raises(RefusedError, match=f"a move of {NAME}'s champion is already under way"),
+        pytest.raises(RefusedError, match=f"a promotion to {NAME}'s champion is already under way"),
     ):
         promote(project)
+
+
+def test_rollback_does_not_wait_for_a_promotion_that_is_judging(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    with locked(project.folder / "mlruns" / f"promote-{NAME}.lock"):
+        rollback(project, "an emergency")
+    assert champion(project) == 1
 
 
 def test_promote_after_an_interrupted_one_finishes_it_first(project: Project) -> None:

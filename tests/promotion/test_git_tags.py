@@ -4,12 +4,14 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.promotion import ledger, moves
+from podium.promotion import git_process, ledger, moves
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, digest
 from podium.tracking.store import Tracking
@@ -257,3 +259,77 @@ def test_signed_tags_need_a_key_before_the_move_and_the_question_leaves_no_trace
     ):
         signed.check_ready(NAME)
     tags.check_ready(NAME)
+
+
+def hanging(path: Path) -> Path:
+    """A program that signs nothing and never ends; it leaves its number beside itself."""
+    path.write_text(f"#!/bin/sh\necho $$ > {path}.number\nexec sleep 600\n")
+    path.chmod(0o700)
+    return path
+
+
+@pytest.mark.usefixtures("key")
+def test_key_that_waits_for_its_passphrase_is_not_waited_for_without_end(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    git("config", "gpg.ssh.program", str(hanging(tmp_path / "asks")))
+    monkeypatch.setattr(git_process, "PATIENCE", 0.3)
+    signed, numbers = GitTags(Path(), signed=True), set[int]()
+    with pytest.raises(RefusedError, match=r"git_tags: nothing was moved: `git commit-tree` did not end within 0.3 s"):
+        signed.check_ready(NAME)
+    numbers.add(int((tmp_path / "asks.number").read_text()))
+    move(tracking, 1)
+    book = ledger.read(tracking.client, NAME)
+    (note,) = signed.write(tracking, NAME, book.entries[0], book.texts[0])
+    assert "entry 1 of the ledger has no git tag (ledger.git_tags): `git tag` did not end within" in note
+    assert "`podium history --write-tags` writes it" in note
+    numbers.add(int((tmp_path / "asks.number").read_text()))
+    assert len(numbers) == 2
+    assert not [number for number in numbers if psutil.pid_exists(number)]
+    assert git("tag") == ""
+
+
+def test_key_with_a_passphrase_and_nobody_to_type_it_is_refused_before_the_move(key: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", str(key)], check=True)
+    signed = GitTags(Path(), signed=True)
+    with pytest.raises(InputError, match=r"signed needs a key with which git signs here: .*passphrase"):
+        signed.check_ready(NAME)
+
+
+def test_git_that_signs_every_tag_is_asked_before_the_move(tags: GitTags, key: Path) -> None:
+    git("config", "tag.gpgSign", "true")
+    tags.check_ready(NAME)
+    key.unlink()
+    with pytest.raises(InputError, match=r"annotated, with git's tag.gpgSign, needs a key with which git signs here"):
+        tags.check_ready(NAME)
+
+
+def test_hook_that_refuses_a_tag_is_a_note(tracking: Tracking, tags: GitTags, tmp_path: Path) -> None:
+    hook = tmp_path / ".git/hooks/reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o700)
+    move(tracking, 1)
+    book = ledger.read(tracking.client, NAME)
+    (note,) = tags.write(tracking, NAME, book.entries[0], book.texts[0])
+    assert "has no git tag (ledger.git_tags): fatal: ref updates aborted by hook" in note
+
+
+def test_tag_that_another_process_is_writing_is_waited_for(
+    tracking: Tracking, tags: GitTags, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = tmp_path / ".git/refs/tags/tiny#champion#1.lock"
+    lock.touch()
+    waited = list[float]()
+
+    def elapse(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            lock.unlink()
+
+    monkeypatch.setattr("podium.promotion.git_tags.time", SimpleNamespace(sleep=elapse))
+    move(tracking, 1, tags)
+    assert len(waited) == 2
+    book = ledger.read(tracking.client, NAME)
+    assert tags.write(tracking, NAME, book.entries[0], book.texts[0]) == []  # another one that found the move finished
+    assert git("tag").split() == ["tiny#champion#1"]

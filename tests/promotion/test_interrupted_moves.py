@@ -99,7 +99,7 @@ def test_move_that_waits_says_once_for_whom_and_why(
     assert capsys.readouterr().err == ""
     claim = json.dumps({"at": time.time() + at, "who": "eve@else\x1bwhere"})
     tracking.client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", claim)
-    monkeypatch.setattr("podium.promotion.moves.time.sleep", elapse)
+    monkeypatch.setattr("podium.promotion.claims.time.sleep", elapse)
     move(tracking, 3)
     assert capsys.readouterr().err == said
     assert len(waited) == 3

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from podium.commands.history import moment
 from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
-from podium.promotion import ledger, moves
+from podium.promotion import claims, ledger, moves
 from podium.promotion.ledger import HEAD, Action, Entry, Ledger, digest
 from podium.registry import versions
 from podium.tracking.store import connect
@@ -374,7 +374,7 @@ def test_moves_at_the_same_time_are_won_by_one(client: MlflowClient, movers: int
 def test_move_while_another_claims_the_ledger_is_told_who(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.promotion.moves.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("podium.promotion.claims.time.sleep", lambda seconds: None)
     text = json.dumps({"at": time.time(), "who": "eve@elsewhere"})
     client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", text)
     with pytest.raises(RefusedError, match="eve@elsewhere is moving tiny's champion at this moment"):
@@ -391,13 +391,13 @@ def test_move_waits_for_one_of_a_machine_whose_clock_is_wrong(
 
     def elapse(seconds: float) -> None:
         seen.append(alias(client))
-        if len(seen) == 2 * moves.TRIES:
+        if len(seen) == 2 * claims.TRIES:
             client.delete_registered_model_tag(NAME, key)  # the other one has ended its move
 
-    monkeypatch.setattr(moves, "WATCHED", 600.0)
-    monkeypatch.setattr("podium.promotion.moves.time.sleep", elapse)
+    monkeypatch.setattr(claims, "WATCHED", 600.0)
+    monkeypatch.setattr("podium.promotion.claims.time.sleep", elapse)
     move(client, 1)
-    assert seen == [None] * 2 * moves.TRIES
+    assert seen == [None] * 2 * claims.TRIES
     assert alias(client) == 1
 
 
@@ -444,7 +444,7 @@ FAR = 10**400
     ],
 )
 def test_claim_that_a_crash_left_is_removed(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(moves, "WATCHED", 0.0)
+    monkeypatch.setattr(claims, "WATCHED", 0.0)
     client.set_registered_model_tag(NAME, f"{ledger.CLAIM}x", text.replace("NOW", str(time.time())))
     move(client, 1)
     assert alias(client) == 1

@@ -395,3 +395,29 @@ def test_memory_must_hold_all_that_one_request_may_take(memory: float, fits: boo
         return
     with pytest.raises(ValidationError, match=r"max_decoded_mb and six times max_request_mb together \(26\)"):
         ServeParams.model_validate(limits)
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/health"])
+def test_request_with_two_lengths_is_refused_and_its_connection_closed(path: str) -> None:
+    headers = [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked")]
+    (answer,) = ask(application(Brightness()), Request(picture(200), "image/png", path, headers=headers))
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert "one of Content-Length and Transfer-Encoding" in answer.json["message"]
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/docs"])
+@pytest.mark.parametrize("broken", [OSError(113, "No route to host"), None])
+def test_client_that_takes_no_answer_is_left_alone_whatever_it_asked_for(path: str, broken: OSError | None) -> None:
+    async def take(message: Any) -> None:
+        if broken:
+            raise broken
+        await asyncio.Event().wait()  # HTTP/2 with a window of nothing, for example
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": picture(200)}
+
+    method = "POST" if path == "/invocations" else "GET"
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": []}
+    app = application(Brightness(), timeout_seconds=1)
+    asyncio.run(asyncio.wait_for(app(scope, receive, take), 600))
+    assert app.at_work == 0

@@ -1,12 +1,16 @@
 """Which version answers: the one that the alias names, after it was checked; and what servers say of themselves."""
 
+import asyncio
 import json
 import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.promotion import ledger
@@ -14,7 +18,9 @@ from podium.registry import versions
 from podium.registry.versions import Version
 from podium.serving import presence
 from podium.serving.follower import Choice, Follower
+from podium.serving.operators_pages import OperatorsPages
 from podium.serving.predictor import Predictor
+from podium.serving.server_metrics import ServerMetrics
 from registered import NAME, Project
 from waiting import PATIENCE, until
 
@@ -171,3 +177,34 @@ def test_second_version_by_number_is_loaded_once(project: Project) -> None:
     assert one._thread
     one._thread.join()
     assert taken == [2]
+
+
+def test_page_says_why_the_registry_is_away_without_its_password_and_statement() -> None:
+    looks = list[int]()
+
+    def find() -> SimpleNamespace:
+        looks.append(1)
+        if len(looks) > 1:
+            raise MlflowException("API request to http://ada:a-secret@mlflow.example failed [SQL: SELECT 1]")
+        return SimpleNamespace()
+
+    current = SimpleNamespace(number=1, digest="d")
+    choice: Any = SimpleNamespace(name="x", follows="champion", find=find, load=lambda _: current)
+    one = Follower(choice, 0.01, lambda _: None)
+    one.start()
+    until(lambda: one.failing)
+    assert one.end(PATIENCE)
+    body = asyncio.run(ready(OperatorsPages(one, ServerMetrics())))
+    assert "mlflow.example failed" in body["problem"]
+    assert not {word for word in ("a-secret", "SELECT") if word in str(body)}
+
+
+async def ready(pages: OperatorsPages) -> dict[str, Any]:
+    sent = list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await pages({"path": "/ready", "method": "GET", "headers": []}, send)
+    found: dict[str, Any] = json.loads(sent[1]["body"])
+    return found

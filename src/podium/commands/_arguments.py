@@ -15,3 +15,13 @@ def alias_name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must be the name of an alias, such as challenger; got an empty one")
     return text
+
+
+def add_break_claim(parser: argparse.ArgumentParser) -> None:
+    """For commands that move the champion (podium.promotion.claims)."""
+    parser.add_argument(
+        "--break-claim",
+        action="store_true",
+        help="end the claim of a move that was killed on another machine, once it has not changed for 10 s; one of this"
+        " machine is ended by itself",
+    )

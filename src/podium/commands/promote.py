@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from podium.commands._arguments import version_number
+from podium.commands._arguments import add_break_claim, version_number
 from podium.commands._project import opened
 from podium.errors import InputError, RefusedError
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dry-run", action="store_true", help="judge and move nothing")
     how.add_argument("--force", action="store_true", help="move even if the gate refuses; needs --reason")
     parser.add_argument("--reason", default="", help="why it is forced; stored in the ledger permanently")
+    add_break_claim(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -55,7 +56,14 @@ def run(arguments: argparse.Namespace) -> None:
         metric = scores.of(params.gate.metric or params.search.metrics[0])
         try:
             tags = git_tags.of(params.ledger.git_tags, paths.root())
-            done = champion.promote(*what, force=arguments.reason, dry_run=arguments.dry_run, metric=metric, tags=tags)
+            done = champion.promote(
+                *what,
+                force=arguments.reason,
+                dry_run=arguments.dry_run,
+                metric=metric,
+                tags=tags,
+                break_claims=arguments.break_claim,
+            )
         except champion.NotPromotedError as refusal:
             print(refusal.verdict.table(), flush=True)
             raise

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from podium.commands._arguments import version_number
+from podium.commands._arguments import add_break_claim, version_number
 from podium.commands._project import opened
 
 NAME = "rollback"
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and the reason."""
     parser.add_argument("--to", metavar="VERSION", type=version_number, help="default: the champion before")
     parser.add_argument("--reason", required=True, help="why; stored in the ledger permanently")
+    add_break_claim(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -33,7 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.serving import presence
 
         tags = git_tags.of(load(paths.PARAMS).ledger.git_tags, paths.root())
-        done = champion.rollback(tracking, name, arguments.reason, arguments.to, tags)
+        broken = arguments.break_claim
+        done = champion.rollback(tracking, name, arguments.reason, arguments.to, tags, break_claims=broken)
         servers = presence.sentences(tracking, name) if done.entry is not None else []
     for note in done.notes:
         print(f"podium: {note}", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from podium import process
 from podium.commands._arguments import alias_name, version_number
 from podium.commands._project import opened
 from podium.errors import InputError
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             from podium.serving import workers
 
-            print(f"podium: {params.workers} workers for {version}", file=sys.stderr, flush=True)
+            process.print_if_possible(f"podium: {params.workers} workers for {version}", sys.stderr)
             workers.supervise(lambda: _worker(sockets), params.workers, params.drain_seconds)
     finally:
         for one in sockets:
@@ -120,10 +121,11 @@ def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
     with opened() as (tracking, name):
         version = _choice(arguments, tracking, name).find()
         if (beside := _beside(arguments, tracking, name)) is not None:
-            print(f"{_what_for(beside, beside.choice.find())}", file=sys.stderr, flush=True)
-    print(f"{version} at {listening.url(params.host, params.port)}/invocations", flush=True)
+            process.print_if_possible(_what_for(beside, beside.choice.find()), sys.stderr)
+    # A full disk of logs is no reason not to serve.
+    process.print_if_possible(f"{version} at {listening.url(params.host, params.port)}/invocations", sys.stdout)
     if params.host not in ("127.0.0.1", "::1", "localhost"):
-        print(f"podium: everybody who reaches {params.host} can use it", file=sys.stderr, flush=True)
+        process.print_if_possible(f"podium: everybody who reaches {params.host} can use it", sys.stderr)
     return str(version)
 
 

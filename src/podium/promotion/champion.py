@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from podium import paths
 from podium.config.params import GateParams
@@ -76,6 +77,7 @@ def promote(
     dry_run: bool = False,
     metric: Metric = ACCURACY,
     tags: GitTags | None = None,
+    break_claims: bool = False,
 ) -> Outcome:
     """Make version `number` of `name` (None: the challenger) the champion, if the gate lets it; `metric` compares them.
 
@@ -83,14 +85,14 @@ def promote(
     only the access to the held-out test set is recorded. Raises NotPromotedError where the gate refuses, InputError
     for a version that does not exist and, before the test set is opened, for a metric or a challenger that does not fit
     its classes. The verdict is stored with the version either way. `tags` get every move; InputError, too, where they
-    could not.
+    could not. `break_claims`: see podium.promotion.claims.
     """
     force = moves.checked_reason(force) if force else ""
     if tags is not None and not dry_run:
         tags.check_ready(name)
-    with _alone(name):
+    with _alone(name, "promote"):
         version = versions.find(tracking, name, versions.CHALLENGER if number is None else number)
-        book, notes = ledger.history(tracking, name) if dry_run else _settled(tracking, name, tags)
+        book, notes = ledger.history(tracking, name) if dry_run else _settled(tracking, name, tags, break_claims)
         if book.champion == version.number:
             return Outcome(version, None, None, tuple(notes))
         params = params or GateParams()
@@ -106,45 +108,69 @@ def promote(
         if _only_not_worse(params) and verdict.champion:
             shown |= {"anchor": verdict.champion.version}
         entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
-        return _moved(tracking, book, entry, Outcome(version, None, verdict, tuple(notes)), tags)
+        written = moves.move(tracking.client, book, entry, break_claims=break_claims)
+        notes += tags.write(tracking, name, written, written.text()) if tags else []
+        return Outcome(version, written, verdict, tuple(notes))
 
 
-def rollback(tracking: Tracking, name: str, reason: str, to: int | None = None, tags: GitTags | None = None) -> Outcome:
+def rollback(
+    tracking: Tracking,
+    name: str,
+    reason: str,
+    to: int | None = None,
+    tags: GitTags | None = None,
+    *,
+    break_claims: bool = False,
+) -> Outcome:
     """Make the nearest champion before the present one that still works, or version `to`, champion again.
 
     It works where its files are those of the ledger and it passes its check; those that do not are skipped, and a note
     says why. Raises RefusedError where there is none, or `to` never was champion or fails (then the nearest one that
-    works is named); nothing has moved then. Where `tags` can't take the move, a note says so: this is an emergency.
+    works is named); nothing has moved then. This is an emergency: where `tags` can't take the move, a note says so, and
+    a promotion that is judging is not waited for; that one then moves nothing. `break_claims`: as in `promote`.
     """
     reason = moves.checked_reason(reason)
-    with _alone(name):
-        book, notes = _settled(tracking, name, tags)
-        if to is not None and to == book.champion:
-            return Outcome(versions.find(tracking, name, to), None, None, tuple(notes))
-        version, skipped = _nearest(tracking, book, _targets(book, to))
-        if version is None:
-            offer = _offer(tracking, book, to) if to is not None else "No earlier champion works"
-            raise RefusedError(f"rolled nothing back: {'; '.join(skipped)}. {offer}")
-        notes += [f"skipped {one}" for one in skipped]
-        entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
-        return _moved(tracking, book, entry, Outcome(version, None, None, tuple(notes)), tags)
+    with _alone(name, "rollback"):
+        before = ledger.read(tracking.client, name).head if tags else 0
+        try:
+            done = _rolled_back(tracking, name, reason, to, break_claims)
+        except RefusedError:
+            _write_tags(tracking, name, before, tags)
+            raise
+        return replace(done, notes=(*done.notes, *_write_tags(tracking, name, before, tags)))
 
 
-def _settled(tracking: Tracking, name: str, tags: GitTags | None) -> tuple[Ledger, list[str]]:
+def _rolled_back(tracking: Tracking, name: str, reason: str, to: int | None, break_claims: bool) -> Outcome:
+    """Nothing waits for git here: its tags come after the move."""
+    book, notes = moves.settle(tracking.client, name, break_claims=break_claims)
+    if to is not None and to == book.champion:
+        return Outcome(versions.find(tracking, name, to), None, None, tuple(notes))
+    version, skipped = _nearest(tracking, book, _targets(book, to))
+    if version is None:
+        offer = _offer(tracking, book, to) if to is not None else "No earlier champion works"
+        raise RefusedError(f"rolled nothing back: {'; '.join(skipped)}. {offer}")
+    notes += [f"skipped {one}" for one in skipped]
+    entry = Entry("rollback", book.champion, version.number, reason, model=versions.digest_of(version))
+    written = moves.move(tracking.client, book, entry, break_claims=break_claims)
+    return Outcome(version, written, None, tuple(notes))
+
+
+def _settled(tracking: Tracking, name: str, tags: GitTags | None, break_claims: bool) -> tuple[Ledger, list[str]]:
     """The ledger, and alias and entries agree; a move that is finished or recorded here gets its tag."""
     before = ledger.read(tracking.client, name).head if tags else 0
-    book, notes = moves.settle(tracking.client, name)
-    for entry, text in zip(book.entries, book.texts, strict=True):
-        if tags is not None and entry.number > before:
-            notes += tags.write(tracking, name, entry, text)
-    return book, notes
+    book, notes = moves.settle(tracking.client, name, break_claims=break_claims)
+    return book, [*notes, *_write_tags(tracking, name, before, tags)]
 
 
-def _moved(tracking: Tracking, book: Ledger, entry: Entry, outcome: Outcome, tags: GitTags | None) -> Outcome:
-    """Make the move `entry`; `outcome` with what was written."""
-    written = moves.move(tracking.client, book, entry)
-    failed = tags.write(tracking, book.name, written, written.text()) if tags else []
-    return replace(outcome, entry=written, notes=(*outcome.notes, *failed))
+def _write_tags(tracking: Tracking, name: str, after: int, tags: GitTags | None) -> list[str]:
+    """Tag the moves that were made or finished since entry `after`; a sentence for each that can't be."""
+    if tags is None:
+        return []
+    book = ledger.read(tracking.client, name)
+    notes = list[str]()
+    for entry, text in zip(book.entries[after : book.head], book.texts[after : book.head], strict=True):
+        notes += tags.write(tracking, name, entry, text)
+    return notes
 
 
 def _opened(images: Images, data: DatasetInfo, version: Version) -> Split:
@@ -315,7 +341,8 @@ def _refusal(version: Version, verdict: Verdict, notes: list[str]) -> str:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """No other move of the same champion from this project meanwhile."""
-    with locked(paths.mlruns() / f"promote-{name}.lock", purpose=f"a move of {name}'s champion"):
+def _alone(name: str, what: Literal["promote", "rollback"]) -> Iterator[None]:
+    """No other one from this project meanwhile: the test set is opened once. The move itself has a claim."""
+    purpose = f"a {'promotion to' if what == 'promote' else 'rollback of'} {name}'s champion"
+    with locked(paths.mlruns() / f"{what}-{name}.lock", purpose=purpose):
         yield

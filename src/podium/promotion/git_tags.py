@@ -6,13 +6,15 @@ those of GTO (https://github.com/iterative/gto): `NAME#champion#3`, and `NAME#ch
 """
 
 import re
-import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from podium.errors import InputError, PodiumError, RefusedError
+from podium.promotion import git_process
+from podium.promotion.git_process import UnansweredError
 from podium.promotion.ledger import ALIAS, Entry, Ledger, digest, word
 from podium.registry import versions
 from podium.text import counted, one_line
@@ -25,7 +27,7 @@ SIGNATURE = re.compile(r"^-----BEGIN ", re.MULTILINE)
 SHOWN = 5
 """Problems of one kind that are told one by one."""
 TRIES = 5
-"""Another program may take a tag's name first."""
+"""Another program may take a tag's name first, or hold git's lock of it."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,32 @@ class GitTags:
     signed: bool
 
     def check_ready(self, name: str) -> None:
-        """Raise InputError where the next move of `name` could get no tag, and where git signs none here."""
+        """Raise InputError where the next move of `name` could get no tag, and where git signs none here.
+
+        RefusedError where git waits for a passphrase that nobody types.
+        """
         self._check_repository(name)
-        if not self.signed:
+        if not (self.signed or self._signs_all()):
             return
         try:  # a commit that nothing refers to: `git gc` removes it. Unlike a tag it needs an author
             author = ("-c", "author.name=podium", "-c", "author.email=podium")
             self._git(*author, "commit-tree", "-S", "-m", "podium: does signing work?", "HEAD^{tree}")
+        except UnansweredError as error:
+            raise RefusedError(f"{PARAMETER}: nothing was moved: {error}") from None
         except PodiumError as error:
+            what = "signed" if self.signed else "annotated, with git's tag.gpgSign,"
             raise InputError(
-                f"{PARAMETER}: signed needs a key with which git signs here: {error}. Set git's user.signingKey, and"
+                f"{PARAMETER}: {what} needs a key with which git signs here: {error}. Set git's user.signingKey, and"
                 f" gpg.format where it is no OpenPGP key (`git tag -s` must work), or write {PARAMETER.split('.')[1]}:"
                 " annotated"
             ) from None
+
+    def _signs_all(self) -> bool:
+        """Whether git signs every tag here."""
+        try:
+            return self._git("config", "--type=bool", "--get", "tag.gpgSign").strip() == "true"
+        except PodiumError:  # it is not set
+            return False
 
     def _check_repository(self, name: str) -> None:
         wrong = []
@@ -76,8 +91,13 @@ class GitTags:
             raise InputError(f"{PARAMETER}: {'; '.join(wrong)}. Or write {PARAMETER.split('.')[1]}: none")
 
     def write(self, tracking: Tracking, name: str, entry: Entry, text: str) -> list[str]:
-        """Tag `entry` of `name`'s ledger, stored there as `text`, whose move is done; a sentence where it can't be."""
+        """Tag `entry` of `name`'s ledger, stored there as `text`, whose move is done; a sentence where it can't be.
+
+        Once: another process may have found the move finished, too.
+        """
         try:
+            if any((tag.entry, tag.digest) == (entry.number, digest(text)) for tag in self._tags(name)):
+                return []
             self._write(name, entry, text, self._commit(tracking, name, entry))
         except PodiumError as error:
             return [
@@ -158,9 +178,11 @@ class GitTags:
             tag = _named(name, number, entry.target)
             try:
                 self._git("tag", kind, "--cleanup=verbatim", "-F", "-", tag, commit, stdin=message)
-            except PodiumError:
-                if tried == TRIES - 1 or number not in {one for _, one in self._names(name)}:
+            except PodiumError as error:
+                is_locked = f"{tag}.lock" in str(error)
+                if tried == TRIES - 1 or not (is_locked or number in {one for _, one in self._names(name)}):
                     raise
+                time.sleep(0.1 * is_locked)
             else:
                 return
 
@@ -190,7 +212,7 @@ class GitTags:
     def _contents(self, names: list[str]) -> Iterator[tuple[str, str]]:
         """Each annotated tag with its whole text."""
         asked = "".join(f"refs/tags/{name}\n" for name in names)
-        rest = self._run("cat-file", "--batch", stdin=asked) if names else b""
+        rest = git_process.run(self.root, "cat-file", "--batch", stdin=asked) if names else b""
         for name in names:
             head, _, rest = rest.partition(b"\n")
             _, kind, *size = head.split(b" ")
@@ -201,20 +223,7 @@ class GitTags:
                 yield name, content.decode(errors="replace")
 
     def _git(self, *arguments: str, stdin: str = "") -> str:
-        return self._run(*arguments, stdin=stdin).decode(errors="replace")
-
-    def _run(self, *arguments: str, stdin: str) -> bytes:
-        """What git prints. Raises PodiumError with what it says where it fails."""
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=self.root, input=stdin.encode(), capture_output=True, check=False
-            )
-        except OSError as error:
-            raise PodiumError(f"git can't be run ({error.strerror})") from None
-        if done.returncode:
-            said = one_line(" ".join(done.stderr.decode(errors="replace").split()))[:300]
-            raise PodiumError(said or f"`git {arguments[0]}` ended with code {done.returncode}")
-        return done.stdout
+        return git_process.run(self.root, *arguments, stdin=stdin).decode(errors="replace")
 
 
 def of(mode: Literal["none", "annotated", "signed"], root: Path) -> GitTags | None:

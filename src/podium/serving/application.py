@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from podium import process
 from podium.config.params import ServeParams
 from podium.serving import request_body
 from podium.serving.body_memory import ArrivingBody
@@ -91,7 +92,10 @@ class Application:
             await send(message)
 
         try:
-            if path == "/invocations":
+            if _has_two_lengths(scope):
+                content = RequestError(400, "a request must have one of Content-Length and Transfer-Encoding").content
+                await send_answer(counting, 400, json.dumps(content).encode(), close=True)
+            elif path == "/invocations":
                 status, content = await self._invocations(scope, receive, started, sighting)
                 if status == 200:
                     sighting.offer()  # before the client reads: its images are held by no request any more
@@ -101,9 +105,12 @@ class Application:
                     async with asyncio.timeout(self.params.timeout_seconds):
                         await send_answer(counting, status, content, request_id=sighting.request_id)
             else:
-                await self.pages(scope, counting)
+                async with asyncio.timeout(self.params.timeout_seconds):
+                    await self.pages(scope, counting)
         except TimeoutError:
             LOG.warning("a client does not read its answer: the connection is closed")
+        except OSError as error:  # of the connection: what fails in a request was answered above
+            LOG.warning("the connection to a client broke: %s", error.strerror)
         finally:
             self.metrics.requests.labels(self.metrics.worker, path, str(sent[0] or "none")).inc()
             if self.params.access_log and path not in QUIET:
@@ -123,8 +130,9 @@ class Application:
             return error.status, json.dumps(error.content).encode()
         except (GoneError, CancelledError):
             return 0, b""
-        except Exception:
-            LOG.exception("a request failed")
+        except Exception as error:
+            known = process.message_of(error)  # such as a full disk; else it is a bug, whose traceback is needed
+            LOG.error("a request failed%s", f": {one_line(known)}" if known else "", exc_info=not known)
             content = RequestError(500, "the model failed; the server's log says why").content
             return 500, json.dumps(content).encode()
         self.metrics.images.inc(len(records))
@@ -262,6 +270,14 @@ def _path(target: str) -> str:
     """The path of a request's target, which may be a whole address: proxies write it so (RFC 9112, 3.2.2)."""
     whole = WHOLE_ADDRESS.match(target)
     return target if whole is None else target[whole.end() :] or "/"
+
+
+def _has_two_lengths(scope: Message) -> bool:
+    """Whether two servers in a row could see its end at different places, and the second take the rest for a request.
+
+    RFC 9112, 6.3: such a request may be refused; its connection is to be closed.
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}
 
 
 def _request_id(scope: Message) -> str:

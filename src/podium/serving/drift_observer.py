@@ -21,7 +21,7 @@ from podium.errors import PodiumError
 from podium.serving.observers import Answers, Images, ObserverThread
 from podium.serving.predictor import Predictor
 from podium.serving.server_metrics import ServerMetrics
-from podium.text import one_line
+from podium.text import one_line, reason_of
 
 LOG = logging.getLogger("podium.serve")
 EVERY = 1.0
@@ -84,7 +84,7 @@ class DriftObserver:
             self._follow(predictor, role)
         except Exception as error:  # PodiumError says what is wrong, all else is a bug that must not stop a promotion
             expected = isinstance(error, PodiumError)
-            LOG.error("drift: no statistics are kept: %s", one_line(str(error)), exc_info=not expected)
+            LOG.error("drift: no statistics are kept: %s", one_line(reason_of(error, 1000)), exc_info=not expected)
 
     def _follow(self, predictor: Predictor, role: str) -> None:
         key = predictor.number, predictor.digest

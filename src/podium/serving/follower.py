@@ -14,12 +14,14 @@ from podium.errors import PodiumError
 from podium.registry import versions
 from podium.registry.versions import Version
 from podium.serving.predictor import Predictor
-from podium.text import one_line
+from podium.text import one_line, reason_of
 from podium.tracking.store import Tracking
 
 LOG = logging.getLogger("podium.serve")
 SLOWEST = 60.0
 """Seconds between two tries at most where a version can't be taken up."""
+LONGEST = 1000
+"""Characters of why it can't, in the log and on the page /ready, which everybody may read."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class Follower:
                 self.look()
                 said, pause = "", self.seconds
             except Exception as error:  # a registry that is away, a damaged version: the present one goes on answering
-                said, pause = one_line(str(error) or type(error).__name__), min(2 * max(pause, self.seconds), SLOWEST)
+                said = one_line(reason_of(error, LONGEST) or type(error).__name__)
+                pause = min(2 * max(pause, self.seconds), SLOWEST)
             if said and said != self.failing:
                 now = self.current.number if self.current else "none"
                 LOG.error("version %s %s as before: %s", now, self.role, said)

@@ -10,6 +10,7 @@ from podium.errors import InputError
 VARIABLE = "PODIUM_SERVE_SOCKETS"
 """Numbers of the open sockets that a worker process gets from the process that started it."""
 BACKLOG = 1024
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 HURRIED, RESERVED = 1, 8
 """Seconds of a silent connection where fewer than RESERVED open files, or an eighth of those allowed, are left."""
 
@@ -103,7 +104,7 @@ def patience(seconds: int, most: int) -> int:
     try:
         lowest = os.dup(0)  # the lowest number that is free: about the count of open files, and quicker to ask
     except OSError as error:
-        return min(HURRIED, seconds) if error.errno in (errno.EMFILE, errno.ENFILE) else seconds
+        return min(HURRIED, seconds) if error.errno in OUT_OF_FILES else seconds
     os.close(lowest)
     return seconds if lowest < most - max(RESERVED, most // 8) else min(HURRIED, seconds)
 

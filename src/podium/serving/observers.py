@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from podium import process
 from podium.text import one_line
 
 LOG = logging.getLogger("podium.serve")
@@ -189,7 +190,13 @@ class ObserverThread:
         except Exception as error:  # of anybody's code: the server goes on answering
             said = one_line(f"{type(error).__name__}: {error}")
             if said != self._failing:
-                LOG.exception("the observer %s failed; requests are answered without it", self.observer.name)
+                known = process.message_of(error)  # such as a full disk; else it is a bug, whose traceback is needed
+                LOG.error(
+                    "the observer %s failed; requests are answered without it%s",
+                    self.observer.name,
+                    f": {one_line(known)}" if known else "",
+                    exc_info=not known,
+                )
             self._failing = said
             return False
         return True

@@ -93,11 +93,18 @@ class OperatorsPages:
 
 
 async def send_answer(
-    send: Send, status: int, body: bytes, kind: bytes = JSON, allow: bytes = b"POST", request_id: str = ""
+    send: Send,
+    status: int,
+    body: bytes,
+    kind: bytes = JSON,
+    allow: bytes = b"POST",
+    request_id: str = "",
+    *,
+    close: bool = False,
 ) -> None:
-    """Send a whole answer, and close the connection after an error that may have left a body unread."""
+    """Send a whole answer; then `close` the connection, as after an error that may have left a body unread."""
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *FIXED]
-    headers += [(b"connection", b"close")] if status in (408, 413, 415, 503, 504) else []
+    headers += [(b"connection", b"close")] if close or status in (408, 413, 415, 503, 504) else []
     headers += [(b"retry-after", b"1")] if status == 503 else []
     headers += [(b"allow", allow)] if status == 405 else []
     headers += [(b"x-request-id", request_id.encode())] if request_id else []

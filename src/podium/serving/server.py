@@ -4,7 +4,6 @@ Why hypercorn: docs/decisions/2026-11-29-server.md.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import signal
@@ -21,14 +20,17 @@ from podium.serving.application import Application
 from podium.serving.challenger import END_SECONDS, Beside, Challenger
 from podium.serving.drift_observer import DriftObserver, observed
 from podium.serving.follower import Choice, Follower
+from podium.serving.loop_errors import LoopErrors
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
 from podium.serving.server_metrics import ServerMetrics
-from podium.text import one_line
+from podium.text import one_line, reason_of
 
 LOG = logging.getLogger("podium.serve")
 FEWEST_FILES = 512
 """Open files that a server should be allowed: a usual limit is 1,024 or more."""
+LOAD_SECONDS, LAST_SECONDS = 60.0, 10.0
+"""Time at the end for a version that is being loaded, and for what asks the registry: it may be away."""
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -91,14 +93,19 @@ class _Server:
         self.ready_or_ended = asyncio.Event()
         """Set when the first version is loaded, or will not be."""
         self.failure: BaseException | None = None
+        self.unshown = ""
+        """Why the registry does not take the sign of life; empty: it does."""
 
     async def run(self) -> None:
         from hypercorn.asyncio.run import worker_serve
         from hypercorn.config import Sockets
         from hypercorn.utils import wrap_app
 
+        from podium.serving import websockets
+
+        websockets.refuse()
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_say)
+        loop.set_exception_handler(LoopErrors(self.ended.is_set))
         for number in workers.awaited():
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
@@ -140,8 +147,14 @@ class _Server:
         try:
             if current is not None:
                 self.sign.show(current.number)
+            said = ""
         except Exception as error:  # a registry that is away or read-only: promote can't name this server then
-            LOG.warning("the registry does not take this server's sign of life: %s", one_line(str(error)))
+            said = one_line(reason_of(error) or type(error).__name__)
+        if said and not self.unshown:  # once, not every 20 s for the hours that it may last
+            LOG.warning("the registry does not take this server's sign of life: %s", said)
+        elif self.unshown and not said:
+            LOG.info("the registry takes this server's sign of life again")
+        self.unshown = said
 
     def _changed(self, new: Predictor) -> None:
         new.on_batch = self.metrics.batches.observe
@@ -167,29 +180,33 @@ class _Server:
     async def _leave(self, loading_first: "asyncio.Future[None]") -> None:
         """End the threads; where one goes on working, end the process without it."""
         self.application.end()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(loading_first), 60)
-        following = not await asyncio.to_thread(self.follower.end, 30)
-        for observer in self.watching:
-            following |= not await asyncio.to_thread(observer.end, END_SECONDS)
-        if self.challenger is not None:
-            following |= not await asyncio.to_thread(self.challenger.end)
-        if self.follower.current is not None:
-            with suppress(Exception):
-                await asyncio.to_thread(self.sign.remove)
+        loaded = self.follower.current is not None
+        threads = [asyncio.to_thread(self.follower.end, LAST_SECONDS)]
+        threads += [asyncio.to_thread(observer.end, END_SECONDS) for observer in self.watching]
+        threads += [asyncio.to_thread(self.challenger.end)] if self.challenger is not None else []
+        first = _ended(loading_first, LAST_SECONDS if loaded else LOAD_SECONDS)
+        following = not all(await asyncio.gather(first, *threads))
+        if loaded and not self.unshown:
+            following |= not await _ended(asyncio.ensure_future(asyncio.to_thread(self._hide)), LAST_SECONDS)
         if following or self.application.at_work:
-            LOG.warning("ended with work unfinished, after serve.drain_seconds")
+            why = (
+                "after serve.drain_seconds" if self.application.at_work else "which asks the registry or loads a model"
+            )
+            LOG.warning("ended with work unfinished, %s", why)
             loading.remove_fetched()
             os._exit(0 if self.failure is None else 1)
 
+    def _hide(self) -> None:
+        with suppress(Exception):  # a registry that is away: it forgets this server by itself
+            self.sign.remove()
 
-def _say(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A limit of open files that is reached is no bug: a sentence for it, asyncio's traceback for all else."""
-    error = context.get("exception")
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        LOG.error("no connection is taken until another ends: %s (ulimit -n)", error.strerror)
-    else:
-        loop.default_exception_handler(context)
+
+async def _ended(work: "asyncio.Future[None]", seconds: float) -> bool:
+    """Whether `work`, which is in a thread and can't be stopped, has ended within `seconds`. Raises what it raised."""
+    done, _ = await asyncio.wait({work}, timeout=seconds)
+    for one in done:
+        one.result()
+    return bool(done)
 
 
 def _hypercorn(params: ServeParams, files: int) -> Any:
@@ -222,3 +239,6 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("podium.serve.http").setLevel(logging.WARNING)
+    # A line for each try at a registry that is away; and for each damaged form or image, whose client is answered.
+    for library in ("urllib3", "python_multipart", "PIL"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from podium import process
 from podium.errors import PodiumError
 
 ASKED = (signal.SIGINT, signal.SIGTERM)
@@ -113,7 +114,7 @@ class _Supervisor:
         if worker.process.returncode and not ready:
             code = worker.process.returncode
             raise PodiumError(f"a worker of the server ended with code {code} before it had the model: see above")
-        print("podium: a worker of the server ended; another one is started", file=sys.stderr, flush=True)
+        process.print_if_possible("podium: a worker of the server ended; another one is started", sys.stderr)
 
     def _end(self) -> None:
         """End the workers: they answer what is at work, unless a second signal comes."""
