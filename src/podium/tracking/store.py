@@ -33,7 +33,7 @@ from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.doubles import Calls
 from podium.tracking.fresh_database import SQLITE
-from podium.tracking.refusal import check_names, deleted, refusal
+from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
 
@@ -287,6 +287,8 @@ def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)  # a deleted one too
     if found is None:
         return ""
+    if not found.experiment_id:
+        raise no_mlflow(shown(uri))
     if found.lifecycle_stage != "active":
         raise deleted(shown(uri), name, str(found.experiment_id))
     return str(found.experiment_id)
