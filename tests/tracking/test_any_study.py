@@ -275,7 +275,7 @@ def test_hundreds_of_parameters_attributes_and_steps(tracking: Tracking, way: st
 
 def test_trial_of_a_machine_whose_clock_was_before_1970_is_logged(tracking: Tracking, way: str) -> None:
     study = _study()
-    for year in (1, 1969, 1970, 2500):
+    for year in (1900, 1969, 1970, 2500):
         trial = create_trial(value=1.0)
         trial.datetime_start = datetime.datetime(year, 1, 1)
         trial.datetime_complete = datetime.datetime(year, 1, 2)

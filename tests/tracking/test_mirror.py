@@ -13,13 +13,14 @@ import tiny
 import trials
 from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
+from podium.locks import locked
 from podium.tracking import mirror as mirrors
 from podium.tracking import view
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
 from podium.tracking.search_run import log_to_search
-from podium.tracking.store import connect, search
+from podium.tracking.store import connect, database, search
 from podium.tracking.trial_check import differences, images_of
 from podium.tracking.trial_runs import TrialRuns, runs_of
 from podium.tuning.driver import Driver
@@ -161,6 +162,7 @@ def test_search_that_ended_while_the_store_was_away_is_whole_after_sync(
     study = trials.study_of_each_kind(open_storage(paths.mlruns() / "optuna.journal"))
     tags = {"podium.source": "digits", "podium.data_digest": "d" * 64}
     away = Mirror(study, store.model_copy(update={"uri": "http://127.0.0.1:9"}), Parent(study.study_name, tags))
+    away.check()
     away.close(interrupted=interrupted)
     assert away.error != ""
     sync_all(store, repair=True)
@@ -246,6 +248,28 @@ def test_run_that_is_moved_aside_is_said(study: optuna.Study, store: TrackingPar
     lines: list[str] = []
     _open(study, store, lines).close()
     assert [run.info.run_id in line for line in lines] == [True]
+    assert differences(connect(store), study) == []
+
+
+def test_trials_that_ended_before_the_store_answered_are_logged_once(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    log, logged = TrialRuns.log, list[int]()
+
+    def count(self: TrialRuns, *others: Any) -> str:
+        logged.append(others[1].number)
+        return log(self, *others)
+
+    monkeypatch.setattr(TrialRuns, "log", count)
+    local = database(store.uri)
+    assert local is not None
+    with locked(local.with_name("mlflow.lock")):  # the mirror waits for it
+        mirror = _open(study, store)
+        _log(mirror, study)
+    mirror.close()
+    assert mirror.error == ""
+    assert sorted(logged) == [0, 1, 2, 3]
     assert differences(connect(store), study) == []
 
 

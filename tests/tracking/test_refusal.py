@@ -72,6 +72,7 @@ def test_store_that_says_no_is_refused_before_the_search(
         mirror.check()
     mirror.close()
     assert mirror.parent_run_id is None
+    assert not list(paths.mlruns().glob("runs/*")), "nothing was searched that could be recorded"
 
 
 def test_address_of_no_store_is_refused(store: TrackingParams) -> None:
@@ -84,9 +85,6 @@ class _AnyJson(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b'{"ok": true}')
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing."""
 
 
 def test_address_at_which_another_service_answers_with_json_is_refused(store: TrackingParams) -> None:

@@ -70,6 +70,7 @@ class Mirror:
         self._deadline: float | None = None
         self._interrupted = False
         self._checked = False
+        """Whether the search has begun: nobody was to act first."""
         self._told = False
         """Whether it was said that the store says no, since it last took something."""
         self._leave = threading.Event()
@@ -128,10 +129,18 @@ class Mirror:
             if not said and not self.error and time.monotonic() > until:
                 said = True
                 self._log("MLflow is still being told of the trials; Ctrl-C leaves the rest to `podium sync`")
-        if self.error and self._parent.owned and any(t.state.is_finished() for t in self._study.get_trials(False)):
-            from podium.tracking.search_run import remember  # with MLflow, as in `_work`
+        if self.error and self._checked and self._parent.owned:
+            self._remember()
 
-            remember(self._study, self._parent, interrupted=interrupted)
+    def _remember(self) -> None:
+        """Put into the record of the search's run what MLflow has not got, for `podium sync`."""
+        from podium.tracking.search_run import remember  # with MLflow, as in `_work`
+
+        try:
+            if any(trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False)):
+                remember(self._study, self._parent, interrupted=self._interrupted)
+        except Exception as error:  # such as a full disk: what ended the search comes out, not this
+            self.error += f" Nor can the record of its run be written: {_in_a_line(error)}"
 
     def _work(self) -> None:
         from podium.tracking.search_run import SearchRun  # 1 s of a core, while the workers import torch on another one
@@ -143,6 +152,8 @@ class Mirror:
             closing = self._collect(backlog, wait=run is not None and not backlog) or closing
             try:
                 run = run or SearchRun.open(self._study, self._params, self._parent, self._log)
+                for number in run.reconciled & backlog.keys():
+                    del backlog[number]  # through a server it would take 15 calls to see that nothing is missing
                 self.parent_run_id, self._refused = run.run_id, None
                 self._tried.set()
                 for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):

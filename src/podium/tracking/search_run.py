@@ -36,6 +36,8 @@ class SearchRun:
     trials: TrialRuns
     owned: bool
     message: Callable[[str], None]
+    reconciled: frozenset[int] = frozenset()
+    """The trials that had ended when the run was opened: their runs are right, whatever was logged of them before."""
 
     @staticmethod
     def open(
@@ -52,8 +54,9 @@ class SearchRun:
                 above.log_images(parent.tags["podium.source"], parent.tags["podium.data_digest"])
             above.set_status("RUNNING")
         trials = trial_runs(above)
+        ended = frozenset(t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished())
         repair.repair(tracking, study, trials, message=message)
-        return SearchRun(study, above, trials, parent.owned, message)
+        return SearchRun(study, above, trials, parent.owned, message, ended)
 
     @property
     def run_id(self) -> str:
