@@ -1,5 +1,6 @@
 """`from podium import TrialLogger, connect` in anybody's study: whatever Optuna allows, and whatever happens to it."""
 
+import datetime
 import logging
 import os
 import signal
@@ -28,9 +29,10 @@ from podium.locks import locked, unless_held
 from podium.tracking import trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.histories import histories
-from podium.tracking.record import record_of
+from podium.tracking.record import record_of, user_attributes
 from podium.tracking.run_names import key_of
 from podium.tracking.store import Tracking
+from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from waiting import PATIENCE
 
@@ -269,6 +271,20 @@ def test_hundreds_of_parameters_attributes_and_steps(tracking: Tracking, way: st
     assert len(run.data.params) == 250
     assert sum(key.startswith("user.") for key in run.data.tags) == 250
     assert len(tracking.client.get_metric_history(run.info.run_id, "reported")) == 2500
+
+
+def test_trial_of_a_machine_whose_clock_was_before_1970_is_logged(tracking: Tracking, way: str) -> None:
+    study = _study()
+    for year in (1900, 1969, 1970, 2500):
+        trial = create_trial(value=1.0)
+        trial.datetime_start = datetime.datetime(year, 1, 1)
+        trial.datetime_complete = datetime.datetime(year, 1, 2)
+        study.add_trial(trial)
+    with TrialLogger(tracking) as logger:
+        logger.log_all(study)
+    assert {run.info.status for run in _runs(tracking, study).values()} == {"FINISHED"}
+    assert [run.data.metrics["duration_seconds"] for run in _runs(tracking, study).values()] == [86400.0] * 4
+    assert differences(tracking, study, read=user_attributes) == []
 
 
 def test_states_and_intermediate_values_are_true(tracking: Tracking, way: str) -> None:

@@ -98,6 +98,21 @@ def test_runs_without_a_tag_are_found_in_every_store(
     assert len(asked) == ["local", "server", "older server"].index(known)
 
 
+def test_busy_server_is_asked_for_fewer_runs_at_once(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, asked, ask = search(tracking, {"podium.kind": "trial"}), list[int](), MlflowClient.search_runs
+    monkeypatch.setattr(store, "read_runs", lambda *arguments, **named: None)
+
+    def answer(client: MlflowClient, ids: list[str], words: str, view: int, size: int, **named: Any) -> Any:
+        asked.append(size)
+        if size > 100:
+            raise MlflowException("API request failed: HTTPConnectionPool(...): Read timed out. (read timeout=20)")
+        return ask(client, ids, words, view, 2, **named)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", answer)
+    assert [run.info.run_id for run in search(tracking, {"podium.kind": "trial"})] == [r.info.run_id for r in runs]
+    assert asked == [500, 100, 100]
+
+
 def test_histories_of_a_local_store_are_those_of_mlflows_client(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:

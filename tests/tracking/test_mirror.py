@@ -6,23 +6,28 @@ from typing import Any
 import optuna
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import RestException
 from urllib3.util import connection
 
 import tiny
 import trials
+from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
+from podium.locks import locked
 from podium.tracking import mirror as mirrors
+from podium.tracking import view
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
 from podium.tracking.search_run import log_to_search
-from podium.tracking.store import connect
-from podium.tracking.trial_check import differences
+from podium.tracking.store import connect, database, search
+from podium.tracking.trial_check import differences, images_of
 from podium.tracking.trial_runs import TrialRuns, runs_of
 from podium.tuning.driver import Driver
 from podium.tuning.messages import Report, Task
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
+from podium.tuning.upkeep import sync_all
 from tuning.scripted import Script, ScriptedPool, dies, epoch, search_params
 from waiting import until
 
@@ -148,6 +153,29 @@ def test_store_that_stays_away_fails_nothing_and_is_filled_the_next_time(
     assert differences(connect(store), study) == []
 
 
+@pytest.mark.parametrize(("interrupted", "status"), [(False, "FINISHED"), (True, "KILLED")])
+def test_search_that_ended_while_the_store_was_away_is_whole_after_sync(
+    store: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool, status: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    study = trials.study_of_each_kind(open_storage(paths.mlruns() / "optuna.journal"))
+    tags = {"podium.source": "digits", "podium.data_digest": "d" * 64}
+    away = Mirror(study, store.model_copy(update={"uri": "http://127.0.0.1:9"}), Parent(study.study_name, tags))
+    away.check()
+    away.close(interrupted=interrupted)
+    assert away.error != ""
+    sync_all(store, repair=True)
+    tracking = connect(store)
+    (run,) = search(tracking, {"podium.kind": "search"})
+    assert run.info.status == status
+    assert {key: run.data.tags[key] for key in tags} == tags
+    assert "4 trials: 2 ran to their end" in run.data.tags["mlflow.note.content"]
+    assert {str(images_of(one)) for one in [run, *runs_of(tracking, study)]} == {str([("digits", "d" * 32)])}
+    assert view.address(tracking).endswith("viewStateShareKey=podium")
+    assert sync_all(store, repair=False) == {study.study_name: []}
+
+
 def test_run_deleted_in_the_ui_does_not_keep_the_others_out(
     study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +249,87 @@ def test_run_that_is_moved_aside_is_said(study: optuna.Study, store: TrackingPar
     _open(study, store, lines).close()
     assert [run.info.run_id in line for line in lines] == [True]
     assert differences(connect(store), study) == []
+
+
+def test_trials_that_ended_before_the_store_answered_are_logged_once(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    log, logged = TrialRuns.log, list[int]()
+
+    def count(self: TrialRuns, *others: Any) -> str:
+        logged.append(others[1].number)
+        return log(self, *others)
+
+    monkeypatch.setattr(TrialRuns, "log", count)
+    local = database(store.uri)
+    assert local is not None
+    with locked(local.with_name("mlflow.lock")):  # the mirror waits for it
+        mirror = _open(study, store)
+        _log(mirror, study)
+    mirror.close()
+    assert mirror.error == ""
+    assert sorted(logged) == [0, 1, 2, 3]
+    assert differences(connect(store), study) == []
+
+
+def test_store_that_begins_to_say_no_is_told_once_with_what_helps(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    live = optuna.create_study(study_name="live")
+    mirror = _open(live, store, lines)
+    mirror.check()
+    until(lambda: mirror.parent_run_id is not None)
+    no, asked = RestException({"error_code": "UNAUTHENTICATED", "message": "no"}), list[int]()  # type: ignore[no-untyped-call]
+
+    def refuse(self: TrialRuns, *others: Any) -> None:
+        asked.append(1)
+        raise no
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialRuns, "log_ended", refuse)
+        live.add_trials([trial for trial in study.trials if trial.state.is_finished()])
+        _log(mirror, live)
+        until(lambda: len(asked) > 2)
+        mirror.close()
+    assert len(lines) == 1
+    for text in (lines[0], mirror.error):
+        assert "MLFLOW_TRACKING_USERNAME" in text
+        assert "Nothing was searched" not in text
+    _open(live, store).close()
+    assert differences(connect(store), live) == []
+
+
+def test_end_that_somebody_waits_no_longer_for_leaves_the_rest(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "LONG", 0.0)
+    monkeypatch.setattr(mirrors, "LOOK", 0.01)
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    log, lines, left = TrialRuns.log, list[str](), list[bool]()
+
+    def leave() -> bool:
+        left.extend([True] if lines else [])
+        return bool(lines)
+
+    def slow(self: TrialRuns, *others: Any) -> str:
+        run_id = log(self, *others)
+        until(lambda: len(left) > 1)
+        return run_id
+
+    live = optuna.create_study(study_name="live")
+    mirror = _open(live, store, lines)
+    until(lambda: mirror.parent_run_id is not None)
+    live.add_trials([trial for trial in study.trials if trial.state.is_finished()])
+    monkeypatch.setattr(TrialRuns, "log", slow)
+    _log(mirror, live)
+    mirror.close(leave=leave)
+    assert mirror.error == "Yet to be logged: 3 trials"
+    assert ["Ctrl-C leaves the rest" in line for line in lines] == [True]
+    monkeypatch.setattr(TrialRuns, "log", log)
+    _open(live, store).close()
+    assert differences(connect(store), live) == []
 
 
 @pytest.mark.slow

@@ -123,7 +123,21 @@ def _child(project: Project, number: int = 0) -> str:
     return str(run.info.run_id)
 
 
+def _double(project: Project, run_id: str) -> str:
+    """What a process leaves that ends while a proxy has its call repeated: a run with the tags of another."""
+    made = project.run(run_id)
+    tags = {
+        key: made.data.tags[key]
+        for key in ("podium.kind", "podium.id", "podium.retrain", "podium.project", "podium.study")
+        if key in made.data.tags
+    }
+    double = project.client.create_run(made.info.experiment_id, made.info.start_time + 1, tags, made.info.run_name)
+    return str(double.info.run_id)
+
+
 DAMAGES: dict[str, tuple[Callable[[Project], Any], str]] = {
+    "double": (lambda p: _double(p, p.parent), "runs of search-1234"),
+    "retraining's double": (lambda p: _double(p, p.retrained), "runs of retrain"),
     "value": (lambda p: p.client.log_metric(p.parent, "best_objective", 9.0, LATER), "best_objective of search-1234"),
     "confirmed": (
         lambda p: p.client.log_metric(p.parent, "confirmed_mean", 9.0, step=0),
@@ -174,6 +188,19 @@ def test_damage_is_found_and_written_again(project: Project, damage: Callable[[P
     project.sync()
     assert project.check() == []
     project.report()
+
+
+def test_empty_double_is_moved_aside_and_one_with_content_stays(project: Project) -> None:
+    empty, copy = _double(project, project.parent), _double(project, project.parent)
+    project.client.log_metric(copy, "mine", 1.0)
+    before = project.run(copy).to_dictionary()
+    project.sync()
+    tags = project.run(empty).data.tags
+    assert (project.run(empty).info.status, tags["podium.kind"]) == ("KILLED", "superseded")
+    assert "answer was lost" in tags["podium.superseded"]
+    assert project.run(empty).info.lifecycle_stage == "active"
+    assert project.run(copy).to_dictionary() == before
+    assert project.check() == []
 
 
 def test_names_that_people_gave_stay_in_a_tag(project: Project) -> None:

@@ -2,7 +2,9 @@
 
 import re
 import sqlite3
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from podium.tracking import mirror as mirrors
 from podium.tracking import store as store_module
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.refusal import refusal
-from podium.tracking.store import connect, database
+from podium.tracking.store import connect, database, search
 from podium.tuning.storage import open_storage
 
 NO_JSON = "API request to endpoint was successful but the response body was not in a valid JSON format. Response body: "
@@ -70,11 +72,27 @@ def test_store_that_says_no_is_refused_before_the_search(
         mirror.check()
     mirror.close()
     assert mirror.parent_run_id is None
+    assert not list(paths.mlruns().glob("runs/*")), "nothing was searched that could be recorded"
 
 
 def test_address_of_no_store_is_refused(store: TrackingParams) -> None:
     with pytest.raises(RefusedError, match="no MLflow store has such an address"):
         connect(store.model_copy(update={"uri": "no-such-scheme://x"}))
+
+
+class _AnyJson(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"ok": true}')
+
+
+def test_address_at_which_another_service_answers_with_json_is_refused(store: TrackingParams) -> None:
+    with HTTPServer(("127.0.0.1", 0), _AnyJson) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(RefusedError, match="it answers, but not as MLflow does"):
+            connect(store.model_copy(update={"uri": f"http://127.0.0.1:{other.server_port}"}))
+        other.shutdown()
 
 
 def test_server_that_has_the_experiment_needs_no_file_of_the_project(
@@ -259,6 +277,16 @@ def test_address_that_does_not_work_is_shown_without_its_password(
     with pytest.raises(PodiumError, match=sentence) as error:
         store_module.open_store(uri, "podium")
     assert not re.search("hun|ter2", str(error.value))
+
+
+def test_study_of_which_nothing_ran_gets_no_run_by_sync(here: TrackingParams) -> None:
+    """As a search leaves it that the store refused."""
+    storage = open_storage(paths.mlruns() / "optuna.journal")
+    optuna.create_study(study_name="search-never", storage=storage).enqueue_trial({})
+    cli.main(["sync"])
+    tracking = connect(here)
+    assert search(tracking, {"podium.study": "search-1234"})
+    assert search(tracking, {"podium.study": "search-never"}) == []
 
 
 def _rested(storage: optuna.storages.BaseStorage) -> None:

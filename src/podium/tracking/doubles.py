@@ -1,7 +1,8 @@
 """Runs that one call made several times, since its answer was lost on the way: known by a tag, and taken away.
 
 A proxy that answers 502 after the server has made a run lets MLflow's client ask again, which makes another. Nothing
-is taken away but empty runs that calls of this very process made.
+is taken away but empty runs that calls of this very process made. Those of a process that has ended are moved aside by
+`podium sync`, which holds the lock of their study: nobody is about to log to them.
 """
 
 import logging
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from podium.text import reason_of
-from podium.tracking.run_names import KIND_TAG, SUPERSEDED, SUPERSEDED_TAG
+from podium.tracking.run_names import KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED, SUPERSEDED_TAG
 
 CALL = "podium.call"
 """The tag by which the runs are known that one call of a server made."""
@@ -69,6 +70,20 @@ class Calls:
             except (MlflowException, OSError) as error:
                 log.warning("MLflow's run %s, an empty double of %s, stays: %s", run_id, kept, reason_of(error))
                 return  # each of the others would wait for a store that is away
+
+
+def move_aside(client: MlflowClient, run: Run, reason: str) -> None:
+    """Take `run` out of what Podium looks for: its name, kind and `reason` say so, all that it holds stays."""
+    run_id, name = run.info.run_id, f"{run.info.run_name} (superseded)"[:LONGEST_NAME]
+    client.set_tag(run_id, SUPERSEDED_TAG, reason[:LIMIT])
+    client.set_tag(run_id, KIND_TAG, SUPERSEDED)
+    client.update_run(run_id, status="KILLED" if run.info.status == "RUNNING" else None, name=name)
+
+
+def empty_ones(client: MlflowClient, runs: Iterable[Run], kept: str) -> list[Run]:
+    """Those of `runs` beside the run `kept` that nobody has put anything into: see `_is_empty`."""
+    others = [run for run in runs if run.info.run_id != kept and run.info.lifecycle_stage == "active"]
+    return [run for run in others if _is_empty(client, run.info.run_id, kept)]
 
 
 def _is_empty(client: MlflowClient, run_id: str, kept: str) -> bool:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import RefusedError
-from podium.text import reason_of
+from podium.text import counted, reason_of
 from podium.training.epochs import Epoch
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ LONGEST = 300
 """Characters of an error that are shown."""
 FIRST = 30.0
 """Seconds for which a search waits for the first answer: the workers start meanwhile."""
+LONG = 30.0
+"""Seconds after which it is said what the end of a search waits for."""
+LOOK = 0.5
+"""Seconds between two looks whether somebody waits no longer for the end."""
 PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
 
@@ -65,6 +69,11 @@ class Mirror:
         self._flushed: dict[int, float] = {}
         self._deadline: float | None = None
         self._interrupted = False
+        self._checked = False
+        """Whether the search has begun: nobody was to act first."""
+        self._told = False
+        """Whether it was said that the store says no, since it last took something."""
+        self._leave = threading.Event()
         self.error = ""
         """Why MLflow is not in step, once the mirror has closed; empty: it is."""
         self.parent_run_id: str | None = None
@@ -83,7 +92,8 @@ class Mirror:
         """
         self._tried.wait(FIRST)
         if self._refused is not None:
-            raise self._refused
+            raise RefusedError(f"{self._refused}. Nothing was searched or logged") from self._refused
+        self._checked = True
 
     def running(self, trial: FrozenTrial, history: list[Epoch]) -> None:
         """Log a running trial's epochs, at most every few seconds: short trials cost one call at their end."""
@@ -106,12 +116,31 @@ class Mirror:
     def note(self, line: str) -> None:
         """Notes are for people; the runs carry what matters of them."""
 
-    def close(self, *, interrupted: bool = False) -> None:
-        """Log what is left, close the parent run, and wait for it."""
+    def close(self, *, interrupted: bool = False, leave: Callable[[], bool] = lambda: False) -> None:
+        """Log what is left, close the parent run, and wait for it, until `leave` says that somebody waits no longer."""
         self._interrupted = interrupted
         self._deadline = time.monotonic() + PATIENCE
         self._queue.put(None)
-        self._thread.join()
+        until, said = time.monotonic() + LONG, False
+        while self._thread.is_alive():
+            self._thread.join(LOOK)
+            if leave():
+                self._leave.set()
+            if not said and not self.error and time.monotonic() > until:
+                said = True
+                self._log("MLflow is still being told of the trials; Ctrl-C leaves the rest to `podium sync`")
+        if self.error and self._checked and self._parent.owned:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Put into the record of the search's run what MLflow has not got, for `podium sync`."""
+        from podium.tracking.search_run import remember  # with MLflow, as in `_work`
+
+        try:
+            if any(trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False)):
+                remember(self._study, self._parent, interrupted=self._interrupted)
+        except Exception as error:  # such as a full disk: what ended the search comes out, not this
+            self.error += f" Nor can the record of its run be written: {_in_a_line(error)}"
 
     def _work(self) -> None:
         from podium.tracking.search_run import SearchRun  # 1 s of a core, while the workers import torch on another one
@@ -123,14 +152,19 @@ class Mirror:
             closing = self._collect(backlog, wait=run is not None and not backlog) or closing
             try:
                 run = run or SearchRun.open(self._study, self._params, self._parent, self._log)
+                for number in run.reconciled & backlog.keys():
+                    del backlog[number]  # through a server it would take 15 calls to see that nothing is missing
                 self.parent_run_id, self._refused = run.run_id, None
                 self._tried.set()
                 for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):
                     del backlog[number]
                 for number in list(backlog):
+                    if self._leave.is_set():
+                        self.error = f"Yet to be logged: {counted(len(backlog), 'trial')}"
+                        return
                     run.log(*backlog[number])
                     del backlog[number]
-                failures, self.error = 0, ""
+                failures, self.error, self._told = 0, "", False
             except Exception as error:  # whatever the store has against it: the trials are kept, and a message says so
                 failures, run = failures + 1, None  # opening it again repairs what went wrong, such as a deleted run
                 self._refused = _refusal(error, self._params)
@@ -164,11 +198,14 @@ class Mirror:
 
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""
-        self.error = _in_a_line(error)
+        self.error = _in_a_line(error) if self._refused is None else str(self._refused)
         if failures == 1 and self._refused is None:
             self._log(f"MLflow does not take the trials just now; they are kept and logged later. {self.error}")
+        if self._refused is not None and self._checked and not self._told and not closing:
+            self._told = True
+            self._log(f"MLflow takes the trials no more; they are kept, and logged once it does. {self.error}")
         late = self._deadline is not None and time.monotonic() > self._deadline
-        if closing and (late or self._refused is not None):
+        if closing and (late or self._leave.is_set() or self._refused is not None):
             return False
         time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
         return True

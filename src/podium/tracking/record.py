@@ -195,8 +195,7 @@ def record_of(
     """
     attributes = read(trial)
     epochs = history if history is not None else attributes.history
-    start = _milliseconds(trial.datetime_start) or 0
-    end = _milliseconds(trial.datetime_complete)
+    start, end = _time(trial.datetime_start) or 0, _time(trial.datetime_complete)
     metrics = _epoch_metrics(epochs, start) if epochs else _intermediate_metrics(trial, start)
     params = attributes.params if attributes.params is not None else trial.params
     name = clean(attributes.name or f"trial-{trial.number:03d}", LONGEST_NAME)
@@ -250,7 +249,8 @@ def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | Non
     """
     values: dict[str, float] = {"trial_number": trial.number}
     if end is not None:
-        values["duration_seconds"] = max(0, end - start) / 1000  # the clock may have been set back meanwhile
+        took = (_milliseconds(trial.datetime_complete) or 0) - (_milliseconds(trial.datetime_start) or 0)
+        values["duration_seconds"] = max(0, took) / 1000  # the clock may have been set back meanwhile
         values["epochs"] = epochs
     if trial.state == TrialState.COMPLETE and trial.values:
         values |= dict(zip(objectives(study), trial.values, strict=True))
@@ -292,6 +292,12 @@ def _front(study: optuna.Study) -> frozenset[int] | None:
     if not study.study_name.startswith("search-") or len(study.directions) == 1:
         return None
     return frozenset(trial.number for trial in best_trials(study))
+
+
+def _time(moment: Any) -> int | None:
+    """As MLflow takes it, from 1970 on: a machine whose clock lost its battery may be before, in its own time zone."""
+    found = _milliseconds(moment)
+    return None if found is None else max(1, found)
 
 
 def _milliseconds(moment: Any) -> int | None:

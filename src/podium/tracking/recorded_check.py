@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Run
 
-from podium.tracking import recorded_run
+from podium.tracking import doubles, recorded_run
 from podium.tracking.recorded_run import (
     ENDED,
     FORMER_NAME,
@@ -33,11 +33,16 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
 
     `summary` has the metrics that follow from a study: no record holds them.
     """
-    run = recorded_run.found(tracking, record)
+    runs = recorded_run.all_of(tracking, record)
+    run = recorded_run.best_of(runs)
     if run is None or run.info.lifecycle_stage != "active":
         return [Difference(None, f"run {record.name}", "there", "absent" if run is None else "deleted")]
     differing = _differing(tracking, record, run, summary)
-    return [Difference(None, f"{what} of {record.name}", *sides) for what, sides in differing.items()]
+    found = [Difference(None, f"{what} of {record.name}", *sides) for what, sides in differing.items()]
+    empty = doubles.empty_ones(tracking.client, runs, run.info.run_id)
+    return found + [
+        Difference(None, f"runs of {record.name}", "1", f"an empty one more, {d.info.run_id}") for d in empty
+    ]
 
 
 def unrecorded(tracking: Tracking, record: Record) -> list[Difference]:
@@ -67,6 +72,9 @@ def restore(
         return []
     recorded = RecordedRun(tracking, record)
     run = _present(recorded)
+    for double in doubles.empty_ones(tracking.client, recorded_run.all_of(tracking, record), recorded.run_id):
+        doubles.move_aside(tracking.client, double, f"{doubles.REASON}, or two machines made one at once")
+        message(f"MLflow's run {double.info.run_id}, an empty double of {recorded.run_id}, is moved aside")
     wrong = _differing(tracking, record, run, summary)
     client, run_id = tracking.client, recorded.run_id
     if "name" in wrong:

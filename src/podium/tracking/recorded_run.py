@@ -69,6 +69,10 @@ class Record(BaseModel):
         own = self.identity.get(RETRAIN_TAG) or self.identity.get(ID_TAG)
         return f"{self.identity.get('podium.kind', 'run')}-{own}" if own else ""
 
+    def add_file(self, path: Path, folder: str) -> None:
+        """Add the file `path` as an artifact in `folder`."""
+        self.artifacts[f"{folder}/{path.name}"] = (_sha(path), clean(path.as_posix()))
+
 
 class RecordedRun:
     """One run in MLflow that is written to through here only."""
@@ -81,7 +85,7 @@ class RecordedRun:
     def open(tracking: Tracking, name: str, identity: dict[str, str]) -> "RecordedRun":
         """The run with the tags `identity`: found, restored where it was deleted, or made and called `name`."""
         name = clean(name, LONGEST_NAME)
-        opened = RecordedRun(tracking, _begun(Record(name=name, identity=identity)))
+        opened = RecordedRun(tracking, begun(Record(name=name, identity=identity)))
         with making(tracking):
             run_id = find_or_create(tracking, name, identity)
         if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
@@ -127,7 +131,7 @@ class RecordedRun:
 
     def log_file(self, path: Path, folder: str) -> None:
         """Log the file `path` as an artifact in `folder`."""
-        self.record.artifacts[f"{folder}/{path.name}"] = (_sha(path), clean(path.as_posix()))
+        self.record.add_file(path, folder)
         save(self.record)
         self.tracking.client.log_artifact(self.run_id, str(path), folder)
 
@@ -209,7 +213,7 @@ def load(default: Record) -> Record:
     return _read(path) if default.key and path.is_file() else default
 
 
-def _begun(default: Record) -> Record:
+def begun(default: Record) -> Record:
     """As `load`, but a damaged file is moved aside with a message, and another record begins: the work goes on."""
     try:
         return load(default)
@@ -277,7 +281,16 @@ def recorded(tracking: Tracking, run_id: str) -> RecordedRun:
 
 def found(tracking: Tracking, record: Record) -> Run | None:
     """The run of `record`: the oldest that is there, else one that was deleted, else None."""
-    runs = search(tracking, record.identity, deleted=True)
+    return best_of(all_of(tracking, record))
+
+
+def all_of(tracking: Tracking, record: Record) -> list[Run]:
+    """Every run with the tags of `record`, deleted ones too, the oldest first."""
+    return search(tracking, record.identity, deleted=True)
+
+
+def best_of(runs: Sequence[Run]) -> Run | None:
+    """Of runs with the tags of one record the one that is meant, as `found` says."""
     return next((run for run in runs if run.info.lifecycle_stage == "active"), runs[-1] if runs else None)
 
 

@@ -27,9 +27,7 @@ def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | N
     if remedy is None:
         return None
     words = reason_of(error, LONGEST)
-    return RefusedError(
-        f"tracking.uri: {uri} does not work: {remedy}. Nothing was searched or logged. MLflow says: {words}"
-    )
+    return RefusedError(f"tracking.uri: {uri} does not work: {remedy}. MLflow says: {words}")
 
 
 def check_names(uri: str, experiment: str) -> None:
@@ -74,7 +72,15 @@ def deleted(uri: str, experiment: str, experiment_id: str) -> RefusedError:
     return RefusedError(
         f"tracking.experiment: the experiment {experiment!r} of {uri} was deleted (in MLflow's pages or by its"
         f" command). Restore it with `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id"
-        f" {experiment_id}`, or set tracking.experiment to another name. Nothing was searched or logged"
+        f" {experiment_id}`, or set tracking.experiment to another name"
+    )
+
+
+def no_mlflow(uri: str) -> RefusedError:
+    """The error for an address at which something answers every call with JSON that says nothing."""
+    return RefusedError(
+        f"tracking.uri: {uri} does not work: it answers, but not as MLflow does (its experiment has no id). Set"
+        " tracking.uri to the address of MLflow's own server"
     )
 
 

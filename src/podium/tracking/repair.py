@@ -11,10 +11,11 @@ import optuna
 from mlflow.entities import Metric, Run
 from optuna.trial import FrozenTrial
 
+from podium.tracking import doubles
 from podium.tracking.histories import histories
 from podium.tracking.record import Record, study_id
 from podium.tracking.recorded_run import FORMER_NAME
-from podium.tracking.run_names import ID_TAG, KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED, SUPERSEDED_TAG, TRIAL_TAG
+from podium.tracking.run_names import ID_TAG, KIND_TAG, SUPERSEDED, SUPERSEDED_TAG, TRIAL_TAG
 from podium.tracking.store import Tracking, search
 from podium.tracking.trial_check import (
     IDLE,
@@ -147,11 +148,7 @@ def _mend_shown(tracking: Tracking, record: Record, run: Run) -> None:
 
 
 def _move_aside(tracking: Tracking, run: Run, reason: str, message: Callable[[str], None]) -> None:
-    """Take `run` out of the study's trials: its name, kind and reason say so, all that it holds stays."""
-    run_id, name = run.info.run_id, f"{run.info.run_name} (superseded)"[:LONGEST_NAME]
-    tracking.client.set_tag(run_id, SUPERSEDED_TAG, reason[:LIMIT])
-    tracking.client.set_tag(run_id, KIND_TAG, SUPERSEDED)
-    tracking.client.update_run(run_id, status="KILLED" if run.info.status == "RUNNING" else None, name=name)
-    message(
-        f"MLflow's run {run_id} of trial {run.data.tags.get(TRIAL_TAG)} is moved aside ({SUPERSEDED_TAG}): {reason}"
-    )
+    """Take `run` out of the study's trials."""
+    doubles.move_aside(tracking.client, run, reason)
+    trial, run_id = run.data.tags.get(TRIAL_TAG), run.info.run_id
+    message(f"MLflow's run {run_id} of trial {trial} is moved aside ({SUPERSEDED_TAG}): {reason}")

@@ -13,18 +13,18 @@ from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError
 from podium.text import reason_of
-from podium.tracking import repair, sessions, view
+from podium.tracking import recorded_run, repair, sessions, view
 from podium.tracking.histories import newest
 from podium.tracking.mirror import Parent
-from podium.tracking.record import Reader, search_attributes
-from podium.tracking.recorded_run import RecordedRun, dataset_input, recorded
-from podium.tracking.run_names import KIND_TAG, STUDY_ID, STUDY_TAG
+from podium.tracking.record import Reader, search_attributes, study_id
+from podium.tracking.recorded_run import Record, RecordedRun, dataset_input, recorded
+from podium.tracking.run_names import ID_TAG, KIND_TAG, STUDY_ID, STUDY_TAG, clean
 from podium.tracking.store import Tracking, connect, shown
 from podium.tracking.study_summary import note_of, title_of
 from podium.tracking.trial_runs import TrialRuns, identity_of, log_summary
 
-REPORT, FIGURES = "report", "figures"
-"""Where the page and the pictures lie among the run's artifacts."""
+REPORT, FIGURES, AUDIT = "report", "figures", "audit"
+"""Where the page, the pictures and what `prepare` found lie among the run's artifacts."""
 
 
 @dataclass
@@ -36,6 +36,8 @@ class SearchRun:
     trials: TrialRuns
     owned: bool
     message: Callable[[str], None]
+    reconciled: frozenset[int] = frozenset()
+    """The trials that had ended when the run was opened: their runs are right, whatever was logged of them before."""
 
     @staticmethod
     def open(
@@ -52,8 +54,9 @@ class SearchRun:
                 above.log_images(parent.tags["podium.source"], parent.tags["podium.data_digest"])
             above.set_status("RUNNING")
         trials = trial_runs(above)
+        ended = frozenset(t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished())
         repair.repair(tracking, study, trials, message=message)
-        return SearchRun(study, above, trials, parent.owned, message)
+        return SearchRun(study, above, trials, parent.owned, message, ended)
 
     @property
     def run_id(self) -> str:
@@ -82,11 +85,30 @@ class SearchRun:
         if not self.owned:
             return
         for path in sorted(paths.PREPARED.glob("audit.*")):  # `prepare` itself does without MLflow
-            self.parent.log_file(path, "audit")
+            self.parent.log_file(path, AUDIT)
         log_summary(tracking, self.run_id, self.study, fronts=True)
         self.parent.log_note(note_of(self.study, fronts=True))
         view.save(tracking, self.study)
         self.parent.set_status("KILLED" if interrupted else "FINISHED")
+
+
+def remember(study: optuna.Study, parent: Parent, *, interrupted: bool) -> None:
+    """Put into the record of a search's run what `open` and `finish` log there, for MLflow has not got all of it.
+
+    `podium sync` writes it when the store is back: by itself it could not know whether the search ran to its end.
+    """
+    own = study_id(study, make=True)
+    identity = {STUDY_TAG: clean(study.study_name), KIND_TAG: "search", ID_TAG: own or ""}
+    record = recorded_run.begun(Record(name=title_of(study), identity=identity))
+    record.tags |= {key: clean(value) for key, value in parent.tags.items()}
+    if "podium.data_digest" in parent.tags:
+        images = dataset_input(parent.tags["podium.source"], parent.tags["podium.data_digest"]).dataset
+        record.dataset = (images.name, images.digest)
+    for path in sorted(paths.PREPARED.glob("audit.*")):
+        record.add_file(path, AUDIT)
+    record.note = clean(note_of(study, fronts=True))
+    record.status = "KILLED" if interrupted else "FINISHED"
+    recorded_run.save(record)
 
 
 def trial_runs(parent: RecordedRun, read: Reader = search_attributes) -> TrialRuns:

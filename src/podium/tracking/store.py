@@ -33,7 +33,7 @@ from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.doubles import Calls
 from podium.tracking.fresh_database import SQLITE
-from podium.tracking.refusal import check_names, deleted, refusal
+from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
 
@@ -41,6 +41,8 @@ LOCAL = SQLITE + "mlruns/mlflow.db"
 """Where `open_store` finds its store where no uri is given."""
 PAGE = 500
 """Runs a call, about 2 s of a processor of the server: a busy one has to answer within MLFLOW_HTTP_REQUEST_TIMEOUT."""
+SMALL_PAGE = 100
+"""Runs a call of a server that was too busy for those of a page."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of the experiment: MLflow's pages then begin with training runs and their charts, not with those for chat models."""
 COLUMNS = (
@@ -195,15 +197,22 @@ def _pages(tracking: Tracking, asked: Sequence[str], view: int) -> list[Run]:
     """Every run that a server has under all conditions of `asked`."""
     runs: list[Run] = []
     token: Any = None
+    size = PAGE
     while True:
-        page = tracking.client.search_runs(
-            [tracking.experiment_id],
-            " and ".join(asked),
-            view,
-            PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
+        try:
+            page = tracking.client.search_runs(
+                [tracking.experiment_id],
+                " and ".join(asked),
+                view,
+                size,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+        except MlflowException as error:
+            if size == SMALL_PAGE or "Read timed out" not in str(error):
+                raise
+            size = SMALL_PAGE
+            continue
         runs += page
         token = page.token
         if not token:
@@ -287,6 +296,8 @@ def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)  # a deleted one too
     if found is None:
         return ""
+    if not found.experiment_id:
+        raise no_mlflow(shown(uri))
     if found.lifecycle_stage != "active":
         raise deleted(shown(uri), name, str(found.experiment_id))
     return str(found.experiment_id)

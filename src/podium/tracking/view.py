@@ -35,6 +35,12 @@ def view_of(study: optuna.Study) -> str:
     return json.dumps(view)
 
 
+def save_first(tracking: Tracking, study: optuna.Study) -> None:
+    """Make the view of `study` that of its experiment where that has none yet."""
+    if TAG not in tracking.client.get_experiment(tracking.experiment_id).tags:
+        save(tracking, study)
+
+
 def save(tracking: Tracking, study: optuna.Study) -> None:
     """Make the view of `study` that of its experiment, whose charts begin with the objective unless a person chose."""
     tracking.client.set_experiment_tag(tracking.experiment_id, TAG, view_of(study))

@@ -91,7 +91,8 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
                 interrupted = bool(received)
             finally:
                 progress.close()
-                mirror.close(interrupted=interrupted)
+                before = len(received)
+                mirror.close(interrupted=interrupted, leave=lambda: len(received) > before)
                 also.close()
     if mirror.error:
         print(f"MLflow is not in step with the search; `podium sync` repairs that. {mirror.error}")

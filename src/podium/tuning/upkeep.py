@@ -16,7 +16,7 @@ from podium.data.dataset import MARKER, open_split
 from podium.errors import PodiumError
 from podium.locks import locked, unless_held
 from podium.text import reason_of
-from podium.tracking import recorded_check, recorded_run, sessions, trial_check
+from podium.tracking import recorded_check, recorded_run, sessions, trial_check, view
 from podium.tracking import repair as mirror
 from podium.tracking.project_id import project_id
 from podium.tracking.record import reader_of, search_attributes, study_id
@@ -148,7 +148,7 @@ def _sync_study(tracking: Tracking, study: optuna.Study, repair: bool, *, thorou
     )
     if not repair:
         return above + differs
-    if above or differs or not active:
+    if above or differs or (known and not active):
         differs = _repair_study(tracking, study, search, searched, thorough=thorough)
     mirror.end_open_runs(tracking, study)
     return above + differs
@@ -166,6 +166,8 @@ def _repair_study(
         sessions.claim(searched, above)
     if search == study.study_name:
         recorded_check.restore(tracking, above.record, summary_of(study), print)
+        if reader_of(study) is search_attributes:
+            view.save_first(tracking, study)
     return mirror.repair(tracking, study, trial_runs(above, reader_of(study)), thorough=thorough, message=print)
 
 
