@@ -439,3 +439,33 @@ def test_images_beside_those_of_the_table_are_counted(tmp_path: Path) -> None:
     assert csv_table.read(path, tmp_path).notes == (
         f"1 image file lies beside those of the table and is not in it, such as {tmp_path / 'b c.png'}",
     )
+
+
+def test_table_with_a_column_of_0_and_1_for_each_label_is_refused_with_both_readings(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,cat,dog,price\na.png,1,0,3\nb c.png,1,1,4\n")
+    message = "got path,cat,dog,price; the columns cat, dog hold 0 and 1. If each image has one of them, write its name"
+    with pytest.raises(InputError, match=message):
+        csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_said"),
+    [
+        (["cat", "cat|dog", "dog"], True),
+        (["cat;dog", "dog;bird", "bird;cat"], True),
+        (['"cat,dog"', "cat", "dog"], True),
+        (['"[""cat"", ""dog""]"', '"[""cat""]"', '"[""dog""]"'], True),
+        (["cat", "cat|dog", "bird"], False),
+        (['"birds, large"', '"birds, small"'], False),
+        (["T-shirt/top", "A+B", "A"], False),
+        (["7", "[7]"], False),
+        (["|", ";"], False),
+    ],
+)
+def test_labels_that_may_list_several_are_classes_and_said_to_be(
+    tmp_path: Path, labels: list[str], is_said: bool
+) -> None:
+    path = _write(tmp_path, "path,label\n" + "".join(f"a.png,{label}\n" for label in labels))
+    source = csv_table.read(path, tmp_path)
+    assert len(source.classes) == len(set(labels))
+    assert any("labels of one image; it is learnt as a class of its own" in note for note in source.notes) is is_said
