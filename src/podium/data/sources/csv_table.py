@@ -129,8 +129,8 @@ def _check_names(path: Path, names: list[str], lines: Sequence[tuple[int, dict[s
             f" `split` and `group`; got {','.join(names) or 'nothing'}{hint}"
         )
     if close:
-        lines = [_nearly(name, meant, names) for name, meant in close.items()]
-        raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(lines))
+        near = [_nearly(name, meant, names) for name, meant in close.items()]
+        raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(near))
 
 
 def _nearly(name: str, meant: str, names: Sequence[str]) -> str:
