@@ -10,9 +10,14 @@ each of them counts a tenth.
 Each arm is a set of trials: without a remedy, with train.balance loss or sampling in all of them, and all three.
 
     python benchmarks/skewed_photos.py --work FOLDER     (a folder of photo_accuracy.py; the images are prepared there)
+
+The experiment that docs/decisions/2026-11-30-skewed-photos.md declares, on splits that were not looked at before:
+
+    python benchmarks/skewed_photos.py --work FOLDER --first 8 --splits 20 --arm "all three" --name skewed_photos_more
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,19 +123,26 @@ def main() -> None:
     """Measure, print and write the table."""
     made = parser(__doc__)
     made.add_argument("--work", type=Path, default=CACHE / "work", help="folder of photo_accuracy.py")
-    made.add_argument("--splits", type=int, default=8)
+    made.add_argument("--first", type=int, default=0, help="split, from 0")
+    made.add_argument("--splits", type=int, default=8, help="how many")
+    made.add_argument("--minutes", type=float, default=1e9, help="after which no further split is begun")
+    made.add_argument("--arm", choices=ARMS, action="append", help="all of them otherwise")
+    made.add_argument("--name", default="skewed_photos", help="of the file in docs/benchmarks")
     made.add_argument("--configurations", type=int, default=16, help="each with the three values of train.balance")
     options = made.parse_args()
     splits, count = (1, 2) if options.quick else (options.splits, options.configurations)
+    until, arms = time.monotonic() + 60 * options.minutes, options.arm or list(ARMS)
     torch.set_num_threads(1)
     os.chdir(prepared(options.work.resolve(), "photos", SALTS[0], "photos").folder)
     rows: list[dict[str, Any]] = []
-    for world in _worlds(splits, _recipes(count)):
-        for arm, balances in ARMS.items():
-            row = _row(world, [3 * one + BALANCES.index(b) for one in range(count) for b in balances])
+    for world in _worlds(range(options.first, options.first + splits), _recipes(count)):
+        if time.monotonic() > until:
+            break
+        for arm in arms:
+            row = _row(world, [3 * one + BALANCES.index(b) for one in range(count) for b in ARMS[arm]])
             rows.append({"rare": world.images.names[world.rare], "arm": arm} | row)
             print(rows[-1], flush=True)
-    publish("skewed_photos", _shown(rows), {"configurations": count, "rows": rows}, quick=options.quick)
+    publish(options.name, _shown(rows), {"configurations": count, "rows": rows}, quick=options.quick)
 
 
 def _recipes(count: int) -> list[Recipe]:
@@ -147,7 +159,7 @@ def _recipes(count: int) -> list[Recipe]:
     return found
 
 
-def _worlds(splits: int, recipes: Sequence[Recipe]) -> Iterator[World]:
+def _worlds(splits: Sequence[int], recipes: Sequence[Recipe]) -> Iterator[World]:
     info = DatasetInfo.read(Path("data/prepared"))
     folders = [Path("data/prepared/train"), Path("data/prepared/val"), Path("data/sealed/test")]
     parts = [tuple(np.load(one / f"{what}.npy") for what in ("images", "labels")) for one in folders]
@@ -155,7 +167,7 @@ def _worlds(splits: int, recipes: Sequence[Recipe]) -> Iterator[World]:
     whole = Batches(torch.from_numpy(images), torch.from_numpy(labels), "all of skewed_photos")
     files = [one for folder, part in zip(folders, parts, strict=True) for one in read_files(folder, len(part[1]))]
     _, group = np.unique([one.group for one in files], return_inverse=True)
-    for split in range(splits):
+    for split in splits:
         rare = split % len(info.classes)
         divider = StratifiedGroupKFold(PARTS, shuffle=True, random_state=split)
         held = [rows for _, rows in divider.split(labels[:, None], labels, group)]
@@ -188,7 +200,7 @@ def _row(world: World, arm: Sequence[int]) -> dict[str, Any]:
 def _shown(rows: Sequence[dict[str, Any]]) -> str:
     """By arm how often the metrics pick differently, and how much better each pick is by each test figure."""
     lines = []
-    for arm in ARMS:
+    for arm in [one for one in ARMS if any(row["arm"] == one for row in rows)]:
         own = [row for row in rows if row["arm"] == arm]
         for how in ("search", "select"):
             pairs = [[row[f"{how}_{metric}"] for metric in METRICS] for row in own]

@@ -161,6 +161,22 @@ def test_component_is_one_file_with_a_docstring_for_each_parameter(kind: str) ->
         ),
         ("train: {loss: {name: focal, arguments: {gama: 3}}}", "train.loss.arguments.gama: is no argument of focal"),
         (
+            "search: {metric: {name: top_k, k: 3}}",
+            "search.metric: must be a name, or a mapping of name and arguments; got {'name': 'top_k', 'k': 3}:"
+            " write {name: top_k, arguments: {k: 3}}",
+        ),
+        (
+            "search: {metric: {recall_at_precision: {class_name: cat, precision: 0.8}}}",
+            "search.metric: must be a name, or a mapping of name and arguments; got {'recall_at_precision':"
+            " {'class_name': 'cat', 'precision': 0.8}}: write {name: recall_at_precision,"
+            ' arguments: {class_name: "cat", precision: 0.8}}',
+        ),
+        (
+            "gate: {metric: [auroc]}",
+            "gate.metric: must be a name, or a mapping of name and arguments; got ['auroc']: write auroc",
+        ),
+        ("evaluate: {metrics: auroc}", "evaluate.metrics: must be a valid list; got 'auroc': write [auroc]"),
+        (
             "train: {augment: cutput}",
             "train.augment.0: must be color_jitter, cutmix, cutout, erasing, flip, mixup, rand_augment, random",
         ),

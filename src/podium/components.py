@@ -11,6 +11,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import json
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -242,7 +243,7 @@ def choice(kind: str) -> BeforeValidator:
             return value
         raw = {"name": value} if isinstance(value, str) else value
         if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or set(raw) - {"name", "arguments"}:
-            raise ValueError(f"must be a name, or a mapping of name and arguments; got {value!r}")
+            raise ValueError(f"must be a name, or a mapping of name and arguments; got {value!r}{_remedy(kind, value)}")
         arguments = raw.get("arguments") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             raise ValueError(f"arguments must be a mapping of names to values; got {arguments!r}")
@@ -252,6 +253,25 @@ def choice(kind: str) -> BeforeValidator:
         return Choice(name=name, arguments=arguments)
 
     return BeforeValidator(read)
+
+
+def _remedy(kind: str, value: Any) -> str:
+    """How to write what was meant by `{name: top_k, k: 3}`, `{top_k: {k: 3}}` or `[auroc]`; empty where none was."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return f": write {value[0]}"
+    if not isinstance(value, dict):
+        return ""
+    name, rest = value.get("name"), {key: one for key, one in value.items() if key != "name"}
+    if len(value) == 1 and "name" not in value:
+        name, rest = next(iter(value.items()))
+    if not isinstance(name, str) or not isinstance(rest, dict):
+        return ""
+    if name not in {*declared(kind), *library_names(kind)} and not own_code.is_name(name):
+        return ""
+    inner = rest.get("arguments")
+    arguments = {**inner, **rest} if isinstance(inner, dict) else rest
+    texts = [f"{k}: {json.dumps(one, default=str)}" for k, one in arguments.items() if k != "arguments"]
+    return f": write {{name: {name}, arguments: {{{', '.join(texts)}}}}}" if texts else f": write {name}"
 
 
 def _with_text_keys(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Metrics of every epoch: those that are asked for, and what happens to one that is undefined."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from podium.errors import InputError
 from podium.metrics import scores
 from podium.metrics.scores import Metric
 from podium.models.networks import ImageSpec
+from podium.training import epoch_metrics
 from podium.training.batches import Batches
+from podium.training.epochs import Epoch
 from podium.training.loop import TrainingRun
+from podium.training.saver import snapshot
 from podium.tuning.work import TrialData
 
 NAMED = ImageSpec(tiny.IMAGES.shape, 3, tiny.IMAGES.mean, tiny.IMAGES.std, tiny.CLASSES)
@@ -97,3 +101,71 @@ def test_table_of_costs_that_does_not_fit_is_refused(
     with pytest.raises(InputError) as caught:
         scores.of(Choice(name="cost", arguments={"file": "costs.csv"})).undefined(dict.fromkeys(tiny.CLASSES, 1))
     assert message in str(caught.value)
+
+
+LOGGED = (metric("auroc"), metric("mcc"), metric("brier"), metric("calibration_error"), metric("top_k", k=2))
+
+
+def later(epochs: int = 5) -> TrainingRun:
+    recipe = tiny.recipe(train__epochs=epochs)
+    return TrainingRun(recipe, NAMED, 0, torch.device("cpu"), metric("balanced_accuracy"), (), LOGGED)
+
+
+def timeless(history: list[Epoch]) -> list[Epoch]:
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in history]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["each epoch", "the last one"])
+def test_logged_metrics_have_the_values_of_each_epoch_whenever_they_are_computed(
+    data: TrialData, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(epoch_metrics, "SECONDS", seconds)
+    recipe = tiny.recipe(train__epochs=5)
+    at_once = TrainingRun(recipe, NAMED, 0, torch.device("cpu"), metric("balanced_accuracy"), LOGGED)
+    seen: list[int] = []
+    history = later().train(data.train, data.val, on_epoch=lambda run: seen.append("val_mcc" in run.history[0]))
+    assert timeless(history) == timeless(at_once.train(data.train, data.val))
+    assert seen == [not seconds, not seconds, not seconds, not seconds, True]
+
+
+def test_saved_training_has_the_logged_metrics_of_all_its_epochs(
+    data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch_metrics, "SECONDS", 1e9)
+    undisturbed, states = later(), list[dict[str, Any]]()
+    undisturbed.train(
+        data.train, data.val, on_epoch=lambda run: states.append(snapshot(run.state())) if run.epoch == 3 else None
+    )
+    assert [all(f"val_{one.label}" in epoch for one in LOGGED) for epoch in states[0]["history"]] == [True] * 3
+    again = later()
+    again.restore(states[0])
+    assert timeless(again.train(data.train, data.val)) == timeless(undisturbed.history)
+
+
+def test_metric_that_may_draw_random_numbers_is_computed_at_each_epochs_end(
+    data: TrialData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(epoch_metrics, "SECONDS", 1e9)
+    monkeypatch.chdir(tmp_path)
+    text = "import torch\n\n\ndef drawn(logits, labels):\n    return torch.rand(()).item()\n\n\n"
+    Path("src").mkdir()
+    Path("src/own_drawn.py").write_text(text + 'drawn.direction = "maximize"\n', encoding="utf-8")
+    own = metric("own_drawn:drawn")
+    recipe = tiny.recipe(train__epochs=3, model__dropout=0.3)
+    of_more, of_logged = (
+        timeless(
+            TrainingRun(recipe, NAMED, 0, torch.device("cpu"), metric("accuracy"), *how).train(data.train, data.val)
+        )
+        for how in ([[own]], [[], [own]])
+    )
+    assert of_logged == of_more
+
+
+def test_logged_metric_that_is_undefined_is_left_out_and_said_once(
+    data: TrialData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch_metrics, "SECONDS", 1e9)
+    trained = later()
+    history = trained.train(data.train, without_top(data))
+    assert all("val_auroc" not in epoch and "val_mcc" in epoch for epoch in history)
+    assert [note.partition(":")[2] for note in trained.notes if "val_auroc" in note] == [" there is no image of top"]

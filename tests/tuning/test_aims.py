@@ -28,7 +28,7 @@ from podium.tuning.feasibility import ANEW
 from podium.tuning.fresh_latency import beyond, on_fresh_scale
 from podium.tuning.front_choice import about_choice, about_front, by_rule, preference_of
 from podium.tuning.inherit import inherit
-from podium.tuning.messages import Ended, Report, Task
+from podium.tuning.messages import Ended, Lost, Report, Task
 from podium.tuning.outcome import KEPT_IN_RANKING, importances, ranked, write
 from podium.tuning.pareto import Preference, front, given_up
 from podium.tuning.storage import open_storage
@@ -449,3 +449,28 @@ def test_loss_below_what_is_shown_is_none() -> None:
     chosen, other = {"accuracy": 0.98, "parameters": 100.0}, {"accuracy": 0.9800000004, "parameters": 90.0}
     lost = given_up({"means": chosen}, [{"trial": 1, "means": other}], AIMS)
     assert [one["metric"] for one in lost] == ["parameters"]
+
+
+def test_epochs_keep_what_came_first_and_get_what_came_later(tmp_path: Path) -> None:
+    """Figures that nothing is decided by come with a later report; a second attempt takes other seconds."""
+    tasks: list[Task] = []
+
+    def script(task: Task) -> Script:
+        tasks.append(task)
+        bare = [epoch(number) | {"val_min_recall": 0.5} for number in (1, 2, 3)]
+        yield Report(task.number, task.attempt, bare[0])
+        whole = [one | {"val_mcc": one["epoch"] / 10, "seconds": 0.02} for one in bare]
+        if task.attempt == 1:
+            yield Report(task.number, task.attempt, bare[1], [whole[0]])
+            yield Lost(task.number, task.attempt, "killed")
+        yield Ended(task.number, task.attempt, "finished", whole)
+
+    params = search_params(n_trials=1, limits={"min_recall": 0.4})
+    study, pool = optuna.create_study(direction="maximize"), ScriptedPool(1, script)
+    logged = [Choice(name=name) for name in ("mcc", "min_recall", "accuracy")]
+    driver = Driver(study, pool, params, RuntimeParams(), tiny.recipe(train__epochs=3), tmp_path, [], metrics=logged)
+    assert driver.run()
+    assert (tasks[0].more, tasks[0].logged) == (["min_recall"], ["mcc"])
+    history = study.trials[0].user_attrs["history"]
+    assert [one["val_mcc"] for one in history] == [0.1, 0.2, 0.3]
+    assert [one["seconds"] for one in history] == [0.01, 0.01, 0.02]

@@ -354,3 +354,24 @@ def test_batch_of_which_no_part_fits_fails_the_trial_and_leaves_nothing(
 def test_trial_tells_its_peak_of_memory(trial_data: TrialData, tmp_path: Path) -> None:
     ended = run_trial(_task(tmp_path), trial_data, _yes)
     assert ended.peak_memory is None or 10**7 < ended.peak_memory < 10**11
+
+
+@pytest.mark.parametrize("how", ["finished", "stopped", "interrupted"])
+def test_ended_trial_has_the_logged_metrics_of_every_epoch(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("podium.training.epoch_metrics.SECONDS", 1e9)
+    reports: list[Report] = []
+
+    def report(report: Report) -> bool:
+        reports.append(report)
+        return how != "stopped" or len(reports) < 2
+
+    task = replace(_task(tmp_path, train__epochs=3), more=["auroc"], logged=["mcc", "brier"])
+    ended = run_trial(task, trial_data, report, _after(9 if how == "interrupted" else 1000))
+    assert (ended.how, len(ended.history)) == (how, 3 if how == "finished" else 2)
+    assert all({"val_auroc", "val_mcc", "val_brier"} <= set(epoch) for epoch in ended.history)
+    assert ["val_mcc" in one.epoch for one in reports] == [False, False, True][: len(ended.history)]
+    assert all("val_auroc" in one.epoch for one in reports)
+    told = {int(one["epoch"]): one for report in reports for one in [*report.earlier, report.epoch]}
+    assert how != "finished" or list(told.values()) == ended.history

@@ -144,4 +144,6 @@ def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str
     if error["type"] == "model_type":
         return f"{path}: must be a mapping of parameters; got {error['input']!r}"
     text = rule(str(error["msg"]))
+    if error["type"] == "list_type" and isinstance(error["input"], str | int | float):
+        return f"{path}: {text}; got {error['input']!r}: write [{error['input']}]"
     return f"{path}: {text}" if error["type"] == "value_error" else f"{path}: {text}; got {error['input']!r}"

@@ -19,6 +19,7 @@ from podium.training import device as devices
 from podium.training.augmenting import Augmenter
 from podium.training.batches import Balanced, Batches
 from podium.training.checkpoint import TornCheckpointError
+from podium.training.epoch_metrics import EpochMetrics
 from podium.training.epochs import Epoch
 from podium.training.footprint import parts_of_batch
 from podium.training.losses import for_loss
@@ -35,7 +36,6 @@ from podium.training.own_state import OwnState, PassedOn
 from podium.training.precision import LossScale, autocast, choose_precision, missing_type
 from podium.training.seeds import derive
 from podium.training.step_counts import images_taken, phase_of, steps_of, steps_of_phase
-from podium.training.validation import defined, validate
 
 
 class DivergedError(Exception):
@@ -58,16 +58,16 @@ class TrainingRun:
         device: torch.device,
         metric: Metric | None = None,
         more: Sequence[Metric] = (),
+        logged: Sequence[Metric] = (),
     ) -> None:
-        """`metric`, the objective, and `more`: what every epoch has besides accuracy and loss."""
+        """`metric`, `more`, `logged`: what epochs have besides accuracy and loss, see EpochMetrics."""
         devices.set_seed(seed)
         # The moments of units that have died come to almost nothing, which a CPU computes many times slower than 0.
         torch.set_flush_denormal(True)
         self.recipe = recipe
         self.seed = seed
         self.device = device
-        self.metric = metric
-        self.more = [one for one in more if metric is None or one.label != metric.label]
+        self.metrics = EpochMetrics(metric, more, logged, images.names)
         head_first = recipe.train.head_epochs > 0 or recipe.train.backbone_rate == 0
         self.model: nn.Module = model_on(device, recipe.model, images, frozen=head_first)
         wanted = recipe.train.precision if self.TRAINS else "float32"
@@ -80,7 +80,7 @@ class TrainingRun:
         self.optimizer = build_optimizer(self.model, recipe.train, images.shape)
         self.schedule = recipe.train.component("schedule")
         self.augmenter = Augmenter(recipe, images, seed, device)
-        self.classes, self.names, self.shape = images.classes, images.names, images.shape
+        self.classes, self.shape = images.classes, images.shape
         weighted = recipe.train.balance == "loss"
         self.class_weights: Tensor | None = torch.ones(images.classes, device=device) if weighted else None
         self.balanced: Balanced | None = None
@@ -167,6 +167,7 @@ class TrainingRun:
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and plain values."""
+        self.metrics.complete(self.history, self.notes)
         return {
             "model": learning_state(self.model),
             "average": None if self.average is None else learning_state(self.average.model),
@@ -381,19 +382,17 @@ class TrainingRun:
         done: Epoch = {"epoch": self.epoch + 1, "train_loss": float(self.loss_sum) / count, "learning_rate": last}
         started = time.perf_counter()
         if math.isfinite(done["train_loss"]) and val is not None:
-            metrics = [*([self.metric] if self.metric else []), *self.more]
-            done |= validate(self._judged, val, self.fast, metrics, self.names)
-        done |= self.loss_scale.since(self.history)
-        done["seconds"] = round(self.seconds + time.perf_counter() - started, 4)
+            done |= self.metrics.judge(self._judged, val, self.fast, done["epoch"], self.seconds)
+            if self.metrics.enough or done["epoch"] == self.recipe.train.epochs:
+                done |= self.metrics.complete(self.history, self.notes).get(done["epoch"], {})
+        seconds = self.seconds + time.perf_counter() - started
+        done |= self.loss_scale.since(self.history) | {"seconds": round(seconds, 4)}
         for name in ("train_loss", "val_loss"):
             if not math.isfinite(done.get(name, 0.0)):
                 raise DivergedError(
                     f"{name} became {done[name]} in epoch {self.epoch + 1}"
                     f" (train.learning_rate {self.recipe.train.learning_rate:.3g})"
                 )
-        if val is not None:
-            done, undefined = defined(done, self.metric, self.more, val, self.names)
-            self.notes += [note for note in undefined if note not in self.notes]
-        self.history.append(done)
+        self.history.append(done if val is None else self.metrics.defined(done, val, self.notes))
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.loss_sum.zero_()

@@ -29,12 +29,12 @@ from podium.models.layers import Normalize, only_logits, unwrapped, whole_of
 from podium.models.networks import ImageSpec
 from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
+from podium.training.epoch_metrics import EpochMetrics
 from podium.training.epochs import Epoch
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
 from podium.training.plain_state import is_plain, packed, unpacked, with_plain_dicts
 from podium.training.seeds import derive
-from podium.training.validation import defined, validate
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
@@ -151,7 +151,7 @@ class ProgramRun:
         self.recipe, self.images, self.seed, self.device = recipe, images, seed, device
         self.program: Program = recipe.train.component("program")
         self.metric = metric
-        self.more = [one for one in more if metric is None or one.label != metric.label]
+        self.metrics = EpochMetrics(metric, more, (), images.names)
         self.history: list[Epoch] = []
         """As it was reported."""
         self.measured: Epoch = {}
@@ -337,10 +337,8 @@ class ProgramRun:
     def _measure(self, val: Batches) -> None:
         """Measure the returned module, which may be that of an earlier epoch, and note where it is not what was
         reported last. Raises InputError where it has no value of `search.metric`."""
-        metrics = [*([self.metric] if self.metric else []), *self.more]
-        found = validate(self.result, val, self.fast, metrics, self.images.names)
-        self.measured, notes = defined(found, self.metric, self.more, val, self.images.names)
-        self.notes += notes
+        found = self.metrics.judge(self.result, val, self.fast, self.epoch)
+        self.measured = self.metrics.defined(found, val, self.notes)
         for key, value in self.measured.items():
             reported = self.history[-1].get(key)
             if reported is not None and key != self._own_loss and abs(reported - value) > TOLERANCE:
@@ -370,7 +368,7 @@ class ProgramRun:
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
         """The lowest and highest value of what may be reported, by its name, where that is known."""
-        known = [*([self.metric] if self.metric else []), *self.more]
+        known = [*([self.metric] if self.metric else []), *self.metrics.more]
         every = {"val_accuracy": (0.0, 1.0)} | {f"val_{metric.label}": metric.RANGE for metric in known}
         return {name: bounds for name, bounds in every.items() if name != self._own_loss}
 
@@ -387,8 +385,9 @@ def training(
     device: torch.device,
     metric: Metric | None = None,
     more: Sequence[Metric] = (),
+    logged: Sequence[Metric] = (),
 ) -> "TrainingRun":
     """The training run of `recipe`: Podium's loop, or the own one that it names."""
     if recipe.train.program is None:
-        return TrainingRun(recipe, images, seed, device, metric, more)
-    return ProgramRun(recipe, images, seed, device, metric, more)  # type: ignore[return-value] # the same interface
+        return TrainingRun(recipe, images, seed, device, metric, more, logged)
+    return ProgramRun(recipe, images, seed, device, metric, [*more, *logged])  # type: ignore[return-value] # the same interface

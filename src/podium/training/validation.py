@@ -34,8 +34,26 @@ def validate(
     `fast`: the type of autocast, None: float32. `classes`: their names, which some metrics need. An undefined
     metric is nan.
     """
+    others = [metric for metric in metrics if not metric.EACH_EPOCH]
+    done, scored = judged(model, data, fast, classes, keep=bool(others))
+    return done | measured(scored, others) if scored else done
+
+
+def judged(
+    model: nn.Module, data: Batches, fast: torch.dtype | None, classes: tuple[str, ...], *, keep: bool
+) -> tuple[Epoch, Scored | None]:
+    """val_loss and val_accuracy as `validate` has them and, to `keep`, the predictions that other metrics follow from;
+    None else."""
     size = batch_size(model, data, fast)
-    return halved(partial(_validated, model, data, fast, metrics, classes), size, data.labels.device)
+    return halved(partial(_judged, model, data, fast, classes, keep), size, data.labels.device)
+
+
+def measured(scored: Scored, metrics: Sequence[Metric]) -> Epoch:
+    """val_<metric> of those of `metrics` that no epoch has anyway. Raises InputError naming the parameters."""
+    try:
+        return {f"val_{metric.label}": metric.measured(scored) for metric in metrics if not metric.EACH_EPOCH}
+    except InputError as error:
+        raise InputError(of_parameter("search.metric or evaluate.metrics", str(error))) from None
 
 
 def batch_size(model: nn.Module, data: Batches, fast: torch.dtype | None) -> int:
@@ -45,16 +63,10 @@ def batch_size(model: nn.Module, data: Batches, fast: torch.dtype | None) -> int
     return images_per_pass(model, first, EVALUATION_BATCH, fast) if len(first) else EVALUATION_BATCH
 
 
-def _validated(
-    model: nn.Module,
-    data: Batches,
-    fast: torch.dtype | None,
-    metrics: Sequence[Metric],
-    classes: tuple[str, ...],
-    size: int,
-) -> Epoch:
+def _judged(
+    model: nn.Module, data: Batches, fast: torch.dtype | None, classes: tuple[str, ...], keep: bool, size: int
+) -> tuple[Epoch, Scored | None]:
     device = data.labels.device
-    others = [metric for metric in metrics if not metric.EACH_EPOCH]
     loss = torch.zeros((), dtype=widest(device), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     all_logits: list[Tensor] = []
@@ -67,30 +79,24 @@ def _validated(
             logits = model(images).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
-            all_logits += [logits.cpu()] if others else []  # all of them may not fit beside the network
+            all_logits += [logits.cpu()] if keep else []  # all of them may not fit beside the network
     done: Epoch = {"val_loss": float(loss) / len(data), "val_accuracy": float(right) / len(data)}
-    if others:
-        scored = Scored(torch.cat(all_logits), data.labels.cpu(), classes)
-        try:
-            done |= {f"val_{metric.label}": metric.measured(scored) for metric in others}
-        except InputError as error:
-            raise InputError(of_parameter("search.metric or evaluate.metrics", str(error))) from None
-    return done
+    return done, Scored(torch.cat(all_logits), data.labels.cpu(), classes) if keep else None
 
 
 def defined(
-    measured: Epoch, objective: Metric | None, others: Sequence[Metric], data: Batches, classes: tuple[str, ...]
+    figures: Epoch, objective: Metric | None, others: Sequence[Metric], labels: Tensor, classes: tuple[str, ...]
 ) -> tuple[Epoch, list[str]]:
-    """`measured` without what is undefined, and a sentence for each of `others` that is.
+    """`figures` of images of `labels` without what is undefined, and a sentence for each of `others` that is.
 
     Raises InputError where the `objective` is: nothing can be searched for by it.
     """
     notes = []
     for metric in [*([objective] if objective else []), *others]:
         key = f"val_{metric.label}"
-        if not math.isnan(measured.get(key, 0.0)):
+        if not math.isnan(figures.get(key, 0.0)):
             continue
-        count = torch.bincount(data.labels.cpu(), minlength=len(classes)).tolist()
+        count = torch.bincount(labels.cpu(), minlength=len(classes)).tolist()
         names = classes if len(classes) == len(count) else tuple(map(str, range(len(count))))
         why = metric.undefined(dict(zip(names, count, strict=True))) or "it gives NaN or an infinite number for them"
         if metric is objective:
@@ -99,4 +105,4 @@ def defined(
                 " or other validation images (prepare.val_fraction)"
             )
         notes.append(f"{key} is undefined on the validation images and left out: {why}")
-    return {key: value for key, value in measured.items() if not math.isnan(value)}, notes
+    return {key: value for key, value in figures.items() if not math.isnan(value)}, notes

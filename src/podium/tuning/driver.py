@@ -85,10 +85,9 @@ class Driver:
         self.metric = self.aims[0].key
         self._unusable = 0
         """How many workers in a row could not begin a trial."""
-        first, *rest = params.metrics
-        limited = [one for one in limits.metrics_of(params.limits) if one not in rest]
-        more = [one for one in [*rest, *limited] if one not in metrics]
-        self._metric, *self._more = (carried(one).model_dump() for one in [first, *metrics, *more])
+        decides = [*params.metrics, *(one for one in limits.metrics_of(params.limits) if one not in params.metrics)]
+        self._metric, *self._more = (carried(one).model_dump() for one in decides)
+        self._logged = [carried(one).model_dump() for one in metrics if one not in decides]
         self._costs = feasibility.Costs(study, params)
         self._pausing = False
         self.clock = Clock(study, began)
@@ -206,6 +205,7 @@ class Driver:
             checkpoint_share=share,
             compiles=self.params.compile,
             measured=measured,
+            logged=self._logged,
         )
         return RunningTrial(self.study, trial, task, reported)
 
@@ -248,7 +248,7 @@ class Driver:
 
     def _judge(self, running: RunningTrial, report: Report) -> None:
         """Record an epoch, and let the trial continue or prune it."""
-        epoch = running.report(report.epoch, self.metric if len(self.aims) == 1 else None)
+        epoch = running.report(report.epoch, self.metric if len(self.aims) == 1 else None, report.earlier)
         self.pool.answer(report, self._goes_on(running, epoch))
         frozen, history = running.frozen, running.history
         for watcher in self.watchers:

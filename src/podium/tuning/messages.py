@@ -46,6 +46,8 @@ class Task:
     """Whether its network is compiled where that pays: search.compile."""
     rested: int = 0
     """The epoch at whose end it rested: that it resumes from there is no news."""
+    logged: list[Any] = field(default_factory=list)
+    """Metrics that nothing is decided by, as plain values: an epoch may get them later."""
 
     def later(self, seconds: float) -> "Task":
         """The task, so many seconds after it was handed out."""
@@ -64,6 +66,8 @@ class Report:
     number: int
     attempt: int
     epoch: Epoch
+    earlier: list[Epoch] = field(default_factory=list)
+    """Epochs that were reported before, with figures that they have got since."""
 
 
 @dataclass(frozen=True)

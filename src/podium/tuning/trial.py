@@ -43,7 +43,8 @@ class RunningTrial:
     reported: frozenset[int] = frozenset()
     """Epochs that were reported before the trial was interrupted: they are judged already, all but the last."""
     epochs: dict[int, Epoch] = field(default_factory=dict)
-    """Each epoch as first received: one that is trained again takes other seconds, and is recorded already."""
+    """Each epoch as first received, with the figures that came later: one that is trained again takes other seconds,
+    and is recorded already."""
     restarts: int = 0
     """How often it was handed to another worker for the loss of one that had begun it."""
 
@@ -74,17 +75,19 @@ class RunningTrial:
         return optuna_private.frozen(self.study, self.trial)
 
     def log(self, history: Sequence[Epoch]) -> None:
-        """Add the epochs of `history` that are new."""
+        """Add the epochs of `history` that are new, and new figures of the others."""
         for epoch in history:
-            self.epochs.setdefault(int(epoch["epoch"]), epoch)
+            number = int(epoch["epoch"])
+            self.epochs[number] = epoch | self.epochs.get(number, {})
 
-    def report(self, epoch: Epoch, metric: str | None) -> int:
-        """Record the end of an epoch, unless that was done before; returns the epoch's number.
+    def report(self, epoch: Epoch, metric: str | None, earlier: Sequence[Epoch] = ()) -> int:
+        """Record the end of an epoch, unless that was done before, and what `earlier` ones have got since; returns the
+        epoch's number.
 
         Without a `metric` Optuna is not told: it takes no report where there are several.
         """
         number = int(epoch["epoch"])
-        self.log([epoch])
+        self.log([*earlier, epoch])
         if metric is not None and number not in self.reported:
             self.trial.report(epoch[metric], number)
         return number

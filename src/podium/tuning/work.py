@@ -143,8 +143,10 @@ def _after_epoch(task: Task, saving: "_Checkpointer", report: Callable[[Report],
     """Report the epoch. Raises StopTrial or RestTrial where the trial is to end with it."""
     rests = task.until is not None and run.epoch >= task.until
     if rests:
+        run.metrics.complete(run.history, run.notes)
         saving.before_rest(run)
-    if not report(Report(task.number, task.attempt, run.history[-1])):
+    earlier, run.metrics.completed = run.metrics.completed, []
+    if not report(Report(task.number, task.attempt, run.history[-1], earlier)):
         raise StopTrial
     if rests:
         raise RestTrial
@@ -210,7 +212,10 @@ def _more_parts(task: Task, run: TrainingRun | None, parts: int) -> int:
 
 
 def _history(run: TrainingRun | None) -> list[Epoch]:
-    return [] if run is None else run.history
+    if run is None:
+        return []
+    run.metrics.complete(run.history, run.notes)
+    return run.history
 
 
 def _reason(error: BaseException) -> str:
@@ -226,7 +231,8 @@ def component_of(metric: Any) -> Metric:
 def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> TrainingRun:
     recipe = Recipe.model_validate(task.recipe)
     metric, *more = (component_of(one) for one in [task.metric, *task.more])
-    run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more)
+    logged = [component_of(one) for one in task.logged]
+    run = training(recipe, trial_data.images, task.seed, trial_data.device, metric, more, logged)
     run.fit_into_memory(least=parts)
     state = None
     try:

@@ -495,3 +495,31 @@ def test_table_that_was_not_brought_says_how(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"is a pointer of Git LFS \(run `git lfs pull`\)"):
         csv_table.read(tmp_path / "images.csv", tmp_path)
+def test_table_with_a_column_of_0_and_1_for_each_label_is_refused_with_both_readings(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,cat,dog,price\na.png,1,0,3\nb c.png,1,1,4\n")
+    message = "got path,cat,dog,price; the columns cat, dog hold 0 and 1. If each image has one of them, write its name"
+    with pytest.raises(InputError, match=message):
+        csv_table.read(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_said"),
+    [
+        (["cat", "cat|dog", "dog"], True),
+        (["cat;dog", "dog;bird", "bird;cat"], True),
+        (['"cat,dog"', "cat", "dog"], True),
+        (['"[""cat"", ""dog""]"', '"[""cat""]"', '"[""dog""]"'], True),
+        (["cat", "cat|dog", "bird"], False),
+        (['"birds, large"', '"birds, small"'], False),
+        (["T-shirt/top", "A+B", "A"], False),
+        (["7", "[7]"], False),
+        (["|", ";"], False),
+    ],
+)
+def test_labels_that_may_list_several_are_classes_and_said_to_be(
+    tmp_path: Path, labels: list[str], is_said: bool
+) -> None:
+    path = _write(tmp_path, "path,label\n" + "".join(f"a.png,{label}\n" for label in labels))
+    source = csv_table.read(path, tmp_path)
+    assert len(source.classes) == len(set(labels))
+    assert any("labels of one image; it is learnt as a class of its own" in note for note in source.notes) is is_said

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from podium.data.dvcignore import DvcIgnore
-from podium.data.sources import ImageSource
+from podium.data.sources import ImageSource, several_labels
 from podium.data.sources.alike import is_no_value
 from podium.data.sources.file_items import FileItems
 from podium.data.sources.item import Reject, in_order, is_meant, shown
@@ -77,7 +77,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = n
     leaves out are not missed in the table.
     """
     names, lines = table_of(path, "prepare.source")
-    _check_names(path, names)
+    _check_names(path, names, lines)
     columns = max(at for at, name in enumerate(names, 1) if name.strip())
     problems = [problem for number, line in lines if (problem := _problem(number, line, columns, path.parent))]
     if problems:
@@ -108,11 +108,15 @@ def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = n
         else:
             group = line.get("group", "").strip() or None
             items.append(line["path"], numbers[line["label"]], split, group)
-    notes = (*_notes(names), *listed.notes(path.parent, hides))
+    notes = (
+        *_notes(names),
+        *listed.notes(path.parent, hides),
+        *filter(None, [several_labels.joined(classes)]),
+    )
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
 
 
-def _check_names(path: Path, names: list[str]) -> None:
+def _check_names(path: Path, names: list[str], lines: Sequence[tuple[int, dict[str, str]]]) -> None:
     """Raise InputError where a column is missing, there twice, or hardly told from one that is read."""
     where = f"prepare.source: {shown(path)} line 1:"
     if names and re.fullmatch(r"(?i)sep=.?", names[0]):
@@ -127,13 +131,14 @@ def _check_names(path: Path, names: list[str]) -> None:
     missing = {"path", "label"} - set(names)
     if missing:
         hint = "".join(f"; rename {name!r} to `{meant}`" for name, meant in close.items())
+        hint += several_labels.indicators(names, [line for _, line in lines], COLUMNS) if "label" in missing else ""
         raise InputError(
             f"prepare.source: {shown(path)} must begin with a line of names, `path,label` and optionally"
             f" `split` and `group`; got {','.join(names) or 'nothing'}{hint}"
         )
     if close:
-        lines = [_nearly(name, meant, names) for name, meant in close.items()]
-        raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(lines))
+        near = [_nearly(name, meant, names) for name, meant in close.items()]
+        raise InputError(f"{where} has columns that are nearly those that are read:\n  " + "\n  ".join(near))
 
 
 def _nearly(name: str, meant: str, names: Sequence[str]) -> str:

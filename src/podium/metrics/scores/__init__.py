@@ -79,6 +79,8 @@ class Metric(Component):
     """Whether it looks at the predicted classes alone, and at no probability."""
     WEIGHTED: ClassVar[bool] = True
     """Whether it takes the images' weights."""
+    PURE: ClassVar[bool] = True
+    """Whether it depends on the predictions alone, and changes nothing: it may be computed at any time."""
 
     @property
     def label(self) -> str:
@@ -152,6 +154,8 @@ class _Foreign(Metric):
     """
 
     WEIGHTED: ClassVar[bool] = False
+    PURE: ClassVar[bool] = False
+    """It may draw random numbers, as the training does."""
 
     chosen: Choice
 
