@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.data.shards import starts_of
 from podium.data.lazy_rows import Numbers
+from podium.data.shards import starts_of
 from podium.data.split_draw import Units, draw, numbered
 from podium.data.split_file import NOWHERE, PLACES
 from podium.errors import InputError

@@ -495,6 +495,8 @@ def test_table_that_was_not_brought_says_how(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"is a pointer of Git LFS \(run `git lfs pull`\)"):
         csv_table.read(tmp_path / "images.csv", tmp_path)
+
+
 def test_table_with_a_column_of_0_and_1_for_each_label_is_refused_with_both_readings(tmp_path: Path) -> None:
     path = _write(tmp_path, "path,cat,dog,price\na.png,1,0,3\nb c.png,1,1,4\n")
     message = "got path,cat,dog,price; the columns cat, dog hold 0 and 1. If each image has one of them, write its name"
