@@ -353,7 +353,10 @@ def test_source_without_rows_is_refused(rows: Any) -> None:
 )
 def test_content_as_libraries_give_it_is_taken(content: Any) -> None:
     (item,) = _read({"image": content, "label": torch.tensor(3)}).items
-    found = item.content if isinstance(item.content, np.ndarray) else np.asarray(Image.open(io.BytesIO(item.content)))
+    found = item.content
+    if isinstance(found, bytes):
+        found = np.asarray(Image.open(io.BytesIO(found)))
+    assert isinstance(found, np.ndarray)
     assert np.array_equal(found.reshape(GREY.shape), GREY)
 
 
