@@ -16,6 +16,7 @@ import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import reading
 from podium.data.audit.audit_page import PER_CLASS
+from podium.data.colour_profiles import ColourProfiles
 from podium.data.decode import Preprocess
 from podium.data.image_store import key_of, persistent_store
 from podium.data.sources import folder
@@ -39,6 +40,7 @@ def _read(root: Path, decoded: Path) -> tuple[int, list[object]]:
     for field in fields(images):
         value = getattr(images, field.name)
         if field.name not in ("rows", "decoded", "rejects"):
+            value = value.counts if isinstance(value, ColourProfiles) else value
             known.append(value.tolist() if isinstance(value, np.ndarray) else list(value))
     return images.decoded, known
 
