@@ -126,11 +126,8 @@ def _child(project: Project, number: int = 0) -> str:
 def _double(project: Project, run_id: str) -> str:
     """What a process leaves that ends while a proxy has its call repeated: a run with the tags of another."""
     made = project.run(run_id)
-    tags = {
-        key: made.data.tags[key]
-        for key in ("podium.kind", "podium.id", "podium.retrain", "podium.project", "podium.study")
-        if key in made.data.tags
-    }
+    keys = ("podium.kind", "podium.id", "podium.retrain", "podium.project", "podium.study")
+    tags: dict[str, str] = {key: made.data.tags[key] for key in keys if key in made.data.tags}
     double = project.client.create_run(made.info.experiment_id, made.info.start_time + 1, tags, made.info.run_name)
     return str(double.info.run_id)
 
