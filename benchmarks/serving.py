@@ -151,7 +151,7 @@ def asker(server: Server, content: bytes, kind: str = JSON) -> Callable[[], None
     return ask
 
 
-def medians(ways: dict[str, Way], times: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+def in_turns(ways: dict[str, Way], times: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
     """Of each of `ways`, which take turns: the median time in ms, and the mean of its processors' time in ms."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     used: dict[str, float] = dict.fromkeys(ways, 0.0)
@@ -168,6 +168,11 @@ def medians(ways: dict[str, Way], times: int, rounds: int) -> tuple[dict[str, fl
         {name: statistics.median(values) for name, values in took.items()},
         {name: 1000 * seconds / (times * rounds) for name, seconds in used.items()},
     )
+
+
+def medians(ways: dict[str, Callable[[], object]], times: int, rounds: int) -> dict[str, float]:
+    """The median time of each of `ways` in ms, taking turns."""
+    return in_turns({name: Way(ask, time.process_time) for name, ask in ways.items()}, times, rounds)[0]
 
 
 def many(server: Server, content: bytes, seconds: float) -> float:
@@ -296,10 +301,10 @@ def measure(model: LoadedModel, files: list[bytes], servers: list[Server], round
     ways |= {server.name: Way(asker(server, one), server.processor) for server in servers}
     body = asker(servers[0], files[0], "image/png")
     ways["podium serve, image as the body"] = Way(body, servers[0].processor)
-    single, single_used = medians(ways, SINGLE, rounds)
+    single, single_used = in_turns(ways, SINGLE, rounds)
     ways = {name: Way(lambda: model.predict(files), time.process_time)}
     ways |= {server.name: Way(asker(server, batch), server.processor) for server in servers}
-    batches, batches_used = medians(ways, BATCHES, rounds)
+    batches, batches_used = in_turns(ways, BATCHES, rounds)
     small = {server.name: many(server, one, seconds) for server in servers}
     own, whole = single[name], batches[name]
     rows = []

@@ -246,7 +246,7 @@ def test_rollback_does_not_wait_for_a_promotion_that_is_judging(project: Project
     promote(project, 1)
     promote(project, 3)
     with locked(project.folder / "mlruns" / f"promote-{NAME}.lock"):
-        rollback(project, "an emergency")
+        rollback(project.tracking, NAME, "an emergency")
     assert champion(project) == 1
 
 

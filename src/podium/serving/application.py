@@ -93,8 +93,8 @@ class Application:
 
         try:
             if _has_two_lengths(scope):
-                content = RequestError(400, "a request must have one of Content-Length and Transfer-Encoding").content
-                await send_answer(counting, 400, json.dumps(content).encode(), close=True)
+                refusal = RequestError(400, "a request must have one of Content-Length and Transfer-Encoding")
+                await send_answer(counting, 400, json.dumps(refusal.content).encode(), close=True)
             elif path == "/invocations":
                 status, content = await self._invocations(scope, receive, started, sighting)
                 if status == 200:
