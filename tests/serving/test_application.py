@@ -413,8 +413,10 @@ def test_client_that_takes_no_answer_is_left_alone_whatever_it_asked_for(path: s
             raise broken
         await asyncio.Event().wait()  # HTTP/2 with a window of nothing, for example
 
+    pieces = [{"type": "http.request", "body": picture(200)}]
+
     async def receive() -> Any:
-        return {"type": "http.request", "body": picture(200)}
+        return pieces.pop() if pieces else await asyncio.Event().wait()
 
     method = "POST" if path == "/invocations" else "GET"
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": []}
