@@ -82,11 +82,23 @@ def problems(text: str) -> list[str]:
         ("retrain: {members: 2}", "retrain.members: only networks with model.members can be several, which cnn can't"),
         (
             "retrain: {members: 2}\nmodel: {name: resnet}\nsearch: {limits: {size_mb: 3}}",
-            "retrain.members: the search counts size_mb for one network, and the model would have 2",
+            "retrain.members: the search counts size_mb for one network, and the model would have 2: set it to 1",
         ),
         (
             "retrain: {members: 64}\nmodel: {name: resnet}\ntrain: {epochs: 200}",
             "retrain.members: train.epochs times the members must be at most 10000; got 200 times 64",
+        ),
+        (
+            "retrain: {members: 3}\nmodel: {name: resnet}\nsearch: {space: {model.members: {choices: [1, 32]}}}",
+            "retrain.members: model.members times the members must be at most 64; got 32 times 3",
+        ),
+        (
+            "retrain: {members: 2}\nmodel: {name: resnet}\ntrain: {schedule: 'timm:step'}",
+            "retrain.members: there are 2 times as many epochs, by which the schedule timm:step may count",
+        ),
+        (
+            "retrain: {members: 2}\nmodel: {name: resnet}\ntrain: {program: 'mine:train'}",
+            "retrain.members: mine:train trains by itself: set it to 1",
         ),
         ("retrain: {images: val}", "retrain.images: must be 'train_and_val' or 'train'; got 'val'"),
         ("gate: {margin: 1.0}", "gate.margin: must be below 1, the width of the range of accuracy (0 to 1)"),

@@ -10,6 +10,16 @@ from podium.config.space import reachable
 if TYPE_CHECKING:
     from podium.config.params import Params
 
+BY_SHARE = ("constant", "cosine", "one_cycle")
+"""Schedules that go by the share of the training that is done."""
+MULTIPLIED = {
+    "model.members": 64,
+    "train.epochs": 10_000,
+    "train.data_fraction_epochs": 10_000,
+    "train.batch_size": 65_536,
+}
+"""What retrain.members multiplies, and how large each may be."""
+
 
 def disagreements(params: "Params") -> list[str]:
     """Each problem as `section.field: rule; got value`."""
@@ -47,35 +57,46 @@ def _abstain(params: "Params") -> list[str]:
 
 
 def _members(params: "Params") -> list[str]:
-    """Of several networks only those that know it are made, and no cost that the search counted is theirs."""
+    """Several networks are each trained as the search trained one, and no cost that the search counted is theirs."""
     members = params.retrain.members
     if members == 1:
         return []
-    networks = [name for kind, name in reachable(params.recipe(), params.search.space) if kind == "network"]
-    others = [one for one in networks if "members" not in getattr(components.find("network", one), "model_fields", ())]
+    named = reachable(params.recipe(), params.search.space)
     known = [one for one in params.search.limits if one in COSTS]
     known += [one.name for one in params.search.aims if one.name in COSTS]
-    found = []
-    if others:
-        found.append(
-            f"retrain.members: only networks with model.members can be several, which {' and '.join(others)} can't:"
-            f" write retrain.members: 1, or model.name: resnet; got {members}"
-        )
-    if known:
-        found.append(
-            f"retrain.members: the search counts {' and '.join(dict.fromkeys(known))} for one network, and the model"
-            f" would have {members}. Write retrain.members: 1, and model.members: {members} if the search is to train"
-            " as many"
-        )
-    found += [
-        f"retrain.members: {name} times the members must be at most {most}; got {value} times {members}"
-        for name, most, value in (
-            ("train.epochs", 10_000, params.train.epochs),
-            ("train.batch_size", 65_536, params.train.batch_size),
-        )
-        if value * members > most
+    problems = [
+        *(
+            f"only networks with model.members can be several, which {name} can't: set it to 1, or model.name to resnet"
+            for kind, name in named
+            if kind == "network" and "members" not in getattr(components.find(kind, name), "model_fields", ())
+        ),
+        *(
+            f"there are {members} times as many epochs, by which the schedule {name} may count: set it to 1, or"
+            f" train.schedule to one of {', '.join(BY_SHARE)}"
+            for kind, name in named
+            if kind == "schedule" and name not in BY_SHARE
+        ),
+        *(f"{name} trains by itself: set it to 1" for kind, name in named if kind == "program"),
+        *(
+            f"the search counts {cost} for one network, and the model would have {members}: set it to 1, and"
+            f" model.members to {members} if the search is to train as many"
+            for cost in dict.fromkeys(known)
+        ),
+        *(
+            f"{name} times the members must be at most {most}; got {value} times {members}"
+            for name, most in MULTIPLIED.items()
+            if (value := _largest(params, name)) * members > most
+        ),
     ]
-    return found
+    return [f"retrain.members: {problem}" for problem in problems]
+
+
+def _largest(params: "Params", name: str) -> int:
+    """Of the values that a configuration may have at the field `name`."""
+    given = params.recipe().flat().get(name, 0)
+    space = params.search.space
+    values = [given, *(space[name].values() if name in space else [])]
+    return max(int(one) for one in values if isinstance(one, int))
 
 
 def _margin(params: "Params") -> list[str]:
