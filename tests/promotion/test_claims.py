@@ -68,6 +68,7 @@ def test_claim_of_a_process_of_this_machine_that_has_ended_keeps_nobody_waiting(
         (ELSEWHERE, r"and began 6\d s ago .* nothing was moved here.* add --break-claim, or wait 9 minutes"),
         ("", r"eve@elsewhere is moving tiny's champion at this moment"),
     ],
+    ids=["of this machine", "of another", "of an earlier Podium"],
 )
 def test_claim_of_a_process_that_may_run_is_told_with_what_ends_it(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, process: str, said: str
