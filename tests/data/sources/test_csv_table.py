@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from podium.data.sources import csv_table
+from podium.data.sources.listing import Hides, none_hidden
 from podium.errors import InputError
 
 
@@ -456,6 +457,35 @@ def test_folders_beside_those_of_the_table_are_named_with_their_images(tmp_path:
     )
     hides = {tmp_path / "images/fox", tmp_path / "images/cat/old"}.__contains__
     assert csv_table.read(tmp_path / "images.csv", tmp_path, hides=hides).notes == ()
+
+
+def test_folders_beside_those_of_the_table_are_looked_at_without_links_and_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("set/cat/1.png", "set/fox/2.png", "set/fox/hidden/3.png", "other/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "set/above").symlink_to("..")
+    (tmp_path / "set/other").symlink_to(tmp_path / "other")
+    table = tmp_path / "set/t.csv"
+    table.write_text("path,label\ncat/1.png,cat\ncat/1.png,cat\n", encoding="utf-8")
+
+    def said(hides: Hides = none_hidden) -> list[str]:
+        notes = csv_table.read(table, tmp_path, hides=hides).notes
+        return [note.partition(": ")[2] for note in notes if "folder holds" in note or "folders hold" in note]
+
+    assert said() == ["fox (2 images)"]
+    assert said({tmp_path / "set/fox/hidden"}.__contains__) == ["fox (1 image)"]
+    assert csv_table.read(table, tmp_path / "set/cat").notes == ()  # DVC would not see those outside of it
+    monkeypatch.setattr("podium.data.sources.listed.COUNTED", 2)
+    assert said() == ["fox (1 image or more)"]
+    (tmp_path / "set/deer").mkdir()
+    for number in range(2):
+        (tmp_path / f"set/deer/{number}.txt").touch()
+    assert said() == []  # it ends before fox
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path / "set")
+    assert said() == []  # beside a table in the project's own folder lie the project's
 
 
 def test_folders_above_that_of_the_table_are_not_looked_at(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = n
             items.append(line["path"], numbers[line["label"]], split, group)
     notes = (
         *_notes(names),
-        *listed.notes(path.parent, hides),
+        *listed.notes(path.parent, root, hides),
         *filter(None, [several_labels.joined(classes)]),
     )
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
