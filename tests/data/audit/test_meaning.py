@@ -263,7 +263,10 @@ def test_folder_that_dvc_needs_and_is_missing_ends_dvc(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     root = photos.folder(tmp_path / "photos", per_class=1)
     assert refusals(root) == ([], [])
-    (tmp_path / "dvc.yaml").touch()
+    pipeline = tmp_path / "dvc.yaml"
+    pipeline.write_text("stages: {prepare: {cmd: x, deps: [data/raw]}}\n", encoding="utf-8")
+    assert refusals(root) == ([], [])  # somebody's own, which names neither
+    pipeline.write_text("stages: {prepare: {cmd: x, deps: [data/labels, data/split]}}\n", encoding="utf-8")
     (tmp_path / "data/labels").mkdir(parents=True)
     wrong, _ = refusals(root)
     assert [one.partition(" does not exist")[0] for one in wrong] == ["data/split"]
