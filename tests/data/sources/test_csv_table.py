@@ -546,6 +546,13 @@ def test_table_with_a_column_of_0_and_1_for_each_label_is_refused_with_both_read
         (["T-shirt/top", "A+B", "A"], False),
         (["7", "[7]"], False),
         (["|", ";"], False),
+        (["a", "b", "c", "B; a"], True),
+        (["a", "b", "a+b"], True),
+        (['"0,5"', '"0,25"', '"0,0"', "0", "5", "25"], False),
+        (['"Tomato, healthy"', '"Tomato, blight"', '"Potato, healthy"', '"Potato, blight"'], False),
+        (['"Tomato, healthy"', '"Potato, healthy"', '"Tomato, blight"', "background"], False),
+        (["black & white", "black"], False),
+        (["bird;cat", "bird;dog", "cat;dog"], True),
     ],
 )
 def test_labels_that_may_list_several_are_classes_and_said_to_be(
@@ -554,4 +561,6 @@ def test_labels_that_may_list_several_are_classes_and_said_to_be(
     path = _write(tmp_path, "path,label\n" + "".join(f"a.png,{label}\n" for label in labels))
     source = csv_table.read(path, tmp_path)
     assert len(source.classes) == len(set(labels))
-    assert any("labels of one image; it is learnt as a class of its own" in note for note in source.notes) is is_said
+    notes = [note for note in source.with_notes().notes if "class of its own" in note]
+    assert len(notes) == is_said
+    assert all("labels of one image; it is learnt as a class of its own" in note for note in notes)

@@ -111,7 +111,6 @@ def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = n
     notes = (
         *_notes(names),
         *listed.notes(path.parent, root, hides),
-        *filter(None, [several_labels.joined(classes)]),
     )
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.dvcignore import LEFT_OUT, DvcIgnore
-from podium.data.sources.alike import about_dates, about_lists, about_missing
+from podium.data.sources.alike import about_dates, about_missing
 from podium.data.sources.file_items import SPLITS, FileItems
 from podium.data.sources.item import Item, Reject, shown
+from podium.data.sources.several_labels import joined
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Source:
             notes=(
                 *self.notes,
                 *about_missing(self.classes, self.counts().tolist()),
-                *about_lists(self.classes),
+                *filter(None, [joined(self.classes)]),
                 *about_dates(self.classes),
                 *self._about_draw(),
             ),
