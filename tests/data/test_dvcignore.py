@@ -10,7 +10,7 @@ from dvc.ignore import DvcIgnoreFilter
 import photos
 from podium.config.params import DoctorParams, PrepareParams
 from podium.data import sources
-from podium.data.audit.data_audit import audited
+from podium.data.audit.data_audit import audited, refuse
 from podium.data.audit.dvc_tree import refusals
 from podium.data.dvcignore import LEFT_OUT, DvcIgnore
 from podium.data.sources import folder as folder_source
@@ -226,8 +226,27 @@ def test_files_that_a_pattern_leaves_out_of_a_folder_are_not_missed_and_those_of
     paths = sorted(path.relative_to(project) for path in root.rglob("*.png"))
     table = "".join(f"{path},{path.parent.name}\n" for path in paths)
     (project / "raw.csv").write_text(f"path,label\n{table}", encoding="utf-8")
-    kinds = []
+    kinds, notes = [], []
     for source in ("folder:raw", "csv:raw.csv"):
         with audited(PrepareParams(source=source, root=".", size=32), DoctorParams(), project / "decoded") as data:
             kinds.append({one.kind: one.images for one in data.report.findings})
+            notes += [note for note in data.report.notes if ".dvcignore" in note]
     assert kinds == [{"outside": 12}, {"outside": 12, "left_out": 12}]
+    said = ".dvcignore leaves 12 of 36 files out, such as '{}cat/00_thumb.png'"
+    assert notes[0] == said.format("")
+    assert notes[1].startswith(said.format("raw/") + ", so that they count as missing: ")
+
+
+def test_pattern_that_leaves_out_more_than_stays_is_refused_unless_max_left_out_allows_it(project: Path) -> None:
+    root = photos.folder(project / "raw")
+    for path in sorted(root.rglob("*.png")):
+        for number in range(2):
+            path.with_stem(f"{path.stem}_{number}").write_bytes(path.read_bytes())
+    (project / ".dvcignore").write_text("*_?.png\n", encoding="utf-8")
+    params = PrepareParams(source="folder:raw", root="raw", size=32)
+    with audited(params, DoctorParams(), project / "decoded") as data:
+        assert any("delete the pattern; if not, raise doctor.max_left_out" in note for note in data.report.notes)
+        with pytest.raises(InputError, match=r"doctor\.left_out: (?s:.*)48 of 72 (?s:.*)\.dvcignore leaves it out"):
+            refuse(data.report)
+    with audited(params, DoctorParams(max_left_out=0.7), project / "decoded") as data:
+        refuse(data.report)

@@ -76,7 +76,7 @@ def test_split_below_the_size_is_one_file_with_the_marker_of_before(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("size", "files"), [(1, 1), (2048, 1), (2049, 2), (4096, 2), (4097, 4), (1 << 17, 64), (1 << 30, 64)]
+    ("size", "files"), [(0, 1), (1, 1), (2048, 1), (2049, 2), (4096, 2), (4097, 4), (1 << 17, 64), (1 << 30, 64)]
 )
 def test_files_of_a_split_follow_from_its_size(monkeypatch: pytest.MonkeyPatch, size: int, files: int) -> None:
     monkeypatch.setattr(shards, "FILE_BYTES", 2048)

@@ -59,6 +59,21 @@ def test_packages_that_own_code_wants_and_are_not_installed_are_named(
     assert named in found.found
 
 
+@pytest.mark.parametrize(
+    ("encoding", "level"), [("utf-8", "fail"), ("utf-8-sig", "fail"), ("utf-16", "note"), ("latin-1", "note")]
+)
+def test_own_packages_of_any_encoding_are_read_or_said_to_be_of_another(
+    tmp_path: Path, encoding: str, level: str
+) -> None:
+    requirements = tmp_path / "requirements-own.txt"
+    requirements.write_text("no-such-package-of-podium==1  # f\u00fcr alle\n", encoding=encoding)
+    found = machine.own_packages(requirements)
+    assert found.level == level
+    is_read = encoding.startswith("utf-8")
+    assert ("not installed: no-such-package-of-podium==1" in found.found) is is_read
+    assert ("is not UTF-8 (byte " in found.found) is not is_read
+
+
 def test_cuda_that_is_asked_for_and_is_not_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.cuda("auto").level == "ok"

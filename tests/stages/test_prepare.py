@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -182,6 +183,24 @@ def test_images_in_several_files_are_those_of_one_and_one_that_is_added_changes_
     }
 
 
+def test_room_is_asked_for_what_is_not_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos.folder(tmp_path / "raw", per_class=22)
+    params = PrepareParams(source=f"folder:{root}", root=str(root), size=16, min_per_class=2)
+    monkeypatch.setattr(shards, "FILE_BYTES", 4096)
+    _prepare(params, tmp_path, links=True)
+    photos.write(root / "cat/new.png", photos.tiles()[47])
+    for name in ("prepared", "sealed"):  # as DVC does before it runs a stage
+        shutil.rmtree(tmp_path / name)
+    real = tuple(os.statvfs(tmp_path))
+    little = os.statvfs_result((4096, 4096, real[2], 3, 3, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: little)
+
+    with pytest.raises(PodiumError, match="has room for 0 MB, and the images need"):
+        _prepare(params, tmp_path)
+    _prepare(params, tmp_path, links=True)
+    assert len(open_split(tmp_path / "prepared/train").images)
+
+
 def _table(folder: Path, *, groups: bool) -> PrepareParams:
     """A table of 60 images of noise in two classes, some with a given test split; every other row repeats its group."""
     lines = ["path,label,split,group"]
@@ -279,6 +298,33 @@ def test_prepare_with_bad_input_writes_nothing_and_leaves_what_was_there(
         _prepare(params.model_copy(update=changes), tmp_path)
 
     assert _bytes(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["prepared", "sealed"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_file_in_the_place_of_what_is_written_is_refused_until_it_is_moved_away(
+    tmp_path: Path, params: PrepareParams, name: str, is_link: bool
+) -> None:
+    path = tmp_path / name
+    path.symlink_to("nowhere") if is_link else path.write_bytes(b"mine")
+    what = "a link to nowhere" if is_link else "a file"
+    with pytest.raises(PodiumError, match=rf"{name} is {what}, and a folder must be there: move it away"):
+        _prepare(params, tmp_path)
+    assert os.path.lexists(path)
+    path.unlink()
+    (tmp_path / f".{name}.old").write_bytes(b"of an earlier Podium")
+    (tmp_path / f".{name}.partial").symlink_to("nowhere")
+    _prepare(params, tmp_path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".decoded", "prepared", "raw", "sealed", "split"]
+
+
+def test_folder_behind_a_link_is_replaced_again_and_again(tmp_path: Path, params: PrepareParams) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "prepared").symlink_to("elsewhere")
+    for _ in range(2):
+        _prepare(params, tmp_path)
+    assert set(_bytes(tmp_path / "prepared")) == SHIPPED
+    assert not list(tmp_path.glob(".prepared.*"))
 
 
 def test_prepare_that_can_not_write_is_an_error_and_leaves_what_was_there(

@@ -76,13 +76,14 @@ def _audit(params: "Params", out: Path, refused: list[str], *, log: bool) -> lis
     from podium import paths
     from podium.data.audit.data_audit import audited, refuse
     from podium.data.audit.writable import unwritable
+    from podium.data.linked_files import dvc_links
     from podium.doctor.preset_choice import preset
     from podium.stages.prepare import short_classes
 
     try:
         with audited(params.prepare, params.doctor, paths.decoded(), paths.SPLIT) as data:
             short = short_classes(data.report.counts, params.prepare, data.groups)
-            wrong = unwritable(data, paths.PREPARED, paths.SEALED, paths.SPLIT)
+            wrong = unwritable(data, paths.PREPARED, paths.SEALED, paths.SPLIT, links=dvc_links(paths.root()))
             refused = [*refused, *([short] if short else []), *(f"prepare would fail: {why}" for why in wrong)]
             _write(data, out, refused)
     except OSError as error:

@@ -66,6 +66,11 @@ class LinkedFiles:
         return written is not None
 
 
+def linked_bytes(folder: Path, splits: Iterable[str]) -> int:
+    """How many bytes of `splits` the store in `folder` keeps to be linked."""
+    return sum(path.lstat().st_size for name in splits for path in folder.glob(f"{PREFIX}{name}-*.npy"))
+
+
 def _begun(path: Path, old: BinaryIO | None, same: int) -> BinaryIO:
     """A new file at `path` with the first `same` bytes of `old`, which are right."""
     path.unlink(missing_ok=True)

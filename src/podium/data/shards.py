@@ -118,7 +118,7 @@ def starts_of(prints: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def counts_of(starts: NDArray[np.int64] | None, shape: tuple[int, ...]) -> list[int]:
     """How many images each file of a split of `shape` (N, C, H, W) has; `starts` as above, None: they are not known."""
-    bits = min(((math.prod(shape) - 1) // FILE_BYTES).bit_length(), MOST_BITS)
+    bits = min((max(math.prod(shape) - 1, 0) // FILE_BYTES).bit_length(), MOST_BITS)
     if starts is None or not bits:
         return [shape[0]]
     counts: list[int] = np.diff(starts[:: 1 << (MOST_BITS - bits)]).tolist()

@@ -87,7 +87,13 @@ def own_packages(requirements: Path) -> Finding:
     """Whether what people's own code wants beyond the lock file is installed."""
     if not requirements.is_file():
         return ok("own packages", f"none: there is no {requirements}")
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    try:
+        text = requirements.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1:,} is 0x{error.object[error.start]:02x}"
+        found = f"{requirements} is not UTF-8 ({where}), so they are not checked"
+        return note("own packages", found, "save it as UTF-8; `>` of PowerShell writes UTF-16")
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     remedy = "rm -f .venv/installed && make install"
     wrong = []
     for line in lines:

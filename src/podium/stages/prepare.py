@@ -46,7 +46,7 @@ def prepare(
             print("\n".join(data.report.summary(refused=bool(short))))
             refuse(data.report)
             check_classes(data.report.counts, params, data.groups)
-            if wrong := unwritable(data, prepared, sealed, split):
+            if wrong := unwritable(data, prepared, sealed, split, links=links):
                 raise PodiumError("\n".join([*wrong, "Nothing was written."]))
             _remember(split, data)
             info = _write(data, prepared, sealed, links=links)
@@ -184,8 +184,15 @@ def _info(data: AuditedData, splits: list[Written], mean: list[float], std: list
 def _next_to(folder: Path, what: str) -> Path:
     """An unused folder next to `folder`; what a killed run left of it is removed."""
     path = folder.with_name(f".{folder.name}.{what}")
-    shutil.rmtree(path, ignore_errors=True)
+    _remove(path)
     return path
+
+
+def _remove(path: Path) -> None:
+    """Remove the folder `path` with all that is in it; a file or a link that is there instead, alone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap(new: Path, folder: Path) -> None:
@@ -195,7 +202,7 @@ def _swap(new: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,21 @@ def test_files_beside_images_of_their_name_are_not_missing(tmp_path: Path) -> No
         refuse(data.report)
 
 
+@pytest.mark.parametrize("suffix", ["~", ".bak", ".part", ".download"])
+def test_copies_beside_their_images_are_not_missing_and_images_named_as_copies_are(tmp_path: Path, suffix: str) -> None:
+    root = photos.folder(tmp_path / "photos", per_class=8)
+    images = sorted(root.rglob("*.png"))
+    for path in images:
+        path.with_name(path.name + suffix).write_bytes(path.read_bytes())
+    with _audited(root) as data:
+        assert _found(data)["not_image"] == 16
+        refuse(data.report)
+    for path in images[::2]:
+        path.unlink()
+    with _audited(root) as data, pytest.raises(InputError, match=r"doctor\.left_out: (?s:.*)8 of 16 (?s:.*)rename it"):
+        refuse(data.report)
+
+
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"<html></html>"])
 def test_file_that_is_named_like_an_image_is_missing_whatever_lies_beside_it(tmp_path: Path, content: bytes) -> None:
     root = photos.folder(tmp_path / "photos", per_class=6)
@@ -263,7 +278,10 @@ def test_folder_that_dvc_needs_and_is_missing_ends_dvc(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     root = photos.folder(tmp_path / "photos", per_class=1)
     assert refusals(root) == ([], [])
-    (tmp_path / "dvc.yaml").touch()
+    pipeline = tmp_path / "dvc.yaml"
+    pipeline.write_text("stages: {prepare: {cmd: x, deps: [data/raw]}}\n", encoding="utf-8")
+    assert refusals(root) == ([], [])  # somebody's own, which names neither
+    pipeline.write_text("stages: {prepare: {cmd: x, deps: [data/labels, data/split]}}\n", encoding="utf-8")
     (tmp_path / "data/labels").mkdir(parents=True)
     wrong, _ = refusals(root)
     assert [one.partition(" does not exist")[0] for one in wrong] == ["data/split"]

@@ -382,6 +382,28 @@ def test_set_that_was_turned_and_mirrored_keeps_its_split(tmp_path: Path) -> Non
     assert any("take over their splits (32 of them turned or mirrored)" in note for note in data.report.notes)
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_strangers_that_join_a_set_that_was_turned_keep_the_splits_that_the_source_gives(is_turned: bool) -> None:
+    digits = np.stack([np.asarray(Image.fromarray(one.astype(np.uint8) * 15).resize((32, 32)))
+                       for one in load_digits().images[:900]])  # fmt: skip
+    old, new = digits[:600], digits[600:]
+    added = np.concatenate([np.rot90(old, axes=(1, 2)), np.rot90(new, int(is_turned), axes=(1, 2))])
+    splits = np.random.default_rng(0).choice(3, 600, p=(0.7, 0.15, 0.15)).astype(np.int8)
+    known = SplitFile.empty("a").with_images(np.arange(1, 601, dtype=np.uint64), splits, "copies", looks_of(old))
+    contents = np.arange(1000, 1900, dtype=np.uint64)
+
+    def looks(rows: NDArray[np.int64], way: int) -> NDArray[np.uint64]:
+        grey = added[rows][:, :, ::-1] if way >= 4 else added[rows]
+        return looks_of(np.ascontiguousarray(np.rot90(grey, way, axes=(1, 2))))
+
+    found = taken_over(known, contents, contents, looks_of(added), np.arange(900), looks)
+    assert (found.places[:600] == splits).all()
+    assert found.sure[:600].all()
+    assert found.turned == 600
+    assert (found.places[600:] == -1).all()
+    assert not found.sure[600:].any()
+
+
 def test_set_whose_pictures_were_changed_beyond_knowing_is_named(tmp_path: Path) -> None:
     root, rng = tmp_path / "raw", np.random.default_rng(0)
     _made(root, "RGB", "PNG")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from podium.data.sources.alike import about_dates, about_lists, alike
+from podium.data.sources.alike import about_dates, alike
 
 PAIRS = [
     ("1,0", "1.0"),
@@ -54,20 +54,6 @@ def test_truth_is_a_number_where_there_are_no_others(names: list[str], found: li
 @pytest.mark.parametrize(("one", "other"), OTHERS)
 def test_names_that_look_different_are_not(one: str, other: str) -> None:
     assert alike([one, other]) == []
-
-
-@pytest.mark.parametrize(
-    ("classes", "said"),
-    [
-        (("a", "b", "a,b"), "label is a list of others, such as 'a,b'"),
-        (("a", "b", "c", "B; a", "a|c"), "2 labels are lists of others, such as 'B; a'"),
-        (("black & white", "black"), ""),
-        (("a/b", "a", "b"), ""),
-        (("rock, paper", "scissors"), ""),
-    ],
-)
-def test_label_that_is_a_list_of_others_is_named(classes: tuple[str, ...], said: str) -> None:
-    assert [note.partition(": ")[0] for note in about_lists(classes)] == ([said] if said else [])
 
 
 @pytest.mark.parametrize(

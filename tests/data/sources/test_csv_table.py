@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from podium.data.sources import csv_table
+from podium.data.sources.listing import Hides, none_hidden
 from podium.errors import InputError
 
 
@@ -458,6 +459,35 @@ def test_folders_beside_those_of_the_table_are_named_with_their_images(tmp_path:
     assert csv_table.read(tmp_path / "images.csv", tmp_path, hides=hides).notes == ()
 
 
+def test_folders_beside_those_of_the_table_are_looked_at_without_links_and_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("set/cat/1.png", "set/fox/2.png", "set/fox/hidden/3.png", "other/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "set/above").symlink_to("..")
+    (tmp_path / "set/other").symlink_to(tmp_path / "other")
+    table = tmp_path / "set/t.csv"
+    table.write_text("path,label\ncat/1.png,cat\ncat/1.png,cat\n", encoding="utf-8")
+
+    def said(hides: Hides = none_hidden) -> list[str]:
+        notes = csv_table.read(table, tmp_path, hides=hides).notes
+        return [note.partition(": ")[2] for note in notes if "folder holds" in note or "folders hold" in note]
+
+    assert said() == ["fox (2 images)"]
+    assert said({tmp_path / "set/fox/hidden"}.__contains__) == ["fox (1 image)"]
+    assert csv_table.read(table, tmp_path / "set/cat").notes == ()  # DVC would not see those outside of it
+    monkeypatch.setattr("podium.data.sources.listed.COUNTED", 2)
+    assert said() == ["fox (1 image or more)"]
+    (tmp_path / "set/deer").mkdir()
+    for number in range(2):
+        (tmp_path / f"set/deer/{number}.txt").touch()
+    assert said() == []  # it ends before fox
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path / "set")
+    assert said() == []  # beside a table in the project's own folder lie the project's
+
+
 def test_folders_above_that_of_the_table_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/1.png").touch()
@@ -516,6 +546,13 @@ def test_table_with_a_column_of_0_and_1_for_each_label_is_refused_with_both_read
         (["T-shirt/top", "A+B", "A"], False),
         (["7", "[7]"], False),
         (["|", ";"], False),
+        (["a", "b", "c", "B; a"], True),
+        (["a", "b", "a+b"], True),
+        (['"0,5"', '"0,25"', '"0,0"', "0", "5", "25"], False),
+        (['"Tomato, healthy"', '"Tomato, blight"', '"Potato, healthy"', '"Potato, blight"'], False),
+        (['"Tomato, healthy"', '"Potato, healthy"', '"Tomato, blight"', "background"], False),
+        (["black & white", "black"], False),
+        (["bird;cat", "bird;dog", "cat;dog"], True),
     ],
 )
 def test_labels_that_may_list_several_are_classes_and_said_to_be(
@@ -524,4 +561,6 @@ def test_labels_that_may_list_several_are_classes_and_said_to_be(
     path = _write(tmp_path, "path,label\n" + "".join(f"a.png,{label}\n" for label in labels))
     source = csv_table.read(path, tmp_path)
     assert len(source.classes) == len(set(labels))
-    assert any("labels of one image; it is learnt as a class of its own" in note for note in source.notes) is is_said
+    notes = [note for note in source.with_notes().notes if "class of its own" in note]
+    assert len(notes) == is_said
+    assert all("labels of one image; it is learnt as a class of its own" in note for note in notes)

@@ -127,7 +127,8 @@ class _Animal(str, Enum):  # noqa: UP042 (as code for Python 3.10 has it)
 
 
 @pytest.mark.parametrize(
-    ("label", "name"), [(np.array([3]), "3"), (np.array(3), "3"), (_Animal.CAT, "cat"), (np.str_("cat"), "cat")]
+    ("label", "name"),
+    [(np.array([3]), "3"), (np.array([[3]]), "3"), (np.array(3), "3"), (_Animal.CAT, "cat"), (np.str_("cat"), "cat")],
 )
 def test_label_of_another_type_is_the_value_that_it_stands_for(label: Any, name: str) -> None:
     assert _read((GREY, label)).classes == (name,)

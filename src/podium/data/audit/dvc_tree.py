@@ -21,11 +21,12 @@ def refusals(root: Path) -> tuple[list[str], list[str]]:
     if not root.exists():
         hint = not_pulled(root)
         return [f"prepare.root: {shown(root)} does not exist; make it, or name the folder of the images{hint}"], []
+    named = _text_of(Path("dvc.yaml"))
     wrong = [
         f"{shown(folder)} does not exist, and dvc.yaml names it: bring it back (`git checkout {shown(folder)}`), or"
         " make an empty folder"
         for folder in (paths.SPLIT.parent, paths.LABELS)
-        if Path("dvc.yaml").is_file() and not folder.exists()
+        if folder.as_posix() in named and not folder.exists()
     ]
     unseen: list[str] = []
     inside = root.resolve()
@@ -35,6 +36,14 @@ def refusals(root: Path) -> tuple[list[str], list[str]]:
         elif path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(inside):
             unseen.append(f"{shown(path)} is a link to a folder: DVC does not see when what it leads to changes")
     return _some(wrong), _some(unseen)
+
+
+def _text_of(path: Path) -> str:
+    """What stands in `path`; nothing where it is no file of text, which DVC says itself."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _everything(folder: Path, ignore: DvcIgnore) -> Iterator[Path]:

@@ -142,14 +142,16 @@ def taken_over(
     pool = ~is_there(known, contents, formers) & (known.places < NOWHERE) & (known.looks > 0)
     remembered = known.place_of(contents, formers)
     rows = np.flatnonzero((remembered < 0) & (looks > 0))
-    clear, any_ = _matches(looks[rows], known.looks[pool], known.places[pool])
+    gone_looks, gone_places = known.looks[pool], known.places[pool]
+    clear, any_ = (_at(gone_places, match) for match in _matches(looks[rows], gone_looks, gone_places))
     again = bool((clear >= 0).sum() * 2 > min(len(rows), int(pool.sum())))
     places, sure = np.full(len(contents), -1, np.int8), np.zeros(len(contents), np.bool_)
     turns = 0
     if not again and turned is not None:
-        other = _turned(clear, rows, known.looks[pool], known.places[pool], turned)
-        again, turns = other is not None, int((other != clear).sum()) if other is not None else 0
-        clear = any_ = clear if other is None else other
+        other = _turned(clear, rows, gone_looks, gone_places, turned)
+        again = other is not None
+        clear, turns = other or (clear, 0)
+        any_ = clear
     places[rows], sure[rows] = any_ if again else clear, again & (clear >= 0)
     torn = _torn(np.where(remembered < 0, places, remembered), near)
     return TakenOver(np.where(torn & (places >= 0), NOWHERE, places).astype(np.int8), sure, again, turns)
@@ -180,12 +182,12 @@ def is_there(known: SplitFile, contents: NDArray[np.uint64], formers: NDArray[np
 
 def _matches(
     looks: NDArray[np.uint64], pool: NDArray[np.uint64], places: NDArray[np.int8]
-) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """(n,) the place of the one image of `pool` that matches each of `looks`, -1: none; clear matches, and all.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) which of `pool`, whose splits are `places`, matches each of `looks`, -1: none; clear matches, and all.
 
-    Images of one look share a match, as many of them as are in the pool: each of those is used once.
+    Images of one look share a match, as many of them as are in the pool; its number is that of the first of these.
     """
-    clear, every = np.full(len(looks), -1, np.int8), np.full(len(looks), -1, np.int8)
+    clear, every = np.full(len(looks), -1, np.int64), np.full(len(looks), -1, np.int64)
     if not len(pool) or not len(looks):
         return clear, every
     ours, first, mine = np.unique(looks, return_index=True, return_inverse=True)
@@ -206,8 +208,15 @@ def _matches(
         of = np.full(len(ours), -1, np.int64)
         of[found[ok]] = match[ok]
         used = (of[mine] >= 0) & (rank < many[of[mine]])
-        matched[used] = split[of[mine][used]]
+        matched[used] = at[of[mine][used]]
     return clear, every
+
+
+def _at(places: NDArray[np.int8], match: NDArray[np.int64]) -> NDArray[np.int8]:
+    """(n,) the places of what n images match, -1 where they match nothing."""
+    found = np.full(len(match), -1, np.int8)
+    found[match >= 0] = places[match[match >= 0]]
+    return found
 
 
 def _turned(
@@ -216,29 +225,33 @@ def _turned(
     looks: NDArray[np.uint64],
     places: NDArray[np.int8],
     turned: Turned,
-) -> NDArray[np.int8] | None:
-    """`clear` (n,), the places of clear matches of the images `rows` (n,), with those of turned or mirrored ones.
+) -> tuple[NDArray[np.int8], int] | None:
+    """`clear` (n,), the places of clear matches of the images `rows` (n,) as they lie, with turned or mirrored ones.
 
-    `looks` and `places` (m,): of what is gone. None: not more than half of either would be matched, so that the matches
-    are chance.
+    Also how many of these there are. `looks` and `places` (m,): of what is gone. None: not more than half of either
+    would be matched, so that the matches are chance. The way that matches most comes first, and who is matched there is
+    matched with no other: in the other ways strangers would take what is left over.
     """
     if not len(rows) or not len(looks):
         return None
     some = np.linspace(0, len(rows) - 1, min(SOME, len(rows))).astype(np.int64)
     least = min(len(rows), len(looks)) / len(rows) / 2
-    found = [_matches(turned(rows[some], way), looks, places)[0] >= 0 for way in range(1, WAYS)]
-    if np.mean(np.logical_or.reduce([clear[some] >= 0, *found])) <= least:
+    found = [clear[some] >= 0, *(_matches(turned(rows[some], way), looks, places)[0] >= 0 for way in range(1, WAYS))]
+    if np.mean(np.logical_or.reduce(found)) <= least:
         return None
-    ways = sorted(range(1, WAYS), key=lambda way: -int(found[way - 1].sum()))
-    whole = clear.copy()
-    for kind in (0, 1):  # clear matches in all ways, and then the others
-        for way in ways:
-            rest = np.flatnonzero(whole < 0)
-            if len(rest):
-                whole[rest] = _matches(turned(rows[rest], way), looks, places)[kind]
-        if np.mean(whole >= 0) <= least:
-            return None
-    return whole
+    whole, turns = np.full(len(rows), -1, np.int8), 0
+    look = np.unique(looks, return_inverse=True)[1]
+    spare = np.bincount(look)
+    for way in sorted(range(WAYS), key=lambda way: -int(found[way].sum())):
+        rest = np.flatnonzero(whole < 0)
+        if not len(rest):
+            break
+        match = _matches(turned(rows[rest], way), looks, places)[0]
+        new = np.flatnonzero((match >= 0) & (spare[look[match]] > 0))
+        whole[rest[new]] = places[match[new]]
+        spare -= np.bincount(look[match[new]], minlength=len(spare))
+        turns += len(new) if way else 0
+    return None if np.mean(whole >= 0) <= least else (whole, turns)
 
 
 def _mutual(ours: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

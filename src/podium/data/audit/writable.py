@@ -7,20 +7,33 @@ from pathlib import Path
 
 from podium.data import split_file
 from podium.data.audit.data_audit import AuditedData
+from podium.data.linked_files import linked_bytes
+
+REMEDY = ", and a folder must be there: move it away"
 
 
-def unwritable(data: AuditedData, prepared: Path, sealed: Path, split: Path) -> list[str]:
+def unwritable(data: AuditedData, prepared: Path, sealed: Path, split: Path, *, links: bool = False) -> list[str]:
     """What keeps prepare from writing `prepared`, `sealed` and, if it changes, `split`: a sentence for each folder.
 
-    Nothing is left behind. Images that are there already may be replaced or kept, so their room counts as free.
+    Nothing is left behind. Images that are there already may be replaced or kept, so their room counts as free. With
+    `links` those that the store keeps count, too: they are linked again, and DVC has deleted the other links.
     """
+    wrong = [f"{folder} is {what}{REMEDY}" for folder in (prepared, sealed) if (what := _other_than_a_folder(folder))]
     parts = data.division.parts()
     sizes = {name: len(rows) * math.prod(data.report.shape) for name, rows in parts.items()}
     needed = {_existing(split.parent): 0} if split_file.changes(split, data.split) else {}
-    for folder, size in ((prepared, sizes["train"] + sizes["val"]), (sealed, sizes["test"])):
-        place = _existing(folder.parent)
-        needed[place] = needed.get(place, 0) + size - _size_of(folder)
-    return [why for place, size in needed.items() if (why := _why_not(place, size))]
+    for folder, names in ((prepared, ("train", "val")), (sealed, ("test",))):
+        place, size = _existing(folder.parent), sum(sizes[name] for name in names)
+        kept = linked_bytes(data.store.folder, names) if links and data.store.folder else 0
+        needed[place] = needed.get(place, 0) + size - max(_size_of(folder), kept)
+    return [*wrong, *(why for place, size in needed.items() if (why := _why_not(place, size)))]
+
+
+def _other_than_a_folder(path: Path) -> str:
+    """What is in the place of the folder `path`; empty: a folder, a link to one, or nothing."""
+    if path.is_dir() or not os.path.lexists(path):
+        return ""
+    return "a link to nowhere" if path.is_symlink() and not path.exists() else "a file"
 
 
 def _existing(folder: Path) -> Path:
@@ -30,9 +43,8 @@ def _existing(folder: Path) -> Path:
 
 def _why_not(place: Path, size: int) -> str:
     """Why `size` bytes can't be written to the folder `place`; empty: they can."""
-    if not place.is_dir():
-        what = "a link to nowhere" if place.is_symlink() and not place.exists() else "a file"
-        return f"{place} is {what}, and a folder must be there: move it away"
+    if what := _other_than_a_folder(place):
+        return f"{place} is {what}{REMEDY}"
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"\0")

@@ -13,8 +13,6 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 COMMA = re.compile(r"([+-]?[0-9]+),([0-9]{1,2}|[0-9]{4,})")
 """A decimal comma; one before three digits may as well part thousands."""
 ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
-LIST = re.compile(r"[,;|+&]")
-"""What parts the labels of one image in other programs' tables; / and spaces part words as well."""
 MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 DATE = re.compile(rf"\d{{1,2}}-({MONTH})|({MONTH})-\d\d")
 OF_COPIES = re.compile(r" - Copy( \([0-9]+\))?$")
@@ -56,22 +54,6 @@ def about_missing(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, .
         f"label {name!r} ({counted(count, 'image')}) is also how a missing value is written: it is read as a class"
         for name, count in zip(classes, counts, strict=True)
         if is_missing(name)
-    )
-
-
-def about_lists(classes: Sequence[str]) -> tuple[str, ...]:
-    """A note where names of classes are lists of others: `cat,dog` beside `cat` and `dog`."""
-    known = {name.strip().lower() for name in classes}
-    lists = [
-        name
-        for name in classes
-        if len(parts := LIST.split(name.strip().lower())) > 1 and known.issuperset(part.strip() for part in parts)
-    ]
-    if not lists:
-        return ()
-    what = "label is a list" if len(lists) == 1 else f"{len(lists):,} labels are lists"
-    return (
-        f"{what} of others, such as {lists[0]!r}: each is read as one class of its own, since an image has one label",
     )
 
 

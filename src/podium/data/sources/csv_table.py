@@ -110,8 +110,7 @@ def read(path: Path, root: Path, *, follow_links: bool = False, hides: Hides = n
             items.append(line["path"], numbers[line["label"]], split, group)
     notes = (
         *_notes(names),
-        *listed.notes(path.parent, hides),
-        *filter(None, [several_labels.joined(classes)]),
+        *listed.notes(path.parent, root, hides),
     )
     return Source(f"csv:{shown(path)}", tuple(classes), items, rejects, notes, frozenset(filter(None, given)))
 

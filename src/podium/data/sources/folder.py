@@ -212,8 +212,8 @@ class _Walk:
     def __post_init__(self) -> None:
         self.found = FileItems(self.folder)
 
-    def reject(self, kind: str, path: Path, why: str, *, meant: bool = True) -> None:
-        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why, meant, split=self.split))
+    def reject(self, kind: str, path: Path, why: str) -> None:
+        self.rejects.append(Reject(kind, shown(path.relative_to(self.folder)), why, split=self.split))
 
     def files_of(self, path: Path, name: str, split: str | None, above: tuple[Path, ...]) -> None:
         """Everything below the folder `path`; `above`: the real folders on the way, to which a link may lead back."""
@@ -245,7 +245,7 @@ class _Walk:
                 why = (
                     "it is named as a backup copy or an unfinished download is; rename it if it is an image of the set"
                 )
-                self.reject("not_image", entry, why, meant=False)
+                self.reject("not_image", entry, why)
             elif self._is_file(entry):
                 self.found.append(str(entry.relative_to(self.folder)), label, split)
 

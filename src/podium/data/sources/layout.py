@@ -23,9 +23,9 @@ FOLDS = re.compile(r"(fold|cv|kfold|split|part)[ _.-]?\d+", re.IGNORECASE)
 GENERIC = re.compile(r"[\W\d_]+|[^\W\d_]+[ _.-]?\d+")
 """Names of folders that part the images of a class as well as a set: 2023, 2024-05-01, batch1, day_3."""
 DATED = re.compile(
-    r"(19|20)\d\d([ _.-]?\d\d){0,2}|(batch|burst|day|month|roll|session|take|visit|week)[ _.-]?\d+", re.IGNORECASE
+    r"(19|20)\d\d([ _.-]?\d\d){1,2}|(batch|burst|day|month|roll|session|take|visit|week)[ _.-]?\d+", re.IGNORECASE
 )
-"""Those that are no class."""
+"""Those that are no class; a year alone may be one, as where images are dated by what is on them."""
 OTHERS = {"other", "others", "misc", "miscellaneous", "extra", "extras", "more", "rest", "unknown", "various", "done"}
 OTHERS |= {"old", "new", "raw", "original", "originals", "edited", "cropped", "augmented", "backup", "copy", "unsorted"}
 """Those that do so without a number."""

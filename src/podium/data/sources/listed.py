@@ -17,7 +17,7 @@ from podium.text import counted
 BATCH = 1024
 """Names of a folder's files that are held at a time."""
 COUNTED = 100_000
-"""Images of a folder that are counted at most: nobody asked for them."""
+"""Files and folders that are looked at in all folders beside those of a table: nobody asked for them."""
 SHOWN = 5
 """Folders that a note names."""
 
@@ -40,13 +40,19 @@ class Listed:
             self._folders.setdefault(real, folder)
         self._files.append(hash((real, name)))
 
-    def notes(self, top: Path, hides: Hides = none_hidden) -> tuple[str, ...]:
+    def notes(self, top: Path, root: Path, hides: Hides = none_hidden) -> tuple[str, ...]:
         """Notes of the images that lie beside those named and are in no line; none where all are named.
 
         `top`: the folder of the table. Below it, folders beside those of the named files are looked at too, such as
-        a class that the table leaves out, but for those that `hides` leaves out.
+        a class that the table leaves out, but for those that `hides` leaves out or that are outside of `root`. Links
+        are not followed. Where `top` is the project's own folder, what else lies in it may be anything, and is not
+        looked at.
         """
-        return (*self._beside(), *self._folders_beside(top, hides))
+        inside = root.resolve()
+        return (
+            *self._beside(),
+            *self._folders_beside(os.path.realpath(top), lambda path: hides(path) or not path.is_relative_to(inside)),
+        )
 
     def _beside(self) -> tuple[str, ...]:
         known = np.unique(np.frombuffer(self._files, np.int64)) if self._files else np.empty(0, np.int64)
@@ -65,49 +71,60 @@ class Listed:
         what = f"{counted(count, 'image file')} {'lies' if count == 1 else 'lie'} beside those of the table"
         return (f"{what} and {'is' if count == 1 else 'are'} not in it, such as {shown(first)}",)
 
-    def _folders_beside(self, top: Path, hides: Hides) -> tuple[str, ...]:
+    def _folders_beside(self, end: str, hides: Hides) -> tuple[str, ...]:
         """A note of the folders in which images lie, and none that is named; folders in those are counted with them."""
-        places, end = set[str](), os.path.realpath(top)
+        places = set[str]()
         for folder in self._real.values():
             place = folder
             while place not in places and (place == end or place.startswith(os.path.join(end, ""))):  # noqa: PTH118
                 places.add(place)
                 place = os.path.dirname(place)  # noqa: PTH120
-        beside = sorted(_folders_in(places) - places - set(self._real.values()))
-        unnamed = {one: count for one in beside if not hides(Path(one)) and (count := _images_below(one))}
+        if Path(end) == Path.cwd().resolve():
+            places.discard(end)
+        unnamed, left = dict[str, str](), COUNTED
+        for one in sorted(_folders_in(places) - places - set(self._real.values())):
+            images, seen = _images_below(one, hides, left)
+            left -= seen
+            if images:
+                unnamed[one] = counted(images, "image") + (" or more" if left <= 0 else "")
+            if left <= 0:
+                break
         if not unnamed:
             return ()
-        named = [f"{shown(os.path.relpath(path, end))} ({_about(n)})" for path, n in list(unnamed.items())[:SHOWN]]
+        named = [f"{shown(os.path.relpath(path, end))} ({many})" for path, many in list(unnamed.items())[:SHOWN]]
         more = f" and {len(unnamed) - SHOWN:,} more" if len(unnamed) > SHOWN else ""
         what = "1 folder holds" if len(unnamed) == 1 else f"{len(unnamed):,} folders hold"
         return (f"{what} images beside those of the table, which names none of them: {', '.join(named)}{more}",)
 
 
 def _folders_in(places: set[str]) -> set[str]:
-    """The folders in `places`, links resolved; none of a place that can't be listed."""
+    """The folders in `places`, without links; none of a place that can't be listed."""
     found = set[str]()
     for place in places:
         try:
             with os.scandir(place) as inside:
-                found |= {os.path.realpath(one.path) for one in inside if not is_litter(one.name) and one.is_dir()}
+                found |= {one.path for one in inside if not is_litter(one.name) and one.is_dir(follow_symlinks=False)}
         except OSError:  # its files can be read all the same
             continue
     return found
 
 
-def _images_below(folder: str) -> int:
-    """How many files named like images lie in `folder` and in those in it, COUNTED at most; links are not followed."""
-    count = 0
-    for _, folders, files in os.walk(folder):
+def _images_below(folder: str, hides: Hides, most: int) -> tuple[int, int]:
+    """How many files named like images lie in `folder` and in those in it that `hides` does not leave out.
+
+    Also how many files and folders were looked at: it ends after `most` of them. Links are not followed.
+    """
+    images, seen = 0, 0
+    for place, folders, files in os.walk(folder):
+        if hides(Path(place)):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not is_litter(name)]
-        count += sum(is_meant(name) and not is_litter(name) for name in files)
-        if count >= COUNTED:
-            return COUNTED
-    return count
-
-
-def _about(images: int) -> str:
-    return f"{COUNTED:,} images or more" if images >= COUNTED else counted(images, "image")
+        images += sum(is_meant(name) and not is_litter(name) for name in files)
+        seen += 1 + len(files)
+        if seen >= most:
+            break
+    return images, seen
 
 
 def _batches(folder: str) -> Iterator[list[str]]:

@@ -10,6 +10,7 @@ keys (path, image and bytes mean content, too):
 - group: a name of what belongs together, such as a patient, a scene or a burst, or None; a group stays in one split
 """
 
+import math
 import os
 import sysconfig
 import traceback
@@ -136,7 +137,7 @@ class _Reader:
         return Source(name, names, items, self.rejects, given=frozenset(self.splits))
 
     def _label(self, number: int, label: Any) -> str | int:
-        if hasattr(label, "item") and getattr(label, "shape", None) in ((), (1,)):  # an array, a tensor
+        if hasattr(label, "item") and math.prod(getattr(label, "shape", (0,))) == 1:  # an array, a tensor
             label = label.item()
         if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
             raise _RowError(f"label must be text or a whole number; got {_about(label)}{_label_remedy(label)}")

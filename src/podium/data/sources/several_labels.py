@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from podium.data.sources.alike import COMMA
+
 REMEDY = "for several labels an image make a project for each, whose classes are with and without that label"
 
 
@@ -26,11 +28,22 @@ def indicators(names: Sequence[str], lines: Sequence[Mapping[str, str]], known: 
 
 
 def joined(classes: Sequence[str]) -> str:
-    """A note where some of `classes` may be several labels, as cat|dog beside cat and dog|bird; empty: none may."""
+    """A note where some of `classes` may be several labels, as cat|dog beside cat and dog|bird; empty: none may.
+
+    Each part is in another class too, and one of them is a class itself, or stands first here and second there: in
+    `Tomato, healthy` and `Potato, healthy` each has its place, and the names are names.
+    """
     parts = {name: _parts(name) for name in classes}
     several = [name for name, found in parts.items() if len(found) > 1]
     often = Counter(part for found in parts.values() for part in set(found))
-    meant = [name for name in several if all(often[part] > 1 for part in parts[name])]
+    places = Counter(part for _, part in {pair for name in several for pair in enumerate(parts[name])})
+    alone = {found[0] for found in parts.values() if len(found) == 1}
+    meant = [
+        name
+        for name in several
+        if all(often[part] > 1 for part in parts[name])
+        and any(part in alone or places[part] > 1 for part in parts[name])
+    ]
     if not meant:
         return ""
     return (
@@ -40,9 +53,10 @@ def joined(classes: Sequence[str]) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """What a label is made of that lists several: a|b, a;b, a,b or ["a", "b"]."""
+    """What a label is made of that lists several, in lower case: a|b, a;b, a,b, a+b, a&b or ["a", "b"], not 0,5."""
     inner = re.fullmatch(r"\s*\[(.*)\]\s*", name)
-    separator = "," if inner else next((one for one in "|;," if one in name), "")
-    text = inner[1] if inner else name
-    found = [part.strip().strip("'\"").strip() for part in (text.split(separator) if separator else [text])]
+    separator = "," if inner else next((one for one in "|;,+&" if one in name), "")
+    text = (inner[1] if inner else name).lower()
+    is_list = separator and not COMMA.fullmatch(text.strip())
+    found = [part.strip().strip("'\"").strip() for part in (text.split(separator) if is_list else [text])]
     return [part for part in found if part]

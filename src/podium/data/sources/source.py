@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.data.dvcignore import LEFT_OUT, DvcIgnore
-from podium.data.sources.alike import about_dates, about_lists, about_missing
+from podium.data.sources.alike import about_dates, about_missing
 from podium.data.sources.file_items import SPLITS, FileItems
 from podium.data.sources.item import Item, Reject, shown
+from podium.data.sources.several_labels import joined
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Source:
         """The same without files that .dvcignore hides from DVC, which are rejected.
 
         Classes of nothing else are none. A file of a folder is not missed in the set, as a folder that somebody left
-        out is not; one that a table or a function names was meant to be in it.
+        out is not, unless patterns hide more files than stay; one that a table or a function names was meant to be in
+        it. A note has both counts.
         """
         hidden = np.fromiter((path is not None and ignore.hides(path) for path in self.paths()), np.bool_)
         if not hidden.any():
@@ -54,10 +56,9 @@ class Source:
         paths = itertools.compress(self.paths(), hidden)
         without = itertools.compress(self.items, hidden)
         found = ((item, ignore.why(str(path))) for item, path in zip(without, paths, strict=True))
-        is_folder = self.name.startswith("folder:")
+        is_few = self.name.startswith("folder:") and 2 * int(hidden.sum()) <= len(hidden)
         rejects = [
-            Reject("outside", item.origin, why, not is_folder or why != LEFT_OUT, split=item.split)
-            for item, why in found
+            Reject("outside", item.origin, why, not is_few or why != LEFT_OUT, split=item.split) for item, why in found
         ]
         counts = self.counts()
         lost = np.bincount([item.label for item in itertools.compress(self.items, hidden)], minlength=len(counts))
@@ -71,7 +72,9 @@ class Source:
             items = [replace(one, label=int(labels[one.label])) for one in itertools.compress(self.items, ~hidden)]
         classes = tuple(itertools.compress(self.classes, still))
         whole = [*self.rejects, *rejects]
-        return replace(self, classes=classes, items=items, rejects=whole, given=self.splits())
+        left_out = [one.origin for one in rejects if one.why == LEFT_OUT]
+        notes = (*self.notes, *_about_ignored(left_out, len(hidden), is_few=is_few))
+        return replace(self, classes=classes, items=items, rejects=whole, notes=notes, given=self.splits())
 
     def counts(self) -> NDArray[np.int64]:
         """(K,) how many images each class has."""
@@ -112,7 +115,7 @@ class Source:
             notes=(
                 *self.notes,
                 *about_missing(self.classes, self.counts().tolist()),
-                *about_lists(self.classes),
+                *filter(None, [joined(self.classes)]),
                 *about_dates(self.classes),
                 *self._about_draw(),
             ),
@@ -146,3 +149,14 @@ class Source:
             if outside[folder] or (ignore is not None and ignore.hides(path)):
                 found.append(self.items[number].origin)
         return found
+
+
+def _about_ignored(left_out: Sequence[str], whole: int, *, is_few: bool) -> list[str]:
+    """A note of the files that patterns of .dvcignore leave out, `whole` with those that stay."""
+    if not left_out:
+        return []
+    note = f".dvcignore leaves {len(left_out):,} of {whole:,} files out, such as {left_out[0]!r}"
+    remedy = (
+        "if they belong to the set, delete the pattern; if not, raise doctor.max_left_out, or move them to a folder"
+    )
+    return [note if is_few else f"{note}, so that they count as missing: {remedy} of their own and hide that"]
