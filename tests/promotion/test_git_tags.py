@@ -285,7 +285,7 @@ def number_of(path: Path) -> int:
 def gone(number: int) -> bool:
     """Whether the process has ended; who is to collect it may be busy."""
     try:
-        return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
