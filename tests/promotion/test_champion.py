@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 import registered
 import tiny
@@ -24,6 +25,7 @@ from podium.metrics import scores
 from podium.promotion import ledger, moves, verdict_files
 from podium.promotion.champion import Images, NotPromotedError, Outcome, rollback
 from podium.promotion.champion import promote as promote_version
+from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import HEAD, Entry, digest
 from podium.registry import versions
 from podium.training.device import Kind
@@ -378,6 +380,55 @@ def test_moves_found_made_and_taken_back_are_git_tags_too(
         cli.main(["history", "--check"])
     assert "1 entry of tiny-classifier's ledger without a git tag in this clone: 4." in capsys.readouterr().err
     cli.main(["history", "--write-tags", "--check"])
+
+
+@pytest.fixture
+def tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitTags:
+    """Those of a repository with one commit."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "ada@example.org")
+    for command in ("init --quiet", "commit --quiet --allow-empty -m first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    return GitTags(tmp_path, signed=False)
+
+
+def away(*arguments: Any) -> Any:
+    raise MlflowException("the server is away")
+
+
+def test_rollback_whose_ledger_can_not_be_read_again_has_moved_and_says_so(
+    project: Project, tags: GitTags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    move = moves.move
+
+    def last(*arguments: Any, **options: Any) -> Entry:
+        written = move(*arguments, **options)
+        monkeypatch.setattr(ledger, "read", away)
+        return written
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moves, "move", last)
+        done = rollback(project.tracking, NAME, "an emergency", tags=tags)
+    assert done.version.number == champion(project) == 1
+    assert "may have no git tag (ledger.git_tags): it can't be read: MlflowException: the server" in done.notes[-1]
+
+
+def test_rollback_that_fails_writes_the_tags_of_what_it_had_recorded_and_prints_what_it_can_not(
+    project: Project, tags: GitTags, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(project, 1)
+    for number, root in (("3", tags.root), ("2", tags.root / "nowhere")):
+        project.tracking.client.set_registered_model_alias(NAME, "champion", number)
+        with monkeypatch.context() as patched:
+            patched.setattr(versions, "load", away)
+            with pytest.raises(MlflowException, match="the server is away"):
+                rollback(project.tracking, NAME, "an emergency", tags=replace(tags, root=root))
+    made = subprocess.run(["git", "tag"], cwd=tags.root, check=True, capture_output=True, text=True).stdout.split()
+    assert made == [f"{NAME}#champion#2"]
+    assert "podium: warning: entry 3 of the ledger has no git tag (ledger.git_tags): git " in capsys.readouterr().err
 
 
 def test_promote_that_the_gate_refuses_moves_by_force_and_says_so_permanently(project: Project, tmp_path: Path) -> None:

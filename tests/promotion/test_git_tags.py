@@ -3,12 +3,15 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.promotion import git_process, ledger, moves
@@ -261,32 +264,158 @@ def test_signed_tags_need_a_key_before_the_move_and_the_question_leaves_no_trace
     tags.check_ready(NAME)
 
 
-def hanging(path: Path) -> Path:
-    """A program that signs nothing and never ends; it leaves its number beside itself."""
-    path.write_text(f"#!/bin/sh\necho $$ > {path}.number\nexec sleep 600\n")
+def program(path: Path, text: str) -> Path:
+    """A shell script, such as a hook of git; it may leave its number beside itself."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o700)
     return path
 
 
+HOOK = Path(".git/hooks/reference-transaction")
+HANGS = 'echo $$ > "$0.number"; exec sleep 600'
+
+
+def number_of(path: Path) -> int:
+    """The number that a program left beside itself; 0: none yet."""
+    left = path.with_name(f"{path.name}.number")
+    return int(left.read_text() or 0) if left.is_file() else 0
+
+
+def gone(number: int) -> bool:
+    """Whether the process has ended; who is to collect it may be busy."""
+    try:
+        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[subprocess.Popen[bytes]], object]], None]:
+    """Ends the patience with a call of git when a condition of it is true, however long that takes."""
+    communicate = subprocess.Popen.communicate
+
+    def end(when: Callable[[subprocess.Popen[bytes]], object]) -> None:
+        def until_then(self: Any, given: Any = None, timeout: float | None = None) -> Any:
+            while True:
+                try:
+                    return communicate(self, given, timeout and 0.05)
+                except subprocess.TimeoutExpired:
+                    given = None
+                    if when(self):
+                        raise
+
+        monkeypatch.setattr(subprocess.Popen, "communicate", until_then)
+
+    return end
+
+
 @pytest.mark.usefixtures("key")
 def test_key_that_waits_for_its_passphrase_is_not_waited_for_without_end(
-    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tracking: Tracking, impatient: Any, tmp_path: Path
 ) -> None:
-    git("config", "gpg.ssh.program", str(hanging(tmp_path / "asks")))
-    monkeypatch.setattr(git_process, "PATIENCE", 0.3)
-    signed, numbers = GitTags(Path(), signed=True), set[int]()
-    with pytest.raises(RefusedError, match=r"git_tags: nothing was moved: `git commit-tree` did not end within 0.3 s"):
+    asks = program(tmp_path / "asks", HANGS)
+    git("config", "gpg.ssh.program", str(asks))
+    numbers = list[int]()
+    impatient(lambda _: number_of(asks) not in {0, *numbers})
+    signed = GitTags(Path(), signed=True)
+    with pytest.raises(RefusedError, match=r"git_tags: nothing was moved: `git commit-tree` did not end within 120 s"):
         signed.check_ready(NAME)
-    numbers.add(int((tmp_path / "asks.number").read_text()))
+    numbers.append(number_of(asks))
     move(tracking, 1)
     book = ledger.read(tracking.client, NAME)
     (note,) = signed.write(tracking, NAME, book.entries[0], book.texts[0])
     assert "entry 1 of the ledger has no git tag (ledger.git_tags): `git tag` did not end within" in note
     assert "`podium history --write-tags` writes it" in note
-    numbers.add(int((tmp_path / "asks.number").read_text()))
-    assert len(numbers) == 2
-    assert not [number for number in numbers if psutil.pid_exists(number)]
+    numbers.append(number_of(asks))
+    assert [gone(number) for number in numbers] == [True, True]
     assert git("tag") == ""
+
+
+def test_tag_that_was_written_before_its_hook_hung_is_written_once(
+    tracking: Tracking, tags: GitTags, impatient: Any
+) -> None:
+    move(tracking, 1)
+    book = ledger.read(tracking.client, NAME)
+    program(HOOK, f'[ "$1" != committed ] || {{ {HANGS}; }}')
+    impatient(lambda _: number_of(HOOK))
+    (note,) = tags.write(tracking, NAME, book.entries[0], book.texts[0])
+    assert "warning: entry 1 of the ledger has its git tag (ledger.git_tags), but `git tag` did not end within" in note
+    assert gone(number_of(HOOK))
+    assert git("tag").split() == ["tiny#champion#1"]
+
+
+def test_what_a_hook_leaves_behind_does_not_undo_what_git_did(
+    tracking: Tracking, tags: GitTags, impatient: Any
+) -> None:
+    program(HOOK, '[ "$1" != committed ] || { sleep 600 & echo $! > "$0.number"; }')
+    impatient(lambda process: process.poll() is not None)
+    try:
+        move(tracking, 1, tags)
+    finally:
+        psutil.Process(number_of(HOOK)).kill()
+    assert git("tag").split() == ["tiny#champion#1"]
+
+
+def test_move_that_two_processes_finish_at_once_has_one_tag(
+    tracking: Tracking, tags: GitTags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(tracking, 1)
+    book, run, others = ledger.read(tracking.client, NAME), git_process.run, [tags]
+
+    def beaten(root: Path, *arguments: str, stdin: str) -> bytes:
+        if arguments[0] == "tag" and others:
+            assert others.pop().write(tracking, NAME, book.entries[0], book.texts[0]) == []
+        return run(root, *arguments, stdin=stdin)
+
+    monkeypatch.setattr(git_process, "run", beaten)
+    assert tags.write(tracking, NAME, book.entries[0], book.texts[0]) == []
+    assert others == []
+    assert git("tag").split() == ["tiny#champion#1"]
+
+
+@pytest.mark.parametrize("word", ["config", "var", "check-ref-format", "rev-parse", "verify-tag", "--quiet"])
+def test_git_that_does_not_answer_has_not_said_no(
+    tracking: Tracking, key: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, run = GitTags(Path(), signed=True), git_process.run
+    tracking.client.set_model_version_tag(NAME, "2", "git_commit", git("rev-parse", "HEAD~").strip())
+    move(tracking, 1, signed)
+    move(tracking, 2)
+    book = ledger.read(tracking.client, NAME)
+
+    def silent(root: Path, *arguments: str, stdin: str) -> bytes:
+        if word in arguments:
+            raise git_process.UnansweredError("git is silent")
+        return run(root, *arguments, stdin=stdin)
+
+    monkeypatch.setattr(git_process, "run", silent)
+    if word == "verify-tag":
+        said = "ledger.git_tags: the ledger can't be compared with git's tags here: git is silent"
+        assert signed.problems(book) == [said]
+    elif word == "--quiet":  # the commit is not another one for that
+        assert (
+            "has no git tag (ledger.git_tags): git is silent."
+            in signed.write(tracking, NAME, book.entries[1], book.texts[1])[0]
+        )
+    else:
+        key.unlink() if word == "config" else None
+        with pytest.raises(RefusedError, match="ledger.git_tags: nothing was moved: git is silent"):
+            signed.check_ready(NAME)
+
+
+def test_registry_that_fails_after_the_move_is_a_note(
+    tracking: Tracking, tags: GitTags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(tracking, 1)
+    book = ledger.read(tracking.client, NAME)
+
+    def away(*arguments: Any) -> None:
+        raise MlflowException("the server is away")
+
+    monkeypatch.setattr(MlflowClient, "get_model_version", away)
+    (note,) = tags.write(tracking, NAME, book.entries[0], book.texts[0])
+    assert "entry 1 of the ledger has no git tag (ledger.git_tags): MlflowException: the server is away." in note
 
 
 def test_key_with_a_passphrase_and_nobody_to_type_it_is_refused_before_the_move(key: Path) -> None:
@@ -300,15 +429,18 @@ def test_git_that_signs_every_tag_is_asked_before_the_move(tags: GitTags, key: P
     git("config", "tag.gpgSign", "true")
     tags.check_ready(NAME)
     key.unlink()
-    with pytest.raises(InputError, match=r"annotated, with git's tag.gpgSign, needs a key with which git signs here"):
+    with pytest.raises(
+        InputError, match=r"annotated, with git's tag.gpgSign, needs a key .*config tag.gpgSign false`\), .*: none$"
+    ):
         tags.check_ready(NAME)
+    with pytest.raises(InputError, match=r"signed needs a key .*write git_tags: none$"):  # annotated would sign, too
+        GitTags(Path(), signed=True).check_ready(NAME)
+    git("config", "tag.gpgSign", "false")  # as advised
+    tags.check_ready(NAME)
 
 
-def test_hook_that_refuses_a_tag_is_a_note(tracking: Tracking, tags: GitTags, tmp_path: Path) -> None:
-    hook = tmp_path / ".git/hooks/reference-transaction"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nexit 1\n")
-    hook.chmod(0o700)
+def test_hook_that_refuses_a_tag_is_a_note(tracking: Tracking, tags: GitTags) -> None:
+    program(HOOK, "exit 1")
     move(tracking, 1)
     book = ledger.read(tracking.client, NAME)
     (note,) = tags.write(tracking, NAME, book.entries[0], book.texts[0])

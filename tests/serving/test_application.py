@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import errno
 import io
 import json
+import logging
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -261,6 +263,38 @@ def test_pages_answer_get_and_head_alone(path: str) -> None:
     assert (got.status, head.status, post.status) == (200, 200, 405)
     assert post.headers["allow"] == "GET, HEAD"
     assert b"<script" not in got.body
+
+
+def test_page_that_can_not_be_made_is_said_and_is_no_broken_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = application(Brightness())
+
+    def full() -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging.getLogger("podium.serve"), "propagate", True)
+    monkeypatch.setattr(app.metrics, "text", full)
+    for how in ("GET", "HEAD"):
+        (answer,) = ask(app, Request(path="/metrics", method=how, kind=""))
+        assert answer.status == 500
+        assert answer.json["message"] == "the page /metrics failed; the server's log says why"
+    assert ["a request failed: No space left on device" in one for one in caplog.messages] == [True, True]
+
+
+def test_connection_that_breaks_says_what_there_is_to_say(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(message: Any) -> None:
+        raise ConnectionError("the transport is closed")
+
+    async def nothing() -> Any:
+        return {"type": "http.request"}
+
+    monkeypatch.setattr(logging.getLogger("podium.serve"), "propagate", True)
+    scope = {"type": "http", "path": "/health", "method": "GET", "headers": [], "query_string": b""}
+    asyncio.run(application(Brightness())(scope, nothing, broken))
+    assert caplog.messages == ["the connection to a client broke: the transport is closed"]
 
 
 @pytest.mark.parametrize("address", ["http://proxy.example:80", "HTTPS://x", "http://[::1"])

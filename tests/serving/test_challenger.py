@@ -48,7 +48,7 @@ def test_challenger_is_loaded_asked_and_recorded(project: Project, monkeypatch: 
     sighting.offer()
     assert {row["model"] for row in answered} == {f"{NAME}/1", f"{NAME}/3"}
     until(lambda: "shadow_images_total" in metrics.text().decode() and not one.observers[0]._waiting.qsize())
-    assert one.end()
+    assert one.end() == []
     found = pair_summary.summary(pair_store.folder(), NAME, 1, 3)
     assert (found.images, found.canary) == (20, sum(row["model"].endswith("/3") for row in answered))
     assert found.agreed + len(found.examples) == 20
@@ -71,7 +71,8 @@ def test_record_that_can_not_be_used_is_said_before_the_server_answers(project: 
     (folder / pair_schema.NAME).write_bytes(b"notes of somebody" * 100)
     with pytest.raises(PodiumError, match=r"pairs\.sqlite can't be used"):
         Challenger(beside(project, "challenger"), lambda: None, ServeParams(), ServerMetrics())
-    assert Challenger(beside(project, 2, shadow=False, canary=0.1), lambda: None, ServeParams(), ServerMetrics()).end()
+    idle = Challenger(beside(project, 2, shadow=False, canary=0.1), lambda: None, ServeParams(), ServerMetrics())
+    assert idle.end() == []
 
 
 @pytest.mark.parametrize(

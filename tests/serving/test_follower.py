@@ -205,6 +205,6 @@ async def ready(pages: OperatorsPages) -> dict[str, Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await pages({"path": "/ready", "method": "GET", "headers": []}, send)
+    await pages.answer({"path": "/ready", "method": "GET", "headers": []})(send)
     found: dict[str, Any] = json.loads(sent[1]["body"])
     return found

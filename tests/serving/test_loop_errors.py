@@ -2,13 +2,18 @@
 
 import asyncio
 import logging
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from h2.events import DataReceived
+from h2.exceptions import StreamClosedError
+from h11 import LocalProtocolError, RemoteProtocolError
+from hypercorn.protocol.h2 import H2Protocol
 
 from podium.serving.loop_errors import LoopErrors
 
@@ -95,8 +100,63 @@ def test_network_that_breaks_is_nothing_to_say(said: pytest.LogCaptureFixture, e
 
 
 def test_client_that_breaks_the_protocol_is_said_once_with_the_place(said: pytest.LogCaptureFixture) -> None:
-    asyncio.run(connect(ExceptionGroup("", [OSError(113, "No route"), KeyError(7)]), 3))
-    assert said.messages == ["a connection was closed: its client sent what HTTP does not allow: KeyError"]
+    asyncio.run(connect(ExceptionGroup("", [OSError(113, "No route"), raised(data_on_a_closed_stream)]), 3))
+    (message,) = said.messages
+    assert re.fullmatch(
+        r"a connection was closed: its client sent what HTTP does not allow: KeyError \(hypercorn/protocol/h2.py:\d+\)",
+        message,
+    )
+    assert said.records[0].exc_info is None
+
+
+def data_on_a_closed_stream() -> None:
+    """As hypercorn has it; the client's other streams are not here."""
+    protocol: Any = H2Protocol.__new__(H2Protocol)
+    protocol.streams = {}
+    event = DataReceived(stream_id=7, data=b"", flow_controlled_length=0)
+    asyncio.run(protocol._handle_events([event]))
+
+
+def no_memory() -> None:
+    raise MemoryError
+
+
+def own_lookup() -> None:
+    raise KeyError("of our own code")
+
+
+def own_protocol() -> None:
+    raise LocalProtocolError("Too much data for declared Content-Length")
+
+
+def raised(work: Callable[[], None]) -> Exception:
+    """What `work` raises, with its place."""
+    try:
+        work()
+    except Exception as error:
+        return error
+    raise RuntimeError("it raised nothing")
+
+
+@pytest.mark.parametrize("work", [no_memory, own_lookup, own_protocol])
+def test_error_of_the_server_is_not_blamed_on_the_client_and_has_its_traceback_once(
+    said: pytest.LogCaptureFixture, work: Callable[[], None]
+) -> None:
+    error = raised(work)
+    asyncio.run(connect(ExceptionGroup("", [raised(data_on_a_closed_stream), error]), 3))
+    (record,) = said.records
+    message = (
+        rf"a connection was closed by an error of this server: {type(error).__name__} \(.*test_loop_errors.py:\d+\)"
+    )
+    assert re.fullmatch(message, record.getMessage())
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("error", [RemoteProtocolError("illegal request line"), StreamClosedError(3)])
+def test_error_of_a_protocol_is_the_clients(said: pytest.LogCaptureFixture, error: Exception) -> None:
+    asyncio.run(connect(error, 1))
+    assert ["its client sent what HTTP does not allow" in one for one in said.messages] == [True]
 
 
 @pytest.mark.parametrize("ended", [True, False])

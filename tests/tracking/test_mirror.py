@@ -1,4 +1,5 @@
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import optuna
 import pytest
 from mlflow.entities import Run
-from mlflow.exceptions import RestException
+from mlflow.exceptions import MlflowException, RestException
 from urllib3.util import connection
 
 import tiny
@@ -15,11 +16,11 @@ from podium import paths
 from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked
 from podium.tracking import mirror as mirrors
-from podium.tracking import view
+from podium.tracking import recorded_run, view
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
-from podium.tracking.search_run import log_to_search
+from podium.tracking.search_run import SearchRun, log_to_search
 from podium.tracking.store import connect, database, search
 from podium.tracking.trial_check import differences, images_of
 from podium.tracking.trial_runs import TrialRuns, runs_of
@@ -328,6 +329,39 @@ def test_end_that_somebody_waits_no_longer_for_leaves_the_rest(
     assert mirror.error == "Yet to be logged: 3 trials"
     assert ["Ctrl-C leaves the rest" in line for line in lines] == [True]
     monkeypatch.setattr(TrialRuns, "log", log)
+    _open(live, store).close()
+    assert differences(connect(store), live) == []
+
+
+@pytest.mark.parametrize("call", ["open", "log_ended", "finish"])
+def test_call_that_does_not_come_back_is_left_and_the_rest_is_remembered(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    for name in ("LOOK", "LEAVING", "FIRST"):
+        monkeypatch.setattr(mirrors, name, 0.01)
+    inside, back = threading.Event(), threading.Event()
+
+    def stuck(*others: Any, **options: Any) -> Any:
+        inside.set()
+        until(back.is_set)
+        raise MlflowException("the server is away")
+
+    live = optuna.create_study(study_name="live")
+    with monkeypatch.context() as patched:
+        patched.setattr(SearchRun, call, stuck)
+        mirror = _open(live, store)
+        mirror.check()
+        until(lambda: call == "open" or mirror.parent_run_id)
+        live.add_trials([trial for trial in study.trials if trial.state.is_finished()])
+        _log(mirror, live)
+        mirror.close(leave=inside.is_set)
+        said = mirror.error
+        back.set()
+        until(lambda: not mirror._thread.is_alive())
+    assert said == mirror.error == "Its store had not answered yet when it was left"
+    (path,) = recorded_run.files(["search"])
+    record = recorded_run.read(path)
+    assert (record.status, record.tags["podium.source"], "4 trials" in record.note) == ("FINISHED", "tiny", True)
     _open(live, store).close()
     assert differences(connect(store), live) == []
 

@@ -123,12 +123,12 @@ def _child(project: Project, number: int = 0) -> str:
     return str(run.info.run_id)
 
 
-def _double(project: Project, run_id: str) -> str:
+def _double(project: Project, run_id: str, later: int = 1) -> str:
     """What a process leaves that ends while a proxy has its call repeated: a run with the tags of another."""
     made = project.run(run_id)
     keys = ("podium.kind", "podium.id", "podium.retrain", "podium.project", "podium.study")
     tags: dict[str, str] = {key: made.data.tags[key] for key in keys if key in made.data.tags}
-    double = project.client.create_run(made.info.experiment_id, made.info.start_time + 1, tags, made.info.run_name)
+    double = project.client.create_run(made.info.experiment_id, made.info.start_time + later, tags, made.info.run_name)
     return str(double.info.run_id)
 
 
@@ -198,6 +198,24 @@ def test_empty_double_is_moved_aside_and_one_with_content_stays(project: Project
     assert project.run(empty).info.lifecycle_stage == "active"
     assert project.run(copy).to_dictionary() == before
     assert project.check() == []
+
+
+@pytest.mark.parametrize("which", ["parent", "retrained"])
+def test_older_run_with_the_same_tags_does_not_take_the_place_of_the_recorded_one(project: Project, which: str) -> None:
+    own, day = getattr(project, which), 24 * 3600 * 1000
+    older = _double(project, own, -day)
+    record = recorded_run.of_run(own)
+    assert record is not None
+    assert recorded_run.RecordedRun.open(connect(project.params), record.name, record.identity).run_id == own
+    assert [one.what for one in project.check()] == [f"runs of {record.name}"]
+    project.sync()
+    assert project.check() == []
+    assert recorded_run.run_now(own) == own
+    kinds = [project.run(one).data.tags["podium.kind"] for one in (own, older)]
+    assert kinds == [record.identity["podium.kind"], "superseded"]
+    project.lose(own)  # any other will do
+    spare = project.client.create_run(project.run(older).info.experiment_id, tags=record.identity).info.run_id
+    assert recorded_run.RecordedRun.open(connect(project.params), record.name, record.identity).run_id == spare
 
 
 def test_names_that_people_gave_stay_in_a_tag(project: Project) -> None:

@@ -1,3 +1,6 @@
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +14,11 @@ from podium import paths
 from podium.components import Choice
 from podium.config.params import Params, TrackingParams
 from podium.data.dataset import DatasetInfo
-from podium.errors import PodiumError, RefusedError
+from podium.errors import InterruptedSearchError, PodiumError, RefusedError
 from podium.locks import locked
+from podium.tracking import mirror, recorded_run
 from podium.tracking.mirror import Parent
+from podium.tracking.search_run import SearchRun
 from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
@@ -23,6 +28,7 @@ from podium.tuning.search_plan import plan_of
 from podium.tuning.storage import open_storage
 from podium.tuning.study import open_study
 from tuning.scripted import states
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +109,36 @@ def test_trials_that_failed_are_all_tried_again_whenever_the_driver_was_killed(
     assert states(study) == ["FAIL"] * 4 + ["COMPLETE"] * 4
     assert [(t.user_attrs["rank"], t.user_attrs["seed"]) for t in study.trials[4:]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert differences(connect(store), study) == []
+
+
+def test_ctrl_c_after_that_which_stopped_the_search_leaves_mlflow_and_what_is_left_is_remembered(
+    prepared: Path, store: TrackingParams, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params, back = tiny.params(store), threading.Event()
+
+    def stop(*given: Any) -> None:
+        given[5].check()  # the mirror, as while the workers start
+        signal.raise_signal(signal.SIGINT)
+
+    def stuck(*_: Any, **__: Any) -> None:
+        if not callable(signal.getsignal(signal.SIGINT)):
+            raise RuntimeError("Ctrl-C would kill the process here")
+        os.kill(os.getpid(), signal.SIGINT)
+        until(back.is_set)
+
+    monkeypatch.setattr(mirror, "LOOK", 0.01)
+    monkeypatch.setattr(mirror, "LEAVING", 0.01)
+    monkeypatch.setattr(session, "_drive", stop)
+    monkeypatch.setattr(SearchRun, "finish", stuck)
+    plan = _plan(params, parent=Parent("confirm-1", {}))
+    ended = _study(plan)
+    ended.add_trial(optuna.trial.create_trial(value=0.5))
+    with pytest.raises(InterruptedSearchError):
+        session.run(plan, prepared, params.runtime, params.tracking)
+    back.set()
+    assert "Its store had not answered yet when it was left" in capsys.readouterr().out
+    (path,) = recorded_run.files(["search"])
+    assert recorded_run.read(path).status == "KILLED"
 
 
 def test_given_trials_have_their_own_names_below_the_searchs_parent(prepared: Path, store: TrackingParams) -> None:

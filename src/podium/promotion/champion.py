@@ -1,5 +1,6 @@
 """Who is champion: promotion through the gate, and the way back. Every move is in the ledger."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
 from podium.metrics import computable
 from podium.metrics.scores import Metric
-from podium.promotion import first_model, gate, ledger, moves, verdict_files
+from podium.process import print_if_possible
+from podium.promotion import first_model, gate, git_tags, ledger, moves, verdict_files
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.model_predictions import ACCURACY
@@ -134,8 +136,9 @@ def rollback(
         before = ledger.read(tracking.client, name).head if tags else 0
         try:
             done = _rolled_back(tracking, name, reason, to, break_claims)
-        except RefusedError:
-            _write_tags(tracking, name, before, tags)
+        except Exception:  # a move that it had finished or recorded before is made, and gets its tag only here
+            for note in _write_tags(tracking, name, before, tags):
+                print_if_possible(f"podium: {note}", sys.stderr)
             raise
         return replace(done, notes=(*done.notes, *_write_tags(tracking, name, before, tags)))
 
@@ -163,10 +166,19 @@ def _settled(tracking: Tracking, name: str, tags: GitTags | None, break_claims: 
 
 
 def _write_tags(tracking: Tracking, name: str, after: int, tags: GitTags | None) -> list[str]:
-    """Tag the moves that were made or finished since entry `after`; a sentence for each that can't be."""
+    """Tag the moves that were made or finished since entry `after`; a sentence for each that can't be.
+
+    Raises nothing: they are made, whatever the registry says now.
+    """
     if tags is None:
         return []
-    book = ledger.read(tracking.client, name)
+    try:
+        book = ledger.read(tracking.client, name)
+    except Exception as error:
+        return [
+            f"warning: moves after entry {after} of the ledger may have no git tag ({git_tags.PARAMETER}): it can't be"
+            f" read: {git_tags.why(error)}. `podium history --write-tags` writes what is missing"
+        ]
     notes = list[str]()
     for entry, text in zip(book.entries[after : book.head], book.texts[after : book.head], strict=True):
         notes += tags.write(tracking, name, entry, text)

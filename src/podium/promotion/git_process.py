@@ -36,12 +36,15 @@ def run(root: Path, *arguments: str, stdin: str) -> bytes:
     with process:
         try:
             out, errors = process.communicate(stdin.encode(), PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise UnansweredError(
-                f"`git {_shown(arguments)}` did not end within {PATIENCE:g} s. Does a key wait for its passphrase?"
-                " Unlock that in an agent first (`git tag -s` must work without a question), or see which hook of git"
-                " hangs"
-            ) from None
+        except subprocess.TimeoutExpired as expired:
+            if process.poll() is None:
+                raise UnansweredError(
+                    f"`git {_shown(arguments)}` did not end within {PATIENCE:g} s. Does a key wait for its passphrase?"
+                    " Unlock that in an agent first (`git tag -s` must work without a question), or see which hook of"
+                    " git hangs"
+                ) from None
+            # Git has ended; something that a hook left behind keeps its output open.
+            out, errors = expired.output or b"", expired.stderr or b""
         finally:
             _end(process)
     if process.returncode:

@@ -17,7 +17,7 @@ from podium.promotion import git_process
 from podium.promotion.git_process import UnansweredError
 from podium.promotion.ledger import ALIAS, Entry, Ledger, digest, word
 from podium.registry import versions
-from podium.text import counted, one_line
+from podium.text import counted, one_line, reason_of
 from podium.tracking.store import Tracking
 
 PARAMETER = "ledger.git_tags"
@@ -52,28 +52,37 @@ class GitTags:
     def check_ready(self, name: str) -> None:
         """Raise InputError where the next move of `name` could get no tag, and where git signs none here.
 
-        RefusedError where git waits for a passphrase that nobody types.
+        RefusedError where git does not end, such as one that waits for a passphrase that nobody types.
         """
-        self._check_repository(name)
-        if not (self.signed or self._signs_all()):
-            return
-        try:  # a commit that nothing refers to: `git gc` removes it. Unlike a tag it needs an author
-            author = ("-c", "author.name=podium", "-c", "author.email=podium")
-            self._git(*author, "commit-tree", "-S", "-m", "podium: does signing work?", "HEAD^{tree}")
+        try:
+            self._check_repository(name)
+            if self.signed or self._signs_all():
+                self._check_signing()
         except UnansweredError as error:
             raise RefusedError(f"{PARAMETER}: nothing was moved: {error}") from None
+
+    def _check_signing(self) -> None:
+        author = ("-c", "author.name=podium", "-c", "author.email=podium")  # unlike a tag a commit needs an author
+        try:  # a commit that nothing refers to: `git gc` removes it
+            self._git(*author, "commit-tree", "-S", "-m", "podium: does signing work?", "HEAD^{tree}")
+        except UnansweredError:
+            raise
         except PodiumError as error:
-            what = "signed" if self.signed else "annotated, with git's tag.gpgSign,"
+            what, key = "annotated, with git's tag.gpgSign,", PARAMETER.split(".")[1]
+            without = f"let git sign no tags here (`git config tag.gpgSign false`), or write {key}: none"
+            if self.signed:
+                what, without = "signed", f"write {key}: {'none' if self._signs_all() else 'annotated'}"
             raise InputError(
                 f"{PARAMETER}: {what} needs a key with which git signs here: {error}. Set git's user.signingKey, and"
-                f" gpg.format where it is no OpenPGP key (`git tag -s` must work), or write {PARAMETER.split('.')[1]}:"
-                " annotated"
+                f" gpg.format where it is no OpenPGP key (`git tag -s` must work), or {without}"
             ) from None
 
     def _signs_all(self) -> bool:
         """Whether git signs every tag here."""
         try:
             return self._git("config", "--type=bool", "--get", "tag.gpgSign").strip() == "true"
+        except UnansweredError:
+            raise
         except PodiumError:  # it is not set
             return False
 
@@ -82,6 +91,8 @@ class GitTags:
         try:
             self._git("rev-parse", "--verify", "HEAD")
             self._git("var", "GIT_COMMITTER_IDENT")
+        except UnansweredError:
+            raise
         except PodiumError as error:
             wrong.append(f"needs a git repository with a commit, and git's user.name and user.email: {error}")
         else:
@@ -93,18 +104,29 @@ class GitTags:
     def write(self, tracking: Tracking, name: str, entry: Entry, text: str) -> list[str]:
         """Tag `entry` of `name`'s ledger, stored there as `text`, whose move is done; a sentence where it can't be.
 
-        Once: another process may have found the move finished, too.
+        Once: another process may have found the move finished, too. Raises nothing: the champion has moved.
         """
         try:
-            if any((tag.entry, tag.digest) == (entry.number, digest(text)) for tag in self._tags(name)):
-                return []
-            self._write(name, entry, text, self._commit(tracking, name, entry))
-        except PodiumError as error:
+            if not self._is_tagged(name, entry, text):
+                self._write(name, entry, text, self._commit(tracking, name, entry))
+        except Exception as error:  # of git or of the registry, which names the commit
+            what = f"entry {entry.number} of the ledger"
+            if self._is_known_tagged(name, entry, text):
+                return [f"warning: {what} has its git tag ({PARAMETER}), but {why(error)}"]
             return [
-                f"warning: entry {entry.number} of the ledger has no git tag ({PARAMETER}): {error}. `podium history"
-                " --write-tags` writes it"
+                f"warning: {what} has no git tag ({PARAMETER}): {why(error)}. `podium history --write-tags` writes it"
             ]
         return []
+
+    def _is_tagged(self, name: str, entry: Entry, text: str) -> bool:
+        return any((tag.entry, tag.digest) == (entry.number, digest(text)) for tag in self._tags(name))
+
+    def _is_known_tagged(self, name: str, entry: Entry, text: str) -> bool:
+        """The same after a failure: False where git does not say."""
+        try:
+            return self._is_tagged(name, entry, text)
+        except PodiumError:
+            return False
 
     def write_missing(self, tracking: Tracking, book: Ledger) -> int:
         """Tag every entry of `book` that has no tag here; how many. Raises RefusedError where book and tags differ."""
@@ -122,10 +144,11 @@ class GitTags:
         """A sentence for everything in which the tags of this clone and `book` differ; empty: they agree."""
         try:
             tags = self._tags(book.name)
+            contradictions = self._contradictions(tags, book)
         except PodiumError as error:
             return [f"{PARAMETER}: the ledger can't be compared with git's tags here: {error}"]
         unsigned = _unsigned(tags) if self.signed else []
-        return self._contradictions(tags, book) + unsigned + _missing(tags, book)
+        return contradictions + unsigned + _missing(tags, book)
 
     def _contradictions(self, tags: list[Tag], book: Ledger) -> list[str]:
         found = [f"git tag {tag.name} {tag.moved}" for tag in tags if tag.moved]
@@ -152,6 +175,8 @@ class GitTags:
             try:
                 if first and tag.entry >= first:
                     self._git("verify-tag", f"refs/tags/{tag.name}")
+            except UnansweredError:
+                raise
             except PodiumError as error:
                 found.append(
                     f"git tag {tag.name} has no signature that git verifies here ({PARAMETER}: signed): {error}."
@@ -162,6 +187,8 @@ class GitTags:
     def _is_part_of_a_tag(self, name: str) -> bool:
         try:
             self._git("check-ref-format", f"refs/tags/{_named(name, 1, 1)}")
+        except UnansweredError:
+            raise
         except PodiumError:
             return False
         return not name.startswith("-")  # `git tag` would take it for an option
@@ -178,7 +205,11 @@ class GitTags:
             tag = _named(name, number, entry.target)
             try:
                 self._git("tag", kind, "--cleanup=verbatim", "-F", "-", tag, commit, stdin=message)
+            except UnansweredError:  # it may have written the tag: no name was taken by another program
+                raise
             except PodiumError as error:
+                if self._is_tagged(name, entry, text):  # by another process that finished the move, too
+                    return
                 is_locked = f"{tag}.lock" in str(error)
                 if tried == TRIES - 1 or not (is_locked or number in {one for _, one in self._names(name)}):
                     raise
@@ -193,6 +224,8 @@ class GitTags:
                 said = versions.find(tracking, name, entry.target).tags.get("git_commit", "")
                 if re.fullmatch("[0-9a-f]{40,64}", said):
                     return self._git("rev-parse", "--verify", "--quiet", f"{said}^{{commit}}").strip()
+            except UnansweredError:
+                raise
             except PodiumError:  # the version is gone, or its commit is not here
                 pass
         return self._git("rev-parse", "--verify", "HEAD^{commit}").strip()
@@ -229,6 +262,11 @@ class GitTags:
 def of(mode: Literal["none", "annotated", "signed"], root: Path) -> GitTags | None:
     """The tags that `ledger.git_tags` asks for; None: none."""
     return None if mode == "none" else GitTags(root, mode == "signed")
+
+
+def why(error: Exception) -> str:
+    """What `error` says, and its kind where it is none of Podium's."""
+    return str(error) if isinstance(error, PodiumError) else f"{type(error).__name__}: {reason_of(error)}"
 
 
 def _named(name: str, number: int, target: int | None) -> str:

@@ -105,16 +105,25 @@ class Application:
                     async with asyncio.timeout(self.params.timeout_seconds):
                         await send_answer(counting, status, content, request_id=sighting.request_id)
             else:
+                answer = self._page(scope)
                 async with asyncio.timeout(self.params.timeout_seconds):
-                    await self.pages(scope, counting)
+                    await answer(counting)
         except TimeoutError:
             LOG.warning("a client does not read its answer: the connection is closed")
         except OSError as error:  # of the connection: what fails in a request was answered above
-            LOG.warning("the connection to a client broke: %s", error.strerror)
+            LOG.warning("the connection to a client broke: %s", error.strerror or one_line(str(error)))
         finally:
             self.metrics.requests.labels(self.metrics.worker, path, str(sent[0] or "none")).inc()
             if self.params.access_log and path not in QUIET:
                 _log(scope, sent[0], sent[1], time.perf_counter() - started)
+
+    def _page(self, scope: Message) -> Callable[[Send], Awaitable[None]]:
+        """What sends the page that is asked for, or that it can't be made."""
+        try:
+            return self.pages.answer(scope)
+        except Exception as error:
+            content = _failed(f"the page {scope['path']}", error)
+            return lambda send: send_answer(send, 500, content)
 
     async def _invocations(
         self, scope: Message, receive: Receive, started: float, sighting: Sighting
@@ -131,10 +140,7 @@ class Application:
         except (GoneError, CancelledError):
             return 0, b""
         except Exception as error:
-            known = process.message_of(error)  # such as a full disk; else it is a bug, whose traceback is needed
-            LOG.error("a request failed%s", f": {one_line(known)}" if known else "", exc_info=not known)
-            content = RequestError(500, "the model failed; the server's log says why").content
-            return 500, json.dumps(content).encode()
+            return 500, _failed("the model", error)
         self.metrics.images.inc(len(records))
         self.metrics.seconds.observe(time.perf_counter() - started)
         return 200, json.dumps({"predictions": records}).encode()
@@ -251,6 +257,13 @@ class _Job:
 
         future.add_done_callback(give_back)
         return await asyncio.wrap_future(future)
+
+
+def _failed(what: str, error: Exception) -> bytes:
+    """Log why a request failed; the content of its answer."""
+    known = process.message_of(error)  # such as a full disk; else it is a bug, whose traceback is needed
+    LOG.error("a request failed%s", f": {one_line(known)}" if known else "", exc_info=None if known else error)
+    return json.dumps(RequestError(500, f"{what} failed; the server's log says why").content).encode()
 
 
 async def _disconnected(receive: Receive) -> None:

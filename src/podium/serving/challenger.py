@@ -17,6 +17,8 @@ from podium.shadow import pair_store
 
 LOG = logging.getLogger("podium.serve")
 END_SECONDS = 10.0
+LOOKS = "the look for another {} (which asks the registry or loads a model)"
+"""What a follower's thread does that does not end."""
 TIDY_SECONDS = 600.0
 """Between two looks for what is too old, where nothing is served meanwhile."""
 
@@ -60,13 +62,13 @@ class Challenger:
             observer.start()
         self._tidying.start()
 
-    def end(self) -> bool:
-        """Write what is not written, and follow no longer; whether the threads ended."""
+    def end(self) -> list[str]:
+        """Write what is not written, and follow no longer; what has not ended in time."""
         self._ended.set()
         if self._tidying.ident is not None:
             self._tidying.join(END_SECONDS)
-        observed = all([observer.end(END_SECONDS) for observer in self.observers])  # noqa: C419 (each of them ends)
-        return self.follower.end(END_SECONDS) and observed
+        working = [f"the observer {one.observer.name}" for one in self.observers if not one.end(END_SECONDS)]
+        return working if self.follower.end(END_SECONDS) else [*working, LOOKS.format("challenger")]
 
     def _opened(self) -> pair_store.PairStore:
         return pair_store.PairStore(pair_store.folder(), self.params.keep_mb, self.params.keep_days)

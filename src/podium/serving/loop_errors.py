@@ -16,6 +16,11 @@ from podium.text import one_line, reason_of
 LOG = logging.getLogger("podium.serve")
 AGAIN = 60.0
 """Seconds in which one sentence is not said again; the next time says how often it came meanwhile."""
+PROTOCOLS = ("h11", "h2", "hpack", "hyperframe", "priority", "wsproto")
+"""Packages whose errors say that a message breaks a protocol."""
+SERVER = ("hypercorn", *PROTOCOLS)
+NOT_CAUGHT = (KeyError, UnicodeError)
+"""What hypercorn itself raises (0.18) for data on a closed stream of HTTP/2, and for a path that is no ASCII."""
 OUT_OF_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -46,21 +51,33 @@ class LoopErrors:
     def _connection_failed(self, loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
         """A connection ended with `error`, and only that one. A network that breaks is nothing to say."""
         others = [one for one in _leaves(error) if not isinstance(one, OSError)]
-        if others:
-            frame = traceback.extract_tb(others[0].__traceback__)[-1:]
-            place = "".join(f" ({one.filename.rpartition('site-packages/')[2]}:{one.lineno})" for one in frame)
-            kind = type(others[0]).__name__
-            self._say(loop, f"a connection was closed: its client sent what HTTP does not allow: {kind}{place}")
-            LOG.debug("%s", one_line(reason_of(others[0])))
+        for one in sorted(others, key=_is_of_the_client)[:1]:
+            frame = traceback.extract_tb(one.__traceback__)[-1:]
+            place = "".join(f" ({at.filename.rpartition('site-packages/')[2]}:{at.lineno})" for at in frame)
+            said = f"{type(one).__name__}{place}"
+            if _is_of_the_client(one):
+                self._say(loop, f"a connection was closed: its client sent what HTTP does not allow: {said}")
+                LOG.debug("%s", one_line(reason_of(one)))
+            else:
+                self._say(loop, f"a connection was closed by an error of this server: {said}", one)
 
-    def _say(self, loop: asyncio.AbstractEventLoop, sentence: str) -> None:
+    def _say(self, loop: asyncio.AbstractEventLoop, sentence: str, error: BaseException | None = None) -> None:
+        """Log `sentence`, with the traceback of `error`."""
         now = loop.time()
         said, times = self._said.get(sentence, (float("-inf"), 0))
         if now - said < AGAIN:
             self._said[sentence] = said, times + 1
             return
         self._said[sentence] = now, 0
-        LOG.error("%s%s", sentence, f" ({times:,} times more in the meantime)" if times else "")
+        LOG.error("%s%s", sentence, f" ({times:,} times more in the meantime)" if times else "", exc_info=error)
+
+
+def _is_of_the_client(error: BaseException) -> bool:
+    """Whether what the client sent is behind `error`; all else is a bug or a lack of this process."""
+    if type(error).__module__.partition(".")[0] in PROTOCOLS:
+        return not type(error).__name__.startswith("Local")  # what this side did against the protocol
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, NOT_CAUGHT) and modules[-1:] != [] and modules[-1].partition(".")[0] in SERVER
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 from podium.serving.follower import Follower
@@ -51,19 +52,18 @@ class OperatorsPages:
         }
         self.paths = frozenset(self._pages)
 
-    async def __call__(self, scope: MutableMapping[str, Any], send: Send) -> None:
-        """Answer one request for a page."""
+    def answer(self, scope: MutableMapping[str, Any]) -> Callable[[Send], Awaitable[None]]:
+        """What sends the answer to one request for a page; the page is made now."""
         page = self._pages.get(scope["path"])
         if page is None:
             content = {"error_code": "ENDPOINT_NOT_FOUND", "message": "there is no such page; / says which there are"}
-            await send_answer(send, 404, json.dumps(content).encode())
-        elif scope["method"] not in ("GET", "HEAD"):
+            return partial(send_answer, status=404, body=json.dumps(content).encode())
+        if scope["method"] not in ("GET", "HEAD"):
             content = {"error_code": "INVALID_PARAMETER_VALUE", "message": "this page is for GET and HEAD"}
-            await send_answer(send, 405, json.dumps(content).encode(), allow=b"GET, HEAD")
-        else:
-            host = dict(scope["headers"]).get(b"host", b"127.0.0.1:5001").decode("latin-1")
-            status, kind, body = page(host)
-            await send_answer(send, status, body, kind)
+            return partial(send_answer, status=405, body=json.dumps(content).encode(), allow=b"GET, HEAD")
+        host = dict(scope["headers"]).get(b"host", b"127.0.0.1:5001").decode("latin-1")
+        status, kind, body = page(host)
+        return partial(send_answer, status=status, body=body, kind=kind)
 
     def _ready(self) -> bool:
         return self.follower.current is not None and not self.draining

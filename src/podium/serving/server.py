@@ -17,20 +17,21 @@ from podium.config.params import DriftParams, ServeParams
 from podium.registry import loading
 from podium.serving import listening, workers
 from podium.serving.application import Application
-from podium.serving.challenger import END_SECONDS, Beside, Challenger
+from podium.serving.challenger import END_SECONDS, LOOKS, Beside, Challenger
 from podium.serving.drift_observer import DriftObserver, observed
 from podium.serving.follower import Choice, Follower
 from podium.serving.loop_errors import LoopErrors
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
 from podium.serving.server_metrics import ServerMetrics
-from podium.text import one_line, reason_of
+from podium.text import counted, one_line, reason_of
 
 LOG = logging.getLogger("podium.serve")
 FEWEST_FILES = 512
 """Open files that a server should be allowed: a usual limit is 1,024 or more."""
 LOAD_SECONDS, LAST_SECONDS = 60.0, 10.0
 """Time at the end for a version that is being loaded, and for what asks the registry: it may be away."""
+HIDES = "what tells the registry that this server is gone"
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -181,18 +182,21 @@ class _Server:
         """End the threads; where one goes on working, end the process without it."""
         self.application.end()
         loaded = self.follower.current is not None
-        threads = [asyncio.to_thread(self.follower.end, LAST_SECONDS)]
-        threads += [asyncio.to_thread(observer.end, END_SECONDS) for observer in self.watching]
-        threads += [asyncio.to_thread(self.challenger.end)] if self.challenger is not None else []
-        first = _ended(loading_first, LAST_SECONDS if loaded else LOAD_SECONDS)
-        following = not all(await asyncio.gather(first, *threads))
-        if loaded and not self.unshown:
-            following |= not await _ended(asyncio.ensure_future(asyncio.to_thread(self._hide)), LAST_SECONDS)
-        if following or self.application.at_work:
-            why = (
-                "after serve.drain_seconds" if self.application.at_work else "which asks the registry or loads a model"
-            )
-            LOG.warning("ended with work unfinished, %s", why)
+        first = "what tells the registry of this server" if loaded else "the loading of the first version"
+        ends = {first: _ended(loading_first, LAST_SECONDS if loaded else LOAD_SECONDS)}
+        ends[LOOKS.format("version")] = asyncio.to_thread(self.follower.end, LAST_SECONDS)
+        for one in self.watching:
+            ends[f"the observer {one.observer.name}"] = asyncio.to_thread(one.end, END_SECONDS)
+        beside = asyncio.ensure_future(asyncio.to_thread(self.challenger.end)) if self.challenger is not None else None
+        working = [what for what, ended in zip(ends, await asyncio.gather(*ends.values()), strict=True) if not ended]
+        working += await beside if beside is not None else []
+        hiding = loaded and not self.unshown
+        if hiding and not await _ended(asyncio.ensure_future(asyncio.to_thread(self._hide)), LAST_SECONDS):
+            working.append(HIDES)
+        if self.application.at_work:
+            working.append(f"{counted(self.application.at_work, 'request')} (serve.drain_seconds)")
+        if working:
+            LOG.warning("ended with work unfinished: %s", "; ".join(dict.fromkeys(working)))
             loading.remove_fetched()
             os._exit(0 if self.failure is None else 1)
 

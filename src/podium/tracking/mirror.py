@@ -39,6 +39,8 @@ LONG = 30.0
 """Seconds after which it is said what the end of a search waits for."""
 LOOK = 0.5
 """Seconds between two looks whether somebody waits no longer for the end."""
+LEAVING = 3.0
+"""Seconds that a call of MLflow has for its end once nobody waits any longer."""
 PAUSES = (0.5, 1, 2, 5, 10)
 """Seconds between attempts to reach it."""
 
@@ -74,6 +76,8 @@ class Mirror:
         self._told = False
         """Whether it was said that the store says no, since it last took something."""
         self._leave = threading.Event()
+        self._left_alone = False
+        """Whether `close` has returned before the thread: what that finds out now is not said any more."""
         self.error = ""
         """Why MLflow is not in step, once the mirror has closed; empty: it is."""
         self.parent_run_id: str | None = None
@@ -121,14 +125,18 @@ class Mirror:
         self._interrupted = interrupted
         self._deadline = time.monotonic() + PATIENCE
         self._queue.put(None)
-        until, said = time.monotonic() + LONG, False
-        while self._thread.is_alive():
+        until, said, last = time.monotonic() + LONG, False, math.inf
+        while self._thread.is_alive() and time.monotonic() < last:
             self._thread.join(LOOK)
-            if leave():
+            if leave() and not self._leave.is_set():
                 self._leave.set()
+                last = time.monotonic() + LEAVING
             if not said and not self.error and time.monotonic() > until:
                 said = True
                 self._log("MLflow is still being told of the trials; Ctrl-C leaves the rest to `podium sync`")
+        if self._thread.is_alive():  # in a call that does not come back: it ends with the process
+            self._left_alone = True
+            self.error = "Its store had not answered yet when it was left"
         if self.error and self._checked and self._parent.owned:
             self._remember()
 
@@ -151,33 +159,48 @@ class Mirror:
         while not (closing and run and not backlog):
             closing = self._collect(backlog, wait=run is not None and not backlog) or closing
             try:
+                if self._leaves(backlog):
+                    return
                 run = run or SearchRun.open(self._study, self._params, self._parent, self._log)
                 for number in run.reconciled & backlog.keys():
                     del backlog[number]  # through a server it would take 15 calls to see that nothing is missing
                 self.parent_run_id, self._refused = run.run_id, None
                 self._tried.set()
+                if self._leaves(backlog):
+                    return
                 for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):
                     del backlog[number]
                 for number in list(backlog):
-                    if self._leave.is_set():
-                        self.error = f"Yet to be logged: {counted(len(backlog), 'trial')}"
+                    if self._leaves(backlog):
                         return
                     run.log(*backlog[number])
                     del backlog[number]
-                failures, self.error, self._told = 0, "", False
+                self._set_error("")
+                failures, self._told = 0, False
             except Exception as error:  # whatever the store has against it: the trials are kept, and a message says so
                 failures, run = failures + 1, None  # opening it again repairs what went wrong, such as a deleted run
                 self._refused = _refusal(error, self._params)
                 self._tried.set()
                 if not self._wait(error, failures, closing):
                     return
-        self._finish(run)
+        if not self._leaves(backlog):
+            self._finish(run)
+
+    def _leaves(self, backlog: dict[int, Item]) -> bool:
+        """Whether nobody waits for the rest, which is said."""
+        if self._leave.is_set():
+            self._set_error(f"Yet to be logged: {counted(len(backlog), 'trial') if backlog else 'the end of the run'}")
+        return self._leave.is_set()
+
+    def _set_error(self, text: str) -> None:
+        if not self._left_alone:
+            self.error = text
 
     def _finish(self, run: "SearchRun") -> None:
         try:
             run.finish(interrupted=self._interrupted)
         except Exception as error:
-            self.error = _in_a_line(error)
+            self._set_error(_in_a_line(error))
 
     def _collect(self, backlog: "dict[int, Item]", *, wait: bool) -> bool:
         """Take what has come, the newest state of each trial; returns whether the end was among it.
@@ -198,7 +221,9 @@ class Mirror:
 
     def _wait(self, error: Exception, failures: int, closing: bool) -> bool:
         """Pause before the next attempt. Returns False when the search has ended and patience with it."""
-        self.error = _in_a_line(error) if self._refused is None else str(self._refused)
+        self._set_error(_in_a_line(error) if self._refused is None else str(self._refused))
+        if self._left_alone:
+            return False
         if failures == 1 and self._refused is None:
             self._log(f"MLflow does not take the trials just now; they are kept and logged later. {self.error}")
         if self._refused is not None and self._checked and not self._told and not closing:

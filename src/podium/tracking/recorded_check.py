@@ -34,7 +34,7 @@ def compare(tracking: Tracking, record: Record, summary: Mapping[str, float]) ->
     `summary` has the metrics that follow from a study: no record holds them.
     """
     runs = recorded_run.all_of(tracking, record)
-    run = recorded_run.best_of(runs)
+    run = recorded_run.best_of(runs, record.run_id)
     if run is None or run.info.lifecycle_stage != "active":
         return [Difference(None, f"run {record.name}", "there", "absent" if run is None else "deleted")]
     differing = _differing(tracking, record, run, summary)

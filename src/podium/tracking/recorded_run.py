@@ -87,7 +87,7 @@ class RecordedRun:
         name = clean(name, LONGEST_NAME)
         opened = RecordedRun(tracking, begun(Record(name=name, identity=identity)))
         with making(tracking):
-            run_id = find_or_create(tracking, name, identity)
+            run_id = find_or_create(tracking, name, identity, opened.run_id)
         if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
             opened.record.status = status  # its record is gone, or of a time before there were records
         opened.is_now(run_id)
@@ -280,8 +280,8 @@ def recorded(tracking: Tracking, run_id: str) -> RecordedRun:
 
 
 def found(tracking: Tracking, record: Record) -> Run | None:
-    """The run of `record`: the oldest that is there, else one that was deleted, else None."""
-    return best_of(all_of(tracking, record))
+    """The run of `record`: its own, else the oldest that is there, else one that was deleted, else None."""
+    return best_of(all_of(tracking, record), record.run_id)
 
 
 def all_of(tracking: Tracking, record: Record) -> list[Run]:
@@ -289,9 +289,10 @@ def all_of(tracking: Tracking, record: Record) -> list[Run]:
     return search(tracking, record.identity, deleted=True)
 
 
-def best_of(runs: Sequence[Run]) -> Run | None:
-    """Of runs with the tags of one record the one that is meant, as `found` says."""
-    return next((run for run in runs if run.info.lifecycle_stage == "active"), runs[-1] if runs else None)
+def best_of(runs: Sequence[Run], own: str) -> Run | None:
+    """Of runs with the tags of one record, whose id is `own`, the one that is meant, as `found` says."""
+    active = [run for run in runs if run.info.lifecycle_stage == "active"]
+    return next((run for run in active if run.info.run_id == own), next(iter(active or runs[-1:]), None))
 
 
 def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:

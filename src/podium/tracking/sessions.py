@@ -8,11 +8,12 @@ another copy's to take for its own; so it is left before anything else of the se
 """
 
 import uuid
+from contextlib import suppress
 
 import optuna
 from mlflow.entities import Run
 
-from podium.errors import RefusedError
+from podium.errors import PodiumError, RefusedError
 from podium.tracking import recorded_run
 from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.record import study_id
@@ -51,7 +52,12 @@ def take_over(tracking: Tracking, study: optuna.Study) -> bool:
 def run_of(tracking: Tracking, study: optuna.Study) -> Run | None:
     """The run of `study`, a search, by its id; None: it has none."""
     own = study_id(study)
-    return recorded_run.found(tracking, Record(name="", identity={ID_TAG: own, KIND_TAG: "search"})) if own else None
+    if not own:
+        return None
+    record = Record(name="", identity={ID_TAG: own, KIND_TAG: "search"})
+    with suppress(PodiumError):  # a damaged record: the next one to open the run says so
+        record = recorded_run.load(record)
+    return recorded_run.found(tracking, record)
 
 
 def others_run(tracking: Tracking, study: optuna.Study) -> Run | None:

@@ -136,15 +136,17 @@ def making(tracking: Tracking) -> AbstractContextManager[None]:
     return _alone(database(tracking.uri))
 
 
-def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
+def find_or_create(tracking: Tracking, name: str, tags: dict[str, str], known: str = "") -> str:
     """The id of the experiment's run that has all of `tags`; where there is none, a new one called `name`.
 
-    One that was deleted is restored. Of two that were made at once on two machines both take the older one.
+    One that was deleted is restored. Of two that were made at once on two machines both take the older one. The run
+    `known`, to which was logged before, is taken before any older one.
     """
     runs = [run for run in search(tracking, tags, deleted=True) if SUPERSEDED_TAG not in run.data.tags]
     if active := [str(run.info.run_id) for run in runs if run.info.lifecycle_stage == "active"]:
-        _calls.take_away(tracking.client, runs, active[0])
-        return active[0]
+        first = known if known in active else active[0]
+        _calls.take_away(tracking.client, runs, first)
+        return first
     if runs:
         tracking.client.restore_run(runs[-1].info.run_id)
         return str(runs[-1].info.run_id)
@@ -153,7 +155,7 @@ def find_or_create(tracking: Tracking, name: str, tags: dict[str, str]) -> str:
         made = str(tracking.client.create_run(tracking.experiment_id, tags=all_tags, run_name=name).info.run_id)
     _calls.made_run(made)
     found = sorted(search(tracking, tags), key=lambda run: (run.info.start_time, run.info.run_id))
-    first = str(found[0].info.run_id) if found else made
+    first = str(found[0].info.run_id) if found else made  # `known` is not there: it would have been found above
     _calls.take_away(tracking.client, found, first)
     return first
 

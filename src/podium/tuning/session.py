@@ -91,8 +91,9 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
                 interrupted = bool(received)
             finally:
                 progress.close()
-                before = len(received)
-                mirror.close(interrupted=interrupted, leave=lambda: len(received) > before)
+                with stop_signals() as later:  # also after a first Ctrl-C: what is left behind is to be remembered
+                    mirror.close(interrupted=interrupted, leave=lambda: bool(later))
+                received += later
                 also.close()
     if mirror.error:
         print(f"MLflow is not in step with the search; `podium sync` repairs that. {mirror.error}")

@@ -23,6 +23,7 @@ class MaxCalibrationRise(Rule):
         return judged(
             f"error rises by {self.max_calibration_rise:g} at most",
             f"{old:.4f} to {new:.4f} ({new - old:+.4f})",
-            "select.calibrate: true would help; if that error will do, raise gate.max_calibration_rise",
+            "select.calibrate: true would help, if it is not set; if that error will do, raise"
+            " gate.max_calibration_rise",
             passed=new - old <= self.max_calibration_rise + ROUNDING,
         )
