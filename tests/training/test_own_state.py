@@ -618,7 +618,7 @@ def test_object_that_holds_what_has_no_bytes_is_saved_and_resumed(
     bad = "class Bad(float):\n    def __repr__(self):\n        raise ValueError\n\n\n"
     text = (
         f"{bad}{made}\n\n\nclass Own:\n    def __init__(self):\n        {begins}\n\n"
-        f"    def __call__(self, logits, targets):\n        return cross_entropy(logits, targets) * ({place} is not None)\n"
+        f"    def __call__(self, logits, targets):\n        return {place} and cross_entropy(logits, targets)\n"
     )
     run = _run(own, text, "train.loss")
     resumed = _run(own, text, "train.loss")
