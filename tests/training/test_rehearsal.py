@@ -511,6 +511,10 @@ LOOPS = {
     "reports nothing": ("return network()", "returned without a report; call run.report after each epoch"),
     "reports another metric": ("run.report(1, val_acc=0.5)", "val_accuracy must be among the metrics"),
     "reports no number": ("run.report(1, val_accuracy='a')", "run.report: val_accuracy must be a number; got 'a'"),
+    "reports a dict": (
+        "run.report(1, metrics={'val_accuracy': 0.5})",
+        "metrics must be a number; got {{'val_accuracy': 0.5}}: give each by its name, run.report(1, **metrics)",
+    ),
     "reports twice an epoch": (
         "run.report(1, val_accuracy=0.5)\n    run.report(1, val_accuracy=0.5)",
         "run.report: epochs follow one another; expected 2, got 1",
@@ -586,6 +590,16 @@ SEARCH = {
         "def metric(logits, labels):\n    return 0.5\n",
         {"metric": "{m}:metric"},
         "search.metric: {m}:metric must say which way is better, by an attribute",
+    ),
+    "metric of an installed package": (
+        "",
+        {"metric": "sklearn.metrics:accuracy_score"},
+        "search.metric: sklearn.metrics:accuracy_score does not say which way is better, and is no function of logits",
+    ),
+    "class of torch as a metric": (
+        "",
+        {"metric": "torch.nn:CrossEntropyLoss"},
+        "search.metric: torch.nn:CrossEntropyLoss does not say which way is better, and is no function of logits",
     ),
     "metric that is no number": (
         "def metric(logits, labels):\n    return 'good'\n\n\nmetric.direction = 'maximize'\n",
