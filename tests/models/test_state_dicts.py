@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -56,9 +57,9 @@ def _without(*ends: str) -> State:
     return {k: v for k, v in _state().items() if not k.endswith(ends)}
 
 
-def _bytes(content: Any) -> bytes:
+def _bytes(content: Any, **how: Any) -> bytes:
     stream = io.BytesIO()
-    torch.save(content, stream)
+    torch.save(content, stream, **how)
     return stream.getvalue()
 
 
@@ -112,6 +113,12 @@ WHOLE: dict[str, tuple[Callable[[], Any], str]] = {
     "sparse": (lambda: _state() | {"fc.weight": _state()["fc.weight"].to_sparse()}, ""),
     "parameters": (lambda: _each(nn.Parameter), ""),
     "safetensors, called pth": (lambda: save(_state()), ""),
+    "with a number of NumPy 1": (
+        lambda: _bytes({"model": _state(), "best": np.float64(0.5)}, _use_new_zipfile_serialization=False).replace(
+            b"numpy._core.multiarray", b"numpy.core.multiarray"
+        ),
+        "its model",
+    ),
     "without counters": (lambda: _without("num_batches_tracked"), ""),
 }
 

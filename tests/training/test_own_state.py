@@ -3,6 +3,7 @@
 import copy
 import importlib
 import io
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -240,6 +241,37 @@ class Own:
     def __call__(self, logits, targets):
         return cross_entropy(self.meter.next(logits) * logits, targets)
 """
+SHARED = """
+class Part:
+    def __init__(self):
+        self.n, self.draw = 0, np.random.default_rng(1)
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.now = self.top = [0.0]
+        self.mean = self.peak = torch.zeros(3)
+        self.draw = self.other = np.random.default_rng(1)
+        self.low, self.same, self.late = [0.0], [1.0], None
+        self.part, self.calls = Part(), 0
+        self.register_buffer("one", torch.zeros(3))
+        self.register_buffer("two", self.one)
+
+    def forward(self, logits, targets):
+        self.calls += 1
+        if self.calls == 1:
+            self.now, self.mean, self.other, self.one = [5.0], torch.ones(3), np.random.default_rng(2), torch.ones(3)
+            self.low = self.late = self.same
+        self.now[0] += self.draw.random()
+        self.top[0] += self.other.random() + self.part.draw.random()
+        self.late[0] += 1.0
+        self.peak += 0.1
+        self.two += 0.2
+        bias = self.now[0] + 2 * self.top[0] + self.low[0] * self.same[0] + self.mean + self.peak
+        return cross_entropy(logits * bias + self.one * self.two, targets)
+"""
+LOSSES["attributes that begin or end with one object"] = SHARED
 OTHERS = {
     "an augmentation's generators and buffer": """
 class Own(nn.Module):
@@ -421,6 +453,7 @@ def test_process_that_follows_passes_on_what_the_ranks_objects_hold(own: OwnCode
     assert digest_of(resumed.model.state_dict()) == digest_of(whole.model.state_dict())
 
 
+TWO = "(setattr(self, 'held', {}) or 1) * self.first.next() * self.held.next()"
 LOST = {
     "a Python generator": (
         "self.held = (1 + one / 10 for one in range(99))",
@@ -443,6 +476,18 @@ LOST = {
         "(setattr(self, 'held', Other()) or 1)",
     ),
 }
+LOST |= {
+    "an object with slots": ("self.held = Slotted()", "self.held.next()"),
+    "a list of their own class": ("self.held = Mine([1.0])", "(self.held.append(1.0) or 1 + sum(self.held) / 10)"),
+    "a dict of their own class": ("self.held = Table(a=1.0)", "(self.held.update(a=2.0) or self.held['a'])"),
+    "a number of their own class": ("self.held = Level(1)", "(setattr(self, 'held', Level(2)) or self.held)"),
+    "one object that was two": ("self.first, self.held = Counter(), Counter()", TWO.format("self.first")),
+    "two objects that were one": ("self.first = self.held = Counter()", TWO.format("Counter()")),
+    "an optimizer that comes later": (
+        "self.held, self.bias = None, torch.zeros(3, requires_grad=True)",
+        "(setattr(self, 'held', self.held or torch.optim.Adam([self.bias])) or 1)",
+    ),
+}
 COUNTER = """
 class Counter:
     def __init__(self):
@@ -454,6 +499,23 @@ class Counter:
 
 
 class Other(Counter):
+    pass
+
+
+class Slotted:
+    __slots__ = ("n",)
+    __init__, next = Counter.__init__, Counter.next
+
+
+class Mine(list):
+    pass
+
+
+class Table(dict):
+    pass
+
+
+class Level(float):
     pass
 
 
@@ -536,3 +598,57 @@ def test_training_begins_with_an_object_that_no_other_has_used(own: OwnCode, dat
         run.train(data, None)
         digests.append(digest_of(run.model.state_dict()))
     assert digests[0] == digests[1]
+
+
+HELD = {
+    "lazy modules": "[nn.LazyLinear(3), nn.LazyLinear(3).weight]",
+    "conjugates": "[torch.zeros(3, dtype=torch.complex64).conj(), torch.zeros(200_000, dtype=torch.complex64).conj()]",
+    "what has no bytes": "[torch.eye(3).to_sparse(), torch.empty(3, device='meta'), np.array([object()]), 10**6000]",
+    "what raises": "[Bad()]",
+    "a module that was lazy": "nn.ModuleList([nn.LazyLinear(3)])",
+}
+
+
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
+@pytest.mark.parametrize("place", ["self.held", "HELD"])
+def test_object_that_holds_what_has_no_bytes_is_saved_and_resumed(
+    own: OwnCode, data: Batches, held: str, place: str
+) -> None:
+    begins, made = (f"self.held = {held}", "HELD = 0") if place == "self.held" else ("pass", f"HELD = {held}")
+    bad = "class Bad(float):\n    def __repr__(self):\n        raise ValueError\n\n\n"
+    text = (
+        f"{bad}{made}\n\n\nclass Own:\n    def __init__(self):\n        {begins}\n\n"
+        f"    def __call__(self, logits, targets):\n        return {place} and cross_entropy(logits, targets)\n"
+    )
+    run = _run(own, text, "train.loss")
+    resumed = _run(own, text, "train.loss")
+    resumed.restore(_stored(run))
+    assert resumed.notes == []
+
+
+LARGE = {
+    "a table": "[[float(i * j) for j in range(3000)] for i in range(300)]",
+    "many numbers": "dict.fromkeys(range(1_000_000), 1.0)",
+    "a teacher": "[nn.Linear(1500, 1500) for _ in range(4)]",
+}
+
+
+@pytest.mark.parametrize("held", LARGE.values(), ids=LARGE)
+def test_large_globals_change_is_said_and_costs_no_memory(own: OwnCode, data: Batches, held: str) -> None:
+    change = (
+        "for one in HELD: one.weight.data += 1" if "Linear" in held else "HELD.pop()" if "[[" in held else "del HELD[0]"
+    )
+    text = (
+        f"HELD = {held}\n\n\ndef Own(logits, targets):\n    {change}\n"
+        "    return cross_entropy(logits, targets) * bool(HELD)\n"
+    )
+    tracemalloc.start()
+    run = _run(own, text, "train.loss")
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    run.state()
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 4 << 20
+    importlib.import_module(own.modules[0]).Own(torch.zeros(2, 3), torch.tensor([0, 1]))
+    assert "train.loss: the global variable HELD" in str(run.state()["own"])

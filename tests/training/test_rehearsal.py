@@ -477,11 +477,44 @@ def test_other_bad_code_is_refused_with_what_is_wrong(
     assert line.startswith(problem.format(m=module))
 
 
+LATER = {
+    "reports each fifth epoch": """
+    for epoch in range(1, config["train.epochs"] + 1):
+        if epoch % 5 == 0:
+            run.report(epoch // 5, val_accuracy=0.5)
+    return network()
+""",
+    "has its best network from the second epoch on": """
+    best = None
+    for epoch in range(1, config["train.epochs"] + 1):
+        run.report(epoch, val_accuracy=0.5)
+        best = network() if epoch > 1 else best
+    return best
+""",
+    "binds a variable of an inner function later": """
+    for epoch in range(1, config["train.epochs"] + 1):
+        run.report(epoch, val_accuracy=0.5)
+        if epoch > 1:
+            best = network()
+    return (lambda: best)()
+""",
+}
+
+
+@pytest.mark.parametrize("text", LATER.values(), ids=LATER)
+def test_own_loop_that_needs_more_than_one_epoch_is_left_to_the_first_trial(own: OwnCode, text: str) -> None:
+    assert _problems({"train.program": f"{own.write(f'def loop(config, network, run):{text}')}:loop"}) == []
+
+
 LOOPS = {
     "returns nothing": ("run.report(1, val_accuracy=0.5)", "must return a torch.nn.Module; it returned NoneType"),
     "reports nothing": ("return network()", "returned without a report; call run.report after each epoch"),
     "reports another metric": ("run.report(1, val_acc=0.5)", "val_accuracy must be among the metrics"),
     "reports no number": ("run.report(1, val_accuracy='a')", "run.report: val_accuracy must be a number; got 'a'"),
+    "reports a dict": (
+        "run.report(1, metrics={'val_accuracy': 0.5})",
+        "metrics must be a number; got {{'val_accuracy': 0.5}}: give each by its name, run.report(1, **metrics)",
+    ),
     "reports twice an epoch": (
         "run.report(1, val_accuracy=0.5)\n    run.report(1, val_accuracy=0.5)",
         "run.report: epochs follow one another; expected 2, got 1",
@@ -535,7 +568,7 @@ def test_own_loop_is_tried_once_and_refused_where_images_decide_nothing(
         "class Pair(nn.Module):\n    def __init__(self, inner):\n        super().__init__()\n"
         "        self.inner = inner\n\n    def forward(self, images):\n        return self.inner(images), images\n"
     )
-    found = _problems({"train.program": f"{module}:loop"})
+    found = _problems({"train.program": f"{module}:loop", "train.epochs": 1})
     if problem:
         assert len(found) == 1
         assert problem.format(m=module) in found[0]
@@ -557,6 +590,16 @@ SEARCH = {
         "def metric(logits, labels):\n    return 0.5\n",
         {"metric": "{m}:metric"},
         "search.metric: {m}:metric must say which way is better, by an attribute",
+    ),
+    "metric of an installed package": (
+        "",
+        {"metric": "sklearn.metrics:accuracy_score"},
+        "search.metric: sklearn.metrics:accuracy_score does not say which way is better, and is no function of logits",
+    ),
+    "class of torch as a metric": (
+        "",
+        {"metric": "torch.nn:CrossEntropyLoss"},
+        "search.metric: torch.nn:CrossEntropyLoss does not say which way is better, and is no function of logits",
     ),
     "metric that is no number": (
         "def metric(logits, labels):\n    return 'good'\n\n\nmetric.direction = 'maximize'\n",

@@ -1,5 +1,6 @@
 """The reference lines are measured in a process that the search outlives."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from podium.tuning.reference_lines import LABELS, described, verdict
 from podium.tuning.reference_process import measure
 
 pytestmark = pytest.mark.slow
+
+
+_forking = multiprocessing.get_context("fork")
+"""Its processes have what a test has replaced."""
 
 
 def _params(metric: str = "accuracy") -> Params:
@@ -47,6 +52,20 @@ def test_search_whose_lines_are_killed_goes_on_without_them_and_says_why(own: Ow
     shown = described(lines, 0.75, "the search's best (trial 3)")
     assert "on the same 20 validation images" in shown[0]
     assert verdict(lines, 0.75, {}) == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried 9 bytes")])
+def test_search_whose_lines_find_too_little_memory_goes_on_without_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def fails(params: Params, prepared: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(reference_measuring, "measure", fails)
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: _forking)
+    lines = measure(_params(), tiny.prepare(tmp_path / "prepared"))
+    assert lines.lines == ()
+    assert "its process found too little memory" in lines.skipped["majority"]
 
 
 def test_process_that_ends_by_itself_is_an_error(own: OwnCode, tmp_path: Path) -> None:

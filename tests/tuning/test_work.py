@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
+from podium.errors import InputError
 from podium.training import checkpoint, compiling
 from podium.training.epochs import Epoch
 from podium.training.loop import TrainingRun
@@ -58,6 +59,19 @@ def test_trial_reports_each_epoch_and_ends_finished(trial_data: TrialData, tmp_p
     assert [r.epoch for r in reports] == ended.history
     assert {(r.number, r.attempt) for r in reports} == {(3, 1)} == {(ended.number, ended.attempt)}
     assert list(tmp_path.iterdir()) == []  # too short to be worth a checkpoint
+
+
+@pytest.mark.parametrize("error", [MemoryError(), InputError("search.metrics: own:odd fails")])
+def test_trial_whose_waiting_metrics_fail_at_its_end_keeps_its_history_and_says_so(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("podium.training.epoch_metrics.EpochMetrics.complete", fails)
+    ended = run_trial(_task(tmp_path), trial_data, lambda report: report.epoch["epoch"] < 2)
+    assert (ended.how, [epoch["epoch"] for epoch in ended.history]) == ("stopped", [1, 2])
+    assert any(note.startswith("metrics of epochs that waited are missing: ") for note in ended.notes)
 
 
 def test_trial_told_to_stop_ends_stopped_with_its_history(trial_data: TrialData, tmp_path: Path) -> None:

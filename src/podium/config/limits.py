@@ -11,6 +11,8 @@ from podium.text import against, given
 
 LATENCY = "latency_ms"
 """The only cost that is measured: beside other processes it comes out longer."""
+OF_VALIDATION, DIGITS = "val_", "0123456789"
+"""What results call a metric, and what an argument adds to its name (top_5)."""
 COSTS = (LATENCY, "parameters", "size_mb")
 """What follows from the configuration alone, and is known before anything is trained; each has an upper limit."""
 
@@ -35,6 +37,9 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
             rule = f"{name} must be {given(low)} to {given(high)}; got {limit!r}{fraction}"
             problems += [] if low <= limit <= high else [rule]
             continue
+        if hint := _of_label(name):
+            problems.append(f"{name} is no limit; {hint}")
+            continue
         known = [*COSTS, *filter(_needs_nothing, components.declared("metric"))]
         usual = components.usual_name("metric", name)
         hint = f"did you mean {usual}?" if usual in known or _is_metric(usual) else did_you_mean(name.lower(), known)
@@ -47,6 +52,21 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
 def _is_metric(name: str) -> bool:
     """Whether `name` is a metric of ours, a class of torchmetrics, or people's own."""
     return own_code.is_name(name) or name in components.declared("metric") or name in components.library_names("metric")
+
+
+def _of_label(name: str) -> str:
+    """How the metric that results call `name` is limited, such as val_top_5; empty: they call none so."""
+    label = name.removeprefix(OF_VALIDATION)
+    for one in filter(_needs_nothing, components.declared("metric")):
+        usual = made_of("metric", Choice(name=one), {}).label
+        if label == usual:
+            return f"write {one}" if one == usual else f"write {one}, which is {usual} in limits"
+        if label.rstrip(DIGITS) == usual.rstrip(DIGITS) != usual:
+            return (
+                f"{one} is {usual} there, for a limit can't have arguments: limit {one}, or name a function of your own"
+                " that measures this (docs/extend.md)"
+            )
+    return ""
 
 
 def _needs_nothing(name: str) -> bool:

@@ -200,9 +200,10 @@ def _no_weights_in_zip(path: Path) -> str:
 
 def _harmless() -> list[Any]:
     """What training scripts save beside the tensors, and what can't run code: their arguments, as timm's and
-    torchvision's do, and numbers of NumPy."""
+    torchvision's do, and numbers of NumPy, by the name of NumPy 1 too."""
     kinds = (np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType)
-    return [argparse.Namespace, np.float64(0).__reduce__()[0], np.dtype, *kinds]
+    scalar = np.float64(0).__reduce__()[0]
+    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def _is_safetensors(first: bytes) -> bool:

@@ -4,15 +4,14 @@ A checkpoint has it, so that a resumed training goes on with the loss and the au
 is made by the same code in each process. Of it are saved, without pickle: a module's parameters and buffers;
 attributes that are numbers, text, arrays, tensors, usual collections of them or generators of random numbers; and what
 it, or an attribute of it, gives as `state_dict()` and takes with `load_state_dict()`. Attributes that are modules, or
-objects of people's own classes, are looked into likewise. What else has changed, a resumed training says.
+objects of people's own classes, are looked into likewise. What else has changed, a resumed training says: so where two
+attributes have one object that had two, or the reverse.
 """
 
 import hashlib
 import random
-import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,23 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from podium.errors import InputError
-from podium.training.own_changes import is_of_own_class, look_of, looks_of_code
+from podium.training.own_changes import look_of, looks_of_code
+from podium.training.own_places import RANDOM, attributes, firsts, holders, inside, is_handled, is_inner
 from podium.training.plain_state import PLAIN, packed, unpacked
 
 LARGE = 1 << 20
 """Bytes from which on an array or a tensor is saved only where it has changed: it may be a set of images."""
-OF_TORCH = {*vars(nn.Module()), "training"}
-"""Attributes that every torch module has."""
-RANDOM = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 BITS = {
     one.__name__: one
     for one in (np.random.PCG64, np.random.MT19937, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
 }
 DICTS = (dict, OrderedDict, Counter, defaultdict)
-NO_HOLDER = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, Tensor, np.ndarray, *RANDOM)
 Node = dict[str, Any]
 """What one object held: `values` of attributes, where `numbers` of generators are, the `tensors` of a module, the
-`states` of attributes that give one; `here`: which values are on the device; `lost`: what could not be saved."""
+`states` of attributes that give one; `here`: which values are on the device; `lost`: what could not be saved;
+`anew`: attributes that have one object with others, or no longer, each with the first of these."""
 
 
 class OwnState:
@@ -50,6 +47,10 @@ class OwnState:
         """The attributes of all objects as they were at the beginning, by place; of what is large, a digest."""
         self._looks: dict[str, str] = {}
         """Of what no checkpoint has, at the beginning, by what it is."""
+        self._firsts: dict[str, str] = {}
+        """Of each attribute the first that had the same object, at the beginning."""
+        self._places: set[str] = set()
+        """Of all objects that were looked into at the beginning."""
         for name in self._roots:
             self._begin(name)
 
@@ -57,16 +58,17 @@ class OwnState:
         """Take `root` in the place of the one that was there, and have it go on where `state` was."""
         self._roots[name] = root
         self._begin(name)
-        for place, holder in _holders(root, name):
+        for place, holder in holders(root, name):
             if place in state:
                 self._put(holder, state[place])
 
     def state(self) -> dict[str, Node]:
         """What they hold now, for a checkpoint; those that hold nothing are left out."""
-        found = {place: self._node(holder, place) for place, holder in self._every()}
+        now = firsts(self._every(), self._firsts)
+        found = {place: self._node(holder, place, now) for place, holder in self._every()}
         found |= {place: self._of_network(module) for place, module in self._layers()}
-        now = [pair for name, root in self._roots.items() for pair in looks_of_code(root, name).items()]
-        found[""] = {"lost": lost} if (lost := [what for what, look in now if self._looks.get(what) != look]) else {}
+        looks = [pair for name, root in self._roots.items() for pair in looks_of_code(root, name).items()]
+        found[""] = {"lost": lost} if (lost := [what for what, look in looks if self._looks.get(what) != look]) else {}
         return {place: node for place, node in found.items() if node}
 
     def restore(self, state: Mapping[str, Node]) -> list[str]:
@@ -75,12 +77,23 @@ class OwnState:
         for place, holder in there.items():
             if place in state:
                 self._put(holder, state[place])
+        self._share(state, dict(there))
         lost = [f"{place}.{name}".lstrip(".") for place, node in state.items() for name in node.get("lost", ())]
+        for place in state:  # an object that this process does not have
+            is_of_root = any(place.startswith((f"{name}.", f"{name}/")) for name in self._roots)
+            if is_of_root and place not in there and not any(f"{place}.".startswith(f"{one}.") for one in lost):
+                lost.append(place)
         return [f"{one} is of a kind that no checkpoint has: it is as at the beginning again" for one in lost]
 
     def _every(self) -> Iterator[tuple[str, Any]]:
+        """Objects that have the place of the beginning first: another attribute may have them too by now."""
+        given: set[int] = set()
         for name, root in self._roots.items():
-            yield from _holders(root, name)
+            for known in (self._places, None):
+                for place, holder in holders(root, name, known):
+                    if id(holder) not in given:
+                        given.add(id(holder))
+                        yield place, holder
 
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
         if self._network is not None and not isinstance(self._network, torch.jit.ScriptModule):
@@ -89,17 +102,34 @@ class OwnState:
 
     def _begin(self, name: str) -> None:
         self._looks |= looks_of_code(self._roots[name], name)
-        for place, holder in _holders(self._roots[name], name):
-            for attribute, value in _attributes(holder).items():
+        found = list(holders(self._roots[name], name))
+        self._firsts |= firsts(found, {})
+        self._places |= {place for place, _ in found}
+        for place, holder in found:
+            for attribute, value in attributes(holder).items():
                 where = f"{place}.{attribute}"
                 self._begun[where] = _digest(value) if _is_large(value) else value
                 self._looks[where] = "" if _is_large(value) else look_of(value)
             self._begun |= {f"{place}/{n}": _digest(one) for n, one in _tensors(holder).items() if _is_large(one)}
 
-    def _node(self, holder: Any, place: str) -> Node:
-        if _is_handled(holder):
+    def _share(self, state: Mapping[str, Node], there: Mapping[str, Any]) -> None:
+        """Give attributes the values that others have, where they had them in common when `state` was saved."""
+        values = {f"{place}.{name}": one for place, holder in there.items() for name, one in inside(holder).items()}
+        for place, node in state.items():
+            for name, first in node.get("anew", {}).items():
+                saved = name in node.get("values", ()) or name in node.get("numbers", ())
+                if saved and place in there and first in values:
+                    vars(there[place])[name] = values[first]
+
+    def _node(self, holder: Any, place: str, now: Mapping[str, str]) -> Node:
+        if is_handled(holder):
             return _stated(holder, place)
         values: dict[str, Any] = {}
+        moved = {
+            name: first
+            for name in inside(holder)
+            if (first := now.get(where := f"{place}.{name}")) and self._firsts.get(where, where) != first
+        }
         node: Node = {
             "values": values,
             "numbers": {},
@@ -107,20 +137,22 @@ class OwnState:
             "tensors": {
                 name: one
                 for name, one in _tensors(holder).items()
-                if not (_is_large(one) and self._begun.get(f"{place}/{name}") == _digest(one))
+                if name in moved or not (_is_large(one) and self._begun.get(f"{place}/{name}") == _digest(one))
             },
-            "lost": [],
+            "lost": [name for name in moved if name in getattr(holder, "_modules", ())],
             "here": [],
+            "anew": moved,
         }
-        for name, value in _attributes(holder).items():
+        for name, value in attributes(holder).items():
             where = f"{place}.{name}"
             if isinstance(value, RANDOM):
                 node["numbers"][name] = _numbers(value)
-            elif _is_handled(value):
+            elif is_handled(value):
                 node["states"][name] = _stated(value, where)
-            elif _is_inner(value):
-                node["lost"] += [name] * (type(self._begun.get(where)) is not type(value))
-            elif not (_is_large(value) and self._begun.get(where) == _digest(value)):
+                node["lost"] += [name] * (name in moved or type(self._begun.get(where)) is not type(value))
+            elif is_inner(value):
+                node["lost"] += [name] * (name in moved or type(self._begun.get(where)) is not type(value))
+            elif name in moved or not (_is_large(value) and self._begun.get(where) == _digest(value)):
                 try:
                     values[name] = packed(value, where)
                     node["here"] += [name] * _is_elsewhere(value)
@@ -132,7 +164,7 @@ class OwnState:
 
     def _of_network(self, module: nn.Module) -> Node:
         """A layer of an own network: what else it keeps is a cache more often than not."""
-        held = _attributes(module)
+        held = attributes(module)
         numbers = {name: _numbers(value) for name, value in held.items() if isinstance(value, RANDOM)}
         values = {name: value for name, value in held.items() if type(value) in PLAIN}
         unsaved = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
@@ -144,12 +176,16 @@ class OwnState:
             holder.load_state_dict(unpacked(node["state"]))
             return
         held = vars(holder) if hasattr(holder, "__dict__") else {}
+        for name in node.get("anew", ()):  # what is there may be another attribute's too
+            buffers = getattr(holder, "_buffers", {})
+            if name in buffers or name in node.get("values", ()) or name in node.get("numbers", ()):
+                (buffers if name in buffers else held)[name] = None
         for name, value in node.get("values", {}).items():
             _put_value(held, name, _on(unpacked(value), self._device if name in node.get("here", ()) else None))
         for name, there in node.get("numbers", {}).items():
             _set_numbers(held, name, there, self._device)
         for name, given in node.get("states", {}).items():
-            if _is_handled(held.get(name)):
+            if is_handled(held.get(name)):
                 held[name].load_state_dict(unpacked(given["state"]))
         for name, tensor in node.get("tensors", {}).items():
             _put_tensor(holder, name, tensor, self._device)
@@ -168,42 +204,6 @@ class PassedOn(OwnState):
         """Keep `state` for `state`."""
         self._passed = state
         return []
-
-
-def _holders(root: Any, name: str, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """The objects of `root` whose attributes are saved, with their places: itself, the modules of a module, and those
-    of their attributes that are modules or of people's own classes."""
-    seen = set() if seen is None else seen
-    while isinstance(root, partial | types.MethodType):
-        root = root.func if isinstance(root, partial) else root.__self__
-    found: list[tuple[str, Any]] = []
-    if isinstance(root, nn.Module):
-        found = [(f"{name}/{path}" if path else name, module) for path, module in root.named_modules()]
-    elif not isinstance(root, NO_HOLDER) and (hasattr(root, "__dict__") or _is_handled(root)):
-        found = [(name, root)]
-    for place, holder in found:
-        if id(holder) in seen:
-            continue
-        seen.add(id(holder))
-        yield place, holder
-        for attribute, value in _attributes(holder).items():
-            if _is_inner(value):
-                yield from _holders(value, f"{place}.{attribute}", seen)
-
-
-def _is_inner(value: Any) -> bool:
-    """Whether `value`, an attribute of an object, is looked into as that is."""
-    if isinstance(value, NO_HOLDER) or _is_handled(value):
-        return False
-    return isinstance(value, nn.Module) or is_of_own_class(value)
-
-
-def _attributes(holder: Any) -> dict[str, Any]:
-    if isinstance(holder, torch.jit.ScriptModule) or _is_handled(holder):
-        return {}
-    if isinstance(holder, nn.Module):
-        return {name: one for name, one in vars(holder).items() if name not in OF_TORCH}
-    return dict(vars(holder))
 
 
 def _tensors(holder: Any) -> dict[str, Tensor]:
@@ -299,22 +299,18 @@ def _on(value: Any, device: torch.device | None) -> Any:
     return type(value)(_on(one, device) for one in value) if type(value) in (list, tuple) else value
 
 
-def _is_handled(value: Any) -> bool:
-    """Whether `value` says its state itself, as an optimizer does; a module's is taken apart."""
-    return not isinstance(value, nn.Module | type) and all(
-        callable(getattr(type(value), name, None)) for name in ("state_dict", "load_state_dict")
-    )
-
-
 def _is_large(value: Any) -> bool:
     if isinstance(value, Tensor):
+        if nn.parameter.is_lazy(value):
+            return False
         return value.device.type == "cpu" and value.layout is torch.strided and value.nbytes >= LARGE
     return isinstance(value, np.ndarray) and not value.dtype.hasobject and value.nbytes >= LARGE
 
 
 def _digest(value: Any) -> str:
-    array = value.detach().reshape(-1).view(torch.uint8).numpy() if isinstance(value, Tensor) else value
-    return hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+    if isinstance(value, Tensor):
+        value = value.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8).numpy()
+    return hashlib.blake2b(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _numbers(value: Any) -> Node:

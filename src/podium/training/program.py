@@ -351,7 +351,8 @@ class ProgramRun:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise InputError(f"run.report: {name} must be a number; got {value!r}") from None
+            remedy = f": give each by its name, run.report({epoch}, **{name})" if isinstance(value, dict) else ""
+            raise InputError(f"run.report: {name} must be a number; got {value!r}{remedy}") from None
         if not math.isfinite(number):
             raise DivergedError(f"{name} became {number} in epoch {epoch}")
         low, high = self._ranges().get(name, (-math.inf, math.inf))

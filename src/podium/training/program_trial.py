@@ -1,7 +1,7 @@
 """People's own training loop (`train.program`), tried once before the search: an epoch of a few random images.
 
 Only what it would do with the user's images too is refused: how it reports and saves, what it returns, and errors of
-its code that no image decides. What else fails may be for want of images, so the first trial tells.
+its code that no image decides. What else fails may be for want of images or of epochs, so the first trial tells.
 """
 
 import signal
@@ -27,6 +27,10 @@ SECONDS = 20.0
 """After which the trial ends: a loop may count steps or seconds instead of epochs."""
 OF_CODE = (NameError, ImportError, NotImplementedError)
 """Errors that no image decides; but a variable may be unbound where there were too few (UnboundLocalError)."""
+UNBOUND = "cannot access free variable"
+"""Likewise of a variable that an inner function uses; Python has no exception of its own for it."""
+OF_EPOCHS = ("returned without a report", "must return a torch.nn.Module; it returned NoneType")
+"""What a loop may do in one epoch and not in more: it reports each fifth, or its best network is a later one."""
 OF_TYPES = (AttributeError, TypeError)
 """Likewise, unless something is None that more images would have made."""
 NOT_FINITE = "not finite numbers"
@@ -53,6 +57,9 @@ def try_program(recipe: Recipe, search: SearchParams, images: ImageSpec) -> None
     except (_EnoughError, DivergedError):
         return
     except InputError as error:
+        more_epochs = recipe.train.epochs > 1 or "train.epochs" in search.space
+        if more_epochs and error.__cause__ is None and any(one in str(error) for one in OF_EPOCHS):
+            return
         if _is_certain(error, f"train.program: {name} failed: "):
             raise
 
@@ -71,7 +78,8 @@ def _is_certain(error: InputError, failed: str) -> bool:
         return str(cause).strip("'").startswith(("model.", "train."))
     if isinstance(cause, OF_TYPES):
         return "NoneType" not in str(cause)
-    return isinstance(cause, OF_CODE) and not isinstance(cause, UnboundLocalError)
+    unbound = isinstance(cause, UnboundLocalError) or UNBOUND in str(cause)
+    return isinstance(cause, OF_CODE) and not unbound
 
 
 @contextmanager

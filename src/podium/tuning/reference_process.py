@@ -16,13 +16,15 @@ from podium import process
 from podium.config.params import Params
 from podium.data.dataset import open_split
 from podium.errors import InputError, PodiumError
+from podium.own_code import RAISED
+from podium.training.memory_errors import out_of_memory
 from podium.tuning.pools.processes import how_it_ended
 from podium.tuning.reference_lines import LABELS, Lines
 
 
 def measure(params: Params, prepared: Path) -> Lines:
     """See `reference_measuring.measure`, which this raises the errors of. Without a single line where its process was
-    killed.
+    killed, or found too little memory.
     """
     if params.runtime.engine == "inline":  # it has trained in this very process: torch is here
         from podium.tuning import reference_measuring
@@ -42,6 +44,8 @@ def measure(params: Params, prepared: Path) -> Lines:
     finally:
         worker.kill()
         ours.close()
+    if "missing" in answer:
+        return _no_lines(params, prepared, answer["missing"])
     if "lines" in answer:
         return Lines.from_dict(answer["lines"])
     raise (InputError if answer["input"] else PodiumError)(answer["error"])
@@ -52,6 +56,10 @@ def _without(params: Params, prepared: Path, code: int | None) -> Lines:
     why = f"its process {how_it_ended(code)}"
     if code is None or code >= 0:
         raise PodiumError(f"the reference lines could not be measured: {why}; see what it printed above")
+    return _no_lines(params, prepared, why)
+
+
+def _no_lines(params: Params, prepared: Path, why: str) -> Lines:
     metric, images = params.search.component("metric"), open_split(prepared / "val").labels
     return Lines(metric.label, metric.direction, len(images), (), dict.fromkeys(LABELS, why))
 
@@ -65,6 +73,11 @@ def _work(pipe: "Connection[Any, Any]", params: Params, prepared: str) -> None:
     answer: dict[str, Any]
     try:
         answer = {"lines": measured(params, Path(prepared)).to_dict()}
-    except PodiumError as error:
-        answer = {"error": str(error), "input": isinstance(error, InputError)}
+    except RAISED as error:
+        if out_of_memory(error):
+            answer = {"missing": f"its process found too little memory: {error or 'MemoryError'}"}
+        elif isinstance(error, PodiumError):
+            answer = {"error": str(error), "input": isinstance(error, InputError)}
+        else:
+            raise
     pipe.send_bytes(json.dumps(answer).encode())

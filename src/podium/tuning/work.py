@@ -187,19 +187,21 @@ def _attempt(
         _tell(task, run, notes)
         return how("finished", run.history, temperature=temperature, measured=run.measured)
     except StopTrial:
-        return how("stopped", _history(run))
+        return how("stopped", _history(run, notes))
     except RestTrial:
-        return how("rested", _history(run))
+        return how("rested", _history(run, notes))
     except PauseTrial:
-        return how("interrupted", _history(run))
+        return how("interrupted", _history(run, notes))
     except (DivergedError, TimeoutError) as error:
-        return how("failed", _history(run), str(error), diverged=isinstance(error, DivergedError))
+        return how("failed", _history(run, notes), str(error), diverged=isinstance(error, DivergedError))
     except RAISED as error:
         too_large = _out_of_memory(error)
         if too_large and (run is None or run.epoch == begun) and (more := _more_parts(task, run, parts)):
             return _TooLarge(more)
         suspicious = not isinstance(error, InputError | SystemExit)
-        return how("failed", _history(run), too_large or _reason(error), traceback.format_exc(), suspicious=suspicious)
+        return how(
+            "failed", _history(run, notes), too_large or _reason(error), traceback.format_exc(), suspicious=suspicious
+        )
     finally:
         if checkpointer is not None:
             checkpointer.saver.close()  # nothing may write to its checkpoint from now on
@@ -211,10 +213,14 @@ def _more_parts(task: Task, run: TrainingRun | None, parts: int) -> int:
     return 2 * parts if parts < Recipe.model_validate(task.recipe).train.batch_size // 2 else 0
 
 
-def _history(run: TrainingRun | None) -> list[Epoch]:
+def _history(run: TrainingRun | None, notes: list[str]) -> list[Epoch]:
+    """The epochs of `run`, as far as their metrics can be had; `notes` says why some can't."""
     if run is None:
         return []
-    run.metrics.complete(run.history, run.notes)
+    try:
+        run.metrics.complete(run.history, run.notes)
+    except RAISED as error:  # the trial has ended for another reason already
+        notes.append(f"metrics of epochs that waited are missing: {_out_of_memory(error) or _reason(error)}")
     return run.history
 
 

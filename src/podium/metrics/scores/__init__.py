@@ -202,7 +202,16 @@ class OwnMetric(_Foreign):
     @property
     def direction(self) -> str:
         """The function's attribute. Raises InputError where it has none."""
-        found = getattr(self.load(), "direction", None)
+        function = self.load()
+        found = getattr(function, "direction", None)
+        if found not in DIRECTIONS and not own_code.is_own(
+            function if hasattr(function, "__module__") else type(function)
+        ):
+            raise InputError(
+                f"{self.chosen.name} does not say which way is better, and is no function of logits and labels to a"
+                " number that was written for Podium: write one in src/ that calls it, with"
+                ' `its_name.direction = "maximize"` (or "minimize") below (docs/extend.md)'
+            )
         if found not in DIRECTIONS:
             raise InputError(
                 f"{self.chosen.name} must say which way is better, by an attribute: write"

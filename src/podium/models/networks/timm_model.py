@@ -1,7 +1,7 @@
 """timm's networks by name, with a head for our classes. R. Wightman, PyTorch Image Models, 2019."""
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium import own_code
 from podium.components import Choice
@@ -49,7 +49,7 @@ class Timm(Network):
             return network
 
         check_arguments(self.chosen.name, self.chosen.arguments, DECIDED)
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        config = _config(name)
         made_for = config.input_size[-1] if config else 0
         backbone = wrapped(make, self.chosen.name, images, given=self.chosen.arguments, made_for=made_for)
         named = getattr(backbone.network, "default_cfg", {}).get("classifier") or ()
@@ -61,9 +61,7 @@ class Timm(Network):
 
     def pretrained_statistics(self) -> "Statistics | None":
         """Those of timm's own weights of this network."""
-        import timm
-
-        config = timm.get_pretrained_cfg(self.chosen.name.removeprefix(PREFIX), allow_unregistered=True)
+        config = _config(self.chosen.name.removeprefix(PREFIX))
         return (tuple(config.mean), tuple(config.std)) if config else None
 
     def _options(self, name: str, images: ImageSpec) -> dict[str, object]:
@@ -72,6 +70,19 @@ class Timm(Network):
 
         options: dict[str, object] = dict(self.chosen.arguments)
         known, _ = own_code.arguments_of(timm.model_entrypoint(name))
-        fixed = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        fixed = _config(name)
         needs_size = bool(fixed and fixed.fixed_input_size) or "img_size" in known
         return options | ({"img_size": images.shape[1:]} if needs_size and "img_size" not in options else {})
+
+
+def _config(name: str) -> Any:
+    """What timm says of its weights for `name`, or None. Raises InputError for a tag (`resnet18.tag`) that it lacks."""
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        base, _, tag = name.partition(".")
+        known = [one.removeprefix(f"{base}.") for one in timm.list_pretrained(f"{base}.*")]
+        has = f"timm has {', '.join(known)}" if known else f"timm has none of it: {PREFIX}{base}"
+        raise InputError(f"model.name: {PREFIX}{base} has no pretrained tag {tag!r}; {has}") from None
