@@ -57,13 +57,13 @@ def test_server_without_open_files_says_so_once_and_ends_without_tracebacks() ->
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged."""
-    logger = logging.getLogger("podium.serve")
-    before, logger.propagate = logger.propagate, True
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged, whatever other tests have done to the loggers of this process."""
+    for name in ("podium.serve", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     with caplog.at_level(logging.ERROR):
         yield caplog
-    logger.propagate = before
 
 
 async def connect(error: Exception, times: int) -> None:
