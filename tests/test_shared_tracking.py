@@ -99,7 +99,7 @@ def _promote_and_roll_back(project: Project) -> None:
 def _assert_nothing_is_local_and_nothing_secret(server: Server, project: Project) -> None:
     """Runs, artifacts and studies are on the servers; the password is in no file but the server's own settings."""
     here = {path.name for path in (project.folder / "mlruns").iterdir() if path.is_file()}
-    assert here <= {"mlflow.lock", "promote-tiny-classifier.lock", "sealed.jsonl"}
+    assert here <= {"mlflow.lock", "promote-tiny-classifier.lock", "rollback-tiny-classifier.lock", "sealed.jsonl"}
     assert any(server.artifacts.rglob("*.pt2"))
     for path in [*project.folder.rglob("*"), *server.artifacts.rglob("*"), server.folder / "server.log"]:
         if path.is_file():
