@@ -81,14 +81,12 @@ class TrainingRun:
         self.schedule = recipe.train.component("schedule")
         self.augmenter = Augmenter(recipe, images, seed, device)
         self.classes, self.shape = images.classes, images.shape
-        weighted = recipe.train.balance == "loss"
-        self.class_weights: Tensor | None = torch.ones(images.classes, device=device) if weighted else None
+        ones = torch.ones(images.classes, device=device)
+        self.class_weights: Tensor | None = ones if recipe.train.balance == "loss" else None
         self.balanced: Balanced | None = None
         self.loss = self._new_loss()
         """Until the training images are known, each class has the same weight."""
-        self.epoch = 0
-        self.step = 0
-        self.seconds = 0.0
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.loss_scale = LossScale(device, self.fast, self.model)
         self.loss_sum = torch.zeros((), dtype=devices.widest(device), device=device)
         self.history: list[Epoch] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -39,13 +39,19 @@ from podium.tuning.messages import Ended, Report, Resumed, Task
 class StopTrial(BaseException):
     """The driver wants no more of this trial."""
 
+    ENDS: ClassVar[Literal["stopped"]] = "stopped"
+
 
 class RestTrial(BaseException):
     """The trial has come as far as it was to come for now, and is saved."""
 
+    ENDS: ClassVar[Literal["rested"]] = "rested"
+
 
 class PauseTrial(BaseException):
     """The trial is saved and can be resumed."""
+
+    ENDS: ClassVar[Literal["interrupted"]] = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -186,12 +192,8 @@ def _attempt(
         temperature = temperature_of(run.result, val, run.fast) if task.calibrate else None
         _tell(task, run, notes)
         return how("finished", run.history, temperature=temperature, measured=run.measured)
-    except StopTrial:
-        return how("stopped", _history(run, notes))
-    except RestTrial:
-        return how("rested", _history(run, notes))
-    except PauseTrial:
-        return how("interrupted", _history(run, notes))
+    except (StopTrial, RestTrial, PauseTrial) as error:
+        return how(error.ENDS, _history(run, notes))
     except (DivergedError, TimeoutError) as error:
         return how("failed", _history(run, notes), str(error), diverged=isinstance(error, DivergedError))
     except RAISED as error:

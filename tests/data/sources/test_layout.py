@@ -263,3 +263,22 @@ def test_name_of_a_split_in_any_spelling(name: str, split: tuple[str, str] | Non
 def test_folder_of_images_in_that_of_a_split_is_no_class(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="holds only 'images', which is no class of the training images.*leave it out"):
         folder.read(_made(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("tree", "layout", "names"),
+    [
+        ("siteA/1950|siteA/1960|siteB/1950", "auto", "1950"),
+        ("cat/2023-01|cat/2024-02|dog/2023-01|dog/2024-02", "auto", "2023-01, 2024-02"),
+        ("siteA/1950|siteA/1960|siteB/1950", "classes", ""),
+        ("cat/a|dog/b", "auto", ""),
+    ],
+)
+def test_folders_of_one_name_that_are_taken_as_parts_of_classes_are_said_to_be(
+    tmp_path: Path, tree: str, layout: str, names: str
+) -> None:
+    for number, path in enumerate(tree.split("|")):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / f"{number}.png").touch()
+    said = [note for note in folder.read(tmp_path, layout=layout).notes if "taken as parts" in note]
+    assert [note.startswith(f"folders called {names} are in several classes") for note in said] == [True] * bool(names)

@@ -67,22 +67,8 @@ def read(
     InputError where `folder` is none, holds no class folder, can be read in two ways (see podium.data.sources.layout),
     or where itself or a class folder is a link that leaves `root`.
     """
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
-        hint = not_pulled(folder)
-        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class{hint}")
     inside = (root or folder).resolve()
-    try:
-        found = layouts.read(folder, layout, hides)
-        _check_wrapped(folder, found.folders, hides)
-    except PermissionError as error:
-        raise InputError(
-            f"prepare.source: {shown(error.filename)} can't be listed: {error.strerror}; what the folders of"
-            f" {shown(folder)} are is not known. Change its permissions"
-        ) from None
-    if layout == "auto":
-        _check_marks(folder, found.folders)
-    _check_twice(found.folders)
+    found = _layout(folder, layout, hides)
     if not follow_links:
         _check_links(folder, [one.path for one in found.folders], root or folder)
     walk = _Walk(folder, inside, follow_links, hides, {one.path.resolve(): one.name for one in found.folders})
@@ -106,7 +92,28 @@ def read(
     notes += _about_hidden([shown(path.relative_to(folder)) for path in walk.hidden_folders], "folder of images")
     given = frozenset(one.split for one in found.folders if one.split)
     notes += _about_names(walk.found) if not given else ()
+    notes += _about_parted(found)
     return Source(f"folder:{shown(folder)}", tuple(map(shown, names)), walk.found, walk.rejects, notes, given)
+
+
+def _layout(folder: Path, layout: str, hides: Hides) -> layouts.Layout:
+    """What `folder` is made of. Raises InputError where that is not known, or names of classes are the same."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        hint = not_pulled(folder)
+        raise InputError(f"prepare.source: {shown(folder)} {what}; it must hold one sub-folder per class{hint}")
+    try:
+        found = layouts.read(folder, layout, hides)
+        _check_wrapped(folder, found.folders, hides)
+    except PermissionError as error:
+        raise InputError(
+            f"prepare.source: {shown(error.filename)} can't be listed: {error.strerror}; what the folders of"
+            f" {shown(folder)} are is not known. Change its permissions"
+        ) from None
+    if layout == "auto":
+        _check_marks(folder, found.folders)
+    _check_twice(found.folders)
+    return found
 
 
 def _check_wrapped(folder: Path, classes: list[layouts.ClassFolder], hides: Hides) -> None:
@@ -317,6 +324,17 @@ def _about_hidden(names: list[str], what: str) -> tuple[str, ...]:
     first, _, rest = what.partition(" ")
     count = f"{counted(len(names), f'hidden {first}')} {rest}"
     return (f"{count} {'is' if len(names) == 1 else 'are'} ignored, such as {names[0]}",)
+
+
+def _about_parted(found: layouts.Layout) -> tuple[str, ...]:
+    """A note where folders of one name are in several classes: they could be the classes."""
+    if not found.parted:
+        return ()
+    some = ", ".join(map(shown, found.parted[:3])) + (" and others" if len(found.parted) > 3 else "")
+    return (
+        f"folders called {some} are in several classes and taken as parts of these: `layout: classes` says so. If they"
+        " are the classes, move them to the top, or write a csv with the columns path and label",
+    )
 
 
 def _about_names(found: FileItems) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from podium.data import dvcignore
@@ -48,6 +48,8 @@ class Layout:
     folders: list[ClassFolder]
     strays: list[tuple[Path, str]] = field(default_factory=list)
     """What lies elsewhere, each with the reason."""
+    parted: list[str] = field(default_factory=list)
+    """Names of folders that are in several classes, and that auto takes as parts of these."""
 
 
 def read(folder: Path, layout: str = "auto", hides: Hides = none_hidden) -> Layout:
@@ -148,18 +150,18 @@ def _auto_without_parts(folder: Path, inside: Sequence[Path], hides: Hides) -> L
             " set that hold the classes. Write `layout: classes` for the first; for the second move the parts into"
             " train/, val/ and test/, or write a csv with the columns path, label and split"
         )
-    _check_levels(folder, inside, hides)
+    parted = _check_levels(folder, inside, hides)
     if twins := split_twins(names):
         raise InputError(
             f"prepare.layout: {shown(folder)} can be read in two ways: {_list(names)} as {len(names)} classes, or"
             f" {_list(twins)} as splits of classes. Write `layout: classes` for the first; for the second make folders"
             " such as train/cat"
         )
-    return _by_class(folder, hides)
+    return replace(_by_class(folder, hides), parted=parted)
 
 
-def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
-    """Raise InputError where the classes may lie one level below the folders `inside`.
+def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> list[str]:
+    """Raise InputError where the classes may lie one level below the folders `inside`; else names that recur there.
 
     That is where these hold folders whose names recur (learn/cat, learn/dog, check/cat, check/bird), or where one is
     called like a container (images, data) and holds folders itself.
@@ -168,7 +170,7 @@ def _check_levels(folder: Path, inside: Sequence[Path], hides: Hides) -> None:
     recurring = _recurring(below)
     around = [path for path in inside if len(below[path]) > 1 and is_container(path.name)] if len(inside) > 1 else []
     if not recurring and not around:
-        return
+        return _in_several(below)
     which = max(around or inside, key=lambda path: len(below[path]))
     several = len(recurring) > 1
     why = (
@@ -195,7 +197,7 @@ def _recurring(below: dict[Path, set[str]]) -> list[str]:
     most hold no folder, and where images lie beside the folders in each that holds some.
     """
     counts = Counter(name.lower() for names in below.values() for name in names)
-    recurring = sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
+    recurring = _in_several(below)
     holding = [path for path, names in below.items() if names]
     is_rare = 2 * len(holding) < len(below)
     if len(counts) < 2 or not recurring or is_rare or all(map(_holds_images, holding)):
@@ -208,6 +210,12 @@ def _recurring(below: dict[Path, set[str]]) -> list[str]:
         return recurring
     is_dated = all(map(DATED.fullmatch, recurring)) and not any(DATED.fullmatch(path.name) for path in below)
     return recurring if (is_most and not is_dated) or says else []
+
+
+def _in_several(below: dict[Path, set[str]]) -> list[str]:
+    """Names that are in several of the folders `below`, sorted."""
+    counts = Counter(name.lower() for names in below.values() for name in names)
+    return sorted(name for name, count in counts.items() if count > 1 and not is_container(name))
 
 
 def _holds_images(folder: Path) -> bool:
