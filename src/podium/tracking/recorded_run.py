@@ -7,6 +7,7 @@ and a run that was changed, deleted or lost is made what it was.
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -235,7 +236,7 @@ def save(record: Record) -> None:
         return
     path = _path(record.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.with_suffix(f".{os.getpid()}.tmp")
+    text = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # a thread that was left may save, too
     text.write_text(record.model_dump_json(indent=1), encoding="utf-8")
     text.replace(path)
 
