@@ -56,7 +56,7 @@ def run_of(tracking: Tracking, study: optuna.Study) -> Run | None:
         return None
     record = Record(name="", identity={ID_TAG: own, KIND_TAG: "search"})
     with suppress(PodiumError):  # a damaged record: the next one to open the run says so
-        record = recorded_run.load(record)
+        record.run_id = recorded_run.load(record).run_id
     return recorded_run.found(tracking, record)
 
 

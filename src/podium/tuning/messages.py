@@ -104,6 +104,8 @@ class Ended:
     """The most bytes that it used: of a CUDA device's memory, else its process's; None: not known."""
     suspicious: bool = False
     """Whether it failed in a way for which its worker may be to blame."""
+    leaves: bool = False
+    """Whether its worker ends with it: the next trial is another's."""
 
 
 @dataclass(frozen=True)

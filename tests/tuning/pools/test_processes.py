@@ -98,6 +98,25 @@ def test_trial_is_charged_unless_its_worker_had_not_begun(
     assert lost.reason.startswith(words)
 
 
+def test_trial_after_one_whose_worker_leaves_is_for_another_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = []
+
+    def start(pool: ProcessPool, number: int) -> processes._Worker:
+        ours, end = multiprocessing.Pipe()
+        theirs.append(end)
+        return processes._Worker(cast(BaseProcess, Dead(5)), ours, number)
+
+    monkeypatch.setattr(ProcessPool, "_start", start)
+    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    pool = ProcessPool(1, Setup("", "cpu", 1))
+    pool.submit(Task(1, 1, 0, {}, "", 1.0))
+    theirs[0].send_bytes(json.dumps({"progress": 0, "ready": True}).encode())
+    theirs[0].send_bytes(json.dumps({"number": 1, "attempt": 1, "how": "failed", "leaves": True}).encode())
+    assert [event.number for _ in range(2) for event in pool.events(0)] == [1]
+    pool.submit(Task(2, 1, 0, {}, "", 1.0))
+    assert [json.loads(theirs[-1].recv_bytes())["task"]["number"], len(theirs)] == [2, 2]
+
+
 LOADER = """
 import multiprocessing
 

@@ -241,9 +241,9 @@ class ProcessPool:
     def _end(self, worker: _Worker, ended: Ended) -> Ended | Lost:
         worker.task = None
         spot = self._spots[worker.number]
-        if ended.how == "interrupted" and not self._pausing:
-            self._replace(worker.number)  # somebody else stopped it: it would interrupt every further trial
-        elif ended.how == "failed":
+        if ended.leaves or (ended.how == "interrupted" and not self._pausing):
+            self._replace(worker.number)  # interrupted: by somebody else, so it would interrupt every further trial
+        if ended.how == "failed":
             return self._failed(worker, ended)
         elif ended.how == "infeasible":
             self._reopen(self._blame.dropped(ended.number))  # nothing was trained

@@ -166,8 +166,7 @@ class Limit:
                 late = late + 1 if limit is not None and silent > 2 * limit + LATE else 0
                 if task is not None and late >= LOOKS:  # a process that was stopped for a while gets on first
                     reason = f"search.trial_timeout: {limit:g} s passed, and it took no step for {silent:.0f} s"
-                    _send(self._pipe, Ended(task.number, task.attempt, "failed", reason=reason, suspicious=False))
-                    self._pipe.close()  # the next trial is not for this process
+                    _send(self._pipe, Ended(task.number, task.attempt, "failed", reason=reason, leaves=True))
                     os._exit(STUCK)
 
 
