@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ class Clone:
         for name in filter(None, listed.split("\0")):
             if (ROOT / name).is_file() and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+                shutil.copy2(ROOT / name, folder / name)
+        for compiled in (ROOT / "src").rglob("__pycache__"):  # it is of use to files of the same age: a second a clone
+            with suppress(OSError):  # another test may be writing there
+                shutil.copytree(compiled, folder / compiled.relative_to(ROOT), ignore=shutil.ignore_patterns("*.pyc.*"))
         if store is not None:  # a store whose migrations have run saves three seconds
             (folder / "mlruns").mkdir()
             shutil.copy(store, folder / "mlruns" / "mlflow.db")

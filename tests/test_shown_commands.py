@@ -38,6 +38,7 @@ PAGES = (
 """Each is read in a project as it was before; the last two put photographs in the place of the digits."""
 ANSWERS_NO = ("podium verify", "podium doctor", "podium promote")
 """What may truly be answered with exit code 1: things have changed since, and a challenger need not be better."""
+PROMOTE = 'podium promote --force --reason "so that there is a way back"'
 
 pytestmark = pytest.mark.slow
 
@@ -112,12 +113,11 @@ class Reader:
 
         until(answers, server, lambda: self.clone.log()[-2000:])
 
-    def champions(self, *seeds: int) -> None:
-        """Make a version of each seed of the retraining, each of them champion for a while."""
-        for seed in seeds:
-            self.clone.set({"retrain.seed": seed})
-            self.type("dvc repro --quiet")
-            self.type('podium promote --force --reason "so that there is a way back"')
+    def champion(self, seed: int) -> None:
+        """Make a version of this seed of the retraining the champion."""
+        self.clone.set({"retrain.seed": seed})
+        self.type("dvc repro --quiet")
+        self.type(PROMOTE)
 
     def _after(self, line: str) -> None:
         """What the reader does by hand between two commands."""
@@ -127,9 +127,10 @@ class Reader:
             space = {key: value for key, value in SHRUNK.items() if ".space." in key}
             small = {"model.name": "cnn", "prepare.size": 16, "gate.min_accuracy": 0.0}
             self.clone.set({**SHRUNK, **space, **small, "search.space.model.width": {"choices": [8, 16]}})
-        if line == "dvc repro":  # each page goes back from a champion
-            self.champions(101 + 2 * self.searched, 102 + 2 * self.searched)
+        if line == "dvc repro":  # each page goes back from a champion to the one before it
+            self.type(PROMOTE)
             self.searched += 1
+            self.champion(100 + self.searched)
 
 
 def _listens(port: int) -> bool:
@@ -151,7 +152,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> 
     clone = Clone(tmp_path_factory.mktemp("shown") / "clone", SHRUNK, mlflow_template)
     reader = Reader(clone)
     reader.type("make repro")
-    reader.champions(0)
+    reader.champion(0)
     shutil.copytree(clone.folder, _kept(clone), symlinks=True, ignore=lambda folder, names: {".venv"} & set(names))
     return clone
 

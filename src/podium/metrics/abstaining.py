@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import beta, binom, nbinom
+
+# scipy.stats is imported at its first use: that takes half a second, and most who import this module need none of it.
 
 WIDE = 8
 """Another start for every such factor between the images that there are and the fewest that can do."""
@@ -44,9 +46,13 @@ class Counts:
 
         Exact (C. Clopper and E. Pearson, Biometrika 1934); 0 and 1 where nothing is answered.
         """
-        low = float(beta.ppf(1 - confidence, self.wrong, self.answered - self.wrong + 1)) if self.wrong else 0.0
+        low = (
+            float(scipy.stats.beta.ppf(1 - confidence, self.wrong, self.answered - self.wrong + 1))
+            if self.wrong
+            else 0.0
+        )
         right = self.answered - self.wrong
-        high = float(beta.ppf(confidence, self.wrong + 1, right)) if right else 1.0
+        high = float(scipy.stats.beta.ppf(confidence, self.wrong + 1, right)) if right else 1.0
         return low, high
 
 
@@ -83,7 +89,7 @@ def choose(
         return None
     # At the last rank everything is answered.
     ends = ranked.ends(ranks)
-    p_values = np.asarray(binom.cdf(ranked.wrong[ends - 1], ends, error))
+    p_values = np.asarray(scipy.stats.binom.cdf(ranked.wrong[ends - 1], ends, error))
     level, best = 0.0, None
     for end, p_value, more in zip(ends.tolist(), p_values.tolist(), fresh.tolist(), strict=True):
         level += more
@@ -111,7 +117,7 @@ def reachable(probability: NDArray[np.float64], right: NDArray[np.bool_], confid
             # A first threshold that holds is a start: the others have no level of their own.
             ranks, levels = _start_ranks(images, error, confidence)
             ends = ranked.ends(ranks)
-            holds = binom.cdf(ranked.wrong[ends - 1], ends, error) <= levels
+            holds = scipy.stats.binom.cdf(ranked.wrong[ends - 1], ends, error) <= levels
             if holds.any() and choose(probability, right, error, confidence):
                 return error
     return None
@@ -148,14 +154,14 @@ def _start_ranks(images: int, error: float, confidence: float) -> tuple[NDArray[
     starts, level = _starts(images, error, confidence)
 
     def fewest(wrong: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.asarray(nbinom.ppf(1 - level, wrong + 1, error) + wrong + 1, np.int64)
+        return np.asarray(scipy.stats.nbinom.ppf(1 - level, wrong + 1, error) + wrong + 1, np.int64)
 
     first = int(fewest(np.zeros(1, np.int64))[0])
     if first > images:
         return np.zeros(0, np.int64), np.zeros(0)
     started = first * (images / first) ** (np.arange(starts) / starts)
     # The first rank that is no less: one fewer image would not do for so many wrong ones.
-    wrong = np.asarray(binom.ppf(level, np.ceil(started) - 1, error), np.int64)
+    wrong = np.asarray(scipy.stats.binom.ppf(level, np.ceil(started) - 1, error), np.int64)
     ranks = np.minimum(fewest(np.maximum(wrong, 0)), images)
     ranks, of_start = np.unique(ranks, return_inverse=True)
     return np.asarray(ranks, np.int64), np.asarray(np.bincount(of_start) * level, np.float64)
@@ -169,7 +175,7 @@ def _ranks(images: int, error: float, confidence: float) -> tuple[NDArray[np.int
     """
     starts, level = _starts(images, error, confidence)
     most = np.arange(int(images * error) + 1)
-    fewest = nbinom.ppf(1 - level, most + 1, error) + most + 1  # trials until one more is wrong
+    fewest = scipy.stats.nbinom.ppf(1 - level, most + 1, error) + most + 1  # trials until one more is wrong
     ranks = fewest[fewest <= images].astype(np.int64)
     if not len(ranks):
         return ranks, np.zeros(0)
