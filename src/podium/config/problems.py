@@ -39,6 +39,20 @@ RENAMED = {
     "train.share_epochs": "train.data_fraction_epochs",
 }
 """Parameters by their old names."""
+OTHER_WORDS = {
+    "amp": "train.precision",
+    "arch": "model.name",
+    "bs": "train.batch_size",
+    "criterion": "train.loss",
+    "cuda": "runtime.device",
+    "direction": "search.metric",
+    "lr": "train.learning_rate",
+    "lr_scheduler": "train.schedule",
+    "n_jobs": "runtime.workers",
+    "opt": "train.optimizer",
+    "wd": "train.weight_decay",
+}
+"""Parameters by what scripts and other programs call them, where no letters would tell."""
 
 
 def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> list[str]:
@@ -114,13 +128,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Parts after the last dot are compared, so the right field of the wrong section is found too.
     """
     names = list(known)
+    if RENAMED.get(name) in names:
+        return f"it is now called {RENAMED[name]}"
     section, _, field = name.rpartition(".")
     here = [n for n in names if n.rpartition(".")[0] == section] or names
     elsewhere = [n for n in names if n.rpartition(".")[2] == field]
     close = difflib.get_close_matches(field, [n.rpartition(".")[2] for n in here], n=1)
     meant = [n for n in here if close and n.rpartition(".")[2] == close[0]]
-    if elsewhere or meant:
-        return f"did you mean {(elsewhere or meant)[0]}?"
+    said = [OTHER_WORDS[field]] if OTHER_WORDS.get(field) in names else []
+    if found := said or elsewhere or meant:
+        return f"did you mean {found[0]}?"
     return f"known here: {', '.join(here)}"
 
 
