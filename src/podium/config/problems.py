@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
@@ -28,6 +29,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+DUPLICATE = re.compile(r'found duplicate key "([^"]*)"')
+"""How ruamel says that a mapping has a key twice."""
 OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|contain) ")
 """How pydantic begins a rule."""
 
@@ -107,6 +110,9 @@ def syntax(error: YAMLError) -> str:
     """Where and why a text is not YAML, in a line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
+    if isinstance(error, DuplicateKeyError) and (key := DUPLICATE.search(error.problem or "")):
+        line = error.problem_mark.line + 1
+        return f"{key[1]} stands there twice, again in line {line}: move what it holds there to the first, and delete it"
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
