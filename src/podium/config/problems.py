@@ -112,7 +112,9 @@ def syntax(error: YAMLError) -> str:
         return " ".join(str(error).split())
     if isinstance(error, DuplicateKeyError) and (key := DUPLICATE.search(error.problem or "")):
         line = error.problem_mark.line + 1
-        return f"{key[1]} stands there twice, again in line {line}: move what it holds there to the first, and delete it"
+        return (
+            f"{key[1]} stands there twice, again in line {line}: move what it holds there to the first, and delete it"
+        )
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
