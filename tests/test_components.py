@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def test_name_is_one_of_ours_or_somebody_elses(kind: str, name: str, component: 
         ("loss", "zzz", "must be bce, cross_entropy, focal or your own as module:object; got 'zzz'"),
         ("optimizer", "adam", "did you mean Adam?"),
         ("optimizer", "nadam", "did you mean NAdam?"),
+        ("optimizer", "torch.optim.Adam", "did you mean Adam?"),
         ("optimizer", "sdg", "did you mean sgd?"),
         ("optimizer", "Lion", "did you mean timm:lion?"),
         (
@@ -115,6 +117,27 @@ def test_other_name_is_refused_with_the_one_that_was_meant_or_all(kind: str, nam
     with pytest.raises(ValueError, match="must be") as caught:
         components.check_name(kind, name)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("src/nets/small.py:Net", "nets.small:Net"),
+        ("nets.small.Net", "nets.small:Net"),
+        ("nets/small::Net", "nets.small:Net"),
+        ("./src/nets/small.py", "nets.small:<object>"),
+        ("src/nets:Net", "nets:Net"),
+    ],
+)
+def test_own_object_in_another_form_is_refused_with_the_right_one(
+    name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src/nets").mkdir(parents=True)
+    for file in ("__init__.py", "small.py"):
+        (tmp_path / "src/nets" / file).touch()
+    with pytest.raises(ValueError, match=f"did you mean {re.escape(meant)}"):
+        components.check_name("network", name)
 
 
 @pytest.mark.parametrize(

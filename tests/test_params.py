@@ -76,6 +76,14 @@ def problems(text: str) -> list[str]:
         ("select: {whole: false}", "select.whole: is now called select.full_fidelity"),
         ("train: {share: 0.5}", "train.share: is now called train.data_fraction"),
         ("train: {share_epochs: 1}", "train.share_epochs: is now called train.data_fraction_epochs"),
+        (
+            "search: {overrides: {train.share: 0.5}}",
+            "search.overrides.train.share: is not a field of the model or the training; it is now called"
+            " train.data_fraction",
+        ),
+        ("search: {n_jobs: 4}", "search.n_jobs: is not a parameter; did you mean runtime.workers?"),
+        ("search: {direction: maximize}", "search.direction: is not a parameter; did you mean search.metric?"),
+        ("train: {lr: 0.1}", "train.lr: is not a parameter; did you mean train.learning_rate?"),
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
         ("evaluate: {abstain: 0.01}", "evaluate.abstain: its threshold is chosen on the validation images"),
         ("evaluate: {abstain: 1.0}", "evaluate.abstain: must be less than 1; got 1.0"),
@@ -119,7 +127,15 @@ def test_params_with_a_problem_are_refused_with_path_rule_and_value(text: str, p
 @pytest.mark.parametrize(
     ("dimension", "problem"),
     [
-        ("train.lr: {low: 1, high: 2}", "train.lr: is not a field of the model or the training; known here: train."),
+        (
+            "train.lr: {low: 1, high: 2}",
+            "train.lr: is not a field of the model or the training; did you mean train.learn",
+        ),
+        ("train.share: {low: 0.1, high: 0.5}", "train.share: is not a field of the model or the training; it is now"),
+        (
+            "train.ema: {choices: [0.9], when: {train.share_epochs: [1]}}",
+            "train.ema.when: train.share_epochs: is not another field of the model or the training; it is now called",
+        ),
         ("learning_rate: {low: 0.1, high: 1}", "learning_rate: is not a field of the model or the training; did you"),
         ("train.dropout: {low: 0.1, high: 1}", "train.dropout: is not a field of the model or the training; did you"),
         ("3: {low: 0.1, high: 1}", "3: must be a valid string; got 3"),
@@ -171,7 +187,7 @@ def test_params_with_many_problems_are_refused_with_all_of_them_at_once() -> Non
     ("text", "message"),
     [
         ("a: [", r"params\.yaml is not YAML: .* \(line 1, column 5\)"),
-        ("train: {}\ntrain: {}", r'params\.yaml is not YAML: .*duplicate key "train"'),
+        ("train: {}\ntrain: {}", r"params\.yaml is not YAML: train stands there twice, again in line 2: move what"),
         ("[1]", "params.yaml must hold sections such as `search:`; got list"),
     ],
 )

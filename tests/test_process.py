@@ -240,3 +240,26 @@ def test_exit_of_podium_itself_keeps_its_code() -> None:
     with pytest.raises(SystemExit) as ended:
         process.run(lambda: sys.exit(7))
     assert ended.value.code == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        (["--help"], 0, "It takes no arguments: params.yaml has its settings."),
+        (["-h"], 0, "It takes no arguments"),
+        (["--force", "all"], 2, "a stage takes no arguments: params.yaml has its settings; got --force all"),
+    ],
+)
+def test_stage_that_is_given_arguments_does_nothing_but_say_so(
+    given: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare.py", *given])
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    began: list[bool] = []
+    try:
+        process.run_stage(lambda: began.append(True))
+        ended = 0
+    except SystemExit as end:
+        ended = int(end.code or 0)
+    assert (ended, began) == (code, [])
+    assert words in "".join(capsys.readouterr())

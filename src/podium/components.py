@@ -319,7 +319,8 @@ def usual_name(kind: str, name: str) -> str:
 def _hint(kind: str, name: str) -> str:
     names = [*declared(kind), *library_names(kind)]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
-    meant = usual_name(kind, name) or lower.get(name.lower())
+    library = name.removeprefix(f"{KINDS[kind].library}.")  # torch.optim.Adam
+    meant = usual_name(kind, name) or lower.get(library.lower()) or _meant_object(name)
     if not meant:
         more = [n for one in declared(kind).values() for n in getattr(one, "known_names", list)()]
         lower |= {n.lower(): n for n in more}
@@ -327,6 +328,18 @@ def _hint(kind: str, name: str) -> str:
         close = tail or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
         meant = close[0] if close else ""
     return f"; did you mean {meant}?" if meant else ""
+
+
+def _meant_object(name: str) -> str:
+    """`module:object` for src/my_net.py:Net, my_net.py or my_net.Net, where the project's src/ has such a module."""
+    path, _, inner = name.replace("\\", "/").removeprefix("./").removeprefix("src/").partition(":")
+    module, inner = path.removesuffix(".py").replace("/", "."), inner.lstrip(":")
+    if not inner and not path.endswith(".py"):
+        module, _, inner = module.rpartition(".")
+    meant = f"{module}:{inner or '<object>'}"
+    file = own_code.source_folder() / module.replace(".", "/")
+    there = bool(module) and (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file())
+    return meant if there else ""
 
 
 def _public_names(tree: ast.Module) -> set[str]:

@@ -14,11 +14,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType, TracebackType
 from typing import TextIO
 
 from podium import own_code
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.text import one_line, reason_of
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -133,10 +134,20 @@ def run_stage(main: Callable[[], object]) -> None:
     """The same for a stage: it ends with the `dvc repro` that started it, as on SIGTERM.
 
     Otherwise a stage whose DVC was killed would run on unnoticed, and block or repeat the work of the next `dvc repro`.
+    A stage takes no arguments: `--help` is answered, and anything else refused before the stage has touched a file.
     """
+    if given := sys.argv[1:]:
+        main = partial(_explain, given)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), name="podium-dvc", daemon=True).start()
     run(main)
+
+
+def _explain(given: list[str]) -> None:
+    """Print what the stage that was started does. Raises InputError for other arguments than --help."""
+    if not set(given) & {"-h", "--help"}:
+        raise InputError(f"a stage takes no arguments: params.yaml has its settings; got {' '.join(given)}")
+    print(f"{sys.modules['__main__'].__doc__ or ''}\nIt takes no arguments: params.yaml has its settings.")
 
 
 @contextmanager

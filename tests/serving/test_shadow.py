@@ -130,7 +130,7 @@ def test_challenger_that_fails_is_counted_and_reaches_no_client(
     assert all(one["predictions"][0]["label"] == "bright" for one in answers)
     assert (served.summary().failed, served.summary().images) == (3, 3)
     assert [one.getMessage() for one in caplog.records] == [
-        r"version 2 is asked in the shadow and fails: RuntimeError: out of memory\nsecret"
+        r"version 2 fails in the shadow: RuntimeError: out of memory\nsecret"
     ]
 
 

@@ -582,6 +582,7 @@ GIVES = {
     "an object with logits": "Object(network())",
     "a dict with logits": "Dict(network())",
     "a tuple of one": "Tuple(network())",
+    "a named tuple, as networks with auxiliary heads of torchvision": "Named(network())",
     "a row of layers that ends with an object": "torch.nn.Sequential(torch.nn.Identity(), Object(network()))",
     "several devices": "torch.nn.DataParallel(network())",
     "an object with a lock": "trained(Object(network()))",
@@ -589,6 +590,7 @@ GIVES = {
 }
 OUTPUTS = """
 import threading
+from collections import namedtuple
 from types import SimpleNamespace
 
 import torch
@@ -624,6 +626,11 @@ class Dict(Object):
 class Tuple(Object):
     def give(self, logits):
         return (logits,)
+
+
+class Named(Object):
+    def give(self, logits):
+        return namedtuple("Outputs", "logits aux_logits")(logits, logits * 2)
 
 
 def program(network, run):

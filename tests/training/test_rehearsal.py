@@ -239,6 +239,14 @@ NETWORKS = {
         "{net} fails on 4 images: TypeError: Net.forward() missing 1 required positional argument: 'metadata'"
         " ({file}, line 5)",
     ),
+    "leaves torch in forward": (
+        GOOD_NETWORK.replace(
+            "return self.head(self.body(images))",
+            "return self.head(self.body(torch.from_numpy(images.numpy() * 2)))",
+        ),
+        "{net} can't be exported, so it could not be registered: {file}, line 14, in forward: RuntimeError: .numpy() is"
+        " not supported for tensor subclasses.. torch.export takes what torch computes alone: write it with torch's",
+    ),
     "can't be exported": (
         GOOD_NETWORK.replace(
             "return self.head(self.body(images))",
@@ -298,7 +306,14 @@ LOSSES = {
         "def loss(logits, targets):\n    return targets.sum()\n",
         "must give a scalar (a tensor without dimensions); it gave () of torch.int64 (src/{m}.py, line 1)",
     ),
-    "a float": ("def loss(logits, targets):\n    return 0.5\n", "must give a scalar .*; it gave float"),
+    "a float": (
+        "def loss(logits, targets):\n    return 0.5\n",
+        "must give a scalar .*; it gave float: return the tensor",
+    ),
+    "a pair": (
+        "def loss(logits, targets):\n    return logits.mean(), {}\n",
+        "must give a scalar .*; it gave tuple: return the loss",
+    ),
     "nan": ("def loss(logits, targets):\n    return logits.sum() * float('nan')\n", "gives nan for logits of an unt"),
     "fails": (
         "def loss(logits, targets):\n    return logits[:, 99].sum()\n",

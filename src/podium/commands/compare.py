@@ -11,7 +11,7 @@ HELP = "champion and challenger on the images that were served: agreement, time,
 ORDER = 62
 EXAMPLE = "podium compare --open", "what the challenger would have answered"
 EXAMPLES = """\
-  podium serve --shadow challenger     collects: the champion answers, the challenger is asked too
+  podium serve --shadow challenger     collects: the champion answers, the challenger predicts too
   podium compare                       the two versions that were compared last
   podium compare 7 --champion 5        these two
   podium compare --csv to_label.csv    the disagreements, with an empty column label for you to fill

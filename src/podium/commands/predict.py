@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "predict"
 HELP = "label and probability of image files, by the champion"
 ORDER = 50
-EXAMPLE = "podium predict scan.png", "ask the champion"
+EXAMPLE = "podium predict scan.png", "what the champion predicts"
 EXAMPLES = """\
   podium predict scan.png
   podium predict scans/ --out predictions.csv                   every image below the folder, one row per image

@@ -29,7 +29,7 @@ EXAMPLES = """\
   podium serve                           the champion at 127.0.0.1:5001; it follows promotions and rollbacks
   podium serve --pin 7 --port 5002       version 7, whatever is promoted
   podium serve --alias challenger
-  podium serve --shadow challenger       the champion answers; the challenger is asked too, for `podium compare`
+  podium serve --shadow challenger       the champion answers; the challenger predicts too, for `podium compare`
   podium serve --canary 0.05             the challenger answers one image of twenty, always the same ones
 
   curl --data-binary @scan.png -H 'Content-Type: image/png' http://127.0.0.1:5001/invocations
@@ -59,13 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alias", type=alias_name, metavar="NAME", help="follow the version with this alias (default: champion)"
     )
     parser.add_argument(
-        "--shadow", type=second_version, metavar="NAME", help="ask the version with this alias, or number, too"
+        "--shadow", type=second_version, metavar="NAME", help="let the version with this alias, or number, predict too"
     )
     parser.add_argument(
         "--canary",
         type=share_of_images,
-        metavar="SHARE",
-        help="part of the images that the version of --shadow answers, such as 0.05 (alone: the challenger)",
+        metavar="FRACTION",
+        help="fraction of the images that the version of --shadow answers, such as 0.05 (alone: the challenger)",
     )
     parser.add_argument("--host", help="instead of serve.host")
     parser.add_argument("--port", type=int, help="instead of serve.port")
@@ -170,7 +170,7 @@ def _beside(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "
 
 def _what_for(beside: "Beside", version: object) -> str:
     done = [f"answers {100 * beside.canary:g} % of the images"] if beside.canary else []
-    done += ["is asked for every image that was answered (`podium compare`)"] if beside.shadow else []
+    done += ["predicts every image that was answered (`podium compare`)"] if beside.shadow else []
     return f"podium: {version} {' and '.join(done)}"
 
 

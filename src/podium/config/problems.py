@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
@@ -28,6 +29,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+DUPLICATE = re.compile(r'found duplicate key "([^"]*)"')
+"""How ruamel says that a mapping has a key twice."""
 OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|contain) ")
 """How pydantic begins a rule."""
 
@@ -39,6 +42,20 @@ RENAMED = {
     "train.share_epochs": "train.data_fraction_epochs",
 }
 """Parameters by their old names."""
+OTHER_WORDS = {
+    "amp": "train.precision",
+    "arch": "model.name",
+    "bs": "train.batch_size",
+    "criterion": "train.loss",
+    "cuda": "runtime.device",
+    "direction": "search.metric",
+    "lr": "train.learning_rate",
+    "lr_scheduler": "train.schedule",
+    "n_jobs": "runtime.workers",
+    "opt": "train.optimizer",
+    "wd": "train.weight_decay",
+}
+"""Parameters by what scripts and other programs call them, where no letters would tell."""
 
 
 def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> list[str]:
@@ -93,6 +110,11 @@ def syntax(error: YAMLError) -> str:
     """Where and why a text is not YAML, in a line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
+    if isinstance(error, DuplicateKeyError) and (key := DUPLICATE.search(error.problem or "")):
+        line = error.problem_mark.line + 1
+        return (
+            f"{key[1]} stands there twice, again in line {line}: move what it holds there to the first, and delete it"
+        )
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
@@ -114,13 +136,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Parts after the last dot are compared, so the right field of the wrong section is found too.
     """
     names = list(known)
+    if RENAMED.get(name) in names:
+        return f"it is now called {RENAMED[name]}"
     section, _, field = name.rpartition(".")
     here = [n for n in names if n.rpartition(".")[0] == section] or names
     elsewhere = [n for n in names if n.rpartition(".")[2] == field]
     close = difflib.get_close_matches(field, [n.rpartition(".")[2] for n in here], n=1)
     meant = [n for n in here if close and n.rpartition(".")[2] == close[0]]
-    if elsewhere or meant:
-        return f"did you mean {(elsewhere or meant)[0]}?"
+    said = [OTHER_WORDS[field]] if OTHER_WORDS.get(field) in names else []
+    if found := said or elsewhere or meant:
+        return f"did you mean {found[0]}?"
     return f"known here: {', '.join(here)}"
 
 

@@ -136,7 +136,7 @@ def settled(spec: Preprocess, images: Images, params: PrepareParams) -> Preproce
     if min(images.scales) > TWO_SCALES * sum(images.scales):
         raise InputError(
             f"prepare.range: {images.scales[0]:,} images of floats have values up to 1, and {images.scales[1]:,} up to"
-            f" {images.values[FLOATS][1]:g}: two scales, or dark images beside bright ones. Convert them to one scale,"
+            f" {images.values[FLOATS][1]:g}: two scales, or dark images among bright ones. Convert them to one scale,"
             " or write the range of all of them, such as `range: [0, 255]`"
         )
     ((kind, (low, high)),) = images.values.items()
@@ -152,7 +152,7 @@ def _check_nodata(low: float, high: float) -> None:
     if ends:
         raise InputError(
             f"prepare.range: auto would make the values from {low:g} to {high:g} black to white, and {ends[0]:g} is a"
-            " number that stands for missing values in many files: beside it all others would look alike. Write the"
+            " number that stands for missing values in many files: all others would look alike. Write the"
             " range of the values that are meant, such as `range: [0, 4095]` (what lies beyond becomes black or white)"
             f", or `range: [{low:g}, {high:g}]` if {ends[0]:g} is a value as others"
         )

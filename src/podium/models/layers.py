@@ -126,7 +126,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def only_logits(module: nn.Module) -> nn.Module:
     """`module`, which gives its logits alone where it gave them as `logits` of an object or a dict, as networks of
-    Hugging Face do, or as the only element of a tuple."""
+    Hugging Face do, or of a named tuple, as torchvision's with auxiliary heads do, or as the only element of a tuple.
+    """
     last = module[-1] if type(module) is nn.Sequential and len(module) else module
     if not isinstance(last, torch.jit.ScriptModule):  # it takes no hook; network_check says what to do instead
         last.register_forward_hook(_logits_of)
@@ -135,7 +136,7 @@ def only_logits(module: nn.Module) -> nn.Module:
 
 def _logits_of(module: nn.Module, args: Any, output: Any) -> Tensor | None:
     found = output.get("logits") if isinstance(output, Mapping) else None
-    if isinstance(output, tuple | list):
+    if isinstance(output, tuple | list) and not hasattr(output, "logits"):
         found = output[0] if len(output) == 1 else None  # of several, which one it is can't be known
     elif found is None and not isinstance(output, Tensor):
         found = getattr(output, "logits", None)

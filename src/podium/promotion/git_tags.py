@@ -162,7 +162,7 @@ class GitTags:
             found.append(
                 f"{book.name}'s ledger does not have the entries of which git has the digests: {names}. Either the"
                 " ledger was edited or cut: restore the registered model's tags from a backup of MLflow's database. Or"
-                " this registry is another one than that of the tags (tracking.uri, or mlruns/ begun anew): if it is to"
+                " this registry is another one than that of the tags (tracking.uri, or a new mlruns/): if it is to"
                 f" stay, delete these tags (`git tag -d '{other[0]}'`, and `git push --delete` where they were pushed)"
             )
         return found + (self._unverified(tags) if self.signed else [])

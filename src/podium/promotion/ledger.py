@@ -258,7 +258,7 @@ def check_model(tracking: Tracking, version: Version, book: Ledger | None = None
         raise RefusedError(
             f"{version} can't be compared with the ledger: {problem}. Restore the registered model's tags {PREFIX}*"
             " from a backup of MLflow's database (`podium history --check` lists all). If the registered model"
-            f" was deleted and made anew from a copy, delete the version's tag {ENTRY!r}"
+            f" was deleted and restored from a copy, delete the version's tag {ENTRY!r}"
         )
     entry = next((one for one in reversed(book.entries) if one.target == version.number and one.model), None)
     if entry is not None and entry.model != versions.digest_of(version):

@@ -130,7 +130,7 @@ class Follower:
             self._warm = None  # two models at a time, not three
             new = self.choice.load(version)
         if self._ended.is_set():
-            raise PodiumError(f"the server ends: it does not take up {version}")
+            raise PodiumError(f"the server ends: it does not load {version}")
         self.on_change(new)
         self.current, self._warm = new, before
         LOG.info(

@@ -50,12 +50,12 @@ class ServerMetrics:
         self.version = Gauge(
             "podium_model_version", "Number of the version that answers.", ["worker", "model"], registry=self.registry
         )
-        self.changes = Counter("podium_model_changes", "Versions taken up.", ["worker"], registry=self.registry).labels(
+        self.changes = Counter("podium_model_changes", "Versions loaded.", ["worker"], registry=self.registry).labels(
             self.worker
         )
         self.failing = Gauge(
             "podium_follow_failing",
-            "1: the version that is to answer can't be taken up.",
+            "1: the version that is to answer can't be loaded.",
             ["worker"],
             registry=self.registry,
         ).labels(self.worker)
@@ -85,7 +85,7 @@ class ServerMetrics:
         )
         self.challenger = Gauge(
             "podium_challenger_version",
-            "Number of the version beside the one that answers.",
+            "Number of the second version (--shadow, --canary).",
             ["worker", "model"],
             registry=self.registry,
         )

@@ -114,7 +114,7 @@ class Shadow:
     def _log_once(self, other: Predictor, why: str) -> None:
         """Log why the version fails, unless it was the last reason that was logged."""
         if why != self._failing:
-            LOG.warning("version %s is asked in the shadow and fails: %s", other.number, one_line(why))
+            LOG.warning("version %s fails in the shadow: %s", other.number, one_line(why))
         self._failing = why
 
     def _image(self, images: Images, index: int) -> bytes | None:

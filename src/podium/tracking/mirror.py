@@ -133,7 +133,7 @@ class Mirror:
                 last = time.monotonic() + LEAVING
             if not said and not self.error and time.monotonic() > until:
                 said = True
-                self._log("MLflow is still being told of the trials; Ctrl-C leaves the rest to `podium sync`")
+                self._log("the trials are still being logged to MLflow; Ctrl-C leaves the rest to `podium sync`")
         if self._thread.is_alive():  # in a call that does not come back: it ends with the process
             self._left_alone = True
             self.error = "Its store had not answered yet when it was left"

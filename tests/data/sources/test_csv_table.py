@@ -429,7 +429,7 @@ def test_images_beside_a_table_are_counted_without_holding_their_names(tmp_path:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert notes[0].startswith("6,000 image files lie beside")
+    assert notes[0].startswith("6,000 image files lie next to")
     assert notes[0].endswith("00000.png")
     assert peak < 70 * count
 
@@ -438,7 +438,7 @@ def test_images_beside_those_of_the_table_are_counted(tmp_path: Path) -> None:
     path = _write(tmp_path, "path,label\n./a.png,x\na.png,x\n")
 
     assert csv_table.read(path, tmp_path).notes == (
-        f"1 image file lies beside those of the table and is not in it, such as {tmp_path / 'b c.png'}",
+        f"1 image file lies next to those of the table and is not in it, such as {tmp_path / 'b c.png'}",
     )
 
 
@@ -452,7 +452,7 @@ def test_folders_beside_those_of_the_table_are_named_with_their_images(tmp_path:
     (tmp_path / "images.csv").write_text("path,label\nimages/cat/1.png,cat\nimages/dog/2.png,dog\n", encoding="utf-8")
 
     assert csv_table.read(tmp_path / "images.csv", tmp_path).notes == (
-        "2 folders hold images beside those of the table, which names none of them: images/cat/old (1 image),"
+        "2 folders hold images next to those of the table, which names none of them: images/cat/old (1 image),"
         " images/fox (2 images)",
     )
     hides = {tmp_path / "images/fox", tmp_path / "images/cat/old"}.__contains__

@@ -346,7 +346,7 @@ def _about_names(found: FileItems) -> tuple[str, ...]:
         return ()
     return (
         f"names of files say {', '.join(sorted(set(splits.values())))}, such as {some[0]}: folders called train/, val/"
-        " and test/ or the column split of a csv give splits, names of files none, so all images are split anew",
+        " and test/ or the column split of a csv give splits, names of files none, so all images are split again",
     )
 
 

@@ -125,7 +125,7 @@ def _as_splits(folder: Path, parts: dict[Path, str], inside: Sequence[Path], hid
     if not parts and (below := _splits_below(inside, hides)):
         return _below(folder, below, inside, hides)
     raise InputError(
-        f"prepare.layout: splits needs a folder train/ beside val/ or test/ in {shown(folder)}, or in each of its class"
+        f"prepare.layout: splits needs a folder train/ and val/ or test/ in {shown(folder)}, or in each of its class"
         f" folders; got {_list([path.name for path in inside]) or 'no folder'}"
     )
 

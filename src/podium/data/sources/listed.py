@@ -68,7 +68,7 @@ class Listed:
             first = first or (os.path.join(written, lowest) if lowest else "")  # noqa: PTH118
         if not count:
             return ()
-        what = f"{counted(count, 'image file')} {'lies' if count == 1 else 'lie'} beside those of the table"
+        what = f"{counted(count, 'image file')} {'lies' if count == 1 else 'lie'} next to those of the table"
         return (f"{what} and {'is' if count == 1 else 'are'} not in it, such as {shown(first)}",)
 
     def _folders_beside(self, end: str, hides: Hides) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class Listed:
         named = [f"{shown(os.path.relpath(path, end))} ({many})" for path, many in list(unnamed.items())[:SHOWN]]
         more = f" and {len(unnamed) - SHOWN:,} more" if len(unnamed) > SHOWN else ""
         what = "1 folder holds" if len(unnamed) == 1 else f"{len(unnamed):,} folders hold"
-        return (f"{what} images beside those of the table, which names none of them: {', '.join(named)}{more}",)
+        return (f"{what} images next to those of the table, which names none of them: {', '.join(named)}{more}",)
 
 
 def _folders_in(places: set[str]) -> set[str]:

@@ -104,6 +104,10 @@ class CheckedLoss:
             )
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             remedy = ": return its mean()" if isinstance(value, Tensor) and value.dim() else ""
+            if isinstance(value, int | float):
+                remedy = ": return the tensor itself, not its item(), or nothing can be learned from it"
+            elif isinstance(value, tuple | list | dict):
+                remedy = ": return the loss alone"
             raise InputError(
                 f"train.loss: {name} must give a scalar (a tensor without dimensions); it gave"
                 f" {own_code.described(value)}{remedy}{own_code.at(name)}"
