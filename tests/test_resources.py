@@ -49,6 +49,8 @@ def test_quota_of_the_first_version_of_control_groups_counts(groups: Path) -> No
     [
         ("memory.max", "1048576", 1048576),
         ("a/memory.max", "4096", 4096),
+        ("a/memory.high", "8192", 8192),
+        ("a/b/memory.high", "max", MACHINE),
         ("a/b/memory.max", "max", MACHINE),
         ("a/b/memory.max", str(10**18), MACHINE),
         ("nothing", "", MACHINE),

@@ -39,11 +39,15 @@ def pixels(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return images, labels
 
 
-def prepare(folder: Path, train: int = 60, val: int = 20) -> Path:
-    """What the stage `prepare` leaves in data/prepared, written to `folder`; nothing is sealed."""
+def prepare(folder: Path, train: int = 60, val: int = 20, *, divided: bool = False) -> Path:
+    """What the stage `prepare` leaves in data/prepared, written to `folder`; nothing is sealed.
+
+    `divided`: splits of more than `shards.FILE_BYTES` are in several files.
+    """
     for name, count, seed in (("train", train, 1), ("val", val, 2)):
         images, labels = pixels(count, seed)
-        write_split(folder / name, name, images, labels, CLASSES)
+        starts = np.linspace(0, count, 65).astype(np.int64) if divided else None
+        write_split(folder / name, name, images, labels, CLASSES, starts=starts)
     counts = {"train": {"left": train // 3}}
     DatasetInfo("tiny", list(CLASSES), [3, SIZE, SIZE], counts, [0.3] * 3, [0.3] * 3, "0" * 64).write(folder)
     return folder

@@ -22,9 +22,12 @@ def cores() -> int:
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or the least that its control groups have."""
+    """Bytes of memory that this process may use: the machine's, or the least that its control groups have.
+
+    Above memory.high (MemoryHigh of systemd) a group is not ended, but slowed down until hardly anything goes on.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [_read(group / "memory.max") for group in _groups()]
+    limits = [_read(group / name) for group in _groups() for name in ("memory.max", "memory.high")]
     limits += [_read(group / "memory.limit_in_bytes") for group in _old_groups("memory")]
     return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
 

@@ -1,5 +1,7 @@
 import copy
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from podium.data import shards
 from podium.data.dataset import Written, images_again, open_split, open_test_set, write_split
 from podium.data.image_facts import PRINT_BYTES, fingerprint
 from podium.data.shards import Shards, counts_of, starts_of
-from podium.errors import InputError
+from podium.errors import InputError, PodiumError
 
 COUNT = 300
 
@@ -164,3 +166,18 @@ def test_rows_beyond_the_images_are_an_error(rows: Any) -> None:
 def test_what_is_no_row_is_an_error(rows: Any) -> None:
     with pytest.raises(TypeError, match="images are taken by rows"):
         _several()[0][rows]
+
+
+@pytest.mark.usefixtures("_small")
+def test_whole_files_that_may_not_be_opened_are_not_called_damaged(tmp_path: Path) -> None:
+    _write(tmp_path, *_images())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 4, hard))
+    try:
+        with pytest.raises(PodiumError, match=r"can't be read: Too many open files\. .*\(ulimit -n\)"):
+            open_split(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(open_split(tmp_path).images) == COUNT

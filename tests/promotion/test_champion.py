@@ -471,6 +471,33 @@ def test_dry_run_judges_counts_the_access_and_leaves_everything_as_it_was(projec
     assert done.verdict.accesses == {"gate": 3}
 
 
+def test_first_champion_takes_no_attempt_on_its_own_test_set_only(project: Project) -> None:
+    promote(project, 1)
+
+    def attempt() -> int:
+        verdict = promote(project, 2, dry_run=True).verdict
+        assert verdict is not None
+        return int(verdict.rule.partition("this is number ")[2].split()[0])
+
+    assert [attempt(), attempt()] == [1, 2]
+    images, labels = tiny.pixels(90, seed=6)
+    sealed = project.path("sealed") / "test"
+    for drawn in ("newly held out", "and again"):
+        write_split(sealed, "test", images, labels, tiny.CLASSES, sealed=True, drawn=drawn)
+        assert [attempt(), attempt()] == [1, 2]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_champion_by_hand_takes_no_attempt_where_it_was_trained_beside_the_test_set(
+    project: Project, known: bool
+) -> None:
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "1")
+    if not known:
+        project.tracking.client.set_model_version_tag(NAME, "1", "data_digest", "of another preparation")
+    done = [promote(project, 2, dry_run=True).verdict for _ in range(2)]
+    assert [verdict and f"number {1 if known else n} " in verdict.rule for n, verdict in enumerate(done, 1)] == [1, 1]
+
+
 def test_accesses_of_every_folder_that_shares_the_registry_count(project: Project) -> None:
     promote(project, 1, dry_run=True)
     mine = project.folder / "mlruns/sealed.jsonl"

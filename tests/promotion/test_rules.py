@@ -232,6 +232,11 @@ def test_every_look_at_the_test_set_is_an_attempt(accesses: dict[str, int], atte
     assert attempts(accesses) == attempt
 
 
+def test_no_level_is_given_twice_on_a_test_set_that_is_newer_than_the_champion() -> None:
+    found = [attempts({"evaluate": count, "gate": count}, first_here=False) for count in range(1, 100)]
+    assert found == list(range(1, 100))
+
+
 def test_spent_test_set_is_named() -> None:
     old = side(accuracy=0.95)  # `right` is 90 of 100: ten errors
     comparison = Comparison(10, 0, 0.1, 0.0, 0.2, 0.9, 100, 10.0, 0.0)

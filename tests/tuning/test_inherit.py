@@ -133,7 +133,7 @@ def test_failed_trials_are_left_out_and_said(storage: Storage) -> None:
     study, done = storage.inherited({**SPACE, "train.shift": {"choices": [0, 1]}})
     assert len(study.trials) == 2
     assert done.sentence() == (
-        "the study begins with 2 trials of earlier ones, still valid; left out: 2 because it is FAIL"
+        "the study begins with 2 trials of earlier ones, still valid; left out: 2 because it failed"
     )
 
 

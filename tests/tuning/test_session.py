@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,17 @@ def test_search_that_is_done_starts_no_worker(
     monkeypatch.setattr(session, "open_pool", None)
     again = _run(_plan(params), prepared, params)
     assert [t.value for t in again.trials] == [t.value for t in first.trials]
+
+
+def test_trial_that_was_left_running_ends_where_no_further_one_is_wanted(prepared: Path, store: TrackingParams) -> None:
+    params = tiny.params(store)
+    plan = _plan(params)
+    fewer = replace(plan, params=plan.params.model_copy(update={"n_trials": 2}))
+    _run(fewer, prepared, params)
+    _study(plan).ask()  # as a driver that was killed may leave it
+    study = _run(fewer, prepared, params)
+    assert states(study) == ["COMPLETE", "COMPLETE", "COMPLETE", "WAITING"]
+    assert differences(connect(store), study) == []
 
 
 def test_start_of_the_workers_counts_for_the_timeout(

@@ -236,6 +236,27 @@ def test_gc_frees_images_that_were_decoded_to_another_size(
     assert (used.exists(), other.exists()) == (True, False)
 
 
+@pytest.mark.usefixtures("here")
+def test_gc_counts_only_what_it_frees(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = paths.mlruns() / "checkpoints" / "search-of-old"
+    folder.mkdir(parents=True)
+    one, linked, twice, again, holes = (folder / f"00000{n}.ckpt" for n in range(5))
+    for path in (one, linked, twice):
+        path.write_bytes(b"x" * 1000)
+    (tmp_path / "cache").hardlink_to(linked)
+    again.hardlink_to(twice)
+    with holes.open("wb") as file:
+        file.truncate(10_000_000)
+    for words in (["--dry-run"], []):
+        assert _podium("gc", *words) == 0
+        out = capsys.readouterr().out
+        assert f"2,000  bytes {'would be freed' if words else 'freed'} in 5 files" in out
+        assert out.count("000001.ckpt (its 1,000 bytes have 1 other name)") == 1
+        assert out.count("000002.ckpt (its 1,000 bytes have 1 other name)") == 1
+        assert out.count("       1,000  mlruns") == 2
+    assert (tmp_path / "cache").read_bytes() == b"x" * 1000
+
+
 @pytest.fixture
 def stores(here: TrackingParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Path]:
     """The indexes of stores by size: 64 is prepared, 32 is what params.yaml says, 16 is neither."""

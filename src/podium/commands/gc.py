@@ -1,10 +1,12 @@
 """`podium gc [--dry-run]`."""
 
 import argparse
+from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -22,7 +24,10 @@ EXAMPLES = """\
 Kept are the checkpoints of trials that can resume, everything that DVC, the registry and MLflow know, and what a
 running search, retraining or prepare uses. Images that were decoded with other settings than those of data/prepared and
 of params.yaml are deleted, and so are features of a frozen network (mlruns/features) of other images than those of
-data/prepared; both are computed again when needed."""
+data/prepared; both are computed again when needed.
+
+A file that has other names too, in DVC's cache or data/prepared (cache.type hardlink), counts 0 bytes: its content
+stays until the last of them is deleted. `dvc gc --workspace` is for those in DVC's cache."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +44,28 @@ def run(arguments: argparse.Namespace) -> None:
 
     params = load(paths.PARAMS)
     freed = count = 0
+    listed: Counter[tuple[int, int]] = Counter()
     checkpoints = (one.path for one in upkeep.leftovers(params.runtime, _busy))
     for path in chain(checkpoints, upkeep.old_features(_busy), _decoded(params)):
         try:
-            size = path.stat().st_size
+            about = path.lstat()
         except FileNotFoundError:  # its owner deleted it first
             continue
-        print(f"{size:>12,}  {path.relative_to(paths.root())}")
-        if not arguments.dry_run:
+        size, names = _bytes_of(about), about.st_nlink - listed[about.st_dev, about.st_ino]
+        shared = f" (its {size:,} bytes have {counted(names - 1, 'other name')})" if names > 1 else ""
+        size = 0 if shared else size
+        print(f"{size:>12,}  {path.relative_to(paths.root())}{shared}")
+        if arguments.dry_run:
+            listed[about.st_dev, about.st_ino] += 1
+        else:
             path.unlink(missing_ok=True)
         freed, count = freed + size, count + 1
     print(f"{freed:>12,}  bytes {'would be freed' if arguments.dry_run else 'freed'} in {counted(count, 'file')}")
+
+
+def _bytes_of(about: "os.stat_result") -> int:
+    """What a file takes on the disk: less than its length where it has holes, or the file system compresses."""
+    return min(about.st_size, about.st_blocks * 512)
 
 
 def _busy(name: str) -> None:

@@ -20,6 +20,7 @@ from podium.data import accesses, shards
 from podium.data.image_files import ImageFile, anonymous, write_files
 from podium.data.linked_files import LinkedFiles
 from podium.data.shards import Images, Shards
+from podium.data.split_errors import damaged, unreadable
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
@@ -163,7 +164,7 @@ def open_labels(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64], tup
         labels: NDArray[np.int64] = np.load(folder / "labels.npy", allow_pickle=False)
         duplicates = _duplicates(folder, len(labels))
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder, str(error)) from None
+        raise unreadable(folder, error) from None
     return labels, _pictures(duplicates, len(labels)), tuple(about["classes"])
 
 
@@ -188,7 +189,7 @@ def open_test_set(folder: Path, reader: Literal["evaluate", "gate"], purpose: st
     about = _about(folder)
     split = _open(folder, about)
     if _digest(split.images, split.labels, split.classes, split.duplicates) != split.digest:
-        raise _damaged(folder, f"images or labels do not have the digest in {MARKER}")
+        raise damaged(folder, f"images or labels do not have the digest in {MARKER}")
     accesses.record(split.access_key, reader, purpose)
     return split
 
@@ -272,7 +273,7 @@ def _about(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _damaged(folder, str(error)) from None
+        raise damaged(folder, str(error)) from None
     return about
 
 
@@ -282,11 +283,9 @@ def _open(folder: Path, about: dict[str, Any]) -> Split:
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         duplicates = _duplicates(folder, about["count"])
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder, str(error)) from None
+        raise unreadable(folder, error) from None
     if list(images.shape) != [about["count"], *about["shape"]] or len(labels) != about["count"]:
-        raise _damaged(
-            folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}"
-        )
+        raise damaged(folder, f"{MARKER} says {about['count']} images and the arrays hold {len(images)}, {len(labels)}")
     drawn = str(about.get("drawn", ""))
     return Split(about["split"], images, labels, tuple(about["classes"]), about["digest"], duplicates, drawn)
 
@@ -298,12 +297,12 @@ def _images(folder: Path, about: dict[str, Any]) -> Images:
     try:
         found = [np.load(folder / name, mmap_mode="c", allow_pickle=False) for name, _ in files]
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder, str(error)) from None
+        raise unreadable(folder, error) from None
     if "images_per_file" not in about:
         return cast(NDArray[np.uint8], found[0])
     for part, (name, count) in zip(found, files, strict=True):
         if list(part.shape) != [count, *about["shape"]]:
-            raise _damaged(folder, f"{MARKER} says that {name} has {count} images and it holds {part.shape}")
+            raise damaged(folder, f"{MARKER} says that {name} has {count} images and it holds {part.shape}")
     return Shards(found)
 
 
@@ -313,16 +312,12 @@ def _duplicates(folder: Path, count: int) -> NDArray[np.int64] | None:
         return None
     found: NDArray[np.int64] = np.load(folder / DUPLICATES, allow_pickle=False)
     if len(found) != count:
-        raise _damaged(folder, f"there are {count} images and {DUPLICATES} holds {len(found)}")
+        raise damaged(folder, f"there are {count} images and {DUPLICATES} holds {len(found)}")
     return found
 
 
 def _pictures(duplicates: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) if duplicates is None else duplicates
-
-
-def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(f"{folder} is damaged: {what}; run `dvc repro prepare`")
 
 
 def _numbered(duplicates: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

@@ -47,6 +47,8 @@ class Candidates:
     """What labels of served images say, as `Evidence.served`."""
     keeps_promise: bool = True
     """Whether the champion's promise about answered images binds: not that of one which was replaced already."""
+    first_here: bool = True
+    """Whether the first champion, which is compared with nothing, was evaluated on this test set, or there is none."""
 
 
 def _evidence(
@@ -123,7 +125,7 @@ def judge_predictions(
     evidence = replace(
         _evidence(len(test.labels), params, candidates, sides, metric),
         classes=_class_counts(predicted, test),
-        attempt=attempts(accesses),
+        attempt=attempts(accesses, first_here=candidates.first_here),
         answering=_answering([model for _, model in models], predicted, groups),
     )
     if candidates.champion:
@@ -131,7 +133,7 @@ def judge_predictions(
     return _decide(
         params,
         evidence,
-        sealed_digest=test.digest,
+        sealed=(test.digest, test.access_key),
         accesses=accesses,
         disagreements=_disagreements(predicted, test) if candidates.champion else (),
         notes=notes,
@@ -142,12 +144,12 @@ def _decide(
     params: GateParams,
     evidence: Evidence,
     *,
-    sealed_digest: str,
+    sealed: tuple[str, str],
     accesses: dict[str, int],
     disagreements: tuple[Disagreement, ...],
     notes: tuple[str, ...],
 ) -> Verdict:
-    """Run every rule over `evidence`."""
+    """Run every rule over `evidence`; `sealed`: digest of the test set, and by what its accesses are counted."""
     every = [(rule.name, rule.of(params).judge(evidence)) for rule in find_rules()]
     found = [(name, finding) for name, finding in every if finding]
     checks = [Check(finding.name or name, finding.rule, finding.found, finding.passed) for name, finding in found]
@@ -164,7 +166,7 @@ def _decide(
         reason=_reason(evidence, [finding for _, finding in found], checks),
         rule=rule,
         images=evidence.images,
-        sealed_digest=sealed_digest,
+        sealed_digest=sealed[0],
         accesses=accesses,
         challenger=evidence.challenger,
         champion=evidence.champion,
@@ -173,6 +175,7 @@ def _decide(
         disagreements=disagreements,
         notes=notes,
         metric=evidence.metric,
+        test_set=sealed[1],
     )
 
 
@@ -250,13 +253,14 @@ def _side(
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
 
 
-def attempts(accesses: Mapping[str, int]) -> int:
+def attempts(accesses: Mapping[str, int], *, first_here: bool = True) -> int:
     """How many challengers have been compared on a test set with these `accesses`, by reader; at least 1.
 
-    Each of them is evaluated once and judged once, and the first model is compared with nothing. Whatever was looked at
-    more often counts: models that were only evaluated, and dry runs, are tries too.
+    Each of them is evaluated once and judged once. Whatever was looked at more often counts: models that were only
+    evaluated, and dry runs, are tries too. The first champion is compared with nothing and is none where its accesses
+    are among these (`first_here`), which they are not on a test set that was held out later.
     """
-    return max(max(accesses.get("evaluate", 0), accesses.get("gate", 0)) - 1, 1)
+    return max(max(accesses.get("evaluate", 0), accesses.get("gate", 0)) - first_here, 1)
 
 
 def _class_counts(predicted: Sequence[Predictions], test: Split) -> dict[str, ClassCounts]:

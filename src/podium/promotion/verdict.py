@@ -104,6 +104,8 @@ class Verdict:
     """What a person should know before relying on the figures."""
     metric: str = "accuracy"
     """What compares the two models."""
+    test_set: str = ""
+    """By what accesses to the test set are counted: it stays while the set grows."""
 
     @property
     def failed(self) -> list[Check]:
@@ -124,6 +126,7 @@ class Verdict:
             "champion": self.champion.accuracy if self.champion else None,
             "failed": [check.name for check in self.failed],
         }
+        figures |= {"test_set": self.test_set} if self.test_set else {}
         if self.metric != "accuracy":
             figures |= {"metric": self.metric, "challenger_value": self.challenger.value}
             figures |= {"champion_value": self.champion.value if self.champion else None}

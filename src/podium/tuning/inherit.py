@@ -157,7 +157,7 @@ def _take(
     if not is_own(trial) or trial.state == TrialState.WAITING:
         return  # the study that ran it is looked at too; one that waits is no trial yet
     if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
-        done.dropped[f"it is {trial.state.name}"] += 1
+        done.dropped["it failed" if trial.state == TrialState.FAIL else "it has not ended"] += 1
         return
     recipe = base.replace(trial.user_attrs["recipe"])
     if not _same_code(recipe, study.user_attrs["identity"], source.user_attrs["identity"]):

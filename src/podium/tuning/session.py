@@ -136,12 +136,13 @@ def _drive(
     stopping: Callable[[], bool],
     began: float,
 ) -> None:
-    trials = study.get_trials(deepcopy=False)
-    left = plan.params.n_trials - sum(t.state.is_finished() for t in trials if is_own(t))
-    if left <= 0:
+    trials = [t for t in study.get_trials(deepcopy=False) if is_own(t)]
+    left = plan.params.n_trials - sum(t.state.is_finished() for t in trials)
+    begun = sum(t.state == TrialState.RUNNING for t in trials)  # to be ended, also where n_trials was lowered meanwhile
+    if left <= 0 and not begun:
         mirror.check()
         return
-    pool = open_pool(prepared, runtime, left)
+    pool = open_pool(prepared, runtime, max(left, begun))
     try:
         mirror.check()  # while the workers start
         watchers: list[Watcher] = [mirror, *others]

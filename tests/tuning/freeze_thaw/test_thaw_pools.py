@@ -13,6 +13,7 @@ import pytest
 
 import tiny
 from podium.config.params import RuntimeParams
+from podium.data import shards
 from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.pools import Pool
@@ -74,9 +75,14 @@ def test_killed_worker_changes_nothing(prepared: Path, tmp_path: Path, undisturb
     assert watcher.done
 
 
-def test_ray_gives_the_same_bits(prepared: Path, tmp_path: Path, undisturbed: Any, two_nodes: Any) -> None:
+def test_ray_gives_the_same_bits_of_images_in_several_files(
+    tmp_path: Path, undisturbed: Any, two_nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from podium.tuning.pools.ray_pool import RayPool
 
+    monkeypatch.setattr(shards, "FILE_BYTES", 1000)
+    prepared = tiny.prepare(tmp_path / "prepared", divided=True)
+    assert len(list((prepared / "train").glob("images-*.npy"))) > 8
     assert facts(session(tmp_path, RayPool(prepared, two_nodes.runtime(workers=2), 2))) == undisturbed
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 SPENT = (
     "this test set is spent: the champion's {errors} errors on it are too few for any challenger to show at this level"
-    " that it is better. Hold out a new one: with more images, or another prepare.salt"
+    " that it is better. Add images: a part of them makes it larger. Or hold out a new one: delete the split file,"
+    " write another prepare.salt and `dvc repro`. This champion has seen images of that one: replace it by a model that"
+    " has not (--force --reason) before you compare"
 )
 TESTS = {"superior": "exact McNemar", "non_inferior": "Tango's score test and the paired bootstrap"}
 OTHER_TESTS = {"superior": "permutation test", "non_inferior": "stratified paired bootstrap"}
