@@ -231,6 +231,7 @@ OTHERS = {
     "the run's start and end are the trial's",
     "two studies of one name",
     "logging from within the objective, to the trial's run",
+    "files of Optuna's artifact store",
     "several machines without another database",
 }
 """Rows that are read from their code, as the page says."""

@@ -5,6 +5,8 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
+import trials
 from podium.config.params import TrackingParams
-from podium.tracking import direct_sqlite
+from podium.tracking import direct_sqlite, trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.histories import histories
-from podium.tracking.record import search_attributes, study_id
+from podium.tracking.record import Record, record_of, search_attributes, study_id
+from podium.tracking.repair import repair
 from podium.tracking.store import Tracking, connect
+from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import TrialRuns, runs_of
 
 
@@ -90,8 +95,8 @@ def test_rows_are_those_that_the_client_writes(
 ) -> None:
     parent = tracking.client.create_run(tracking.experiment_id, 0, run_name="parent").info.run_id
     other = _copy(tracking, tmp_path)
-    for trials in [study.trials] if together else [[trial] for trial in study.trials]:
-        assert _runs(tracking, parent).log_ended(study, trials) == {trial.number for trial in trials}
+    for some in [study.trials] if together else [[trial] for trial in study.trials]:
+        assert _runs(tracking, parent).log_ended(study, some) == {trial.number for trial in some}
     monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
     for trial in study.trials:
         _runs(other, parent).log(study, trial)
@@ -280,3 +285,46 @@ def test_histories_are_those_that_the_client_reads(
     assert repr([sorted(one.items()) for one in direct]) == repr(
         [sorted(histories(tracking, run).items()) for run in runs]
     )
+
+
+def _shown(tracking: Tracking, study: optuna.Study, number: int) -> list[str]:
+    """The metrics of a trial's run in the order in which MLflow's pages get them."""
+    (run,) = [run for run in runs_of(tracking, study) if run.data.tags["podium.trial"] == str(number)]
+    return list(tracking.client.get_run(run.info.run_id).data.metrics)
+
+
+def _running(trial: FrozenTrial) -> FrozenTrial:
+    """The trial as it was before its end."""
+    shown = copy(trial)
+    shown.state, shown.values, shown.datetime_complete = optuna.trial.TrialState.RUNNING, None, None
+    return shown
+
+
+def _last(*arguments: Any) -> Record:
+    """The record of a trial with its result last, as Podium had it until 2026-11-30."""
+    record = record_of(*arguments)
+    return replace(record, metrics=record.metrics[1:] + record.metrics[:1])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("way", ["at its end", "while it runs", "an older Podium"])
+def test_objective_is_the_metric_that_mlflows_page_of_compared_runs_begins_with(
+    tracking: Tracking, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = trials.study_of_each_kind()
+    study.set_metric_names(["accuracy"])
+    ended, logger = study.trials[:4], _runs(tracking)
+    if way == "while it runs":
+        for trial in (ended[0], ended[3]):
+            logger.log(study, _running(trial), trials.history(trial.number, 2))
+        assert _shown(tracking, study, 0)[0] == "val_accuracy"  # the metric that is searched for
+    if way == "an older Podium":
+        monkeypatch.setattr(trial_runs, "record_of", _last)
+    for trial in ended:
+        logger.log(study, trial)
+    assert (_shown(tracking, study, 0)[0] == "objective") is (way != "an older Podium")
+    before = rows(tracking)
+    assert repair(tracking, study, logger, thorough=True) == []
+    assert rows(tracking) == before
+    assert [_shown(tracking, study, number)[0] for number in (0, 3)] == ["objective"] * 2
+    assert differences(tracking, study) == []

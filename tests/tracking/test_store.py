@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import sql
 
 from podium.errors import PodiumError
 from podium.tracking import fresh_database, store
@@ -129,3 +130,16 @@ def test_store_on_a_read_only_mount_is_read_and_left_as_it_is(mlflow_template: P
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [made.experiment_id, "1"], done.stderr
     assert _files(folder) == ["mlflow.db"]
+
+
+def test_database_that_another_program_holds_is_said_to_be_held(
+    mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, patient = f"sqlite:///{shutil.copy(mlflow_template, tmp_path)}", sql.text
+    store.open_store(uri, "held")
+    monkeypatch.setattr(sql, "text", lambda words: patient(words.replace("20000", "1")))  # ms for which MLflow waits
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(PodiumError, match=r"database is locked. Another program has had it .* end that, or wait"):
+            store.open_store(uri, "held")
+    assert store.open_store(uri, "held").experiment_id

@@ -9,6 +9,7 @@ This reaches into parts of MLflow that are private, all of them named in `_priva
 here, for whatever reason, nothing is written, a message says so once, and the client's calls do the work.
 """
 
+import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy import text
 
 from podium.text import reason_of
 from podium.tracking.record import Record
@@ -41,6 +43,14 @@ COLUMNS = {
     "SqlInputTag": {"input_uuid", "name", "value"},
 }  # fmt: skip
 """The tables of a run and of its inputs, as this module knows them."""
+
+FIRST = """
+UPDATE latest_metrics SET rowid = -rowid
+WHERE key = :key AND run_uuid IN (SELECT value FROM json_each(:run_ids)) AND rowid >
+(SELECT MIN(other.rowid) FROM latest_metrics other WHERE other.run_uuid = latest_metrics.run_uuid)
+"""
+"""MLflow has no order for the metrics of a run: SQLite returns them by the number of their row. Each row keeps a number
+of its own."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +81,19 @@ class DirectSqlite:
                 reason = f"{type(error).__name__}: {reason_of(error)}"
                 log.warning("MLflow's client logs the trials, a few ms each slower than writing to SQLite: %s", reason)
             return []
+
+    def show_first(self, key: str, run_ids: Sequence[str]) -> None:
+        """Make the metric `key` the first of those of `run_ids`: MLflow's page that compares runs begins with it.
+
+        A run gets it last where it had others while its trial was running. Raises nothing: no value depends on it.
+        """
+        if not self.possible or not run_ids:
+            return
+        try:
+            with _private(self._client).session(read_only=False) as session:
+                session.execute(text(FIRST), {"key": key, "run_ids": json.dumps(list(run_ids))})
+        except Exception as error:
+            log.warning("MLflow's page that compares runs does not begin with %s: %s", key, reason_of(error))
 
 
 class _Private(NamedTuple):
@@ -217,6 +240,6 @@ def _measured(
 
 
 def _latest(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last value of each metric, by step, time and value, as MLflow has it."""
+    """The last value of each metric, by step, time and value, in the order of their first ones, as MLflow has it."""
     ordered = sorted(metrics, key=lambda row: (row["step"], row["timestamp"], row["value"]))
-    return list({row["key"]: row for row in ordered}.values())
+    return list(({row["key"]: row for row in metrics} | {row["key"]: row for row in ordered}).values())

@@ -47,6 +47,7 @@ LONGEST_EPOCH = 1e9
 """Seconds, 30 years: what is longer was not measured."""
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
 _ids_lock = threading.Lock()
+_watched: WeakKeyDictionary[optuna.Study, tuple[str, ...]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Record:
     end: int | None
     params: dict[str, str]
     metrics: list[Metric]
+    """Its result first: the page that compares runs begins with the first metric of the first of them."""
     tags: dict[str, str]
 
     def entities(self) -> list[Param]:
@@ -196,7 +198,7 @@ def record_of(
     attributes = read(trial)
     epochs = history if history is not None else attributes.history
     start, end = _time(trial.datetime_start) or 0, _time(trial.datetime_complete)
-    metrics = _epoch_metrics(epochs, start) if epochs else _intermediate_metrics(trial, start)
+    curves = _epoch_metrics(epochs, start, watched(study)) if epochs else _intermediate_metrics(trial, start)
     params = attributes.params if attributes.params is not None else trial.params
     name = clean(attributes.name or f"trial-{trial.number:03d}", LONGEST_NAME)
     title, former_title = (f"{name}{ending}"[:LONGEST_NAME] for ending in _endings(trial))
@@ -208,7 +210,9 @@ def record_of(
         start=start,
         end=end,
         params={key_of(name): clean(plain_text(value), LONGEST_PARAM) for name, value in params.items()},
-        metrics=metrics + _summary(study, trial, start, end, len(attributes.history or trial.intermediate_values)),
+        metrics=_result(study, trial, end or start)
+        + curves
+        + _summary(trial, start, end, len(attributes.history or trial.intermediate_values)),
         tags=_tags(study, trial, params, fronts=read is search_attributes) | attributes.tags,
     )
 
@@ -227,12 +231,22 @@ def _endings(trial: FrozenTrial) -> tuple[str, str]:
     return ending, ending
 
 
-def _epoch_metrics(epochs: Sequence[Mapping[str, float]], start: int) -> list[Metric]:
+def watched(study: optuna.Study) -> tuple[str, ...]:
+    """What the epochs of a search of Podium's call the metrics that it searches for; () for studies of others."""
+    if study not in _watched:
+        own = reader_of(study) is search_attributes
+        _watched[study] = tuple(f"val_{name}" for name in (study.metric_names or ()) if own)
+    return _watched[study]
+
+
+def _epoch_metrics(epochs: Sequence[Mapping[str, float]], start: int, first: Sequence[str]) -> list[Metric]:
+    """Those called as in `first` come first: a server keeps the order in which a run got its metrics."""
     metrics, seconds = [], 0.0
     for epoch in epochs:
         seconds += epoch["seconds"]
-        at = start + int(seconds * 1000)
-        metrics += [Metric(k, v, at, int(epoch["epoch"])) for k, v in epoch.items() if k != "epoch"]
+        at, step = start + int(seconds * 1000), int(epoch["epoch"])
+        names = [*(name for name in first if name in epoch), *(name for name in epoch if name not in first)]
+        metrics += [Metric(name, epoch[name], at, step) for name in names if name != "epoch"]
     return metrics
 
 
@@ -241,21 +255,27 @@ def _intermediate_metrics(trial: FrozenTrial, start: int) -> list[Metric]:
     return [Metric("reported", value, start, step) for step, value in values if is_step(step)]
 
 
-def _summary(study: optuna.Study, trial: FrozenTrial, start: int, end: int | None, epochs: int) -> list[Metric]:
-    """The trial's number as an axis, and once it has ended its result.
+def _result(study: optuna.Study, trial: FrozenTrial, at: int) -> list[Metric]:
+    """What came of a trial, logged at the time `at`.
 
     Only a completed trial has an `objective`: a pruned one's last value goes by another name, so that sorting by the
     objective is safe.
     """
+    values: dict[str, float] = {}
+    if trial.state == TrialState.COMPLETE and trial.values:
+        values = dict(zip(objectives(study), trial.values, strict=True))
+    elif trial.state == TrialState.PRUNED and trial.last_step is not None:
+        values = {"last_reported": trial.intermediate_values[trial.last_step]}
+    return [Metric(key, value, at, 0) for key, value in values.items()]
+
+
+def _summary(trial: FrozenTrial, start: int, end: int | None, epochs: int) -> list[Metric]:
+    """The trial's number as an axis, and once it has ended what it took."""
     values: dict[str, float] = {"trial_number": trial.number}
     if end is not None:
         took = (_milliseconds(trial.datetime_complete) or 0) - (_milliseconds(trial.datetime_start) or 0)
         values["duration_seconds"] = max(0, took) / 1000  # the clock may have been set back meanwhile
         values["epochs"] = epochs
-    if trial.state == TrialState.COMPLETE and trial.values:
-        values |= dict(zip(objectives(study), trial.values, strict=True))
-    elif trial.state == TrialState.PRUNED and trial.last_step is not None:
-        values["last_reported"] = trial.intermediate_values[trial.last_step]
     used = trial.user_attrs.get(PEAK_MEMORY)
     if end is not None and _is_number(used):
         values[PEAK_MEMORY] = used

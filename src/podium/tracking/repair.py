@@ -55,6 +55,8 @@ def repair(
         if found.trial is not None and found.ended:
             absent.append(found.trial)
     _log(trials, study, absent)
+    if thorough:
+        trials.show_objective_first(study)
     return every
 
 

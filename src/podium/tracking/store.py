@@ -125,9 +125,12 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     except (*STORE_ERRORS, CommandError, ModuleNotFoundError) as error:
         if refused := refusal(error, shown(uri), experiment):
             raise refused from error
+        remedy = "See that the server is running or the folder can be written"
+        if local and "database is locked" in str(error):
+            remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {reason_of(error)}."
-            " See that the server is running or the folder can be written, then run again: what is done stays done"
+            f" {remedy}, then run again: what is done stays done"
         ) from error
 
 

@@ -29,6 +29,7 @@ from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, making
+from podium.tracking.trial_artifacts import ArtifactStore, artifacts_of, log_artifacts
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
 
 PAUSES = (1.0, 5.0, 20.0, 60.0)
@@ -77,14 +78,17 @@ class TrialLogger:
     that it does not take are logged later, at the latest at the end. Optuna calls nobody for a trial whose error ends
     `optimize`: it is logged at the end, as is the end itself: FAILED, or KILLED by Ctrl-C, and within the block by
     SIGTERM, which there raises SystemExit(143) unless the program handles it.
+
+    `artifacts` is the store to which the study's `optuna.artifacts.upload_artifact` writes: the files of a trial get
+    into its run, those of the study into the run above. Without one no files are logged.
     """
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, *, artifacts: ArtifactStore | None = None) -> None:
         active = _active_run(tracking)
         tracking = replace(tracking, experiment_id=active.info.experiment_id) if active else tracking
         parent = active.info.run_id if active else None
         self._runs = TrialRuns(tracking, parent, user_attributes, known=_known(tracking, parent))
-        self._state = _State(self._runs, owns_parents=active is None)
+        self._state = _State(self._runs, artifacts, owns_parents=active is None)
         self._finalizer = weakref.finalize(self, _close_unused, self._state)
         self._waiting = 0
         """Blocks of this logger that end with SystemExit at SIGTERM."""
@@ -121,8 +125,9 @@ class TrialLogger:
 class _State:
     """All of a TrialLogger but itself, so that it can be closed when the logger is gone."""
 
-    def __init__(self, runs: TrialRuns, *, owns_parents: bool) -> None:
+    def __init__(self, runs: TrialRuns, artifacts: ArtifactStore | None, *, owns_parents: bool) -> None:
         self._runs = runs
+        self._artifacts = artifacts
         self._owns_parents = owns_parents
         self._lock = threading.RLock()
         self._families: dict[int, _Family] = {}
@@ -197,7 +202,8 @@ class _State:
                 if again:
                     self._runs.look_again(family.study, family.missed)
                 for number in self._together(family):
-                    self._done(family, number)
+                    if self._artifacts is None or not artifacts_of(family.study, family.missed[number]):
+                        self._done(family, number)
                 for number in list(family.missed):
                     self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
@@ -234,12 +240,17 @@ class _State:
     def _log_whole(self, family: _Family, number: int) -> None:
         """Log trial `number`, from the beginning in another run where somebody deletes its run meanwhile."""
         try:
-            self._runs.log(family.study, family.missed[number])
+            run_id = self._runs.log(family.study, family.missed[number])
         except MlflowException as error:
             if not _is_gone(error):
                 raise
             self._runs.lose(family.study, number)
-            self._runs.log(family.study, family.missed[number])
+            run_id = self._runs.log(family.study, family.missed[number])
+        self._attach(family.study, family.missed[number], run_id)
+
+    def _attach(self, study: optuna.Study, owner: optuna.Study | FrozenTrial, run_id: str) -> None:
+        if self._artifacts is not None:
+            log_artifacts(self._runs.tracking.client, run_id, study, owner, self._artifacts)
 
     def _done(self, family: _Family, number: int) -> None:
         """Trial `number` is logged, or refused for good: it keeps no other one out."""
@@ -287,6 +298,7 @@ class _State:
             tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
             for start in range(0, len(tags), OTHERS_A_CALL):
                 self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
+            self._attach(study, study, run_id)
         except AWAY:
             raise
         except Exception as error:  # as in `_log`: the run ends all the same

@@ -26,7 +26,7 @@ from podium.tracking.run_names import (
 )
 from podium.tracking.sqlite_reading import lifecycle
 from podium.tracking.store import Tracking, database, find_or_create, making, origin, search
-from podium.tracking.study_summary import note_of, summary_of
+from podium.tracking.study_summary import note_of, objectives, summary_of
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
@@ -94,6 +94,12 @@ class TrialRuns:
         written = {trial.number: run_id for trial, run_id in zip(fresh, run_ids, strict=False)}
         self._known.runs |= {(own, number): run_id for number, run_id in written.items()}
         return set(written)
+
+    def show_objective_first(self, study: optuna.Study) -> None:
+        """Also in runs from a time when it was logged last: MLflow's page that compares runs begins with it."""
+        own = id_of(self.tracking, study)
+        runs = [run_id for (owner, _), run_id in self._known.runs.items() if owner == own]
+        self._direct.show_first(objectives(study)[0], runs)
 
     def parent(self, study: optuna.Study) -> str:
         """The id of the run above those of the study's trials, made where there is none."""
@@ -178,6 +184,8 @@ class TrialRuns:
         if not fresh and client.get_run(run_id).info.run_name == record.name:  # a person's name stays
             client.update_run(run_id, name=record.title)
         client.set_terminated(run_id, record.status, record.end)
+        if not fresh:  # it had its epochs before its result
+            self._direct.show_first(record.metrics[0].key, [run_id])
         self._logged.pop(run_id, None)  # done with; the memory of a thousand of them would grow
 
     def _run(self, study: optuna.Study, number: int) -> str | None:
