@@ -13,8 +13,8 @@ from podium.metrics.confusion import Confusion
 from podium.metrics.scored import Scored
 from podium.metrics.scores.agreement import Mcc
 
-PLAIN = ("accuracy", "balanced_accuracy", "min_recall", "macro_f1", "weighted_f1", "auroc", "average_precision")
-PLAIN += ("loss", "brier", "calibration_error", "mcc", "kappa")
+PLAIN = ["accuracy", "balanced_accuracy", "min_recall", "macro_f1", "weighted_f1", "auroc", "average_precision"]
+PLAIN += ["loss", "brier", "calibration_error", "mcc", "kappa"]
 SOME = [
     *(scores.of(Choice(name=name)) for name in PLAIN),
     scores.of(Choice(name="top_k", arguments={"k": 2})),

@@ -94,7 +94,7 @@ def _together(each: Sequence[Scored]) -> Iterator[list[Scored]]:
 def _are_alike(first: Scored, other: Scored) -> bool:
     """Whether both are logits for the same images, each counted once."""
     return (
-        all(one.weights is one.known is None and not one.are_probabilities for one in (first, other))
+        all(one.weights is None and one.known is None and not one.are_probabilities for one in (first, other))
         and (first.given.shape, first.given.dtype, first.classes)
         == (other.given.shape, other.given.dtype, other.classes)
         and (first.labels is other.labels or torch.equal(first.labels, other.labels))

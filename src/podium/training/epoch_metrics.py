@@ -43,7 +43,7 @@ class EpochMetrics:
         self._classes = classes
         self._waiting: dict[float, Scored] = {}
         """By the number of the epoch."""
-        self._seconds = 0.0
+        self._seconds, self._cells = 0.0, 0
 
     def judge(
         self, model: nn.Module, val: Batches, fast: torch.dtype | None, epoch: float, seconds: float = 0.0
@@ -55,21 +55,23 @@ class EpochMetrics:
         done, scored = judged(model, val, fast, self._classes, keep=bool(now or self.later))
         if scored is not None:
             done |= measured(scored, now)
-            self._waiting |= {epoch: scored} if self.later and math.isfinite(done["val_loss"]) else {}
+            if self.later and math.isfinite(done["val_loss"]):
+                self._waiting[epoch] = scored
+                self._cells += scored.given.numel()
         self._seconds += seconds + time.perf_counter() - started
         return done
 
     @property
     def enough(self) -> bool:
         """Whether so much waits that it is time to `complete`."""
-        return self._seconds >= SECONDS or sum(one.given.numel() for one in self._waiting.values()) >= CELLS
+        return self._seconds >= SECONDS or self._cells >= CELLS
 
     def complete(self, history: list[Epoch], notes: list[str]) -> dict[float, Epoch]:
         """The figures of each epoch that waits, by its number; those in `history` get theirs.
 
         `notes` gets a sentence for what is undefined. Raises InputError as `validate` does.
         """
-        waiting, self._waiting, self._seconds = self._waiting, {}, 0.0
+        waiting, self._waiting, self._seconds, self._cells = self._waiting, {}, 0.0, 0
         figures: dict[float, Epoch] = {}
         every = measured_of_each([*waiting.values()], self.later)
         for (epoch, scored), each in zip(waiting.items(), every, strict=True):
