@@ -43,7 +43,8 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         known = [*COSTS, *filter(_needs_nothing, components.declared("metric"))]
         usual = components.usual_name("metric", name)
         hint = f"did you mean {usual}?" if usual in known or _is_metric(usual) else did_you_mean(name.lower(), known)
-        problems.append(f"{name} is no limit; {hint}")
+        others = ", a class of torchmetrics.classification, or your own as module:object"
+        problems.append(f"{name} is no limit; {hint}{others if hint.startswith('known here') else ''}")
     if problems:
         raise ValueError("; ".join(problems))
     return limits

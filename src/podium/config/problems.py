@@ -35,6 +35,8 @@ OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|conta
 """How pydantic begins a rule."""
 
 
+NUMBER = re.compile(r"\s*[-+]?[.,]?\d")
+"""How text begins that stands for a number, such as 5 ms, 60% or "0.02"."""
 RENAMED = {
     "search.fraction": "search.overrides",
     "select.whole": "select.full_fidelity",
@@ -169,6 +171,9 @@ def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str
     if error["type"] == "model_type":
         return f"{path}: must be a mapping of parameters; got {error['input']!r}"
     text = rule(str(error["msg"]))
+    is_number = error["type"] != "value_error" and text.split()[-1] in ("number", "integer")
+    if is_number and isinstance(error["input"], str) and NUMBER.match(error["input"]):
+        return f"{path}: {text}; got {error['input']!r}: write a number alone, without quotes, a unit or %"
     if error["type"] == "list_type" and isinstance(error["input"], str | int | float):
         return f"{path}: {text}; got {error['input']!r}: write [{error['input']}]"
     return f"{path}: {text}" if error["type"] == "value_error" else f"{path}: {text}; got {error['input']!r}"

@@ -35,14 +35,25 @@ class Standing:
     def of(scored: "Scored") -> "Standing":
         """That of all images."""
         labels, weights = scored.labels.cpu().numpy(), scored.each.cpu().numpy()
-        if len(labels) <= AT_ONCE and len(labels) ** 2 <= A_CLASS * scored.own:
-            return _compared(scored.probabilities.cpu().numpy(), labels, weights)
+        if _are_few(len(labels), scored.own):
+            return Standing(weights, *_compared(scored.probabilities.cpu().numpy(), labels, weights))
         found = np.zeros((4, len(labels)))
         for column in range(scored.own):
             rows = np.flatnonzero(labels == column)
             if len(rows):
                 found[:, rows] = _sorted(scored.column(column).cpu().numpy(), rows, scored.weights is None, weights)
         return Standing(weights, *found)
+
+    @staticmethod
+    def of_several(scored: "Scored", count: int) -> "list[Standing]":
+        """Those of `count` predictions for the same images, one after the other in `scored`, that count once each;
+        empty: the images are too many, and nothing is gained by computing them together."""
+        images = len(scored.labels) // count
+        if not _are_few(images, scored.own):
+            return []
+        labels, weights = scored.labels[:images].cpu().numpy(), scored.each[:images].cpu().numpy()
+        probabilities = scored.probabilities.cpu().numpy().reshape(count, images, -1)
+        return [Standing(weights, *each) for each in zip(*_compared(probabilities, labels, weights), strict=True)]
 
     @staticmethod
     def of_class(scored: "Scored", column: int) -> "Standing":
@@ -53,19 +64,23 @@ class Standing:
         return Standing(weights[rows], *found)
 
 
-def _compared(probabilities: Floats, labels: NDArray[np.int64], weights: Floats) -> Standing:
-    """Each image with each, (N, N) at once."""
-    columns = probabilities.T[labels]
+def _are_few(images: int, classes: int) -> bool:
+    return images <= AT_ONCE and images**2 <= A_CLASS * classes
+
+
+def _compared(probabilities: Floats, labels: NDArray[np.int64], weights: Floats) -> tuple[Floats, ...]:
+    """The four sums (..., N) of probabilities (..., N, K): each image with each, (..., N, N) at once."""
+    columns = probabilities.swapaxes(-1, -2)[..., labels, :]
     each = np.arange(len(labels))
-    values = columns.diagonal()[:, None]
-    counts = np.zeros((len(labels), probabilities.shape[1] + 1))
+    values = columns[..., each, each][..., None]
+    counts = np.zeros((len(labels), probabilities.shape[-1] + 1))
     counts[each, labels] = counts[:, -1] = weights
     up_to = (columns >= values).astype(np.float64) @ counts
-    own, every = up_to[each, labels], up_to[:, -1]
-    if np.count_nonzero(columns == values) == len(labels):  # no ties but with itself
-        return Standing(weights, own, own - weights, every, every - weights)
+    own, every = up_to[..., each, labels], up_to[..., -1]
+    if np.count_nonzero(columns == values) == values.size:  # no ties but with itself
+        return own, own - weights, every, every - weights
     higher = (columns > values).astype(np.float64) @ counts
-    return Standing(weights, own, higher[each, labels], every, higher[:, -1])
+    return own, higher[..., each, labels], every, higher[..., -1]
 
 
 def _sorted(column: Floats, rows: NDArray[np.int64], alike: bool, weights: Floats) -> tuple[Floats, ...]:

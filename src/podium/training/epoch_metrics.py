@@ -1,8 +1,9 @@
 """The metrics of a training run's epochs. Those that nothing is decided by may come later: of quick epochs they are
-computed together, for some epochs after each other.
+computed together.
 
-Straight after training steps ten metrics of 70 images take 0.7 ms, since nothing of theirs is in a processor's cache;
-those of the next images, straight after that, take 0.15 ms (docs/decisions/2026-11-30-aims-shown.md).
+Straight after training steps ten metrics of 70 images take 0.7 ms, since nothing of theirs is in a processor's cache.
+Of 40 epochs together they take 0.1 ms each: calling an operation costs more than what it computes of so few images
+(docs/decisions/2026-11-30-aims-shown.md).
 """
 
 import math
@@ -16,7 +17,7 @@ from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
 from podium.training.epochs import Epoch
-from podium.training.validation import defined, judged, measured
+from podium.training.validation import defined, judged, measured, measured_of_each
 
 SECONDS = 5.0
 """Of training whose epochs wait at most: one that takes as long by itself has all its metrics at its end. MLflow is
@@ -42,7 +43,7 @@ class EpochMetrics:
         self._classes = classes
         self._waiting: dict[float, Scored] = {}
         """By the number of the epoch."""
-        self._seconds = 0.0
+        self._seconds, self._cells = 0.0, 0
 
     def judge(
         self, model: nn.Module, val: Batches, fast: torch.dtype | None, epoch: float, seconds: float = 0.0
@@ -54,24 +55,26 @@ class EpochMetrics:
         done, scored = judged(model, val, fast, self._classes, keep=bool(now or self.later))
         if scored is not None:
             done |= measured(scored, now)
-            self._waiting |= {epoch: scored} if self.later and math.isfinite(done["val_loss"]) else {}
+            if self.later and math.isfinite(done["val_loss"]):
+                self._waiting[epoch] = scored
+                self._cells += scored.given.numel()
         self._seconds += seconds + time.perf_counter() - started
         return done
 
     @property
     def enough(self) -> bool:
         """Whether so much waits that it is time to `complete`."""
-        return self._seconds >= SECONDS or sum(one.given.numel() for one in self._waiting.values()) >= CELLS
+        return self._seconds >= SECONDS or self._cells >= CELLS
 
     def complete(self, history: list[Epoch], notes: list[str]) -> dict[float, Epoch]:
         """The figures of each epoch that waits, by its number; those in `history` get theirs.
 
         `notes` gets a sentence for what is undefined. Raises InputError as `validate` does.
         """
-        waiting, self._waiting, self._seconds = self._waiting, {}, 0.0
+        waiting, self._waiting, self._seconds, self._cells = self._waiting, {}, 0.0, 0
         figures: dict[float, Epoch] = {}
-        for epoch, scored in waiting.items():
-            each = measured(scored, self.later)
+        every = measured_of_each([*waiting.values()], self.later)
+        for (epoch, scored), each in zip(waiting.items(), every, strict=True):
             figures[epoch], undefined = defined(each, None, self.later, scored.labels, self._classes)
             notes += [note for note in undefined if note not in notes]
         for place, done in enumerate(history):

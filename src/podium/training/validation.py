@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from podium.errors import InputError, of_parameter
+from podium.metrics import several
 from podium.metrics.scored import Scored
 from podium.metrics.scores import Metric
 from podium.training.batches import Batches
@@ -50,8 +51,15 @@ def judged(
 
 def measured(scored: Scored, metrics: Sequence[Metric]) -> Epoch:
     """val_<metric> of those of `metrics` that no epoch has anyway. Raises InputError naming the parameters."""
+    return measured_of_each([scored], metrics)[0]
+
+
+def measured_of_each(each: Sequence[Scored], metrics: Sequence[Metric]) -> list[Epoch]:
+    """`measured` of the predictions of several epochs: those for the same images are computed together."""
+    others = [metric for metric in metrics if not metric.EACH_EPOCH]
+    names = [f"val_{metric.label}" for metric in others]
     try:
-        return {f"val_{metric.label}": metric.measured(scored) for metric in metrics if not metric.EACH_EPOCH}
+        return [dict(zip(names, values, strict=True)) for values in several.measured(each, others)]
     except InputError as error:
         raise InputError(of_parameter("search.metric or evaluate.metrics", str(error))) from None
 

@@ -20,6 +20,13 @@ def _penalties(classes: int, penalty: str) -> "Floats":
     return {"none": (apart > 0).astype(np.float64), "linear": apart, "quadratic": apart * apart}[penalty]
 
 
+def _root(values: "Floats") -> "Floats":
+    """Square roots, of one matrix and of many alike: NumPy has others of an array than of a number, by the last bit."""
+    import numpy as np
+
+    return np.reshape([value**0.5 for value in np.ravel(values)], np.shape(values))
+
+
 class Mcc(Metric):
     """Matthews correlation coefficient for several classes (J. Gorodkin, Computational Biology and Chemistry, 2004).
 
@@ -37,7 +44,7 @@ class Mcc(Metric):
         together = confusion.agreed * whole - (actual * predicted).sum(-1)
         of_labels = whole * whole - (actual * actual).sum(-1)
         of_predictions = whole * whole - (predicted * predicted).sum(-1)
-        return confusion.ratio(together, (of_labels * of_predictions) ** 0.5, 0.0)
+        return confusion.ratio(together, _root(of_labels * of_predictions), 0.0)
 
     def undefined(self, images: Mapping[str, int]) -> str:
         """Two classes need images."""
