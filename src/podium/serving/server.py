@@ -20,6 +20,7 @@ from podium.serving.application import Application
 from podium.serving.challenger import END_SECONDS, LOOKS, Beside, Challenger
 from podium.serving.drift_observer import DriftObserver, observed
 from podium.serving.follower import Choice, Follower
+from podium.serving.freed_memory import keep_freed_memory
 from podium.serving.loop_errors import LoopErrors
 from podium.serving.predictor import Predictor
 from podium.serving.presence import EVERY, Sign
@@ -51,6 +52,7 @@ def serve(
     import torch
 
     torch.set_num_threads(params.threads)
+    keep_freed_memory()
     # Else torch makes an empty folder there when it loads a graph (2.14), which a kill would leave.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     _log_to_stderr()
