@@ -1,6 +1,8 @@
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import optuna
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy import sql
 from urllib3.util import connection
 
 import tiny
@@ -136,6 +139,29 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     assert mirror.error == ""
     assert len(lines) == 1
     assert "they are kept and logged later" in lines[0]
+    assert differences(connect(store), study) == []
+
+
+def test_database_that_another_program_holds_is_filled_once_it_is_free(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(store)
+    patient = sql.text
+    monkeypatch.setattr(sql, "text", lambda words: patient(words.replace("20000", "1")))  # ms for which MLflow waits
+    said: list[str] = []
+    with closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"), check_same_thread=False)) as holder:
+        holder.isolation_level = None
+        holder.execute("BEGIN EXCLUSIVE")
+
+        def told(line: str) -> None:
+            said.append(line)
+            holder.rollback()
+
+        mirror = Mirror(study, store, Parent(study.study_name, {}), told)
+        _log(mirror, study)
+        mirror.close()
+    assert mirror.error == ""
+    assert ["database is locked. Another program has had it" in line for line in said] == [True]
     assert differences(connect(store), study) == []
 
 
