@@ -1,9 +1,11 @@
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,6 +22,7 @@ from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked
 from podium.tracking import mirror as mirrors
 from podium.tracking import recorded_run, view
+from podium.tracking import store as store_module
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
@@ -89,6 +92,19 @@ def test_trials_that_an_earlier_session_missed_are_logged(study: optuna.Study, s
     mirror = _open(study, store)
     mirror.close()
     assert differences(connect(store), study) == []
+
+
+def test_search_in_which_the_clock_was_set_back_does_not_end_before_its_start(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = _open(study, store)
+    until(lambda: mirror.parent_run_id)
+    earlier = SimpleNamespace(time=lambda: time.time() - 3600)
+    monkeypatch.setattr(store_module, "time", earlier)
+    mirror.close()
+    info = _parent(mirror, store).info
+    assert info.end_time >= info.start_time
+    assert info.status == "FINISHED"
 
 
 def test_interrupted_search_leaves_nothing_running(study: optuna.Study, store: TrackingParams) -> None:
