@@ -56,6 +56,23 @@ def test_git_facts_of_a_checkout_name_commit_and_changes(
     assert git_facts(checkout / where) == Git(git(checkout, "rev-parse", "HEAD"), dirty)
 
 
+@pytest.mark.parametrize("way", ["shallow", "detached", "worktree"])
+def test_git_facts_of_every_kind_of_checkout_are_its_own(checkout: Path, tmp_path: Path, way: str) -> None:
+    one = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "--message", "two")
+    two, other = git(checkout, "rev-parse", "HEAD"), tmp_path / "other"
+    if way == "worktree":
+        git(checkout, "worktree", "add", "--quiet", "--detach", str(other), one)
+    else:
+        depth = ("--depth", "1") if way == "shallow" else ()
+        git(checkout, "clone", "--quiet", *depth, checkout.as_uri(), str(other))
+    if way == "detached":
+        git(other, "checkout", "--quiet", "--detach", one)
+    assert git_facts(other) == Git(two if way == "shallow" else one, "false")
+    (other / "code.py").write_text("2\n", encoding="utf-8")
+    assert git_facts(other).dirty == "true"
+
+
 def test_git_facts_outside_of_a_checkout_are_unknown(tmp_path: Path) -> None:
     assert git_facts(tmp_path) == Git("unknown", "unknown")
 

@@ -1,13 +1,18 @@
 import shutil
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy import sql
 from urllib3.util import connection
 
 import tiny
@@ -17,6 +22,7 @@ from podium.config.params import RuntimeParams, TrackingParams
 from podium.locks import locked
 from podium.tracking import mirror as mirrors
 from podium.tracking import recorded_run, view
+from podium.tracking import store as store_module
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.mirror import Mirror, Parent
 from podium.tracking.record import search_attributes
@@ -88,6 +94,19 @@ def test_trials_that_an_earlier_session_missed_are_logged(study: optuna.Study, s
     assert differences(connect(store), study) == []
 
 
+def test_search_in_which_the_clock_was_set_back_does_not_end_before_its_start(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = _open(study, store)
+    until(lambda: mirror.parent_run_id)
+    earlier = SimpleNamespace(time=lambda: time.time() - 3600)
+    monkeypatch.setattr(store_module, "time", earlier)
+    mirror.close()
+    info = _parent(mirror, store).info
+    assert info.end_time >= info.start_time
+    assert info.status == "FINISHED"
+
+
 def test_interrupted_search_leaves_nothing_running(study: optuna.Study, store: TrackingParams) -> None:
     mirror = _open(study, store.model_copy(update={"flush_seconds": 1e-9}))
     for epochs in (1, 2):
@@ -136,6 +155,29 @@ def test_store_that_is_away_at_first_gets_everything_when_it_is_back(
     assert mirror.error == ""
     assert len(lines) == 1
     assert "they are kept and logged later" in lines[0]
+    assert differences(connect(store), study) == []
+
+
+def test_database_that_another_program_holds_is_filled_once_it_is_free(
+    study: optuna.Study, store: TrackingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(store)
+    patient = sql.text
+    monkeypatch.setattr(sql, "text", lambda words: patient(words.replace("20000", "1")))  # ms for which MLflow waits
+    said: list[str] = []
+    with closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"), check_same_thread=False)) as holder:
+        holder.isolation_level = None
+        holder.execute("BEGIN EXCLUSIVE")
+
+        def told(line: str) -> None:
+            said.append(line)
+            holder.rollback()
+
+        mirror = Mirror(study, store, Parent(study.study_name, {}), told)
+        _log(mirror, study)
+        mirror.close()
+    assert mirror.error == ""
+    assert ["database is locked. Another program has had it" in line for line in said] == [True]
     assert differences(connect(store), study) == []
 
 

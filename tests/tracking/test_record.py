@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any
 
 import optuna
@@ -156,3 +157,12 @@ def test_trial_of_a_plain_study_has_its_parameters_and_intermediate_values() -> 
     assert _metrics(record, "reported") == [(1, 0.25), (2, 0.5)]
     assert _metrics(record, "epochs") == [(0, 2)]
     assert _metrics(record, "objective") == [(0, 0.75)]
+
+
+def test_trial_in_which_the_clock_was_set_back_ends_when_it_began(study: optuna.Study) -> None:
+    trial = study.trials[0]
+    assert trial.datetime_start is not None
+    trial.datetime_complete = trial.datetime_start - timedelta(hours=1)
+    record = record_of(study, trial, None, search_attributes)
+    assert record.end == record.start
+    assert _metrics(record, "duration_seconds") == [(0, 0.0)]

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException, RestException
 import trials
 from podium import cli, paths
 from podium.config.params import TrackingParams
+from podium.data.dataset import write_json
 from podium.errors import PodiumError, RefusedError
 from podium.tracking import mirror as mirrors
 from podium.tracking import store as store_module
@@ -287,6 +288,21 @@ def test_study_of_which_nothing_ran_gets_no_run_by_sync(here: TrackingParams) ->
     tracking = connect(here)
     assert search(tracking, {"podium.study": "search-1234"})
     assert search(tracking, {"podium.study": "search-never"}) == []
+
+
+@pytest.mark.parametrize(("study", "said"), [("search-other", True), ("search-1234", False), (None, False)])
+def test_search_that_came_from_another_machine_is_named(
+    here: TrackingParams, study: str | None, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `dvc pull` leaves it: the study is in mlruns, which DVC does not carry."""
+    if study is not None:
+        paths.SEARCH.mkdir(parents=True)
+        write_json(paths.SEARCH / "best.json", {"study": study})
+    for _ in range(2):
+        cli.main(["sync"])
+    text = capsys.readouterr().out
+    assert ("is of search-other, whose study is not here: it came from another machine" in text) is said
+    assert "MLflow shows exactly what the studies hold (1 study)" in text
 
 
 def _rested(storage: optuna.storages.BaseStorage) -> None:

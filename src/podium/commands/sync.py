@@ -1,6 +1,7 @@
 """`podium sync [--check]`."""
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from podium.errors import PodiumError
@@ -87,6 +88,11 @@ def run(arguments: argparse.Namespace) -> None:
         what = f"{same} the studies hold ({counted(len(found), 'study')})"
         left = ", names, images and epochs before the last (--quick)" if arguments.quick else ""
         print(f"{what}; not compared: runs of `podium train`{left}")
+    if (elsewhere := _searched()) and elsewhere not in found and elsewhere not in failed:
+        print(
+            f"{paths.SEARCH} is of {one_line(elsewhere)}, whose study is not here: it came from another machine, and"
+            " MLflow there has its trials (a server that both share has them here, too)"
+        )
     count = counted(len(differences), "difference")
     if differences and not arguments.check:
         print(f"{count} fixed")
@@ -95,6 +101,17 @@ def run(arguments: argparse.Namespace) -> None:
         lines.append(f"{count}; `podium sync` fixes {'it' if len(differences) == 1 else 'them'}")
     if lines:
         raise PodiumError("\n".join(lines))
+
+
+def _searched() -> str:
+    """The study of which data/search is; empty: there is none, or it can't be read."""
+    from podium import paths
+
+    try:
+        name = json.loads((paths.SEARCH / "best.json").read_text(encoding="utf-8"))["study"]
+    except (OSError, ValueError, KeyError, TypeError):  # nothing was searched yet, or a search is under way
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _print_table(differences: "list[tuple[str, Difference]]") -> None:

@@ -198,6 +198,7 @@ def record_of(
     attributes = read(trial)
     epochs = history if history is not None else attributes.history
     start, end = _time(trial.datetime_start) or 0, _time(trial.datetime_complete)
+    end = None if end is None else max(start, end)  # the clock may have been set back meanwhile
     curves = _epoch_metrics(epochs, start, watched(study)) if epochs else _intermediate_metrics(trial, start)
     params = attributes.params if attributes.params is not None else trial.params
     name = clean(attributes.name or f"trial-{trial.number:03d}", LONGEST_NAME)

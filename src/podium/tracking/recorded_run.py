@@ -31,7 +31,7 @@ from podium.tracking.run_names import (
     RETRAIN_TAG,
     clean,
 )
-from podium.tracking.store import Tracking, find_or_create, making, search
+from podium.tracking.store import Tracking, end_run, find_or_create, making, search
 
 NAME, NOTE, NOTE_DIGEST = "mlflow.runName", "mlflow.note.content", "podium.note"
 FORMER_NAME = "podium.former_name"
@@ -172,7 +172,7 @@ class RecordedRun:
         self.record.status = status
         save(self.record)
         if status in ENDED:
-            self.tracking.client.set_terminated(self.run_id, status)
+            end_run(self.tracking, self.run_id, status)
         else:
             self.tracking.client.update_run(self.run_id, status=status)
 

@@ -16,7 +16,7 @@ from podium.tracking.histories import histories
 from podium.tracking.record import Record, study_id
 from podium.tracking.recorded_run import FORMER_NAME
 from podium.tracking.run_names import ID_TAG, KIND_TAG, SUPERSEDED, SUPERSEDED_TAG, TRIAL_TAG
-from podium.tracking.store import Tracking, search
+from podium.tracking.store import Tracking, end_run, search
 from podium.tracking.trial_check import (
     IDLE,
     Difference,
@@ -79,7 +79,7 @@ def superseded(tracking: Tracking, study: optuna.Study) -> list[Run]:
 def end_open_runs(tracking: Tracking, study: optuna.Study) -> None:
     """Set the runs of trials that wait to go on to KILLED: nothing of a search that has ended stays RUNNING."""
     for run in runs_of(tracking, study, status="RUNNING"):
-        tracking.client.set_terminated(run.info.run_id, "KILLED")
+        end_run(tracking, run.info.run_id, "KILLED")
 
 
 def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bool) -> list[Difference]:
@@ -89,7 +89,7 @@ def abandoned(tracking: Tracking, kind: str, tags: dict[str, str], *, repair: bo
     runs = search(tracking, tags | {KIND_TAG: kind}, status="RUNNING")
     if repair:
         for run in runs:
-            tracking.client.set_terminated(run.info.run_id, "KILLED")
+            end_run(tracking, run.info.run_id, "KILLED")
     return [Difference(None, f"status of {run.info.run_name}", "nobody works on it", "RUNNING") for run in runs]
 
 
