@@ -104,8 +104,8 @@ def register_one_that_may_abstain(project: Project) -> int:
     unsure = predict_probabilities(model, images).max(1).argsort()[:40]
     labels[unsure] = (labels[unsure] + 1) % len(tiny.CLASSES)
     write_split(project.path("prepared") / "val", "val", images, labels, tiny.CLASSES)
-    places = (project.path(name) for name in ("sealed", "retrained", "evaluated"))
-    evaluate(EvaluateParams(abstain=0.1), project.store, *places, prepared=project.path("prepared"))
+    sealed, retrained, evaluated, prepared = map(project.path, ("sealed", "retrained", "evaluated", "prepared"))
+    evaluate(EvaluateParams(abstain=0.1), project.store, sealed, retrained, evaluated, prepared=prepared)
     return registered.register(project)
 
 
