@@ -11,11 +11,14 @@ Each arm is a set of trials: without a remedy, with train.balance loss or sampli
 
     python benchmarks/skewed_photos.py --work FOLDER     (a folder of photo_accuracy.py; the images are prepared there)
 
+What is in the folder is not done again: a run that was interrupted goes on with the next split.
+
 The experiment that docs/decisions/2026-11-30-skewed-photos.md declares, on splits that were not looked at before:
 
     python benchmarks/skewed_photos.py --work FOLDER --first 8 --splits 20 --arm "all three" --name skewed_photos_more
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -132,16 +135,24 @@ def main() -> None:
     options = made.parse_args()
     splits, count = (1, 2) if options.quick else (options.splits, options.configurations)
     until, arms = time.monotonic() + 60 * options.minutes, options.arm or list(ARMS)
+    wanted = range(options.first, options.first + splits)
     torch.set_num_threads(1)
-    os.chdir(prepared(options.work.resolve(), "photos", SALTS[0], "photos").folder)
-    rows: list[dict[str, Any]] = []
-    for world in _worlds(range(options.first, options.first + splits), _recipes(count)):
+    work = options.work.resolve()
+    os.chdir(prepared(work, "photos", SALTS[0], "photos").folder)
+    done = work / f"{options.name}-{count}.jsonl"
+    rows = [json.loads(line) for line in done.read_text(encoding="utf-8").splitlines()] if done.exists() else []
+    rows = [row for row in rows if row["split"] in wanted]
+    for split, world in _worlds([one for one in wanted if one not in {row["split"] for row in rows}], _recipes(count)):
         if time.monotonic() > until:
             break
+        own = []
         for arm in arms:
             row = _row(world, [3 * one + BALANCES.index(b) for one in range(count) for b in ARMS[arm]])
-            rows.append({"rare": world.images.names[world.rare], "arm": arm} | row)
-            print(rows[-1], flush=True)
+            own.append({"split": split, "rare": world.images.names[world.rare], "arm": arm} | row)
+            print(own[-1], flush=True)
+        rows += own
+        with done.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in own)
     publish(options.name, _shown(rows), {"configurations": count, "rows": rows}, quick=options.quick)
 
 
@@ -159,7 +170,7 @@ def _recipes(count: int) -> list[Recipe]:
     return found
 
 
-def _worlds(splits: Sequence[int], recipes: Sequence[Recipe]) -> Iterator[World]:
+def _worlds(splits: Sequence[int], recipes: Sequence[Recipe]) -> Iterator[tuple[int, World]]:
     info = DatasetInfo.read(Path("data/prepared"))
     folders = [Path("data/prepared/train"), Path("data/prepared/val"), Path("data/sealed/test")]
     parts = [tuple(np.load(one / f"{what}.npy") for what in ("images", "labels")) for one in folders]
@@ -176,7 +187,7 @@ def _worlds(splits: Sequence[int], recipes: Sequence[Recipe]) -> Iterator[World]
         train, val = (torch.from_numpy(_cut(rows, labels, rare, draw)) for rows in learn)
         both, test = torch.cat([train, val]), torch.from_numpy(held[0])
         first, second, third, fourth = (whole.taken(some) for some in (train, val, both, test))
-        yield World(recipes, ImageSpec.of(info), first, second, third, fourth, rare)
+        yield split, World(recipes, ImageSpec.of(info), first, second, third, fourth, rare)
 
 
 def _cut(rows: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", rare: int, draw: np.random.Generator) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -10,17 +11,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 import registered
+import tiny
 from podium import cli
+from podium.config.params import EvaluateParams
+from podium.data.dataset import write_split
 from podium.registry import versions
 from podium.shadow import pair_store, pair_summary
+from podium.stages.evaluate import evaluate
+from podium.training.prediction import predict_probabilities
+from podium.training.trained import TrainedModel
 from registered import NAME, Project
 from starting import free_port, with_nohup
 from waiting import until
@@ -62,17 +71,42 @@ def serving(*arguments: str, scratch: Path) -> Iterator[tuple[subprocess.Popen[b
         process.wait()
 
 
-def model_of(connection: HTTPConnection, image: bytes) -> str:
-    connection.request("POST", "/invocations", image, {"Content-Type": "image/png"})
+def answer_of(connection: HTTPConnection, image: bytes, query: str = "") -> dict[str, Any]:
+    connection.request("POST", f"/invocations{query}", image, {"Content-Type": "image/png"})
     response = connection.getresponse()
     content = json.loads(response.read())
     assert response.status == 200, content
-    return str(content["predictions"][0]["model"])
+    return dict(content["predictions"][0])
+
+
+def asked_anew(port: int, image: bytes, query: str = "") -> dict[str, Any]:
+    """The answer over a connection of its own, which is never idle."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        return answer_of(connection, image, query)
+
+
+def model_of(connection: HTTPConnection, image: bytes) -> str:
+    return str(answer_of(connection, image)["model"])
 
 
 def serve_params(**params: object) -> None:
     path = Path("params.yaml")
     path.write_text(path.read_text(encoding="utf-8") + f"serve: {json.dumps(params)}\n", encoding="utf-8")
+
+
+def register_one_that_may_abstain(project: Project) -> int:
+    """The version of a model whose threshold `evaluate` has chosen: the labels of the 40 images of which it is least
+    sure are wrong."""
+    registered.write_model(project, 12)
+    about, model = TrainedModel.load(project.path("retrained"))
+    replace(about, splits=["train"]).save(project.path("retrained"), model)
+    images, labels = tiny.pixels(90, seed=9)
+    unsure = predict_probabilities(model, images).max(1).argsort()[:40]
+    labels[unsure] = (labels[unsure] + 1) % len(tiny.CLASSES)
+    write_split(project.path("prepared") / "val", "val", images, labels, tiny.CLASSES)
+    sealed, retrained, evaluated, prepared = map(project.path, ("sealed", "retrained", "evaluated", "prepared"))
+    evaluate(EvaluateParams(abstain=0.1), project.store, sealed, retrained, evaluated, prepared=prepared)
+    return registered.register(project)
 
 
 def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(project: Project) -> None:
@@ -118,6 +152,19 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
         stop.set()
         asking.join()
         assert problems == []
+
+        number = register_one_that_may_abstain(project)
+        said = cli_run("promote", str(number))
+        assert re.search(r"answered error +at most 0.1, p > 0.05 +0.0000 \(0 of ", said), said
+        until(lambda: asked_anew(port, image)["model"] == f"{NAME}/{number}")
+        threshold = json.loads((project.path("evaluated") / "abstain.json").read_text("utf-8"))["threshold"]
+        images = registered.reference_images(project.folder)
+        plain = [asked_anew(port, one) for one in images]
+        asked = [asked_anew(port, one, "?abstain=true&probabilities=true") for one in images]
+        unsure = [one["probability"] < threshold for one in plain]
+        assert 0 < sum(unsure) < len(images)
+        assert all(one["label"] and "reason" not in one for one in plain)
+        assert [one["label"] is None for one in asked] == [one.get("reason") == "unsure" for one in asked] == unsure
 
         refused = subprocess.run(
             [sys.executable, "-m", "podium.cli", "serve", "--port", str(port)], capture_output=True, check=False

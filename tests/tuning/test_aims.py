@@ -131,6 +131,13 @@ def test_rule_orders_the_front(rule: Any, first: int) -> None:
     assert by_rule(ranking, preference)[0]["trial"] == first
 
 
+@pytest.mark.parametrize("rule", ["first", "knee", {"weights": {"accuracy": 0, "parameters": 1}}])
+def test_nothing_is_preferred_to_what_is_better_in_a_metric_that_counts_nothing(rule: Any) -> None:
+    preference = Preference.of(rule, AIMS, [(0.9, 100), (0.8, 50)])
+    assert preference.score([0.85, 50]) > preference.score([0.8, 50])  # on fresh seeds; as many parameters
+    assert preference.score([0.9, 50]) > preference.score([0.9, 100])
+
+
 @pytest.mark.parametrize("rule", ["knee", {"weights": {"accuracy": 0.0, "parameters": 1.0}}])
 def test_rule_orders_values_as_far_apart_as_floats_are(rule: Any) -> None:
     values = [(0.9, 1e308), (0.89, -1.7e308), (0.5, -1.75e308)]

@@ -13,7 +13,7 @@ from podium.errors import InputError, PodiumError
 from podium.tracking.store import connect
 from podium.tracking.trial_runs import runs_of
 from podium.training.seeds import derive
-from podium.tuning.confirm import choose, confirm, distinct
+from podium.tuning.confirm import choose, confirm, distinct, sentence
 from podium.tuning.outcome import search
 from podium.tuning.storage import open_storage
 from tuning.scripted import states
@@ -94,7 +94,11 @@ def test_one_fresh_run_has_no_spread() -> None:
 
 @pytest.mark.parametrize(("metric", "first", "expected"), [("accuracy", 0.9, 0.2), ("loss", 0.5, 0.2)])
 def test_optimism_is_by_how_much_the_searchs_best_was_too_good(metric: str, first: float, expected: float) -> None:
-    assert _choose({0: [0.7, 0.7]}, metric, first)["optimism"] == pytest.approx(expected)
+    chosen = _choose({0: [0.7, 0.7]}, metric, first)
+    assert chosen["optimism"] == pytest.approx(expected)
+    assert "in the search it scored 0.2000 better than the same settings on new seeds" in sentence(
+        chosen | {"folds": 0}
+    )
 
 
 def test_optimism_of_a_best_that_cannot_be_run_again_is_not_known() -> None:

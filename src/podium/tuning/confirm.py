@@ -67,7 +67,7 @@ def confirm(params: Params, prepared: Path, searched: Path, out: Path) -> dict[s
     _log(params, study, best["study"], chosen)
     write_json(out / "metrics.json", _figures(chosen, best))
     write_json(out / "config.json", chosen)
-    print(_sentence(chosen))
+    print(sentence(chosen))
     if len(preference.aims) > 1:
         print("\n".join(about_choice(chosen, preference.aims) + beyond(chosen, params.search.limits)))
     if params.select.calibrate and not alike:
@@ -256,12 +256,13 @@ def _figures(chosen: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _sentence(chosen: dict[str, Any]) -> str:
+def sentence(chosen: dict[str, Any]) -> str:
+    """Who is chosen, and how much better or worse the search had the same settings."""
     spread = f" ± {number(chosen['std'])}" if chosen["std"] is not None else ""
     how = f"over {chosen['folds']} folds of train and val" if chosen["folds"] else "on fresh seeds"
     text = f"trial {chosen['trial']} chosen: {chosen['metric']} {number(chosen['mean'])}{spread} {how}"
     if chosen["optimism"] is not None:
-        how = "higher" if chosen["optimism"] >= 0 else "lower"
+        how = "better" if chosen["optimism"] >= 0 else "worse"
         text += f"; in the search it scored {number(abs(chosen['optimism']))} {how} than the same settings on new seeds"
     return text
 

@@ -44,15 +44,17 @@ class Preference:
         return Preference(aims, rule, best, worst)
 
     def score(self, values: Sequence[float]) -> tuple[float, ...]:
-        """The larger, the better. By `first` equal values of the first metric are decided by the next.
+        """The larger, the better. By `first` equal values of the first metric are decided by the next; equal weighted
+        sums by the metrics that count 0, so nothing is preferred to what is better in one of them.
 
         knee and weights: how far the values are behind the best ones, each as a fraction of its range on the front, in
         a weighted sum. With two metrics and equal weights the best is the point of the front that is farthest from the
         line through its ends: I. Das, On characterizing the "knee" of the Pareto curve, Structural Optimization 18,
         1999. With more it is another one, as a rule: the plane through the ends leans as they lie.
         """
+        signed = {aim.name: aim.sign * value for aim, value in zip(self.aims, values, strict=True)}
         if self.rule == "first":
-            return tuple(aim.sign * value for aim, value in zip(self.aims, values, strict=True))
+            return tuple(signed.values())
         weights = self.rule["weights"] if isinstance(self.rule, Mapping) else {}
         behind = 0.0
         for aim, value, best, worst in zip(self.aims, values, self.best, self.worst, strict=True):
@@ -61,7 +63,7 @@ class Preference:
                 abs(best / 2 - worst / 2) or 0.5
             )  # equal on the whole front: nothing to choose by, unless it ends worse
             behind += weights.get(aim.name, 1.0) * (aim.sign * (best / 2 - value / 2) / span)
-        return (-behind,)
+        return -behind, *(value for name, value in signed.items() if not weights.get(name, 1.0))
 
 
 def given_up(
