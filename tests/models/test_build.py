@@ -8,7 +8,7 @@ import tiny
 from own import OwnCode
 from podium.config.recipe import ModelParams
 from podium.errors import InputError
-from podium.models.build import backbone_of, build_model
+from podium.models.build import backbone_of, build_model, model_on
 from podium.models.layers import FlipAverage, ResidualBlock
 from podium.models.networks import ImageSpec
 from podium.registry.exported import PARITY_LIMIT, export_graph, load_graph
@@ -219,3 +219,50 @@ def test_torchvision_network_that_can_not_take_the_images_is_refused(
         InputError, match=rf"torchvision:{name} can't take images of {'x'.join(map(str, shape))} .*{why}"
     ):
         _build(shape, ModelParams(name=f"torchvision:{name}"))
+
+
+FLATTENED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(in_channels, 4, 3), nn.Linear(144, num_classes)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images):
+        images = torch.relu(self.body(images))
+        return self.head(self.drop(FLAT))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flat", "fast"),
+    [
+        ("images.view(images.size(0), -1)", False),
+        ("images.view(-1, 144)", False),
+        ("images.view(len(images), -1) if self.training else images.flatten(1)", False),
+        ("images.flatten(1)", True),
+        ("images.reshape(len(images), -1)", True),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_own_network_is_trained_in_the_layout_that_it_can_be_called_in(
+    own: OwnCode, flat: str, fast: bool, channels: int
+) -> None:
+    params = ModelParams.model_validate({"name": f"{own.write(FLATTENED.replace('FLAT', flat))}:Net"})
+    spec = tiny.spec((channels, 8, 8))
+    torch.manual_seed(0)
+    build_model(params, spec)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+
+    model = model_on(torch.device("cpu"), params, spec)
+
+    assert torch.equal(torch.rand(1), expected)
+    assert model.training
+    model(torch.randint(0, 256, (5, channels, 8, 8), dtype=torch.uint8)).sum().backward()
+    stride = next(one for one in model.parameters() if one.dim() == 4).stride()
+    assert (stride[1] == 1 and stride[3] == channels) == fast or channels == 1

@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 import tiny
 from podium.training import device, footprint
 from podium.training.batches import Batches
-from podium.training.footprint import LiveBytes, bytes_of, forget_peak, halved, images_per_pass, parts_of_batch, peak
+from podium.training.footprint import bytes_of, forget_peak, halved, images_per_pass, parts_of_batch, peak
+from podium.training.live_bytes import LiveBytes
 from podium.training.loop import TrainingRun
 from podium.training.prediction import logits_of
 from podium.training.validation import validate
@@ -231,3 +233,13 @@ def test_own_network_is_measured_anew_for_each_width(monkeypatch: pytest.MonkeyP
     footprint._steps.clear()
     assert wide == parts_of_batch(Mute(2000), F.cross_entropy, SHAPE, 512, fast=None)[0]
     assert wide > narrow
+
+
+def test_torch_without_the_private_module_measures_nothing_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "podium.training.live_bytes", raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils._python_dispatch", None)
+    found = [bytes_of(lambda count: torch.zeros(count, 1000)) for _ in range(2)]
+    assert found == [(0.0, 0.0)] * 2
+    assert capsys.readouterr().err.count("the memory of a step is not measured, so no batch is divided") == 1

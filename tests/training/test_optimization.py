@@ -75,6 +75,20 @@ def test_average_follows_weights_that_were_loaded_into_the_model() -> None:
     torch.testing.assert_close(average.model.state_dict(), other.state_dict())
 
 
+def test_average_without_torchs_private_call_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, other = nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7)), nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7))
+    one, two = Average(model, 0.9), Average(model, 0.9)
+    model.load_state_dict(other.state_dict())
+    for step in range(5):
+        one.update(step)
+    monkeypatch.delattr(torch, "_foreach_lerp_")
+    for step in range(5):
+        two.update(step)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(two.model.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [([10, 10], [1.0, 1.0]), ([30, 10], [2 / 3, 2.0]), ([50, 10, 0], [60 / 150, 60 / 30, 60 / 3])],

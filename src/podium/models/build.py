@@ -3,13 +3,16 @@
 Normalisation is its first layer, so training and serving can't differ.
 """
 
+import copy
+
 import torch
 from torch import nn
 
+from podium import own_code
 from podium.config.recipe import PACKAGED, ModelParams
 from podium.models.backbone import Backbone, load_weights
 from podium.models.layers import Normalize, whole_of
-from podium.models.networks import ImageSpec
+from podium.models.networks import ImageSpec, OwnNetwork
 from podium.models.weight_files import IMAGENET_STATISTICS, Statistics, located, packaged
 
 BODY = 1
@@ -58,11 +61,30 @@ def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = Fals
 
 
 def model_on(device: torch.device, params: ModelParams, images: ImageSpec, *, frozen: bool = False) -> nn.Module:
-    """The same on `device`, in the layout of memory that is fast there."""
+    """The same on `device`, in the layout of memory that is fast there, where the network works in it."""
     model = initial_model(params, images, frozen=frozen).to(device)
-    if device.type == "cuda" or params.network().CHANNELS_LAST:
+    network = params.network()
+    fast = device.type == "cuda" or network.CHANNELS_LAST
+    if fast and (not isinstance(network, OwnNetwork) or _takes_channels_last(model, images, device)):
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+def _takes_channels_last(model: nn.Module, images: ImageSpec, device: torch.device) -> bool:
+    """Whether `model`, with somebody's own network, can be called in that layout, in both modes.
+
+    `x.view(len(x), -1)` after a convolution can't: torch raises an error. A copy is tried, and draws no random number
+    of the training's. A network that fails for another reason fails again where that is reported.
+    """
+    batch = torch.zeros((2, *images.shape), dtype=torch.uint8, device=device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        try:
+            tried = copy.deepcopy(model).to(memory_format=torch.channels_last)
+            for mode in (False, True):
+                tried.train(mode)(batch)
+        except own_code.RAISED:
+            return False
+    return True
 
 
 def notes_of(model: nn.Module) -> list[str]:

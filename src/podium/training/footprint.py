@@ -11,13 +11,12 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from podium.training import device
 from podium.training.memory_errors import out_of_memory
@@ -35,38 +34,16 @@ COPIES = 4
 """Copies of the whole batch in floats that augmentations make."""
 
 
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within its block, follows the bytes of new tensors; `peak` is the most that were alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.alive = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Carry out `func` and count what it allocated."""
-        before = {id(one.untyped_storage()) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for one in tree_leaves(result):
-            if isinstance(one, Tensor):
-                self._count(one.untyped_storage(), before)
-        return result
-
-    def _count(self, storage: Any, before: set[int]) -> None:
-        if id(storage) in before or storage in self._known:  # a view, or changed in place
-            return
-        size = storage.nbytes()
-        self._known.add(storage)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._freed, size)
-
-    def _freed(self, size: int) -> None:
-        self.alive -= size
-
-
 def bytes_of(work: Callable[[int], object]) -> tuple[float, float]:
-    """Bytes that `work` takes whatever its number of images, and for each image; `work` is called with SEEN numbers."""
+    """Bytes that `work` takes whatever its number of images, and for each image; `work` is called with SEEN numbers.
+
+    torch has no public way to see them: where its private one is gone, it says so once and takes them for none.
+    """
+    try:
+        from podium.training.live_bytes import LiveBytes
+    except (ImportError, AttributeError) as error:
+        _say_unmeasured(f"{type(error).__name__}: {error}")
+        return 0.0, 0.0
     peaks = []
     with torch.random.fork_rng():
         for count in SEEN:
@@ -75,6 +52,12 @@ def bytes_of(work: Callable[[int], object]) -> tuple[float, float]:
             peaks.append(live.peak)
     each = max(0.0, (peaks[1] - peaks[0]) / (SEEN[1] - SEEN[0]))
     return max(0.0, peaks[0] - each * SEEN[0]), each
+
+
+@cache
+def _say_unmeasured(why: str) -> None:
+    what = f"torch {torch.__version__} is not what Podium expects ({why})"
+    print(f"{what}: the memory of a step is not measured, so no batch is divided", file=sys.stderr, flush=True)
 
 
 _steps: dict[tuple[object, ...], tuple[float, float]] = {}

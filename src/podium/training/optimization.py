@@ -48,7 +48,17 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after step `step` of the whole run, counted from 0."""
         decay = min(self.decay, (1 + step) / (HEAD_START + step))
-        torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
+        _move(self._averaged, self._trained, 1 - decay)
+
+
+def _move(averaged: list[Tensor], trained: list[Tensor], fraction: float) -> None:
+    """Move each tensor of `averaged` by `fraction` towards that of `trained`, in one call where torch has its own."""
+    together = getattr(torch, "_foreach_lerp_", None)
+    if together is not None:
+        together(averaged, trained, fraction)
+        return
+    for one, other in zip(averaged, trained, strict=True):
+        one.lerp_(other, fraction)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

@@ -14,19 +14,21 @@ from podium.models.members import Members
 from podium.training.device import own_numbers
 
 NORMS = (
-    nn.modules.batchnorm._NormBase,
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
     nn.LocalResponseNorm,
     nn.CrossMapLRN2d,
 )
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 EMBEDDED = ("pos_embed", "pos_embedding", "position_embedding", "reg_token", "relative_position_bias_table")
 """What libraries call learnt positions and tokens that are parameters of a whole network, of no layer."""
-MATRICES = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
+MATRICES = (nn.Linear, nn.Bilinear, *CONVOLUTIONS, nn.MultiheadAttention)
 """Modules whose weights are matrices, or kernels that are matrices when they are flattened."""
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+LAYERS = (nn.Linear, *CONVOLUTIONS)
 """Those that can be a network's first layer or its last."""
 
 
