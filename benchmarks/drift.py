@@ -12,6 +12,7 @@ distribution. The cost is that of a request to `podium serve` with and without s
 import io
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ from podium.config.params import DriftParams
 from podium.drift.reference import Reference, reference_of
 from podium.drift.sketch import SAMPLE, Sketch
 from podium.drift.window_verdict import Verdict, compare
-from serving import asker, medians, records, serving
+from serving import Way, asker, in_turns, records, serving
 
 WINDOWS, WINDOW = 50, 1000
 TRAIN, HELD_OUT = 1500, 400
@@ -237,7 +238,8 @@ def cost(rounds: int) -> tuple[list[list[str]], dict[str, Any]]:
             ways["64 images"][name] = asker(server, records(files))
         rows, content = [], {}
         for what, each in ways.items():
-            took = medians(each, 40 if what == "one image" else 8, rounds)
+            turns = {name: Way(ask, time.process_time) for name, ask in each.items()}
+            took, _ = in_turns(turns, 40 if what == "one image" else 8, rounds)
             ratio = took["with"] / took["without"]
             rows.append([what, f"{took['without']:.2f}", f"{took['with']:.2f}", f"{ratio:.3f}"])
             content[what] = took | {"ratio": ratio}

@@ -7,9 +7,14 @@ are reported, and the time of processors, on which a busy machine has the least 
     python benchmarks/serving.py                    10 minutes of load
     python benchmarks/serving.py --seconds 60       a minute
     python benchmarks/serving.py --peers PYTHON     a Python that has litserve, bentoml and the packages of the model
-    python benchmarks/serving.py --part peers       only the comparison; --part load: only the load
+    python benchmarks/serving.py --part peers       only the comparison; load, moves: the load, or moves of the champion
+
+Each part writes docs/benchmarks/serving_PART.json, so each can run by itself, unattended on a quiet machine:
+
+    nohup python benchmarks/serving.py --part moves --moves 100 > moves.log 2>&1 &
 """
 
+import argparse
 import base64
 import io
 import json
@@ -35,10 +40,12 @@ import torch
 from PIL import Image
 
 import project
+import serving_moves
 from measuring import parser, publish, table
 from podium.config.params import ServeParams
 from podium.registry import versions
 from podium.registry.loading import LoadedModel
+from podium.serving.freed_memory import keep_freed_memory
 
 THREADS = ServeParams().threads
 ROUNDS, SINGLE, BATCHES = 15, 40, 6
@@ -168,11 +175,6 @@ def in_turns(ways: dict[str, Way], times: int, rounds: int) -> tuple[dict[str, f
         {name: statistics.median(values) for name, values in took.items()},
         {name: 1000 * seconds / (times * rounds) for name, seconds in used.items()},
     )
-
-
-def medians(ways: dict[str, Callable[[], object]], times: int, rounds: int) -> dict[str, float]:
-    """The median time of each of `ways` in ms, taking turns."""
-    return in_turns({name: Way(ask, time.process_time) for name, ask in ways.items()}, times, rounds)[0]
 
 
 def many(server: Server, content: bytes, seconds: float) -> float:
@@ -306,62 +308,88 @@ def measure(model: LoadedModel, files: list[bytes], servers: list[Server], round
     ways |= {server.name: Way(asker(server, batch), server.processor) for server in servers}
     batches, batches_used = in_turns(ways, BATCHES, rounds)
     small = {server.name: many(server, one, seconds) for server in servers}
-    own, whole = single[name], batches[name]
+    own, whole, whole_name = single[name], batches[name], name
     rows = []
     for name, took in single.items():
         row = [name, f"{took:.2f} ({took / own:.2f})", f"{single_used[name]:.2f}"]
         row += [f"{64_000 / batches[name]:,.0f} ({whole / batches[name]:.2f})"] if name in batches else ["-"]
-        row += [f"{batches_used[name] / 64:.2f}"] if name in batches else ["-"]
+        used = batches_used.get(name, 0.0)
+        row += [f"{used / 64:.2f} ({batches_used[whole_name] / used:.2f})"] if name in batches else ["-"]
         rows.append([*row, f"{small[name]:,.0f}" if name in small else "-"])
     return rows
 
 
-def told(done: Load, seconds: float) -> list[str]:
-    """What came of the load."""
+def told(done: Load, seconds: float) -> tuple[str, dict[str, Any]]:
+    """What came of the load: a table, and its content."""
     tenth = max(1, len(done.memory) // 10)
     early, late = statistics.median(done.memory[tenth : 2 * tenth]), statistics.median(done.memory[-tenth:])
-    lines = [
-        f"Load of {seconds:g} s: 4 clients, 5 % rubbish, {SLOW} slow clients, a memory bomb each second."
-        f" Good requests answered: {len(done.took):,}; bad ones refused: {done.refused:,}; lost or answered wrongly:"
-        f" {len(done.wrong)}; p50 {done.quantile(0.5):.1f} ms, p99 {done.quantile(0.99):.1f} ms; memory {early:.0f} MB"
-        f" early, {late:.0f} MB late, {max(done.memory):.0f} MB at most."
-    ]
-    return lines + ([f"Lost or wrong: {sorted(set(done.wrong))[:10]}"] if done.wrong else [])
+    p50, p99 = done.quantile(0.5), done.quantile(0.99)
+    content = {
+        "seconds": seconds, "answered": len(done.took), "refused": done.refused, "lost": len(done.wrong),
+        "wrong": sorted(set(done.wrong))[:10], "p50_ms": p50, "p99_ms": p99, "p99_of_p50": p99 / p50,
+        "memory_mb": {"early": early, "late": late, "most": max(done.memory)},
+    }  # fmt: skip
+    head = ["good answered", "bad refused", "lost or wrong", "p50 ms", "p99 ms (of p50)", "MB early", "late", "most"]
+    row = [f"{len(done.took):,}", f"{done.refused:,}", len(done.wrong), f"{p50:.1f}", f"{p99:.1f} ({p99 / p50:.1f})"]
+    what = f"Load of {seconds:g} s: 4 clients, 5 % rubbish, {SLOW} slow clients, a memory bomb each second."
+    memory = [f"{one:.0f}" for one in (early, late, max(done.memory))]
+    wrong = [f"Lost or wrong: {content['wrong']}"] if done.wrong else []
+    return "\n\n".join([what, table(head, [[*row, *memory]]), *wrong]), content
+
+
+def part_peers(store: Any, given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """One image, batches and many small requests, beside others."""
+    pythons = dict.fromkeys(ALIVE, given.peers) if given.peers else {}
+    rounds, seconds = (2, 5.0) if given.quick else (ROUNDS, 10.0)
+    model = versions.load(store, versions.find(store, project.NAME, 2))
+    folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
+    with ExitStack() as stack:
+        rows = measure(model, project.files(64), contenders(stack, folder, pythons), rounds, seconds)
+    head = ["", "one image, ms (ratio)", "its processor ms", "batches of 64, images/s (ratio)"]
+    head += ["processor ms an image (ratio)", f"requests/s of {CLIENTS} clients"]
+    return table(head, rows), {"rows": rows}
+
+
+def part_load(_: Any, given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The load with bad clients."""
+    seconds = 10.0 if given.quick else given.seconds
+    with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
+        return told(load(server, project.files(1)[0], seconds), seconds)
+
+
+def part_moves(_: Any, given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Moves of the champion under load, each by a process of its own."""
+    count = 4 if given.quick else given.moves
+    first = [sys.executable, "-m", "podium.cli", "promote", "1", "--force", "--reason", "the first"]
+    subprocess.run(first, check=True, capture_output=True)
+    with serving("podium serve", ["podium", "serve", "--port", "PORT"]) as server:
+        return serving_moves.told(
+            serving_moves.move(server.port, records(project.files(1)), project.NAME, count), count
+        )
+
+
+PARTS = {"peers": part_peers, "load": part_load, "moves": part_moves}
 
 
 def main() -> None:
     """Measure and publish."""
     arguments = parser(__doc__)
     arguments.add_argument("--seconds", type=float, default=600, help="of load")
+    arguments.add_argument("--moves", type=int, default=100, help="of the champion")
     arguments.add_argument("--peers", default="", metavar="PYTHON", help="a Python that has litserve and bentoml")
-    arguments.add_argument("--part", choices=("all", "peers", "load"), default="all")
+    arguments.add_argument("--part", choices=("all", *PARTS), default="all")
     given = arguments.parse_args()
-    pythons = dict.fromkeys(ALIVE, given.peers) if given.peers else {}
-    rounds, seconds = (2, 10.0) if given.quick else (ROUNDS, given.seconds)
-    rows, lines, content = [], list[str](), dict[str, Any]()
-    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         os.chdir(scratch)
         stack.callback(os.chdir, "/")
         torch.set_num_threads(THREADS)
+        keep_freed_memory()  # as the server does: else the model in this process may take a quarter longer
         store = project.make(Path(scratch), 300)
-        files = project.files(64)
-        if given.part != "load":
-            model = versions.load(store, versions.find(store, project.NAME, 2))
-            folder = Path(store.client.get_model_version_download_uri(project.NAME, "2").removeprefix("file://"))
-            with ExitStack() as all_of_them:
-                servers = contenders(all_of_them, folder, pythons)
-                rows = measure(model, files, servers, rounds, min(10.0, seconds))
-        if given.part != "peers":
-            with serving("podium serve", ["podium", "serve", "--pin", "2", "--port", "PORT"]) as server:
-                done = load(server, files[0], seconds)
-            lines = told(done, seconds)
-            content = {"p50_ms": done.quantile(0.5), "p99_ms": done.quantile(0.99), "lost": len(done.wrong)}
-    head = ["", "one image, ms (ratio)", "its processor ms", "batches of 64, images/s (ratio)"]
-    head += ["processor ms an image", f"requests/s of {CLIENTS} clients"]
-    machine = f"Load of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after."
-    text = "\n\n".join([*([table(head, rows)] if rows else []), *lines, machine])
-    publish("serving", text, content | {"rows": rows}, quick=given.quick)
+        for name in PARTS if given.part == "all" else [given.part]:
+            before = os.getloadavg()[0]
+            text, content = PARTS[name](store, given)
+            machine = f"Load of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+            publish(f"serving_{name}", f"{text}\n\n{machine}", content, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -104,9 +104,10 @@ class _Server:
         from hypercorn.config import Sockets
         from hypercorn.utils import wrap_app
 
-        from podium.serving import websockets
+        from podium.serving import silent_http2, websockets
 
         websockets.refuse()
+        silent_http2.end()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopErrors(self.ended.is_set))
         for number in workers.awaited():
