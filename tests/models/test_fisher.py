@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import tiny
+from own import OwnCode
 from podium.models.build import build_model
 from podium.models.descriptors import cells_of, colours, edges, places
 from podium.models.fisher import FisherVectors
@@ -14,6 +15,7 @@ from podium.training import eager
 from podium.training.batches import Batches
 from podium.training.loop import TrainingRun
 from podium.training.network_check import check_predictions, check_rebuilt
+from podium.training.program import training
 
 CPU = torch.device("cpu")
 RECIPE = tiny.recipe(model__name="resnet", model__width=2, model__descriptors=True, model__hidden=None)
@@ -97,6 +99,19 @@ def test_training_fits_the_descriptors_once_and_resumes_to_the_same_weights() ->
     resumed.train(data, None)
     ends = [run.model.state_dict() for run in (whole, resumed)]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_own_training_loop_gets_a_network_that_has_looked_at_the_images_too(own: OwnCode) -> None:
+    module = own.write(
+        "def program(network, run, val_set):\n    run.report(1, val_accuracy=0.5)\n    return network()\n"
+    )
+    recipe = RECIPE.replace({"train.program": f"{module}:program"})
+    data, images = stripes(24, 16, 3), tiny.spec((3, 16, 16))
+    run, usual = training(recipe, images, 0, CPU), TrainingRun(RECIPE, images, 0, CPU)
+    run.train(data, data)
+    usual.train(data, None)
+    for one, other in zip(_fitted(run.result), _fitted(usual.result), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_network_with_descriptors_is_saved_and_answers_each_image_by_itself() -> None:

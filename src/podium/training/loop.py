@@ -154,8 +154,8 @@ class TrainingRun:
         raising. Raises DivergedError when a loss is not finite.
         """
         self._balance(train.labels)
-        if self.epoch == self.step == 0:
-            first_look(self.model, self.result, train, derive(self.seed, "look"))
+        for model in {self.model, self.result} if self.epoch == self.step == 0 else ():
+            first_look(model, train, derive(self.seed, "look"), next(model.children()))
         seen = self._on_features(train, val)
         while self.epoch < self.recipe.train.epochs:
             if self._head_alone and self.epoch == self.recipe.train.head_epochs:
