@@ -177,6 +177,10 @@ EXPORTED = {
     "cnn, flip average": (ModelParams(width=4, hidden=8, flip_average=True), (1, 28, 28)),
     "resnet, crop average": (ModelParams(name="resnet", width=2, crop_average=0.8), (3, 27, 32)),
     "resnet, members": (ModelParams(name="resnet", width=4, dropout=0.5, members=2), (1, 28, 28)),
+    "resnet, descriptors, flip average": (
+        ModelParams(name="resnet", width=4, descriptors=True, flip_average=True),
+        (3, 24, 40),
+    ),
     "resnet, large, flip average": (ModelParams(name="resnet", width=2, depth=2, flip_average=True), (3, 45, 64)),
     "torchvision, grey": (ModelParams(name="torchvision:squeezenet1_1"), (1, 32, 32)),
     "torchvision, flip average": (ModelParams(name="torchvision:shufflenet_v2_x0_5", flip_average=True), (3, 32, 32)),

@@ -36,6 +36,14 @@ def test_members_learn_each_from_its_part_of_the_batch(images: int, members: int
     assert torch.equal(torch.cat([one.got[0] for one in networks]), batch)
 
 
+@pytest.mark.parametrize(("images", "sizes"), [(42, [31, 11]), (8, [6, 2]), (3, [2, 1]), (2, [1, 1])])
+def test_members_with_parts_of_other_sizes_get_those_and_one_image_at_least(images: int, sizes: list[int]) -> None:
+    networks = [Noted(), Noted()]
+    batch = torch.arange(2.0 * images).view(images, 2)
+    assert torch.equal(Members(networks, (3, 1)).train()(batch), batch)
+    assert [len(one.got[0]) for one in networks] == sizes
+
+
 def test_members_all_learn_although_batches_are_smaller_than_their_number() -> None:
     torch.manual_seed(0)
     networks = [Noted() for _ in range(5)]

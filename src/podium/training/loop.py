@@ -21,6 +21,7 @@ from podium.training.batches import Balanced, Batches
 from podium.training.checkpoint import TornCheckpointError
 from podium.training.epoch_metrics import EpochMetrics
 from podium.training.epochs import Epoch
+from podium.training.first_look import first_look
 from podium.training.footprint import parts_of_batch
 from podium.training.losses import for_loss
 from podium.training.optimization import (
@@ -153,6 +154,8 @@ class TrainingRun:
         raising. Raises DivergedError when a loss is not finite.
         """
         self._balance(train.labels)
+        for model in {self.model, self.result} if self.epoch == self.step == 0 else ():
+            first_look(model, train, derive(self.seed, "look"), next(model.children()))
         seen = self._on_features(train, val)
         while self.epoch < self.recipe.train.epochs:
             if self._head_alone and self.epoch == self.recipe.train.head_epochs:

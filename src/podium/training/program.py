@@ -31,6 +31,7 @@ from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
 from podium.training.epoch_metrics import EpochMetrics
 from podium.training.epochs import Epoch
+from podium.training.first_look import first_look
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
 from podium.training.plain_state import is_plain, packed, unpacked, with_plain_dicts
@@ -88,6 +89,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             raise IndexError(f"row {row} of {len(self)}")
         images: Tensor = self._normalize(self._data.images[torch.tensor([row], device=self.labels.device)])
         return images[0].cpu(), int(self.labels[row])
+
+    def known_to(self, network: nn.Module) -> nn.Module:
+        """`network` with what is fitted without labels fitted to these images."""
+        return first_look(network, self._data, derive(self._seed, "look"), self._normalize)
 
     def batches(self, size: int, epoch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) on the device; shuffled by seed and `epoch`, in order without one."""
@@ -257,7 +262,7 @@ class ProgramRun:
             "train_set": train_set,
             "val_set": val_set,
             "images": self.images,
-            "network": lambda: self.recipe.model.network().build(self.images),
+            "network": lambda: train_set.known_to(self.recipe.model.network().build(self.images)),
             "device": self.device,
             "seed": self.seed,
             "run": Handle(self),
