@@ -28,7 +28,7 @@ from podium.tracking import termination
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
-from podium.tracking.store import STORE_ERRORS, Tracking, making
+from podium.tracking.store import STORE_ERRORS, Tracking, end_run, making
 from podium.tracking.trial_artifacts import ArtifactStore, artifacts_of, log_artifacts
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
 
@@ -276,7 +276,7 @@ class _State:
         try:
             run_id = self._runs.parent(family.study)
             self._summarize(family.study, run_id)
-            self._runs.tracking.client.set_terminated(run_id, status)
+            end_run(self._runs.tracking, run_id, status)
             family.open, family.ending = False, None
         except Exception as error:
             self._fail(error, 0)
