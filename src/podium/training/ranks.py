@@ -12,6 +12,7 @@ and of a rank's share on the CPU, where torch has no synchronised one; the runni
 are then those of rank 0.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from podium.components import find
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training import device as devices
@@ -87,8 +89,16 @@ class SharedRun(TrainingRun):
         return why if int(refusing) == self.rank else ""
 
     def _wrapped(self) -> DistributedDataParallel:
-        """What adds up the gradients of those weights that learn now."""
-        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        """What adds up the gradients of those weights that learn now.
+
+        Somebody's own network may have some that take no part in its logits, as an auxiliary head's, or not in each
+        step's. Podium's and those of libraries have none, so looking for them in every step is left out there.
+        """
+        is_own = find("network", self.recipe.model.name) is None
+        if is_own:  # it advises to leave the search out where it finds none in the first step
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=is_own)
 
     def _thaw(self) -> None:
         super()._thaw()
