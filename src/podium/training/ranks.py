@@ -12,7 +12,6 @@ and of a rank's share on the CPU, where torch has no synchronised one; the runni
 are then those of rank 0.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -92,11 +91,10 @@ class SharedRun(TrainingRun):
         """What adds up the gradients of those weights that learn now.
 
         Somebody's own network may have some that take no part in its logits, as an auxiliary head's, or not in each
-        step's. Podium's and those of libraries have none, so looking for them in every step is left out there.
+        step's. Podium's and those of libraries have none, so looking for them in every step is left out there. Where a
+        first step has used all, torch writes once that looking for others costs time.
         """
         is_own = find("network", self.recipe.model.name) is None
-        if is_own:  # it advises to leave the search out where it finds none in the first step
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=is_own)
 
