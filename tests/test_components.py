@@ -127,6 +127,14 @@ def test_other_name_is_refused_with_the_one_that_was_meant_or_all(kind: str, nam
         ("nets/small::Net", "nets.small:Net"),
         ("./src/nets/small.py", "nets.small:<object>"),
         ("src/nets:Net", "nets:Net"),
+        ("nets.small:Net()", "nets.small:Net"),
+        ("nets.small: Net(10)", "nets.small:Net"),
+        ("nets.small:make-net", "nets.small:<object>"),
+        ("{folder}/src/nets/small.py:Net", "nets.small:Net"),
+        ("src/nets/small.py::Net::make", "nets.small:Net.make"),
+        ("src.nets.small.Net.make", "nets.small:Net.make"),
+        ("src/nets/__init__.py:Net", "nets:Net"),
+        ("nets", "nets:<object>"),
     ],
 )
 def test_own_object_in_another_form_is_refused_with_the_right_one(
@@ -136,8 +144,37 @@ def test_own_object_in_another_form_is_refused_with_the_right_one(
     (tmp_path / "src/nets").mkdir(parents=True)
     for file in ("__init__.py", "small.py"):
         (tmp_path / "src/nets" / file).touch()
-    with pytest.raises(ValueError, match=f"did you mean {re.escape(meant)}"):
+    with pytest.raises(ValueError, match=rf"did you mean {re.escape(meant)}\?"):
+        components.check_name("network", name.format(folder=tmp_path))
+
+
+def test_file_that_can_not_be_imported_is_to_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/my-net.py").touch()
+    for name in ("my-net:Net", "src/my-net.py:Net", "my-net"):
+        with pytest.raises(ValueError, match=r"; rename src/my-net\.py: what is imported"):
+            components.check_name("network", name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".Net", "..:Net", ":", "(", "/", "", "a\0b.Net"])
+def test_name_that_no_file_can_have_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(ValueError, match=r"must be cnn, resnet, .*; got "):
         components.check_name("network", name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("augmentation", "torchvision.transforms.v2.Normalize", "Normalize is not needed: images stay uint8"),
+        ("augmentation", "v2.MixUp", "MixUp blends labels too"),
+        ("schedule", "torch.optim.lr_scheduler.LambdaLR", "LambdaLR needs a function"),
+        ("optimizer", "optim.Adam", "did you mean Adam?"),
+    ],
+)
+def test_class_with_its_library_before_it_is_answered_as_the_class_is(kind: str, name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        components.check_name(kind, name)
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,16 @@ def problems(text: str) -> list[str]:
             "search.overrides.train.share: is not a field of the model or the training; it is now called"
             " train.data_fraction",
         ),
+        (
+            "search: {overrides: {share: 1}}",
+            "search.overrides.share: is not a field of the model or the training; it is now",
+        ),
+        ("share: 1", "share: is not a parameter; it is now called train.data_fraction"),
         ("search: {n_jobs: 4}", "search.n_jobs: is not a parameter; did you mean runtime.workers?"),
-        ("search: {direction: maximize}", "search.direction: is not a parameter; did you mean search.metric?"),
+        (
+            "search: {direction: maximize}",
+            "search.direction: is not a parameter; it follows from search.metric",
+        ),
         ("train: {lr: 0.1}", "train.lr: is not a parameter; did you mean train.learning_rate?"),
         ("search: {space: 3}", "search.space: must be a mapping of parameters; got 3"),
         ("evaluate: {abstain: 0.01}", "evaluate.abstain: its threshold is chosen on the validation images"),
@@ -187,7 +195,17 @@ def test_params_with_many_problems_are_refused_with_all_of_them_at_once() -> Non
     ("text", "message"),
     [
         ("a: [", r"params\.yaml is not YAML: .* \(line 1, column 5\)"),
-        ("train: {}\ntrain: {}", r"params\.yaml is not YAML: train stands there twice, again in line 2: move what"),
+        (
+            "train: {}\ntrain: {}",
+            r"is not YAML: train stands there twice, in line 1 and again in line 2: move what it",
+        ),
+        (
+            "train:\n  epochs: 3\n  epochs: 4",
+            r"train\.epochs stands there twice, in line 2 and again in line 3: delete",
+        ),
+        ('a"b: 1\na"b: 2', r'a"b stands there twice, in line 1 and again in line 2: delete one'),
+        ("null: 1\nnull: 2", r"not YAML: null stands there twice, in line 1 and again in line 2"),
+        ("x: [1, {k: 1,\n k: {}}]", r"x\.1\.k stands there twice, in line 1 and again in line 2: move"),
         ("[1]", "params.yaml must hold sections such as `search:`; got list"),
     ],
 )

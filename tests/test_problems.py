@@ -99,6 +99,32 @@ def test_value_has_one_problem_with_its_whole_path(text: str, line: str) -> None
     assert len(lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "ending"),
+    [
+        ("gate: {max_recall_drop: 1%}", "got '1%': write 0.01 for 1%"),
+        ("gate: {max_recall_drop: 0.5 %}", "got '0.5 %': write 0.005 for 0.5 %"),
+        ("gate: {max_recall_drop: '0.01'}", "got '0.01': write 0.01 without quotes"),
+        ("gate: {max_recall_drop: '0,5'}", "got '0,5': write 0.5, with a point"),
+        ("gate: {max_recall_drop: 1/2}", "got '1/2': write 0.5 for 1/2"),
+        ("search: {timeout: '1,500'}", "write 1500 without a comma, or 1.500 with a point, whichever is meant"),
+        ("search: {timeout: '2:30:00'}", "write a number alone: 2:30:00 is 9000 seconds"),
+        ("search: {timeout: 1h}", "write a number alone, without 'h', in the unit that the parameter has"),
+        ("train: {epochs: 50%}", "write a whole number alone; this one is no percentage"),
+        ("train: {epochs: ten}", "train.epochs: must be a valid integer; got 'ten'"),
+        ("search: {overrides: {train.data_fraction: 50%}}", "must be a valid number; got '50%': write 0.5 for 50%"),
+        ("search: {space: {train.epochs: {low: 10 epochs, high: 20}}}", "got '10 epochs': write a number alone, without"
+         " 'epochs', in the unit that the parameter has"),
+        ("search: {space: {train.epochs: {choices: ['10', 20]}}}", "got '10': write 10 without quotes"),
+        ("search: {metric: {name: top_k, arguments: {k: '3'}}}", "for top_k; got '3': write 3 without quotes"),
+    ],
+)  # fmt: skip
+def test_text_in_the_place_of_a_number_is_answered_with_the_number_that_it_means(text: str, ending: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert str(caught.value).endswith(ending)
+
+
 def test_classes_that_are_digits_may_be_written_as_numbers() -> None:
     number, text = (parse(f"search: {{metric: {{{COST} {costs}}}}}}}").search.metric
                     for costs in ("{1: {7: 3}}", "{'1': {'7': 3}}"))  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 import tiny
+from own import OwnCode
 from podium.config.params import TrackingParams
 from podium.data.dataset import Split, open_split
 from podium.errors import InputError
@@ -194,6 +195,32 @@ def test_process_beside_the_ranks_asks_its_own_device_for_no_precision() -> None
     with pytest.raises(InputError, match=r"train\.precision: .* got tf32"):
         TrainingRun(recipe, tiny.IMAGES, 5, CPU)
     assert FollowingRun(recipe, tiny.IMAGES, 5, CPU).fast is None
+
+
+AUXILIARY = """
+    from collections import namedtuple
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, num_classes):
+            super().__init__()
+            self.trunk = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(48, 8), nn.ReLU())
+            self.head, self.aux = nn.Linear(8, num_classes), nn.Linear(8, num_classes)
+
+        def forward(self, images):
+            maps = self.trunk(images)
+            if not self.training:
+                return self.head(maps)
+            return namedtuple("Out", "logits aux_logits")(self.head(maps), self.aux(maps))
+"""
+
+
+def test_ranks_train_an_own_network_whose_auxiliary_head_takes_no_part(own: OwnCode) -> None:
+    folder = tiny.prepare(own.folder)
+    changes: dict[str, Any] = {"model__name": f"{own.write(AUXILIARY)}:Net", "train__epochs": 2}
+    alone, together = _alone(folder, **changes), _together(folder, 2, **changes)
+    assert _losses(together) == pytest.approx(_losses(alone), abs=TOLERANCE)
+    assert torch.allclose(_weights(together), _weights(alone), atol=10 * TOLERANCE)
 
 
 def test_ranks_draw_their_own_dropout(folder: Path) -> None:

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import pkgutil
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,13 +116,14 @@ def check_name(kind: str, name: str) -> str:
         return str(check(name)) if check else name
     if own_code.is_name(name) or name in library_names(kind):
         return name
-    if name in NEED_CODE.get(kind, ()):
+    bare = _bare(kind, name)
+    if bare in NEED_CODE.get(kind, ()):
         raise ValueError(
-            f"{name} needs {NEED_CODE[kind][name]}, which can't stand in params.yaml: name a function of your own that"
+            f"{bare} needs {NEED_CODE[kind][bare]}, which can't stand in params.yaml: name a function of your own that"
             " does what it would (see docs/extend.md), as module:function"
         )
-    if kind == "augmentation" and name in NOT_NEEDED:
-        raise ValueError(f"{name} {NOT_NEEDED[name]}")
+    if kind == "augmentation" and bare in NOT_NEEDED:
+        raise ValueError(f"{bare} {NOT_NEEDED[bare]}")
     raise ValueError(f"must be {_choices(kind)}; got {name!r}{_hint(kind, name)}")
 
 
@@ -319,9 +321,10 @@ def usual_name(kind: str, name: str) -> str:
 def _hint(kind: str, name: str) -> str:
     names = [*declared(kind), *library_names(kind)]
     lower = {n.lower(): n for n in reversed(names)}  # ours before a library's of the same letters
-    library = name.removeprefix(f"{KINDS[kind].library}.")  # torch.optim.Adam
-    meant = usual_name(kind, name) or lower.get(library.lower()) or _meant_object(name)
-    if not meant:
+    meant = usual_name(kind, name) or lower.get(_bare(kind, name).lower()) or _meant_object(name)
+    if not meant and (file := _misnamed(name)):
+        return f"; rename {file}: what is imported is called by letters, digits and _, a letter first"
+    if not meant and not re.search(r"[/\\]|\.py\b", name):  # a file's name is like a network's by chance only
         more = [n for one in declared(kind).values() for n in getattr(one, "known_names", list)()]
         lower |= {n.lower(): n for n in more}
         tail = [n for n in more if n.rpartition(":")[2].lower() == name.lower()]
@@ -330,16 +333,53 @@ def _hint(kind: str, name: str) -> str:
     return f"; did you mean {meant}?" if meant else ""
 
 
+def _bare(kind: str, name: str) -> str:
+    """`Adam` for torch.optim.Adam or optim.Adam, where that is in the kind's library; else `name`."""
+    path, _, last = name.rpartition(".")
+    return last if path and f".{path}." in f".{KINDS[kind].library}." else name
+
+
 def _meant_object(name: str) -> str:
-    """`module:object` for src/my_net.py:Net, my_net.py or my_net.Net, where the project's src/ has such a module."""
-    path, _, inner = name.replace("\\", "/").removeprefix("./").removeprefix("src/").partition(":")
-    module, inner = path.removesuffix(".py").replace("/", "."), inner.lstrip(":")
-    if not inner and not path.endswith(".py"):
-        module, _, inner = module.rpartition(".")
-    meant = f"{module}:{inner or '<object>'}"
+    """`module:object` for src/my_net.py:Net, my_net.py, my_net.Net or my_net:Net(), where src/ has such a module."""
+    module, inner = _parts(name)
+    parts = module.split(".")
+    # my_net.Net.make is an object of my_net; what is written with .py or : says where its module ends.
+    ends = range(len(parts), 0, -1) if not inner and ".py" not in name else (len(parts),)
+    for end in ends:
+        module, objects = ".".join(parts[:end]), inner or ".".join(parts[end:])
+        for meant in (f"{module}:{objects}", f"{module}:<object>"):
+            is_form = own_code.is_name(meant.replace("<object>", "object")) and meant != name
+            if is_form and _file_of(module):
+                return meant
+    return ""
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The module with dots and the object, as far as `name` has them: relative to src/, without a call."""
+    path, _, inner = name.partition("(")[0].replace("\\", "/").partition(":")
+    path = path.strip()
+    for start in (f"{own_code.source_folder().as_posix()}/", "./", "src/", "src."):
+        path = path.removeprefix(start)
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return module, inner.strip(" :").replace("::", ".")
+
+
+def _misnamed(name: str) -> str:
+    """The file in src/ that `name` means and that can't be imported, such as src/my-net.py; empty: there is none."""
+    module = _parts(name)[0]
+    if not re.fullmatch(r"[\w -]+(\.[\w -]+)*", module) or own_code.is_name(f"{module}:object"):
+        return ""
+    return _file_of(module)
+
+
+def _file_of(module: str) -> str:
+    """Of a module in the project's src/; empty: it has none."""
     file = own_code.source_folder() / module.replace(".", "/")
-    there = bool(module) and (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file())
-    return meant if there else ""
+    for one in (file.with_suffix(".py"), file / "__init__.py"):
+        with suppress(OSError):  # the name is too long for a file
+            if one.is_file():
+                return one.relative_to(own_code.source_folder().parent).as_posix()
+    return ""
 
 
 def _public_names(tree: ast.Module) -> set[str]:

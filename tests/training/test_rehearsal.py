@@ -268,6 +268,14 @@ def test_bad_network_is_refused_with_what_is_wrong(own: OwnCode, text: str, prob
     assert more == []
 
 
+def test_branch_in_a_file_that_is_called_after_numpy_is_answered_with_a_remedy_for_branches(own: OwnCode) -> None:
+    text, _ = NETWORKS["can't be exported"]
+    net = f"{own.write(text, 'numpy_nets')}:Net"
+    (line,) = _problems({"model.name": net})
+    assert f"model.name: {net} can't be exported, so it could not be registered: src/numpy_nets.py, line 14" in line
+    assert "torch.export takes no branch that depends on the values of a tensor" in line
+
+
 USUAL = {
     "an activation that is kept": ("self.last = self.body(images)", "self.last"),
     "a first state that wants a gradient": (

@@ -29,8 +29,8 @@ LIMITS = {"parameters": 100, "accuracy": 0.6}
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ("{latency_ms: 5 ms}", "got '5 ms': write a number alone, without quotes, a unit or %"),
-        ("{min_recall: 60%}", "got '60%': write a number alone, without quotes, a unit or %"),
+        ("{latency_ms: 5 ms}", "got '5 ms': write a number alone, without 'ms'"),
+        ("{min_recall: 60%}", "got '60%': write 0.6 for 60%"),
         ("{gap: 0.2}", "gap is no limit; known here: latency_ms, parameters, size_mb, accuracy"),
         ("{gap: 0.2}", "min_recall, a class of torchmetrics.classification, or your own as module:object"),
         ("{parameters: 0}", "search.limits: parameters must be above 0; got 0"),

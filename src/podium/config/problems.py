@@ -11,6 +11,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from podium.config import written_numbers
+from podium.config.repeated_keys import repeated
+
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
@@ -29,14 +32,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-DUPLICATE = re.compile(r'found duplicate key "([^"]*)"')
-"""How ruamel says that a mapping has a key twice."""
 OPENING = re.compile(r"^(?:Input|String|Value|Keys?) should (be|have|match|contain) ")
 """How pydantic begins a rule."""
-
-
-NUMBER = re.compile(r"\s*[-+]?[.,]?\d")
-"""How text begins that stands for a number, such as 5 ms, 60% or "0.02"."""
 RENAMED = {
     "search.fraction": "search.overrides",
     "select.whole": "select.full_fidelity",
@@ -50,7 +47,6 @@ OTHER_WORDS = {
     "bs": "train.batch_size",
     "criterion": "train.loss",
     "cuda": "runtime.device",
-    "direction": "search.metric",
     "lr": "train.learning_rate",
     "lr_scheduler": "train.schedule",
     "n_jobs": "runtime.workers",
@@ -58,6 +54,12 @@ OTHER_WORDS = {
     "wd": "train.weight_decay",
 }
 """Parameters by what scripts and other programs call them, where no letters would tell."""
+
+
+FOLLOWS = {
+    "direction": ("search.metric", "it follows from search.metric: a metric says itself whether more or less is better")
+}
+"""Parameters of other programs that nothing stands for, by what decides here."""
 
 
 def sentences(error: ValidationError, known: list[str], deeper: list[str]) -> list[str]:
@@ -112,11 +114,8 @@ def syntax(error: YAMLError) -> str:
     """Where and why a text is not YAML, in a line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
-    if isinstance(error, DuplicateKeyError) and (key := DUPLICATE.search(error.problem or "")):
-        line = error.problem_mark.line + 1
-        return (
-            f"{key[1]} stands there twice, again in line {line}: move what it holds there to the first, and delete it"
-        )
+    if isinstance(error, DuplicateKeyError):
+        return repeated(error)
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return f"{problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
@@ -138,9 +137,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Parts after the last dot are compared, so the right field of the wrong section is found too.
     """
     names = list(known)
-    if RENAMED.get(name) in names:
-        return f"it is now called {RENAMED[name]}"
     section, _, field = name.rpartition(".")
+    now = [new for old, new in RENAMED.items() if name in (old, old.rpartition(".")[2]) and new in names]
+    if now:
+        return f"it is now called {now[0]}"
+    if field in FOLLOWS and FOLLOWS[field][0] in names:
+        return FOLLOWS[field][1]
     here = [n for n in names if n.rpartition(".")[0] == section] or names
     elsewhere = [n for n in names if n.rpartition(".")[2] == field]
     close = difflib.get_close_matches(field, [n.rpartition(".")[2] for n in here], n=1)
@@ -171,9 +173,8 @@ def _sentence(error: dict[str, Any], known: list[str], deeper: list[str]) -> str
     if error["type"] == "model_type":
         return f"{path}: must be a mapping of parameters; got {error['input']!r}"
     text = rule(str(error["msg"]))
-    is_number = error["type"] != "value_error" and text.split()[-1] in ("number", "integer")
-    if is_number and isinstance(error["input"], str) and NUMBER.match(error["input"]):
-        return f"{path}: {text}; got {error['input']!r}: write a number alone, without quotes, a unit or %"
+    if error["type"] != "value_error" and (hint := written_numbers.remedy(text, error["input"])):
+        return f"{path}: {text}; got {error['input']!r}{hint}"
     if error["type"] == "list_type" and isinstance(error["input"], str | int | float):
         return f"{path}: {text}; got {error['input']!r}: write [{error['input']}]"
     return f"{path}: {text}" if error["type"] == "value_error" else f"{path}: {text}; got {error['input']!r}"

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from podium import components
 from podium.components import FROZEN, Choice, Component
+from podium.config import written_numbers
 from podium.config.problems import at, merged, rule
 
 Value = str | int | float | bool
@@ -214,7 +215,8 @@ def _of_component(name: str, error: dict[str, Any]) -> str:
         return f"{name} needs {path}: write {{name: {name}, arguments: {{{path}: ...}}}}"
     if not path:
         return rule(str(error["msg"]))
-    return f"{rule(str(error['msg']))} for {name}; got {error['input']!r}"
+    text = rule(str(error["msg"]))
+    return f"{text} for {name}; got {error['input']!r}{written_numbers.remedy(text, error['input'])}"
 
 
 def _flat_field(name: str, value: Any) -> dict[str, Any]:

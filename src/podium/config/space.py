@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, model_validato
 
 from podium import components
 from podium.components import FROZEN
+from podium.config import written_numbers
 from podium.config.problems import did_you_mean, rule
 from podium.config.recipe import ModelParams, Recipe, TrainParams
 from podium.config.section import ARGUMENTS, Section, parameters_of
@@ -17,7 +18,8 @@ LARGEST = 1e100
 
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise ValueError(f"must be a finite number; got {value!r}")
+        must = "must be a finite number"
+        raise ValueError(f"{must}; got {value!r}{written_numbers.remedy(must, value)}")
     return value
 
 
@@ -173,7 +175,8 @@ def field_problems(name: str, value: Value) -> list[str]:
     try:
         SECTIONS[section].model_validate({field: value})
     except ValidationError as error:
-        return [f"{rule(e['msg'])}; got {value!r}" for e in error.errors() if e["loc"] == (field,)]
+        rules = [rule(e["msg"]) for e in error.errors() if e["loc"] == (field,)]
+        return [f"{one}; got {value!r}{written_numbers.remedy(one, value)}" for one in rules]
     return []
 
 

@@ -154,7 +154,7 @@ def exported(model: nn.Module, shape: tuple[int, ...], named: str, at: str = "")
         remedy = (
             "torch.export takes no branch that depends on the values of a tensor (`if x.sum() > 0`): write torch.where"
         )
-        if "numpy" in str(error).lower():
+        if ".numpy()" in str(error).partition("\n")[0]:  # below, torch quotes paths and lines of code
             remedy = "torch.export takes what torch computes alone: write it with torch's functions instead of NumPy's"
         if any(isinstance(one, torch.jit.ScriptModule) for one in model.modules()):
             remedy = "It has a scripted module (torch.jit): torch.export takes the one that was scripted"

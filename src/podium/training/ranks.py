@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from podium.components import find
 from podium.config.recipe import Recipe
 from podium.models.networks import ImageSpec
 from podium.training import device as devices
@@ -87,8 +88,15 @@ class SharedRun(TrainingRun):
         return why if int(refusing) == self.rank else ""
 
     def _wrapped(self) -> DistributedDataParallel:
-        """What adds up the gradients of those weights that learn now."""
-        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        """What adds up the gradients of those weights that learn now.
+
+        Somebody's own network may have some that take no part in its logits, as an auxiliary head's, or not in each
+        step's. Podium's and those of libraries have none, so looking for them in every step is left out there. Where a
+        first step has used all, torch writes once that looking for others costs time.
+        """
+        is_own = find("network", self.recipe.model.name) is None
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=is_own)
 
     def _thaw(self) -> None:
         super()._thaw()
