@@ -71,13 +71,15 @@ def made(reader: str, purpose: str) -> list[Access]:
 def _every() -> dict[str, Access]:
     """Each access by its id."""
     path = _path()
-    if not path.is_file():
-        return {}
     try:
         about = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         # Lines of an earlier Podium have no id; their time stands in.
         return {str(one.get("id", one["at"])): _access(one) for one in about}
-    except (ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise PodiumError(f"{path} can't be read: {error.strerror}. It counts the test set accesses") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PodiumError(f"{path} is damaged ({error}); it counts the test set accesses: restore it") from None
 
 
