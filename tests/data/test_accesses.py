@@ -1,5 +1,7 @@
 """Every access to the held-out test set is counted."""
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -46,6 +48,16 @@ def test_damaged_record_says_so(sealed: Path) -> None:
     with Path("mlruns/sealed.jsonl").open("a", encoding="utf-8") as file:
         file.write("hello\n")
     with pytest.raises(PodiumError, match=r"sealed\.jsonl is damaged"):
+        accesses.known(digest)
+
+
+def test_record_that_can_not_be_read_is_not_called_damaged(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, **_: str) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    digest = open_test_set(sealed, "gate").digest
+    monkeypatch.setattr(Path, "read_text", failing)
+    with pytest.raises(PodiumError, match=r"sealed\.jsonl can't be read: Input/output error"):
         accesses.known(digest)
 
 

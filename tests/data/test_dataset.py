@@ -1,4 +1,8 @@
+import builtins
+import errno
+import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +10,8 @@ import numpy as np
 import pytest
 
 from podium.data.dataset import DatasetInfo, Written, open_split, open_test_set, write_json, write_split
-from podium.errors import InputError, RefusedError
+from podium.data.image_files import read_files, read_sizes, write_sizes
+from podium.errors import InputError, PodiumError, RefusedError
 
 IMAGES = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
 LABELS = np.array([0, 1, 1, 0, 1], np.int64)
@@ -91,6 +96,53 @@ def test_split_with_a_damaged_file_is_refused(tmp_path: Path, name: str, damage:
 
     with pytest.raises(InputError, match=r"is damaged: .*run `dvc repro prepare`"):
         open_split(tmp_path)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Opening a file of that name fails with the error `number`, as on a file server."""
+    opened = io.open
+
+    def failing(file: Any, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(file, int) and Path(file).name == name:
+            raise OSError(number, os.strerror(number), file)
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", failing)
+    monkeypatch.setattr(builtins, "open", failing)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EPERM, r"Operation not permitted\. Let this user read"),
+        (errno.EACCES, r"Permission denied\. Let this user read"),
+        (errno.EIO, r"Input/output error\. Its disk, mount or file server fails"),
+        (errno.ESTALE, r"Stale file handle\. The file server replaced"),
+        (errno.ENOTCONN, r"Transport endpoint is not connected\. Its disk, mount"),
+        (errno.EMFILE, r"Too many open files\. .*\(ulimit -n\)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.json", "dataset.json", "files.csv", "sizes.npy"])
+def test_whole_files_that_can_not_be_read_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, message: str
+) -> None:
+    _write(tmp_path)
+    write_sizes(tmp_path, np.ones((5, 2), np.int32))
+    DatasetInfo("digits", [*CLASSES], [3, 4, 4], {}, [0.5], [0.25], "abc").write(tmp_path)
+
+    def read() -> None:
+        open_split(tmp_path)
+        DatasetInfo.read(tmp_path)
+        read_files(tmp_path, 5)
+        read_sizes(tmp_path, 5)
+
+    read()
+    with monkeypatch.context() as patched:
+        fail(patched, name, number)
+        with pytest.raises(PodiumError, match=f"can't be read: {message}") as found:
+            read()
+    assert not isinstance(found.value, InputError)
+    assert "damaged" not in str(found.value)
 
 
 def test_split_whose_arrays_are_not_the_described_ones_is_refused(tmp_path: Path) -> None:

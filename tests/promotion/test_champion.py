@@ -22,7 +22,7 @@ from podium.data.dataset import DatasetInfo, write_json, write_split
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.locks import locked
 from podium.metrics import scores
-from podium.promotion import ledger, moves, verdict_files
+from podium.promotion import ledger, moves, verdict, verdict_files
 from podium.promotion.champion import Images, NotPromotedError, Outcome, rollback
 from podium.promotion.champion import promote as promote_version
 from podium.promotion.git_tags import GitTags
@@ -471,31 +471,54 @@ def test_dry_run_judges_counts_the_access_and_leaves_everything_as_it_was(projec
     assert done.verdict.accesses == {"gate": 3}
 
 
-def test_first_champion_takes_no_attempt_on_its_own_test_set_only(project: Project) -> None:
-    promote(project, 1)
-
-    def attempt() -> int:
-        verdict = promote(project, 2, dry_run=True).verdict
-        assert verdict is not None
-        return int(verdict.rule.partition("this is number ")[2].split()[0])
-
-    assert [attempt(), attempt()] == [1, 2]
-    images, labels = tiny.pixels(90, seed=6)
-    sealed = project.path("sealed") / "test"
-    for drawn in ("newly held out", "and again"):
-        write_split(sealed, "test", images, labels, tiny.CLASSES, sealed=True, drawn=drawn)
-        assert [attempt(), attempt()] == [1, 2]
+def attempt(project: Project, number: int = 2) -> int:
+    """Of a dry run with version `number`."""
+    verdict = promote(project, number, dry_run=True).verdict
+    assert verdict is not None
+    return int(verdict.rule.partition("this is number ")[2].split()[0])
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_champion_by_hand_takes_no_attempt_where_it_was_trained_beside_the_test_set(
-    project: Project, known: bool
+def hold_out(project: Project, drawn: str, images: int = 90) -> None:
+    write_split(
+        project.path("sealed") / "test", "test", *tiny.pixels(images, seed=6), tiny.CLASSES, sealed=True, drawn=drawn
+    )
+
+
+def evaluate(project: Project, key: str, *numbers: int) -> None:
+    """As the stage counts it."""
+    for number in numbers:
+        accesses.record(key, "evaluate", f"run {versions.find(project.tracking, NAME, number).run_id}")
+
+
+def test_first_champion_of_an_earlier_ledger_takes_no_attempt_on_its_own_test_set_only(
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    short = verdict.Verdict.short
+    monkeypatch.setattr(verdict.Verdict, "short", lambda found: {**short(found), "test_set": ""})
+    hold_out(project, "the first")
+    evaluate(project, "the first", 1)
+    promote(project, 1)
+    evaluate(project, "the first", 2)
+    assert attempt(project) == 1
+    change_data(project, digest="e" * 64)  # images were added, also to the test set
+    hold_out(project, "the first", 120)
+    assert attempt(project) == 2
+    hold_out(project, "newly held out")
+    assert [attempt(project), attempt(project)] == [1, 2]
+    change_data(project, digest="d" * 64)
+    hold_out(project, "the first")
+    assert attempt(project) == 3
+
+
+def test_champion_by_hand_that_was_evaluated_here_gives_no_level_twice(project: Project) -> None:
+    evaluate(project, key_of(project), 1, 2)
     project.tracking.client.set_registered_model_alias(NAME, "champion", "1")
-    if not known:
-        project.tracking.client.set_model_version_tag(NAME, "1", "data_digest", "of another preparation")
-    done = [promote(project, 2, dry_run=True).verdict for _ in range(2)]
-    assert [verdict and f"number {1 if known else n} " in verdict.rule for n, verdict in enumerate(done, 1)] == [1, 1]
+    assert [attempt(project), attempt(project)] == [1, 2]
+
+
+def key_of(project: Project) -> str:
+    """By what accesses to its test set are counted."""
+    return str(json.loads((project.path("sealed") / "test/split.json").read_text(encoding="utf-8"))["digest"])
 
 
 def test_accesses_of_every_folder_that_shares_the_registry_count(project: Project) -> None:

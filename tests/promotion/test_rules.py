@@ -232,9 +232,22 @@ def test_every_look_at_the_test_set_is_an_attempt(accesses: dict[str, int], atte
     assert attempts(accesses) == attempt
 
 
-def test_no_level_is_given_twice_on_a_test_set_that_is_newer_than_the_champion() -> None:
-    found = [attempts({"evaluate": count, "gate": count}, first_here=False) for count in range(1, 100)]
-    assert found == list(range(1, 100))
+@pytest.mark.parametrize(
+    ("first", "evaluated"),
+    [({}, 0), ({"gate": 1}, 0), ({"evaluate": 1, "gate": 1}, 1), ({"evaluate": 1, "gate": 0}, 1), ({"evaluate": 1}, 3)],
+    ids=["elsewhere", "judged here", "here", "by hand", "by hand among others"],
+)
+def test_no_level_is_given_twice_whatever_of_the_first_champion_is_among_the_accesses(
+    first: dict[str, int], evaluated: int
+) -> None:
+    """`evaluated`: before the second champion's time. Each challenger is then evaluated and judged, and once more."""
+    judged, found = first.get("gate", 0), []
+    for challenger in range(1, 50):
+        for _ in range(2):
+            judged += 1
+            found.append(attempts({"evaluate": evaluated + challenger, "gate": judged}, first))
+    assert all(number >= place for place, number in enumerate(found, 1))  # the levels fall
+    assert found[-1] == 98
 
 
 def test_spent_test_set_is_named() -> None:

@@ -10,14 +10,29 @@ import getpass
 import json
 import secrets
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from podium import paths
 from podium.errors import PodiumError
 
 ID_BYTES = 6
 """Of the id of an access, by which copies of a line are recognised."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """One look at a test set."""
+
+    at: str
+    """UTC, ISO 8601, as `now` writes it."""
+    reader: str
+    purpose: str
+    """For which run or version."""
+    digest: str
+    """By what its test set is known."""
 
 
 def record(digest: str, reader: str, purpose: str) -> None:
@@ -40,25 +55,36 @@ def known(digest: str) -> dict[str, str]:
 
     Raises PodiumError for a file that was damaged.
     """
-    return {access: reader for access, (reader, of) in _every().items() if of == digest}
+    return {access: one.reader for access, one in _every().items() if one.digest == digest}
 
 
 def others(digest: str) -> int:
     """How many accesses there were from this folder to other test sets than `digest`."""
-    return sum(of != digest for _, of in _every().values())
+    return sum(one.digest != digest for one in _every().values())
 
 
-def _every() -> dict[str, tuple[str, str]]:
-    """Reader and test set of each access by its id."""
+def made(reader: str, purpose: str) -> list[Access]:
+    """Every access by `reader` for `purpose` from this folder, the oldest first. Raises as `known`."""
+    return [one for one in _every().values() if (one.reader, one.purpose) == (reader, purpose)]
+
+
+def _every() -> dict[str, Access]:
+    """Each access by its id."""
     path = _path()
-    if not path.is_file():
-        return {}
     try:
         about = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         # Lines of an earlier Podium have no id; their time stands in.
-        return {str(one.get("id", one["at"])): (str(one["reader"]), str(one["digest"])) for one in about}
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(one.get("id", one["at"])): _access(one) for one in about}
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise PodiumError(f"{path} can't be read: {error.strerror}. It counts the test set accesses") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PodiumError(f"{path} is damaged ({error}); it counts the test set accesses: restore it") from None
+
+
+def _access(line: dict[str, Any]) -> Access:
+    return Access(str(line.get("at", "")), str(line["reader"]), str(line.get("purpose", "")), str(line["digest"]))
 
 
 def who() -> str:

@@ -24,6 +24,8 @@ from podium.data.split_errors import damaged, unreadable
 from podium.errors import InputError, RefusedError
 
 MARKER = "split.json"
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""Of a marker: the split was not written to its end, or there is none."""
 DUPLICATES = "duplicates.npy"
 """Only where images of the split are near-duplicates of each other."""
 CHUNK_BYTES = 16 * 1024**2
@@ -252,11 +254,14 @@ class DatasetInfo:
 
     @staticmethod
     def read(folder: Path) -> "DatasetInfo":
-        """Read dataset.json of `folder`. Raises InputError where it is missing."""
+        """Read dataset.json of `folder`. Raises InputError where it is missing or damaged."""
         path = folder / "dataset.json"
-        if not path.is_file():
-            raise InputError(f"{path} is missing: run `dvc repro prepare`")
-        return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+        except ABSENT:
+            raise InputError(f"{path} is missing: run `dvc repro prepare`") from None
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -267,13 +272,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    marker = folder / MARKER
-    if not marker.is_file():
-        raise InputError(f"{folder} holds no complete split ({MARKER} is missing): run `dvc repro prepare`")
     try:
-        about: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise damaged(folder, str(error)) from None
+        about: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except ABSENT:
+        raise InputError(f"{folder} holds no complete split ({MARKER} is missing): run `dvc repro prepare`") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(folder, error) from None
     return about
 
 

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TextIO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from podium.data.lazy_rows import LazyRows
 from podium.data.sources.item import Content, shown
 from podium.data.split_draw import numbered
+from podium.data.split_errors import unreadable
 from podium.errors import InputError
 
 NAME = "files.csv"
@@ -83,20 +85,29 @@ def read_files(folder: Path, count: int) -> Sequence[ImageFile]:
     Raises InputError where it is missing: an earlier Podium prepared the images; or where it is of other images.
     """
     path = folder / NAME
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro prepare`")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        names = [field.name for field in fields(ImageFile)]
-        if next(reader, None) != names:
-            raise InputError(f"{path} is another Podium's: run `dvc repro prepare`")
-        found = _Rows()
-        for row in filter(None, reader):
-            if len(row) != len(names):
-                raise InputError(f"{path} is damaged in line {reader.line_num}: run `dvc repro prepare`")
-            found.append(row)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            found = _rows(path, file)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path} is missing: run `dvc repro prepare`") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if len(found) != count:
         raise InputError(f"{path} must have a row for each of {count:,} images; got {len(found):,}: run `dvc repro`")
+    return found
+
+
+def _rows(path: Path, file: TextIO) -> _Rows:
+    """The rows of `file`, which is `path`."""
+    reader = csv.reader(file)
+    names = [field.name for field in fields(ImageFile)]
+    if next(reader, None) != names:
+        raise InputError(f"{path} is another Podium's: run `dvc repro prepare`")
+    found = _Rows()
+    for row in filter(None, reader):
+        if len(row) != len(names):
+            raise InputError(f"{path} is damaged in line {reader.line_num}: run `dvc repro prepare`")
+        found.append(row)
     return found
 
 
@@ -116,13 +127,13 @@ def read_sizes(folder: Path, count: int) -> NDArray[np.int32] | None:
     Raises InputError where it is damaged or of other images.
     """
     path = folder / SIZES
-    if not path.is_file():
-        return None
     try:
         with path.open("rb") as file:  # numpy leaves its own open where the content is damaged
             found = np.load(file, allow_pickle=False)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path} is damaged: {error}; run `dvc repro prepare`") from None
+        raise unreadable(path, error) from None
     if not isinstance(found, np.ndarray):  # numpy.savez's archive
         raise InputError(f"{path} must be one array of numpy.save; got an archive of several: run `dvc repro prepare`")
     if found.shape != (count, 2) or found.dtype != np.int32:

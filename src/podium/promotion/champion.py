@@ -16,7 +16,7 @@ from podium.locks import locked
 from podium.metrics import computable
 from podium.metrics.scores import Metric
 from podium.process import print_if_possible
-from podium.promotion import first_model, gate, git_tags, ledger, moves, verdict_files
+from podium.promotion import first_champion, first_model, gate, git_tags, ledger, moves, verdict_files
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, Ledger, word
 from podium.promotion.model_predictions import ACCURACY
@@ -227,7 +227,7 @@ def _judge(
     split = _opened(images, data, version)
     notes += _about_other_accesses(split)
     counts = versions.record_accesses(tracking, version.name, split.access_key)
-    first_here = _first_was_here(tracking, book, split, data)
+    own = first_champion.own_accesses(tracking, book, split.access_key, data)
     for rival in rivals:
         champion, unreadable, more = _loaded(tracking, version.name, book, rival, data)
         verdict = gate.judge(
@@ -240,7 +240,7 @@ def _judge(
                 "; ".join(_foreign(version, data)),
                 _served(tracking, version, rival) if rival == baseline else None,
                 keeps_promise=rival == baseline,
-                first_here=first_here,
+                first=own,
             ),
             counts,
             bins=images.bins,
@@ -251,23 +251,6 @@ def _judge(
         if verdict.decision == "refuse":
             break
     return verdict
-
-
-def _first_was_here(tracking: Tracking, book: Ledger, split: Split, data: DatasetInfo) -> bool:
-    """Whether the first champion was evaluated on the test set `split`, or there has been none.
-
-    Where the ledger does not say so (it was made by hand, or by an earlier Podium), its data tells.
-    """
-    first = book.entries[0] if book.entries else None
-    number = first.target if first else book.champion
-    if number is None:
-        return True
-    if told := ((first and first.verdict) or {}).get("test_set"):
-        return bool(told == split.access_key)
-    try:
-        return not _foreign(versions.find(tracking, book.name, number), data)
-    except PodiumError:  # it was deleted
-        return False
 
 
 def _check_before_opening(images: Images, metric: Metric, number: int, challenger: LoadedModel) -> None:

@@ -6,7 +6,7 @@ models of different shapes compare, and nothing rests on old numbers. The rules 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from podium.metrics.resampling import Groups, Paired, measured
 from podium.metrics.scores import Metric
 from podium.models.latency import BUSY
 from podium.promotion.comparison import compare
+from podium.promotion.first_champion import BOTH
 from podium.promotion.model_predictions import ACCURACY, Model, Predictions, latencies, predict
 from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, Promised, find_rules
 from podium.promotion.verdict import Check, Disagreement, Side, Verdict
@@ -47,8 +48,8 @@ class Candidates:
     """What labels of served images say, as `Evidence.served`."""
     keeps_promise: bool = True
     """Whether the champion's promise about answered images binds: not that of one which was replaced already."""
-    first_here: bool = True
-    """Whether the first champion, which is compared with nothing, was evaluated on this test set, or there is none."""
+    first: Mapping[str, int] = field(default_factory=lambda: dict(BOTH))
+    """How many accesses to this test set, by reader, were the first champion's own, which is compared with nothing."""
 
 
 def _evidence(
@@ -125,7 +126,7 @@ def judge_predictions(
     evidence = replace(
         _evidence(len(test.labels), params, candidates, sides, metric),
         classes=_class_counts(predicted, test),
-        attempt=attempts(accesses, first_here=candidates.first_here),
+        attempt=attempts(accesses, candidates.first),
         answering=_answering([model for _, model in models], predicted, groups),
     )
     if candidates.champion:
@@ -253,14 +254,14 @@ def _side(
     return Side(number, int(found.right.sum()), accuracy, low, high, error, recalls, latency, model.size / 1e6)
 
 
-def attempts(accesses: Mapping[str, int], *, first_here: bool = True) -> int:
+def attempts(accesses: Mapping[str, int], first: Mapping[str, int] = BOTH) -> int:
     """How many challengers have been compared on a test set with these `accesses`, by reader; at least 1.
 
     Each of them is evaluated once and judged once. Whatever was looked at more often counts: models that were only
-    evaluated, and dry runs, are tries too. The first champion is compared with nothing and is none where its accesses
-    are among these (`first_here`), which they are not on a test set that was held out later.
+    evaluated, and dry runs, are tries too. The first champion is compared with nothing and is none: `first` are those
+    of its accesses that are among these, none on a test set that was held out later, no gate's where a hand made it.
     """
-    return max(max(accesses.get("evaluate", 0), accesses.get("gate", 0)) - first_here, 1)
+    return max(*(accesses.get(reader, 0) - first.get(reader, 0) for reader in BOTH), 1)
 
 
 def _class_counts(predicted: Sequence[Predictions], test: Split) -> dict[str, ClassCounts]:
