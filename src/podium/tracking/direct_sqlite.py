@@ -49,8 +49,8 @@ UPDATE latest_metrics SET rowid = rowid + (SELECT MIN(0, MIN(rowid)) - MAX(rowid
 WHERE key = :key AND run_uuid IN (SELECT value FROM json_each(:run_ids)) AND rowid >
 (SELECT MIN(other.rowid) FROM latest_metrics other WHERE other.run_uuid = latest_metrics.run_uuid)
 """
-"""MLflow has no order for the metrics of a run: SQLite returns them by the number of their row. Those that are moved get
-numbers below all there are. A number that is free again may go to another row: -rowid would be given twice."""
+"""MLflow has no order for the metrics of a run: SQLite returns them by the number of their row. What is moved gets a
+number below all there are. A number that is free again may go to another row: -rowid would be given twice."""
 
 log = logging.getLogger(__name__)
 
