@@ -70,7 +70,8 @@ class Attachments:
 
     def __init__(self, tracking: Tracking, store: ArtifactStore | None) -> None:
         self._tracking = tracking
-        self._store = store
+        self.store = store
+        """None: no files are logged."""
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int | None], _Owner] = {}
         self._unread: Counter[str] = Counter()
@@ -83,7 +84,7 @@ class Attachments:
 
     def add(self, study: optuna.Study, of: optuna.Study | FrozenTrial, run_id: str) -> None:
         """The files of `of`, a trial of `study` or the study itself, belong into the run `run_id`."""
-        if self._store is not None:
+        if self.store is not None:
             with self._lock:
                 self._pending[id(study), getattr(of, "number", None)] = _Owner(study, of, run_id)
 
@@ -92,7 +93,7 @@ class Attachments:
 
         Holds no lock meanwhile. Each owner is tried once; after a failure the others wait for a pause.
         """
-        if self._store is None:
+        if self.store is None:
             return
         tried: set[tuple[int, int | None]] = set()
         failed = 0
@@ -105,7 +106,7 @@ class Attachments:
                 owner = self._pending.pop(keys[0])
             left = True
             try:
-                left = not self._attach(owner, self._store)
+                left = not self._attach(owner, self.store)
             finally:  # Ctrl-C, too, leaves it for later
                 if left:
                     with self._lock:

@@ -260,7 +260,7 @@ class _State:
 
     def _add_files_of_study(self, family: _Family) -> None:
         """Those of the study itself belong into the run above; where that is not open yet, a later end adds them."""
-        if family.open or not self._owns_parents:
+        if self._files.store is not None and (family.open or not self._owns_parents):
             try:
                 self._files.add(family.study, family.study, self._runs.parent(family.study))
             except Exception as error:
