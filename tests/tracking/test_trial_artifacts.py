@@ -217,15 +217,18 @@ def test_artifact_that_its_store_never_gives_is_given_up_and_what_is_left_at_the
 
 
 def test_files_of_a_study_below_the_users_own_run_lie_in_it_and_leave_his_own_alone(
-    tracking: Tracking, files: FileSystemArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracking: Tracking, files: FileSystemArtifactStore, tmp_path: Path
 ) -> None:
     study = optuna.create_study()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
-    with mlflow.start_run(experiment_id=tracking.experiment_id) as own:
-        mlflow.log_text("the user's", "note.md")
-        with TrialLogger(tracking, artifacts=files) as logger:
-            study.optimize(lambda trial: 0.0, 1, callbacks=[logger])
-            _put(files, tmp_path, study, b"the study's")
+    mlflow.set_tracking_uri(tracking.uri)
+    try:
+        with mlflow.start_run(experiment_id=tracking.experiment_id) as own:
+            mlflow.log_text("the user's", "note.md")
+            with TrialLogger(tracking, artifacts=files) as logger:
+                study.optimize(lambda trial: 0.0, 1, callbacks=[logger])
+                _put(files, tmp_path, study, b"the study's")
+    finally:
+        mlflow.set_tracking_uri("")
     found = _got(tracking, own.info.run_id, tmp_path)
     assert found.pop("note.md") == b"the user's"
     assert list(found.values()) == [b"the study's"]
