@@ -164,13 +164,13 @@ def find_or_create(tracking: Tracking, name: str, tags: dict[str, str], known: s
     return first
 
 
-@cache
 def end_run(tracking: Tracking, run_id: str, status: str) -> None:
     """End a run now; not before its start where the clock was set back since: MLflow's pages show how long it took."""
     start = tracking.client.get_run(run_id).info.start_time
     tracking.client.set_terminated(run_id, status, max(int(time.time() * 1000), start or 0))
 
 
+@cache
 def origin() -> dict[str, str]:
     """The tags that MLflow's own client puts on a run: user, source, git commit; what can't be found out is absent."""
     with warnings.catch_warnings():
