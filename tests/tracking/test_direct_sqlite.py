@@ -328,3 +328,32 @@ def test_objective_is_the_metric_that_mlflows_page_of_compared_runs_begins_with(
     assert rows(tracking) == before
     assert [_shown(tracking, study, number)[0] for number in (0, 3)] == ["objective"] * 2
     assert differences(tracking, study) == []
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_objective_comes_first_also_in_a_run_whose_row_got_a_number_that_became_free(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = trials.study_of_each_kind()
+    older, later = study.trials[0], study.trials[3]
+    logger = _runs(tracking)
+    logger.log(study, _running(later), trials.history(later.number, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_runs, "record_of", _last)
+        logger.log(study, older)  # its objective has the largest number there is
+    logger.show_objective_first(study)
+    logger.log(study, later)
+    logger.show_objective_first(study)
+    assert [_shown(tracking, study, trial.number)[0] for trial in (older, later)] == ["objective"] * 2
+    assert caplog.text == ""
+
+
+def test_order_of_metrics_that_cannot_be_changed_is_said_once(
+    tracking: Tracking, study: optuna.Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(direct_sqlite, "FIRST", "UPDATE no_such_table SET x = 1")
+    logger = _runs(tracking)
+    logger.log_ended(study, study.trials)
+    for _ in range(3):
+        logger.show_objective_first(study)
+    assert caplog.text.count("does not begin with objective") == 1

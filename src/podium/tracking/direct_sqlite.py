@@ -45,12 +45,12 @@ COLUMNS = {
 """The tables of a run and of its inputs, as this module knows them."""
 
 FIRST = """
-UPDATE latest_metrics SET rowid = -rowid
+UPDATE latest_metrics SET rowid = rowid + (SELECT MIN(0, MIN(rowid)) - MAX(rowid) - 1 FROM latest_metrics)
 WHERE key = :key AND run_uuid IN (SELECT value FROM json_each(:run_ids)) AND rowid >
 (SELECT MIN(other.rowid) FROM latest_metrics other WHERE other.run_uuid = latest_metrics.run_uuid)
 """
-"""MLflow has no order for the metrics of a run: SQLite returns them by the number of their row. Each row keeps a number
-of its own."""
+"""MLflow has no order for the metrics of a run: SQLite returns them by the number of their row. What is moved gets a
+number below all there are. A number that is free again may go to another row: -rowid would be given twice."""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class DirectSqlite:
         self._experiment_id = experiment_id
         self._images = images
         """What each run gets as its input."""
+        self._order_warned = False
 
     def write(self, runs: Sequence[tuple[Record, dict[str, str]]]) -> list[str]:
         """Write `runs`, records of trials that have ended and their tags, as new ones: all of them or none.
@@ -93,7 +94,9 @@ class DirectSqlite:
             with _private(self._client).session(read_only=False) as session:
                 session.execute(text(FIRST), {"key": key, "run_ids": json.dumps(list(run_ids))})
         except Exception as error:
-            log.warning("MLflow's page that compares runs does not begin with %s: %s", key, reason_of(error))
+            if not self._order_warned:  # what lasts would be said of each trial
+                self._order_warned = True
+                log.warning("MLflow's page that compares runs does not begin with %s: %s", key, reason_of(error))
 
 
 class _Private(NamedTuple):

@@ -3,7 +3,6 @@
 import inspect
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -29,11 +28,8 @@ from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, end_run, making
-from podium.tracking.trial_artifacts import ArtifactStore, artifacts_of, log_artifacts
+from podium.tracking.trial_artifacts import PAUSES, ArtifactStore, Attachments, is_gone
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
-
-PAUSES = (1.0, 5.0, 20.0, 60.0)
-"""Seconds for which a store that did not answer is left alone: the user's study goes on meanwhile."""
 
 OURS = "podium:"
 """How attributes of a study begin that are no user's."""
@@ -127,7 +123,7 @@ class _State:
 
     def __init__(self, runs: TrialRuns, artifacts: ArtifactStore | None, *, owns_parents: bool) -> None:
         self._runs = runs
-        self._artifacts = artifacts
+        self._files = Attachments(runs.tracking, artifacts)
         self._owns_parents = owns_parents
         self._lock = threading.RLock()
         self._families: dict[int, _Family] = {}
@@ -144,6 +140,7 @@ class _State:
             family.missed |= {trial.number: trial for trial in trials}
             if time.monotonic() >= self._not_before:
                 self._flush(family, again=again)
+        self._files.log()
 
     def notice(self, trace: TracebackType | None) -> None:
         """Begin with the studies whose `optimize` ended by an error at their first trial: `trace` is the error's."""
@@ -154,18 +151,24 @@ class _State:
 
     def close(self, status: Ending) -> None:
         with self._lock:
-            for family in self._families.values():
-                if family.opened_by not in (0, os.getpid()):
-                    continue  # a fork's copy of what its parent process ends
+            for family in self._own_families():
                 family.ending = family.ending or status
                 uncalled = self._uncalled(family)
                 family.missed |= uncalled
                 if family.missed:
                     self._flush(family, again=bool(uncalled))
-                if family.open:
+                self._add_files_of_study(family)
+        self._files.log(last=True)  # before their runs end, and without the lock: it may take long
+        with self._lock:
+            for family in self._own_families():
+                if family.open and family.ending:
                     self._end(family, family.ending)
                 self._delete_doubles(family)
             self._families = {key: family for key, family in self._families.items() if family.open or family.missed}
+
+    def _own_families(self) -> list[_Family]:
+        """All but a fork's copies of what its parent process ends."""
+        return [family for family in self._families.values() if family.opened_by in (0, os.getpid())]
 
     def _begin(self, study: optuna.Study) -> _Family:
         """What is known of a study at its first trial; one that was copied has trials that are logged as its own."""
@@ -202,8 +205,7 @@ class _State:
                 if again:
                     self._runs.look_again(family.study, family.missed)
                 for number in self._together(family):
-                    if self._artifacts is None or not artifacts_of(family.study, family.missed[number]):
-                        self._done(family, number)
+                    self._done(family, number, self._runs.run_of(family.study, number))
                 for number in list(family.missed):
                     self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
@@ -222,11 +224,12 @@ class _State:
             return set()
 
     def _log(self, family: _Family, number: int) -> None:
+        run_id = None
         try:
-            self._log_whole(family, number)
+            run_id = self._log_whole(family, number)
         except MlflowException as error:
             store = self._runs.tracking
-            later = _is_gone(error) or refusal(error, store.uri, store.experiment)
+            later = is_gone(error) or refusal(error, store.uri, store.experiment)
             if later or error.error_code != "INVALID_PARAMETER_VALUE":
                 family.missed[number] = family.missed.pop(number)  # the others first, the next time
                 raise
@@ -235,27 +238,33 @@ class _State:
             raise
         except Exception as error:  # the objects of a user's trial may raise anything: no other trial waits for it
             log.warning("Trial %s can't be logged. %s: %s", number, type(error).__name__, reason_of(error))
-        self._done(family, number)
+        self._done(family, number, run_id)
 
-    def _log_whole(self, family: _Family, number: int) -> None:
+    def _log_whole(self, family: _Family, number: int) -> str:
         """Log trial `number`, from the beginning in another run where somebody deletes its run meanwhile."""
         try:
-            run_id = self._runs.log(family.study, family.missed[number])
+            return self._runs.log(family.study, family.missed[number])
         except MlflowException as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
             self._runs.lose(family.study, number)
-            run_id = self._runs.log(family.study, family.missed[number])
-        self._attach(family.study, family.missed[number], run_id)
+            return self._runs.log(family.study, family.missed[number])
 
-    def _attach(self, study: optuna.Study, owner: optuna.Study | FrozenTrial, run_id: str) -> None:
-        if self._artifacts is not None:
-            log_artifacts(self._runs.tracking.client, run_id, study, owner, self._artifacts)
-
-    def _done(self, family: _Family, number: int) -> None:
-        """Trial `number` is logged, or refused for good: it keeps no other one out."""
-        if family.missed.pop(number).state == TrialState.FAIL:
+    def _done(self, family: _Family, number: int, run_id: str | None) -> None:
+        """Trial `number` is logged as `run_id`, or refused for good: it keeps no other one out."""
+        trial = family.missed.pop(number)
+        if trial.state == TrialState.FAIL:
             family.failed.add(number)
+        if run_id is not None:
+            self._files.add(family.study, trial, run_id)
+
+    def _add_files_of_study(self, family: _Family) -> None:
+        """Those of the study itself belong into the run above; where that is not open yet, a later end adds them."""
+        if self._files.store is not None and (family.open or not self._owns_parents):
+            try:
+                self._files.add(family.study, family.study, self._runs.parent(family.study))
+            except Exception as error:
+                self._fail(error, 0)
 
     def _open(self, family: _Family) -> None:
         """See that the parent run is there and RUNNING: somebody may have deleted it since the last trial."""
@@ -298,7 +307,6 @@ class _State:
             tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
             for start in range(0, len(tags), OTHERS_A_CALL):
                 self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
-            self._attach(study, study, run_id)
         except AWAY:
             raise
         except Exception as error:  # as in `_log`: the run ends all the same
@@ -320,11 +328,6 @@ class _State:
 def _known(tracking: Tracking, parent: str | None) -> Known:
     with _shared_lock:
         return _shared.setdefault((tracking.uri, tracking.experiment_id, parent), Known())
-
-
-def _is_gone(error: MlflowException) -> bool:
-    """Whether it is a run that was deleted, for a time or for good."""
-    return bool(re.search(r"The run \S+ must be in the 'active' state|Run with id=\S+ not found", str(error)))
 
 
 def _failed(study: optuna.Study) -> list[FrozenTrial]:

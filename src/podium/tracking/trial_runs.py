@@ -95,6 +95,10 @@ class TrialRuns:
         self._known.runs |= {(own, number): run_id for number, run_id in written.items()}
         return set(written)
 
+    def run_of(self, study: optuna.Study, number: int) -> str:
+        """The id of the run as which trial `number` was logged."""
+        return self._known.runs[id_of(self.tracking, study), number]
+
     def show_objective_first(self, study: optuna.Study) -> None:
         """Also in runs from a time when it was logged last: MLflow's page that compares runs begins with it."""
         own = id_of(self.tracking, study)
