@@ -332,6 +332,19 @@ def test_key_that_waits_for_its_passphrase_is_not_waited_for_without_end(
     assert git("tag") == ""
 
 
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize("ends", ["kill -TERM $$", "kill -KILL $$"])
+def test_signing_program_that_was_ended_leaves_no_tag_without_a_signature(
+    tracking: Tracking, tmp_path: Path, ends: str
+) -> None:
+    git("config", "gpg.ssh.program", str(program(tmp_path / "asks", ends)))
+    move(tracking, 1)
+    book = ledger.read(tracking.client, NAME)
+    (note,) = GitTags(Path(), signed=True).write(tracking, NAME, book.entries[0], book.texts[0])
+    assert "warning: entry 1 of the ledger has no git tag (ledger.git_tags)" in note
+    assert git("tag") == ""
+
+
 def test_tag_that_was_written_before_its_hook_hung_is_written_once(
     tracking: Tracking, tags: GitTags, impatient: Any
 ) -> None:

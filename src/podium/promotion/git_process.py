@@ -58,13 +58,22 @@ def _shown(arguments: tuple[str, ...]) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End git and what it has started, if they are still there: what asks for a passphrase restores the terminal."""
+    """End git, and then what it has started, if they are still there: what asks for a passphrase restores the terminal.
+
+    Git first: it takes a signing program that was ended for one that has signed, and writes the tag (2.39).
+    """
     if process.poll() is not None:
         return
     with suppress(psutil.Error):
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        for end in (psutil.Process.terminate, psutil.Process.kill):
-            for one in family:
-                with suppress(psutil.Error):
-                    end(one)
-            _, family = psutil.wait_procs(family, timeout=2)
+        git = psutil.Process(process.pid)
+        started = git.children(recursive=True)
+        _end_all([git])
+        _end_all(started)
+
+
+def _end_all(family: list[psutil.Process]) -> None:
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for one in family:
+            with suppress(psutil.Error):
+                end(one)
+        _, family = psutil.wait_procs(family, timeout=2)

@@ -215,7 +215,14 @@ class GitTags:
                     raise
                 time.sleep(0.1 * is_locked)
             else:
+                self._refuse_unsigned(tag)
                 return
+
+    def _refuse_unsigned(self, tag: str) -> None:
+        """Delete `tag`, just written, where it was to be signed and is not: git ends well although its signer died."""
+        if self.signed and not any(SIGNATURE.search(content) for _, content in self._contents([tag])):
+            self._git("tag", "--delete", tag)
+            raise PodiumError("git's signing program ended without a signature (`git tag -s` must work)")
 
     def _commit(self, tracking: Tracking, name: str, entry: Entry) -> str:
         """The commit that the version was trained from, where this clone has it; else the one that is checked out."""
