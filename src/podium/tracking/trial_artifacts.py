@@ -11,6 +11,7 @@ from optuna.artifacts import ArtifactMeta, download_artifact, get_all_artifact_m
 from optuna.trial import FrozenTrial
 
 from podium.text import reason_of
+from podium.tracking.study_storage import storage_of
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class ArtifactStore(Protocol):
 
 def artifacts_of(study: optuna.Study, owner: optuna.Study | FrozenTrial) -> list[ArtifactMeta]:
     """The files of `owner`, a trial of `study` or the study itself, the oldest first."""
-    return list(get_all_artifact_meta(owner, storage=study._storage))
+    return list(get_all_artifact_meta(owner, storage=storage_of(study)))
 
 
 def log_artifacts(
