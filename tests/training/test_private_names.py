@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from podium import private_names
+from podium.models.layers import unwrapped
 from podium.training.footprint import bytes_of
 from podium.training.live_bytes import LiveBytes
 from podium.training.module_parts import has_buffer, parts_of, unsaved_buffers
@@ -69,3 +70,19 @@ def test_torch_that_no_longer_tells_of_new_tensors_measures_nothing_and_says_so_
     monkeypatch.setattr(LiveBytes, "_count", lambda *arguments: None)  # as if it were never called
     assert [bytes_of(work), bytes_of(work)] == [(0.0, 0.0)] * 2
     assert capsys.readouterr().err.count("the memory of a step is not measured, so no batch is divided") == 1
+
+
+def test_compiled_network_is_unwrapped_where_torch_calls_it_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    class Compiled(nn.Module):
+        """As torch._dynamo's, which has it as `_orig_mod`."""
+
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.inner = module
+
+    net = Net()
+    assert unwrapped(Compiled(net)) is not net  # a network of one's own that has another
+    Compiled.__module__ = "torch._dynamo.eval_frame"
+    assert unwrapped(Compiled(net)) is net
+    assert unwrapped(nn.DataParallel(Compiled(net))) is net
+    assert capsys.readouterr().err.count("is not what Podium expects") == 1
