@@ -1,12 +1,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from own import OwnCode
-from podium import cluster
+from podium import cluster, private_names
 from podium.config.params import RuntimeParams, parse
 from podium.errors import InputError, PodiumError
 
@@ -106,6 +107,29 @@ def test_local_cluster_does_without_shared_memory_that_it_can_not_write_to(
 ) -> None:
     monkeypatch.setattr(cluster, "SHARED_MEMORY", str(tmp_path if there else tmp_path / "none"))
     assert ("_plasma_directory" in cluster._local(2, 0)) is not (there or sys.platform != "linux")
+
+
+def test_local_cluster_starts_where_ray_has_no_name_for_the_folder_of_objects(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[dict[str, Any]] = []
+
+    def begin(**options: Any) -> None:
+        if cluster.OBJECTS in options:
+            raise RuntimeError(f"Unknown keyword argument(s): {cluster.OBJECTS}")
+        begun.append(options)
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=begin, shutdown=lambda: None)
+    monkeypatch.setattr(cluster, "prepare", lambda runtime: None)
+    monkeypatch.setattr(cluster, "SHARED_MEMORY", str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(private_names, "_said", set())
+    for _ in range(2):
+        with cluster.opened(RuntimeParams(), 2):
+            pass
+    assert [options["num_cpus"] for options in begun] == [2, 2]
+    assert capsys.readouterr().err.count("Ray is not what Podium expects") == 1
 
 
 def test_workers_get_podium_and_every_module_and_package_of_the_projects_src(own: OwnCode) -> None:

@@ -110,3 +110,4 @@ print("done")
 def test_whatever_fails_leaves_torch_as_it_was() -> None:
     done = subprocess.run([sys.executable, "-c", FAILURES], capture_output=True, text=True)
     assert done.stdout == "done\n", done.stderr
+    assert done.stderr.count("is not what Podium expects") == 1

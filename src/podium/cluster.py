@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from podium import own_code
 from podium.errors import InputError, PodiumError
+from podium.private_names import say
 
 if TYPE_CHECKING:
     from podium.config.params import RuntimeParams
@@ -33,6 +34,8 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's own switch for laptops: a cluster of one machine that listens on 127.0.0.1; else it listens everywhere."""
 ANSWERS_WITHIN = 10.0
 """Seconds in which a cluster's head takes a connection."""
+OBJECTS = "_plasma_directory"
+"""The folder of the objects that workers share, as Ray 2.60 calls it."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (Ray's own choice: we only look whether it is one)
 """Where Ray has the object store on Linux: a container may have none there, or a read-only one."""
 SPARE = 96 * 2**20
@@ -56,13 +59,26 @@ def opened(runtime: "RuntimeParams", cpus: float, stored: int = 0) -> Iterator[N
     _check_answers(runtime.address)
     try:
         with _signals_are_ours():
-            ray.init(**(_cluster(runtime.address) if runtime.address else _local(cpus, stored)))
+            _begin(_cluster(runtime.address) if runtime.address else _local(cpus, stored))
     except Exception as error:  # a cluster that does not start raises just this
         raise PodiumError(_message(runtime.address, error)) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _begin(options: dict[str, Any]) -> None:
+    """Start Ray. It has no public name for where a cluster of this process keeps its objects."""
+    import ray
+
+    try:
+        ray.init(**options)
+    except (RuntimeError, TypeError) as error:
+        if OBJECTS not in options or OBJECTS not in str(error):
+            raise
+        ray.init(**{name: value for name, value in options.items() if name != OBJECTS})
+        say("ray", "it chooses by itself where the workers' objects lie, and may be slower", error)
 
 
 def prepare(runtime: "RuntimeParams") -> None:
@@ -195,7 +211,7 @@ def _local(cpus: float, stored: int) -> dict[str, Any]:
         "object_store_memory": 2 * stored + SPARE,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-    } | ({} if usable else {"_plasma_directory": tempfile.gettempdir()})  # one that is too small Ray sees by itself
+    } | ({} if usable else {OBJECTS: tempfile.gettempdir()})  # one that is too small Ray sees by itself
 
 
 def _cluster(address: str) -> dict[str, Any]:

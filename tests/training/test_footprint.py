@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tiny
+from podium import private_names
 from podium.training import device, footprint
 from podium.training.batches import Batches
 from podium.training.footprint import bytes_of, forget_peak, halved, images_per_pass, parts_of_batch, peak
@@ -238,6 +239,7 @@ def test_own_network_is_measured_anew_for_each_width(monkeypatch: pytest.MonkeyP
 def test_torch_without_the_private_module_measures_nothing_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(private_names, "_said", set())
     monkeypatch.delitem(sys.modules, "podium.training.live_bytes", raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils._python_dispatch", None)
     found = [bytes_of(lambda count: torch.zeros(count, 1000)) for _ in range(2)]

@@ -10,8 +10,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from podium.tuning import optuna_private
-from podium.tuning.optuna_private import contains
+from podium import private_names
+from podium.tuning.optuna_private import contains, frozen
 from podium.tuning.outcome import write_trials
 from podium.tuning.storage import Journal, open_storage
 from podium.tuning.study import open_study, resume_trial
@@ -61,7 +61,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 @pytest.fixture(autouse=True)
 def _nothing_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optuna_private, "_logged", set())
+    monkeypatch.setattr(private_names, "_said", set())
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -159,5 +159,5 @@ def test_error_that_is_not_optunas_is_raised_and_nothing_is_logged(
     for name in ("get_trial", "get_all_trials"):
         monkeypatch.setattr(study._storage, name, fail)
     with pytest.raises(FullError, match="the database is away"):
-        optuna_private.frozen(study, trial)
+        frozen(study, trial)
     assert capsys.readouterr().err == ""

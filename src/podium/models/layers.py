@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from podium.private_names import say
+
 
 class Normalize(nn.Module):
     """(N, C, H, W) uint8 to float with the training images' mean 0 and standard deviation 1 in each channel."""
@@ -117,11 +119,21 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 def unwrapped(module: nn.Module) -> nn.Module:
     """The network in a `module` that only runs it otherwise: compiled, or on several devices."""
     while True:
-        inner = getattr(module, "_orig_mod", None)  # of torch.compile
+        inner = _compiled_of(module)
         inner = module.module if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else inner
         if not isinstance(inner, nn.Module):
             return module
         module = inner
+
+
+def _compiled_of(module: nn.Module) -> nn.Module | None:
+    """What torch.compile made `module` of; None: it did not make it. torch has no public name for either."""
+    inner = getattr(module, "_orig_mod", None)
+    if isinstance(inner, nn.Module) or not type(module).__module__.startswith("torch._dynamo"):
+        return inner
+    error = AttributeError(f"{type(module).__name__} has no _orig_mod")
+    say("torch", "what was compiled is found as the only module within", error)
+    return next(module.children(), None)
 
 
 def only_logits(module: nn.Module) -> nn.Module:

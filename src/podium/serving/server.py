@@ -10,10 +10,12 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
 from podium.config.params import DriftParams, ServeParams
+from podium.private_names import private_or_public
 from podium.registry import loading
 from podium.serving import listening, workers
 from podium.serving.application import Application
@@ -100,10 +102,6 @@ class _Server:
         """Why the registry does not take the sign of life; empty: it does."""
 
     async def run(self) -> None:
-        from hypercorn.asyncio.run import worker_serve
-        from hypercorn.config import Sockets
-        from hypercorn.utils import wrap_app
-
         from podium.serving import silent_http2, websockets
 
         websockets.refuse()
@@ -114,11 +112,9 @@ class _Server:
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
         config = _hypercorn(self.params, listening.allow_many_connections())
-        application: Any = self.application  # the same protocol in other words
-        app = wrap_app(application, config.wsgi_max_body_size, "asgi")
         if workers.shares_sockets():  # a client must not meet the one worker that has no model yet: the others take it
             await self.ready_or_ended.wait()
-        await worker_serve(app, config, sockets=Sockets([], self.sockets, []), shutdown_trigger=self.ended.wait)
+        await answering(self.application, config, self.sockets, self.ended)
         await self._leave(loading_first)
         if self.failure is not None:
             raise self.failure
@@ -214,6 +210,26 @@ async def _ended(work: "asyncio.Future[None]", seconds: float) -> bool:
     for one in done:
         one.result()
     return bool(done)
+
+
+def answering(application: Any, config: Any, sockets: list[socket.socket], ended: asyncio.Event) -> Awaitable[None]:
+    """hypercorn answers on `sockets` until `ended`. Its public function takes their numbers only, and closes them."""
+
+    def with_sockets() -> Awaitable[None]:
+        from hypercorn.asyncio.run import worker_serve
+        from hypercorn.config import Sockets
+        from hypercorn.utils import wrap_app
+
+        app = wrap_app(application, config.wsgi_max_body_size, "asgi")
+        return worker_serve(app, config, sockets=Sockets([], sockets, []), shutdown_trigger=ended.wait)
+
+    def with_numbers() -> Awaitable[None]:
+        from hypercorn.asyncio import serve
+
+        config.bind = [f"fd://{one.detach()}" for one in sockets]
+        return serve(application, config, mode="asgi", shutdown_trigger=ended.wait)
+
+    return private_or_public("hypercorn", "its sockets are given by their numbers", with_sockets, with_numbers)
 
 
 def _hypercorn(params: ServeParams, files: int) -> Any:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from podium.text import reason_of
 from podium.tracking.run_names import KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED, SUPERSEDED_TAG
@@ -94,9 +93,9 @@ def _is_empty(client: MlflowClient, run_id: str, kept: str) -> bool:
     inputs = bool(run.inputs and (run.inputs.dataset_inputs or run.inputs.model_inputs))
     linked = inputs or bool(run.outputs and run.outputs.model_outputs)
     own = {key for key in run.data.tags if not key.startswith("mlflow.")} - {CALL} - other.data.tags.keys()
-    if run.data.params or run.data.metrics or linked or own or MLFLOW_RUN_NOTE in run.data.tags:
+    if run.data.params or run.data.metrics or linked or own or "mlflow.note.content" in run.data.tags:
         return False
-    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
+    below = f"tags.`mlflow.parentRunId` = '{run_id}'"
     return not client.search_runs([run.info.experiment_id], below, ViewType.ALL, max_results=1)
 
 

@@ -34,6 +34,7 @@ from podium.tracking.run_names import (
     plain_text,
     text_of,
 )
+from podium.tracking.study_storage import number_in_storage, storage_of
 from podium.tracking.study_summary import objectives
 
 STATUS = {
@@ -176,8 +177,9 @@ def _own_id(study: optuna.Study) -> str:
     if parts[2] is not None:
         return parts[1] if parts[2] == study.study_name else ""
     # From a time when nothing said whose it is: the oldest study of the storage that has it.
-    having = [s._study_id for s in study._storage.get_all_studies() if _plain_id(s.user_attrs) == parts[1]]
-    return parts[1] if min(having, default=study._study_id) == study._study_id else ""
+    storage, own = storage_of(study), number_in_storage(study)
+    having = [one.study_name for one in storage.get_all_studies() if _plain_id(one.user_attrs) == parts[1]]
+    return parts[1] if min(map(storage.get_study_id_from_name, having), default=own) == own else ""
 
 
 def _plain_id(attributes: Mapping[str, Any]) -> str:
@@ -185,7 +187,7 @@ def _plain_id(attributes: Mapping[str, Any]) -> str:
 
 
 def _owner(study: optuna.Study) -> str:
-    return f"{study._study_id} {study.study_name}"
+    return f"{number_in_storage(study)} {study.study_name}"
 
 
 def record_of(

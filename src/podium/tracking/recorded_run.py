@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from podium import paths
 from podium.errors import PodiumError
+from podium.private_names import say
 from podium.text import reason_of
 from podium.tracking.project_id import refuse_while_planned
 from podium.tracking.run_names import (
@@ -150,14 +150,26 @@ class RecordedRun:
         if not left:
             return []
         where = self.tracking.client.get_run(self.run_id).info.artifact_uri
-        artifacts = get_artifact_repository(where, tracking_uri=self.tracking.uri)
+
+        def remove() -> list[str]:
+            """MLflow has no public way to remove an artifact."""
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            artifacts = get_artifact_repository(where, tracking_uri=self.tracking.uri)
+            delete = artifacts.delete_artifacts
+            try:
+                while left:
+                    delete(left[0])  # type: ignore[no-untyped-call]
+                    left.pop(0)
+            except NotImplementedError:  # what MLflow raises for DBFS, HDFS, SFTP and others
+                return left
+            return []
+
         try:
-            while left:
-                artifacts.delete_artifacts(left[0])  # type: ignore[no-untyped-call]
-                left.pop(0)
-        except NotImplementedError:  # what MLflow raises for DBFS, HDFS, SFTP and others
+            return remove()
+        except (ImportError, AttributeError, TypeError) as error:
+            say("mlflow", "artifacts that are out of date are not removed", error)
             return left
-        return []
 
     def log_note(self, note: str) -> None:
         """Put `note` on its page, unless a person has changed what is there."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from mlflow.exceptions import MlflowException
 
 from podium.errors import RefusedError
+from podium.private_names import private_or_public
 from podium.text import masked, reason_of
 from podium.tracking.fresh_database import SQLITE
 
@@ -139,7 +140,14 @@ def _schema(text: str, uri: str) -> str:
     import mlflow
 
     found = re.search(r"found version (\w+)", text)
-    if found and found[1] in _known_revisions():
+    known = private_or_public("mlflow", "it is not known which databases are older", _known_revisions, set[str])
+    if not known:
+        return (
+            f"its database is of another MLflow than {mlflow.__version__}, which is installed here. If of an older one,"
+            f" copy it, then `mlflow db upgrade {uri}`; if of a newer one, install that, or set tracking.uri to another"
+            " database"
+        )
+    if found and found[1] in known:
         return (
             f"its database is of an MLflow older than {mlflow.__version__}. Copy it, then `mlflow db upgrade {uri}`; no"
             " older MLflow can read it afterwards"

@@ -5,19 +5,19 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from podium.config.params import TrackingParams
 from podium.config.recipe import Recipe
 from podium.errors import PodiumError
+from podium.private_names import private_or_public
 from podium.text import reason_of
 from podium.tracking.also import Also
 from podium.tracking.histories import histories, newest
@@ -37,6 +37,10 @@ FOLDER = "evaluation"
 """Where the evaluation's files lie among the run's artifacts."""
 RECALLS = 100
 """Up to so many classes the run gets each one's recall: more would bury the other metrics, and a file has them."""
+
+
+def _nothing() -> None:
+    """What ends where nothing has begun."""
 
 
 @dataclass
@@ -80,12 +84,21 @@ class RetrainRun:
         have them (system/...). A store that is away is let be."""
         logging.getLogger("mlflow.system_metrics.system_metrics_monitor").setLevel(logging.ERROR)
         uri = self.run.tracking.uri
-        monitor = SystemMetricsMonitor(self.run_id, WATCH_EVERY, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
-        monitor.start()  # type: ignore[no-untyped-call]
+
+        def started() -> Callable[[], None]:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            monitor: Any = SystemMetricsMonitor(self.run_id, WATCH_EVERY, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
+            finish: Callable[[], None] = monitor.finish
+            monitor.start()
+            return finish
+
+        lost = "the run of the retraining has no system metrics"
+        finish = private_or_public("mlflow", lost, started, lambda: _nothing)
         try:
             yield
         finally:
-            monitor.finish()  # type: ignore[no-untyped-call]
+            finish()
 
     def update(self, history: Sequence[Epoch]) -> None:
         """Log the epochs that the run does not have. A store that is away is asked again at the next one."""

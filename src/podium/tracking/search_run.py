@@ -20,6 +20,7 @@ from podium.tracking.record import Reader, search_attributes, study_id
 from podium.tracking.recorded_run import Record, RecordedRun, dataset_input, recorded
 from podium.tracking.run_names import ID_TAG, KIND_TAG, STUDY_ID, STUDY_TAG, clean
 from podium.tracking.store import Tracking, connect, shown
+from podium.tracking.study_storage import storage_of
 from podium.tracking.study_summary import note_of, title_of
 from podium.tracking.trial_runs import TrialRuns, identity_of, log_summary
 
@@ -144,7 +145,7 @@ def _searched(study: optuna.Study, search: str) -> optuna.Study | None:
     if search == study.study_name:
         return study
     try:
-        found = optuna.load_study(study_name=search, storage=study._storage)
+        found = optuna.load_study(study_name=search, storage=storage_of(study))
     except KeyError:
         return None
     return found if STUDY_ID in found.user_attrs else None

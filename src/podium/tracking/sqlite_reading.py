@@ -27,6 +27,8 @@ from mlflow.entities import (
     RunTag,
 )
 
+from podium.private_names import say
+
 History = dict[tuple[str, int], set[float]]
 """Every metric of a run by name and step: one value, unless somebody logged another at the same step."""
 RUNS = (
@@ -59,7 +61,8 @@ def read_runs(
         with _opened(database) as connection:
             ids = _ids(connection, experiment_id, tags, deleted=deleted, status=status)
             return _runs(connection, experiment_id, ids)
-    except (sqlite3.Error, TypeError):  # TypeError: a column that was never empty is
+    except (sqlite3.Error, TypeError, AttributeError) as error:  # TypeError: a column that was never empty is
+        _say(error)
         return None
 
 
@@ -70,7 +73,8 @@ def read_histories(database: Path, run_ids: Sequence[str]) -> dict[str, History]
         with _opened(database) as connection:
             for run_id, key, step, value, is_nan in connection.execute(HISTORY, (_json(run_ids),)):
                 found[run_id][key, step].add(math.nan if is_nan else value)
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        _say(error)
         return None
     return {run_id: dict(history) for run_id, history in found.items()}
 
@@ -81,8 +85,15 @@ def lifecycle(database: Path, run_id: str) -> str | None:
         with _opened(database) as connection:
             row = connection.execute("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
             return str(row[0]) if row else ""
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        _say(error)
         return None
+
+
+def _say(error: Exception) -> None:
+    """Say that the tables are others; not that the database is away or locked, which the client says better."""
+    if not isinstance(error, sqlite3.Error) or "no such" in str(error):
+        say("mlflow", "its client reads the runs, some ms each slower", error)
 
 
 @contextmanager
@@ -122,7 +133,17 @@ def _runs(connection: sqlite3.Connection, experiment_id: str, ids: list[str]) ->
     inputs = _inputs(connection, wanted)
     runs = []
     for run_id, user, status, start, end, stage, artifacts, name in connection.execute(RUNS, wanted):
-        info = RunInfo(run_id, experiment_id, user or "", status, start, end, stage, artifacts, name)
+        info = RunInfo(
+            run_id=run_id,
+            experiment_id=experiment_id,
+            user_id=user or "",
+            status=status,
+            start_time=start,
+            end_time=end,
+            lifecycle_stage=stage,
+            artifact_uri=artifacts,
+            run_name=name,
+        )
         data = RunData(metrics[run_id], params[run_id], tags[run_id])
         runs.append(Run(info, data, RunInputs(inputs.get(run_id, []))))
     return runs

@@ -23,13 +23,13 @@ from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.tracking.context.registry import resolve_tags
 from sqlalchemy.exc import SQLAlchemyError
 
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
 from podium.locks import locked
+from podium.private_names import private_or_public
 from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.doubles import Calls
@@ -173,10 +173,16 @@ def end_run(tracking: Tracking, run_id: str, status: str) -> None:
 @cache
 def origin() -> dict[str, str]:
     """The tags that MLflow's own client puts on a run: user, source, git commit; what can't be found out is absent."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as that git is not installed
-        found: dict[str, str] = resolve_tags()
-    return {key: value for key, value in found.items() if value}
+
+    def resolved() -> dict[str, str]:
+        from mlflow.tracking.context.registry import resolve_tags
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that git is not installed
+            found: dict[str, str] = resolve_tags()
+        return {key: value for key, value in found.items() if value}
+
+    return private_or_public("mlflow", "runs have no tags of their user, source and git commit", resolved, dict)
 
 
 def search(

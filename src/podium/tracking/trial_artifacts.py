@@ -21,6 +21,7 @@ from podium.text import reason_of
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import clean
 from podium.tracking.store import Tracking
+from podium.tracking.study_storage import storage_of
 
 PAUSES = (1.0, 5.0, 20.0, 60.0)
 """Seconds for which a store that did not answer is left alone: the user's study goes on meanwhile."""
@@ -190,7 +191,7 @@ def is_gone(error: Exception) -> bool:
 
 def _artifacts_of(owner: _Owner) -> list[ArtifactMeta]:
     """In the order of their ids: a storage gives them in any, and all processes have to go by the same."""
-    found = get_all_artifact_meta(owner.of, storage=owner.study._storage)
+    found = get_all_artifact_meta(owner.of, storage=storage_of(owner.study))
     return sorted(found, key=lambda meta: meta.artifact_id)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from podium.private_names import say
+
 NAME = "torch._dynamo"
 KNOWN = {"recursive", "wrapping"}
 """The options of torch._dynamo.disable that make no difference to a function that is never compiled."""
@@ -57,8 +59,9 @@ def without_compiler() -> None:
             return
         sys.modules[NAME] = later
         torch._dynamo = later
-    except Exception:
+    except Exception as error:
         _withdraw(later)
+        say("torch", "training starts a second or two later", error)
 
 
 def _withdraw(later: _Later) -> None:

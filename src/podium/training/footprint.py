@@ -11,13 +11,13 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from podium.private_names import say
 from podium.training import device
 from podium.training.memory_errors import out_of_memory
 from podium.training.precision import autocast
@@ -39,11 +39,10 @@ def bytes_of(work: Callable[[int], object]) -> tuple[float, float]:
 
     torch has no public way to see them: where its private one is gone, it says so once and takes them for none.
     """
-    try:
-        from podium.training.live_bytes import LiveBytes
-    except (ImportError, AttributeError) as error:
-        _say_unmeasured(f"{type(error).__name__}: {error}")
+    if not _is_measurable():
         return 0.0, 0.0
+    from podium.training.live_bytes import LiveBytes
+
     peaks = []
     with torch.random.fork_rng():
         for count in SEEN:
@@ -54,10 +53,23 @@ def bytes_of(work: Callable[[int], object]) -> tuple[float, float]:
     return max(0.0, peaks[0] - each * SEEN[0]), each
 
 
-@cache
-def _say_unmeasured(why: str) -> None:
-    what = f"torch {torch.__version__} is not what Podium expects ({why})"
-    print(f"{what}: the memory of a step is not measured, so no batch is divided", file=sys.stderr, flush=True)
+def _is_measurable() -> bool:
+    """Whether torch tells of each new tensor, and of its end: three of known sizes show it."""
+    try:
+        from podium.training.live_bytes import LiveBytes
+
+        with LiveBytes() as live:
+            one = torch.zeros(8, dtype=torch.float32, device="cpu")
+            del one
+            one = torch.zeros(4, dtype=torch.float32, device="cpu")
+            both = one.clone()
+            del one, both
+        if (live.peak, live.alive) != (32, 0):
+            raise ValueError(f"of 32 bytes at once it tells {live.peak}, of none at the end {live.alive}")
+    except Exception as error:
+        say("torch", "the memory of a step is not measured, so no batch is divided", error)
+        return False
+    return True
 
 
 _steps: dict[tuple[object, ...], tuple[float, float]] = {}

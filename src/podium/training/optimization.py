@@ -10,6 +10,7 @@ from podium.config.recipe import TrainParams
 from podium.errors import InputError
 from podium.models.backbone import Backbone
 from podium.models.build import backbone_of
+from podium.private_names import say
 from podium.training import eager
 from podium.training.optimizers import Group
 from podium.training.trained import digest_of
@@ -53,12 +54,12 @@ class Average:
 
 def _move(averaged: list[Tensor], trained: list[Tensor], fraction: float) -> None:
     """Move each tensor of `averaged` by `fraction` towards that of `trained`, in one call where torch has its own."""
-    together = getattr(torch, "_foreach_lerp_", None)
-    if together is not None:
-        together(averaged, trained, fraction)
-        return
-    for one, other in zip(averaged, trained, strict=True):
-        one.lerp_(other, fraction)
+    try:
+        torch._foreach_lerp_(averaged, trained, fraction)
+    except (AttributeError, TypeError) as error:  # before it has changed anything
+        say("torch", "the weights are averaged one tensor at a time", error)
+        for one, other in zip(averaged, trained, strict=True):
+            one.lerp_(other, fraction)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

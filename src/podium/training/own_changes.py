@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from podium import own_code
+from podium.training.module_parts import unsaved_buffers
 from podium.training.plain_state import PLAIN
 
 DEPTH = 4
@@ -219,8 +220,9 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for path, one in module.named_modules():
         for name, parameter in one.named_parameters(recurse=False):
             yield f"{path}.{name}", parameter
+        unsaved = unsaved_buffers(one)
         for name, buffer in one.named_buffers(recurse=False):
-            if name not in one._non_persistent_buffers_set:
+            if name not in unsaved:
                 yield f"{path}.{name}", buffer
 
 

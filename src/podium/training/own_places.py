@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from podium.training.module_parts import parts_of
 from podium.training.own_changes import is_of_own_class
 from podium.training.plain_state import PLAIN
 
@@ -57,7 +58,7 @@ def inside(holder: Any) -> dict[str, Any]:
     """The attributes of `holder`, and the parameters, buffers and modules in it."""
     parts: dict[str, Any] = {}
     if isinstance(holder, nn.Module) and not isinstance(holder, torch.jit.ScriptModule):
-        parts = {**holder._parameters, **holder._buffers, **holder._modules}
+        parts = parts_of(holder)
     return parts | attributes(holder)
 
 

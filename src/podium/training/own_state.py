@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from podium.errors import InputError
+from podium.training.module_parts import has_buffer, parts_of, unsaved_buffers
 from podium.training.own_changes import look_of, looks_of_code
 from podium.training.own_places import RANDOM, attributes, firsts, holders, inside, is_handled, is_inner
 from podium.training.plain_state import PLAIN, packed, unpacked
@@ -130,6 +131,7 @@ class OwnState:
             for name in inside(holder)
             if (first := now.get(where := f"{place}.{name}")) and self._firsts.get(where, where) != first
         }
+        parts = parts_of(holder) if isinstance(holder, nn.Module) and moved else {}
         node: Node = {
             "values": values,
             "numbers": {},
@@ -139,7 +141,7 @@ class OwnState:
                 for name, one in _tensors(holder).items()
                 if name in moved or not (_is_large(one) and self._begun.get(f"{place}/{name}") == _digest(one))
             },
-            "lost": [name for name in moved if name in getattr(holder, "_modules", ())],
+            "lost": [name for name in moved if isinstance(parts.get(name), nn.Module)],
             "here": [],
             "anew": moved,
         }
@@ -167,7 +169,7 @@ class OwnState:
         held = attributes(module)
         numbers = {name: _numbers(value) for name, value in held.items() if isinstance(value, RANDOM)}
         values = {name: value for name, value in held.items() if type(value) in PLAIN}
-        unsaved = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        unsaved = {name: getattr(module, name) for name in unsaved_buffers(module)}
         tensors = {name: one.detach().clone() for name, one in unsaved.items() if one is not None}
         return {key: one for key, one in {"values": values, "numbers": numbers, "tensors": tensors}.items() if one}
 
@@ -177,9 +179,10 @@ class OwnState:
             return
         held = vars(holder) if hasattr(holder, "__dict__") else {}
         for name in node.get("anew", ()):  # what is there may be another attribute's too
-            buffers = getattr(holder, "_buffers", {})
-            if name in buffers or name in node.get("values", ()) or name in node.get("numbers", ()):
-                (buffers if name in buffers else held)[name] = None
+            if has_buffer(holder, name):
+                setattr(holder, name, None)
+            elif name in node.get("values", ()) or name in node.get("numbers", ()):
+                held[name] = None
         for name, value in node.get("values", {}).items():
             _put_value(held, name, _on(unpacked(value), self._device if name in node.get("here", ()) else None))
         for name, there in node.get("numbers", {}).items():
@@ -254,7 +257,7 @@ def _put_tensor(module: nn.Module, name: str, tensor: Tensor, device: torch.devi
     """Put a parameter or a buffer back; a buffer may have another shape than at the beginning, or have been None."""
     there = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
     old = there.get(name)
-    if (old is None or not _copied(old, tensor)) and name in module._buffers:
+    if (old is None or not _copied(old, tensor)) and has_buffer(module, name):
         setattr(module, name, tensor.to(device if old is None else old.device, copy=True))
 
 

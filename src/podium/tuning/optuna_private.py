@@ -5,22 +5,21 @@ way that gives the same answer more slowly, or says what is lost, and logs that 
 """
 
 import copy
-import sys
 from collections.abc import Callable, Collection, Container, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from podium.private_names import private_or_public
+from podium.tracking.study_storage import storage_of
+
 Value = str | int | float | bool | None
-T = TypeVar("T")
 
 MARK = "completed_rung_"
 """What the names of the system attributes begin with by which successive halving marks a rung as completed."""
-
-_logged: set[str] = set()
 
 
 def frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
@@ -29,9 +28,10 @@ def frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
     def search() -> FrozenTrial:
         return next(t for t in study.get_trials(deepcopy=False) if t.number == trial.number)
 
-    return _private_or_public(
+    return private_or_public(
+        "optuna",
         "a trial is looked up among all trials",
-        lambda: study._storage.get_trial(trial._trial_id),
+        lambda: storage_of(study).get_trial(trial._trial_id),
         search,
     )
 
@@ -42,7 +42,8 @@ def resume(study: optuna.Study, left: FrozenTrial) -> optuna.Trial:
     Optuna has no public way to one; the fallback does without its constructor. What is lost then: with hyperband, the
     parameters that the trial had not drawn yet follow from all trials instead of those of its bracket.
     """
-    return _private_or_public(
+    return private_or_public(
+        "optuna",
         "a trial that was left running is resumed through the storage",
         lambda: optuna.Trial(study, left._trial_id),
         lambda: cast(optuna.Trial, _Resumed(study, left.number)),
@@ -63,7 +64,8 @@ def contains(distribution: BaseDistribution, value: Value) -> bool:
         internal = distribution.to_internal_repr(value)
     except (ValueError, TypeError):  # a choice that the distribution does not have
         return False
-    return _private_or_public(
+    return private_or_public(
+        "optuna",
         "values are checked against the space one trial each",
         lambda: bool(distribution._contains(internal)),
         is_accepted,
@@ -78,7 +80,7 @@ def ends_trial(log: dict[str, Any]) -> bool:
 
         return bool(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES)
 
-    return _private_or_public("every write of the journal waits for the disk", is_state, lambda: True)
+    return private_or_public("optuna", "every write of the journal waits for the disk", is_state, lambda: True)
 
 
 def study_attributes(log: dict[str, Any]) -> Collection[str] | None:
@@ -90,7 +92,7 @@ def study_attributes(log: dict[str, Any]) -> Collection[str] | None:
         sets = log["op_code"] == JournalOperation.SET_STUDY_USER_ATTR
         return list(log["user_attr"]) if sets else []
 
-    return _private_or_public("every write of the journal waits for the disk", names, lambda: None)
+    return private_or_public("optuna", "every write of the journal waits for the disk", names, lambda: None)
 
 
 def line_offsets(backend: object) -> dict[int, int]:
@@ -99,7 +101,7 @@ def line_offsets(backend: object) -> dict[int, int]:
     def offsets() -> dict[int, int]:
         return cast(dict[int, int], backend._log_number_offset)  # type: ignore[attr-defined]
 
-    return _private_or_public("the journal is read from the disk each time", offsets, dict)
+    return private_or_public("optuna", "the journal is read from the disk each time", offsets, dict)
 
 
 def unjudged(
@@ -124,29 +126,14 @@ def unjudged(
         def change(other: FrozenTrial) -> FrozenTrial:
             return _without(other, new) if other.number == trial.number else other
 
-        return _seen(study, _View(study._storage, change)), _without(trial, new)
+        return _seen(study, _View(storage_of(study), change)), _without(trial, new)
 
-    return _private_or_public(
-        "a trial that was to be pruned when its driver was killed may continue", hidden, lambda: (study, trial)
+    return private_or_public(
+        "optuna",
+        "a trial that was to be pruned when its driver was killed may continue",
+        hidden,
+        lambda: (study, trial),
     )
-
-
-def _private_or_public(consequence: str, private: Callable[[], T], public: Callable[[], T]) -> T:
-    """What `private` returns, or where it fails, what `public` does. A failure of both is none of Optuna's names."""
-    try:
-        return private()
-    except Exception as error:
-        found = public()
-        if consequence not in _logged:
-            _logged.add(consequence)
-            what = f"Optuna {optuna.__version__} is not what Podium expects ({type(error).__name__}: {error})"
-            print(f"{what}: {consequence}", file=sys.stderr, flush=True)
-        return found
-
-
-def _storage_of(study: optuna.Study) -> BaseStorage:
-    """The storage of `study`, whatever the attribute is called."""
-    return next(value for value in vars(study).values() if isinstance(value, BaseStorage))
 
 
 class _Resumed:
@@ -155,7 +142,7 @@ class _Resumed:
     def __init__(self, study: optuna.Study, number: int) -> None:
         self.number = number
         self._study = study
-        self._storage = _storage_of(study)
+        self._storage = storage_of(study)
         study_id = self._storage.get_study_id_from_name(study.study_name)
         self._trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         study.sampler.before_trial(study, self._frozen())
@@ -223,7 +210,7 @@ def _passed(study: optuna.Study, trial: FrozenTrial) -> set[str]:
     """The marks that `trial` had before its last epoch: the pruner sets them all for a trial without competitors."""
     earlier = _without(trial, trial.system_attrs)
     earlier.intermediate_values = {k: v for k, v in trial.intermediate_values.items() if k != trial.last_step}
-    listening = _Listening(study._storage, lambda other: _without(other, other.system_attrs))
+    listening = _Listening(storage_of(study), lambda other: _without(other, other.system_attrs))
     study.pruner.prune(_seen(study, listening), earlier)
     return listening.marks
 
@@ -257,8 +244,8 @@ class _Listening(_View):
 
 def _seen(study: optuna.Study, storage: Any) -> optuna.Study:
     """`study`, whose trials are those of the view `storage`."""
-    seen = copy.copy(study)
-    seen._storage = storage
+    seen, own = copy.copy(study), storage_of(study)
+    vars(seen).update({name: storage for name, value in vars(study).items() if value is own})
     return seen
 
 

@@ -34,6 +34,7 @@ from podium.tracking.run_names import (
 )
 from podium.tracking.search_run import run_of_search, trial_runs
 from podium.tracking.store import STORE_ERRORS, Tracking, connect
+from podium.tracking.study_storage import storage_of
 from podium.tracking.study_summary import summary_of, title_of
 from podium.tracking.trial_check import Difference
 from podium.tracking.trial_runs import runs_of
@@ -176,7 +177,7 @@ def _searched(study: optuna.Study, search: str) -> optuna.Study | None:
     if search == study.study_name:
         return study
     try:
-        return optuna.load_study(study_name=search, storage=study._storage)
+        return optuna.load_study(study_name=search, storage=storage_of(study))
     except KeyError:
         return None
 
