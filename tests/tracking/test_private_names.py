@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 
 from podium import private_names
 from podium.config.params import TrackingParams
@@ -22,7 +23,7 @@ from podium.tracking.retrain_run import RetrainRun
 from podium.tracking.run_names import STUDY_ID
 from podium.tracking.sqlite_reading import read_runs
 from podium.tracking.store import Tracking, connect, database, open_store
-from podium.tracking.trial_artifacts import artifacts_of
+from podium.tracking.study_storage import storage_of
 
 Act = Callable[[TrackingParams], object]
 
@@ -79,7 +80,7 @@ def _study_with_its_id(store: TrackingParams) -> None:
     set_study_id(study, "f" * 32)
     assert study.user_attrs[STUDY_ID] == f"{'f' * 32} 0 one"
     assert study_id(study) == "f" * 32
-    assert artifacts_of(study, study.trials[0]) == []
+    assert isinstance(storage_of(study), BaseStorage)
 
 
 def _gone(module: str) -> Callable[[pytest.MonkeyPatch], None]:
