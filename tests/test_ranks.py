@@ -240,3 +240,14 @@ def test_ranks_find_the_head_first_and_then_train_everything(folder: Path, monke
     assert (stopped.epoch, stopped.step) == (2, 3)  # of everything, after two epochs of the head
     stopped.train(_data(folder), None)
     assert len(_losses(stopped)) == 4
+
+
+def test_ranks_train_members_also_where_a_rank_has_fewer_images_than_there_are(folder: Path) -> None:
+    changes: dict[str, Any] = {"model__name": "resnet", "model__members": 2, "model__descriptors": True}
+    changes |= {"train__batch_size": 4, "train__epochs": 1}
+    run = _together(folder, 2, **changes)
+    assert run.epoch == 1
+    looked_at = [value for name, value in run.model.state_dict().items() if name.endswith("centres")]
+    alone = _alone(folder, **changes)
+    fitted = [value for name, value in alone.model.state_dict().items() if name.endswith("centres")]
+    assert all(torch.equal(one, other) for one, other in zip(looked_at, fitted, strict=True))

@@ -8,22 +8,13 @@ from typing import Any
 import pytest
 from hypercorn.config import Config
 
+from plain_application import application
 from podium import private_names
 from podium.serving import silent_http2, websockets
 from podium.serving.server import answering
 from waiting import PATIENCE
 
 NAMES = ("Sockets", "StreamClosed", "Updated", "H2Protocol", "WSStream", "worker_serve", "wrap_app")
-
-
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    while scope["type"] == "lifespan":
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"answered"})
 
 
 async def answer() -> bytes:

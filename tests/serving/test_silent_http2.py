@@ -12,6 +12,7 @@ from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config, Sockets
 from hypercorn.utils import wrap_app
 
+from plain_application import application
 from podium.serving import silent_http2
 from waiting import PATIENCE
 
@@ -23,17 +24,6 @@ class Impatient(Config):
     """Ends what is silent at once."""
 
     keep_alive_timeout = 0.1
-
-
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    while scope["type"] == "lifespan":
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-    await asyncio.sleep(0.4)  # longer than the idle time: a request is at work
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"answered"})
 
 
 async def said(first: bytes) -> bytes:

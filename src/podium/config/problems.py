@@ -54,8 +54,6 @@ OTHER_WORDS = {
     "wd": "train.weight_decay",
 }
 """Parameters by what scripts and other programs call them, where no letters would tell."""
-
-
 FOLLOWS = {
     "direction": ("search.metric", "it follows from search.metric: a metric says itself whether more or less is better")
 }

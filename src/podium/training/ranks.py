@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from podium.components import find
 from podium.config.recipe import Recipe
+from podium.models.members import Members
 from podium.models.networks import ImageSpec
 from podium.training import device as devices
 from podium.training.batches import Batches
@@ -91,12 +92,14 @@ class SharedRun(TrainingRun):
         """What adds up the gradients of those weights that learn now.
 
         Somebody's own network may have some that take no part in its logits, as an auxiliary head's, or not in each
-        step's. Podium's and those of libraries have none, so looking for them in every step is left out there. Where a
-        first step has used all, torch writes once that looking for others costs time.
+        step's; so has a member of several where a rank has fewer images than there are members. Other networks have
+        none, so looking for them in every step is left out there. Where a first step has used all, torch writes once
+        that looking for others costs time.
         """
         is_own = find("network", self.recipe.model.name) is None
+        some_rest = is_own or any(isinstance(one, Members) for one in self.model.modules())
         ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=is_own)
+        return DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=some_rest)
 
     def _thaw(self) -> None:
         super()._thaw()
