@@ -123,8 +123,13 @@ class Project:
         return self.folder / "mlruns" / "optuna.journal"
 
     def forget(self) -> None:
-        """Remove every search."""
-        shutil.rmtree(self.folder / "mlruns", ignore_errors=True)
+        """Remove every search; features of the images stay."""
+        mlruns = self.folder / "mlruns"
+        for path in mlruns.iterdir() if mlruns.is_dir() else ():
+            if path.is_dir() and path.name != "features":
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file():
+                path.unlink()
         shutil.rmtree(self.folder / "data" / "search", ignore_errors=True)
 
     def set(self, **values: Any) -> None:

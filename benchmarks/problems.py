@@ -30,6 +30,8 @@ BARE = {
     "train.label_smoothing": 0.0,
     "train.weight_decay": 0.0,
 }
+SCRIPT = BARE | {"model.normalize": "none"}
+"""The plain script's network sees the same values: what is confirmed of it and its peers is trained by Podium."""
 FAMILY = r"/([A-Za-z0-9]+)-[A-Za-z0-9]+\.png"
 """Of a rendered letter's file: the typeface."""
 HEAD = {
@@ -90,6 +92,7 @@ PROBLEMS = {
     for one in (
         Problem("digits", "scikit-learn's digits, a CNN, the nine dimensions of params.yaml", recorded=300),
         Problem("bare", "the same images, the plain script's three dimensions", BARE),
+        Problem("script", "as bare, with pixels from 0 to 1 as the plain script has them", SCRIPT, recorded=0),
         Problem("bare_again", "as bare, on two seeds", BARE, recorded=48),
         Problem(
             "letters",

@@ -141,11 +141,16 @@ def read(project: Project, name: str) -> list[Point]:
     """Each trial's end so far."""
     ended: list[Point] = []
     if name in SCRIPTS:
-        lines = [line for line in project.output().splitlines() if line.startswith("ended ")]
-        ended = [tuple(json.loads(line.removeprefix("ended "))) for line in lines]
+        ended = [(at, value) for at, value, _ in said(project)]
     elif project.journal.is_file():
         ended = list(map(_ended, _records(project.journal)))
     return sorted((at - project.started, value) for at, value in ended)
+
+
+def said(project: Project) -> list[tuple[float, float, dict[str, Any]]]:
+    """What a script has printed of its trials so far: when each ended, its value, and its settings."""
+    lines = [line for line in project.output().splitlines() if line.startswith("ended ")]
+    return [tuple(json.loads(line.removeprefix("ended "))) for line in lines]
 
 
 def _records(journal: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ within one image of the best mean that was found for any of them is what is comp
   tpe          TPE and the median pruner, one number of epochs for each trial, as params.yaml has it
   tpe_shared   the same with search.shared_epochs
   random       random proposals and successive halving, with search.shared_epochs
+  plain, ray, lightning    the blog post's program, Ray Tune with ASHA, Lightning with Optuna, as search_time.py
+               starts them (on the problem `script`): their choice is the trial with the best value that has ended
 
 Ten seeds of thaw, tpe and random take about an hour and a half on two cores: 32 minutes for the searches, which want
 them idle, the rest for the confirmations. What is done is kept in the folder --work, search by search: the same command
@@ -16,22 +18,20 @@ goes on where it was stopped, and prints the verdict again where nothing is left
 """
 
 import json
-import multiprocessing
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
+from fresh_seeds import Choice, confirm
 from measuring import ROOT, Project, axes, parser, publish, table
 from photo_sets import CACHE
 from podium.config.params import load
-from podium.training.seeds import derive
 from problems import PROBLEMS, Problem
-from search_time import _stop
+from search_time import SCRIPTS, _stop, said
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "thaw": {"search__method": "thaw", "search__until": "budget"},
@@ -39,14 +39,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tpe_shared": {"search__shared_epochs": True},
     "random": {"search__shared_epochs": True, "search__sampler": "random", "search__pruner": "halving"},
 }
-FRESH = 3
-"""Seeds on which a choice is trained again."""
 LOOK = 0.02
 """Seconds between looks at the study."""
 DEMAND = 0.6
 """Of TPE's time, at most: issue 19."""
-Choice = tuple[str, int]
-"""A configuration (its fields as JSON) and a number of epochs."""
 
 
 @dataclass
@@ -63,8 +59,10 @@ def main() -> None:
     options.add_argument("--problem", choices=list(PROBLEMS), default="bare", help="what is searched (bare)")
     options.add_argument("--seeds", type=int, default=10, help="searches of each (default 10)")
     options.add_argument("--seconds", type=float, default=60.0, help="of each search (default 60)")
-    options.add_argument("--contenders", default="thaw,tpe", help=f"of {', '.join(SETTINGS)} (thaw,tpe)")
+    known = ", ".join([*SETTINGS, *SCRIPTS])
+    options.add_argument("--contenders", default="thaw,tpe", help=f"of {known} (thaw,tpe)")
     options.add_argument("--workers", type=int, default=2, help="of a search, and for the confirmations (default 2)")
+    options.add_argument("--searches-only", action="store_true", help="leave the confirmations to another call")
     options.add_argument("--work", type=Path, default=CACHE / "thaw", help="folder of what is done")
     arguments = options.parse_args()
     if arguments.quick:
@@ -78,12 +76,18 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in names:  # in turns: what disturbs the machine disturbs all
             found[name].append(_once(folder / f"{name}-{seed}.json", project, name, seed, arguments))
-    means = confirm(project.prepared, folder / "confirmed.jsonl", found, arguments.workers)
+    if arguments.searches_only:
+        return
+    wanted = [choice for runs in found.values() for run in runs for _, choice, _ in run.choices]
+    means = confirm(project.prepared, folder / "confirmed.jsonl", wanted, arguments.workers)
     report(found, means, _count(project), arguments)
 
 
 def opened(problem: Problem, folder: Path) -> Project:
-    """A project with the images of `problem`, prepared once, and its parameters in problem.yaml."""
+    """A project with the images of `problem`, prepared once, and its parameters in problem.yaml.
+
+    Where a head alone is trained, the features of the images are there too.
+    """
     project = Project(folder)
     if not (project.prepared / "dataset.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +101,9 @@ def opened(problem: Problem, folder: Path) -> Project:
         if problem.pictures is not None:
             problem.pictures(folder / "data/raw/images")
         project.run(["-m", "podium.stages.prepare"])
+        if problem.changes.get("train.backbone_rate") == 0:  # every search finds the features of the images
+            project.set(search__n_trials=1)
+            project.run(["-m", "podium.stages.search"])
     return project
 
 
@@ -120,8 +127,11 @@ def follow(project: Project, name: str, seed: int, seconds: float, workers: int)
     """Run one search for so long, and read its choices from its journal as it is written."""
     project.forget()
     shutil.copy(project.folder / "problem.yaml", project.folder / "params.yaml")
-    project.set(search__seed=seed, search__timeout=10 * seconds, runtime__workers=workers, **SETTINGS[name])
-    process = project.start(["-m", "podium.stages.search"])
+    if name in SCRIPTS:
+        process = project.start(["-m", SCRIPTS[name], str(project.prepared), "10000", str(seed)])
+    else:
+        project.set(search__seed=seed, search__timeout=10 * seconds, runtime__workers=workers, **SETTINGS[name])
+        process = project.start(["-m", "podium.stages.search"])
     written: list[tuple[float, int]] = []
     while time.time() - project.started < seconds:
         if process.poll() is not None:
@@ -132,7 +142,8 @@ def follow(project: Project, name: str, seed: int, seconds: float, workers: int)
         time.sleep(LOOK)
     content = project.journal.read_bytes() if project.journal.is_file() else b""
     _stop(process)
-    followed = Followed(seed, choices(project, content, written))
+    found = choices_said(project) if name in SCRIPTS else choices(project, content, written)
+    followed = Followed(seed, [choice for choice in found if choice[0] < seconds])
     print(f"seed {seed}: {name}: {len(followed.choices)} choices, the last of {_value(followed):.4f}", flush=True)
     return followed
 
@@ -174,6 +185,17 @@ def choices(project: Project, journal: bytes, written: list[tuple[float, int]]) 
     return found
 
 
+def choices_said(project: Project) -> list[tuple[float, Choice, float]]:
+    """What a script would have chosen when: after each trial that has ended."""
+    params = load(project.folder / "params.yaml")
+    found: list[tuple[float, Choice, float]] = []
+    for ended, value, settings in sorted(said(project), key=lambda one: one[0]):
+        if value > (found[-1][2] if found else 0.0):
+            fields = json.dumps(params.recipe().replace(settings).nested(), sort_keys=True)
+            found.append((ended - project.started, (fields, settings["train.epochs"]), value))
+    return found
+
+
 def _lines(journal: bytes, written: list[tuple[float, int]]) -> list[tuple[float, bytes]]:
     """The lines that each look found new, with its time."""
     lines = []
@@ -182,47 +204,6 @@ def _lines(journal: bytes, written: list[tuple[float, int]]) -> list[tuple[float
         end = journal.rfind(b"\n", 0, after) + 1
         lines += [(at, line) for line in journal[start:end].splitlines()]
     return lines
-
-
-def confirm(prepared: Path, path: Path, found: dict[str, list[Followed]], workers: int) -> dict[Choice, float]:
-    """The mean validation accuracy of every choice over fresh seeds, by choice; each training is kept in `path`."""
-    wanted = sorted({choice for runs in found.values() for run in runs for _, choice, _ in run.choices})
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]  # the last line of one that was killed may be half written
-    path.write_text(whole, encoding="utf-8")
-    rows = [json.loads(line) for line in whole.splitlines()]
-    known = {(recipe, epochs, seed): value for recipe, epochs, seed, value in rows}
-    jobs = [(choice, seed) for choice in wanted for seed in range(FRESH) if (*choice, seed) not in known]
-    print(f"{len(wanted)} choices on {FRESH} fresh seeds each, {len(jobs)} trainings to do", flush=True)
-    with multiprocessing.get_context("spawn").Pool(workers) as pool, path.open("a", encoding="utf-8") as file:
-        for (recipe, epochs), seed, value in pool.imap_unordered(partial(_confirmation, str(prepared)), jobs):
-            known[recipe, epochs, seed] = value
-            file.write(json.dumps([recipe, epochs, seed, value]) + "\n")
-            file.flush()
-    return {choice: fmean(known[*choice, seed] for seed in range(FRESH)) for choice in wanted}
-
-
-def _confirmation(prepared: str, job: tuple[Choice, int]) -> tuple[Choice, int, float]:
-    choice, seed = job
-    return choice, seed, trained(prepared, choice[0], derive("fresh", seed))
-
-
-def trained(prepared: str, recipe: str, seed: int) -> float:
-    """The last validation accuracy of a training; 0 where it diverges."""
-    import torch
-
-    from podium.config.recipe import Recipe
-    from podium.training.loop import DivergedError
-    from podium.training.program import training
-    from podium.tuning.work import TrialData
-
-    torch.set_num_threads(1)
-    data = TrialData.load(Path(prepared), torch.device("cpu"))
-    run = training(Recipe.model_validate(json.loads(recipe)), data.images, seed, data.device)
-    try:
-        return float(run.train(data.train, data.val)[-1]["val_accuracy"])
-    except DivergedError:
-        return 0.0
 
 
 def reached(run: Followed, means: dict[Choice, float], target: float) -> float | None:

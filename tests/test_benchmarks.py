@@ -23,6 +23,16 @@ def test_benchmark_is_importable(script: str) -> None:
     importlib.import_module(script)
 
 
+def test_peers_are_installed_beside_all_that_podium_imports() -> None:
+    """Podium is installed there without its requirements: what requirements.lock gained is in the peers' lock too."""
+    own, theirs = (
+        set(re.findall(r"^([\w.-]+==\S+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
+        for path in ("requirements.lock", "benchmarks/peers/requirements.lock")
+    )
+    assert own
+    assert own - theirs == set(), "make bench-lock brings them there"
+
+
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize("problem", sorted(path.stem for path in (ROOT / "benchmarks/curves").glob("*.csv")))
 def test_recorded_curves_are_whole(problem: str) -> None:

@@ -60,6 +60,7 @@ def accuracy(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> 
     return right / count
 
 
-def say(value: float) -> None:
-    """A trial has ended with `value`: the benchmark reads along."""
-    print("ended", json.dumps([time.time(), value]), flush=True)
+def say(value: float, rate: float, batch_size: int, epochs: int) -> None:
+    """A trial has ended with `value`, which it had after `epochs`: the benchmark reads along."""
+    settings = {"train.learning_rate": rate, "train.batch_size": batch_size, "train.epochs": epochs}
+    print("ended", json.dumps([time.time(), value, settings]), flush=True)

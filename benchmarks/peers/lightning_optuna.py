@@ -73,7 +73,10 @@ def main() -> None:
         return float(trainer.callback_metrics["accuracy"])
 
     def ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        say(trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=0.0))
+        seen = trial.intermediate_values or {0: 0.0}
+        epoch = max(seen, key=lambda epoch: seen[epoch])
+        value, epochs = (seen[epoch], epoch + 1) if trial.value is None else (trial.value, trial.params["epochs"])
+        say(value, trial.params["lr"], trial.params["batch_size"], epochs)
 
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=optuna.pruners.MedianPruner()

@@ -25,7 +25,11 @@ def main() -> None:
         return accuracy(model, val_loader)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.optimize(objective, n_trials=trials, callbacks=[lambda study, trial: say(trial.value or 0.0)])
+    study.optimize(objective, n_trials=trials, callbacks=[ended])
+
+
+def ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    say(trial.value or 0.0, trial.params["lr"], trial.params["batch_size"], trial.params["epochs"])
 
 
 if __name__ == "__main__":

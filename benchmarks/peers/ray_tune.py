@@ -19,7 +19,9 @@ class Say(tune.Callback):
     """Tells of each trial's end, with its last accuracy, whether it was stopped or not."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        say(float(trial.last_result.get("accuracy", 0.0)))
+        last, config = trial.last_result, trial.config
+        epochs = int(last.get("training_iteration", 1))
+        say(float(last.get("accuracy", 0.0)), config["lr"], config["batch_size"], epochs)
 
 
 def trainable(config: dict[str, Any]) -> None:

@@ -58,6 +58,18 @@ def test_record_of_a_running_trial_has_the_history_that_it_is_given(study: optun
     assert not _metrics(record, "duration_seconds")
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_running_trial_has_its_epochs_before_anything_else() -> None:
+    """MLflow's page that compares runs begins with the metric that a run of a server was given first."""
+    study = optuna.create_study(study_name="search-1", direction="maximize")
+    study.set_metric_names(["accuracy"])
+    study.enqueue_trial({})
+    study.ask()
+    epochs = [{"epoch": 1.0, "train_loss": 0.5, "val_accuracy": 0.9, "seconds": 1.0}]
+    record = record_of(study, study.trials[0], epochs, search_attributes)
+    assert [metric.key for metric in record.metrics] == ["val_accuracy", "train_loss", "seconds"]
+
+
 def test_metrics_are_timed_by_their_epochs_seconds(study: optuna.Study) -> None:
     record = _record(study, 0)
     times = [metric.timestamp - record.start for metric in record.metrics if metric.key == "val_loss"]

@@ -273,9 +273,13 @@ def _result(study: optuna.Study, trial: FrozenTrial, at: int) -> list[Metric]:
 
 
 def _summary(trial: FrozenTrial, start: int, end: int | None, epochs: int) -> list[Metric]:
-    """The trial's number as an axis, and once it has ended what it took."""
-    values: dict[str, float] = {"trial_number": trial.number}
+    """Once the trial has ended its number, as an axis, and what it took.
+
+    Not before: behind a server the page that compares runs begins with what was logged first: then the epochs.
+    """
+    values: dict[str, float] = {}
     if end is not None:
+        values["trial_number"] = trial.number
         took = (_milliseconds(trial.datetime_complete) or 0) - (_milliseconds(trial.datetime_start) or 0)
         values["duration_seconds"] = max(0, took) / 1000  # the clock may have been set back meanwhile
         values["epochs"] = epochs
