@@ -93,8 +93,8 @@ def test_commands_compare_label_and_compare_again(
     shown = capsys.readouterr().out
     for words in (
         "version 4 compared with version 3",
-        "1 (10.00 %)",
-        "9 (90.00 %)",
+        "1 (10.00%)",
+        "9 (90.00%)",
         "mlruns/shadow/compare.html",
         "9 disagreements",
     ):

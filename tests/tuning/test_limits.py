@@ -36,7 +36,7 @@ LIMITS = {"parameters": 100, "accuracy": 0.6}
         ("{parameters: 0}", "search.limits: parameters must be above 0; got 0"),
         ("{latency: 5}", "search.limits: latency is no limit; did you mean latency_ms"),
         ("{min_recall: 1.5}", "search.limits: min_recall must be 0 to 1; got 1.5"),
-        ("{min_recall: 60}", "min_recall must be 0 to 1; got 60, a fraction: 0.6 is 60 %"),
+        ("{min_recall: 60}", "min_recall must be 0 to 1; got 60, a fraction: 0.6 is 60%"),
         ("{calibration_error: -1, size_mb: -2}", "calibration_error must be 0 to 1; got -1; size_mb must be above 0"),
         ("{cost: 1}", "cost needs arguments, which a limit can't have: limit another"),
         ("{top_5: 0.9}", "top_5 is no limit; write top_k, which is top_5 in limits"),

@@ -169,7 +169,7 @@ def _beside(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "
 
 
 def _what_for(beside: "Beside", version: object) -> str:
-    done = [f"answers {100 * beside.canary:g} % of the images"] if beside.canary else []
+    done = [f"answers {100 * beside.canary:g}% of the images"] if beside.canary else []
     done += ["predicts every image that was answered (`podium compare`)"] if beside.shadow else []
     return f"podium: {version} {' and '.join(done)}"
 

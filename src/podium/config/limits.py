@@ -33,7 +33,7 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         if _is_metric(name):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
-            fraction = f", a fraction: {given(limit / 100)} is {limit:g} %" if high == 1 < limit <= 100 else ""
+            fraction = f", a fraction: {given(limit / 100)} is {limit:g}%" if high == 1 < limit <= 100 else ""
             rule = f"{name} must be {given(low)} to {given(high)}; got {limit!r}{fraction}"
             problems += [] if low <= limit <= high else [rule]
             continue

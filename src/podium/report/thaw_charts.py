@@ -60,7 +60,7 @@ def forecast(search: Search, timing: Timing | None) -> Chart | None:
     layout = {"xaxis": {"title": "epoch"}, "yaxis": {"title": value_title(search)}}
     note = (
         f"{counted(len(found['trials']), 'trial')} that might still have become the best: trained (solid),"
-        " expected (dashed), and the band in which the model sees 80 % of the probability. Click a trial in the legend"
+        " expected (dashed), and the band in which the model sees 80% of the probability. Click a trial in the legend"
         " to hide it."
         f" {_gain(found, timing)}"
     )
@@ -90,4 +90,4 @@ def _of_trial(one: dict[str, float], seconds: float | None) -> str:
 def _lower(gain: float) -> str:
     """A gain in the logarithm of the error, as people read it."""
     lower = 100 * (1 - math.exp(-gain))
-    return f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"
+    return f"{lower:.0f}%" if lower >= 0.5 else "less than half a percent"

@@ -48,7 +48,7 @@ def verdict(found: Summary, level: float) -> Verdict:
     better, worse = (one >= sequential_test.limit(level) for one in (shown.better, shown.worse))
     decided = shown.gained + shown.lost
     won = f"Of {counted(decided, 'labelled disagreement')} that one of the two gets right, {new} wins {shown.gained:,}"
-    won += f" ({100 * shown.gained / max(decided, 1):.0f} %; {100 * shown.low:.0f} to {100 * shown.high:.0f} % at any"
+    won += f" ({100 * shown.gained / max(decided, 1):.0f}%; {100 * shown.low:.0f} to {100 * shown.high:.0f}% at any"
     won += " time of looking)"
     if better:
         return Verdict("fine", f"Evidence that {new} is more accurate than version {found.champion}", won)
@@ -115,7 +115,7 @@ def _figures(found: Summary) -> list[tuple[str, str]]:
     for side in ("champion", "challenger"):
         time = found.latencies[side]
         if time.images:
-            text = f"median {_milliseconds(time.median)}, 95 % within {_milliseconds(time.p95)}"
+            text = f"median {_milliseconds(time.median)}, 95% within {_milliseconds(time.p95)}"
             rows.append((f"time of the {side}", text))
     return rows
 
@@ -145,7 +145,7 @@ def _outlook(found: Summary, level: float) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} ({100 * part / whole:.2f} %)" if whole else "0"
+    return f"{part:,} ({100 * part / whole:.2f}%)" if whole else "0"
 
 
 def _milliseconds(seconds: float) -> str:
@@ -197,7 +197,7 @@ def _example(one: Disagreement) -> dict[str, object]:
         ("champion", one.champion, one.champion_each),
         ("challenger", one.challenger, one.challenger_each),
     ):
-        top = f" {100 * each[label]:.0f} %" if label in each else ""
+        top = f" {100 * each[label]:.0f}%" if label in each else ""
         right = one.label is not None and label == one.label
         sides.append({"name": name, "label": "failed" if label is None else f"{label}{top}", "right": right})
     address = f"data:image/png;base64,{base64.b64encode(one.image).decode()}" if one.image else ""
