@@ -9,9 +9,9 @@ from podium.text import counted
 
 
 class ServedLabels(Rule):
-    """Labels of images that both models saw while serving (podium feedback) show that the challenger is better, or not
-    worse. A sequential test: it may be asked as often as one likes; all labels of now count together, in no order. Off
-    unless gate.shadow says otherwise.
+    """Labels of images that both models predicted while serving (podium feedback) show that the challenger is better,
+    or not worse. A sequential test: it may be repeated as often as one likes; all labels count together, whatever their
+    order. Off unless gate.shadow says otherwise.
     """
 
     name: ClassVar = "served images"
@@ -20,8 +20,8 @@ class ServedLabels(Rule):
     shadow: Literal["off", "superior", "non_inferior"] = "off"
     """Evidence of served images with labels (`podium serve --shadow challenger`, `podium feedback labels.csv`).
     superior: the challenger is right more often than the champion; non_inferior: its accuracy is lower by less than
-    shadow_margin, on all kept images that both saw: where both say the same they are equal, and a disagreement without
-    a label counts as one that only the champion gets right; off: not asked for."""
+    shadow_margin, on all stored images that both predicted: where both predict the same they are equal, and a
+    disagreement without a label counts as one that only the champion gets right; off: not required."""
     shadow_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """shadow: non_inferior: the loss of accuracy that has to be excluded."""
 
