@@ -71,7 +71,7 @@ def test_page_without_labels_has_no_chart(tmp_path: Path) -> None:
     page = compare_page.render(pair_summary.summary(tmp_path, MODEL, 3, 4), 0.05)
     assert "No labels yet" in page
     assert "<svg" not in page
-    assert "None is kept" in page
+    assert "None is stored" in page
 
 
 def run(*arguments: str) -> int:

@@ -140,7 +140,9 @@ def attribute(it: Contender) -> str:
     (run,) = it.runs()
     tags = {key: value.strip('"') for key, value in run.data.tags.items()}
     apart = [key for key in ("user.state", "user_state") if tags.get(key) == "of mind"]
-    return f"a separate tag (`{apart[0]}`)" if apart else "replaces the tag" if tags.get("state") == "of mind" else "lost"
+    if apart:
+        return f"a separate tag (`{apart[0]}`)"
+    return "replaces the tag" if tags.get("state") == "of mind" else "lost"
 
 
 def constraints(it: Contender) -> str:

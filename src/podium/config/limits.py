@@ -44,7 +44,7 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         usual = components.usual_name("metric", name)
         hint = f"did you mean {usual}?" if usual in known or _is_metric(usual) else did_you_mean(name.lower(), known)
         others = ", a class of torchmetrics.classification, or your own as module:object"
-        problems.append(f"{name} is no limit; {hint}{others if hint.startswith('known here') else ''}")
+        problems.append(f"{name} is no limit; {hint}{others if hint.startswith('available') else ''}")
     if problems:
         raise ValueError("; ".join(problems))
     return limits

@@ -27,7 +27,7 @@ def thawing(search: Search) -> Chart:
         if rows:
             data.append(points(x, y, name, color, text, opacity=0.75))
     expected = [row for row in search.decisions if row["gain"] and row["noise"]]
-    note = "A trial rests where a dot is, until a later dot lets it go on."
+    note = "A trial rests at a dot until a later dot continues it."
     if expected:
         gain, noise = (float(expected[-1][column]) for column in ("gain", "noise"))
         note += (
@@ -35,7 +35,7 @@ def thawing(search: Search) -> Chart:
             f" most promising one; {100 * (1 - math.exp(-noise)):.0f}% is the noise between epochs."
         )
     layout = {"xaxis": {"title": "decision"}, "yaxis": {"title": "trained until epoch"}}
-    return Chart("thawing", "Trials that rest and go on", note, data, layout)
+    return Chart("thawing", "Trials that rest and continue", note, data, layout)
 
 
 def forecast(search: Search, timing: Timing | None) -> Chart | None:

@@ -27,8 +27,9 @@ WIDTH, HEIGHT = 720, 200
 POINTS = 500
 """Of a line of the chart."""
 CAUTION = (
-    "Each image counts once. The test takes images to be independent: frames of one scene say less than they seem to."
-    " Label all disagreements, or a random part of them: not those that somebody wondered about."
+    "Each image counts once. The test takes images to be independent: frames of one scene are weaker evidence than they"
+    " seem."
+    " Label all disagreements, or a random part of them, not only those that somebody wondered about."
 )
 
 
@@ -105,13 +106,13 @@ def write(found: Summary, level: float, out: Path) -> Path:
 
 def _figures(found: Summary) -> list[tuple[str, str]]:
     rows = [
-        ("images that both saw", f"{found.images:,}"),
+        ("images that both predicted", f"{found.images:,}"),
         ("agreement", _share(found.agreed, found.images)),
         ("disagreements", _share(found.images - found.agreed - found.failed, found.images)),
         ("challenger failed or refused", f"{found.failed:,}"),
         ("dropped, the queue was full", f"{found.dropped:,}"),
     ]
-    rows += [("answered by the challenger", _share(found.canary, found.images))] if found.canary else []
+    rows += [("served by the challenger", _share(found.canary, found.images))] if found.canary else []
     for side in ("champion", "challenger"):
         time = found.latencies[side]
         if time.images:
@@ -140,8 +141,8 @@ def _outlook(found: Summary, level: float) -> str:
     shown = found.labelled.evidence
     wanted = sequential_test.needed(shown.gained, shown.lost, 1 / sequential_test.limit(level))
     if wanted is None:
-        return "that is as good as even: more labels of such images will not decide soon"
-    return f"if that share stays, about {max(wanted - shown.gained - shown.lost, 1):,} more decide it"
+        return "that is close to even: more labels of such images will not decide soon"
+    return f"at this rate, about {max(wanted - shown.gained - shown.lost, 1):,} more labels decide it"
 
 
 def _share(part: int, whole: int) -> str:

@@ -37,11 +37,11 @@ class ServedLabels(Rule):
         must = f"{what} on served images, evidence of {needed:g} or more"
         sides = f"{served.gained:,} that only it gets right, {served.lost:,} only the champion"
         if not served.images:
-            none = "no image of these two models is kept (serve.keep_days, serve.keep_mb): podium serve --shadow"
+            none = "no image of these two models is stored (serve.keep_days, serve.keep_mb): podium serve --shadow"
             return Finding(must, none, passed=False)
         if margin:
             found = capital(served.gained, served.lost + served.unlabelled, served.equal, margin)
-            images = f"{counted(served.images, 'kept image')} that both saw, {sides}"
+            images = f"{counted(served.images, 'stored image')} that both predicted, {sides}"
             if served.unlabelled:
                 images += (
                     f", {counted(served.unlabelled, 'disagreement')} without a label, counted as lost: podium compare"
