@@ -316,7 +316,7 @@ def main() -> None:
         f" pairs that each rule promotes, at a confidence of {LEVEL:g}; the margin of `non_inferior` is {MARGIN:g}.",
     ]
     lines += table("No real difference: `superior` may promote 5 % at most", NO_DIFFERENCE, arguments.pairs)
-    title = "Worse by exactly the margin: `non_inferior` may promote about 5 % (Tango's test is not exact)"
+    title = "Worse by exactly the margin: `non_inferior` may promote about 5% (Tango's test is not exact)"
     lines += table(title, WORSE_BY_THE_MARGIN, arguments.pairs)
     lines += table("Really better: the power", BETTER, arguments.pairs)
     lines += life(10 * arguments.pairs)

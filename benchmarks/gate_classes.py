@@ -107,7 +107,7 @@ def promotes(test: Split, right: NDArray[np.bool_], old: Predictions, attempt: i
 
 
 def interval(hits: int, count: int) -> str:
-    """A share with the interval of Clopper and Pearson at 95 %."""
+    """A share with the interval of Clopper and Pearson at 95%."""
     low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
     return f"{hits} of {count} ({low:.1%} to {high:.1%})"
@@ -132,7 +132,7 @@ def section(lives: int) -> list[str]:
         f"{CLASSES:,} classes of {EACH} sealed images, whose accuracies differ (standard deviation {UNEVEN:g});"
         f" champion {ACCURACY:g}; {lives} simulated sets. The whole gate with its defaults decides"
         f" (`python benchmarks/gate_classes.py --lives {lives}`); beside each share the interval of Clopper and Pearson"
-        " at 95 %.",
+        " at 95%.",
         "",
         "| challengers | promoted |",
         "|---|---|",

@@ -145,7 +145,7 @@ def row(case: Case, pairs: int) -> str:
     drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(drawn, 1), (0.025, 0.975))
     alone, ten = (1000 * median(one[place] for one in found) for place in (0, 1))
-    share = f"{100 * (np.median(ratios) - 1):+.2f} % ({100 * (low - 1):+.2f} to {100 * (high - 1):+.2f} %)"
+    share = f"{100 * (np.median(ratios) - 1):+.2f}% ({100 * (low - 1):+.2f} to {100 * (high - 1):+.2f}%)"
     return f"| {case.title} | {len(found)} | {alone:.2f} ms | {ten:.2f} ms | {share} |"
 
 

@@ -57,7 +57,7 @@ def noisy(images: Pixels) -> Pixels:
 
 @cache
 def reference() -> Reference:
-    """Of 1,500 training images of 32 x 24 and 600 held-out answers."""
+    """Of 1,500 training images of 32 x 24 and 600 held-out predictions."""
     train, held_out = scenes(1500, seed=1), scenes(600, seed=2)
     return reference_of(train, np.arange(1500), sizes(1500).astype(np.int32), answer(held_out), CLASSES)
 

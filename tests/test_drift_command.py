@@ -122,7 +122,7 @@ def test_page_is_written_where_it_is_asked_for(project: Project, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["3"], "no server has kept statistics of what tiny-classifier version 3 answered"),
+        (["3"], "no server has stored statistics of what tiny-classifier version 3 served"),
         (["9"], "has no version 9"),
         ([], "no version with the alias 'champion'"),
         (["x"], "must be the number of a version"),
@@ -179,7 +179,7 @@ def store_error() -> MlflowException:
         (
             store_error(),
             "podium: tracking.uri: MLflow's store failed: database is locked. What was recorded before is complete."
-            " Another program has had it",
+            " Another program has locked it",
         ),
         (FileNotFoundError(2, "No such file", "x"), "is not known: FileNotFoundError (above) is a bug of Podium"),
         (ZeroDivisionError("in a test"), "whether there is drift is not known: ZeroDivisionError (above) is a bug"),

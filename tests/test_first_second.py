@@ -60,7 +60,7 @@ def test_interrupt_while_importing_is_one_line(
 
     assert sent
     assert process.returncode in (130, -signal.SIGINT)
-    assert said == ["podium: interrupted; run the same again to go on\n"]
+    assert said == ["podium: interrupted; run the same command again to continue\n"]
 
 
 def test_folder_with_any_name_loses_no_trial_in_a_locale_without_utf8(

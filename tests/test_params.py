@@ -23,10 +23,10 @@ def problems(text: str) -> list[str]:
         ("search: {n_trial: 3}", "search.n_trial: is not a parameter; did you mean search.n_trials?"),
         ("model: {epochs: 3}", "model.epochs: is not a parameter; did you mean train.epochs?"),
         ("learning_rate: 0.1", "learning_rate: is not a parameter; did you mean train.learning_rate?"),
-        ("register: {zzz: 1}", "register.zzz: is not a parameter; known here: register.name"),
+        ("register: {zzz: 1}", "register.zzz: is not a parameter; available: register.name"),
         (
             "1: 2",
-            "1: is not a parameter; known here: prepare, doctor, model, train, search, select, retrain, evaluate,",
+            "1: is not a parameter; available: prepare, doctor, model, train, search, select, retrain, evaluate,",
         ),
         ("train:", "train: must be a mapping of parameters; got None"),
         ("train: {batch_size: 10.0}", "train.batch_size: must be a valid integer; got 10.0"),
@@ -197,15 +197,15 @@ def test_params_with_many_problems_are_refused_with_all_of_them_at_once() -> Non
         ("a: [", r"params\.yaml is not YAML: .* \(line 1, column 5\)"),
         (
             "train: {}\ntrain: {}",
-            r"is not YAML: train stands there twice, in line 1 and again in line 2: move what it",
+            r"is not YAML: train is there twice, in line 1 and again in line 2: move what it",
         ),
         (
             "train:\n  epochs: 3\n  epochs: 4",
-            r"train\.epochs stands there twice, in line 2 and again in line 3: delete",
+            r"train\.epochs is there twice, in line 2 and again in line 3: delete",
         ),
-        ('a"b: 1\na"b: 2', r'a"b stands there twice, in line 1 and again in line 2: delete one'),
-        ("null: 1\nnull: 2", r"not YAML: null stands there twice, in line 1 and again in line 2"),
-        ("x: [1, {k: 1,\n k: {}}]", r"x\.1\.k stands there twice, in line 1 and again in line 2: move"),
+        ('a"b: 1\na"b: 2', r'a"b is there twice, in line 1 and again in line 2: delete one'),
+        ("null: 1\nnull: 2", r"not YAML: null is there twice, in line 1 and again in line 2"),
+        ("x: [1, {k: 1,\n k: {}}]", r"x\.1\.k is there twice, in line 1 and again in line 2: move"),
         ("[1]", "params.yaml must hold sections such as `search:`; got list"),
     ],
 )

@@ -59,7 +59,7 @@ def test_preset_applied_twice_changes_nothing_more(params: Path) -> None:
 
 
 def test_unknown_preset_is_refused_with_the_one_that_was_meant(params: Path) -> None:
-    with pytest.raises(InputError, match=r"fashion-minst is no preset; did you mean fashion-mnist\?"):
+    with pytest.raises(InputError, match=r"no preset 'fashion-minst'; did you mean fashion-mnist\?"):
         presets.apply("fashion-minst", PRESETS, params)
 
 

@@ -17,9 +17,9 @@ KNOWN = ["model", "train", "search", "model.width", "train.epochs", "train.optim
         ("search.epochs", "did you mean train.epochs?"),
         ("width", "did you mean model.width?"),
         ("trian", "did you mean train?"),
-        ("train.zzz", "known here: train.epochs, train.optimizer"),
-        ("zzz", "known here: model, train, search"),
-        ("zzz.zzz", f"known here: {', '.join(KNOWN)}"),
+        ("train.zzz", "available: train.epochs, train.optimizer"),
+        ("zzz", "available: model, train, search"),
+        ("zzz.zzz", f"available: {', '.join(KNOWN)}"),
     ],
 )
 def test_unknown_name_gets_the_one_that_was_meant_or_those_of_its_section(name: str, ending: str) -> None:

@@ -44,7 +44,7 @@ def _away(folder: Path) -> None:
     ("fails", "words"),
     [
         (_full, "database or disk is full. What was recorded before is complete. Free some space"),
-        (_locked, "database is locked. What was recorded before is complete. Another program has had it"),
+        (_locked, "database is locked. What was recorded before is complete. Another program has locked it"),
         (_away, "API request failed. What was recorded before is complete. See that the server is running"),
     ],
 )

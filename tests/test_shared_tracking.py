@@ -60,7 +60,7 @@ def test_pipeline_through_a_server_that_is_away_for_a_while(
     monkeypatch.setenv("DVC_ROOT", str(project.folder))
     until(lambda: "search: " in project.log("search") or _trials_ended(storage) >= 1, process)
     server.stop()
-    until(lambda: "MLflow does not take the trials just now" in project.log("search"), process)
+    until(lambda: "MLflow does not accept the trials just now" in project.log("search"), process)
     server.start()
     assert process.wait(PATIENCE) == 0, project.log("search")
     project.run(*STAGES[2:])

@@ -125,7 +125,7 @@ def short_interrupts() -> None:
 
 def _except(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        print("podium: interrupted; run the same again to go on", file=sys.stderr)
+        print("podium: interrupted; run the same command again to continue", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
@@ -216,7 +216,7 @@ def _store_message(error: BaseException, place: str) -> str:
     if local is not None:
         remedy = "Free some space or make it writable (`df -h` shows the space, `podium gc` frees some)"
         if "locked" in reason:
-            remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
+            remedy = "Another program has locked it for longer than MLflow waits: end that, or wait for it"
     return (
         f"tracking.uri: MLflow's store failed: {reason}{place}. What was recorded before is"
         f" complete. {remedy}, then run the same again: it resumes from there"

@@ -78,7 +78,7 @@ def test_correction_changes_the_label_and_nothing_else(tmp_path: Path, source: S
         (["cat/000.png,cat,dog,"], "line 2: path 'cat/000.png' is no image of the source; did you mean 'cat/00.png'?"),
         (["cat/00.png,cat,dig,"], "line 2: new_label 'dig' is no class of the source; did you mean dog?"),
         (["cat/00.png,cat,dog,yes"], "line 2: has both new_label ('dog') and leave_out; empty one of them"),
-        (["cat/00.png,dog,bird,", "x,y,z,"], "new_label 'bird' is no class of the source; known here: cat, dog"),
+        (["cat/00.png,dog,bird,", "x,y,z,"], "new_label 'bird' is no class of the source; available: cat, dog"),
         (["cat/00.png,bird,dog,"], "label is 'bird', and the source has 'cat' by now"),
         (["cat/00.png,cat,,maybe"], "leave_out must be yes, or empty; got 'maybe'"),
         (["cat/00.png,cat,dog,", "cat/00.png,cat,,yes"], "line 3: 'cat/00.png' is decided otherwise in line 2"),

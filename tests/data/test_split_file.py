@@ -121,7 +121,7 @@ def test_damaged_file_is_refused_with_its_line_and_the_remedy_and_stays(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=f"(?s)split.csv remembers .* can't be used as it is:\n.*{problem}") as caught:
         split_file.read(path, "a")
-    assert f"bring back the committed file: `git checkout {path}`. Nothing was changed." in str(caught.value)
+    assert f"restore the committed file: `git checkout {path}`. Nothing was changed." in str(caught.value)
     assert path.read_text(encoding="utf-8") == text
 
 

@@ -41,7 +41,7 @@ def test_file_gives_the_same_reference_again() -> None:
 
 @pytest.mark.parametrize(("images", "answers"), [(0, 5), (5, 0)])
 def test_reference_of_nothing_is_refused(images: int, answers: int) -> None:
-    with pytest.raises(InputError, match=f"needs training images and held-out answers; got {images} and {answers}"):
+    with pytest.raises(InputError, match=f"needs training images and held-out predictions; got {images} and {answers}"):
         reference_of(scenes(images, 0), np.arange(images), None, answer(scenes(5, 0))[:answers], CLASSES)
 
 

@@ -224,7 +224,7 @@ def test_bit_of_the_open_window_that_changed_is_noticed_or_changes_nothing(
     assert aside.exists() == noticed
     if noticed:
         assert aside.read_bytes() == data
-        assert [one.rpartition("; ")[2] for one in told] == ["it was put aside as open.npz.damaged"]
+        assert [one.rpartition("; ")[2] for one in told] == ["it was moved aside as open.npz.damaged"]
     else:
         sketch.merge(Served().sketch(60))
         assert not told

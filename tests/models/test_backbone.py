@@ -216,7 +216,7 @@ def test_heads_of_a_distilled_network_for_other_classes_start_afresh_and_the_oth
     same = _distilled(5)
     some = {name: value for name, value in of_file.items() if not name.startswith("head_dist.")}
     (note,) = load_weights(same, _write(tmp_path / "w.pt", some))
-    assert "head_dist, a head, is missing there and starts afresh" in note
+    assert "head_dist, a head, is missing there and is initialised anew" in note
     assert torch.equal(same.network.head.weight, of_file["head.weight"])  # type: ignore[union-attr, arg-type]
 
 

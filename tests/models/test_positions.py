@@ -40,7 +40,7 @@ def test_embedding_of_places_is_resampled_and_that_of_the_class_token_kept(tmp_p
     state["pos_embed"][0, 1:] = down[:, None]
     other = _network("timm:test_vit", 128, 64, {})
     notes = load_weights(other, _saved(tmp_path / "w.safetensors", state))
-    assert "pos_embed was resampled from 4x4 to 8x4 places" in notes[0]
+    assert "pos_embed was resampled from 4x4 to 8x4 positions" in notes[0]
     found = other.network.state_dict()["pos_embed"]
     assert torch.equal(found[0, 0], state["pos_embed"][0, 0])
     grid = found[0, 1:].view(8, 4, -1)
@@ -88,7 +88,7 @@ def test_relative_places_that_are_no_square_are_refused(
 def test_places_that_can_be_a_square_are_said_to_be_taken_as_one(tmp_path: Path) -> None:
     path = _saved(tmp_path / "w.safetensors", _state(_network("timm:test_vit", 64, 144, {})))
     notes = load_weights(_network("timm:test_vit", 128, 128, {}), path)
-    assert "from 6x6 to 8x8 places (its 36 places are taken as square: the file does not say)" in notes[0]
+    assert "from 6x6 to 8x8 positions (its 36 positions are taken as square: the file does not say)" in notes[0]
 
 
 def test_embedding_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -137,11 +137,11 @@ def test_all_of_the_network_is_taken_from_what_it_was_saved_as(tmp_path: Path, c
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (_state(5), r"fc, the head, is for other classes \(\(5, 4\) instead of \(3, 4\)\) and starts afresh"),
+        (_state(5), r"fc, the head, is for other classes \(\(5, 4\) instead of \(3, 4\)\) and is initialised anew"),
         (_state(5) | {"fc.bias": torch.ones(9)}, "is for other classes"),
         (_with("backbone.", _state(1000)), "is for other classes"),
         ({k: v for k, v in _state(5).items() if k != "fc.bias"}, "is for other classes"),
-        (_without(*HEAD), "fc, the head, is missing there and starts afresh"),
+        (_without(*HEAD), "fc, the head, is missing there and is initialised anew"),
         (_with("encoder.", _without(*HEAD)) | {"projector.weight": torch.ones(2)}, "is missing there"),
     ],
     ids=["classes", "shapes", "prefix", "no bias", "headless", "part"],

@@ -269,7 +269,7 @@ def test_spent_test_set_is_named() -> None:
             "superior",
             Served(0, 0, 0, 0, 0),
             False,
-            "no image of these two models is kept (serve.keep_days, serve.keep_mb): podium serve --shadow",
+            "no image of these two models is stored (serve.keep_days, serve.keep_mb): podium serve --shadow",
         ),
         ("superior", Served(0, 0, 0, 3, 9), False, "no labels: podium compare --csv, then podium feedback"),
         ("superior", Served(6, 6, 0, 0, 0), False, "(6 labelled images, 6 that only it gets right, 0 only the champ"),
@@ -278,9 +278,9 @@ def test_spent_test_set_is_named() -> None:
         ("superior", Served(20, 0, 20, 0, 0), False, "(20 labelled images, 0 that only it gets right, 20 only the"),
         ("superior", Served(60, 30, 30, 0, 0), False, "(60 labelled images"),  # in whatever order they came
         ("superior", Served(112, 12, 100, 0, 0), False, "(112 labelled images"),
-        ("non_inferior", Served(0, 0, 0, 0, 0), False, "no image of these two models is kept (serve.keep_days"),
-        ("non_inferior", Served(100, 0, 0, 0, 0), False, "(100 kept images that both saw"),
-        ("non_inferior", Served(1000, 0, 0, 0, 0), True, "(1,000 kept images that both saw"),
+        ("non_inferior", Served(0, 0, 0, 0, 0), False, "no image of these two models is stored (serve.keep_days"),
+        ("non_inferior", Served(100, 0, 0, 0, 0), False, "(100 stored images that both predicted"),
+        ("non_inferior", Served(1000, 0, 0, 0, 0), True, "(1,000 stored images that both predicted"),
         ("non_inferior", Served(1200, 0, 400, 0, 0), False, "400 only the champion"),
         # 449 agreements have a label, none of the disagreements: they may all be lost
         ("non_inferior", Served(449, 0, 0, 50, 0), False, "50 disagreements without a label, counted as lost"),
@@ -289,9 +289,9 @@ def test_spent_test_set_is_named() -> None:
             "non_inferior",
             Served(20, 8, 12, 0, 1980),
             True,
-            "(2,000 kept images that both saw, 8 that only it gets right, 12",
+            "(2,000 stored images that both predicted, 8 that only it gets right, 12",
         ),
-        ("non_inferior", Served(20, 8, 12, 0, 0), False, "(20 kept images that both saw"),
+        ("non_inferior", Served(20, 8, 12, 0, 0), False, "(20 stored images that both predicted"),
     ],
 )
 def test_labels_of_served_images_decide_where_they_are_asked_for(

@@ -76,8 +76,8 @@ FORECAST = {
 @pytest.mark.parametrize(
     ("pace", "expected"),
     [
-        (None, "50 more epochs of trial 5 are expected to lower the best error by 10 %."),
-        (1.0, "50 more epochs (about 50 s of one worker) of trial 5 are expected to lower the best error by 10 %."),
+        (None, "50 more epochs of trial 5 are expected to lower the best error by 10%."),
+        (1.0, "50 more epochs (about 50 s of one worker) of trial 5 are expected to lower the best error by 10%."),
         (60.0, "1 more epoch (about 60 s of one worker) of trial 2 is expected to lower the best error by less than"),
     ],
     ids=["time not known", "a minute is many epochs", "a minute is one epoch"],
@@ -112,7 +112,7 @@ def test_report_says_what_a_minute_gains_by_the_time_of_its_trial(tmp_path: Path
     text = (
         "In another minute: 12 more epochs (about 58 s of one worker) of trial 5 are expected to lower the best error"
     )
-    assert f"{text} by 10 %." in chart.note
+    assert f"{text} by 10%." in chart.note
 
 
 def test_search_without_rests_has_neither_file_nor_chart(tmp_path: Path) -> None:

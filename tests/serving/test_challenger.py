@@ -78,9 +78,9 @@ def test_record_that_can_not_be_used_is_said_before_the_server_answers(project: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--shadow", "champion"], "--shadow: champion answers already: name another version"),
-        (["--canary", "0.1", "--alias", "challenger"], "--canary: challenger answers already"),
-        (["--pin", "2", "--shadow", "2"], "--shadow: 2 answers already"),
+        (["--shadow", "champion"], "--shadow: champion is served already: name another version"),
+        (["--canary", "0.1", "--alias", "challenger"], "--canary: challenger is served already"),
+        (["--pin", "2", "--shadow", "2"], "--shadow: 2 is served already"),
         (["--shadow", "nobody"], "no version with the alias 'nobody'"),
         (["--shadow", "77"], "77"),
         (["--shadow", ""], "must be the name of an alias"),

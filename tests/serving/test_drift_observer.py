@@ -253,7 +253,7 @@ def test_taking_up_raises_nothing(
 
     monkeypatch.setattr(Reference, "from_bytes", fails)
     observer(tmp_path).follow(predictor())
-    assert "no statistics are kept: of a bug" in caplog.text
+    assert "no statistics are stored: of a bug" in caplog.text
     caplog.clear()
     monkeypatch.undo()
     broken = windows(tmp_path).folder / "windows"
@@ -285,7 +285,7 @@ def test_damaged_window_is_put_aside_and_said(tmp_path: Path, caplog: pytest.Log
     show(one, scenes(20, 0))
     assert windows(tmp_path).opened().count == 20
     assert "open.npz is damaged" in caplog.text
-    assert "it was put aside as open.npz.damaged" in caplog.text
+    assert "it was moved aside as open.npz.damaged" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_servers_are_known_while_they_live(project: Project, monkeypatch: pytest
     pinned.show(2)
     lines = presence.sentences(tracking, NAME)
     assert lines[0].startswith("http://127.0.0.1:5001 (")
-    assert lines[0].endswith("follows and answers with it within seconds")
+    assert lines[0].endswith("follows and serves it within seconds")
     assert "version 2, pinned, does not follow - it is not changed" in lines[1]
     pinned.remove()
     assert len(presence.sentences(tracking, NAME)) == 1

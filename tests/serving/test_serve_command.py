@@ -145,7 +145,7 @@ def test_server_outlives_slow_clients_follows_the_champion_and_leaves_nothing(pr
         asking.start()
         said = cli_run("promote", "3")
         assert f"server http://127.0.0.1:{port} (" in said
-        assert "follows and answers with it within seconds" in said
+        assert "follows and serves it within seconds" in said
         until(lambda: f"{NAME}/3" in seen)
         cli_run("rollback", "--reason", "try")
         until(lambda: bool(seen) and seen[-1] == f"{NAME}/1")
@@ -253,7 +253,7 @@ def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(p
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     logged = log.read_text(encoding="utf-8")
-    assert logged.count("answering what is at work, then ending") == 2
+    assert logged.count("completing the requests in progress, then ending") == 2
     assert "Fatal" not in logged
     assert "Traceback" not in logged
     assert list(Path("scratch").iterdir()) == []

@@ -71,7 +71,7 @@ def test_page_without_labels_has_no_chart(tmp_path: Path) -> None:
     page = compare_page.render(pair_summary.summary(tmp_path, MODEL, 3, 4), 0.05)
     assert "No labels yet" in page
     assert "<svg" not in page
-    assert "None is kept" in page
+    assert "None is stored" in page
 
 
 def run(*arguments: str) -> int:
@@ -93,8 +93,8 @@ def test_commands_compare_label_and_compare_again(
     shown = capsys.readouterr().out
     for words in (
         "version 4 compared with version 3",
-        "1 (10.00 %)",
-        "9 (90.00 %)",
+        "1 (10.00%)",
+        "9 (90.00%)",
         "mlruns/shadow/compare.html",
         "9 disagreements",
     ):

@@ -62,7 +62,7 @@ def test_labels_by_id_and_by_digest_count_each_image_once(folder: Path) -> None:
         ("id,label\nreused,dog\n", ["reused was sent as the id of different images: name them by their digest"]),
         (
             "id,label\nno,dog\nneither,dog\n",
-            ["none of the 2 rows is about an image that is kept", "the first one is no"],
+            ["none of the 2 rows is about an image that is stored", "the first one is no"],
         ),
         (b"id,label\nr1,\xff\n", ["is no CSV file in UTF-8"]),
         ('id,label\nr1,"dog\n', ["is no CSV file in UTF-8"]),
@@ -106,7 +106,7 @@ def test_table_of_disagreements_can_be_filled_and_read_and_is_not_overwritten(fo
 
 
 def test_nothing_kept_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing was kept of served images yet"):
+    with pytest.raises(InputError, match="nothing is stored of served images yet"):
         take(tmp_path, "id,label\nr1,dog\n")
     with pytest.raises(InputError, match=r"missing\.csv can't be read: No such file"):
         feedback_labels.read(tmp_path / "missing.csv")

@@ -352,7 +352,7 @@ def test_evaluate_abstain_chooses_on_validation_and_checks_on_the_test_set(
             0,
             "even without a wrong prediction 149 validation images are needed, and there are 100; 0.03",
         ),
-        (("train",), 0.04, 30, r"too many of the surest .* are wrong; 0\.049 can be promised, answering 60% of them"),
+        (("train",), 0.04, 30, r"too many of the most confident .*; 0\.049 can be promised, answering 60% of them"),
     ],
 )
 def test_evaluate_abstain_that_can_not_be_reached_is_refused_before_the_test_set_is_opened(

@@ -420,4 +420,4 @@ def test_set_split_again_says_how_often_earlier_test_sets_were_accessed(
     (tmp_path / "split/split.csv").unlink()
     _prepare(params, tmp_path)
 
-    assert "the images are split again, after 3 accesses to test sets of before" in capsys.readouterr().out
+    assert "the images are split again, after 3 accesses to earlier test sets" in capsys.readouterr().out

@@ -41,7 +41,7 @@ def test_confirmation_without_images_and_killed_once_they_are_back_is_the_undist
     images = project.folder / paths.PREPARED / "val" / "images.npy"
     away = images.rename(tmp_path / "away")
     project.run("select", code=1)
-    assert "no trial is charged: `dvc repro` resumes from here" in project.log("select")
+    assert "no trial counts as failed: `dvc repro` resumes from here" in project.log("select")
     away.rename(images)
     process = project.start("select")
     until(lambda: any((project.folder / "mlruns" / "checkpoints").glob("confirm-*/00000[123].ckpt")), process)

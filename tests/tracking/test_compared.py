@@ -140,7 +140,9 @@ def attribute(it: Contender) -> str:
     (run,) = it.runs()
     tags = {key: value.strip('"') for key, value in run.data.tags.items()}
     apart = [key for key in ("user.state", "user_state") if tags.get(key) == "of mind"]
-    return f"kept apart (`{apart[0]}`)" if apart else "replaces the tag" if tags.get("state") == "of mind" else "lost"
+    if apart:
+        return f"a separate tag (`{apart[0]}`)"
+    return "replaces the tag" if tags.get("state") == "of mind" else "lost"
 
 
 def constraints(it: Contender) -> str:
@@ -191,7 +193,7 @@ def away(it: Contender, monkeypatch: pytest.MonkeyPatch) -> str:
         return "the error ends the study"
     it.callback.log_all(study)
     it.callback.close()
-    return "the study goes on, nothing is lost" if len(it.runs()) == 1 else "the study goes on"
+    return "the study continues, nothing is lost" if len(it.runs()) == 1 else "the study continues"
 
 
 def several_objectives(it: Contender) -> str:
@@ -221,15 +223,15 @@ ROWS: dict[str, Callable[..., str]] = {
     "parent ends, with a summary": parent_ends,
     "several objectives": several_objectives,
     "constraints": constraints,
-    "attribute called like a tag of its own (`state`)": attribute,
-    "names that MLflow does not take": names_not_taken,
+    "user attribute with the name of one of its own tags (`state`)": attribute,
+    "names that MLflow does not accept": names_not_taken,
     "logging a trial a second time": second_time,
-    "MLflow is away": away,
+    "MLflow can't be reached": away,
     "MLflow's global settings": global_settings,
 }
 OTHERS = {
     "the run's start and end are the trial's",
-    "two studies of one name",
+    "two studies with one name",
     "logging from within the objective, to the trial's run",
     "files of Optuna's artifact store",
     "several machines without another database",

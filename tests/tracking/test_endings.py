@@ -154,7 +154,7 @@ def test_trials_that_end_while_the_experiment_is_deleted_are_logged_when_it_is_r
     assert sorted(run.data.tags["podium.trial"] for run in runs_of(tracking, study)) == ["0", "1", "2", "3"]
     assert _statuses(tracking) == ["FINISHED"]
     (message,) = [r.getMessage() for r in caplog.records if r.name == trial_logger.__name__]
-    assert "1 trials are logged later" in message
+    assert "1 trial to be logged later" in message
     assert "must be in the 'active' state" in message
 
 

@@ -140,6 +140,6 @@ def test_database_that_another_program_holds_is_said_to_be_held(
     monkeypatch.setattr(sql, "text", lambda words: patient(words.replace("20000", "1")))  # ms for which MLflow waits
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(PodiumError, match=r"database is locked. Another program has had it .* end that, or wait"):
+        with pytest.raises(PodiumError, match=r"database is locked. Another program has locked it .* end that, or"):
             store.open_store(uri, "held")
     assert store.open_store(uri, "held").experiment_id

@@ -309,7 +309,7 @@ def test_choice_of_the_front_says_what_was_given_up(rule: str, top_k: int, trial
     text = "\n".join(about_choice(chosen, AIMS))
     assert f"by select.rule {rule} among {top_k} candidate" in text
     assert ("select.top_k: 3 confirms the whole front" in text) == (top_k < 3)
-    assert "go on by accuracy" in text
+    assert "gate use accuracy" in text
     assert json.loads(json.dumps(chosen)) == chosen
 
 
@@ -380,7 +380,8 @@ def test_load_in_the_confirmation_rejects_no_candidate_for_its_latency(capsys: p
     assert chosen["trial"] == 7
     assert not any("over_limits" in one for one in chosen["candidates"])
     assert beyond(chosen | {"means": {"latency_ms": 2.0}}, limits) == [
-        "  latency_ms 2.0000 in the fresh runs: other processes lengthen it; in the search it kept search.limits (1.2)"
+        "  latency_ms 2.0000 in the fresh runs: other processes lengthen it; in the search it satisfied search.limits"
+        " (1.2)"
     ]
     assert beyond(chosen | {"means": {"latency_ms": 1.2}}, limits) == []
 

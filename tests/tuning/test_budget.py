@@ -5,6 +5,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from podium.text import counted
 from podium.tuning.budget import Budget, since_best
 from tuning.scripted import search_params
 
@@ -48,7 +49,7 @@ def _trials(states: str, values: list[float] | None = None) -> list[FrozenTrial]
 def test_n_trials_counts_what_was_started(states: str, spent: bool) -> None:
     reason = Budget(n_trials=3).spent(_trials(states), [MAXIMIZE], 0.0)
     assert bool(reason) == spent
-    assert not spent or reason == f"search.n_trials: {len(states)} trials have been started"
+    assert not spent or reason == f"search.n_trials: {counted(len(states), 'trial')} started"
 
 
 @pytest.mark.parametrize(("seconds", "spent"), [(0.0, False), (59.9, False), (60.0, True), (1e6, True)])

@@ -468,7 +468,7 @@ def test_first_trials_that_always_kill_their_workers_do_not_keep_the_others_from
     def script(task: Task) -> Script:
         return dies_at_once(task) if task.number < deadly else finishes(task)
 
-    with pytest.raises(PodiumError, match="no trial is charged: .* with other trials first"):
+    with pytest.raises(PodiumError, match="no trial counts as failed: .* with other trials first"):
         scene.run(script, params)
     assert scene.run(script, params)[0]
     assert states(scene.study(params)) == ["FAIL"] * deadly + ["COMPLETE"] * (n_trials - deadly)
@@ -651,7 +651,7 @@ def test_sampler_that_stops_the_study_ends_the_search_for_good(scene: Scene) -> 
     sampler = {"name": "GridSampler", "arguments": {"search_space": {name: rates}}}
     space = {name: {"low": 0.1, "high": 0.3}}
     params = search_params(n_trials=20, sampler=sampler, space=space, defaults_first=False)
-    for lines in (["search.sampler: GridSampler has nothing more to suggest: no further trial begins"], []):
+    for lines in (["search.sampler: GridSampler has no further suggestion: no further trial begins"], []):
         whole, _, recorder = scene.run(finishes, params)
         assert whole
         assert recorder.lines == lines

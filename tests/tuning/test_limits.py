@@ -31,12 +31,12 @@ LIMITS = {"parameters": 100, "accuracy": 0.6}
     [
         ("{latency_ms: 5 ms}", "got '5 ms': write a number alone, without 'ms'"),
         ("{min_recall: 60%}", "got '60%': write 0.6 for 60%"),
-        ("{gap: 0.2}", "gap is no limit; known here: latency_ms, parameters, size_mb, accuracy"),
+        ("{gap: 0.2}", "gap is no limit; available: latency_ms, parameters, size_mb, accuracy"),
         ("{gap: 0.2}", "min_recall, a class of torchmetrics.classification, or your own as module:object"),
         ("{parameters: 0}", "search.limits: parameters must be above 0; got 0"),
         ("{latency: 5}", "search.limits: latency is no limit; did you mean latency_ms"),
         ("{min_recall: 1.5}", "search.limits: min_recall must be 0 to 1; got 1.5"),
-        ("{min_recall: 60}", "min_recall must be 0 to 1; got 60, a fraction: 0.6 is 60 %"),
+        ("{min_recall: 60}", "min_recall must be 0 to 1; got 60, a fraction: 0.6 is 60%"),
         ("{calibration_error: -1, size_mb: -2}", "calibration_error must be 0 to 1; got -1; size_mb must be above 0"),
         ("{cost: 1}", "cost needs arguments, which a limit can't have: limit another"),
         ("{top_5: 0.9}", "top_5 is no limit; write top_k, which is top_5 in limits"),
@@ -163,7 +163,7 @@ def test_candidate_is_chosen_among_those_that_keep_the_limits_on_fresh_seeds() -
     assert chosen["trial"] == 1
     assert chosen["candidates"][0]["over_limits"] == "min_recall 0.5050 (at least 0.6)"
     with pytest.raises(
-        PodiumError, match=r"no candidate keeps search.limits on fresh seeds: trial 0: min_recall 0.5050"
+        PodiumError, match=r"no candidate satisfies search.limits on fresh seeds: trial 0: min_recall 0.5050"
     ):
         choose(study, candidates, best, {"min_recall": 0.95})
 

@@ -167,17 +167,18 @@ def test_limits_are_to_blame_where_every_trial_breaks_one() -> None:
     study = _without_result(**over)
     params = search_params(n_trials=2, limits={"parameters": 100})
     with pytest.raises(
-        PodiumError, match=r"no trial of search-1 keeps search.limits: 1 over .*trial 0: parameters 150"
+        PodiumError, match=r"no trial of search-1 satisfies search.limits: 1 over .*trial 0: parameters 150"
     ):
         _best(study, params)
     study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"reason": "no images"}))
     message = (
-        r"keeps search.limits: 1 over .*; 1 failed, trial 1 because: no images. The nearest is trial 0: parameters 1"
+        r"satisfies search.limits: 1 over .*; 1 failed, trial 1 because: no images."
+        r" The nearest is trial 0: parameters 1"
     )
     with pytest.raises(PodiumError, match=message):
         _best(study, params)
     study.add_trial(create_trial(state=TrialState.PRUNED))
-    message = r"no trial of search-1 is complete and keeps search.limits \(1 over search.limits .*; no images\);"
+    message = r"no trial of search-1 is complete and satisfies search.limits \(1 over search.limits .*; no images\);"
     with pytest.raises(PodiumError, match=message + r" raise search.n_trials \(2, all"):
         _best(study, params)
 

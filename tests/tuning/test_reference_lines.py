@@ -146,7 +146,7 @@ def test_remedy_follows_from_the_line_and_the_network(strongest: str, model: dic
 
 def test_console_shows_the_search_above_the_lines() -> None:
     shown = described(_lines(0.25, 0.5), 0.75, "the search's best (trial 3)")
-    assert shown[0] == "reference lines, accuracy on the same 20 validation images:"
+    assert shown[0] == "baselines, accuracy on the same 20 validation images:"
     assert [line.split()[-1] for line in shown[1:]] == ["0.7500", "0.2500", "0.5000"]
     assert verdict(_lines(0.25, 0.5), 0.4, {}).startswith("No better than logistic regression on small pictures")
 

@@ -21,6 +21,7 @@ from podium.retraining.resumable import Lines
 from podium.retraining.winner import retrain
 from podium.stages.evaluate import evaluate_by
 from podium.stages.register import Folders, register_stage
+from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
 from podium.training.device import describe
 from podium.training.loop import DivergedError
@@ -81,7 +82,8 @@ def train_logged(params: Params, seed: int) -> str:
         print(f"train: {note}")
     tracked.end(trained.history)
     last = trained.history[-1] | trained.measured
-    print(f"{name}: val {label} {last[f'val_{label}']:.4f} after {len(trained.history)} epochs; run {tracked.run_id}")
+    after = counted(len(trained.history), "epoch")
+    print(f"{name}: val {label} {last[f'val_{label}']:.4f} after {after}; run {tracked.run_id}")
     return name
 
 

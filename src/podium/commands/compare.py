@@ -7,18 +7,18 @@ from podium.commands._arguments import version_number
 from podium.errors import InputError
 
 NAME = "compare"
-HELP = "champion and challenger on the images that were served: agreement, time, and what labels show"
+HELP = "compare champion and challenger on served images: agreement, time, and what labels show"
 ORDER = 62
-EXAMPLE = "podium compare --open", "what the challenger would have answered"
+EXAMPLE = "podium compare --open", "what the challenger would have predicted"
 EXAMPLES = """\
-  podium serve --shadow challenger     collects: the champion answers, the challenger predicts too
+  podium serve --shadow challenger     collects: the champion serves, the challenger predicts too
   podium compare                       the two versions that were compared last
   podium compare 7 --champion 5        these two
   podium compare --csv to_label.csv    the disagreements, with an empty column label for you to fill
   podium feedback to_label.csv         the labels; then compare again, as often as you like
 
 With labels a test says when there is evidence that one of the two is more accurate, at the level 1 - gate.confidence.
-It may be looked at after each label: that does not raise the chance of a false result. Agreement alone says how much
+You may look after each label: that does not raise the chance of a false result. Agreement alone says how much
 would change, not which one is right. The page is one self-contained file, mlruns/shadow/compare.html."""
 
 

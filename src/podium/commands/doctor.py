@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from podium.data.audit.data_audit import AuditedData
 
 NAME = "doctor"
-HELP = "check this machine and this project: what would fail, each with its remedy"
+HELP = "check this machine and this project: what would fail, and how to fix it"
 ORDER = 140
 EXAMPLE = "podium doctor", "what would fail on this machine and in this project"
 EXAMPLES = """\

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from podium.registry.versions import Version
 
 NAME = "drift"
-HELP = "are the images that a server answers still like those of the training set?"
+HELP = "test whether served images are still like those of the training set"
 ORDER = 66
 EXAMPLE = "podium drift", "are served images still like those of the training set?"
 EXAMPLES = """\
-  podium drift                    the champion's newest complete window of answered images
+  podium drift                    the champion's newest complete window of served images
   podium drift --hours 24         every window that ended in the last 24 hours, such as for a daily cron job
   podium drift 7 --open           version 7; a page with charts, shown in the browser
   podium drift --out drift.html   the page as this file
   podium drift --json             windows with every test, as a JSON list
 
-`podium serve` keeps statistics of what it answers, no image: brightness, contrast, sharpness, noise, colours, size, and
+`podium serve` stores statistics of what it serves, no image: brightness, contrast, sharpness, noise, colours, size, and
 the model's outputs. A window is drift.window images. `drift` in params.yaml has the limits.
 
 Exit codes: 0 no drift, or no complete window yet; 1 drift; 2 whatever else, such as a version without statistics."""
@@ -68,7 +68,7 @@ def _looked_at(arguments: argparse.Namespace) -> str:
     verdicts = windows.settle()
     if not windows.folder.is_dir():
         raise InputError(
-            f"no server has kept statistics of what {version} answered, in {windows.folder}: start `podium serve` with"
+            f"no server has stored statistics of what {version} served, in {windows.folder}: start `podium serve` with"
             " drift.window in params.yaml (it was switched off, or drift.folder is another one)"
         )
     since = time.time() - 3600 * arguments.hours if arguments.hours else float("-inf")

@@ -4,19 +4,20 @@ import argparse
 from pathlib import Path
 
 NAME = "feedback"
-HELP = "labels of served images that came later, for `podium compare` and the gate"
+HELP = "add labels of served images, for `podium compare` and the gate"
 ORDER = 64
 EXAMPLE = "podium feedback labels.csv", "which of the two was right"
 EXAMPLES = """\
   podium feedback labels.csv             a table with the columns label and id, or label and digest
   podium feedback labels.csv --correct   labels that differ from earlier ones replace them
 
-  id       what the answer's header X-Request-Id says (or was sent in that header); with several images a request
+  id       the response's header X-Request-Id (or what was sent in it); with several images per request
            id/1, id/2 and so on
   digest   SHA-256 of the image file as it was sent: sha256sum photo.jpg
 
-Rows without a label are left out. All labels are taken or, where one row can't be used, none. Only images that both
-versions saw count (`podium serve --shadow`), each once. Exit code 2: a row is wrong, or none is about such an image."""
+Rows without a label are left out. All labels are taken or, if one row can't be used, none. Only images that both
+versions predicted count (`podium serve --shadow`), each once. Exit code 2: a row is wrong, or no row is about such an
+image."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     if labels.empty:
         print(f"{counted(labels.empty, 'row')} without a label left out")
     if taken.unknown:
-        print(f"{counted(len(taken.unknown), 'row')} about images that are not kept, such as {taken.unknown[0]}")
+        print(f"{counted(len(taken.unknown), 'row')} about images that are not stored, such as {taken.unknown[0]}")
     level = 1 - params.gate.confidence
     for champion, challenger in pair_summary.every(folder, model)[:1]:
         said = compare_page.verdict(pair_summary.summary(folder, model, champion, challenger, level), level)

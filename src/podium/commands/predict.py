@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from podium.serving.predictions import Prediction
 
 NAME = "predict"
-HELP = "label and probability of image files, by the champion"
+HELP = "predict label and probability of image files with the champion"
 ORDER = 50
 EXAMPLE = "podium predict scan.png", "what the champion predicts"
 EXAMPLES = """\
@@ -30,8 +30,8 @@ EXAMPLES = """\
   podium predict --version 7 scan.png
   podium predict --alias challenger scan.png
 
-A run that was stopped goes on where it was when the same command is given again.
-Exit code 1: some files are no images that can be used; each is named, the others are predicted."""
+A run that was stopped continues where it was when the same command is given again.
+Exit code 1: some files can't be used as images; each is named, the others are predicted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from podium.config.recipe import Recipe
 
 NAME = "profile"
-HELP = "where the time of a training goes: phases, operators, a verdict with what to change"
+HELP = "show where the time of a training goes: phases, operators, and what to change"
 ORDER = 110
 EXAMPLE = "podium profile", "where the time of a training goes"
 EXAMPLES = """\

@@ -12,8 +12,8 @@ HELP = "list the training and validation images whose labels are doubtful, for y
 ORDER = 145
 EXAMPLE = "podium relabel", "list doubtful labels, for you to correct"
 EXAMPLES = """\
-  podium relabel                    train on four of five parts and judge the fifth, five times
-  podium relabel --folds 10         with more parts: more to learn from, and a longer time
+  podium relabel                    cross-validate: train on four of five parts, predict the fifth, five times
+  podium relabel --folds 10         more parts: more images to train on, and more time
   podium relabel --out second.csv   into another file of data/labels than suspicious.csv
 
 Look at the images of the file, write the right class into new_label (or yes into leave_out) where the label is wrong,

@@ -9,9 +9,9 @@ from podium.commands._project import opened
 NAME = "rollback"
 HELP = "make an earlier champion champion again"
 ORDER = 30
-EXAMPLE = 'podium rollback --reason "too slow"', "go back to the champion before"
+EXAMPLE = 'podium rollback --reason "too slow"', "go back to the previous champion"
 EXAMPLES = """\
-  podium rollback --reason "confuses 1 and 7 on the new scanner"    the champion before the present one
+  podium rollback --reason "confuses 1 and 7 on the new scanner"    the previous champion
   podium rollback --to 3 --reason "the last good one"               version 3, which was champion once
 
 The earlier champion is loaded, its files are checked, and it must still give the stored predictions for the images
@@ -20,7 +20,7 @@ in it. Exit code 1: it does not (then the nearest one that does is named), or th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and the reason."""
-    parser.add_argument("--to", metavar="VERSION", type=version_number, help="default: the champion before")
+    parser.add_argument("--to", metavar="VERSION", type=version_number, help="default: the previous champion")
     parser.add_argument("--reason", required=True, help="why; stored in the ledger permanently")
     add_break_claim(parser)
 

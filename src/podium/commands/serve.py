@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from podium.tracking.store import Tracking
 
 NAME = "serve"
-HELP = "predictions of image files over HTTP, by the champion"
+HELP = "serve the champion over HTTP"
 ORDER = 60
 EXAMPLE = "podium serve", "the same over HTTP"
 EXAMPLES = """\
   podium serve                           the champion at 127.0.0.1:5001; it follows promotions and rollbacks
   podium serve --pin 7 --port 5002       version 7, whatever is promoted
   podium serve --alias challenger
-  podium serve --shadow challenger       the champion answers; the challenger predicts too, for `podium compare`
-  podium serve --canary 0.05             the challenger answers one image of twenty, always the same ones
+  podium serve --shadow challenger       the champion serves; the challenger predicts too, for `podium compare`
+  podium serve --canary 0.05             the challenger serves one image of twenty, always the same ones
 
   curl --data-binary @scan.png -H 'Content-Type: image/png' http://127.0.0.1:5001/invocations
   curl -F image=@scan.png -F image=@other.jpg http://127.0.0.1:5001/invocations
   curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
     -d "{\\"dataframe_records\\": [{\\"image\\": \\"$(base64 -w0 scan.png)\\"}]}"
 
-Several images a request are several records. "array" instead of "image" takes pixels: rows of 0 to 255, or of
+Several images per request are several records. "array" instead of "image" takes pixels: rows of 0 to 255, or of
 [red, green, blue]. With "params": {"probabilities": true} the response has the probability of every class. An
 image that can't be used gets status 400 with an error message. `serve` in params.yaml holds the limits; Ctrl-C or
-SIGTERM ends it, after what is at work was answered. /health, /ready and /metrics are for operators.
+SIGTERM ends it, after the requests in progress. /health, /ready and /metrics are for operators.
 
---shadow keeps what both versions say, in mlruns/shadow; it delays and changes no answer. With --canary an image goes
-by its own bytes (SHA-256), so the same image always goes the same way; every answer names its version. Both together
-compare on all images. The second version is followed and verified like the first one.
+--shadow stores what both versions predict, in mlruns/shadow; it delays and changes no response. With --canary the
+image's own bytes (SHA-256) decide, so the same image always goes to the same version; every prediction names its
+version. Both together compare on all images. The second version is followed and verified like the first one.
 
 Exit codes: 2 where the port is in use, 1 where the version's files are not those that were registered."""
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canary",
         type=share_of_images,
         metavar="FRACTION",
-        help="fraction of the images that the version of --shadow answers, such as 0.05 (alone: the challenger)",
+        help="fraction of the images that the version of --shadow serves, such as 0.05 (alone: the challenger)",
     )
     parser.add_argument("--host", help="instead of serve.host")
     parser.add_argument("--port", type=int, help="instead of serve.port")
@@ -84,7 +84,7 @@ def share_of_images(text: str) -> float:
         share = float("nan")
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(
-            f"must be a part of the images, above 0 and below 1, such as 0.05; got {text!r}"
+            f"must be a fraction of the images, above 0 and below 1, such as 0.05; got {text!r}"
         )
     return share
 
@@ -163,14 +163,14 @@ def _beside(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "
     which = arguments.shadow or versions.CHALLENGER
     if which == (arguments.pin or arguments.alias or versions.CHAMPION):
         option = "--shadow" if arguments.shadow else "--canary"
-        raise InputError(f"{option}: {which} answers already: name another version, such as the challenger")
+        raise InputError(f"{option}: {which} is served already: name another version, such as the challenger")
     choice = _choice_of(which, tracking, name)
     return Beside(choice, arguments.shadow is not None, arguments.canary or 0.0)
 
 
 def _what_for(beside: "Beside", version: object) -> str:
-    done = [f"answers {100 * beside.canary:g} % of the images"] if beside.canary else []
-    done += ["predicts every image that was answered (`podium compare`)"] if beside.shadow else []
+    done = [f"serves {100 * beside.canary:g}% of the images"] if beside.canary else []
+    done += ["predicts every served image (`podium compare`)"] if beside.shadow else []
     return f"podium: {version} {' and '.join(done)}"
 
 

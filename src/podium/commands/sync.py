@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from podium.tracking.trial_check import Difference
 
 NAME = "sync"
-HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, doubled or left RUNNING"
+HELP = "make MLflow show exactly what the studies hold: one run per trial, nothing missing, duplicated or left RUNNING"
 ORDER = 120
 EXAMPLE = "podium sync --check", "does MLflow show exactly what the studies hold?"
 EXAMPLES = """\

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "weights"
-HELP = "fetch the pretrained weights of the network NAME into data/weights; without NAME, list what is there"
+HELP = "download the pretrained weights of the network NAME into data/weights; without NAME, list what is there"
 ORDER = 155
-EXAMPLE = "podium weights torchvision:resnet18", "fetch pretrained weights into data/weights"
+EXAMPLE = "podium weights torchvision:resnet18", "download pretrained weights into data/weights"
 EXAMPLES = """\
-  podium weights                        what comes with the install, and what is in data/weights
-  podium weights torchvision:resnet18   fetch torchvision's default weights of it
-  podium weights timm:resnet10t         fetch timm's
+  podium weights                        what comes with the installation, and what is in data/weights
+  podium weights torchvision:resnet18   download torchvision's default weights of it
+  podium weights timm:resnet10t         download timm's
 
-Needs a network; no stage does: they read what is in data/weights. What was fetched is named in params.yaml by hand:
-model.weights. Exit code 1: it can't be fetched. Exit code 2: there are no such weights."""
+Needs an internet connection; no stage does: they read what is in data/weights. Name the file in params.yaml by hand:
+model.weights. Exit code 1: it can't be downloaded. Exit code 2: there are no such weights."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

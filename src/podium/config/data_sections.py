@@ -160,7 +160,7 @@ def _pattern(text: str | None) -> str | None:
 
 
 class PrepareParams(BaseModel):
-    """Which images, made what of, and how they are divided."""
+    """Which images, how they are decoded, and how they are split."""
 
     model_config = FROZEN
 

@@ -53,6 +53,6 @@ class GateParams(_Declared):
         return self
 
 
-GateParams.__doc__ = f"{GateParams.__doc__} Rules, in order: " + " ".join(
-    f"{rule.name}: {rule.help()}" for rule in RULES
+GateParams.__doc__ = f"{GateParams.__doc__} Rules, in order:" + "".join(
+    f"\n- {rule.name}: {rule.help()}" for rule in RULES
 )

@@ -33,7 +33,7 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         if _is_metric(name):
             metric = made_of("metric", Choice(name=name), {})
             low, high = metric.RANGE
-            fraction = f", a fraction: {given(limit / 100)} is {limit:g} %" if high == 1 < limit <= 100 else ""
+            fraction = f", a fraction: {given(limit / 100)} is {limit:g}%" if high == 1 < limit <= 100 else ""
             rule = f"{name} must be {given(low)} to {given(high)}; got {limit!r}{fraction}"
             problems += [] if low <= limit <= high else [rule]
             continue
@@ -44,7 +44,7 @@ def checked(limits: dict[str, Any]) -> dict[str, Any]:
         usual = components.usual_name("metric", name)
         hint = f"did you mean {usual}?" if usual in known or _is_metric(usual) else did_you_mean(name.lower(), known)
         others = ", a class of torchmetrics.classification, or your own as module:object"
-        problems.append(f"{name} is no limit; {hint}{others if hint.startswith('known here') else ''}")
+        problems.append(f"{name} is no limit; {hint}{others if hint.startswith('available') else ''}")
     if problems:
         raise ValueError("; ".join(problems))
     return limits

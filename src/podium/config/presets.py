@@ -30,7 +30,7 @@ def apply(name: str, folder: Path, params: Path) -> list[str]:
     known = names(folder)
     if name not in known:
         hint = did_you_mean(name, known) if known else f"{folder} holds none"
-        raise InputError(f"{name} is no preset; {hint}")
+        raise InputError(f"no preset {name!r}; {hint}")
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True

@@ -148,7 +148,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     said = [OTHER_WORDS[field]] if OTHER_WORDS.get(field) in names else []
     if found := said or elsewhere or meant:
         return f"did you mean {found[0]}?"
-    return f"known here: {', '.join(here)}"
+    return f"available: {', '.join(here)}"
 
 
 def at(problems: Iterable[tuple[tuple[str | int, ...], str]]) -> ValidationError:

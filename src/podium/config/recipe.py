@@ -101,24 +101,24 @@ class TrainParams(Section):
     backbone_rate: Unit = 1.0
     """timm, torchvision: learning rate of all but the head, relative to learning_rate; 0: frozen."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """timm: learning rate of a layer relative to the layer after it; 1: all alike. The backbone's last layer has
+    """timm: learning rate of a layer relative to the layer after it; 1: the same for all. The backbone's last layer has
     backbone_rate."""
     head_epochs: int = Field(default=0, ge=0, le=10_000)
-    """timm, torchvision: first epochs, in which the head alone learns, on cached features. They count in epochs, and
-    are without augmentation; after them backbone_rate holds, and the schedule, the average and the optimizer begin
-    again, from the head that was found."""
+    """timm, torchvision: first epochs, in which the head alone learns, on cached features. They are part of
+    epochs, and have no augmentation. After them backbone_rate applies, and the schedule, the moving average and the
+    optimizer start anew, from the trained head."""
     schedule: Annotated[Choice, choice("schedule")] = Choice(name="one_cycle")
     """constant, cosine, one_cycle, a class of torch.optim.lr_scheduler, timm:<name>, or your own."""
     balance: Literal["none", "loss", "sampling"] = "none"
-    """Make all classes count alike: by weights in the loss, or by sampling rare ones more often."""
+    """Give all classes the same weight: in the loss, or by sampling rare ones more often."""
     augment: Annotated[list[Annotated[Choice, choice("augmentation")]], BeforeValidator(_list_of)] = Field(default=[])
-    """More augmentations, in order: ours, classes of torchvision.transforms.v2, or your own."""
+    """More augmentations, in order: Podium's, classes of torchvision.transforms.v2, or your own."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay per step of the moving average of the weights, which is validated and saved; 0: off."""
+    """Decay per step of the weights' moving average (EMA), which is validated and saved; 0: off."""
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
     """auto: on CUDA bfloat16, or float16 where only that is fast; else float32. What a device does not have is refused:
-    bfloat16 must be native, tf32 is of NVIDIA's from compute capability 8.0 on. float16 scales the loss,
-    and skips steps that overflow. A CPU takes bfloat16 or float16 only where a short probe is faster, so
+    bfloat16 must be native, tf32 needs an NVIDIA GPU of compute capability 8.0 or higher. float16 scales the
+    loss, and skips steps that overflow. A CPU takes bfloat16 or float16 only where a short probe is faster, so
     search.deterministic refuses them there."""
     deterministic: bool = False
     """CUDA: only kernels that give the same bits each time; slower. A CPU does so anyway, MPS does not.

@@ -22,7 +22,7 @@ HEAD = """\
 # Parameters
 
 Everything that `params.yaml` may hold. What a file leaves out has the default; a key that is not here is refused. This
-page is made from the declarations in `src/podium` by `python -m podium.config.reference_page`.
+page is generated from the declarations in `src/podium` by `python -m podium.config.reference_page`.
 """
 COLUMN = 26
 """Where comments begin in params.yaml, if what is before them is not longer."""
@@ -119,7 +119,8 @@ def _without_comment(line: str) -> str:
 
 
 def _section(name: str, section: type[BaseModel]) -> str:
-    about = " ".join((section.__doc__ or "").split())
+    paragraphs = re.split(r"\n(?=- )", section.__doc__ or "")  # and the items of a list
+    about = "\n".join(" ".join(one.split()) for one in paragraphs)
     lines = [f"## {name}", "", about, "", "| parameter | default | values | meaning |", "|---|---|---|---|"]
     lines += [_row(key, field, section) for key, field in section.model_fields.items()]
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ def repeated(error: DuplicateKeyError) -> str:
     remedy = "delete one"
     if isinstance(value, MappingNode):
         remedy = "move what it holds there to the first, and delete it"
-    return f"{'.'.join([*path, written])} stands there twice, {before}again in line {mark.line + 1}: {remedy}"
+    return f"{'.'.join([*path, written])} is there twice, {before}again in line {mark.line + 1}: {remedy}"
 
 
 def _found(root: Node, place: tuple[int, int]) -> tuple[list[str], MappingNode, int]:

@@ -147,13 +147,13 @@ class RetrainParams(BaseModel):
     seed: Seed = 0
     """Seed of the final training run."""
     images: Literal["train_and_val", "train"] = "train_and_val"
-    """What is trained on: train_and_val, or train, which evaluate.abstain needs. With the latter the validation images
-    stay unknown to the model."""
+    """What is trained on: train_and_val, or train, which evaluate.abstain needs. With the latter the model is not
+    trained on the validation images."""
 
     members: Annotated[int, Field(ge=1, le=64)] = 1
     """resnet: Networks that the winner is trained as; their probabilities are averaged. Each is trained as the search
-    trained one, from other first weights, so the retraining and every prediction take as many times as long. With few
-    images they are together better than one."""
+    trained one, from other initial weights, so the retraining and every prediction take `members` times as long. With
+    few images the ensemble is better than one network."""
 
     @property
     def splits(self) -> list[str]:
@@ -194,7 +194,8 @@ class RegisterParams(BaseModel):
     name: Name = "digits-classifier"
     """Name in the registry."""
     formats: Annotated[list[Literal["onnx"]], AfterValidator(_each_once)] = []
-    """Further formats of the network in each version: [onnx]. It is compared first, and needs the extra `onnx`."""
+    """Further formats of the network in each version: [onnx]. Its probabilities are compared with the network's first;
+    it needs the extra `onnx`."""
 
     def check_installed(self) -> None:
         """Raise InputError where a package that `formats` needs is missing."""
@@ -207,7 +208,7 @@ class RegisterParams(BaseModel):
 
 
 class ServeParams(BaseModel):
-    """How `podium serve` answers; what an image may be is fixed in the model."""
+    """How `podium serve` works. The limits of an image file are fixed in the model."""
 
     model_config = FROZEN
 
@@ -222,33 +223,33 @@ class ServeParams(BaseModel):
     max_request_mb: Annotated[float, Field(gt=0)] = 64.0
     """Larger requests are refused before they are read to their end."""
     max_images: Annotated[int, Field(ge=1)] = 1024
-    """Images of a request."""
+    """Largest number of images in a request."""
     max_decoded_mb: Annotated[float, Field(gt=0)] = 512.0
     """Memory that decoding an image may take, known from its header; 512 are 12 megapixels of 16 bits, 36 of 8 bits."""
     memory_mb: Annotated[float, Field(gt=0)] = 1024.0
     """Memory that all requests of a worker may take, beyond the model; further ones wait."""
     max_concurrent: Annotated[int, Field(ge=1)] = 64
-    """Requests at work per worker; a further one gets the answer 503. Health checks do not count."""
+    """Requests in progress per worker; a further one gets the status 503. Health checks do not count."""
     timeout_seconds: Annotated[int, Field(ge=1)] = 30
-    """A request that has not arrived after this time gets 408, one that is not answered after it 504."""
+    """A request that has not arrived after this time gets 408, one whose response is not ready after it 504."""
     idle_seconds: Annotated[int, Field(ge=1)] = 30
-    """A connection that has sent no whole headers after this time is closed."""
+    """A connection that has not sent complete headers after this time is closed."""
     drain_seconds: Annotated[int, Field(ge=0)] = 30
-    """After Ctrl-C or SIGTERM: time for the requests at work."""
+    """After Ctrl-C or SIGTERM: time for the requests in progress."""
     follow_seconds: Annotated[float, Field(ge=0.1)] = 2.0
-    """Time between two looks whether the champion has changed."""
+    """Time between two checks whether the champion has changed."""
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Memory of each worker for images that wait, for the shadow and for drift each.
-    Those beyond are dropped, and counted."""
+    """Memory of each worker for images that wait: so much for the shadow, and so much for drift.
+    Further images are dropped, and counted."""
     keep: Literal["none", "disagreements"] = "none"
-    """--shadow keeps images: none, or disagreements, as the network saw them. Digests and answers are kept either
-    way."""
+    """Images that --shadow stores: none, or disagreements, as the network saw them. Digests and predictions are stored
+    either way."""
     keep_mb: Annotated[float, Field(ge=1)] = 200.0
-    """Disk space for what is kept of images; the oldest goes first. Totals stay."""
+    """Disk space for what is stored of images; the oldest is deleted first. Totals stay."""
     keep_days: Annotated[float, Field(gt=0)] = 30.0
-    """Time after which what is kept of an image is deleted."""
+    """Time after which what is stored of an image is deleted."""
     access_log: bool = True
-    """A line on standard error for each request but health checks."""
+    """A line on standard error for each request except health checks."""
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> "ServeParams":
@@ -272,19 +273,20 @@ class LedgerParams(BaseModel):
 
 
 class DriftParams(BaseModel):
-    """How `podium serve` keeps statistics of what it answers, and how `podium drift` compares them."""
+    """Which statistics `podium serve` stores of the images that it serves, and how `podium drift` compares them."""
 
     model_config = FROZEN
 
     window: Annotated[int, Field(ge=100)] | None = 1000
-    """Answered images of a window, over all workers and servers; null: no statistics are kept."""
+    """Images per window, over all workers and servers; null: no statistics are stored."""
     hours: Annotated[float, Field(gt=0)] = 24.0
     """A window whose first image is older is complete too, if it has 50 images."""
     keep: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """Windows of each version that are kept, about 70 kB each."""
+    """Windows of each version that are stored, about 70 kB each."""
     folder: str = ""
-    """Where they are kept; empty: mlruns/drift. Servers of several machines share windows in a folder that all see."""
+    """Where they are stored; empty: mlruns/drift. Servers of several machines share windows in a folder that all
+    see."""
     false_alarm: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """Chance that any of all windows of a version is called drifted although nothing changed."""
     min_effect: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """A change below it is no drift, however sure it is: the distance of two distributions, 0 to 1."""
+    """A smaller change is no drift, however significant: the distance of two distributions, 0 to 1."""

@@ -20,7 +20,7 @@ OF_OPTUNA = {"sampler": "tpe", "pruner": "median"}
 
 @with_parameters
 class SearchParams(Section):
-    """The study: how many trials, of what, judged how."""
+    """The study: its trials, their space, and the metric that decides."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("sampler", "pruner")
     NOT_FLAT: ClassVar[tuple[str, ...]] = ("space", "overrides", "limits")
@@ -28,8 +28,8 @@ class SearchParams(Section):
     n_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Trials in total, over every resume; raising it continues the same study."""
     method: Literal["optuna", "thaw"] = "optuna"
-    """optuna: search.sampler proposes, search.pruner stops trials for good. thaw: trials rest and may go on later.
-    thaw needs no good starting point, and has to be told when to end: max_epochs, timeout or until."""
+    """optuna: search.sampler proposes, search.pruner stops trials for good. thaw: trials rest and may continue later.
+    thaw needs no good starting point. It needs an end: max_epochs, timeout or until."""
     timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds of search in total, over every resume; null: no limit. They count from each session's start, that of its
     workers included. A worker that is still busy 5 s and one and a half of its epochs later is killed; with engine
@@ -38,7 +38,7 @@ class SearchParams(Section):
     """thaw: Epochs in total, of all trials and over every resume; null: no limit."""
     until: Literal["budget", "no_gain"] = "budget"
     """thaw: When to end: budget, or no_gain, also as soon as no gain above the noise is expected.
-    That ends it only once a complete trial keeps search.limits."""
+    That ends it only once a complete trial satisfies search.limits."""
     plateau: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many trials in a row without a better one; null: no limit."""
     metric: Annotated[Choice | list[Choice], BeforeValidator(aims.metrics)] = Choice(name="accuracy")
@@ -47,11 +47,11 @@ class SearchParams(Section):
     recall_at_precision, top_k, weighted_f1, and torchmetrics' classes by name, such as MulticlassJaccardIndex.
     Arguments are given as in {name: top_k, arguments: {k: 3}}. A list of 2 to 4, such as [balanced_accuracy,
     latency_ms], searches for their Pareto front (select.rule); after the first metric there may be latency_ms,
-    parameters and size_mb. Evaluation and gate go on by the first; no trial is pruned by its metrics."""
+    parameters and size_mb. Evaluation and gate use the first metric; no trial is pruned by its metrics."""
     limits: Annotated[dict[str, float | int], AfterValidator(checked)] = Field(default={})
-    """What a configuration must keep to be selected, such as {latency_ms: 5, min_recall: 0.6}. At most so much of
-    parameters, size_mb (of its weights), latency_ms (one image, one CPU thread) and of metrics that are minimised; at
-    least so much of those that are maximised. What costs too much is not trained, and counts as a trial."""
+    """Constraints that the selected model satisfies, such as {latency_ms: 5, min_recall: 0.6}. Upper bounds of
+    parameters, size_mb (of its weights), latency_ms (one image, one CPU thread) and of metrics that are minimised;
+    lower bounds of metrics that are maximised. What costs too much is not trained, but counts as a trial."""
     seed: Seed = 0
     """Seed of the study; each trial's own seed follows from it and the trial's number."""
     defaults_first: bool = True
@@ -67,23 +67,23 @@ class SearchParams(Section):
     """thaw: Trials that may rest at a time, each with a checkpoint. The least promising above that are pruned."""
     shared_epochs: bool | None = None
     """One training serves all values of train.epochs, if nothing depends on them; null: with thaw.
-    So with a constant schedule and no own training loop: such a trial trains to the largest value. The number of
-    epochs with the best mean of five is its result, and the confirmation trains for that many."""
+    That is so with a constant schedule and no own training loop. Such a trial trains for the largest value; the number
+    of epochs with the best moving average over five epochs is its result, and the confirmation trains for that many."""
     deterministic: bool = False
     """The same trials for any number of workers: proposed in batches, pruned by earlier batches."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 8
     """deterministic: trials per batch; more workers than that stay idle."""
     compile: bool = False
-    """torch.compile for a trial's network, where measured steps say that it pays. On GPUs, for long trainings of few
-    networks: other widths are other networks. Not with deterministic, for it is measured."""
+    """torch.compile for a trial's network, where measured steps say that it pays. Useful on GPUs, for long trainings of
+    few networks: each width is a network of its own. Not with deterministic, since measured times decide."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none. A worker whose
-    trial takes no step for twice as long and 5 s is ended (engine processes)."""
+    """Seconds of training after which a trial fails; null: no limit. The confirmation's runs have none. If a
+    trial takes no step for twice this time and 5 s, its worker is killed (engine processes)."""
     max_failures: Annotated[int, Field(ge=1)] = 10
     """This many failed trials in a row end the search with the first one's reason."""
     overrides: dict[str, Value] = Field(default={})
     """Values that every trial has instead: cheaper trials. Such as {train.epochs: 3}; the confirmation and the
-    retraining use `model` and `train`'s again."""
+    retraining use the values of `model` and `train` again."""
     space: dict[str, Dimension] = Field(default={})
     """Dimensions by the field that they replace: a range, or choices. Such as train.learning_rate."""
 
@@ -232,16 +232,16 @@ class SelectParams(BaseModel):
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Fresh seeds for each of them."""
     folds: Annotated[int, AfterValidator(_folds)] = 0
-    """Folds of train and val, each judged once, in place of fresh seeds; 0: off. For sets of up to about 1,000 images,
-    whose few validation images would decide by chance; near-duplicates and groups stay together. One training per
-    fold and configuration; `seeds` is then inactive."""
+    """Cross-validation over this many folds of train and val, in place of fresh seeds; 0: off. For sets of up to about
+    1,000 images, whose few validation images would decide by chance; near-duplicates and groups stay together. One
+    training per fold and configuration; `seeds` is then inactive."""
     rule: Annotated[str | dict[str, dict[str, float]], BeforeValidator(aims.rule)] = "first"
     """Which one is chosen where search.metric names several: first, knee, or {weights: {accuracy: 2, latency_ms: 1}}.
-    first: the best by the first metric. knee: where a gain in one costs most in the others: least in sum behind the
-    best, each as a fraction of its range on the Pareto front. weights: the same with a weight for each. Of the front,
-    the `top_k` that this rule puts first are confirmed."""
+    first: the best by the first metric. knee: where a gain in one costs most in the others: the smallest sum
+    of distances from the best, each as a fraction of its range on the Pareto front. weights: the same with a weight for
+    each. Of the front, the `top_k` that this rule puts first are confirmed."""
     full_fidelity: bool = True
     """Train with the settings of the retraining; false: with search.overrides, as the trials did."""
     calibrate: bool = True
-    """Fit a temperature to the confirmed runs' predictions, so that the model is calibrated. Only if those trained
-    as the retraining will: not with full_fidelity: false and some search.overrides."""
+    """Fit a temperature to the confirmed runs' predictions, so that the model is calibrated. Only if these were
+    trained as the retraining will be: not with full_fidelity: false and search.overrides that are not empty."""

@@ -301,5 +301,5 @@ def _damaged(path: Path, problems: list[str]) -> InputError:
     return InputError(
         f"{path} remembers which images are test images, and can't be used as it is:\n  "
         + "\n  ".join(problems[:SHOWN] + more)
-        + f"\nFix these lines, or bring back the committed file: `git checkout {path}`. Nothing was changed."
+        + f"\nFix these lines, or restore the committed file: `git checkout {path}`. Nothing was changed."
     )

@@ -88,7 +88,7 @@ def preset(params: Params, presets: Path, root: Path | None = None) -> Finding:
     )
     if found.suit_pretrained and found.photographs < MOST:
         remedy += (
-            f"; compare it with `podium preset {scratch}`: the search's reference lines tell what the weights know"
+            f"; compare it with `podium preset {scratch}`: the search's baselines show what the weights contribute"
         )
     return note("preset", found.sentence(), remedy)
 

@@ -119,7 +119,7 @@ def weights(params: Params) -> Finding:
         found = digests(params.recipe(), params.search.space)
     except InputError as error:
         return fail("weights", str(error), "podium weights NAME fetches them, or set model.weights to ''")
-    return ok("weights", ", ".join(found) or "none are asked for")
+    return ok("weights", ", ".join(found) or "none are named")
 
 
 def old_store(mlruns: Path) -> Finding:

@@ -58,7 +58,8 @@ def answer_features(classes: int) -> tuple[Feature, ...]:
         Feature(f"logits {n + 1}", "answer", "projection of the logits", moved, moved)
         for n in range(min(DIRECTIONS, classes - 1))
     )
-    return (Feature("confidence", "answer", "probability of the answer", "less confident", "more confident"), *logits)
+    confidence = Feature("confidence", "answer", "probability of the prediction", "less confident", "more confident")
+    return (confidence, *logits)
 
 
 def measure_images(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

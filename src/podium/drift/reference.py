@@ -121,7 +121,8 @@ def reference_of(
     """
     if not len(images) or not len(probabilities):
         raise InputError(
-            f"a reference needs training images and held-out answers; got {len(images):,} and {len(probabilities):,}"
+            "a reference needs training images and held-out predictions; got"
+            f" {len(images):,} and {len(probabilities):,}"
         )
     chosen = _chosen(pictures)
     columns = _in_steps(lambda rows: image_features.measure_images(np.ascontiguousarray(images[rows])), chosen)

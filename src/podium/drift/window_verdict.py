@@ -196,7 +196,7 @@ def _moved(classes: tuple[str, ...], shares: NDArray[np.float64]) -> str:
     most = [k for k in np.argsort(-np.abs(moved), kind="stable")[:NAMED] if moved[k]]
     named = [
         f"{'more' if moved[k] > 0 else 'fewer'} {one_line(classes[k])} ({100 * shares[0, k]:.0f} to"
-        f" {100 * shares[1, k]:.0f} %)"
+        f" {100 * shares[1, k]:.0f}%)"
         for k in most
     ]
     return "other classes: " + "; ".join(named)

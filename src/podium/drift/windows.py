@@ -150,7 +150,7 @@ class Windows:
         """A complete window. Raises InputError where it is not there or damaged."""
         found = self._read(self._path(number))
         if found is None:
-            raise InputError(f"{self._path(number)} is missing: that window is not kept any more (drift.keep)")
+            raise InputError(f"{self._path(number)} is missing: that window is no longer stored (drift.keep)")
         return found
 
     def _alone(self) -> AbstractContextManager[None]:
@@ -184,7 +184,7 @@ class Windows:
             error.path.replace(aside)
         except OSError as failure:
             raise _not_written(self.folder, failure) from None
-        self.tell(f"{error.what}; it was put aside as {aside.name}")
+        self.tell(f"{error.what}; it was moved aside as {aside.name}")
 
     def _read(self, path: Path) -> Sketch | None:
         try:

@@ -56,7 +56,7 @@ def draw_confusion(path: Path, metrics: Metrics) -> None:
     picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     bar = figure.colorbar(picture, ax=axes, format=PercentFormatter(1), ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
     together = f" (a cell: {step} classes in order)" if step > 1 else ""
-    bar.set_label(f"share of the actual class{together}")
+    bar.set_label(f"fraction of the actual class{together}")
     axes.set_title(f"Accuracy {metrics.accuracy:.2%} of {metrics.count:,} images", fontsize=11)
     axes.set(xlabel="predicted", ylabel="actual")
     _name_classes(axes, classes[::step])
@@ -96,7 +96,7 @@ def draw_coverage(path: Path, curve: Curve, chosen: Counts, error: float) -> Non
     if chosen.answered:
         axes.plot([chosen.coverage], [chosen.error], "o", color="black", label="chosen threshold")
     most = max(2 * error, float(curve.error.max()), 1e-3)
-    axes.set(xlabel="coverage", ylabel="error of the answered", xlim=(0, 1), ylim=(0, min(1.2 * most, 1.0)))
+    axes.set(xlabel="coverage", ylabel="error of answered images", xlim=(0, 1), ylim=(0, min(1.2 * most, 1.0)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.set_title(f"Area below the curve {curve.area:.4f}", fontsize=11)

@@ -167,7 +167,7 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     notes += [f"what begins with {prefix} was taken, {counted(left_out, 'other tensor')} not"] if left_out else []
     notes += resampled
     title = "the head" if len(names) == 1 else "a head"
-    notes += [f"{name}, {title}, {reason} and starts afresh" for name, reason in why.items()]
+    notes += [f"{name}, {title}, {reason} and is initialised anew" for name, reason in why.items()]
     return [f"model.weights: {path.name}: {'; '.join(notes)}"] if notes else []
 
 

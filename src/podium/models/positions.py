@@ -27,8 +27,8 @@ def fitted(known: Mapping[str, Tensor], network: nn.Module) -> tuple[dict[str, T
         if name.endswith(ABSOLUTE) and (grids := _grids(value, own[name], network)) is not None:
             old, new, prefix = grids
             found[name] = _absolute(value, old, new, prefix)
-            what = f"{name} was resampled from {old[0]}x{old[1]} to {new[0]}x{new[1]} places"
-            notes.append(f"{what} (its {old[0] * old[1]} places are taken as square: the file does not say)")
+            what = f"{name} was resampled from {old[0]}x{old[1]} to {new[0]}x{new[1]} positions"
+            notes.append(f"{what} (its {old[0] * old[1]} positions are taken as square: the file does not say)")
         elif name.endswith(RELATIVE) and (table := _relative(value, name, own[name], network)) is not None:
             found[name] = table
             tables += 1

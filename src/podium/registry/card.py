@@ -88,7 +88,7 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         f" the search), run again {how}: {fresh}. {_settings(trained.recipe['model'])};"
         f" {_settings(trained.recipe['train'])}.",
         "",
-        "## Where it is from",
+        "## Lineage",
         "",
         *(f"- {name}: `{value}`" for name, value in sorted(tags.items()) if value),
         *(["", "## Every class", "", *_class_table(evaluated.classes)] if len(evaluated.classes) > SHOWN else []),
@@ -131,7 +131,7 @@ def _calibration(temperature: float) -> list[str]:
     if temperature == 1:
         return []
     return [
-        "Its probabilities are brought in line with how often it is right: logits divided by"
+        "Its probabilities are calibrated: logits are divided by the temperature"
         f" {temperature:.4g}, fitted on validation images by confirmation runs that were not trained on them.",
         "",
     ]
@@ -153,7 +153,7 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
         f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
         f" on {metrics['count']:,.0f} images of the held-out test set",
         "",
-        "| measure | value |",
+        "| metric | value |",
         "|---|---|",
         f"| macro F1 | {metrics['macro_f1']:.4f} |",
         f"| expected calibration error | {metrics['ece']:.4f} |",

@@ -48,7 +48,7 @@ def page_of(title: str, windows: Windows, verdicts: Sequence[Verdict]) -> Page:
     subtitle = [
         f"{counted(len(verdicts), 'complete window')}, {counted(waiting, 'image')}{until} in the open one",
         f"compared with {counted(len(reference.inputs), 'training image')} and"
-        f" {counted(len(reference.answers), 'held-out answer')}",
+        f" {counted(len(reference.answers), 'held-out prediction')}",
     ]
     found = [_windows_section(verdicts)]
     if newest is not None:
@@ -76,7 +76,7 @@ def _summary(newest: Verdict | None, waiting: int) -> Summary:
             f"Effect {newest.min_effect:g} or more, and p {newest.level:.2g} or less",
             [
                 "p is corrected for the number of features (Holm), and its limit falls with each window, so that all"
-                " windows of the version together hold drift.false_alarm"
+                " windows of the version together have at most the chance drift.false_alarm"
             ],
         ),
     ]
@@ -96,15 +96,15 @@ def _advice(newest: Verdict | None) -> list[Advice]:
             "Look at images of this time",
             "a camera, a scanner, a light or a program that sends them may have changed"
             if inputs
-            else "the images look alike, but the model answers otherwise: other subjects, or another mix of them",
+            else "the images look alike, but the predictions differ: other subjects, or another mix of them",
         ),
         Advice(
-            "Label some of them and compare with the model's answers",
-            "drift says that images are unlike the training set, not that answers are wrong",
+            "Label some of them and compare with the predictions",
+            "drift means that images are unlike the training set, not that predictions are wrong",
         ),
         Advice(
             "Add labelled ones to the training set and run dvc repro",
-            "what is served is then compared with the new version's training set",
+            "served images are then compared with the new version's training set",
         ),
     ]
 

@@ -55,7 +55,7 @@ def choice(chosen: dict[str, Any]) -> tuple[str, list[str]]:
         text.append(f"Given up: {lost['metric']} {number(lost['by'])} (trial {lost['trial']}: {others}{how}).")
     if count < chosen["front"]:
         text.append(f"{count} of {chosen['front']} on the Pareto front were confirmed (select.top_k).")
-    text.append(f"Retraining, evaluation and the promotion gate go on by {chosen['metric']}.")
+    text.append(f"Retraining, evaluation and the promotion gate use {chosen['metric']}.")
     return f"Trial {chosen['trial']}: by select.rule {rule} on the Pareto front", text
 
 

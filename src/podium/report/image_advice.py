@@ -110,7 +110,7 @@ def _balance(data: ReportData) -> list[Advice]:
         return []
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     why = f"{counts[most]:,} training images of {most} and {counts[least]:,} of {least}"
-    return [Advice("Let all classes count alike (train.balance: loss, search.metric: balanced_accuracy)", why)]
+    return [Advice("Give all classes the same weight (train.balance: loss, search.metric: balanced_accuracy)", why)]
 
 
 def _capital(text: str) -> str:

@@ -102,7 +102,7 @@ def _forecast(search: Search, path: Path) -> Path:
         label = f"trial {one['trial']}"
         axes.plot(one["epoch"], one["expected"], color=color, linestyle="--", linewidth=1.2, label=label)
         axes.fill_between(one["epoch"], one["low"], one["high"], color=color, alpha=0.12, linewidth=0)
-    title = "Trials at rest: predicted curves, 80 % bands"
+    title = "Trials at rest: predicted curves, 80% bands"
     axes.set(xlabel="epoch", ylabel=f"validation {search.metric.name}", title=title)
     return _save(figure, path)
 

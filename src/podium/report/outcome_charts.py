@@ -88,11 +88,11 @@ def confusion(evaluated: Evaluated) -> Chart:
     }
     crowded = len(classes) > COUNTED  # its names need a line each
     images = "point at a cell for its images." if crowded else "number: images."
-    note = f"Rows are actual classes. Colour: share of the row; {images}"
+    note = f"Rows are actual classes. Colour: fraction of the row; {images}"
     if len(classes) < len(every):
         note = (
             f"The {len(classes)} of {len(every):,} classes with the most errors among each other; confusion.csv in"
-            f" data/evaluated has all. Rows are actual classes. Colour: share of the class's images; {images}"
+            f" data/evaluated has all. Rows are actual classes. Colour: fraction of the class's images; {images}"
         )
     height = 220 + 20 * len(classes) if crowded else 460
     return Chart("confusion", "Confusion matrix", note, [heat], layout, height, wide=crowded)
@@ -150,7 +150,7 @@ def coverage(evaluated: Evaluated) -> Chart | None:
     shown = [bound for answered, bound in zip(x, high, strict=True) if answered >= chosen[0]]
     layout = {
         "xaxis": axis | {"title": "answered images", "range": [0, 1.02]},
-        "yaxis": axis | {"title": "error of the answered", "range": [0, 1.2 * max(2 * most, *y, *shown)]},
+        "yaxis": axis | {"title": "error of answered images", "range": [0, 1.2 * max(2 * most, *y, *shown)]},
     }
     unsure = f"Unsure below a probability of {promise['threshold']!r}" if promise["threshold"] else "Never unsure"
     note = (

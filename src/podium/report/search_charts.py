@@ -108,7 +108,7 @@ def importance(search: Search, *, wide: bool) -> Chart:
         "margin": {"t": 8, "b": 32},
     }
     trials = counted(len(search.ranked()), "completed trial")
-    note = f"Share of the variance between {trials} (PED-ANOVA)."
+    note = f"Fraction of the variance between {trials} (PED-ANOVA)."
     if search.others:
         note = f"How much it decides which of {trials} come near the Pareto front (PED-ANOVA)."
     height = 90 + 30 * max(len(found), 3)
@@ -140,7 +140,7 @@ def interaction(found: Interactions) -> Chart:
         "margin": {"t": 8, "b": 20},
     }
     note = (
-        "Share of the variance that two dimensions explain only together. A random forest estimated it from"
+        "Fraction of the variance that two dimensions explain only together. A random forest estimated it from"
         f" {counted(found.trials, 'trial')}; R² on trials that it did not see: {found.explained:.2f}"
         f"{', so take it as a hint' if found.explained < 0.5 else ''}."
     )

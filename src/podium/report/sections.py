@@ -218,8 +218,8 @@ def _test(data: ReportData) -> Section:
         outcome_charts.recalls(evaluated),
     ]
     names = {
-        "worst": "Wrong predictions, the most surprising first; below each, what spoke for the prediction",
-        "surprising": "Right predictions of lowest probability",
+        "worst": "Wrong predictions, lowest probability of the label first; below each, what led to the prediction",
+        "surprising": "Correct predictions with the lowest probability",
     }
     pictures = [(title, [e for e in evaluated.gallery if e["kind"] == kind]) for kind, title in names.items()]
     return Section(

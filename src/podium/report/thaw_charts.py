@@ -27,7 +27,7 @@ def thawing(search: Search) -> Chart:
         if rows:
             data.append(points(x, y, name, color, text, opacity=0.75))
     expected = [row for row in search.decisions if row["gain"] and row["noise"]]
-    note = "A trial rests where a dot is, until a later dot lets it go on."
+    note = "A trial rests at a dot until a later dot continues it."
     if expected:
         gain, noise = (float(expected[-1][column]) for column in ("gain", "noise"))
         note += (
@@ -35,7 +35,7 @@ def thawing(search: Search) -> Chart:
             f" most promising one; {100 * (1 - math.exp(-noise)):.0f}% is the noise between epochs."
         )
     layout = {"xaxis": {"title": "decision"}, "yaxis": {"title": "trained until epoch"}}
-    return Chart("thawing", "Trials that rest and go on", note, data, layout)
+    return Chart("thawing", "Trials that rest and continue", note, data, layout)
 
 
 def forecast(search: Search, timing: Timing | None) -> Chart | None:
@@ -60,7 +60,7 @@ def forecast(search: Search, timing: Timing | None) -> Chart | None:
     layout = {"xaxis": {"title": "epoch"}, "yaxis": {"title": value_title(search)}}
     note = (
         f"{counted(len(found['trials']), 'trial')} that might still have become the best: trained (solid),"
-        " expected (dashed), and the band in which the model sees 80 % of the probability. Click a trial in the legend"
+        " expected (dashed), and the band in which the model sees 80% of the probability. Click a trial in the legend"
         " to hide it."
         f" {_gain(found, timing)}"
     )
@@ -90,4 +90,4 @@ def _of_trial(one: dict[str, float], seconds: float | None) -> str:
 def _lower(gain: float) -> str:
     """A gain in the logarithm of the error, as people read it."""
     lower = 100 * (1 - math.exp(-gain))
-    return f"{lower:.0f} %" if lower >= 0.5 else "less than half a percent"
+    return f"{lower:.0f}%" if lower >= 0.5 else "less than half a percent"

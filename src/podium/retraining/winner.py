@@ -20,6 +20,7 @@ from podium.profiling.diagnosis import markdown
 from podium.profiling.measure import measure
 from podium.retraining.ensemble import together
 from podium.retraining.resumable import described, device_line, own_device, train
+from podium.text import counted
 from podium.tracking.retrain_run import RetrainRun
 from podium.tracking.trackers import tensorboard
 from podium.training.batches import Batches
@@ -44,7 +45,8 @@ def retrain(params: Params, prepared: Path, selected: Path, out: Path) -> Traine
     torch.set_num_threads(params.runtime.threads)
     place = device_line(where, recipe, params.runtime)
     of_all = f" for {params.retrain.members} networks together" if params.retrain.members > 1 else ""
-    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {recipe.train.epochs} epochs{of_all} on {place}")
+    epochs = counted(recipe.train.epochs, "epoch")
+    print(f"retrain: trial {chosen['trial']} of {chosen['study']}, {epochs}{of_all} on {place}")
     info = DatasetInfo.read(prepared)
     facts = _facts(chosen, recipe, info, params.retrain, where)
     name = name_of("retrain", facts)

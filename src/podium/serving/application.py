@@ -109,7 +109,7 @@ class Application:
                 async with asyncio.timeout(self.params.timeout_seconds):
                     await answer(counting)
         except TimeoutError:
-            LOG.warning("a client does not read its answer: the connection is closed")
+            LOG.warning("a client does not read the response: the connection is closed")
         except OSError as error:  # of the connection: what fails in a request was answered above
             LOG.warning("the connection to a client broke: %s", error.strerror or one_line(str(error)))
         finally:
@@ -131,7 +131,7 @@ class Application:
         """Status and JSON of the answer; status 0: nobody waits for one."""
         try:
             if scope["method"] != "POST":
-                raise RequestError(405, "predictions are asked for with POST")
+                raise RequestError(405, "predictions need POST")
             records = await self._answer(scope, receive, sighting)
         except RequestError as error:
             if error.status == 500:
@@ -154,7 +154,7 @@ class Application:
         try:
             if self.at_work >= self.params.max_concurrent:
                 raise RequestError(
-                    503, f"{self.params.max_concurrent} requests are at work (serve.max_concurrent): try again"
+                    503, f"{self.params.max_concurrent} requests are in progress (serve.max_concurrent): try again"
                 )
             self.at_work += 1
             self.metrics.at_work.inc()
@@ -192,7 +192,7 @@ class Application:
                 raise GoneError
             raise RequestError(
                 504,
-                f"no answer within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
+                f"no response within {self.params.timeout_seconds:g} s (serve.timeout_seconds); the work was stopped",
             )
         finally:
             job.cancelled.set()

@@ -103,11 +103,11 @@ class Split:
             raise
         except RequestError as error:  # images that it can't use: the champion says what is wrong with them
             if error.status == 500:
-                LOG.error("version %s failed, the champion answers in its place: %s", self.challenger.number, error)
+                LOG.error("version %s failed, the champion serves instead: %s", self.challenger.number, error)
             return None
         except Exception as error:
             said = one_line(f"{type(error).__name__}: {error}")
-            LOG.error("version %s failed, the champion answers in its place: %s", self.challenger.number, said)
+            LOG.error("version %s failed, the champion serves instead: %s", self.challenger.number, said)
             return None
         for images, answers in seen:
             if keep is not None:

@@ -17,7 +17,7 @@ from podium.shadow import pair_store
 
 LOG = logging.getLogger("podium.serve")
 END_SECONDS = 10.0
-LOOKS = "the look for another {} (which asks the registry or loads a model)"
+LOOKS = "the check for another {} (which reads the registry or loads a model)"
 """What a follower's thread does that does not end."""
 TIDY_SECONDS = 600.0
 """Between two looks for what is too old, where nothing is served meanwhile."""
@@ -78,7 +78,7 @@ class Challenger:
             try:
                 self._store.tidy()
             except sqlite3.Error as error:
-                LOG.warning("what is kept of images and too old can't be deleted: %s", error)
+                LOG.warning("what is stored of images and too old can't be deleted: %s", error)
 
     def _shadow(self, champion: Callable[[], Predictor | None], store: pair_store.PairStore) -> ObserverThread:
         shadow = Shadow(

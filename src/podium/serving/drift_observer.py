@@ -84,7 +84,7 @@ class DriftObserver:
             self._follow(predictor, role)
         except Exception as error:  # PodiumError says what is wrong, all else is a bug that must not stop a promotion
             expected = isinstance(error, PodiumError)
-            LOG.error("drift: no statistics are kept: %s", one_line(reason_of(error, 1000)), exc_info=not expected)
+            LOG.error("drift: no statistics are stored: %s", one_line(reason_of(error, 1000)), exc_info=not expected)
 
     def _follow(self, predictor: Predictor, role: str) -> None:
         key = predictor.number, predictor.digest
@@ -110,7 +110,7 @@ class DriftObserver:
         if stored is None:
             LOG.warning(
                 "drift: version %s was registered by an earlier Podium and holds no statistics of its training images:"
-                " none are kept of what it answers (`dvc repro -f register` makes a version that has them)",
+                " none are stored of what it serves (`dvc repro -f register` makes a version that has them)",
                 number,
             )
             return None

@@ -84,9 +84,9 @@ def sentences(tracking: Tracking, name: str) -> list[str]:
     try:
         found = running(tracking, name)
     except MlflowException as error:
-        return [f"which servers answer is not known: {error.message}"]
+        return [f"which servers run is not known: {error.message}"]
     follow = [one for one in found if one.follows == "champion"]
-    lines = [f"{one.address} ({one.who}) follows and answers with it within seconds" for one in follow]
+    lines = [f"{one.address} ({one.who}) follows and serves it within seconds" for one in follow]
     lines += [f"{one} - it is not changed" for one in found if one.follows != "champion"]
     return [one_line(line) for line in lines]  # whoever writes to the registry names them
 

@@ -34,7 +34,7 @@ FEWEST_FILES = 512
 """Open files that a server should be allowed: a usual limit is 1,024 or more."""
 LOAD_SECONDS, LAST_SECONDS = 60.0, 10.0
 """Time at the end for a version that is being loaded, and for what asks the registry: it may be away."""
-HIDES = "what tells the registry that this server is gone"
+HIDES = "the call that removes this server from the registry"
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -136,7 +136,7 @@ class _Server:
             self.application.pages.challenger = self.challenger.follower
             self.challenger.start()
         current = self.follower.current
-        LOG.info("version %s answers", current.number if current else "none")
+        LOG.info("version %s serves", current.number if current else "none")
         while not self.ended.is_set():
             await asyncio.to_thread(self._show)
             with suppress(TimeoutError):
@@ -151,9 +151,9 @@ class _Server:
         except Exception as error:  # a registry that is away or read-only: promote can't name this server then
             said = one_line(reason_of(error) or type(error).__name__)
         if said and not self.unshown:  # once, not every 20 s for the hours that it may last
-            LOG.warning("the registry does not take this server's sign of life: %s", said)
+            LOG.warning("the registry does not accept this server's heartbeat: %s", said)
         elif self.unshown and not said:
-            LOG.info("the registry takes this server's sign of life again")
+            LOG.info("the registry accepts this server's heartbeat again")
         self.unshown = said
 
     def _changed(self, new: Predictor) -> None:
@@ -172,7 +172,7 @@ class _Server:
         if self.ended.is_set():
             loading.remove_fetched()
             os._exit(128 + number)
-        LOG.info("%s: answering what is at work, then ending", signal.Signals(number).name)
+        LOG.info("%s: completing the requests in progress, then ending", signal.Signals(number).name)
         self.application.pages.draining = True
         self.ended.set()
         self.ready_or_ended.set()
@@ -181,7 +181,7 @@ class _Server:
         """End the threads; where one goes on working, end the process without it."""
         self.application.end()
         loaded = self.follower.current is not None
-        first = "what tells the registry of this server" if loaded else "the loading of the first version"
+        first = "the thread that sends heartbeats to the registry" if loaded else "the loading of the first version"
         ends = {first: _ended(loading_first, LAST_SECONDS if loaded else LOAD_SECONDS)}
         ends[LOOKS.format("version")] = asyncio.to_thread(self.follower.end, LAST_SECONDS)
         for one in self.watching:

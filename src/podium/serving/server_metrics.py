@@ -29,33 +29,33 @@ class ServerMetrics:
         )
         self.seconds = Histogram(
             "podium_request_seconds",
-            "From the end of the headers to the end of the answer, of requests for predictions that got some.",
+            "From the end of the headers to the end of the response, of requests that got predictions.",
             ["worker"],
             buckets=SECONDS,
             registry=self.registry,
         ).labels(self.worker)
         self.batches = Histogram(
             "podium_batch_images",
-            "Images that passed the network at once.",
+            "Images in a batch of the network.",
             ["worker"],
             buckets=SIZES,
             registry=self.registry,
         ).labels(self.worker)
-        self.at_work = Gauge("podium_requests_at_work", "Requests at work.", ["worker"], registry=self.registry).labels(
-            self.worker
-        )
+        self.at_work = Gauge(
+            "podium_requests_at_work", "Requests in progress.", ["worker"], registry=self.registry
+        ).labels(self.worker)
         self.memory = Gauge(
             "podium_reserved_bytes", "Memory reserved by requests.", ["worker"], registry=self.registry
         ).labels(self.worker)
         self.version = Gauge(
-            "podium_model_version", "Number of the version that answers.", ["worker", "model"], registry=self.registry
+            "podium_model_version", "Number of the version that serves.", ["worker", "model"], registry=self.registry
         )
         self.changes = Counter("podium_model_changes", "Versions loaded.", ["worker"], registry=self.registry).labels(
             self.worker
         )
         self.failing = Gauge(
             "podium_follow_failing",
-            "1: the version that is to answer can't be loaded.",
+            "1: the version that should serve can't be loaded.",
             ["worker"],
             registry=self.registry,
         ).labels(self.worker)
@@ -67,7 +67,7 @@ class ServerMetrics:
         """What observers, a shadow and a canary do."""
         self.observed = Counter(
             "podium_observed_images",
-            "Images that an observer saw, that were dropped because its queue was full, or on which it failed.",
+            "Images that an observer processed, that were dropped because its queue was full, or on which it failed.",
             ["worker", "observer", "outcome"],
             registry=self.registry,
         )
@@ -79,7 +79,7 @@ class ServerMetrics:
         )
         self.canary = Counter(
             "podium_canary_images",
-            "Images by who answered them; fallback: the champion, in place of a challenger that failed.",
+            "Images by the version that served them; fallback: the champion, in place of a challenger that failed.",
             ["worker", "by"],
             registry=self.registry,
         )
@@ -95,7 +95,7 @@ class ServerMetrics:
         self._drift_features: dict[tuple[str, str, str], set[str]] = {}
         self.drift = Gauge(
             "podium_drift",
-            "1: the newest complete window of the version's answers is unlike its training set.",
+            "1: the newest complete window of the version's images is unlike its training set.",
             ["worker", "model", "version"],
             registry=self.registry,
         )

@@ -27,8 +27,9 @@ WIDTH, HEIGHT = 720, 200
 POINTS = 500
 """Of a line of the chart."""
 CAUTION = (
-    "Each image counts once. The test takes images to be independent: frames of one scene say less than they seem to."
-    " Label all disagreements, or a random part of them: not those that somebody wondered about."
+    "Each image counts once. The test takes images to be independent: frames of one scene are weaker evidence than they"
+    " seem."
+    " Label all disagreements, or a random part of them, not only those that somebody wondered about."
 )
 
 
@@ -48,7 +49,7 @@ def verdict(found: Summary, level: float) -> Verdict:
     better, worse = (one >= sequential_test.limit(level) for one in (shown.better, shown.worse))
     decided = shown.gained + shown.lost
     won = f"Of {counted(decided, 'labelled disagreement')} that one of the two gets right, {new} wins {shown.gained:,}"
-    won += f" ({100 * shown.gained / max(decided, 1):.0f} %; {100 * shown.low:.0f} to {100 * shown.high:.0f} % at any"
+    won += f" ({100 * shown.gained / max(decided, 1):.0f}%; {100 * shown.low:.0f} to {100 * shown.high:.0f}% at any"
     won += " time of looking)"
     if better:
         return Verdict("fine", f"Evidence that {new} is more accurate than version {found.champion}", won)
@@ -105,17 +106,17 @@ def write(found: Summary, level: float, out: Path) -> Path:
 
 def _figures(found: Summary) -> list[tuple[str, str]]:
     rows = [
-        ("images that both saw", f"{found.images:,}"),
+        ("images that both predicted", f"{found.images:,}"),
         ("agreement", _share(found.agreed, found.images)),
         ("disagreements", _share(found.images - found.agreed - found.failed, found.images)),
         ("challenger failed or refused", f"{found.failed:,}"),
         ("dropped, the queue was full", f"{found.dropped:,}"),
     ]
-    rows += [("answered by the challenger", _share(found.canary, found.images))] if found.canary else []
+    rows += [("served by the challenger", _share(found.canary, found.images))] if found.canary else []
     for side in ("champion", "challenger"):
         time = found.latencies[side]
         if time.images:
-            text = f"median {_milliseconds(time.median)}, 95 % within {_milliseconds(time.p95)}"
+            text = f"median {_milliseconds(time.median)}, 95% within {_milliseconds(time.p95)}"
             rows.append((f"time of the {side}", text))
     return rows
 
@@ -140,12 +141,12 @@ def _outlook(found: Summary, level: float) -> str:
     shown = found.labelled.evidence
     wanted = sequential_test.needed(shown.gained, shown.lost, 1 / sequential_test.limit(level))
     if wanted is None:
-        return "that is as good as even: more labels of such images will not decide soon"
-    return f"if that share stays, about {max(wanted - shown.gained - shown.lost, 1):,} more decide it"
+        return "that is close to even: more labels of such images will not decide soon"
+    return f"at this rate, about {max(wanted - shown.gained - shown.lost, 1):,} more labels decide it"
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} ({100 * part / whole:.2f} %)" if whole else "0"
+    return f"{part:,} ({100 * part / whole:.2f}%)" if whole else "0"
 
 
 def _milliseconds(seconds: float) -> str:
@@ -197,7 +198,7 @@ def _example(one: Disagreement) -> dict[str, object]:
         ("champion", one.champion, one.champion_each),
         ("challenger", one.challenger, one.challenger_each),
     ):
-        top = f" {100 * each[label]:.0f} %" if label in each else ""
+        top = f" {100 * each[label]:.0f}%" if label in each else ""
         right = one.label is not None and label == one.label
         sides.append({"name": name, "label": "failed" if label is None else f"{label}{top}", "right": right})
     address = f"data:image/png;base64,{base64.b64encode(one.image).decode()}" if one.image else ""

@@ -109,7 +109,7 @@ def remember(folder: Path, model: str, labels: Labels, *, correct: bool = False)
     """
     with pair_schema.reading(folder) as connection:
         if connection is None:
-            raise InputError("nothing was kept of served images yet: `podium serve --shadow challenger` keeps it")
+            raise InputError("nothing is stored of served images yet: `podium serve --shadow challenger` stores it")
         found, unknown = _matched(connection, model, labels, correct=correct)
         connection.execute("BEGIN IMMEDIATE")  # servers wait from here on, so all else was done before
         try:
@@ -128,8 +128,8 @@ def _key_column(path: Path, header: list[str]) -> str:
     found = [name for name in KEYS if name in header]
     if "label" not in header or not found:
         raise InputError(
-            f"{path} must have a column `label` and one of `id` (the answer's header X-Request-Id; with several images"
-            f" id/1, id/2) and `digest` (SHA-256 of the image file); its first line has"
+            f"{path} must have a column `label` and one of `id` (the response's header X-Request-Id; with several"
+            f" images id/1, id/2) and `digest` (SHA-256 of the image file); its first line has"
             f" {', '.join(one_line(name[:LONGEST]) for name in header[:8]) or 'nothing'}"
         )
     if len(found) == 2:
@@ -201,7 +201,7 @@ def _matched(
         raise InputError(_some(problems))
     if labels.rows and len(unknown) == len(labels.rows):
         raise InputError(
-            f"none of the {counted(len(unknown), 'row')} is about an image that is kept: it was answered by one version"
+            f"none of the {counted(len(unknown), 'row')} is about an image that is stored: it was served by one version"
             f" alone, dropped, or is older than serve.keep_days; the first one is {unknown[0]}"
         )
     return found, unknown

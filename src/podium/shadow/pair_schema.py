@@ -132,7 +132,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
 
 def unusable(path: Path, error: Exception) -> PodiumError:
     """Why the file can't be used, and what helps."""
-    what = f"{path} can't be used for what champion and challenger answer"
+    what = f"{path} can't be used for the predictions of champion and challenger"
     if isinstance(error, sqlite3.OperationalError):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

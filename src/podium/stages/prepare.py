@@ -86,7 +86,7 @@ def _remember(split: Path, data: AuditedData) -> None:
         print(f"  none of the {len(before.digests):,} images that it remembers is in the source: this is a new set")
     if before.drawn != now.drawn and (count := accesses.others(now.drawn)):
         print(
-            f"  the images are split again, after {counted(count, 'access')} to test sets of before: models"
+            f"  the images are split again, after {counted(count, 'access')} to earlier test sets: models"
             " trained until now may have seen images of the new one"
         )
     if len(now.digests) > split_file.MANY:

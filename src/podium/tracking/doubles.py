@@ -20,7 +20,7 @@ from podium.tracking.run_names import KIND_TAG, LIMIT, LONGEST_NAME, SUPERSEDED,
 
 CALL = "podium.call"
 """The tag by which the runs are known that one call of a server made."""
-REASON = "the call that made it made another run, too: its answer was lost on the way"
+REASON = "the call that created it created another run, too: its response was lost on the way"
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Calls:
                 if _is_empty(client, run_id, kept):
                     _delete(client, run_id)
             except (MlflowException, OSError) as error:
-                log.warning("MLflow's run %s, an empty double of %s, stays: %s", run_id, kept, reason_of(error))
+                log.warning("MLflow's run %s, an empty duplicate of %s, stays: %s", run_id, kept, reason_of(error))
                 return  # each of the others would wait for a store that is away
 
 

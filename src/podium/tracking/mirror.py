@@ -225,10 +225,10 @@ class Mirror:
         if self._left_alone:
             return False
         if failures == 1 and self._refused is None:
-            self._log(f"MLflow does not take the trials just now; they are kept and logged later. {self.error}")
+            self._log(f"MLflow does not accept the trials just now; they are logged later. {self.error}")
         if self._refused is not None and self._checked and not self._told and not closing:
             self._told = True
-            self._log(f"MLflow takes the trials no more; they are kept, and logged once it does. {self.error}")
+            self._log(f"MLflow no longer accepts the trials; they are logged once it does. {self.error}")
         late = self._deadline is not None and time.monotonic() > self._deadline
         if closing and (late or self._leave.is_set() or self._refused is not None):
             return False

@@ -74,7 +74,7 @@ def restore(
     run = _present(recorded)
     for double in doubles.empty_ones(tracking.client, recorded_run.all_of(tracking, record), recorded.run_id):
         doubles.move_aside(tracking.client, double, f"{doubles.REASON}, or two machines made one at once")
-        message(f"MLflow's run {double.info.run_id}, an empty double of {recorded.run_id}, is moved aside")
+        message(f"MLflow's run {double.info.run_id}, an empty duplicate of {recorded.run_id}, is moved aside")
     wrong = _differing(tracking, record, run, summary)
     client, run_id = tracking.client, recorded.run_id
     if "name" in wrong:

@@ -172,7 +172,7 @@ def log_reference_lines(params: TrackingParams, study: optuna.Study, values: dic
     try:
         log_to_search(params, study, study.study_name, values, {BEATS_TAG: "yes" if beaten else "no"})
     except (MlflowException, PodiumError) as error:
-        print(f"MLflow has not got the reference lines; data/search has them. {reason_of(error)}")
+        print(f"MLflow did not get the baselines; data/search has them. {reason_of(error)}")
 
 
 def log_report(

@@ -128,7 +128,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
             raise refused from error
         remedy = "See that the server is running or the folder can be written"
         if local and "database is locked" in str(error):
-            remedy = "Another program has had it for longer than MLflow waits: end that, or wait for it"
+            remedy = "Another program has locked it for longer than MLflow waits: end that, or wait for it"
         raise PodiumError(
             f"tracking.uri: {shown(uri)} does not work: {reason_of(error)}."
             f" {remedy}, then run again: what is done stays done"

@@ -8,7 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.text import number
+from podium.text import counted, number
 from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.run_names import LIMIT, PEAK_MEMORY, TITLE, key_of, run_name
 
@@ -86,7 +86,7 @@ def note_of(study: optuna.Study, *, fronts: bool = False) -> str:
     trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     states = Counter(t.state for t in trials)
     complete, pruned, failed = (states[s] for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    counts = f"{len(trials)} trials: {complete} ran to their end, {pruned} were pruned, {failed} failed."
+    counts = f"{counted(len(trials), 'trial')}: {complete} ran to their end, {pruned} were pruned, {failed} failed."
     best = _ranking(study, trials)
     shown_as = help_of(fronts and len(study.directions) > 1)
     lines = [f"### {title_of(study)}", "", counts, "", *_table(objectives(study), best), "", shown_as]

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import PodiumError
-from podium.text import reason_of
+from podium.text import counted, reason_of
 from podium.tracking import termination
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
@@ -315,9 +315,9 @@ class _State:
     def _fail(self, error: Exception, missed: int) -> None:
         self._not_before = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
-        later = f"; {missed} trials are logged later" if missed else ""
+        later = f"; {counted(missed, 'trial')} to be logged later" if missed else ""
         self._runs.forget_parents()
-        self._warn(f"MLflow does not take what it is sent{later}", error)
+        self._warn(f"MLflow does not accept what it is sent{later}", error)
 
     def _warn(self, what: str, error: Exception) -> None:
         if not self._warned:

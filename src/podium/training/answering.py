@@ -107,7 +107,7 @@ def _unreachable(probability: NDArray[np.float64], right: NDArray[np.bool_], err
     why = (
         f"even without a wrong prediction {needed:,} validation images are needed, and there are {images:,}"
         if needed > images
-        else f"too many of the surest predictions of the {images:,} validation images are wrong"
+        else f"too many of the most confident predictions of the {images:,} validation images are wrong"
     )
     lowest = abstaining.reachable(probability, right, confidence)
     remedy = "no error can be promised"

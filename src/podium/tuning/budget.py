@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from podium.config.params import SearchParams
+from podium.text import counted
 from podium.tracking.pareto_front import is_feasible
 from podium.tuning.inherit import is_own
 
@@ -40,12 +41,12 @@ class Budget:
         """
         started = sum(t.state != TrialState.WAITING for t in trials if is_own(t))
         if started >= self.n_trials:
-            return f"search.n_trials: {started} trials have been started"
+            return f"search.n_trials: {counted(started, 'trial')} started"
         if self.timeout is not None and seconds >= self.timeout:
             return f"search.timeout: {seconds:.0f} s of {self.timeout:g} s have passed"
         if self.plateau is not None and (since := since_best(trials, directions)) >= self.plateau:
             what = "better one" if len(directions) == 1 else "new one on the Pareto front"
-            return f"search.plateau: {since} trials without a {what}"
+            return f"search.plateau: {counted(since, 'trial')} without a {what}"
         return ""
 
     def failures(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

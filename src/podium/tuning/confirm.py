@@ -136,7 +136,7 @@ def _why_none(study: optuna.Study, tried: list[dict[str, Any]]) -> str:
     """The message if no run completed, or none keeps the limits."""
     if over := [f"trial {entry['trial']}: {entry['over_limits']}" for entry in tried if entry.get("over_limits")]:
         return (
-            f"no candidate keeps search.limits on fresh seeds: {'; '.join(over)}. Raise select.top_k for other"
+            f"no candidate satisfies search.limits on fresh seeds: {'; '.join(over)}. Raise select.top_k for other"
             " candidates, or relax the limit"
         )
     runs = _newest(study)

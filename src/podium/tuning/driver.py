@@ -100,7 +100,7 @@ class Driver:
         if self.study.user_attrs.get(STOPPED):
             return
         self.study.set_user_attr(STOPPED, True)
-        self._note(f"search.sampler: {self.params.sampler.name} has nothing more to suggest: no further trial begins")
+        self._note(f"search.sampler: {self.params.sampler.name} has no further suggestion: no further trial begins")
 
     def run(self) -> bool:
         """Run what is missing of the budget. Returns False where a signal ended it early: its trials are saved.

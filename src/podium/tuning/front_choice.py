@@ -75,7 +75,7 @@ def about_choice(chosen: dict[str, Any], aims: Sequence[Aim]) -> list[str]:
         lines.append(f"  given up: {one['metric']} {number(one['by'])} (trial {one['trial']}: {others} {how})")
     if count < chosen["front"]:
         lines.append(f"  select.top_k: {chosen['front']} confirms the whole front")
-    lines.append(f"  retraining, evaluation and the promotion gate go on by {chosen['metric']}")
+    lines.append(f"  retraining, evaluation and the promotion gate use {chosen['metric']}")
     return lines
 
 

@@ -13,7 +13,7 @@ from podium.tuning.inherit import is_own
 
 
 def why_none(study: optuna.Study, search: SearchParams) -> str:
-    """The message where no trial is complete and keeps search.limits."""
+    """The message where no trial is complete and satisfies search.limits."""
     finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     over = feasibility.counted(study)
     failed = [t for t in finished if t.state == TrialState.FAIL]
@@ -24,7 +24,7 @@ def why_none(study: optuna.Study, search: SearchParams) -> str:
         return _all_failed(study, failed)
     reasons = [over, failed[0].user_attrs.get("reason", "") if failed else ""]
     reason = "; ".join(one for one in reasons if one) or ("every trial was pruned" if finished else "none has ended")
-    what = "is complete and keeps search.limits" if over else "was completed"
+    what = "is complete and satisfies search.limits" if over else "was completed"
     *others, last = [*_to_go_on(study, search), "widen search.space"]
     remedy = f"{', '.join(others)} or {last}" if others else last
     return f"no trial of {study.study_name} {what} ({reason}); {remedy}"
@@ -55,7 +55,7 @@ def _none_feasible(study: optuna.Study, broken: list[FrozenTrial], failed: list[
     nearest = min(broken, key=lambda t: sum(value for value in t.constraints.values() if value > 0))
     others = f"; {len(failed)} failed, {_reason(failed)}" if failed else ""
     return (
-        f"no trial of {study.study_name} keeps search.limits: {feasibility.counted(study)}{others}. The nearest is"
+        f"no trial of {study.study_name} satisfies search.limits: {feasibility.counted(study)}{others}. The nearest is"
         f" trial {nearest.number}: {nearest.user_attrs.get(feasibility.OVER, '')}. Relax the limit, or widen"
         " search.space"
     )

@@ -76,7 +76,7 @@ def described(lines: Lines, value: float, what: str) -> list[str]:
     """The lines for the console, each with its value, below `what` with its own `value`."""
     shown = [(LABELS[line.name], line.value, line.images) for line in lines.lines]
     width = max(len(text) for text in (what, *(label for label, _, _ in shown)))
-    rows = [f"reference lines, {lines.metric} on the same {lines.validation_images:,} validation images:"]
+    rows = [f"baselines, {lines.metric} on the same {lines.validation_images:,} validation images:"]
     rows += [f"  {what:<{width}}  {number(value)}"]
     rows += [f"  {label:<{width}}  {number(one)}" + _of(count, lines) for label, one, count in shown]
     rows += [f"  {LABELS[name]:<{width}}  not computed: {why}" for name, why in lines.skipped.items()]

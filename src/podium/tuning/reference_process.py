@@ -55,7 +55,7 @@ def _without(params: Params, prepared: Path, code: int | None) -> Lines:
     """No line at all, and why. Raises PodiumError where the process ended by an error, which it has printed."""
     why = f"its process {how_it_ended(code)}"
     if code is None or code >= 0:
-        raise PodiumError(f"the reference lines could not be measured: {why}; see what it printed above")
+        raise PodiumError(f"the baselines could not be measured: {why}; see what it printed above")
     return _no_lines(params, prepared, why)
 
 

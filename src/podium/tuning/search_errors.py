@@ -16,7 +16,7 @@ def no_worker_begins(in_a_row: int, lost: Lost) -> PodiumError:
     """That so many workers in a row could not begin a trial, the last one that of `lost`."""
     return PodiumError(
         f"no worker can begin a trial ({in_a_row} in a row could not): trial {lost.number}: {lost.reason}"
-        "; no trial is charged: `dvc repro` resumes from here"
+        "; no trial counts as failed: `dvc repro` resumes from here"
     )
 
 
@@ -25,8 +25,8 @@ def no_worker_survives(aside: Sequence[Ended]) -> PodiumError:
     last = aside[-1]
     return PodiumError(
         f"no worker survives a trial: those of the last {len(aside)} trials died, and no other trial got on"
-        f" (search.max_failures): trial {last.number}: {last.reason}; no trial is charged: `dvc repro` resumes from"
-        " here, with other trials first; a trial whose workers die as often again fails then"
+        f" (search.max_failures): trial {last.number}: {last.reason}; no trial counts as failed: `dvc repro` resumes"
+        " from here, with other trials first; a trial whose workers die as often again fails then"
     )
 
 

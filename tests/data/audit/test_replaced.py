@@ -135,7 +135,7 @@ def test_splits_remembered_by_former_digests_hold_and_lines_without_looks_are_na
     lost = "\n".join(_prepared(root, tmp_path)[0].report.notes)
     assert "32 images with a remembered split are not in the source any more (train " in lost
     assert "test images among them looked is not remembered" in lost
-    assert "bring the old ones back, run prepare" in lost
+    assert "restore the old ones, run prepare" in lost
 
 
 def _both(data: bytes) -> tuple[bytes, bytes]:

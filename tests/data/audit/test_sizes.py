@@ -28,8 +28,8 @@ def test_histogram_counts_shorter_sides_between_the_first_and_the_last() -> None
 @pytest.mark.parametrize(
     ("resize", "sentence"),
     [
-        ("crop", "2 of 3 images .* cropped to the middle: 33 % of an image is cut off .median; 50 % at most."),
-        ("pad", "padded: 33 % of a prepared image is background .median; 50 % at most."),
+        ("crop", "2 of 3 images .* cropped to the middle: 33% of an image is cut off .median; 50% at most."),
+        ("pad", "padded: 33% of a prepared image is background .median; 50% at most."),
         ("stretch", "stretched: one side by a factor of up to 2 more than the other"),
     ],
 )

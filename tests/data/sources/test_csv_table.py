@@ -520,7 +520,7 @@ def test_file_whose_name_is_written_otherwise_is_named(tmp_path: Path, name: str
 
 def test_table_that_was_not_brought_says_how(tmp_path: Path) -> None:
     (tmp_path / "images.csv.dvc").write_text("outs: []", encoding="utf-8")
-    with pytest.raises(InputError, match=r"No such file.*; DVC knows it, .*: run `dvc pull .*/images\.csv\.dvc`"):
+    with pytest.raises(InputError, match=r"No such file.*; DVC tracks it, .*: run `dvc pull .*/images\.csv\.dvc`"):
         csv_table.read(tmp_path / "images.csv", tmp_path)
     (tmp_path / "images.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"is a pointer of Git LFS \(run `git lfs pull`\)"):

@@ -280,7 +280,7 @@ def test_folder_around_the_folder_of_the_images_is_refused_with_the_source_to_wr
 
 def test_folder_that_was_not_brought_says_how(tmp_path: Path) -> None:
     (tmp_path / "photos.dvc").write_text("outs: []", encoding="utf-8")
-    with pytest.raises(InputError, match=r"does not exist; .*; DVC knows it, .*: run `dvc pull .*/photos\.dvc`"):
+    with pytest.raises(InputError, match=r"does not exist; .*; DVC tracks it, .*: run `dvc pull .*/photos\.dvc`"):
         folder.read(tmp_path / "photos" / "2024")
     with pytest.raises(InputError, match="holds no|needs|one sub-folder per class$"):
         folder.read(tmp_path / "others")

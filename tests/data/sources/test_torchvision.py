@@ -65,7 +65,7 @@ def test_idx_files_in_a_folder_that_can_not_be_written_are_read_and_left(tmp_pat
             "fashionmnist is no classification set of torchvision; did you mean torchvision:FashionMNIST?",
         ),
         ("CIFAR1O", "CIFAR1O is no classification set of torchvision; did you mean torchvision:CIFAR10"),
-        ("VOCDetection", "VOCDetection is no classification set of torchvision; known here: CIFAR10, CIFAR100,"),
+        ("VOCDetection", "VOCDetection is no classification set of torchvision; available: CIFAR10, CIFAR100,"),
     ],
 )
 def test_unknown_set_is_refused_with_the_one_that_was_meant(tmp_path: Path, name: str, message: str) -> None:

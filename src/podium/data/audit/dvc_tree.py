@@ -23,7 +23,7 @@ def refusals(root: Path) -> tuple[list[str], list[str]]:
         return [f"prepare.root: {shown(root)} does not exist; make it, or name the folder of the images{hint}"], []
     named = _text_of(Path("dvc.yaml"))
     wrong = [
-        f"{shown(folder)} does not exist, and dvc.yaml names it: bring it back (`git checkout {shown(folder)}`), or"
+        f"{shown(folder)} does not exist, and dvc.yaml names it: restore it (`git checkout {shown(folder)}`), or"
         " make an empty folder"
         for folder in (paths.SPLIT.parent, paths.LABELS)
         if folder.as_posix() in named and not folder.exists()

@@ -113,15 +113,15 @@ class Gone:
             notes.append(
                 f"{self.added - self.replaced:,} images are new and look like none of those that are gone, which are"
                 f" more than half of the {self.remembered:,} that data/split remembers: if they are the same pictures,"
-                " changed (cropped, drawn on, in other colours), test images of before may be trained on. Prepare the"
+                " changed (cropped, drawn on, in other colours), earlier test images may be trained on. Prepare the"
                 " old files and change them with prepare.resize, train.augmentation or code of your own; if they are"
                 " other pictures, nothing is to be done"
             )
         if self.added and self.unknown:
             notes.append(
                 f"how {counted(self.unknown, 'test image')} among them looked is not remembered (an earlier"
-                " Podium wrote their lines, or nothing can be seen on them): if files were re-encoded, bring the old"
-                " ones back, run prepare, and replace them then; otherwise test images of before may be trained on"
+                " Podium wrote their lines, or nothing can be seen on them): if files were re-encoded, restore the"
+                " old ones, run prepare, and replace them then; otherwise earlier test images may be trained on"
             )
         return notes
 

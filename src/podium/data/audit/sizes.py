@@ -36,8 +36,8 @@ def about_resizing(sizes: NDArray[np.int32], spec: Preprocess) -> str:
         return "Every image has the ratio of sides that is prepared: nothing is cut off, padded or stretched."
     middle, most = 100 * (1 - float(np.median(kept))), 100 * (1 - float(kept.min()))
     what = {
-        "crop": f"cropped to the middle: {middle:.0f} % of an image is cut off (median; {most:.0f} % at most)",
-        "pad": f"padded: {middle:.0f} % of a prepared image is background (median; {most:.0f} % at most)",
+        "crop": f"cropped to the middle: {middle:.0f}% of an image is cut off (median; {most:.0f}% at most)",
+        "pad": f"padded: {middle:.0f}% of a prepared image is background (median; {most:.0f}% at most)",
         "stretch": f"stretched: one side by a factor of up to {1 / float(kept.min()):.2g} more than the other",
     }
     return (

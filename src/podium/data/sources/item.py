@@ -67,7 +67,7 @@ def not_pulled(path: Path) -> str:
     """How to get `path`, of which only DVC's pointer is here, or of a folder above it; empty where there is none."""
     pointers = (one.with_name(f"{one.name}.dvc") for one in (path, *path.parents) if one.name not in ("", ".."))
     found = next((one for one in pointers if os.path.isfile(one)), None)  # noqa: PTH113 (Path raises where it may not look)
-    return f"; DVC knows it, and it was not brought here: run `dvc pull {shown(found)}`" if found else ""
+    return f"; DVC tracks it, but it is not in this clone: run `dvc pull {shown(found)}`" if found else ""
 
 
 def cell(path: Path | str) -> str:

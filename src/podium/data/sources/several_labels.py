@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from podium.data.sources.alike import COMMA
 
-REMEDY = "for several labels an image make a project for each, whose classes are with and without that label"
+REMEDY = "for several labels per image make a project for each, whose classes are with and without that label"
 
 
 def indicators(names: Sequence[str], lines: Sequence[Mapping[str, str]], known: Collection[str]) -> str:

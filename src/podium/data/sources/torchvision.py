@@ -118,7 +118,7 @@ def read(name: str, root: str, arguments: dict[str, Any], *, download: bool) -> 
 def _did_you_mean(name: str) -> str:
     lower = {known.lower(): known for known in SETS}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"; did you mean torchvision:{lower[close[0]]}?" if close else f"; known here: {', '.join(SETS)}"
+    return f"; did you mean torchvision:{lower[close[0]]}?" if close else f"; available: {', '.join(SETS)}"
 
 
 def _open(kind: Any, arguments: dict[str, Any], root: str, *, download: bool) -> Any:

@@ -36,13 +36,13 @@ class Resnet(Network):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the last layer's inputs set to zero in training."""
     members: int = Field(default=1, ge=1, le=64)
-    """Networks whose probabilities are averaged; each learns from a part of every batch. With few images, some
-    networks are together better than one that is trained as long; predicting takes as many times as long. A step takes
-    as long as with one network, so each of them needs as many epochs as one alone would: raise train.epochs."""
+    """Networks whose probabilities are averaged; each learns from a part of every batch. With few images,
+    such an ensemble is better than one network trained for as long; predicting takes `members` times as long. A step
+    takes as long as with one network, and each member needs as many epochs as one network would: raise train.epochs."""
     descriptors: bool = False
-    """Beside each network a linear layer on edges and colours, as another member. It learns from a quarter of every
-    batch, on Fisher vectors, which come from the pixels without learning: with few images it errs where a network does
-    not."""
+    """For each network also a linear layer on edges and colours, as another member. It learns from a quarter of every
+    batch, on Fisher vectors, which are computed from the pixels without training: with few images its errors differ
+    from the network's."""
 
     def build(self, images: ImageSpec) -> "nn.Module":
         """A stem, three stages of `depth` blocks of `width`, twice and four times as many channels, a linear layer."""

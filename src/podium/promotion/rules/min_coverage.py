@@ -7,7 +7,7 @@ from podium.promotion.rules import Evidence, Finding, Rule, judged
 
 
 class MinCoverage(Rule):
-    """The challenger answers a fraction of the images, beyond what chance explains.
+    """The challenger answers at least a fraction of the images, beyond what chance explains.
 
     Exact binomial test. Applies where the model was registered with evaluate.abstain.
     """

@@ -9,9 +9,9 @@ from podium.text import counted
 
 
 class ServedLabels(Rule):
-    """Labels of images that both models saw while serving (podium feedback) show that the challenger is better, or not
-    worse. A sequential test: it may be asked as often as one likes; all labels of now count together, in no order. Off
-    unless gate.shadow says otherwise.
+    """Labels of images that both models predicted while serving (podium feedback) show that the challenger is better,
+    or not worse. A sequential test: it may be repeated as often as one likes; all labels count together, whatever their
+    order. Off unless gate.shadow says otherwise.
     """
 
     name: ClassVar = "served images"
@@ -20,8 +20,8 @@ class ServedLabels(Rule):
     shadow: Literal["off", "superior", "non_inferior"] = "off"
     """Evidence of served images with labels (`podium serve --shadow challenger`, `podium feedback labels.csv`).
     superior: the challenger is right more often than the champion; non_inferior: its accuracy is lower by less than
-    shadow_margin, on all kept images that both saw: where both say the same they are equal, and a disagreement without
-    a label counts as one that only the champion gets right; off: not asked for."""
+    shadow_margin, on all stored images that both predicted: where both predict the same they are equal, and a
+    disagreement without a label counts as one that only the champion gets right; off: not required."""
     shadow_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """shadow: non_inferior: the loss of accuracy that has to be excluded."""
 
@@ -37,11 +37,11 @@ class ServedLabels(Rule):
         must = f"{what} on served images, evidence of {needed:g} or more"
         sides = f"{served.gained:,} that only it gets right, {served.lost:,} only the champion"
         if not served.images:
-            none = "no image of these two models is kept (serve.keep_days, serve.keep_mb): podium serve --shadow"
+            none = "no image of these two models is stored (serve.keep_days, serve.keep_mb): podium serve --shadow"
             return Finding(must, none, passed=False)
         if margin:
             found = capital(served.gained, served.lost + served.unlabelled, served.equal, margin)
-            images = f"{counted(served.images, 'kept image')} that both saw, {sides}"
+            images = f"{counted(served.images, 'stored image')} that both predicted, {sides}"
             if served.unlabelled:
                 images += (
                     f", {counted(served.unlabelled, 'disagreement')} without a label, counted as lost: podium compare"

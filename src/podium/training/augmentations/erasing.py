@@ -22,7 +22,7 @@ class Erasing(Augmentation):
     ORDER: ClassVar[int] = 31
 
     erasing: float = Field(default=0.25, ge=0, le=1)
-    """Probability that a rectangle of an image gets the mean colour; 0: off. It takes 2 to 33 % of the area."""
+    """Probability that a rectangle of an image gets the mean colour; 0: off. It takes 2 to 33% of the area."""
 
     def apply(self, images: "Tensor", draw: Draw) -> "Tensor":
         """Some of the images with a rectangle, each at a place of its own."""
