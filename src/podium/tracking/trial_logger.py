@@ -58,6 +58,8 @@ class _Family:
     """How its block ended, where MLflow did not take that yet."""
     copied: bool = False
     """Whether trials that it was copied with are among those `missed`: other processes may log them, too."""
+    broken_off: bool = False
+    """Whether Ctrl-C or the like ended a call that was logging: some of those `missed` may be logged."""
     failed: set[int] = field(default_factory=set)
     """Those with the state FAIL that were there before, or that were logged: Optuna calls back for some only."""
 
@@ -178,7 +180,8 @@ class _State:
                 ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
                 family.missed |= {trial.number: trial for trial in ended}
                 family.copied = True
-            before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since]
+            since = self._since.timestamp()  # times of trials that were added by hand may have a time zone
+            before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete.timestamp() < since]
             family.failed = {trial.number for trial in before}
         except Exception as error:  # the study's own storage may be away
             self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
@@ -198,7 +201,8 @@ class _State:
         Each process that has the study finds the trials that nobody was called for, and those of a copied study: under
         a lock it is seen whether another one has logged them, and then they are.
         """
-        again = again or family.copied or any(trial.state == TrialState.FAIL for trial in family.missed.values())
+        again = again or family.copied or family.broken_off
+        again = again or any(trial.state == TrialState.FAIL for trial in family.missed.values())
         try:
             self._open(family)
             with making(self._runs.tracking) if again else nullcontext():
@@ -210,9 +214,12 @@ class _State:
                     self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
             self._fail(error, len(family.missed))
+        except BaseException:
+            family.broken_off = True
+            raise
         else:
             self._failures = 0
-            family.copied = False
+            family.copied = family.broken_off = False
 
     def _together(self, family: _Family) -> set[int]:
         """Log those that can be logged together; none, where one of them can't be put into a record."""

@@ -30,6 +30,8 @@ from podium.tracking.study_summary import note_of, objectives, summary_of
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
+FEW = 3
+"""Trials whose runs are looked up one by one: a server gives 500 runs in one call."""
 
 
 @dataclass
@@ -137,13 +139,17 @@ class TrialRuns:
     def look_again(self, study: optuna.Study, numbers: Collection[int]) -> None:
         """Look up the runs of `study` again: some were made by others since, or deleted.
 
-        Of the trials `numbers` the deleted ones are restored where no other is left.
+        Of the trials `numbers` the deleted ones are restored where no other is left. Where these are `FEW`, and the
+        others known, only theirs are looked up: each trial that fails asks for its own, and there may be thousands.
         """
         own = id_of(self.tracking, study)
+        few = own in self._known.studies and len(numbers) <= FEW
+        keys = (
+            [(own, number) for number in numbers] if few else [key for key in list(self._known.runs) if key[0] == own]
+        )
         self._known.studies.discard(own)
-        keys = [key for key in list(self._known.runs) if key[0] == own]
         before = {key: run_id for key in keys if (run_id := self._known.runs.pop(key, None))}
-        runs = runs_of(self.tracking, study, deleted=True)
+        runs = self._alone(own, numbers) if few else runs_of(self.tracking, study, deleted=True)
         self._take(own, runs, before)
         self._known.studies.add(own)
         for number, some in _by_number(reversed(runs), "deleted").items():
@@ -198,10 +204,17 @@ class TrialRuns:
         if own not in self._known.studies:
             self.know(study, runs_of(self.tracking, study))
         elif (own, number) in self._known.lost:
-            tags = {ID_TAG: own, KIND_TAG: "trial", TRIAL_TAG: str(number)}
-            self._take(own, search(self.tracking, tags), {})
+            self._take(own, self._alone(own, [number], deleted=False), {})
         self._known.lost.discard((own, number))
         return self._known.runs.get((own, number))
+
+    def _alone(self, own: str, numbers: Iterable[int], *, deleted: bool = True) -> list[Run]:
+        """The runs of the trials `numbers` of the study with the id `own`, looked up without all others."""
+        found: list[Run] = []
+        for number in numbers:
+            tags = {ID_TAG: own, KIND_TAG: "trial", TRIAL_TAG: str(number)}
+            found += search(self.tracking, tags, deleted=deleted)
+        return found
 
     def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
         return origin() | record.tags | {PARENT: self.parent(study), NAME: record.title}

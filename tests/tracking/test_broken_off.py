@@ -1,0 +1,79 @@
+"""TrialLogger where the program is broken off while it logs, and what it asks of MLflow for trials that fail."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from podium import TrialLogger, connect
+from podium.config.params import TrackingParams
+from podium.tracking import trial_runs
+from podium.tracking.direct_sqlite import DirectSqlite
+from podium.tracking.run_names import TRIAL_TAG
+from podium.tracking.store import Tracking
+from podium.tracking.trial_runs import runs_of
+
+
+@pytest.fixture
+def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    """The store of the current folder."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made: Tracking = connect()
+    return made
+
+
+@pytest.mark.parametrize("call", ["write", "create_run", "log_batch", "set_terminated"])
+def test_trial_that_ctrl_c_breaks_off_while_it_is_logged_has_one_whole_run(
+    tracking: Tracking, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python raises KeyboardInterrupt when the call returns: then it is done, and its caller does not know."""
+    place: Any = DirectSqlite if call == "write" else MlflowClient
+    if call != "write":
+        monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    real, armed = getattr(place, call), False
+
+    def broken_off(*arguments: Any, **named: Any) -> Any:
+        nonlocal armed
+        done = real(*arguments, **named)
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+        return done
+
+    def objective(trial: optuna.Trial) -> float:
+        nonlocal armed
+        armed = trial.number == 1
+        return trial.suggest_float("x", 0.0, 1.0)
+
+    monkeypatch.setattr(place, call, broken_off)
+    study = optuna.create_study()
+    with pytest.raises(KeyboardInterrupt), TrialLogger(tracking) as logger:
+        study.optimize(objective, 4, callbacks=[logger])
+    runs = runs_of(tracking, study)
+    assert sorted(run.data.tags[TRIAL_TAG] for run in runs) == ["0", "1"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert all(run.data.metrics["objective"] == float(run.data.params["x"]) for run in runs)
+    assert tracking.client.get_run(runs[0].data.tags["mlflow.parentRunId"]).info.status == "KILLED"
+
+
+def test_failed_trial_has_only_its_own_run_looked_up(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs of the study were: 2 s of a server for each 500 of them, at each trial that failed."""
+    whole: list[Mapping[str, str]] = []
+    search = trial_runs.search
+
+    def noted(tracking: Tracking, tags: dict[str, str], **named: Any) -> Any:
+        if TRIAL_TAG not in tags and tags.get("podium.kind") == "trial":
+            whole.append(tags)
+        return search(tracking, tags, **named)
+
+    monkeypatch.setattr(trial_runs, "search", noted)
+    study = optuna.create_study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda trial: None, 1, callbacks=[logger])  # type: ignore[arg-type, return-value]
+        first = len(whole)
+        study.optimize(lambda trial: None, 5, callbacks=[logger])  # type: ignore[arg-type, return-value]
+        assert len(whole) == first
+    assert sorted(run.data.tags[TRIAL_TAG] for run in runs_of(tracking, study)) == list("012345")
