@@ -1,18 +1,22 @@
 """TrialLogger where the program is broken off while it logs, and what it asks of MLflow for trials that fail."""
 
+import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
-from podium.tracking import trial_runs
+from podium.tracking import trial_logger, trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.run_names import TRIAL_TAG
-from podium.tracking.store import Tracking
+from podium.tracking.store import Tracking, making
 from podium.tracking.trial_runs import runs_of
 
 
@@ -77,3 +81,70 @@ def test_failed_trial_has_only_its_own_run_looked_up(tracking: Tracking, monkeyp
         study.optimize(lambda trial: None, 5, callbacks=[logger])  # type: ignore[arg-type, return-value]
         assert len(whole) == first
     assert sorted(run.data.tags[TRIAL_TAG] for run in runs_of(tracking, study)) == list("012345")
+
+
+def _fail(*arguments: Any, **named: Any) -> Any:
+    raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+
+def test_trial_whose_logging_broke_off_is_logged_whole_where_no_thread_can_be_started(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at the end of a program that uses no `with`."""
+    server = replace(tracking, uri="http://127.0.0.1:1")
+    monkeypatch.setattr(trial_logger, "PAUSES", (0.0,))
+    real, fails = MlflowClient.set_terminated, True
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        nonlocal fails
+        if fails:
+            fails = False
+            raise MlflowException("503")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", once)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", _fail)
+    study, logger = optuna.create_study(), TrialLogger(server)
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), 1, callbacks=[logger])
+    logger.close()
+    assert [run.info.status for run in runs_of(tracking, study)] == ["FINISHED"]
+    assert "can't be logged" not in caplog.text
+
+
+def test_calls_wait_for_their_end_where_the_user_logs_asynchronously(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    seen: list[Any] = []
+    for name in ("log_batch", "set_tag"):
+        real = getattr(MlflowClient, name)
+
+        def noted(*arguments: Any, real: Any = real, **named: Any) -> Any:
+            done = real(*arguments, **named)
+            seen.append(done)
+            return done
+
+        monkeypatch.setattr(MlflowClient, name, noted)
+    study = optuna.create_study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), 1, callbacks=[logger])
+    tracking.client.set_tag(runs_of(tracking, study)[0].info.run_id, "mine", "1")
+    assert len(seen) > 2
+    assert set(seen) == {None}  # else it is what MLflow has only queued
+
+
+def test_thread_that_has_the_stores_lock_gets_it_again(tracking: Tracking) -> None:
+    """Python may end a logger that nobody uses any more within another one's block: that waited for itself."""
+
+    def give_up(number: int, frame: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    try:
+        with making(tracking), making(tracking):
+            pass
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -47,7 +47,7 @@ STATUS = {
 LONGEST_EPOCH = 1e9
 """Seconds, 30 years: what is longer was not measured."""
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
-_ids_lock = threading.Lock()
+_ids_lock = threading.RLock()  # a logger that Python collects within it asks for its study's id
 _watched: WeakKeyDictionary[optuna.Study, tuple[str, ...]] = WeakKeyDictionary()
 
 

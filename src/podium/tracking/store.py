@@ -9,10 +9,11 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ from podium.tracking.fresh_database import SQLITE
 from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
+from podium.tracking.synchronous_client import SynchronousClient
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
 """Where `open_store` finds its store where no uri is given."""
@@ -58,6 +60,8 @@ COLUMNS = (
 ARTIFACTS = "artifacts"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """What MLflow's client raises where a store is away or refuses."""
+_held = threading.local()
+"""The locks that this thread has."""
 _calls = Calls()
 """Those of this process that made a run in `find_or_create`."""
 
@@ -104,7 +108,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         if local is None or _only_read(local):
-            client = MlflowClient(uri, registry_uri=uri)
+            client = SynchronousClient(uri, registry_uri=uri)
             if experiment_id := _known_experiment(client, uri, experiment):  # without a file: a container has none
                 return Tracking(client, uri, experiment_id, experiment)
         with _alone(local):  # two processes that run the migrations of a fresh store at once break it
@@ -115,7 +119,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                 )
             if local and not local.exists():
                 fresh_database.make(local)
-            client = MlflowClient(uri, registry_uri=uri)
+            client = SynchronousClient(uri, registry_uri=uri)
             experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
             return Tracking(client, uri, experiment_id, experiment)
     except UnicodeEncodeError as error:
@@ -303,10 +307,24 @@ def _only_read(local: Path) -> bool:
     return local.is_file() and bool(os.statvfs(local.parent).f_flag & os.ST_RDONLY)
 
 
-def _alone(local: Path | None) -> AbstractContextManager[None]:
-    """The lock of a local store; that of a server's clients lies in the project's mlruns."""
-    folder = local.parent if local else paths.mlruns()
-    return locked(folder / "mlflow.lock", wait=True)
+@contextmanager
+def _alone(local: Path | None) -> Iterator[None]:
+    """The lock of a local store; that of a server's clients lies in the project's mlruns.
+
+    A thread that has it gets it again: Python may collect a TrialLogger that nobody uses any more, and so end its runs,
+    at any moment, also within such a block.
+    """
+    path = (local.parent if local else paths.mlruns()) / "mlflow.lock"
+    held: set[Path] = vars(_held).setdefault("paths", set())
+    if path in held:
+        yield
+        return
+    with locked(path, wait=True):
+        held.add(path)
+        try:
+            yield
+        finally:
+            held.discard(path)
 
 
 def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:
