@@ -603,11 +603,13 @@ class Unrepresented:
         return "mine"
 
 
-def test_parameter_whose_name_or_choice_is_no_text_is_logged(tracking: Tracking, way: str) -> None:
+def test_parameter_whose_name_or_choice_is_no_text_is_logged(
+    tracking: Tracking, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Optuna in memory takes both."""
 
     def objective(trial: optuna.Trial) -> float:
-        trial.suggest_categorical("choice", [choice])
+        trial.suggest_categorical("choice", [choice])  # type: ignore[list-item]
         return trial.suggest_float(3, 0.0, 1.0)  # type: ignore[arg-type]
 
     choice, study = Unrepresented(), _study()
@@ -615,6 +617,7 @@ def test_parameter_whose_name_or_choice_is_no_text_is_logged(tracking: Tracking,
         warnings.simplefilter("ignore")  # Optuna's, that no file holds such a choice
         study.optimize(objective, 1, callbacks=[logger])
     assert _runs(tracking, study)[0].data.params == {"choice": "mine", "3": str(study.trials[0].value)}
+    assert caplog.text == ""
 
 
 def test_failed_trial_with_a_time_zone_is_no_news_of_a_study_that_goes_on(

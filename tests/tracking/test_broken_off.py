@@ -16,7 +16,7 @@ from podium.config.params import TrackingParams
 from podium.tracking import trial_logger, trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.run_names import TRIAL_TAG
-from podium.tracking.store import Tracking, making
+from podium.tracking.store import Tracking, making, search
 from podium.tracking.trial_runs import runs_of
 
 
@@ -66,7 +66,6 @@ def test_trial_that_ctrl_c_breaks_off_while_it_is_logged_has_one_whole_run(
 def test_failed_trial_has_only_its_own_run_looked_up(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs of the study were: 2 s of a server for each 500 of them, at each trial that failed."""
     whole: list[Mapping[str, str]] = []
-    search = trial_runs.search
 
     def noted(tracking: Tracking, tags: dict[str, str], **named: Any) -> Any:
         if TRIAL_TAG not in tags and tags.get("podium.kind") == "trial":

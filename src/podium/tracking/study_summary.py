@@ -104,7 +104,7 @@ def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial
 
 
 def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
-    params = sorted({name for trial in best for name in trial.params})
+    params = sorted({name for trial in best for name in trial.params}, key=str)
     if not best:
         return []
     head = ["trial", *names, *(f"`{name}`" for name in params)]
