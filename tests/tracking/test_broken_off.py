@@ -1,9 +1,11 @@
 """TrialLogger where the program is broken off while it logs, and what it asks of MLflow for trials that fail."""
 
 import signal
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -147,3 +149,26 @@ def test_thread_that_has_the_stores_lock_gets_it_again(tracking: Tracking) -> No
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("where", ["another folder", "removed", "a folder in the place of the lock"])
+def test_client_of_a_server_needs_no_file_where_its_program_stands(
+    tracking: Tracking, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's folder may be read-only: not one trial was logged, for the lock could not be written there."""
+    server = replace(tracking, uri="http://127.0.0.1:1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    if where == "removed":
+        here.rmdir()
+    elif where.startswith("a folder"):
+        (here / "mlruns/mlflow.lock").mkdir(parents=True)
+    before = sorted(here.rglob("*"))
+    study = optuna.create_study()
+    with TrialLogger(server) as logger:
+        study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), 2, callbacks=[logger])
+    assert sorted(here.rglob("*")) == before
+    monkeypatch.chdir(tmp_path)
+    assert [run.info.status for run in runs_of(tracking, study)] == ["FINISHED"] * 2
+    assert list(tmp_path.glob("podium-*.lock"))

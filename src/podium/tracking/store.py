@@ -9,11 +9,10 @@ import os
 import re
 import sqlite3
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +28,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
-from podium.locks import locked
 from podium.private_names import private_or_public
 from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
@@ -38,6 +36,7 @@ from podium.tracking.fresh_database import SQLITE
 from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
+from podium.tracking.store_lock import alone
 from podium.tracking.synchronous_client import SynchronousClient
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
@@ -60,8 +59,6 @@ COLUMNS = (
 ARTIFACTS = "artifacts"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """What MLflow's client raises where a store is away or refuses."""
-_held = threading.local()
-"""The locks that this thread has."""
 _calls = Calls()
 """Those of this process that made a run in `find_or_create`."""
 
@@ -111,7 +108,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
             client = SynchronousClient(uri, registry_uri=uri)
             if experiment_id := _known_experiment(client, uri, experiment):  # without a file: a container has none
                 return Tracking(client, uri, experiment_id, experiment)
-        with _alone(local):  # two processes that run the migrations of a fresh store at once break it
+        with alone(local, shown(uri)):  # two processes that run the migrations of a fresh store at once break it
             if local and (followed := relocate(local, experiment)):
                 move, count = followed
                 print(
@@ -141,7 +138,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
 
 def making(tracking: Tracking) -> AbstractContextManager[None]:
     """A lock under which no other process of this machine looks for, and then makes, what is to be there once."""
-    return _alone(database(tracking.uri))
+    return alone(database(tracking.uri), shown(tracking.uri))
 
 
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str], known: str = "") -> str:
@@ -305,26 +302,6 @@ def relocate(database: Path, experiment: str) -> tuple[Move, int] | None:
 def _only_read(local: Path) -> bool:
     """Whether this database is on a file system that nobody can write to, not even its lock: there it is only read."""
     return local.is_file() and bool(os.statvfs(local.parent).f_flag & os.ST_RDONLY)
-
-
-@contextmanager
-def _alone(local: Path | None) -> Iterator[None]:
-    """The lock of a local store; that of a server's clients lies in the project's mlruns.
-
-    A thread that has it gets it again: Python may collect a TrialLogger that nobody uses any more, and so end its runs,
-    at any moment, also within such a block.
-    """
-    path = (local.parent if local else paths.mlruns()) / "mlflow.lock"
-    held: set[Path] = vars(_held).setdefault("paths", set())
-    if path in held:
-        yield
-        return
-    with locked(path, wait=True):
-        held.add(path)
-        try:
-            yield
-        finally:
-            held.discard(path)
 
 
 def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:
