@@ -160,11 +160,10 @@ def writable(folder: Path) -> Finding:
 
 def tracking(params: TrackingParams) -> Finding:
     """Whether the store of tracking.uri answers. A local one that does not exist yet is not created."""
-    from podium.tracking.fresh_database import SQLITE
-    from podium.tracking.store import connect, resolve_uri, shown
+    from podium.tracking.store import connect, database, resolve_uri, shown
 
     uri = resolve_uri(params.uri)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    if (local := database(uri)) and not local.exists():
         return ok("tracking", f"{shown(uri)} will be created by the first run")
     if uri.startswith(("http://", "https://")) and (why := _unreachable(uri)):
         return fail("tracking", f"{shown(uri)} does not answer: {why}", "start the server, or correct tracking.uri")

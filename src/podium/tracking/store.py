@@ -33,7 +33,7 @@ from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.doubles import Calls
 from podium.tracking.fresh_database import SQLITE
-from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
+from podium.tracking.refusal import check_names, check_types, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
 from podium.tracking.store_lock import alone
@@ -84,7 +84,8 @@ def resolve_uri(uri: str) -> str:
 def database(uri: str) -> Path | None:
     """The SQLite file of a tracking URI; None: the store is a server."""
     uri = resolve_uri(uri)
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    # What follows a question mark, such as ?timeout=60, is for SQLite's driver.
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def connect(params: TrackingParams) -> Tracking:
@@ -98,6 +99,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     Both are made on first use. Raises RefusedError where a person has to act first (the experiment was deleted, no
     permission, the database of another MLflow, a file that can't be written), PodiumError where the store is away.
     """
+    check_types(uri, experiment)
     uri = resolve_uri(LOCAL if uri is None else uri)
     check_names(uri, experiment)
     local = database(uri)

@@ -1,14 +1,12 @@
 """Optuna's trials in MLflow: one run per trial below one parent run per study, by a callback that stands alone."""
 
-import inspect
 import logging
 import os
 import sys
 import threading
 import time
-import traceback
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,9 +19,10 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.text import reason_of
 from podium.tracking import termination
+from podium.tracking.broken_off import broken_off
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
@@ -36,6 +35,8 @@ OURS = "podium:"
 AWAY = (*STORE_ERRORS, PodiumError)
 """What is raised where the store is away or refuses; all else comes of what a trial holds."""
 
+ENDED = tuple(state for state in STATUS if state.is_finished())
+UNREAD = "the study can't be read: trials for which Optuna calls nobody may be missing"
 Ending = Literal["FINISHED", "KILLED", "FAILED"]
 _shared: weakref.WeakValueDictionary[tuple[str, str, str | None], Known] = weakref.WeakValueDictionary()
 """What the loggers of this process know together, by store, experiment and the user's own run above."""
@@ -62,6 +63,8 @@ class _Family:
     """Whether Ctrl-C or the like ended a call that was logging: some of those `missed` may be logged."""
     failed: set[int] = field(default_factory=set)
     """Those with the state FAIL that were there before, or that were logged: Optuna calls back for some only."""
+    at_work: set[int] = field(default_factory=set)
+    """Trials that Optuna was at work on when an error ended the study: they may have ended, and nobody was called."""
 
 
 class TrialLogger:
@@ -91,14 +94,16 @@ class TrialLogger:
         self._waiting = 0
         """Blocks of this logger that end with SystemExit at SIGTERM."""
 
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log `trial`, which has ended. Raises nothing of MLflow's."""
-        self._state.add(study, [trial])
+    def __call__(self, study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
+        """Log `trial`, which has ended, as Optuna or `study.tell` returns it, or as `study.ask` did.
+
+        Raises nothing of MLflow's; InputError where it is no trial.
+        """
+        self._state.add(study, [_frozen(study, trial)])
 
     def log_all(self, study: optuna.Study) -> None:
         """Log those trials of `study` that have ended and have no run, such as those of a time without a logger."""
-        ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
-        self._state.add(study, ended, again=True)
+        self._state.add(study, study.get_trials(deepcopy=False, states=ENDED), again=True)
 
     def __enter__(self) -> Self:
         self._waiting += termination.enter()
@@ -145,11 +150,16 @@ class _State:
         self._files.log()
 
     def notice(self, trace: TracebackType | None) -> None:
-        """Begin with the studies whose `optimize` ended by an error at their first trial: `trace` is the error's."""
+        """Learn which studies and trials the error with `trace` ended: of some of them Optuna called nobody."""
         with self._lock:
-            for study in _studies_in(trace, self):
-                if id(study) not in self._families:
-                    self._begin(study)
+            try:
+                for study, numbers in broken_off(
+                    trace, lambda one: isinstance(one, TrialLogger) and one._state is self
+                ):
+                    family = self._families.get(id(study)) or self._begin(study)
+                    family.at_work |= numbers
+            except Exception as error:  # the study's own storage may be away
+                self._warn(UNREAD, error)
 
     def close(self, status: Ending) -> None:
         with self._lock:
@@ -177,22 +187,25 @@ class _State:
         family = self._families[id(study)] = _Family(study)
         try:
             if is_copy(study):
-                ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
+                ended = study.get_trials(deepcopy=False, states=ENDED)
                 family.missed |= {trial.number: trial for trial in ended}
                 family.copied = True
             since = self._since.timestamp()  # times of trials that were added by hand may have a time zone
             before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete.timestamp() < since]
             family.failed = {trial.number for trial in before}
         except Exception as error:  # the study's own storage may be away
-            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
+            self._warn(UNREAD, error)
         return family
 
     def _uncalled(self, family: _Family) -> dict[int, FrozenTrial]:
-        """Trials that failed since the logger was made, and for which Optuna did not call it."""
+        """Trials that failed since the logger was made, or that an error passed through: Optuna did not call it."""
         try:
-            return {trial.number: trial for trial in _failed(family.study) if trial.number not in family.failed}
+            wanted = family.study.get_trials(deepcopy=False, states=ENDED) if family.at_work else []
+            ended = {trial.number: trial for trial in wanted if trial.number in family.at_work}
+            family.at_work = set()
+            return ended | {t.number: t for t in _failed(family.study) if t.number not in family.failed}
         except Exception as error:  # else it would take the place of the error that ended the user's study
-            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
+            self._warn(UNREAD, error)
             return {}
 
     def _flush(self, family: _Family, *, again: bool = False) -> None:
@@ -337,25 +350,20 @@ def _known(tracking: Tracking, parent: str | None) -> Known:
         return _shared.setdefault((tracking.uri, tracking.experiment_id, parent), Known())
 
 
+def _frozen(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> FrozenTrial:
+    """`trial` as it is now."""
+    if isinstance(trial, FrozenTrial):
+        return trial
+    if not isinstance(trial, optuna.Trial):
+        raise InputError(
+            f"trial: must be one of Optuna's, got {type(trial).__name__}. Call the logger with the study and what"
+            " `study.tell` returns, or give it to `study.optimize` among the callbacks"
+        )
+    return study.get_trials(deepcopy=False)[trial.number]
+
+
 def _failed(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-
-
-def _studies_in(trace: TracebackType | None, state: _State) -> list[optuna.Study]:
-    """The studies whose `optimize` an error with `trace` passed through, and that were to call the logger of `state`.
-
-    Optuna calls nobody for a trial whose error ends `optimize`; its own arguments say whom it would have called.
-    """
-    found = []
-    for frame, _ in traceback.walk_tb(trace):
-        if frame.f_code is not inspect.unwrap(optuna.Study.optimize).__code__:
-            continue
-        study, callbacks = frame.f_locals.get("self"), frame.f_locals.get("callbacks")
-        called = callbacks if isinstance(callbacks, Collection) else ()  # anything, where Optuna refused it
-        own = any(isinstance(one, TrialLogger) and one._state is state for one in called)
-        if own and isinstance(study, optuna.Study):
-            found.append(study)
-    return found
 
 
 def _ending(kind: type[BaseException] | None) -> Ending:
