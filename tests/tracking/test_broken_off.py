@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from podium import TrialLogger, connect
@@ -172,3 +173,53 @@ def test_client_of_a_server_needs_no_file_where_its_program_stands(
     monkeypatch.chdir(tmp_path)
     assert [run.info.status for run in runs_of(tracking, study)] == ["FINISHED"] * 2
     assert list(tmp_path.glob("podium-*.lock"))
+
+
+@pytest.mark.parametrize("refused", ["param", "tag", "metric"])
+def test_trial_of_which_a_server_refuses_a_part_is_logged_without_that(
+    tracking: Tracking, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an older server does with long values; its run stayed RUNNING, with nothing in it."""
+
+    def check(metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        wrong = {
+            "param": any(len(one.value) > 500 for one in params),
+            "tag": any(len(one.value) > 500 for one in tags),
+            "metric": any(one.key == "constraint_odd" for one in metrics),
+        }
+        if wrong[refused]:
+            raise MlflowException.invalid_parameter_value("too long")
+
+    log_batch, create_run = MlflowClient.log_batch, MlflowClient.create_run
+
+    def old(client: MlflowClient, run_id: str, *parts: Any, **named: Any) -> Any:
+        check(*(parts or (named.get("metrics", ()), named.get("params", ()), named.get("tags", ())))[:3])
+        return log_batch(client, run_id, *parts, **named)
+
+    def old_create(client: MlflowClient, experiment_id: str, start: Any = None, tags: Any = None, *rest: Any) -> Any:
+        check(tags=[RunTag(key, value) for key, value in (tags or {}).items()])
+        return create_run(client, experiment_id, start, tags, *rest)
+
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("long", ["x" * 600])
+        trial.set_constraint("odd", -1.0)
+        trial.report(0.5, 1)
+        return trial.suggest_float("x", 0.0, 1.0)
+
+    study = optuna.create_study()
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda trial: 0.5, 1, callbacks=[logger])
+        monkeypatch.setattr(MlflowClient, "log_batch", old)
+        monkeypatch.setattr(MlflowClient, "create_run", old_create)
+        study.optimize(objective, 2, callbacks=[logger])
+    runs = [run for run in runs_of(tracking, study) if run.data.tags[TRIAL_TAG] != "0"]
+    left = {"param": {"long"}, "tag": {"distribution.long"}, "metric": {"constraint_odd"}}[refused]
+    for run in runs:
+        held = {*run.data.params, *run.data.tags, *run.data.metrics}
+        assert run.info.status == "FINISHED"
+        assert {"long", "x", "objective", "reported", "constraint_odd", "distribution.long"} - held == left
+        assert run.data.tags["podium.left_out"] == ", ".join(left)
+    assert len(runs) == 2
+    assert f"MLflow refuses {', '.join(left)} of trial 1" in caplog.text

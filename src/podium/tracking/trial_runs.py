@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import optuna
 from mlflow.entities import DatasetInput, Run, RunTag
@@ -13,10 +13,12 @@ from optuna.trial import FrozenTrial
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.doubles import Calls
 from podium.tracking.histories import histories, newest
+from podium.tracking.piecewise import log_parts
 from podium.tracking.record import Reader, Record, record_of, study_id
 from podium.tracking.run_names import (
     ID_TAG,
     KIND_TAG,
+    LEFT_OUT_TAG,
     METRICS_A_CALL,
     OTHERS_A_CALL,
     STUDY_TAG,
@@ -30,6 +32,8 @@ from podium.tracking.study_summary import note_of, objectives, summary_of
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
+SHORT = 200
+"""Characters of a tag's value that also an old server takes."""
 FEW = 3
 """Trials whose runs are looked up one by one: a server gives 500 runs in one call."""
 
@@ -96,6 +100,24 @@ class TrialRuns:
         written = {trial.number: run_id for trial, run_id in zip(fresh, run_ids, strict=False)}
         self._known.runs |= {(own, number): run_id for number, run_id in written.items()}
         return set(written)
+
+    def log_parts(self, study: optuna.Study, trial: FrozenTrial) -> tuple[str, list[str]]:
+        """As `log`, for a trial that has ended and of which the store refuses a part.
+
+        Returns the run's id and the names of what it refuses, which the run's tag LEFT_OUT_TAG has too.
+        """
+        record = record_of(study, trial, None, self.read)
+        run_id = self._run(study, trial.number)
+        if run_id is None:
+            needed = {key: record.tags[key] for key in (STUDY_TAG, ID_TAG, KIND_TAG, TRIAL_TAG)}
+            run_id = self._create(study, trial.number, replace(record, tags=needed))
+        tags = [RunTag(key, value) for key, value in record.tags.items()]
+        refused = log_parts(self.tracking, run_id, [*record.metrics, *record.entities(), *tags])
+        left = [*filter(None, [record.tags.get(LEFT_OUT_TAG)]), *refused]
+        if left:
+            self.tracking.client.set_tag(run_id, LEFT_OUT_TAG, clean(", ".join(left), SHORT))
+        self._end(run_id, record, fresh=True)
+        return run_id, refused
 
     def run_of(self, study: optuna.Study, number: int) -> str:
         """The id of the run as which trial `number` was logged."""
