@@ -14,6 +14,7 @@ from podium.doctor import project
 from podium.doctor.machine import Finding, ok
 from podium.errors import InputError
 from podium.locks import locked
+from podium.tracking.store import connect
 from podium.tuning import outcome
 
 
@@ -75,9 +76,12 @@ def test_old_file_store_is_found(tmp_path: Path) -> None:
 
 
 def test_foreign_database_is_found(tmp_path: Path) -> None:
-    assert project.foreign_database(tmp_path).level == "ok"
+    ours = TrackingParams()
+    assert project.foreign_database(tmp_path, ours).level == "ok"
     (tmp_path / "mlflow.db").touch()
-    assert project.foreign_database(tmp_path).level == "note"
+    assert project.foreign_database(tmp_path, ours).level == "note"
+    chosen = TrackingParams(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert project.foreign_database(tmp_path, chosen).level == "ok"
 
 
 def test_folder_that_can_not_be_written_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +96,9 @@ def test_tracking_that_does_not_answer_is_found_and_nothing_is_made(store: Track
     absent = TrackingParams(uri=f"sqlite:///{tmp_path}/other/mlflow.db")
     assert project.tracking(absent).level == "ok"
     assert not (tmp_path / "other").exists()
+    connect(store).client.delete_experiment(connect(store).experiment_id)
+    refused = project.tracking(store)
+    assert (refused.level, "Restore it with" in refused.found, refused.remedy) == ("fail", True, "")
     (tmp_path / "broken.db").write_text("no database")
     assert project.tracking(TrackingParams(uri=f"sqlite:///{tmp_path}/broken.db")).level == "fail"
 

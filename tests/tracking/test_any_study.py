@@ -593,6 +593,45 @@ def test_trial_that_breaks_its_record_keeps_no_other_out(
     assert "Trial 1 can't be logged. KeyError" in caplog.text
 
 
+class Unrepresented:
+    """A choice that a parameter can have, whose class has its own mind about being shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+    def __str__(self) -> str:
+        return "mine"
+
+
+def test_parameter_whose_name_or_choice_is_no_text_is_logged(
+    tracking: Tracking, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Optuna in memory takes both."""
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("choice", [choice])  # type: ignore[list-item]
+        return trial.suggest_float(3, 0.0, 1.0)  # type: ignore[arg-type]
+
+    choice, study = Unrepresented(), _study()
+    with warnings.catch_warnings(), TrialLogger(tracking) as logger:
+        warnings.simplefilter("ignore")  # Optuna's, that no file holds such a choice
+        study.optimize(objective, 1, callbacks=[logger])
+    assert _runs(tracking, study)[0].data.params == {"choice": "mine", "3": str(study.trials[0].value)}
+    assert caplog.text == ""
+
+
+def test_failed_trial_with_a_time_zone_is_no_news_of_a_study_that_goes_on(
+    tracking: Tracking, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, failed = _study(), create_trial(state=TrialState.FAIL)
+    failed.datetime_start = failed.datetime_complete = datetime.datetime.now(datetime.UTC)
+    study.add_trial(failed)
+    with TrialLogger(tracking) as logger:
+        study.optimize(_objective, 1, callbacks=[logger])
+    assert sorted(_runs(tracking, study)) == [1]
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("name", ["search-x", "confirm-x", "x"])
 def test_own_study_has_no_tag_of_a_front_that_nobody_corrects(tracking: Tracking, name: str) -> None:
     study = _study(study_name=name, directions=["minimize", "minimize"])

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from podium import TrialLogger, connect
 from podium.config.params import TrackingParams
+from podium.errors import InputError
 from podium.tracking import trial_logger
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.record import search_attributes
@@ -123,6 +124,54 @@ def test_first_trial_is_logged_where_its_error_ends_the_block(
     logged = runs_of(tracking, study)
     assert [run.info.status for run in logged] == ["FAILED"] * len(study.trials)
     assert logged
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("first", [0, 1])
+def test_trial_that_has_ended_is_logged_where_a_callback_before_the_logger_raises(
+    tracking: Tracking, first: int, jobs: int
+) -> None:
+    """Optuna calls no further callback then."""
+
+    def stop(study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.number >= first:
+            raise RuntimeError("the user's own")
+
+    study = optuna.create_study()
+    with pytest.raises(RuntimeError, match="the user's own"), TrialLogger(tracking) as logger:
+        study.optimize(_objective, 4, n_jobs=jobs, callbacks=[stop, logger])
+    runs = runs_of(tracking, study)
+    assert _statuses(tracking) == ["FAILED"]
+    if jobs == 1:
+        assert [run.data.metrics["objective"] for run in runs] == [trial.value for trial in study.trials]
+    assert runs
+
+
+def test_trial_of_an_inner_study_is_not_taken_for_one_of_the_outer(tracking: Tracking) -> None:
+    def outer(trial: optuna.Trial) -> float:
+        inner = optuna.create_study()
+        inner.optimize(_objective, 3)
+        inner.optimize(_broken, 1)
+        return 1.0
+
+    study = optuna.create_study()
+    study.optimize(_objective, 4)  # before there was a logger
+    with pytest.raises(RuntimeError, match="the user's own"), TrialLogger(tracking) as logger:
+        study.optimize(outer, 1, callbacks=[logger])
+    assert [run.data.tags["podium.trial"] for run in runs_of(tracking, study)] == ["4"]
+
+
+def test_trial_that_study_ask_returned_is_logged_and_what_is_no_trial_is_refused(tracking: Tracking) -> None:
+    study = optuna.create_study()
+    with TrialLogger(tracking) as logger:
+        for _ in range(2):
+            trial = study.ask()
+            study.tell(trial, trial.suggest_float("x", 0.0, 1.0))
+            logger(study, trial)
+        with pytest.raises(InputError, match="trial: must be one of Optuna's, got int"):
+            logger(study, 1)  # type: ignore[arg-type]
+    assert [run.data.metrics["objective"] for run in runs_of(tracking, study)] == [t.value for t in study.trials]
+    assert _statuses(tracking) == ["FINISHED"]
 
 
 @pytest.mark.parametrize("callbacks", [None, 5, [print], "another logger"])

@@ -10,8 +10,10 @@ from typing import Any
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from sqlalchemy import sql
 from urllib3.util import connection
 
@@ -423,6 +425,29 @@ def test_server_that_is_away_does_not_hold_up_the_end_of_a_search(
     mirror.close(interrupted=True)
     assert mirror.error != ""
     assert 0 < len(tries) < 16  # MLflow by itself makes 8 tries of each of the two calls, in 8 minutes
+
+
+@pytest.mark.parametrize("had", [False, True])
+def test_search_whose_run_was_made_and_none_of_whose_trials_was_taken_has_no_run(
+    study: optuna.Study, store: TrackingParams, had: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its last line and its exit code say that MLflow has nothing of it: an empty run was taken for a record."""
+
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        raise MlflowException("no", PERMISSION_DENIED)
+
+    live = optuna.create_study(study_name="live")
+    if had:
+        live.add_trial(study.trials[0])
+    mirror = _open(live, store)
+    until(lambda: mirror.parent_run_id is not None)
+    monkeypatch.setattr(DirectSqlite, "write", lambda *arguments: [])
+    monkeypatch.setattr(MlflowClient, "create_run", refuse)
+    live.add_trial(study.trials[1])
+    mirror.ended(live.trials[-1])
+    mirror.close()
+    assert "403" in mirror.error
+    assert (mirror.parent_run_id is not None) == had
 
 
 def test_trials_of_which_one_is_refused_are_logged_one_by_one(

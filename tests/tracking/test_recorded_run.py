@@ -187,6 +187,39 @@ def test_damage_is_found_and_written_again(project: Project, damage: Callable[[P
     project.report()
 
 
+@pytest.mark.parametrize(
+    ("which", "tag", "opened_first"),
+    [
+        *(("search", tag, tag == "podium.id") for tag in ("podium.id", "podium.kind", "podium.study")),
+        *(("retraining", tag, tag == "podium.kind") for tag in ("podium.retrain", "podium.kind", "podium.project")),
+        ("trial", "podium.id", False),
+    ],
+)
+def test_run_whose_tags_somebody_changed_gets_them_back_and_no_double(
+    project: Project, which: str, tag: str, opened_first: bool
+) -> None:
+    own = {"search": project.parent, "retraining": project.retrained, "trial": _child(project)}[which]
+    runs = project.client.search_runs([project.run().info.experiment_id])
+    before = project.run(own).data.tags[tag]
+    record = recorded_run.of_run(own)
+    project.client.set_tag(own, tag, "mine")
+    assert f"tag {tag}" in str(project.check())
+    if opened_first and record is not None:
+        recorded_run.RecordedRun.open(connect(project.params), record.name, record.identity)
+    project.sync()
+    assert project.check() == []
+    assert project.run(own).data.tags[tag] == before
+    assert len(project.client.search_runs([project.run().info.experiment_id])) == len(runs)
+
+
+def test_run_that_is_anothers_by_now_is_left_to_it(project: Project) -> None:
+    project.client.set_tag(project.parent, "podium.id", "a" * 32)
+    project.sync()
+    assert project.check() == []
+    assert project.run().data.tags["podium.id"] == "a" * 32
+    assert len({run.data.tags["mlflow.parentRunId"] for run in project.children()} | {project.parent}) == 2
+
+
 def test_empty_double_is_moved_aside_and_one_with_content_stays(project: Project) -> None:
     empty, copy = _double(project, project.parent), _double(project, project.parent)
     project.client.log_metric(copy, "mine", 1.0)

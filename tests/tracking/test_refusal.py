@@ -17,7 +17,7 @@ import trials
 from podium import cli, paths
 from podium.config.params import TrackingParams
 from podium.data.dataset import write_json
-from podium.errors import PodiumError, RefusedError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.tracking import mirror as mirrors
 from podium.tracking import store as store_module
 from podium.tracking.mirror import Mirror, Parent
@@ -107,7 +107,7 @@ def test_server_that_has_the_experiment_needs_no_file_of_the_project(
             return SimpleNamespace(experiment_id="7", lifecycle_stage="active" if name == "podium" else "deleted")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(store_module, "MlflowClient", Client)
+    monkeypatch.setattr(store_module, "SynchronousClient", Client)
     assert store_module.open_store("http://mlflow:5000").experiment_id == "7"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RefusedError, match="deleted"):
@@ -248,6 +248,7 @@ def test_tag_of_a_trial_that_is_no_number_stops_nothing(here: TrackingParams, te
         ("https://h:0", "podium", "the port is 0"),
         ("http://", "podium", "the host is missing"),
         ("sqlite://x.db", "podium", "SQLite needs three slashes and a file"),
+        ("sqlite:///:memory:", "podium", "SQLite needs a file: what is in memory"),
         (" ", "podium", "it is empty"),
         (None, "", "tracking.experiment: '' has 0 characters. MLflow takes 1 to 500"),
         (None, "  ", "tracking.experiment: '  ' has 2 characters"),
@@ -259,6 +260,13 @@ def test_address_or_name_that_no_store_has_is_refused_first(
 ) -> None:
     with pytest.raises(RefusedError, match=sentence):
         store_module.open_store(uri, experiment)
+
+
+def test_address_that_is_no_text_is_refused_with_the_text_to_write(store: TrackingParams) -> None:
+    with pytest.raises(InputError, match='uri: must be text, got PosixPath: write "sqlite:///mine.db"'):
+        store_module.open_store(Path("mine.db"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match='experiment: must be text, got int: write "3"'):
+        store_module.open_store(store.uri, 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,12 @@ def test_database_that_another_program_holds_is_said_to_be_held(
         with pytest.raises(PodiumError, match=r"database is locked. Another program has locked it .* end that, or"):
             store.open_store(uri, "held")
     assert store.open_store(uri, "held").experiment_id
+
+
+def test_address_may_end_with_options_of_sqlites_driver(mlflow_template: Path, tmp_path: Path) -> None:
+    """Its options were taken for a part of the file's name."""
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    tracking = store.open_store(f"sqlite:///{tmp_path}/mlflow.db?timeout=60")
+    made = tracking.client.create_run(tracking.experiment_id, tags={"mine": "1"})
+    assert [run.info.run_id for run in store.search(tracking, {"mine": "1"})] == [made.info.run_id]
+    assert {name for name in _files(tmp_path) if "timeout" in name} == set()

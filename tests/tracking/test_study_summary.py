@@ -2,7 +2,7 @@
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from podium.tracking.pareto_front import best_trials, is_feasible
 from podium.tracking.record import record_of, search_attributes
@@ -34,3 +34,13 @@ def test_run_note_ranking_and_front_agree_on_what_keeps_the_limits() -> None:
         assert [trial.number for trial in ranked(study)] == [1, 2]
         if len(values) > 1:
             assert [trial.number for trial in best_trials(study)] == [1, 2]
+
+
+def test_note_ranks_no_pruned_trial_by_its_last_reported_value() -> None:
+    """Optuna keeps that as the trial's value: it stood above all completed trials as their objective."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(create_trial(value=0.5))
+    study.add_trial(create_trial(state=TrialState.PRUNED, value=0.9, intermediate_values={1: 0.9}))
+    note = note_of(study)
+    assert "| 0 | 0.5000" in note
+    assert "| 1 |" not in note

@@ -13,7 +13,7 @@ from podium.config.params import Params, TrackingParams, load
 from podium.doctor import machine
 from podium.doctor.machine import Finding, fail, note, ok
 from podium.doctor.preset_choice import preset
-from podium.errors import InputError, PodiumError
+from podium.errors import InputError, PodiumError, RefusedError
 from podium.own_modules import REQUIREMENTS
 from podium.registry.provenance import UNKNOWN, git_facts
 
@@ -41,7 +41,7 @@ def check_environment() -> list[Finding]:
         weights(params),
         writable(mlruns),
         old_store(mlruns),
-        foreign_database(root),
+        foreign_database(root, params.tracking),
         tracking(params.tracking),
         locks(mlruns, root),
         tree(root),
@@ -134,12 +134,18 @@ def old_store(mlruns: Path) -> Finding:
     return ok("mlruns layout", f"only Podium's files in {mlruns}")
 
 
-def foreign_database(root: Path) -> Finding:
+def foreign_database(root: Path, params: TrackingParams) -> Finding:
     """Whether somebody started MLflow without saying where our database is."""
+    from podium.tracking.store import database
+
     path = root / "mlflow.db"
+    if path == database(params.uri):
+        return ok("mlflow.db", f"{path} is the store of tracking.uri")
     if path.is_file():
         return note(
-            "mlflow.db", f"{path} is not Podium's", "plain `mlflow ui` creates it: use `make ui`, and delete it"
+            "mlflow.db",
+            f"{path} is not the store of tracking.uri",
+            "plain `mlflow ui` makes an empty one: use `make ui`, and delete it unless somebody's runs are in it",
         )
     return ok("mlflow.db", "none next to mlruns/")
 
@@ -154,16 +160,17 @@ def writable(folder: Path) -> Finding:
 
 def tracking(params: TrackingParams) -> Finding:
     """Whether the store of tracking.uri answers. A local one that does not exist yet is not created."""
-    from podium.tracking.fresh_database import SQLITE
-    from podium.tracking.store import connect, resolve_uri, shown
+    from podium.tracking.store import connect, database, resolve_uri, shown
 
     uri = resolve_uri(params.uri)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    if (local := database(uri)) and not local.exists():
         return ok("tracking", f"{shown(uri)} will be created by the first run")
     if uri.startswith(("http://", "https://")) and (why := _unreachable(uri)):
         return fail("tracking", f"{shown(uri)} does not answer: {why}", "start the server, or correct tracking.uri")
     try:
         connect(params)
+    except RefusedError as error:
+        return fail("tracking", str(error), "")  # it says what to do
     except PodiumError as error:
         return fail("tracking", str(error), "start the server, or correct tracking.uri")
     return ok("tracking", f"{shown(uri)} answers")

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,11 +49,21 @@ def histories_of(tracking: Tracking, runs: Sequence[Run]) -> dict[str, History]:
     if read is not None:
         return read
     found: dict[str, History] = {run_id: defaultdict(set) for run_id in ids}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for values in pool.map(lambda call: _ask(tracking, *call), _calls(runs)):
-            for run_id, key, step, value in values:
-                found[run_id][key, step].add(value)
+    for values in _answers(tracking, _calls(runs), at_once=len(runs) > 1):
+        for run_id, key, step, value in values:
+            found[run_id][key, step].add(value)
     return {run_id: dict(history) for run_id, history in found.items()}
+
+
+def _answers(
+    tracking: Tracking, calls: Sequence[tuple[str, list[str]]], *, at_once: bool
+) -> Iterator[list[tuple[str, str, int, float]]]:
+    """What the server answers to each of `calls`; one after the other: at its end Python lets nobody start a thread."""
+    if not at_once:
+        yield from (_ask(tracking, *call) for call in calls)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(lambda call: _ask(tracking, *call), calls)
 
 
 def _calls(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -81,6 +81,9 @@ class Mirror:
         self.error = ""
         """Why MLflow is not in step, once the mirror has closed; empty: it is."""
         self.parent_run_id: str | None = None
+        """The search's run; once the mirror has closed, None where MLflow took none of the trials."""
+        self._recorded = False
+        """Whether MLflow has a trial of the study."""
         self._refused: RefusedError | None = None
         self._tried = threading.Event()
         """Set once the store was opened or did not let itself be opened."""
@@ -137,6 +140,8 @@ class Mirror:
         if self._thread.is_alive():  # in a call that does not come back: it ends with the process
             self._left_alone = True
             self.error = "Its store had not answered yet when it was left"
+        if self.error and not self._recorded:
+            self.parent_run_id = None
         if self.error and self._checked and self._parent.owned:
             self._remember()
 
@@ -165,16 +170,19 @@ class Mirror:
                 for number in run.reconciled & backlog.keys():
                     del backlog[number]  # through a server it would take 15 calls to see that nothing is missing
                 self.parent_run_id, self._refused = run.run_id, None
+                self._recorded = self._recorded or bool(run.reconciled)
                 self._tried.set()
                 if self._leaves(backlog):
                     return
                 for number in run.log_ended([trial for trial, history in backlog.values() if history is None]):
                     del backlog[number]
+                    self._recorded = True
                 for number in list(backlog):
                     if self._leaves(backlog):
                         return
                     run.log(*backlog[number])
                     del backlog[number]
+                    self._recorded = True
                 self._set_error("")
                 failures, self._told = 0, False
             except Exception as error:  # whatever the store has against it: the trials are kept, and a message says so

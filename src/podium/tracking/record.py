@@ -47,7 +47,7 @@ STATUS = {
 LONGEST_EPOCH = 1e9
 """Seconds, 30 years: what is longer was not measured."""
 _ids: WeakKeyDictionary[optuna.Study, str] = WeakKeyDictionary()
-_ids_lock = threading.Lock()
+_ids_lock = threading.RLock()  # a logger that Python collects within it asks for its study's id
 _watched: WeakKeyDictionary[optuna.Study, tuple[str, ...]] = WeakKeyDictionary()
 
 
@@ -133,7 +133,7 @@ def user_attributes(trial: FrozenTrial) -> Attributes:
     """The attributes of a trial of any study as tags: user.<name>, system.<name> and distribution.<parameter>."""
     named = [(f"user.{name}", value) for name, value in trial.user_attrs.items()]
     named += [(f"system.{name}", value) for name, value in trial.system_attrs.items()]
-    named += [(f"distribution.{name}", str(value)) for name, value in trial.distributions.items()]
+    named += [(f"distribution.{name}", plain_text(value)) for name, value in trial.distributions.items()]
     return Attributes(tags={key_of(name): text_of(value) for name, value in named})
 
 
@@ -212,7 +212,7 @@ def record_of(
         status=STATUS[trial.state],
         start=start,
         end=end,
-        params={key_of(name): clean(plain_text(value), LONGEST_PARAM) for name, value in params.items()},
+        params={key_of(str(name)): clean(plain_text(value), LONGEST_PARAM) for name, value in params.items()},
         metrics=_result(study, trial, end or start)
         + curves
         + _summary(trial, start, end, len(attributes.history or trial.intermediate_values)),
@@ -306,7 +306,7 @@ def _tags(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any], *,
         tags[FRONT_TAG] = "yes" if trial.number in front else "no"
     if left_out := [step for step in trial.intermediate_values if not is_step(step)]:
         tags[LEFT_OUT_TAG] = clean(f"reported at step {', '.join(map(str, left_out))}: more than 64 bits")
-    renamed = {key_of(name): name for name in params if key_of(name) != name}
+    renamed = {key_of(str(name)): name for name in params if key_of(str(name)) != str(name)}
     return tags | ({"podium.renamed": clean(json.dumps(renamed))} if renamed else {})
 
 

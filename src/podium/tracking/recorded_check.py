@@ -80,7 +80,7 @@ def restore(
     if "name" in wrong:
         send(tracking, run_id, tags={FORMER_NAME: clean(run.info.run_name or "")})
         client.update_run(run_id, name=record.name)
-    facts = record.tags | note_tags(record)
+    facts = record.tags | record.identity | note_tags(record)
     send(
         tracking,
         run_id,
@@ -154,7 +154,10 @@ def _differing(
         found["end"] = ("there", "absent")
     if run.info.run_name != record.name:
         found["name"] = (record.name, str(run.info.run_name))
-    for what, ours, theirs in (("tag ", record.tags, run.data.tags), ("", record.params, run.data.params)):
+    for what, ours, theirs in (
+        ("tag ", record.tags | record.identity, run.data.tags),
+        ("", record.params, run.data.params),
+    ):
         found |= {
             f"{what}{key}": (value[:60], str(theirs.get(key, "absent"))[:60])
             for key, value in ours.items()

@@ -28,8 +28,11 @@ from podium.tracking.run_names import (
     LONGEST_PARAM,
     METRICS_A_CALL,
     OTHERS_A_CALL,
+    PROJECT_TAG,
     RETRAIN_TAG,
+    SUPERSEDED_TAG,
     clean,
+    is_id,
 )
 from podium.tracking.store import Tracking, end_run, find_or_create, making, search
 
@@ -88,6 +91,9 @@ class RecordedRun:
         name = clean(name, LONGEST_NAME)
         opened = RecordedRun(tracking, begun(Record(name=name, identity=identity)))
         with making(tracking):
+            run = found(tracking, opened.record) if opened.run_id else None
+            if run is not None and any(run.data.tags.get(key) != value for key, value in identity.items()):
+                send(tracking, opened.run_id, tags=identity)  # somebody changed them: no other run takes its place
             run_id = find_or_create(tracking, name, identity, opened.run_id)
         if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
             opened.record.status = status  # its record is gone, or of a time before there were records
@@ -298,14 +304,32 @@ def found(tracking: Tracking, record: Record) -> Run | None:
 
 
 def all_of(tracking: Tracking, record: Record) -> list[Run]:
-    """Every run with the tags of `record`, deleted ones too, the oldest first."""
-    return search(tracking, record.identity, deleted=True)
+    """Every run with the tags of `record`, deleted ones too, the oldest first; then its own if it lost these tags."""
+    found = search(tracking, record.identity, deleted=True)
+    if record.run_id and all(run.info.run_id != record.run_id for run in found):
+        found += _own_without_tags(tracking, record)
+    return found
 
 
 def best_of(runs: Sequence[Run], own: str) -> Run | None:
     """Of runs with the tags of one record, whose id is `own`, the one that is meant, as `found` says."""
     active = [run for run in runs if run.info.lifecycle_stage == "active"]
     return next((run for run in active if run.info.run_id == own), next(iter(active or runs[-1:]), None))
+
+
+def _own_without_tags(tracking: Tracking, record: Record) -> list[Run]:
+    """The run of `record`, of which somebody changed tags by which it is found; none, where it is another's by them."""
+    try:
+        run = tracking.client.get_run(record.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return []
+    tags = run.data.tags
+    ids = {key: value for key, value in record.identity.items() if key in (ID_TAG, PROJECT_TAG)}
+    others = any(is_id(tags.get(key, "")) and tags[key] != value for key, value in ids.items())
+    elsewhere = run.info.experiment_id != tracking.experiment_id
+    return [] if others or elsewhere or SUPERSEDED_TAG in tags else [run]
 
 
 def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
 
-from podium.errors import RefusedError
+from podium.errors import InputError, RefusedError
 from podium.private_names import private_or_public
 from podium.text import masked, reason_of
 from podium.tracking.fresh_database import SQLITE
@@ -31,6 +31,14 @@ def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | N
     return RefusedError(f"tracking.uri: {uri} does not work: {remedy}. MLflow says: {words}")
 
 
+def check_types(uri: object, experiment: object) -> None:
+    """Raise InputError where one of them is no text."""
+    for name, value in (("uri", uri), ("experiment", experiment)):
+        if not isinstance(value, str) and not (name == "uri" and value is None):
+            how = f'"sqlite:///{value}"' if isinstance(value, Path) else f'"{value}"'
+            raise InputError(f"{name}: must be text, got {type(value).__name__}: write {how}")
+
+
 def check_names(uri: str, experiment: str) -> None:
     """Raise RefusedError where `uri` is no address, or `experiment` no name that MLflow takes."""
     if not experiment.strip() or len(experiment) > LONGEST_EXPERIMENT or "\0" in experiment:
@@ -41,8 +49,11 @@ def check_names(uri: str, experiment: str) -> None:
         )
     scheme = uri.partition(":")[0].lower()
     wrong = _wrong_host(uri) if scheme in ("http", "https") else ""
-    if scheme == "sqlite" and (not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_dir()):
+    file = uri.removeprefix(SQLITE).partition("?")[0]
+    if scheme == "sqlite" and (not uri.startswith(SQLITE) or Path(file).is_dir()):
         wrong = "SQLite needs three slashes and a file"
+    elif scheme == "sqlite" and Path(file).name == ":memory:":
+        wrong = "SQLite needs a file: what is in memory only, no page of MLflow's and no other process could show"
     if wrong or not uri.strip():
         raise RefusedError(
             f"tracking.uri: {masked(uri)!r} is no address of an MLflow store: {wrong or 'it is empty'}. Set it to"

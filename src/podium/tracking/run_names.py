@@ -78,6 +78,11 @@ def plain_text(value: Any) -> str:
         return reprlib.repr(value)
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` is a random id of Podium's."""
+    return bool(re.fullmatch("[0-9a-f]{32}", text))
+
+
 def is_step(number: float) -> bool:
     """Whether `number` can be the step of a metric: MLflow's databases hold whole numbers of 64 bits."""
     return -(2**63) <= number < 2**63

@@ -28,15 +28,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from podium import paths
 from podium.config.params import TrackingParams
 from podium.errors import PodiumError, RefusedError
-from podium.locks import locked
 from podium.private_names import private_or_public
 from podium.text import MASK, masked, reason_of
 from podium.tracking import fresh_database
 from podium.tracking.doubles import Calls
 from podium.tracking.fresh_database import SQLITE
-from podium.tracking.refusal import check_names, deleted, no_mlflow, refusal
+from podium.tracking.refusal import check_names, check_types, deleted, no_mlflow, refusal
 from podium.tracking.run_names import SUPERSEDED_TAG
 from podium.tracking.sqlite_reading import read_runs
+from podium.tracking.store_lock import alone
+from podium.tracking.synchronous_client import SynchronousClient
 
 LOCAL = SQLITE + "mlruns/mlflow.db"
 """Where `open_store` finds its store where no uri is given."""
@@ -83,7 +84,8 @@ def resolve_uri(uri: str) -> str:
 def database(uri: str) -> Path | None:
     """The SQLite file of a tracking URI; None: the store is a server."""
     uri = resolve_uri(uri)
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    # What follows a question mark, such as ?timeout=60, is for SQLite's driver.
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def connect(params: TrackingParams) -> Tracking:
@@ -97,6 +99,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     Both are made on first use. Raises RefusedError where a person has to act first (the experiment was deleted, no
     permission, the database of another MLflow, a file that can't be written), PodiumError where the store is away.
     """
+    check_types(uri, experiment)
     uri = resolve_uri(LOCAL if uri is None else uri)
     check_names(uri, experiment)
     local = database(uri)
@@ -104,10 +107,10 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         if local is None or _only_read(local):
-            client = MlflowClient(uri, registry_uri=uri)
+            client = SynchronousClient(uri, registry_uri=uri)
             if experiment_id := _known_experiment(client, uri, experiment):  # without a file: a container has none
                 return Tracking(client, uri, experiment_id, experiment)
-        with _alone(local):  # two processes that run the migrations of a fresh store at once break it
+        with alone(local, shown(uri)):  # two processes that run the migrations of a fresh store at once break it
             if local and (followed := relocate(local, experiment)):
                 move, count = followed
                 print(
@@ -115,7 +118,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
                 )
             if local and not local.exists():
                 fresh_database.make(local)
-            client = MlflowClient(uri, registry_uri=uri)
+            client = SynchronousClient(uri, registry_uri=uri)
             experiment_id = _experiment(client, uri, experiment, local.parent if local else None)
             return Tracking(client, uri, experiment_id, experiment)
     except UnicodeEncodeError as error:
@@ -137,7 +140,7 @@ def open_store(uri: str | None = None, experiment: str = "podium") -> Tracking:
 
 def making(tracking: Tracking) -> AbstractContextManager[None]:
     """A lock under which no other process of this machine looks for, and then makes, what is to be there once."""
-    return _alone(database(tracking.uri))
+    return alone(database(tracking.uri), shown(tracking.uri))
 
 
 def find_or_create(tracking: Tracking, name: str, tags: dict[str, str], known: str = "") -> str:
@@ -301,12 +304,6 @@ def relocate(database: Path, experiment: str) -> tuple[Move, int] | None:
 def _only_read(local: Path) -> bool:
     """Whether this database is on a file system that nobody can write to, not even its lock: there it is only read."""
     return local.is_file() and bool(os.statvfs(local.parent).f_flag & os.ST_RDONLY)
-
-
-def _alone(local: Path | None) -> AbstractContextManager[None]:
-    """The lock of a local store; that of a server's clients lies in the project's mlruns."""
-    folder = local.parent if local else paths.mlruns()
-    return locked(folder / "mlflow.lock", wait=True)
 
 
 def _known_experiment(client: MlflowClient, uri: str, name: str) -> str:

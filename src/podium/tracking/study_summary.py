@@ -98,12 +98,13 @@ def _ranking(study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial
     if len(study.directions) > 1:
         return best_of(study)[:TOP]
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    valued = [t for t in trials if t.value is not None and is_feasible(t)]
+    # Of a pruned trial Optuna keeps the last reported value as its value, which is no objective.
+    valued = [t for t in trials if t.state == TrialState.COMPLETE and is_feasible(t)]
     return sorted(valued, key=lambda t: (-sign * (t.value or 0), t.number))[:TOP]
 
 
 def _table(names: list[str], best: list[FrozenTrial]) -> list[str]:
-    params = sorted({name for trial in best for name in trial.params})
+    params = sorted({name for trial in best for name in trial.params}, key=str)
     if not best:
         return []
     head = ["trial", *names, *(f"`{name}`" for name in params)]

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.tracking.histories import histories, histories_of
 from podium.tracking.record import Reader, Record, record_of, search_attributes, study_id
-from podium.tracking.run_names import ID_TAG, KIND_TAG, STUDY_TAG, SUPERSEDED_TAG, TRIAL_TAG, clean
+from podium.tracking.run_names import ID_TAG, KIND_TAG, STUDY_TAG, SUPERSEDED_TAG, TRIAL_TAG, clean, is_id
 from podium.tracking.sqlite_reading import History
 from podium.tracking.store import Tracking, search
 from podium.tracking.study_summary import OWN_METRICS
@@ -99,7 +99,8 @@ def every_run(look: Look, study: optuna.Study) -> list[Run]:
     """All runs that are or were a trial's: deleted ones too, and those whose number, kind or id somebody changed.
 
     One without the study's id is known by the parent that it lies below, its study's name and its trial's number.
-    These are looked for where it is looked closely, or a trial seems to have no run.
+    These are looked for where it is looked closely, or a trial seems to have no run; then also those whose id somebody
+    changed to what is none.
     """
     own = study_id(study)
     if own is None:
@@ -110,7 +111,8 @@ def every_run(look: Look, study: optuna.Study) -> list[Run]:
     if look.parent is None or not (look.thorough or ended - there):
         return runs
     name = clean(study.study_name)
-    below = search(look.tracking, {PARENT: look.parent}, without=ID_TAG)
+    below = search(look.tracking, {PARENT: look.parent}, without="" if ended - there else ID_TAG)
+    below = [run for run in below if not is_id(run.data.tags.get(ID_TAG, ""))]
     without = [run for run in below if run.data.tags.get(STUDY_TAG, name) == name]
     return [*filter(_is_trials, without), *runs]  # of two for one trial the first is kept: it may have notes
 

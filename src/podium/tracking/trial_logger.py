@@ -1,19 +1,17 @@
 """Optuna's trials in MLflow: one run per trial below one parent run per study, by a callback that stands alone."""
 
-import inspect
 import logging
 import os
 import sys
 import threading
 import time
-import traceback
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import mlflow
 import optuna
@@ -21,9 +19,12 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.errors import PodiumError
+from podium.errors import InputError, PodiumError
 from podium.text import counted, reason_of
 from podium.tracking import termination
+from podium.tracking.broken_off import broken_off
+from podium.tracking.family import Ending, Family
+from podium.tracking.piecewise import is_refused
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
 from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
@@ -36,30 +37,12 @@ OURS = "podium:"
 AWAY = (*STORE_ERRORS, PodiumError)
 """What is raised where the store is away or refuses; all else comes of what a trial holds."""
 
-Ending = Literal["FINISHED", "KILLED", "FAILED"]
+ENDED = tuple(state for state in STATUS if state.is_finished())
+UNREAD = "the study can't be read: trials for which Optuna calls nobody may be missing"
 _shared: weakref.WeakValueDictionary[tuple[str, str, str | None], Known] = weakref.WeakValueDictionary()
 """What the loggers of this process know together, by store, experiment and the user's own run above."""
 _shared_lock = threading.Lock()
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Family:
-    """What a TrialLogger knows of one study."""
-
-    study: optuna.Study
-    open: bool = False
-    """Whether its parent run is RUNNING because of this logger, which then has to end it."""
-    opened_by: int = 0
-    """The process that opened it: a fork of it has the same logger, and does not end the run of the other."""
-    missed: dict[int, FrozenTrial] = field(default_factory=dict)
-    """Trials that MLflow did not take yet."""
-    ending: Ending | None = None
-    """How its block ended, where MLflow did not take that yet."""
-    copied: bool = False
-    """Whether trials that it was copied with are among those `missed`: other processes may log them, too."""
-    failed: set[int] = field(default_factory=set)
-    """Those with the state FAIL that were there before, or that were logged: Optuna calls back for some only."""
 
 
 class TrialLogger:
@@ -89,14 +72,16 @@ class TrialLogger:
         self._waiting = 0
         """Blocks of this logger that end with SystemExit at SIGTERM."""
 
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log `trial`, which has ended. Raises nothing of MLflow's."""
-        self._state.add(study, [trial])
+    def __call__(self, study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
+        """Log `trial`, which has ended, as Optuna or `study.tell` returns it, or as `study.ask` did.
+
+        Raises nothing of MLflow's; InputError where it is no trial.
+        """
+        self._state.add(study, [_frozen(study, trial)])
 
     def log_all(self, study: optuna.Study) -> None:
         """Log those trials of `study` that have ended and have no run, such as those of a time without a logger."""
-        ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
-        self._state.add(study, ended, again=True)
+        self._state.add(study, study.get_trials(deepcopy=False, states=ENDED), again=True)
 
     def __enter__(self) -> Self:
         self._waiting += termination.enter()
@@ -126,7 +111,7 @@ class _State:
         self._files = Attachments(runs.tracking, artifacts)
         self._owns_parents = owns_parents
         self._lock = threading.RLock()
-        self._families: dict[int, _Family] = {}
+        self._families: dict[int, Family] = {}
         self._failures = 0
         self._not_before = 0.0
         self._warned = False
@@ -143,11 +128,16 @@ class _State:
         self._files.log()
 
     def notice(self, trace: TracebackType | None) -> None:
-        """Begin with the studies whose `optimize` ended by an error at their first trial: `trace` is the error's."""
+        """Learn which studies and trials the error with `trace` ended: of some of them Optuna called nobody."""
         with self._lock:
-            for study in _studies_in(trace, self):
-                if id(study) not in self._families:
-                    self._begin(study)
+            try:
+                for study, numbers in broken_off(
+                    trace, lambda one: isinstance(one, TrialLogger) and one._state is self
+                ):
+                    family = self._families.get(id(study)) or self._begin(study)
+                    family.at_work |= numbers
+            except Exception as error:  # the study's own storage may be away
+                self._warn(UNREAD, error)
 
     def close(self, status: Ending) -> None:
         with self._lock:
@@ -166,39 +156,44 @@ class _State:
                 self._delete_doubles(family)
             self._families = {key: family for key, family in self._families.items() if family.open or family.missed}
 
-    def _own_families(self) -> list[_Family]:
+    def _own_families(self) -> list[Family]:
         """All but a fork's copies of what its parent process ends."""
         return [family for family in self._families.values() if family.opened_by in (0, os.getpid())]
 
-    def _begin(self, study: optuna.Study) -> _Family:
+    def _begin(self, study: optuna.Study) -> Family:
         """What is known of a study at its first trial; one that was copied has trials that are logged as its own."""
-        family = self._families[id(study)] = _Family(study)
+        family = self._families[id(study)] = Family(study)
         try:
             if is_copy(study):
-                ended = study.get_trials(states=tuple(s for s in STATUS if s.is_finished()))
+                ended = study.get_trials(deepcopy=False, states=ENDED)
                 family.missed |= {trial.number: trial for trial in ended}
                 family.copied = True
-            before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete < self._since]
+            since = self._since.timestamp()  # times of trials that were added by hand may have a time zone
+            before = [t for t in _failed(study) if t.datetime_complete and t.datetime_complete.timestamp() < since]
             family.failed = {trial.number for trial in before}
         except Exception as error:  # the study's own storage may be away
-            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
+            self._warn(UNREAD, error)
         return family
 
-    def _uncalled(self, family: _Family) -> dict[int, FrozenTrial]:
-        """Trials that failed since the logger was made, and for which Optuna did not call it."""
+    def _uncalled(self, family: Family) -> dict[int, FrozenTrial]:
+        """Trials that failed since the logger was made, or that an error passed through: Optuna did not call it."""
         try:
-            return {trial.number: trial for trial in _failed(family.study) if trial.number not in family.failed}
+            wanted = family.study.get_trials(deepcopy=False, states=ENDED) if family.at_work else []
+            ended = {trial.number: trial for trial in wanted if trial.number in family.at_work}
+            family.at_work = set()
+            return ended | {t.number: t for t in _failed(family.study) if t.number not in family.failed}
         except Exception as error:  # else it would take the place of the error that ended the user's study
-            self._warn("the study can't be read: trials for which Optuna calls nobody may be missing", error)
+            self._warn(UNREAD, error)
             return {}
 
-    def _flush(self, family: _Family, *, again: bool = False) -> None:
+    def _flush(self, family: Family, *, again: bool = False) -> None:
         """Log what is to be logged of one study. What MLflow does not take now stays for the next time.
 
         Each process that has the study finds the trials that nobody was called for, and those of a copied study: under
         a lock it is seen whether another one has logged them, and then they are.
         """
-        again = again or family.copied or any(trial.state == TrialState.FAIL for trial in family.missed.values())
+        again = again or family.copied or family.broken_off
+        again = again or any(trial.state == TrialState.FAIL for trial in family.missed.values())
         try:
             self._open(family)
             with making(self._runs.tracking) if again else nullcontext():
@@ -210,11 +205,14 @@ class _State:
                     self._log(family, number)
         except Exception as error:  # whatever MLflow has against it, the user's study goes on
             self._fail(error, len(family.missed))
+        except BaseException:
+            family.broken_off = True
+            raise
         else:
             self._failures = 0
-            family.copied = False
+            family.copied = family.broken_off = False
 
-    def _together(self, family: _Family) -> set[int]:
+    def _together(self, family: Family) -> set[int]:
         """Log those that can be logged together; none, where one of them can't be put into a record."""
         try:
             return self._runs.log_ended(family.study, family.missed.values())
@@ -223,24 +221,36 @@ class _State:
         except Exception:  # `_log` finds the one, and names it
             return set()
 
-    def _log(self, family: _Family, number: int) -> None:
+    def _log(self, family: Family, number: int) -> None:
         run_id = None
         try:
             run_id = self._log_whole(family, number)
         except MlflowException as error:
             store = self._runs.tracking
             later = is_gone(error) or refusal(error, store.uri, store.experiment)
-            if later or error.error_code != "INVALID_PARAMETER_VALUE":
+            if later or not is_refused(error):
                 family.missed[number] = family.missed.pop(number)  # the others first, the next time
                 raise
-            log.warning("MLflow refuses trial %s. %s: %s", number, type(error).__name__, reason_of(error))
+            run_id = self._log_parts(family, number, error)
         except AWAY:
             raise
         except Exception as error:  # the objects of a user's trial may raise anything: no other trial waits for it
             log.warning("Trial %s can't be logged. %s: %s", number, type(error).__name__, reason_of(error))
         self._done(family, number, run_id)
 
-    def _log_whole(self, family: _Family, number: int) -> str:
+    def _log_parts(self, family: Family, number: int, error: MlflowException) -> str | None:
+        """Log what MLflow takes of trial `number`, of which it refuses a part; None: it takes nothing."""
+        run_id, what = None, f"trial {number}"
+        try:
+            run_id, refused = self._runs.log_parts(family.study, family.missed[number])
+            what = f"{', '.join(refused)[:200] or 'a part'} of trial {number}, the rest is logged"
+        except MlflowException as other:
+            if not is_refused(other):
+                raise
+        log.warning("MLflow refuses %s. %s: %s", what, type(error).__name__, reason_of(error))
+        return run_id
+
+    def _log_whole(self, family: Family, number: int) -> str:
         """Log trial `number`, from the beginning in another run where somebody deletes its run meanwhile."""
         try:
             return self._runs.log(family.study, family.missed[number])
@@ -250,7 +260,7 @@ class _State:
             self._runs.lose(family.study, number)
             return self._runs.log(family.study, family.missed[number])
 
-    def _done(self, family: _Family, number: int, run_id: str | None) -> None:
+    def _done(self, family: Family, number: int, run_id: str | None) -> None:
         """Trial `number` is logged as `run_id`, or refused for good: it keeps no other one out."""
         trial = family.missed.pop(number)
         if trial.state == TrialState.FAIL:
@@ -258,7 +268,7 @@ class _State:
         if run_id is not None:
             self._files.add(family.study, trial, run_id)
 
-    def _add_files_of_study(self, family: _Family) -> None:
+    def _add_files_of_study(self, family: Family) -> None:
         """Those of the study itself belong into the run above; where that is not open yet, a later end adds them."""
         if self._files.store is not None and (family.open or not self._owns_parents):
             try:
@@ -266,7 +276,7 @@ class _State:
             except Exception as error:
                 self._fail(error, 0)
 
-    def _open(self, family: _Family) -> None:
+    def _open(self, family: Family) -> None:
         """See that the parent run is there and RUNNING: somebody may have deleted it since the last trial."""
         run_id = self._runs.parent(family.study)  # gives the study its id, too, under the lock that `_flush` takes next
         if not self._owns_parents:
@@ -280,7 +290,7 @@ class _State:
                 client.update_run(run_id, status="RUNNING")
             family.open, family.opened_by = True, os.getpid()
 
-    def _end(self, family: _Family, status: Ending) -> None:
+    def _end(self, family: Family, status: Ending) -> None:
         """End the parent run of a study, with what there is to say of all of it."""
         try:
             run_id = self._runs.parent(family.study)
@@ -290,7 +300,7 @@ class _State:
         except Exception as error:
             self._fail(error, 0)
 
-    def _delete_doubles(self, family: _Family) -> None:
+    def _delete_doubles(self, family: Family) -> None:
         """Once all else is done, and where the store takes it: they harm nothing."""
         if family.open or family.missed:
             return
@@ -330,25 +340,20 @@ def _known(tracking: Tracking, parent: str | None) -> Known:
         return _shared.setdefault((tracking.uri, tracking.experiment_id, parent), Known())
 
 
+def _frozen(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> FrozenTrial:
+    """`trial` as it is now."""
+    if isinstance(trial, FrozenTrial):
+        return trial
+    if not isinstance(trial, optuna.Trial):
+        raise InputError(
+            f"trial: must be one of Optuna's, got {type(trial).__name__}. Call the logger with the study and what"
+            " `study.tell` returns, or give it to `study.optimize` among the callbacks"
+        )
+    return study.get_trials(deepcopy=False)[trial.number]
+
+
 def _failed(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-
-
-def _studies_in(trace: TracebackType | None, state: _State) -> list[optuna.Study]:
-    """The studies whose `optimize` an error with `trace` passed through, and that were to call the logger of `state`.
-
-    Optuna calls nobody for a trial whose error ends `optimize`; its own arguments say whom it would have called.
-    """
-    found = []
-    for frame, _ in traceback.walk_tb(trace):
-        if frame.f_code is not inspect.unwrap(optuna.Study.optimize).__code__:
-            continue
-        study, callbacks = frame.f_locals.get("self"), frame.f_locals.get("callbacks")
-        called = callbacks if isinstance(callbacks, Collection) else ()  # anything, where Optuna refused it
-        own = any(isinstance(one, TrialLogger) and one._state is state for one in called)
-        if own and isinstance(study, optuna.Study):
-            found.append(study)
-    return found
 
 
 def _ending(kind: type[BaseException] | None) -> Ending:

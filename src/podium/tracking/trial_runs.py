@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import optuna
 from mlflow.entities import DatasetInput, Run, RunTag
@@ -13,10 +13,12 @@ from optuna.trial import FrozenTrial
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.doubles import Calls
 from podium.tracking.histories import histories, newest
+from podium.tracking.piecewise import log_parts
 from podium.tracking.record import Reader, Record, record_of, study_id
 from podium.tracking.run_names import (
     ID_TAG,
     KIND_TAG,
+    LEFT_OUT_TAG,
     METRICS_A_CALL,
     OTHERS_A_CALL,
     STUDY_TAG,
@@ -30,6 +32,10 @@ from podium.tracking.study_summary import note_of, objectives, summary_of
 
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 """Tags that MLflow's documentation names."""
+SHORT = 200
+"""Characters of a tag's value that also an old server takes."""
+FEW = 3
+"""Trials whose runs are looked up one by one: a server gives 500 runs in one call."""
 
 
 @dataclass
@@ -95,6 +101,24 @@ class TrialRuns:
         self._known.runs |= {(own, number): run_id for number, run_id in written.items()}
         return set(written)
 
+    def log_parts(self, study: optuna.Study, trial: FrozenTrial) -> tuple[str, list[str]]:
+        """As `log`, for a trial that has ended and of which the store refuses a part.
+
+        Returns the run's id and the names of what it refuses, which the run's tag LEFT_OUT_TAG has too.
+        """
+        record = record_of(study, trial, None, self.read)
+        run_id = self._run(study, trial.number)
+        if run_id is None:
+            needed = {key: record.tags[key] for key in (STUDY_TAG, ID_TAG, KIND_TAG, TRIAL_TAG)}
+            run_id = self._create(study, trial.number, replace(record, tags=needed))
+        tags = [RunTag(key, value) for key, value in record.tags.items()]
+        refused = log_parts(self.tracking, run_id, [*record.metrics, *record.entities(), *tags])
+        left = [*filter(None, [record.tags.get(LEFT_OUT_TAG)]), *refused]
+        if left:
+            self.tracking.client.set_tag(run_id, LEFT_OUT_TAG, clean(", ".join(left), SHORT))
+        self._end(run_id, record, fresh=True)
+        return run_id, refused
+
     def run_of(self, study: optuna.Study, number: int) -> str:
         """The id of the run as which trial `number` was logged."""
         return self._known.runs[id_of(self.tracking, study), number]
@@ -137,13 +161,17 @@ class TrialRuns:
     def look_again(self, study: optuna.Study, numbers: Collection[int]) -> None:
         """Look up the runs of `study` again: some were made by others since, or deleted.
 
-        Of the trials `numbers` the deleted ones are restored where no other is left.
+        Of the trials `numbers` the deleted ones are restored where no other is left. Where these are `FEW`, and the
+        others known, only theirs are looked up: each trial that fails asks for its own, and there may be thousands.
         """
         own = id_of(self.tracking, study)
+        few = own in self._known.studies and len(numbers) <= FEW
+        keys = (
+            [(own, number) for number in numbers] if few else [key for key in list(self._known.runs) if key[0] == own]
+        )
         self._known.studies.discard(own)
-        keys = [key for key in list(self._known.runs) if key[0] == own]
         before = {key: run_id for key in keys if (run_id := self._known.runs.pop(key, None))}
-        runs = runs_of(self.tracking, study, deleted=True)
+        runs = self._alone(own, numbers) if few else runs_of(self.tracking, study, deleted=True)
         self._take(own, runs, before)
         self._known.studies.add(own)
         for number, some in _by_number(reversed(runs), "deleted").items():
@@ -198,10 +226,17 @@ class TrialRuns:
         if own not in self._known.studies:
             self.know(study, runs_of(self.tracking, study))
         elif (own, number) in self._known.lost:
-            tags = {ID_TAG: own, KIND_TAG: "trial", TRIAL_TAG: str(number)}
-            self._take(own, search(self.tracking, tags), {})
+            self._take(own, self._alone(own, [number], deleted=False), {})
         self._known.lost.discard((own, number))
         return self._known.runs.get((own, number))
+
+    def _alone(self, own: str, numbers: Iterable[int], *, deleted: bool = True) -> list[Run]:
+        """The runs of the trials `numbers` of the study with the id `own`, looked up without all others."""
+        found: list[Run] = []
+        for number in numbers:
+            tags = {ID_TAG: own, KIND_TAG: "trial", TRIAL_TAG: str(number)}
+            found += search(self.tracking, tags, deleted=deleted)
+        return found
 
     def _tags(self, study: optuna.Study, record: Record) -> dict[str, str]:
         return origin() | record.tags | {PARENT: self.parent(study), NAME: record.title}
