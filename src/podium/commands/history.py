@@ -114,7 +114,8 @@ def _table(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         moved = tuple("-" if entry[end] is None else str(entry[end]) for end in ("from", "to"))
         what = entry["action"] + (" (forced)" if entry["forced"] else "")
-        rows.append((str(entry["number"]), entry["at"], what, *moved, one_line(entry["who"]), one_line(entry["why"])))
+        at, who, why = (one_line(entry[name]) for name in ("at", "who", "why"))
+        rows.append((str(entry["number"]), at, what, *moved, who, why))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)] + [row[-1]]) for row in rows

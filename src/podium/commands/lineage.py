@@ -6,6 +6,7 @@ import json
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
 from podium.errors import InputError
+from podium.text import one_line
 
 NAME = "lineage"
 HELP = "where a version comes from: retraining, selection, trial, study, data, code, parameters, environment"
@@ -35,8 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.data is not None:
             found = ancestry.made_from(tracking, name, arguments.data)
             lines = [f"{v}, accuracy {v.tags.get('accuracy', '?')}, {' '.join(v.aliases) or 'no alias'}" for v in found]
-            print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(lines))
+            print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(map(one_line, lines)))
             return
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
         tree = ancestry.tree(tracking, version)
-    print(json.dumps(tree.to_dict(), indent=2, ensure_ascii=False) if arguments.json else "\n".join(tree.lines()))
+    print(
+        json.dumps(tree.to_dict(), indent=2, ensure_ascii=False)
+        if arguments.json
+        else "\n".join(map(one_line, tree.lines()))
+    )
