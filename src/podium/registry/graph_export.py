@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,12 @@ def format_of(out: Path, given: str | None) -> Format:
 
 def check_destination(out: Path) -> None:
     """Raise InputError where `out` can't become a file: a device or a folder must not be replaced, by root neither."""
-    if out.exists() and not out.is_file():
+    with _writing(out):
+        try:
+            mode = out.stat().st_mode  # it raises for a link that leads back to itself
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(mode):
         raise InputError(f"{out} is there and is no plain file: export to another name")
 
 
