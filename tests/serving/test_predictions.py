@@ -307,13 +307,13 @@ def test_table_holds_no_label_that_a_spreadsheet_would_compute(label: str, shown
 SOURCE = prediction_table.Source("m/1", "d" * 64)
 
 
-ODD = ("\n", "\x85", "\u2028", "\x0c", "\r", '"', ",", "\x1c", "'", ";")
+ENDS = ("\n", "\x85", "\u2028", "\x0c", "\r", '"', ",", "\x1c", "'", ";")
 """Characters in the names of files, some of which Python takes for the end of a line."""
 
 
 def stopped(tmp_path: Path, count: int) -> tuple[list[Path], Path]:
     """Ten files, and what a run leaves that was stopped after `count` of them."""
-    files = [tmp_path / f"{number}{odd}.png" for number, odd in enumerate(ODD)]
+    files = [tmp_path / f"{number}{odd}.png" for number, odd in enumerate(ENDS)]
     for file in files:
         file.touch()
         os.utime(file, (1, 1))
