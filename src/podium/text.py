@@ -1,6 +1,7 @@
 """Text that people read: counts with their noun, names as a terminal may show them, addresses with masked passwords."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -70,6 +71,12 @@ def against(value: float, limit: float) -> str:
 def one_line(text: str) -> str:
     """`text` with an escape for each character that breaks a line, moves a cursor or turns the direction of writing."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown_json(content: object) -> str:
+    """`content` as JSON that a terminal may show: text stays readable, what is not printable is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def for_markdown(text: str) -> str:

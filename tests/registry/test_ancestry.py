@@ -228,3 +228,9 @@ def test_tags_reach_the_terminal_in_one_line_each(
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     assert "none\\nof it" in said.out
+
+
+def test_version_whose_tag_of_threads_is_no_number_is_refused(fresh: Project, version: versions.Version) -> None:
+    fresh.tracking.client.set_model_version_tag(NAME, "1", "threads", "many")
+    with pytest.raises(InputError, match="its tag threads is no number of threads"):
+        reproduce(fresh.tracking, versions.find(fresh.tracking, NAME, 1), fresh.folder)

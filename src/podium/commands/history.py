@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from podium.commands._project import opened
 from podium.errors import InputError, PodiumError
-from podium.text import counted, one_line
+from podium.text import counted, one_line, shown_json
 
 if TYPE_CHECKING:
     from podium.promotion.git_tags import GitTags
@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.promotion import ledger
 
         book, problems = ledger.history(tracking, name)
+        if not book.entries and (renamed := ledger.renamed_to(tracking, name)):
+            problems.append(renamed)
         tags = _git_tags()
         if arguments.write_tags:
             _write_tags(tracking, book, tags)
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.json:
             print(_sentence(name, entries, arguments.at))
     if arguments.json:
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        print(shown_json(entries))
     elif entries:
         print(_table(entries))
     elif not arguments.at:

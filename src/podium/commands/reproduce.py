@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
-        ledger.check_model(tracking, version)
+        ledger.check_origin(tracking, version)
         found = reproduction.reproduce(tracking, version, paths.root())
     if found.exact:
         print(f"{version} was reproduced: the same weights, bit for bit")

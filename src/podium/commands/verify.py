@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
-        ledger.check_model(tracking, version)
+        ledger.check_origin(tracking, version)
         found = reproduction.workspace_differences(tracking, version, paths.root())
     if not found:
         print(f"this folder matches {version}, and its registered files are unchanged")
