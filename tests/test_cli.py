@@ -133,6 +133,18 @@ def files(project: Project) -> list[str]:
     return ["0.png", "1.png", "2.png"]
 
 
+@pytest.mark.slow
+def test_predict_by_a_champion_that_was_moved_by_hand_says_so(
+    project: Project, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.tracking.client.set_registered_model_alias(NAME, "champion", "2")
+    for arguments, warned in ((files, True), (["--version", "2", *files], False)):
+        assert run("predict", *arguments) == 0
+        said = capsys.readouterr()
+        assert len(answers(said.out)) == 3
+        assert ("podium: warning: tiny-classifier version 2 is champion by a move outside" in said.err) == warned
+
+
 def answers(out: str) -> list[tuple[str, str]]:
     """File and label of each line below the heading."""
     return [(cells[0], cells[2]) for cells in (line.split() for line in out.splitlines()[1:])]

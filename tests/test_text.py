@@ -2,10 +2,23 @@
 
 import csv
 import io
+import json
 
 import pytest
 
-from podium.text import against, capitalized, counted, given, holds_password, masked, number, one_line, red, write_row
+from podium.text import (
+    against,
+    capitalized,
+    counted,
+    given,
+    holds_password,
+    masked,
+    number,
+    one_line,
+    red,
+    shown_json,
+    write_row,
+)
 from podium.tracking.store import shown
 
 
@@ -138,3 +151,11 @@ def test_capital_letter_leaves_the_others() -> None:
     assert [capitalized(text) for text in ("accuracy", "MulticlassJaccardIndex", "")] == [
         "Accuracy", "MulticlassJaccardIndex", ""
     ]  # fmt: skip
+
+
+def test_json_for_a_terminal_holds_the_same_and_nothing_that_moves_its_cursor() -> None:
+    content = {"why": '\u7ae0 \x1b[2J \x9b31m \u202e\n"', "to": [1, None, "\U000e0001"]}
+    text = shown_json(content)
+    assert json.loads(text) == content
+    assert "\u7ae0" in text
+    assert all(line.isprintable() for line in text.split("\n"))

@@ -1,6 +1,7 @@
 """Text that people read: counts with their noun, names as a terminal may show them, addresses with masked passwords."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -16,6 +17,8 @@ MOST_PLACES = 20
 """Decimals beyond which no two values near 1 differ."""
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """How text begins that spreadsheets compute or take apart when they open a table: https://owasp.org, CSV injection."""
+MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown reads as more than itself within a line; an underscore between letters is one."""
 BEFORE_HOST = re.compile(r"(://[^:/@\s]*):[^\s/?#\"'`]+@")
 NOT_ENCODED = re.compile(
     r"((?:https?://[^:/@\s]*:(?!\d*[/?#]))|(?:(?<![\w+.-])(?!https?:)[a-z][\w+.-]*://[^:/@\s]*:))[^\s\"'`]+@",
@@ -68,6 +71,23 @@ def against(value: float, limit: float) -> str:
 def one_line(text: str) -> str:
     """`text` with an escape for each character that breaks a line, moves a cursor or turns the direction of writing."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown_json(content: object) -> str:
+    """`content` as JSON that a terminal may show: text stays readable, what is not printable is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def for_markdown(text: str) -> str:
+    """`text` as Markdown that shows it as it stands: no HTML, emphasis, link or end of a table's cell comes of it."""
+    escaped = MARKS.sub(r"\\\g<0>", one_line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def for_code(text: str) -> str:
+    """`text` for between two backticks of Markdown, where only another one has a meaning."""
+    return one_line(text).replace("`", "\N{RIGHT SINGLE QUOTATION MARK}")
 
 
 def write_row(file: TextIO, values: Sequence[object]) -> None:

@@ -619,6 +619,34 @@ def test_verdict_that_was_edited_is_found(project: Project) -> None:
     ]
 
 
+def test_origin_that_was_changed_after_the_promotion_is_found(project: Project) -> None:
+    promote(project, 1)
+    promote(project, 3)
+    client = project.tracking.client
+    for number in (1, 2, 3):
+        ledger.check_origin(project.tracking, versions.find(project.tracking, NAME, number))
+    client.set_model_version_tag(NAME, "2", "git_commit", "c" * 40)  # no entry has its origin
+    ledger.check_origin(project.tracking, versions.find(project.tracking, NAME, 2))
+    client.set_model_version_tag(NAME, "3", versions.LINEAGE_DIGEST, "c" * 64)
+    said = "what tiny-classifier version 3 was made from is not what it was when it became champion: its tags lineage"
+    for command in ("verify", "reproduce", "lineage"):
+        with pytest.raises(RefusedError, match=said):
+            cli.command_parser().parse_args([command, "3"]).command.run(cli.command_parser().parse_args([command, "3"]))
+    (problem,) = verdict_files.check(project.tracking, ledger.read(client, NAME))
+    assert problem.startswith(said)
+    versions.load(project.tracking, versions.find(project.tracking, NAME, 3))  # predicting needs none of it
+
+
+def test_version_whose_run_is_gone_is_refused_before_the_test_set_is_opened(project: Project) -> None:
+    known = versions.find(project.tracking, NAME, 3)
+    made = project.tracking.client.create_model_version(
+        NAME, project.tracking.client.get_model_version_download_uri(NAME, "3"), tags=known.tags
+    )
+    with pytest.raises(RefusedError, match=r"the run that trained it, .* is gone from MLflow .* was not opened"):
+        promote(project, int(made.version))
+    assert not [key for key in project.tracking.client.get_registered_model(NAME).tags if versions.ACCESSES in key]
+
+
 def test_rollback_to_a_version_goes_there_and_only_to_former_champions(project: Project) -> None:
     for number in (2, 1, 3):
         promote(project, number)
@@ -721,6 +749,8 @@ def test_digests_that_are_none_load_nothing(project: Project, files: str) -> Non
 WRITTEN: dict[str, Any] = json.loads(Entry("promote", None, 3, "x", at="2026-11-29T10:00:00Z").text())
 CHANGES: list[dict[str, Any]] = [
     {"to": "3"},
+    {"to": 10**20},
+    {"from": -1},
     {"at": "yesterday"},
     {"at": "2026-11-29T10:00:00"},
     {"extra": 1},

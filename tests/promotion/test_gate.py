@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -444,3 +444,21 @@ def test_metric_that_is_undefined_on_the_test_set_is_refused_with_the_class() ->
     message = "gate.metric: auroc is undefined on the held-out test set: there is no image of odd"
     with pytest.raises(InputError, match=message):
         judge(LOOSE, split([0] * 9), Candidates((1, Known([0] * 9)), None), {}, metric=scores.of(Choice(name="auroc")))
+
+
+def test_page_and_table_of_a_verdict_show_names_of_classes_as_they_are() -> None:
+    found = verdict(wrong(), wrong(0, 1, 2, 3, 4, 5))
+    odd = "<img src=x>|\x1b[2J"
+    assert found.champion is not None
+    changed = replace(
+        found,
+        reason=f"recall: {odd}",
+        notes=(odd,),
+        challenger=replace(found.challenger, recalls={odd: 1.0}),
+        champion=replace(found.champion, recalls={odd: 0.5}),
+        checks=(replace(found.checks[0], found=odd),),
+    )
+    page = changed.markdown()
+    assert "<img" not in page
+    assert "| &lt;img src=x&gt;\\|\\\\x1b\\[2J | 1.0000 | 0.5000 | +0.5000 |" in page
+    assert "\x1b" not in page + changed.table()

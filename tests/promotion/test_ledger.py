@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from podium import cli
 from podium.commands.history import moment
 from podium.config.params import TrackingParams
 from podium.errors import InputError, RefusedError
 from podium.promotion import claims, ledger, moves
+from podium.promotion.champion import rollback
 from podium.promotion.ledger import HEAD, Action, Entry, Ledger, digest
 from podium.registry import versions
 from podium.tracking.store import connect
@@ -52,6 +54,26 @@ def rewrite(client: MlflowClient, number: int, old: str, new: str) -> None:
 def test_ledger_of_an_unknown_name_is_empty(client: MlflowClient) -> None:
     book = ledger.read(client, "nobody")
     assert (book.entries, book.champion, book.state(), book.problems()) == ((), None, "whole", [])
+
+
+def test_champion_by_hand_is_said_until_podium_has_moved_it(client: MlflowClient, store: TrackingParams) -> None:
+    def said(number: int) -> str:
+        return ledger.by_hand(versions.find(connect(store), NAME, number), ledger.read(client, NAME))
+
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert said(1).endswith("take the alias champion away in MLflow; `podium promote 1` has the gate judge it then")
+    assert said(2) == ""
+    client.delete_registered_model_alias(NAME, "champion")
+    move(client, 1)
+    assert said(1) == ""
+    client.set_registered_model_alias(NAME, "champion", "2")
+    words = "tiny version 2 is champion by a move outside of podium, and the ledger's is version 1: the gate has not"
+    assert said(2).startswith(words)
+    moves.settle(client, NAME)  # it is recorded, and still nobody has judged it
+    assert said(2).startswith(words)
+    assert said(1) == ""
+    move(client, 1, "rollback")
+    assert said(1) == said(2) == ""
 
 
 def test_move_writes_who_when_why_and_the_alias(client: MlflowClient) -> None:
@@ -201,6 +223,37 @@ def test_copies_and_renamed_models_are_loaded_and_their_history_is_whole(
     client.rename_registered_model(NAME, "renamed")
     loaded(client, store, 1, "renamed")
     assert ledger.history(connect(store), "renamed")[1] == []
+
+
+def test_model_that_was_renamed_is_found_by_its_ledger(client: MlflowClient, store: TrackingParams) -> None:
+    move(client, 1)
+    client.create_registered_model("production")
+    client.copy_model_version(f"models:/{NAME}/1", "production")
+    move(client, 2)
+    opened = connect(store)
+    assert ledger.renamed_to(opened, NAME) == ledger.renamed_to(opened, "nobody") == ""
+    client.rename_registered_model(NAME, "it's")
+    assert f"{NAME} was renamed it's, which has" in ledger.renamed_to(opened, NAME)
+    client.rename_registered_model("it's", "renamed")
+    assert f"{NAME} was renamed renamed, which has" in ledger.renamed_to(opened, NAME)
+    with pytest.raises(RefusedError, match=r"write register\.name: renamed in params\.yaml"):
+        rollback(opened, NAME, "too slow")
+    with pytest.raises(InputError, match=r"nothing is registered as tiny: .*\. Registered here are renamed: if it is"):
+        versions.find(opened, NAME, "champion")
+    client.create_registered_model(NAME)  # a new one, of which the old one is not the ledger
+    assert ledger.renamed_to(opened, NAME) == ""
+
+
+def test_history_of_a_model_that_was_renamed_says_so(
+    client: MlflowClient, store: TrackingParams, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("params.yaml").write_text(f"register: {{name: {NAME}}}\n", encoding="utf-8")
+    move(client, 1)
+    client.rename_registered_model(NAME, "renamed")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["history", "--check"])
+    assert end.value.code == 1
+    assert "podium: tiny was renamed renamed" in capsys.readouterr().err
 
 
 def test_version_of_an_earlier_podium_without_its_entry_is_loaded_and_history_says_so(

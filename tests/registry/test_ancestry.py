@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from podium import cli
 from podium.data.dataset import write_json
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry import ancestry, changes, provenance, reproduction, versions
@@ -212,3 +213,24 @@ def test_registering_says_which_changes_were_left_out(fresh: Project, capsys: py
     (fresh.folder / "src/code.py").write_bytes(LARGE)
     register(fresh)
     assert f"podium: {LARGE_SAID}. `podium reproduce` will not" in capsys.readouterr().err
+
+
+def test_tags_reach_the_terminal_in_one_line_each(
+    fresh: Project, version: versions.Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("params.yaml").write_text(f"register: {{name: {NAME}}}\n", encoding="utf-8")
+    for key in ("accuracy", "git_commit", "device", "torch_version"):
+        fresh.tracking.client.set_model_version_tag(NAME, "1", key, "\x1b[2Jnone\nof it")
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["verify", "1"])
+    cli.main(["lineage", "1"])
+    cli.main(["lineage", "--data", "dddddd"])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "none\\nof it" in said.out
+
+
+def test_version_whose_tag_of_threads_is_no_number_is_refused(fresh: Project, version: versions.Version) -> None:
+    fresh.tracking.client.set_model_version_tag(NAME, "1", "threads", "many")
+    with pytest.raises(InputError, match="its tag threads is no number of threads"):
+        reproduce(fresh.tracking, versions.find(fresh.tracking, NAME, 1), fresh.folder)

@@ -1,6 +1,10 @@
 """What a registered model says of itself."""
 
+from collections.abc import Iterator
+
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 import tiny
 from podium.data.dataset import DatasetInfo
@@ -96,3 +100,36 @@ def test_page_tells_data_classes_limits_and_choice() -> None:
         "- git_commit: `cccc",
     ):
         assert words in text
+
+
+ODD = ("<img src=x onerror=alert(1)>", "a|b", "*bold* _it_ `code` [link](http://x)", "two\nlines", "a_b & c&lt;")
+
+
+def test_names_of_classes_stand_in_the_cards_as_they_are() -> None:
+    rows = [
+        {"class": name, "support": "3", "precision": "1", "recall": "1", "recall_low": "0", "recall_high": "1"}
+        for name in ODD
+    ]
+    info = DatasetInfo(f"folder:{ODD[0]}", list(ODD), [3, 8, 8], {}, [0.3] * 3, [0.3] * 3, "d" * 64)
+    page = card.page(trained(list(ODD)), Preprocess(3, 8, 8), card.Evaluated(METRICS, rows, info, {}), TAGS)
+
+    for text in (page, card.markdown(trained(list(ODD)), METRICS, TAGS)):
+        tokens = list(tokens_of(text))
+        assert not [one.content for one in tokens if one.type in ("html_inline", "html_block", "link_open", "em_open")]
+        shown = "".join(one.content for one in tokens if one.type == "text")
+        assert all(name.replace("\n", "\\n") in shown for name in ODD)
+    cells = [one for one in tokens_of(page) if one.type == "td_open"]
+    assert len(cells) == 5 * len(ODD)
+
+
+def tokens_of(text: str) -> Iterator[Token]:
+    """What a reader of Markdown that lets HTML through makes of `text`."""
+    for token in MarkdownIt("commonmark", {"html": True}).enable("table").parse(text):
+        yield token
+        yield from token.children or ()
+
+
+def test_card_in_the_registry_fits_a_database_whatever_the_classes_are_called() -> None:
+    text = card.markdown(trained([f"{'&' * 90}{n}" for n in range(50)]), METRICS, TAGS)
+    assert len(text) < 4000
+    assert "50 classes: &amp;" in text

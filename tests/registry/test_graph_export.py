@@ -60,6 +60,41 @@ def test_pt2_file_is_that_of_the_version(project: Project) -> None:
     assert [path.name for path in Path("real").iterdir()] == ["model.pt2"]
 
 
+def test_file_for_executorch_predicts_the_same_with_operators_of_core_aten_only(project: Project) -> None:
+    cli.main(["export", "3", "phone.pt2", "--format", "executorch-ready"])
+
+    program = torch.export.load("phone.pt2")
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert called
+    assert all(torch.Tag.core in one.tags for one in called)
+    assert str(Path.cwd()) not in str(program.graph_module.code)
+    version = versions.find(project.tracking, NAME, 3)
+    files = registered.reference_images(project.folder)[:5]
+    expected = versions.load(project.tracking, version).predict(files)
+    with versions.checked(project.tracking, version) as folder:
+        about = json.loads((folder / "artifacts/model/model.json").read_text(encoding="utf-8"))
+    for file, row in zip(files, expected.to_dict("records"), strict=True):
+        pixels = decode(file, Preprocess.from_dict(about["preprocess"]))
+        got = program.module()(torch.from_numpy(pixels[None])).detach().numpy()[0]
+        assert about["classes"][got.argmax()] == row["label"]
+        assert got.max() == pytest.approx(row["probability"], abs=1e-5)
+
+
+def test_network_that_core_aten_does_not_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    class Shrunk(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            small = torch.nn.functional.interpolate(images.float(), (1, 2), mode="bilinear", antialias=True)
+            return small.flatten(1)
+
+    inside = tmp_path / "artifacts/model"
+    inside.mkdir(parents=True)
+    exported.export_graph(Shrunk(), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), inside / exported.GRAPH)
+    (inside / "model.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"Core ATen has no aten._upsample_bilinear2d_aa.default\. Nothing"):
+        write_graph(tmp_path, tmp_path / "out.pt2", "executorch-ready", "it")
+    assert not (tmp_path / "out.pt2").exists()
+
+
 def test_graph_that_differs_is_refused_and_nothing_is_written(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +112,10 @@ def test_graph_that_differs_is_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("name", "given", "kind"),
-    [("a.onnx", None, "onnx"), ("a.PT2", None, "pt2"), ("a", "onnx", "onnx"), ("a.bin", "pt2", "pt2")],
+    [
+        *(("a.onnx", None, "onnx"), ("a.PT2", None, "pt2"), ("a", "onnx", "onnx"), ("a.bin", "pt2", "pt2")),
+        *((name, "executorch-ready", "executorch-ready") for name in ("a.pt2", "a")),
+    ],
 )
 def test_format_is_the_ending_or_what_is_given(name: str, given: str | None, kind: str) -> None:
     assert format_of(Path(name), given) == kind
@@ -88,6 +126,8 @@ def test_format_is_the_ending_or_what_is_given(name: str, given: str | None, kin
     [
         ("a.bin", None, r"a.bin ends in none of .onnx, .pt2: add --format"),
         ("a.onnx", "pt2", "--format is pt2, and a.onnx ends like onnx"),
+        ("a.onnx", "executorch-ready", "--format is executorch-ready, and a.onnx ends like onnx"),
+        ("a.pt2", "onnx", "--format is onnx, and a.pt2 ends like pt2"),
     ],
 )
 def test_format_that_is_not_clear_is_refused(name: str, given: str | None, sentence: str) -> None:

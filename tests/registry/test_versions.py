@@ -6,6 +6,7 @@ import json
 import os
 import py_compile
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_find_by_number_or_alias_gives_the_version(project: Project, which: int 
     ("name", "which", "sentence"),
     [
         (NAME, 9, r"has no version 9, only 1, 2, 3 \(challenger is 3\)"),
+        (NAME, 10**20, "has no version 100000000000000000000, only 1, 2, 3"),
         (NAME, "champion", r"no version with the alias 'champion', only 1, 2, 3 .*; `podium promote` makes a champion"),
         ("nobody", 1, "nothing is registered as nobody: run `dvc repro`"),
         ("nobody", "champion", "nothing is registered as nobody"),
@@ -119,6 +121,14 @@ def test_loaded_model_answers_as_it_was_evaluated(project: Project) -> None:
     assert list(answers.columns) == ["label", "probability", "model"]
     assert set(answers["model"]) == {f"{NAME}/3"}
     assert len(answers) == 64
+
+
+def test_loaded_model_that_can_not_predict_its_stored_images_fails_its_check(project: Project) -> None:
+    model = versions.load(project.tracking, versions.find(project.tracking, NAME, 3))
+    rows = [row | {"image": base64.b64encode(b"no image for this Pillow").decode()} for row in model.stored]
+    for stored in (rows, [{key: value for key, value in row.items() if key != "decoded"} for row in rows]):
+        with pytest.raises(RefusedError, match="does not predict the images that are stored in it: "):
+            replace(model, stored=stored).check_predictions()
 
 
 def test_loaded_model_asked_for_no_image_names_it(project: Project) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import registered
 from podium import cli
-from podium.errors import InputError
-from podium.registry import versions
+from podium.errors import InputError, RefusedError
+from podium.registry import graph_export, versions
 from podium.registry.loading import LoadedModel
 from podium.serving import prediction_table, predictions
 from podium.serving.predictions import expand
@@ -306,9 +307,13 @@ def test_table_holds_no_label_that_a_spreadsheet_would_compute(label: str, shown
 SOURCE = prediction_table.Source("m/1", "d" * 64)
 
 
+ENDS = ("\n", "\x85", "\u2028", "\x0c", "\r", '"', ",", "\x1c", "'", ";")
+"""Characters in the names of files, some of which Python takes for the end of a line."""
+
+
 def stopped(tmp_path: Path, count: int) -> tuple[list[Path], Path]:
     """Ten files, and what a run leaves that was stopped after `count` of them."""
-    files = [tmp_path / f"{number}\n.png" for number in range(10)]
+    files = [tmp_path / f"{number}{odd}.png" for number, odd in enumerate(ENDS)]
     for file in files:
         file.touch()
         os.utime(file, (1, 1))
@@ -398,6 +403,56 @@ def test_row_of_a_file_that_changed_after_it_was_predicted_is_not_kept(tmp_path:
     with pytest.raises(KeyboardInterrupt):
         prediction_table.write(tmp_path / "out.csv", files, SOURCE, [], until)
     assert prediction_table.write(tmp_path / "out.csv", files, SOURCE, [], answers) == (1, 0)
+
+
+def test_table_that_another_run_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    files, out = stopped(tmp_path, 6)
+
+    def meanwhile(left: Sequence[Path]) -> Iterator[predictions.Prediction]:
+        yield from answers(left[:1])
+        with pytest.raises(RefusedError, match="another process is writing"):
+            prediction_table.write(out, files, SOURCE, [], answers)
+        yield from answers(left[1:])
+
+    assert prediction_table.write(out, files, SOURCE, [], meanwhile) == (1, 6)
+    assert [row["file"] for row in table(str(out))] == [str(file) for file in files]
+    assert prediction_table.write(out, files, SOURCE, [], answers) == (1, 0)
+
+
+def test_names_that_lead_nowhere_are_said_in_a_sentence(tmp_path: Path) -> None:
+    loop, long = tmp_path / "loop.pt2", tmp_path / ("x" * 300)
+    loop.symlink_to(loop)
+    for path, why in ((loop, "Too many levels of symbolic links"), (long, "File name too long")):
+        with pytest.raises(InputError, match=f"can't be written: {why}"):
+            prediction_table.write(path, [], SOURCE, [], answers)
+        with pytest.raises(InputError, match=f"can't be written: {why}"):
+            graph_export.check_destination(path)
+        assert expand([path]) == [path]
+        assert [one.error for one in predictions.predict(Sizes([]), [path])] == [f"it can't be read: {why}"]
+
+
+class Sizes(LoadedModel):
+    """A model that notes how many bytes it is asked about at once."""
+
+    def __init__(self, asked: list[list[int]]) -> None:
+        super().__init__("m", None, [], 0, [])  # type: ignore[arg-type]
+        object.__setattr__(self, "asked", asked)
+
+    def predict(self, images: Sequence[bytes], **_: bool) -> pd.DataFrame:
+        self.asked.append([len(one) for one in images])  # type: ignore[attr-defined]
+        return pd.DataFrame({"label": ["a"] * len(images), "probability": 1.0, "model": "m/1"})
+
+
+def test_large_files_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "BATCH", 3)
+    monkeypatch.setattr(predictions, "BATCH_BYTES", 10)
+    sizes = [4, 4, 4, 12, 2, 2, 2, 2]
+    files = [tmp_path / str(number) for number in range(len(sizes))]
+    for file, size in zip(files, sizes, strict=True):
+        file.write_bytes(bytes(size))
+    asked: list[list[int]] = []
+    assert [one.file for one in predictions.predict(Sizes(asked), files)] == files
+    assert asked == [[4, 4], [4], [12], [2, 2, 2], [2]]
 
 
 def test_predict_whose_reader_has_seen_enough_ends_quietly(scans: Path) -> None:

@@ -59,6 +59,11 @@ def test_register_of_a_model_that_may_abstain_serves_it(fresh: Project) -> None:
 def test_register_twice_makes_one_version(fresh: Project) -> None:
     assert [registered.register(fresh), registered.register(fresh)] == [1, 1]
     assert numbers(fresh) == [1]
+    for key in ("model_digest", "accuracy"):
+        fresh.tracking.client.delete_model_version_tag(NAME, "1", key)
+    assert registered.register(fresh) == 1  # these are for people
+    fresh.tracking.client.set_model_version_tag(NAME, "1", "files", "null")
+    assert registered.register(fresh) == 2  # the first one can't be checked any more
 
 
 def test_register_with_onnx_makes_a_version_that_holds_it_checked_and_digested(

@@ -7,13 +7,15 @@ from podium.commands._arguments import version_number
 from podium.commands._project import opened
 
 NAME = "export"
-HELP = "write a version's network as one file for other programs: ONNX, or torch's .pt2"
+HELP = "write a version's network as one file for other programs: ONNX, torch's .pt2, or a .pt2 for ExecuTorch"
 ORDER = 65
 EXAMPLE = "podium export 7 model.onnx", "version 7 for onnxruntime and others, checked to predict the same"
 EXAMPLES = """\
   podium export 7 model.onnx
   podium export 7 model.pt2
   podium export 7 network --format onnx
+  podium export 7 phone.pt2 --format executorch-ready    one image at a time, in Core ATen's operators only, from
+                                                         which ExecuTorch's `to_edge` makes a .pte
 
 The file takes pixels, uint8 (N, C, H, W) in the model's own size, and gives probabilities, float32 (N, classes); names
 of the classes and how an image becomes pixels stand in the metadata of ONNX. It is compared with the version's graph on
@@ -25,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The version, the file and its format."""
     parser.add_argument("version", metavar="VERSION", type=version_number)
     parser.add_argument("file", metavar="FILE", type=Path)
-    parser.add_argument("--format", choices=("onnx", "pt2"), help="default: by the file's ending")
+    parser.add_argument("--format", choices=("onnx", "pt2", "executorch-ready"), help="default: by the file's ending")
 
 
 def run(arguments: argparse.Namespace) -> None:

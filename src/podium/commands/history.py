@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from podium.commands._project import opened
 from podium.errors import InputError, PodiumError
-from podium.text import counted, one_line
+from podium.text import counted, one_line, shown_json
 
 if TYPE_CHECKING:
     from podium.promotion.git_tags import GitTags
@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.promotion import ledger
 
         book, problems = ledger.history(tracking, name)
+        if not book.entries and (renamed := ledger.renamed_to(tracking, name)):
+            problems.append(renamed)
         tags = _git_tags()
         if arguments.write_tags:
             _write_tags(tracking, book, tags)
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.json:
             print(_sentence(name, entries, arguments.at))
     if arguments.json:
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        print(shown_json(entries))
     elif entries:
         print(_table(entries))
     elif not arguments.at:
@@ -114,7 +116,8 @@ def _table(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         moved = tuple("-" if entry[end] is None else str(entry[end]) for end in ("from", "to"))
         what = entry["action"] + (" (forced)" if entry["forced"] else "")
-        rows.append((str(entry["number"]), entry["at"], what, *moved, one_line(entry["who"]), one_line(entry["why"])))
+        at, who, why = (one_line(entry[name]) for name in ("at", "who", "why"))
+        rows.append((str(entry["number"]), at, what, *moved, who, why))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)] + [row[-1]]) for row in rows

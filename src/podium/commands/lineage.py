@@ -6,6 +6,7 @@ import json
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
 from podium.errors import InputError
+from podium.text import one_line, shown_json
 
 NAME = "lineage"
 HELP = "where a version comes from: retraining, selection, trial, study, data, code, parameters, environment"
@@ -30,13 +31,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.data is not None and arguments.version is not None:
         raise InputError("VERSION and --data can't be given together")
     with opened() as (tracking, name):
+        from podium.promotion import ledger
         from podium.registry import ancestry, versions
 
         if arguments.data is not None:
             found = ancestry.made_from(tracking, name, arguments.data)
             lines = [f"{v}, accuracy {v.tags.get('accuracy', '?')}, {' '.join(v.aliases) or 'no alias'}" for v in found]
-            print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(lines))
+            print(json.dumps([v.number for v in found]) if arguments.json else "\n".join(map(one_line, lines)))
             return
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
+        ledger.check_origin(tracking, version)
         tree = ancestry.tree(tracking, version)
-    print(json.dumps(tree.to_dict(), indent=2, ensure_ascii=False) if arguments.json else "\n".join(tree.lines()))
+    print(shown_json(tree.to_dict()) if arguments.json else "\n".join(map(one_line, tree.lines())))

@@ -63,7 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import versions
 
         version = versions.find(tracking, name, arguments.version or arguments.alias or versions.CHAMPION)
-        ledger.check_model(tracking, version)
+        book = ledger.read(tracking.client, name)
+        ledger.check_model(tracking, version, book)
+        if arguments.version is None and (said := ledger.by_hand(version, book)):
+            print(f"podium: warning: {said}", file=sys.stderr)
         model = versions.load(tracking, version)
     model.check_options(abstain=arguments.abstain)
     if arguments.out:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from podium.commands._arguments import add_break_claim, version_number
 from podium.commands._project import opened
 from podium.errors import InputError, RefusedError
+from podium.text import one_line
 
 if TYPE_CHECKING:
     from podium.promotion.champion import Outcome
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _print(done: "Outcome", *, dry_run: bool) -> None:
     for note in (*done.notes, *(done.verdict.notes if done.verdict else ())):
-        print(f"podium: {note}", file=sys.stderr)
+        print(f"podium: {one_line(note)}", file=sys.stderr)
     if done.verdict is None:
         print(f"{done.version} is the champion already")
         return
@@ -89,4 +90,4 @@ def _print(done: "Outcome", *, dry_run: bool) -> None:
         raise RefusedError("\n".join([text, *advice(done.verdict)]))
     would = "would be" if dry_run else "is"
     forced = " although the gate refused" if done.entry and done.entry.forced else ""
-    print(f"{done.version} {would} the champion now{forced}: {done.verdict.reason}")
+    print(f"{done.version} {would} the champion now{forced}: {one_line(done.verdict.reason)}")

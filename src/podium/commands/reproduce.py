@@ -5,6 +5,7 @@ import argparse
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
 from podium.errors import PodiumError
+from podium.text import one_line
 
 NAME = "reproduce"
 HELP = "retrain a version from its commit, data and seeds, and compare it with the registered one"
@@ -32,12 +33,13 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
-        ledger.check_model(tracking, version)
+        ledger.check_origin(tracking, version)
         found = reproduction.reproduce(tracking, version, paths.root())
     if found.exact:
         print(f"{version} was reproduced: the same weights, bit for bit")
         return
-    print("\n".join(["what differs (then -> now):", *(f"  {line}" for line in found.differences or ["nothing known"])]))
+    different = map(one_line, found.differences or ["nothing known"])
+    print("\n".join(["what differs (then -> now):", *(f"  {line}" for line in different)]))
     predictions = (
         f"{found.labels} of the stored images get another label, a probability differs by up to {found.largest:.2g}"
     )

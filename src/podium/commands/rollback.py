@@ -5,6 +5,7 @@ import sys
 
 from podium.commands._arguments import add_break_claim, version_number
 from podium.commands._project import opened
+from podium.text import one_line
 
 NAME = "rollback"
 HELP = "make an earlier champion champion again"
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         done = champion.rollback(tracking, name, arguments.reason, arguments.to, tags, break_claims=broken)
         servers = presence.sentences(tracking, name) if done.entry is not None else []
     for note in done.notes:
-        print(f"podium: {note}", file=sys.stderr)
+        print(f"podium: {one_line(note)}", file=sys.stderr)
     if done.entry is None:
         print(f"{done.version} is the champion already")
     else:

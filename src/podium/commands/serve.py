@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from podium.config.params import ServeParams
+    from podium.registry.versions import Version
     from podium.serving.challenger import Beside
     from podium.serving.follower import Choice
     from podium.serving.workers import Worker
@@ -119,7 +120,7 @@ def _announce(arguments: argparse.Namespace, params: "ServeParams") -> str:
     from podium.serving import listening
 
     with opened() as (tracking, name):
-        version = _choice(arguments, tracking, name).find()
+        version = _choice(arguments, tracking, name, said=None).find()
         if (beside := _beside(arguments, tracking, name)) is not None:
             process.print_if_possible(_what_for(beside, beside.choice.find()), sys.stderr)
     # A full disk of logs is no reason not to serve.
@@ -137,20 +138,29 @@ def _serve(arguments: argparse.Namespace, params: "ServeParams", sockets: "list[
 
         beside = _beside(arguments, tracking, name)
         drift = load(paths.PARAMS).drift
-        server.serve(_choice(arguments, tracking, name), params, sockets, beside, drift)
+        server.serve(_choice(arguments, tracking, name, said=set()), params, sockets, beside, drift)
 
 
-def _choice(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "Choice":
+def _choice(arguments: argparse.Namespace, tracking: "Tracking", name: str, said: set[str] | None) -> "Choice":
     from podium.registry import versions
 
-    return _choice_of(arguments.pin or arguments.alias or versions.CHAMPION, tracking, name)
+    return _choice_of(arguments.pin or arguments.alias or versions.CHAMPION, tracking, name, said)
 
 
-def _choice_of(which: int | str, tracking: "Tracking", name: str) -> "Choice":
+def _choice_of(which: int | str, tracking: "Tracking", name: str, said: set[str] | None = None) -> "Choice":
+    """Where the version comes from. In `said` are the warnings about it that are in the log already; None: log none."""
     from podium.promotion import ledger
-    from podium.serving.follower import Choice
+    from podium.serving.follower import LOG, Choice
 
-    return Choice(tracking, name, which, lambda version: ledger.check_model(tracking, version))
+    def check(version: "Version") -> None:
+        book = ledger.read(tracking.client, name)
+        ledger.check_model(tracking, version, book)
+        warning = ledger.by_hand(version, book) if isinstance(which, str) else ""
+        if said is not None and warning and warning not in said:
+            LOG.warning("%s", warning)
+            said.add(warning)
+
+    return Choice(tracking, name, which, check)
 
 
 def _beside(arguments: argparse.Namespace, tracking: "Tracking", name: str) -> "Beside | None":

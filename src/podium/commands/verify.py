@@ -5,6 +5,7 @@ import argparse
 from podium.commands._arguments import version_number
 from podium.commands._project import opened
 from podium.errors import PodiumError
+from podium.text import one_line
 
 NAME = "verify"
 HELP = "does this folder still match a version, and are the version's files unchanged?"
@@ -31,12 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
         from podium.registry import reproduction, versions
 
         version = versions.find(tracking, name, arguments.version or versions.CHAMPION)
-        ledger.check_model(tracking, version)
+        ledger.check_origin(tracking, version)
         found = reproduction.workspace_differences(tracking, version, paths.root())
     if not found:
         print(f"this folder matches {version}, and its registered files are unchanged")
         return
-    rows = [("what", "then", "now"), *((d.what, d.then, d.now) for d in found)]
+    rows = [("what", "then", "now"), *(tuple(map(one_line, (d.what, d.then, d.now))) for d in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     print(
         "\n".join(f"{what:<{widths[0]}}  {then:<{widths[1]}}  {now}".rstrip() for what, then, now in rows), flush=True

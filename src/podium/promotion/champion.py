@@ -106,7 +106,7 @@ def promote(
         if verdict.decision == "refuse" and not forced:
             raise NotPromotedError(_refusal(version, verdict, notes), verdict)
         why = f"forced: {force}" if forced else verdict.reason
-        shown = verdict.short() | where
+        shown = verdict.short() | where | {ledger.ORIGIN: versions.origin_digest(version)}
         if _only_not_worse(params) and verdict.champion:
             shown |= {"anchor": verdict.champion.version}
         entry = Entry("promote", book.champion, version.number, why, shown, forced, model=versions.digest_of(version))
@@ -148,7 +148,7 @@ def _rolled_back(tracking: Tracking, name: str, reason: str, to: int | None, bre
     book, notes = moves.settle(tracking.client, name, break_claims=break_claims)
     if to is not None and to == book.champion:
         return Outcome(versions.find(tracking, name, to), None, None, tuple(notes))
-    version, skipped = _nearest(tracking, book, _targets(book, to))
+    version, skipped = _nearest(tracking, book, _targets(tracking, book, to))
     if version is None:
         offer = _offer(tracking, book, to) if to is not None else "No earlier champion works"
         raise RefusedError(f"rolled nothing back: {'; '.join(skipped)}. {offer}")
@@ -211,6 +211,7 @@ def _judge(
 ) -> Verdict:
     where = pick(images.device)  # before anything is counted: it may not be there
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
+    verdict_files.check_place(tracking, version)
     challenger = (version.number, versions.load(tracking, version))
     _check_before_opening(images, metric, *challenger)
     notes, baseline = list[str](), _baseline(book, version.number)
@@ -310,7 +311,7 @@ def _foreign(side: Version, data: DatasetInfo) -> list[str]:
     ]
 
 
-def _targets(book: Ledger, to: int | None) -> list[int]:
+def _targets(tracking: Tracking, book: Ledger, to: int | None) -> list[int]:
     """The versions that a rollback may go to, the nearest first."""
     if to is not None:
         if to not in {entry.target for entry in book.entries if entry.action != "by hand"}:
@@ -319,6 +320,8 @@ def _targets(book: Ledger, to: int | None) -> list[int]:
             )
         return [to]
     earlier = book.previous_champions()
+    if not earlier and not book.entries and (renamed := ledger.renamed_to(tracking, book.name)):
+        raise RefusedError(renamed)
     if not earlier:
         raise RefusedError(f"{book.name} has no earlier champion to go back to; look at `podium history`")
     return earlier

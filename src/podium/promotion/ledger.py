@@ -11,11 +11,11 @@ import re
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from podium import strict_json
 from podium.errors import RefusedError
@@ -39,6 +39,10 @@ COPY = re.compile("models:/[^/]+/[0-9]+")
 READS, PAUSE = 10, 0.3
 """Times that a ledger with a problem is read again at most, and seconds before each: a move takes one or two."""
 Action = Literal["promote", "rollback", "by hand"]
+Number = Annotated[int, Field(ge=1, le=versions.LARGEST)]
+"""Of a version."""
+ORIGIN = "origin"
+"""What a verdict in an entry has of what the version was made from: `versions.origin_digest`."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ class Entry:
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
     action: Action
     """`by hand`: found, not made by us."""
-    source: int | None
+    source: Number | None
     """The version that was champion; None: none was."""
-    target: int | None
+    target: Number | None
     """The version that is champion from now on; None: none is (by hand only)."""
     why: str
     verdict: dict[str, Any] | None = None
@@ -267,6 +271,62 @@ def check_model(tracking: Tracking, version: Version, book: Ledger | None = None
             f" ledger ({entry.action} at {entry.at}). Restore its files and its tag {versions.FILES!r}, or go back:"
             ' `podium rollback --reason "..."`'
         )
+
+
+def by_hand(version: Version, book: Ledger) -> str:
+    """That `version` is champion by a move outside of podium, and what to do; empty: it is not champion, or by podium.
+
+    It is no error: somebody may have had to. But no gate has judged it, and no entry has the digest of its files.
+    """
+    is_moving = book.state() in ("before alias", "before head")
+    if version.number != book.champion or is_moving or book.champion == book.approved():
+        return ""
+    back = '`podium rollback --reason "..."` goes back'
+    if book.approved() is None:
+        back = f"take the alias {ALIAS} away in MLflow"
+    return (
+        f"{version} is champion by a move outside of podium, and the ledger's is {word(book.approved())}: the gate has"
+        f" not judged it. {back}; `podium promote {version.number}` has the gate judge it then"
+    )
+
+
+def check_origin(tracking: Tracking, version: Version) -> None:
+    """As `check_model`, and the same of the tags that say what `version` was made from.
+
+    Those are what is reproduced and compared with, and could be changed together with the files that they name.
+    """
+    book = read(tracking.client, version.name)
+    check_model(tracking, version, book)
+    if problem := origin_problem(version, book):
+        raise RefusedError(problem)
+
+
+def origin_problem(version: Version, book: Ledger) -> str:
+    """That the tags of `version` that say what it was made from were changed after it was promoted; empty: they were
+    not, or the ledger does not say (of an earlier Podium, or it was never promoted).
+    """
+    known = [one for one in book.entries if one.target == version.number and one.verdict and ORIGIN in one.verdict]
+    if not known or (known[-1].verdict or {})[ORIGIN] == versions.origin_digest(version):
+        return ""
+    return (
+        f"what {version} was made from is not what it was when it became champion: its tags"
+        f" {', '.join(versions.ORIGIN)} are not those of entry {known[-1].number} of the ledger ({known[-1].action} at"
+        f" {known[-1].at}). Restore them from a backup of MLflow's database"
+    )
+
+
+def renamed_to(tracking: Tracking, name: str) -> str:
+    """That the ledger of `name`, which is not registered any more, is another registered model's now; empty: none's."""
+    others = {} if versions.is_registered(tracking, name) else versions.ours(tracking)
+    for other, held in others.items():
+        known = {digest(text) for key, text in held.items() if key.startswith(PREFIX) and key != HEAD}
+        tags = [NAMED_ENTRY.fullmatch(one.tags.get(ENTRY, "")) for one in versions.every(tracking, other)]
+        if any(tag and tag["name"] == name and tag["digest"] in known for tag in tags):
+            return (
+                f"{name} was renamed {other}, which has its versions and its ledger: write register.name: {other} in"
+                " params.yaml"
+            )
+    return ""
 
 
 def champion_at(book: Ledger, moment: datetime) -> Entry | None:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from podium.text import for_markdown, one_line
+
 PICTURE = "![images on which challenger and champion disagree]"
 CLASSES = 30
 """Rows of the table of classes in Markdown, those that lose most first; the JSON has them all."""
@@ -145,15 +147,18 @@ class Verdict:
         rows += [("ok" if c.passed else "NO", c.name, c.rule, c.found) for c in self.checks]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = ["  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
-        return "\n".join([*lines, f"{self.images:,} images; {self.accessed()}"])
+        return "\n".join([*map(one_line, lines), f"{self.images:,} images; {self.accessed()}"])
 
     def markdown(self, picture: str = "") -> str:
         """The verdict for a person; `picture` is the file that shows the disagreements, if there is one."""
-        lines = [f"# Version {self.challenger.version}: {self.decision}", "", f"{_capital(self.reason)}.", ""]
+        reason = for_markdown(_capital(self.reason))
+        lines = [f"# Version {self.challenger.version}: {self.decision}", "", f"{reason}.", ""]
         lines += _sides([("challenger", self.challenger), ("champion", self.champion)], self.images, self.metric)
-        lines += ["", f"Rule: {self.rule}.", "", "| check | must be | is | |", "|---|---|---|---|"]
+        lines += ["", f"Rule: {for_markdown(self.rule)}.", "", "| check | must be | is | |", "|---|---|---|---|"]
         lines += [
-            f"| {c.name} | {c.rule} | {c.found} | {'passed' if c.passed else '**failed**'} |" for c in self.checks
+            f"| {for_markdown(c.name)} | {for_markdown(c.rule)} | {for_markdown(c.found)} |"
+            f" {'passed' if c.passed else '**failed**'} |"
+            for c in self.checks
         ]
         if self.champion:
             lines += _classes(self.challenger.recalls, self.champion.recalls)
@@ -163,7 +168,7 @@ class Verdict:
             "",
             f"{self.images:,} held-out test images, `{self.sealed_digest[:12]}`, predicted now; {self.accessed()}.",
         ]
-        lines += [f"\n- {note}" for note in self.notes]
+        lines += [f"\n- {for_markdown(note)}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
 
@@ -188,7 +193,7 @@ def _sides(sides: list[tuple[str, Side | None]], images: int, metric: str) -> li
 def _classes(new: dict[str, float], old: dict[str, float]) -> list[str]:
     drops = sorted(new, key=lambda name: new[name] - old[name])
     lines = ["", "| class | recall of the challenger | of the champion | change |", "|---|---|---|---|"]
-    lines += [f"| {n} | {new[n]:.4f} | {old[n]:.4f} | {new[n] - old[n]:+.4f} |" for n in drops[:CLASSES]]
+    lines += [f"| {for_markdown(n)} | {new[n]:.4f} | {old[n]:.4f} | {new[n] - old[n]:+.4f} |" for n in drops[:CLASSES]]
     return lines + ([f"\nand {len(drops) - CLASSES} more classes"] if len(drops) > CLASSES else [])
 
 

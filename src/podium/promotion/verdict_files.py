@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from podium.data import accesses
 from podium.data.dataset import images_again
 from podium.data.shards import Images
-from podium.errors import PodiumError
+from podium.errors import PodiumError, RefusedError
 from podium.metrics.plots import save_figure, short
 from podium.promotion import ledger
 from podium.promotion.ledger import Entry, Ledger, digest
@@ -63,6 +63,20 @@ def store(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, 
     return {"file": f"gate/{stem}.json", "digest": written}
 
 
+def check_place(tracking: Tracking, version: Version) -> None:
+    """Raise RefusedError where `store` would have no place for a verdict: the run of `version` is gone."""
+    try:
+        tracking.client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise RefusedError(
+            f"{version} can't be judged: the run that trained it, with which the gate stores its verdict, is gone from"
+            " MLflow (`mlflow gc`, or it was registered by hand): train and register it again, with `dvc repro --force"
+            " --single-item retrain` and `dvc repro`. The test set was not opened"
+        ) from None
+
+
 def check(tracking: Tracking, book: Ledger) -> list[str]:
     """A sentence for each stored verdict and each champion that is not what the ledger has the digest of."""
     found = [problem for entry in book.entries if entry.verdict and (problem := _problem(tracking, book.name, entry))]
@@ -70,6 +84,8 @@ def check(tracking: Tracking, book: Ledger) -> list[str]:
         try:
             version = versions.find(tracking, book.name, number)
             _check_model(tracking, version, book)
+            if problem := ledger.origin_problem(version, book):
+                found.append(problem)
             with versions.checked(tracking, version):  # the files themselves, not what a tag says of them
                 pass
         except PodiumError as error:  # gone, changed, or without digests
@@ -121,7 +137,7 @@ def _problem(tracking: Tracking, name: str, entry: Entry) -> str:
             found = digest(path.read_text(encoding="utf-8"))
     except (MlflowException, OSError, ValueError) as error:
         return f"{place} can't be read: {' '.join(str(error).split())[:300]}"
-    return "" if found == stored["digest"] else f"{place} is not the one that was given: edited"
+    return "" if found == stored.get("digest") else f"{place} is not the one that was given: edited"
 
 
 def _caption(one: Disagreement) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from podium.data.dataset import DatasetInfo
 from podium.data.decode import Preprocess
 from podium.metrics.class_rows import by_recall
+from podium.text import for_code, for_markdown
 from podium.training.answering import Promise
 from podium.training.trained import TrainedModel
 
@@ -13,6 +14,8 @@ LONGEST = 4000
 """Characters of the card in the registry: a database stores 5,000."""
 MEASURES = 20
 """Further metrics in the registry's card, which has little room."""
+LONGEST_NAMES = 1000
+"""Characters of the names of classes in the registry's card."""
 SHOWN = 30
 """Classes in the table of figures; the end of the card has all of them."""
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "nll", "count", "groups")
@@ -61,8 +64,9 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         "",
         "## Data",
         "",
-        f"Source `{info.source}`, images by split: {counts or 'unknown'}. Trained on {' and '.join(trained.splits)},"
-        " measured on test, a held-out test set that stayed sealed until then.",
+        f"Source `{for_code(info.source)}`, images by split: {counts or 'unknown'}."
+        f" Trained on {' and '.join(trained.splits)}, measured on test, a held-out test set that stayed"
+        " sealed until then.",
         f"Digest `{info.digest}`.",
         "",
         "## Figures on the held-out test set",
@@ -84,13 +88,13 @@ def page(trained: TrainedModel, spec: Preprocess, evaluated: Evaluated, tags: di
         "",
         "## How it was chosen",
         "",
-        f"Trial {trained.trial} of study `{trained.study}` ({chosen.get('metric', 'accuracy')} {chosen.get('value')} in"
-        f" the search), run again {how}: {fresh}. {_settings(trained.recipe['model'])};"
-        f" {_settings(trained.recipe['train'])}.",
+        f"Trial {trained.trial} of study `{for_code(trained.study)}`"
+        f" ({chosen.get('metric', 'accuracy')} {chosen.get('value')} in the search), run again {how}: {fresh}."
+        f" {_settings(trained.recipe['model'])}; {_settings(trained.recipe['train'])}.",
         "",
         "## Lineage",
         "",
-        *(f"- {name}: `{value}`" for name, value in sorted(tags.items()) if value),
+        *(f"- {name}: `{for_code(value)}`" for name, value in sorted(tags.items()) if value),
         *(["", "## Every class", "", *_class_table(evaluated.classes)] if len(evaluated.classes) > SHOWN else []),
     ]
     return "\n".join(lines) + "\n"
@@ -114,8 +118,8 @@ def _class_table(classes: list[dict[str, str]]) -> list[str]:
         "| class | images | precision | recall | interval |",
         "|---|---|---|---|---|",
         *(
-            f"| {row['class']} | {row['support']} | {float(row['precision']):.4f} | {float(row['recall']):.4f} |"
-            f" {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
+            f"| {for_markdown(row['class'])} | {row['support']} | {float(row['precision']):.4f} |"
+            f" {float(row['recall']):.4f} | {float(row['recall_low']):.4f} to {float(row['recall_high']):.4f} |"
             for row in classes
         ),
     ]
@@ -148,7 +152,6 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
     """The card in the registry, of at most LONGEST characters: figures, origin, the configuration as a table."""
     model, train = trained.recipe["model"], trained.recipe["train"]
     channels, height, width = trained.shape
-    classes = ", ".join(trained.classes)
     lines = [
         f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
         f" on {metrics['count']:,.0f} images of the held-out test set",
@@ -161,9 +164,9 @@ def markdown(trained: TrainedModel, metrics: dict[str, float], tags: dict[str, s
         *[f"| {name} | {value:.4f} |" for name, value in metrics.items() if name not in SUMMARY][:MEASURES],
         "",
         f"Takes image files of any size, makes them {channels}x{height}x{width}, predicts one of"
-        f" {len(trained.classes)} classes: {classes if len(classes) <= 1000 else classes[:1000] + ' ...'}.",
+        f" {len(trained.classes)} classes: {_names(trained.classes)}.",
         "",
-        f"- configuration (below): trial {trained.trial} of study `{trained.study}`",
+        f"- configuration (below): trial {trained.trial} of study `{for_code(trained.study)}`",
         f"- trained on {trained.device} with seed {trained.seed}; confirmed on seeds"
         f" {', '.join(map(str, trained.confirmation_seeds)) or 'none'}",
         f"- data `{trained.data_digest[:12]}`, weights `{trained.weights_digest[:12]}`",
@@ -190,13 +193,22 @@ def _table(sections: dict[str, dict[str, Any]], room: int) -> str:
     )
 
 
+def _names(classes: list[str]) -> str:
+    """The first of `classes`, as many as have room."""
+    shown, room = list[str](), LONGEST_NAMES
+    for name in map(for_markdown, classes):
+        room -= len(name) + 2
+        if room < 0:
+            return ", ".join([*shown, "..."])
+        shown.append(name)
+    return ", ".join(shown)
+
+
 def _shown(value: Any) -> str:
     """A value within a row of a table."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return for_markdown(text)
 
 
 def _settings(section: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in section.items()
-    )
+    return ", ".join(f"{name} {_shown(value)}" for name, value in section.items())

@@ -155,7 +155,13 @@ def compare_digests(listed: dict[str, str], found: dict[str, str]) -> str:
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder` but its manifest, by relative name, sorted."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {p.relative_to(folder).as_posix(): _digest(p) for p in files}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, which may be larger than memory: somebody else may have put it there."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_digest(content: object) -> str:

@@ -1,9 +1,11 @@
-"""A version's graph for programs without torch or MLflow: ONNX, checked to give the same probabilities; or the .pt2."""
+"""A version's graph for other programs: ONNX, the .pt2 itself, or one for ExecuTorch, checked to predict the same."""
 
 import base64
 import json
+import operator
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +24,11 @@ from podium.errors import InputError, RefusedError
 from podium.registry.exported import GRAPH, PARITY_LIMIT, largest_difference, load_graph
 from podium.text import one_line
 
-Format = Literal["onnx", "pt2"]
-FORMATS: tuple[Format, ...] = ("onnx", "pt2")
+Format = Literal["onnx", "pt2", "executorch-ready"]
+FORMATS: dict[Format, str] = {"onnx": "onnx", "pt2": "pt2", "executorch-ready": "pt2"}
+"""With the ending of their files; the first of several formats is that of a file with the ending alone."""
+ASSERTIONS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
+"""What torch.export adds to be checked at run time; ExecuTorch has none of them."""
 INPUT, OUTPUT = "images", "probabilities"
 PACKAGES = FORMAT_PACKAGES["onnx"]
 ONNX = "model.onnx"
@@ -38,17 +43,23 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 def format_of(out: Path, given: str | None) -> Format:
     """The format `given`, or that of the file's ending. Raises InputError where they differ or neither says."""
     ending = out.suffix.lower().lstrip(".")
-    for name in FORMATS:
-        if name == (given or ending) and (ending == name or ending not in FORMATS):
+    for name, own in FORMATS.items():
+        if (given == name and (ending == own or ending not in FORMATS.values())) or (given is None and ending == own):
             return name
     if given is not None:
         raise InputError(f"--format is {given}, and {out} ends like {ending}: write one of them in both places")
-    raise InputError(f"{out} ends in none of {', '.join(f'.{name}' for name in FORMATS)}: add --format")
+    endings = sorted({f".{one}" for one in FORMATS.values()})
+    raise InputError(f"{out} ends in none of {', '.join(endings)}: add --format")
 
 
 def check_destination(out: Path) -> None:
     """Raise InputError where `out` can't become a file: a device or a folder must not be replaced, by root neither."""
-    if out.exists() and not out.is_file():
+    with _writing(out):
+        try:
+            mode = out.stat().st_mode  # it raises for a link that leads back to itself
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(mode):
         raise InputError(f"{out} is there and is no plain file: export to another name")
 
 
@@ -56,9 +67,9 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
     """Write the graph of the model in `folder` (a checked copy) to `out`, which appears when it is complete.
 
     It takes uint8 (N, C, H, W), pixels as the model's decoder makes them, and gives float32 (N, classes); METADATA
-    stands in the file's metadata (ONNX) and in model.json of the version. Returns the largest
-    difference of a probability from the version's own graph. Raises RefusedError above PARITY_LIMIT, InputError where
-    the packages for ONNX are missing or `out` can't be written.
+    stands in the file's metadata (ONNX) and in model.json of the version. For ExecuTorch N is 1. Returns the largest
+    difference of a probability from the version's own graph. Raises RefusedError above PARITY_LIMIT and where the
+    format can't hold the network, InputError where the packages for ONNX are missing or `out` can't be written.
     """
     check_destination(out)
     inside = folder / "artifacts/model"
@@ -72,6 +83,11 @@ def write_graph(folder: Path, out: Path, kind: Format, version: str) -> float:
             with _writing(out):
                 partial.write_bytes(model)
             run = _onnx_graph(partial)
+        elif kind == "executorch-ready":
+            program = _core_program(inside, version)
+            with _writing(out):
+                torch.export.save(program, partial)
+            run = _one_by_one(load_graph(partial))
         else:
             with _writing(out):
                 shutil.copyfile(inside / GRAPH, partial)
@@ -133,6 +149,33 @@ def _onnx_bytes(inside: Path, about: dict[str, Any], version: str) -> bytes:
     model.producer_name, model.doc_string = "podium", ""
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _core_program(inside: Path, version: str) -> torch.export.ExportedProgram:
+    """The graph for one image in the operators of Core ATen, of which ExecuTorch's `to_edge` makes a .pte.
+
+    A phone sets its memory aside before it runs, so the batch can't be of any size. Raises RefusedError where another
+    operator is left.
+    """
+    program = torch.export.load(inside / GRAPH)
+    placeholder = next(node for node in program.graph.nodes if node.name == program.graph_signature.user_inputs[0])
+    example = torch.zeros((1, *placeholder.meta["val"].shape[1:]), dtype=torch.uint8)
+    core: torch.export.ExportedProgram = torch.export.export(program.module(), (example,)).run_decompositions()
+    for node in list(core.graph.nodes):
+        node.meta.pop("stack_trace", None)  # paths of this machine
+        if str(node.target) in ASSERTIONS:
+            core.graph.erase_node(node)
+    core.graph_module.recompile()
+    called = {node.target for node in core.graph.nodes if node.op == "call_function"} - {operator.getitem}
+    if others := sorted(str(one) for one in called if torch.Tag.core not in getattr(one, "tags", ())):
+        raise RefusedError(
+            f"ExecuTorch can't hold the network of {version}: Core ATen has no {', '.join(others)}. Nothing was written"
+        )
+    return core
+
+
+def _one_by_one(run: Run) -> Run:
+    return lambda images: np.concatenate([run(images[row : row + 1]) for row in range(len(images))])
 
 
 def _cause(error: BaseException) -> str:

@@ -21,6 +21,7 @@ import pandas as pd
 from podium.drift.reference import NAME as REFERENCE
 from podium.errors import InputError, PodiumError, RefusedError
 from podium.registry.exported import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
+from podium.text import reason_of
 from podium.tracking.store import Tracking
 
 # isort: split
@@ -90,8 +91,16 @@ class LoadedModel:
     def check_predictions(self) -> None:
         """Predict the images stored in the model. Raises RefusedError where a prediction is not the one stored."""
         files = [base64.b64decode(row["image"]) for row in self.stored]
-        self._check_decoding(files)
-        got = self.predict(files)
+        try:
+            self._check_decoding(files)
+            got = self.predict(files)
+        except RefusedError:
+            raise
+        except Exception as error:  # of Pillow, torch or the model's code: other ones may be installed since
+            raise RefusedError(
+                f"{self.name} does not predict the images that are stored in it: {type(error).__name__}:"
+                f" {reason_of(error)}; are other packages installed than when it was registered?"
+            ) from error
         labels = [row["label"] for row in self.stored]
         wrong = sum(one != other for one, other in zip(got["label"], labels, strict=True))
         off = largest_difference(got["probability"].to_numpy(), np.array([row["probability"] for row in self.stored]))

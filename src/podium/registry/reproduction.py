@@ -35,6 +35,7 @@ from podium.training.trained import TrainedModel
 
 NEEDED = ("data/prepared", "data/selected")
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
+THREADS = re.compile(r"[1-9][0-9]{0,3}")
 TOLERANCE = 0.02
 """Of a probability, for a version trained on a GPU: its sums have no fixed order, and small differences grow over the
 epochs. It could not be measured on a GPU when it was written."""
@@ -61,6 +62,8 @@ def reproduce(tracking: Tracking, version: Version, root: Path) -> Reproduced:
 
     Raises InputError where commit, lock or data are missing, RefusedError where the retraining fails.
     """
+    if not THREADS.fullmatch(version.tags.get("threads", "1")):
+        raise InputError(f"{version} can't be reproduced: its tag threads is no number of threads")
     stored = stored_files(tracking, version)
     for name in ("params.yaml", "dvc.lock"):
         if name not in stored:

@@ -33,10 +33,18 @@ CHAMPION = "champion"
 LINEAGE, LINEAGE_DIGEST = "lineage", "lineage_digest"
 """Tags: where in the run's artifacts lies what reproduces the version, and `folder_digest` of it."""
 SHA256 = re.compile("[0-9a-f]{64}")
+LARGEST = 2**31 - 1
+"""Of a version's number, as databases have it."""
+ORIGIN = (LINEAGE, LINEAGE_DIGEST, "git_commit", "data_digest", "weights_digest", "seed", "threads", "device")
+"""Tags by which `podium reproduce` makes a version again and `podium verify` compares with it."""
 FILES = "files"
 """Tag: SHA-256 of every file of the model, MLflow's own files too."""
 ACCESSES = "podium.sealed."
 """Tags of the registered model: accesses to the held-out test set."""
+OURS = "podium."
+"""How all tags of the registered model begin that Podium writes."""
+SHOWN = 5
+"""Names that an error shows; it says that there are more."""
 ACCESSES_PER_TAG = 150
 """MLflow limits a tag's value to 5,000 characters."""
 
@@ -82,6 +90,8 @@ def latest(tracking: Tracking, name: str) -> Version | None:
 
 def find(tracking: Tracking, name: str, which: int | str) -> Version:
     """A version by its number or alias. Raises InputError naming what there is."""
+    if isinstance(which, int) and which > LARGEST:
+        raise InputError(_what_there_is(tracking, name, which))
     try:
         if isinstance(which, int):
             return _version(tracking.client.get_model_version(name, str(which)))
@@ -138,12 +148,17 @@ def digest_of(version: Version) -> str:
     return content_digest(_files(version))
 
 
+def origin_digest(version: Version) -> str:
+    """SHA-256 over the tags that say what the version was made from."""
+    return content_digest({key: version.tags.get(key, "") for key in ORIGIN})
+
+
 def every(tracking: Tracking, name: str) -> list[Version]:
     """Every version of `name`, their numbers rising."""
     found: list[Version] = []
-    token = None
+    token, quote = None, '"' if "'" in name else "'"
     while True:
-        page = tracking.client.search_model_versions(f"name='{name}'", max_results=1000, page_token=token)
+        page = tracking.client.search_model_versions(f"name={quote}{name}{quote}", max_results=1000, page_token=token)
         found += map(_version, page)
         token = page.token
         if not token:
@@ -189,14 +204,43 @@ def _version(made: ModelVersion) -> Version:
 def _what_there_is(tracking: Tracking, name: str, which: int | str) -> str:
     numbers = [version.number for version in every(tracking, name)]
     if not numbers:
+        others = list(ours(tracking))
+        renamed = (
+            f". Registered here are {', '.join(others[:SHOWN])}{', ...' if len(others) > SHOWN else ''}: if it is one"
+            " of them by another name (after a renaming), write that as register.name in params.yaml"
+        )
         return (
             f"nothing is registered as {name}: run `dvc repro`; if it says that nothing changed (mlruns was deleted, or"
             " tracking.uri is another store): `dvc repro --force --single-item retrain`, then `dvc repro`"
+            f"{renamed if others else ''}"
         )
     held = ", ".join(f"{alias} is {number}" for alias, number in sorted(aliases(tracking, name).items()))
     wanted = f"version {which}" if isinstance(which, int) else f"version with the alias {which!r}"
     hint = "; `podium promote` makes a champion" if which == CHAMPION else ""
     return f"{name} has no {wanted}, only {', '.join(map(str, numbers))} ({held or 'no alias'}){hint}"
+
+
+def is_registered(tracking: Tracking, name: str) -> bool:
+    """Whether there is a registered model of this name, with or without versions."""
+    try:
+        tracking.client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def ours(tracking: Tracking) -> dict[str, dict[str, str]]:
+    """The registered models of this store that Podium has written tags of, with all their tags, sorted by name."""
+    found = dict[str, dict[str, str]]()
+    token = None
+    while True:
+        page = tracking.client.search_registered_models(max_results=100, page_token=token)
+        found |= {model.name: model.tags for model in page if any(key.startswith(OURS) for key in model.tags)}
+        token = page.token
+        if not token:
+            return dict(sorted(found.items()))
 
 
 def record_accesses(tracking: Tracking, name: str, digest: str) -> dict[str, int]:

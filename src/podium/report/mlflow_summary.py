@@ -1,5 +1,6 @@
 """What MLflow's page of the search shows of the report: the summary in Markdown, and two pictures."""
 
+import html
 from itertools import accumulate
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from podium.metrics.scores import as_percent
 from podium.report.render import Page
 from podium.report.trials import Search
+from podium.text import one_line
 from podium.tracking.study_summary import help_of
 
 LIMIT = 4500
@@ -24,12 +26,17 @@ def note(page: Page) -> str:
     if top.low is not None and top.high is not None:
         lines[0] += f" ({top.interval} {as_percent(top.low)} to {as_percent(top.high)})"
     for card in top.cards:
-        lines.append(f"- **{card.question}** {card.answer}. {' '.join(card.lines)}")
-    lines += ["", "**What to try next**", "", *(f"1. {a.do} ({a.why})" for a in page.advice), ""]
+        lines.append(f"- **{card.question}** {_plain(card.answer)}. {_plain(' '.join(card.lines))}")
+    lines += ["", "**What to try next**", "", *(f"1. {_plain(a.do)} ({_plain(a.why)})" for a in page.advice), ""]
     shown = help_of(len(page.facts["aims"]) > 1)
     lines += ["The full report is the artifact `report/index.html`; pictures are in `figures/`.", "", shown]
     text = "\n".join(lines)
     return text if len(text) <= LIMIT else f"{text[: LIMIT - len(MORE)].rpartition(chr(10))[0]}{MORE}"
+
+
+def _plain(text: str) -> str:
+    """A sentence, which may hold names of classes, so that none of them is taken for HTML."""
+    return html.escape(one_line(text), quote=False)
 
 
 def draw(search: Search, folder: Path) -> list[Path]:

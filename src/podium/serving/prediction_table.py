@@ -1,17 +1,20 @@
 """Predictions as CSV: in a file that appears when it is complete and is resumed after a kill, or as they come."""
 
 import csv
+import errno
+import fcntl
+import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from podium.data.sources.item import cell, shown
-from podium.errors import InputError
+from podium.errors import InputError, RefusedError
 from podium.serving.predictions import Prediction
 from podium.text import for_table, write_row
 
@@ -19,6 +22,8 @@ COLUMNS = ("file", "label", "probability", "model", "error")
 MODEL, ERROR = COLUMNS.index("model"), COLUMNS.index("error")
 STATE = "state"
 """The last column of what is not complete yet: of the file before it was read."""
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What file systems say that know no locks."""
 FLUSHED = 64
 """Rows after which what was written can be seen, and survives a kill."""
 Predict = Callable[[Sequence[Path]], Iterable[Prediction]]
@@ -42,7 +47,8 @@ def write(
     `predict` is called with the files that are left to do. A link is followed, a device or a pipe gets the rows as they
     come. What a killed run has left in `<out>.<digest>.tmp` is kept, where it is of this model and these files, and
     none of them has changed since. Returns how many files have no prediction, and how many rows were kept. Raises
-    InputError where `out` can't be written, BrokenPipeError where nobody reads it any more.
+    InputError where `out` can't be written, RefusedError where another process is writing it by the same model,
+    BrokenPipeError where nobody reads it any more.
     """
     header = [*COLUMNS, *(["reason"] if abstain else []), *(f"probability_{name}" for name in classes)]
     try:
@@ -55,16 +61,18 @@ def write(
         _check_is_no_image(out, files)
         partial = whole.with_name(f"{whole.name}.{source.digest[:16]}.tmp")
         states = [_state(file) for file in files]  # before any is read: what changes from now on is another state
-        kept = _kept(partial, [*header, STATE], files, states, source.model)
-        fresh = whole.with_name(whole.name + ".tmp2")
-        _write_rows(fresh, [[*header, STATE], *kept])
-        fresh.replace(partial)
-        with partial.open("a", newline="", encoding="utf-8") as file:
+        with _alone(partial, out) as file:
+            kept, length = _kept(partial, [*header, STATE], files, states, source.model)
+            file.truncate(length)
+            if not length:
+                write_row(file, [*header, STATE])
             bad = _append(file, predict(files[len(kept) :]), classes, states[len(kept) :], abstain=abstain)
-        with partial.open(newline="", encoding="utf-8") as file:
-            _write_rows(fresh, (row[:-1] for row in csv.reader(file)))
-        fresh.replace(whole)
-        partial.unlink()
+            file.flush()
+            fresh = partial.with_name(partial.name + "2")
+            with partial.open(newline="", encoding="utf-8") as rows:
+                _write_rows(fresh, (row[:-1] for row in csv.reader(rows)))
+            fresh.replace(whole)
+            partial.unlink()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         raise
     except OSError as error:
@@ -77,6 +85,33 @@ def is_standard_output(out: Path) -> bool:
     try:
         return os.path.samestat(out.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):  # no such file, or standard output is none
+        return False
+
+
+@contextmanager
+def _alone(partial: Path, out: Path) -> Iterator[TextIO]:
+    """`partial` open for appending, by this process alone. Raises RefusedError where another one has it."""
+    while True:
+        with partial.open("a", newline="", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RefusedError(
+                    f"--out: another process is writing {out} at this moment (`fuser {partial}` names it): wait for it,"
+                    " or name another file"
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            if _is_at(partial, file):  # else the other process has just finished, and taken it away
+                yield file
+                return
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
         return False
 
 
@@ -96,9 +131,11 @@ def _stream(out: Path) -> TextIO | None:
     if is_standard_output(out):
         sys.stdout.flush()
         return os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8")
-    if out.exists() and not stat.S_ISREG(out.stat().st_mode):
-        return out.open("w", newline="", encoding="utf-8")
-    return None
+    try:
+        mode = out.stat().st_mode  # it raises for a link that leads back to itself
+    except FileNotFoundError:
+        return None
+    return None if stat.S_ISREG(mode) else out.open("w", newline="", encoding="utf-8")
 
 
 def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
@@ -137,24 +174,41 @@ def _state(file: Path) -> str:
 
 def _kept(
     partial: Path, header: list[str], files: Sequence[Path], states: Sequence[str], model: str
-) -> list[list[str]]:
-    """The first rows of `partial` that are those of the first of `files`, by this model and still true."""
-    if not partial.is_file():
-        return []
-    text = partial.read_text(encoding="utf-8", errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-    kept: list[list[str]] = []
+) -> tuple[list[list[str]], int]:
+    """The first rows of `partial` that are those of the first of `files`, by this model and still true.
+
+    And the bytes that the header and they take; 0: there is no such header.
+    """
+    whole = partial.read_bytes()
+    text = io.StringIO(whole[: whole.rfind(b"\n") + 1].decode("utf-8", "surrogateescape"), newline="")
+    kept, ends = list[list[str]](), [0]
+    lines = _Lines(text)
     try:
         rows = csv.reader(lines, strict=True)
         if next(rows, None) != header:
-            return []
+            return [], 0
+        ends = [lines.length]
         for row, file, state in zip(rows, files, states, strict=False):
             ours = len(row) == len(header) and row[0] == cell(file) and (row[MODEL] == model or row[ERROR])
             if not ours or row[-1] != state:
                 break
             kept.append(row)
+            ends.append(lines.length)
     except csv.Error:  # cut off within a row
         pass
     while kept and kept[-1][ERROR]:  # it names no model: only a row after it tells that it is of this one
         kept.pop()
-    return kept
+    return kept, ends[len(kept)]
+
+
+class _Lines:
+    """The lines of a text, and how many bytes of it were read. Only \\n and \\r end one: str.splitlines has more."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            self.length += len(line.encode("utf-8", "surrogateescape"))
+            yield line

@@ -1,5 +1,6 @@
 """Predictions for many image files and folders: in batches, where a bad file does not stop the others."""
 
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,8 @@ from podium.errors import InputError
 from podium.registry.loading import LoadedModel
 
 Ask = Callable[[Sequence[bytes]], pd.DataFrame]
-BATCH = 64
-"""Files read at a time, so that memory stays bounded."""
+BATCH, BATCH_BYTES = 64, 128 * 1024**2
+"""Files read at a time, and bytes of several ones, so that memory stays bounded."""
 BEGINNINGS = (
     *(b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
@@ -57,7 +58,7 @@ def expand(paths: Sequence[Path], left_out: Callable[[str, str], None] | None = 
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 (Path raises for a name that is too long, or where it may not look)
             found.append(path)
             continue
         files, rejects = files_below(path)
@@ -98,10 +99,25 @@ def predict(
     ask = partial(model.predict, probabilities=probabilities, abstain=abstain)
     bar = tqdm(total=len(files), desc="predict", unit=" images", delay=2, leave=False, disable=None)
     with bar:
-        for start in range(0, len(files), BATCH):
-            batch = files[start : start + BATCH]
+        for batch in _batches(files):
             yield from _predict_batch(ask, batch)
             bar.update(len(batch))
+
+
+def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
+    batch, room = list[Path](), BATCH_BYTES
+    for file in files:
+        try:
+            size = min(file.stat().st_size, Preprocess.max_bytes)  # of a larger one nothing is read
+        except OSError:
+            size = 0
+        if batch and (len(batch) == BATCH or size > room):
+            yield batch
+            batch, room = [], BATCH_BYTES
+        batch.append(file)
+        room -= size
+    if batch:
+        yield batch
 
 
 def _predict_batch(ask: Ask, files: Sequence[Path]) -> Iterator[Prediction]:

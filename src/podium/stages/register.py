@@ -103,11 +103,11 @@ def register_stage(params: RegisterParams, tracking_params: TrackingParams, fold
         (bundle / "card.md").write_text(card.page(trained, spec, evaluated, tags), encoding="utf-8")
         exported.write_manifest(bundle)
         version = versions.latest(store, params.name)
-        if version is None or version.tags.get(logged_model.IDENTITY) != same:
+        if version is None or not _is_same(version, same):
             version = _register(store, params.name, trained, evaluation, bundle, parity, tags)
         store.client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.number))
         versions.record_accesses(store, params.name, evaluated.info.access_key)
-    _write(out, version, trained)
+    _write(out, version, trained, evaluation)
     print(f"{version} is the challenger; `podium promote` makes it the champion if the gate sees evidence for it")
     return version
 
@@ -263,10 +263,19 @@ def _chosen(selected: Path) -> dict[str, Any]:
     return chosen
 
 
-def _write(out: Path, version: Version, trained: TrainedModel) -> None:
+def _is_same(version: Version, same: str) -> bool:
+    """Whether `version` is the very model, and still has the digests by which it is checked."""
+    try:
+        versions.digest_of(version)
+    except RefusedError:
+        return False
+    return version.tags.get(logged_model.IDENTITY) == same
+
+
+def _write(out: Path, version: Version, trained: TrainedModel, evaluation: Evaluation) -> None:
     about: dict[str, Any] = {"name": version.name, "version": version.number, "run_id": version.run_id}
     about |= {"model_uri": version.model_uri, "weights_digest": trained.weights_digest}
-    about |= {"model_digest": version.tags["model_digest"], "accuracy": float(version.tags["accuracy"])}
+    about |= {"model_digest": versions.digest_of(version), "accuracy": round(evaluation.metrics["accuracy"], 6)}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "version.json", about)
 
