@@ -288,8 +288,10 @@ def test_connection_that_breaks_says_what_there_is_to_say(
     async def broken(message: Any) -> None:
         raise ConnectionError("the transport is closed")
 
+    said: list[dict[str, Any]] = [{"type": "http.request"}]
+
     async def nothing() -> Any:
-        return {"type": "http.request"}
+        return said.pop() if said else await asyncio.Event().wait()
 
     monkeypatch.setattr(logging.getLogger("podium.serve"), "propagate", True)
     scope = {"type": "http", "path": "/health", "method": "GET", "headers": [], "query_string": b""}

@@ -17,8 +17,10 @@ pytestmark = pytest.mark.slow
 SUPERVISOR = """
 import os, sys
 from podium.process import run
+from podium.serving import workers
 from podium.serving.workers import Worker, supervise
 
+workers.AGAIN_SECONDS = 0.01
 run(lambda: supervise(lambda: Worker([sys.executable, "-c", sys.argv[1]], os.environ, []), 2, 30))
 """
 WORKER = """
@@ -94,6 +96,31 @@ def test_worker_that_had_its_model_is_replaced_however_soon_it_ended() -> None:
         wait_for("stays", 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
+    assert log().count("first") == 2
+
+
+def test_workers_that_answer_go_on_where_another_one_can_not_get_the_model_any_more() -> None:
+    code = """
+    say(f"started by {os.getpid()}")
+    number = [line for line in log.read_text().splitlines() if "by" in line].index(f"started by {os.getpid()}") + 1
+    if 3 <= number <= 4:  # the registry is away, for a time
+        say("fails")
+        sys.exit(1)
+    workers.tell_ready()
+    say("ready")
+    while log.read_text().count("ready") < 2:
+        time.sleep(0.01)
+    if number == 1:
+        sys.exit(137)
+    time.sleep(600)
+    """
+    with start(code) as process:
+        wait_for("ready", 3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr is not None
+        assert process.stderr.read().count(b"before it had the model: see above; others answer") == 2
     assert log().count("first") == 2
 
 

@@ -46,6 +46,21 @@ def test_labels_by_id_and_by_digest_count_each_image_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "id;label\r\nr1;dog\r\nboth/2;=owl\r\n",
+        "sep=;\r\nid;label\r\nr1;dog\r\nboth/2;=owl\r\n",
+        "id\tlabel\nr1\tdog\nboth/2\t=owl\n".encode("utf-16"),
+        "id,label,,\nr1,dog,,\n,,,\nboth/2,'=owl,,\n",
+        "id, label\nr1, dog\nboth/2, =owl\n",
+        "id,label\rr1,dog\rboth/2,=owl\r",
+    ],
+)
+def test_table_is_read_as_a_spreadsheet_of_any_country_saves_it(folder: Path, text: str | bytes) -> None:
+    assert take(folder, text) == Taken(2, 0, 0, [])
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", ["must have a column `label` and one of `id`"]),
@@ -64,8 +79,10 @@ def test_labels_by_id_and_by_digest_count_each_image_once(folder: Path) -> None:
             "id,label\nno,dog\nneither,dog\n",
             ["none of the 2 rows is about an image that is stored", "the first one is no"],
         ),
-        (b"id,label\nr1,\xff\n", ["is no CSV file in UTF-8"]),
-        ('id,label\nr1,"dog\n', ["is no CSV file in UTF-8"]),
+        ("id;label\nr1;dog;more\n", ["line 2: it has 3 cells, the header 2"]),
+        (b"id,label\nr1,\xff\n", ["line 2", "UTF-8"]),
+        (b"PK\x03\x04xlsx", ["is a workbook of a spreadsheet", "export the table as CSV"]),
+        ('id,label\nr1,"dog\n', ["line 2: opens a quote"]),
     ],
 )
 def test_wrong_tables_are_refused_with_every_reason_and_nothing_is_kept(

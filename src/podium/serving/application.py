@@ -7,7 +7,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from podium import process
 from podium.config.params import ServeParams
 from podium.serving import request_body
 from podium.serving.body_memory import ArrivingBody
-from podium.serving.body_reader import BodyReader, GoneError
+from podium.serving.body_reader import BodyReader, GoneError, discard
 from podium.serving.canary import Canary, Split
 from podium.serving.follower import Follower
 from podium.serving.memory_budget import MemoryBudget
@@ -64,6 +64,7 @@ class Application:
         self.most_decoded = int(params.max_decoded_mb * 1e6)
         self.at_work = 0
         metrics.memory.set_function(lambda: self.memory.used + self.bodies.memory.used)
+        self._rests = set[asyncio.Future[None]]()
         self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="podium-predict")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -94,7 +95,9 @@ class Application:
         try:
             if _has_two_lengths(scope):
                 refusal = RequestError(400, "a request must have one of Content-Length and Transfer-Encoding")
-                await send_answer(counting, 400, json.dumps(refusal.content).encode(), close=True)
+                content = json.dumps(refusal.content).encode()
+                await discard(receive)
+                await self._send(send_answer(counting, 400, content, close=True), receive)
             elif path == "/invocations":
                 status, content = await self._invocations(scope, receive, started, sighting)
                 if status == 200:
@@ -102,12 +105,10 @@ class Application:
                 else:
                     sighting.forget()
                 if status:
-                    async with asyncio.timeout(self.params.timeout_seconds):
-                        await send_answer(counting, status, content, request_id=sighting.request_id)
+                    await self._send(send_answer(counting, status, content, request_id=sighting.request_id), receive)
             else:
-                answer = self._page(scope)
-                async with asyncio.timeout(self.params.timeout_seconds):
-                    await answer(counting)
+                await discard(receive)
+                await self._send(self._page(scope)(counting), receive)
         except TimeoutError:
             LOG.warning("a client does not read the response: the connection is closed")
         except OSError as error:  # of the connection: what fails in a request was answered above
@@ -117,7 +118,19 @@ class Application:
             if self.params.access_log and path not in QUIET:
                 _log(scope, sent[0], sent[1], time.perf_counter() - started)
 
-    def _page(self, scope: Message) -> Callable[[Send], Awaitable[None]]:
+    async def _send(self, answer: Coroutine[Any, Any, None], receive: Receive) -> None:
+        """Send an answer; what the client goes on to send is dropped until hypercorn says that the connection ends.
+
+        hypercorn ends an answer by a message in the queue by which the body comes, of 10 places: were it full of a body
+        that nobody reads, the connection would stay for as long as the client likes, and longer.
+        """
+        rest = asyncio.ensure_future(_disconnected(receive))
+        self._rests.add(rest)  # the loop itself would forget it
+        rest.add_done_callback(self._rests.discard)
+        async with asyncio.timeout(self.params.timeout_seconds):
+            await answer
+
+    def _page(self, scope: Message) -> Callable[[Send], Coroutine[Any, Any, None]]:
         """What sends the page that is asked for, or that it can't be made."""
         try:
             return self.pages.answer(scope)
@@ -131,6 +144,7 @@ class Application:
         """Status and JSON of the answer; status 0: nobody waits for one."""
         try:
             if scope["method"] != "POST":
+                await discard(receive)
                 raise RequestError(405, "predictions need POST")
             records = await self._answer(scope, receive, sighting)
         except RequestError as error:
@@ -149,6 +163,7 @@ class Application:
         headers = {name.lower(): value for name, value in scope["headers"]}
         predictor = self.follower.current
         if predictor is None:
+            await discard(receive)
             raise RequestError(503, "the model is still being loaded")
         body = await self.bodies.read(headers, receive)
         try:

@@ -40,7 +40,7 @@ class BodyReader:
                 raise self._too_long(int(said))
             return await self._received(receive)
         except RequestError:
-            await _discard(receive)
+            await discard(receive)
             raise
 
     async def _received(self, receive: Receive) -> ArrivingBody:
@@ -82,7 +82,8 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-async def _discard(receive: Receive) -> None:
+async def discard(receive: Receive) -> None:
+    """Read the rest of a body that is not wanted, for DISCARD_SECONDS at most."""
     try:
         async with asyncio.timeout(DISCARD_SECONDS):
             async for _ in _pieces(receive):

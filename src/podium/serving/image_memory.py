@@ -12,6 +12,7 @@ from typing import Protocol
 from PIL import Image
 
 from podium.data.decode import LEAST, formats, quiet
+from podium.serving.image_notes import has_too_many_notes, notes_bytes
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PLAIN, BLENDED, DEEP = 14, 34, 52
@@ -42,15 +43,31 @@ class Size(Protocol):
 
 
 def decoding_bytes(data: bytes, wanted: Size) -> int:
-    """Bytes of memory that decoding the image file `data` for the size `wanted` takes at most; 0: it is no image."""
-    if data.startswith(PNG):
-        return _of_png(data)
+    """Bytes of memory that decoding the image file `data` for the size `wanted` takes at most, with all that it holds
+    beside its pixels; 0: it is no image.
+    """
+    pixels = _of_png(data) if data.startswith(PNG) else _of_others(data, wanted)
+    return pixels + notes_bytes(data) if pixels else 0
+
+
+def _of_others(data: bytes, wanted: Size) -> int:
     try:
         # The decoder's own formats: others (ICO) would decode their pixels when they are opened.
         with quiet, Image.open(io.BytesIO(data), formats=formats()) as image:
             return _of_image(image, wanted)
     except Exception:  # damaged: the decoder fails at the same place, and says why
         return 0
+
+
+def slow_to_open(data: bytes) -> str:
+    """Why the image file `data` would take long, or much memory, before memory is reserved; empty: it would not."""
+    if has_too_many_scans(data):
+        return (
+            f"its JPEG has more than {MOST_SCANS} scans or is cut into very many segments: save it again as a plain one"
+        )
+    if has_too_many_notes(data):
+        return "its notes (EXIF, or tags and strips of a TIFF) hold very many numbers: save it again without them"
+    return ""
 
 
 def has_too_many_scans(data: bytes) -> bool:

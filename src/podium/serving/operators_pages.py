@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -52,7 +52,7 @@ class OperatorsPages:
         }
         self.paths = frozenset(self._pages)
 
-    def answer(self, scope: MutableMapping[str, Any]) -> Callable[[Send], Awaitable[None]]:
+    def answer(self, scope: MutableMapping[str, Any]) -> Callable[[Send], Coroutine[Any, Any, None]]:
         """What sends the answer to one request for a page; the page is made now."""
         page = self._pages.get(scope["path"])
         if page is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from podium.errors import PodiumError
 from podium.registry.loading import NO_THRESHOLD, LoadedModel
-from podium.serving.image_memory import MOST_SCANS, decoding_bytes, has_too_many_scans
+from podium.serving.image_memory import decoding_bytes, slow_to_open
 from podium.serving.observers import Answers, Images, Keep
 from podium.serving.request_body import LIST_BYTES, VALUE_BYTES, Rows
 from podium.serving.request_error import RequestError, about_rows
@@ -61,10 +61,7 @@ class Predictor:
         pixels = int(spec.channels * spec.height * spec.width)
         if rows.column == "array":
             return pixels * min(len(rows.values), BATCH)
-        scans = (
-            f"its JPEG has more than {MOST_SCANS} scans or is cut into very many segments: save it again as a plain one"
-        )
-        slow = [(row, scans) for row, data in enumerate(rows.values) if has_too_many_scans(data)]
+        slow = [(row, why) for row, data in enumerate(rows.values) if (why := slow_to_open(data))]
         if slow:
             raise about_rows(slow, len(rows.values))
         each = [decoding_bytes(data, spec) for data in rows.values]

@@ -17,6 +17,8 @@ SIGNALS = (*ASKED, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2
 VARIABLE = "PODIUM_SERVE_READY"
 """Number of the open pipe by which a worker says that it is ready."""
 POLL_SECONDS = 0.1
+AGAIN_SECONDS, SLOWEST_SECONDS = 2.0, 60.0
+"""Before another try where a worker can't get the model while others answer: at first, and at most."""
 LAST_SECONDS = 2.0
 """Time in which a worker may remove its temporary files when it has to end at once."""
 SLACK_SECONDS = 60.0
@@ -27,6 +29,7 @@ class Worker:
     """One process, whose standard input is a pipe that closes when this process ends."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], sockets: Sequence[int]) -> None:
+        self._has_model = False
         self._ready, said = os.pipe()
         os.set_blocking(self._ready, False)
         try:
@@ -41,10 +44,10 @@ class Worker:
             os.close(said)
 
     def was_ready(self) -> bool:
-        """Whether a worker that has ended ever had a model. To be asked once."""
-        with suppress(BlockingIOError):  # a process that it started holds the pipe
-            return bool(os.read(self._ready, 1))
-        return False
+        """Whether the worker has a model, or had one before it ended."""
+        with suppress(BlockingIOError):  # it has said nothing yet, or a process that it started holds the pipe
+            self._has_model = self._has_model or bool(os.read(self._ready, 1))
+        return self._has_model
 
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
@@ -78,8 +81,9 @@ def tell_ready() -> None:
 def supervise(start: Callable[[], Worker], count: int, drain_seconds: float) -> None:
     """Keep `count` workers, each started by `start`, until a signal comes; then let them end.
 
-    A worker that had its model and ended is replaced. Raises PodiumError where one can't start, SystemExit (128 + the
-    signal) after a second signal, which ends them at once.
+    A worker that had its model and ended is replaced; where the new one can't get the model, as from a registry that is
+    away, the others go on answering and it is tried again. Raises PodiumError where one can't start and no other has
+    the model, SystemExit (128 + the signal) after a second signal, which ends them at once.
     """
     _Supervisor(start, count, drain_seconds).run()
 
@@ -89,13 +93,14 @@ class _Supervisor:
         self.start, self.count, self.drain_seconds = start, count, drain_seconds
         self.signals: list[int] = []
         self.workers: list[Worker] = []
+        self._pause, self._not_before = AGAIN_SECONDS, 0.0
 
     def run(self) -> None:
         for number in awaited():
             signal.signal(number, lambda number, _: self.signals.append(number))
         try:
             while not self.signals:
-                while len(self.workers) < self.count and not self.signals:
+                while self._has_to_start():
                     self.workers.append(self.start())
                 time.sleep(POLL_SECONDS)
                 for worker in [one for one in self.workers if one.process.poll() is not None]:
@@ -105,6 +110,9 @@ class _Supervisor:
         if len(self.signals) > 1:
             sys.exit(128 + self.signals[1])
 
+    def _has_to_start(self) -> bool:
+        return len(self.workers) < self.count and not self.signals and time.monotonic() >= self._not_before
+
     def _ended(self, worker: Worker) -> None:
         self.workers.remove(worker)
         ready = worker.was_ready()
@@ -112,8 +120,16 @@ class _Supervisor:
         if self.signals:  # it may have reached the worker, too
             return
         if worker.process.returncode and not ready:
-            code = worker.process.returncode
-            raise PodiumError(f"a worker of the server ended with code {code} before it had the model: see above")
+            said = (
+                f"a worker of the server ended with code {worker.process.returncode} before it had the model: see above"
+            )
+            if not any(one.was_ready() and one.process.poll() is None for one in self.workers):
+                raise PodiumError(said)
+            process.print_if_possible(f"podium: {said}; others answer, it is tried again", sys.stderr)
+            self._not_before = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, SLOWEST_SECONDS)
+            return
+        self._pause = AGAIN_SECONDS
         process.print_if_possible("podium: a worker of the server ended; another one is started", sys.stderr)
 
     def _end(self) -> None:

@@ -1,6 +1,5 @@
 """Labels of served images, which come later: a table is read strictly, matched with what was kept, and remembered."""
 
-import csv
 import difflib
 import hashlib
 import json
@@ -11,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.data.sources.table_text import MORE, table_of
 from podium.errors import InputError
 from podium.shadow import pair_schema
 from podium.text import counted, from_table, one_line
@@ -67,34 +67,22 @@ class _Match:
 
 
 def read(path: Path) -> Labels:
-    """The labels of a CSV file with a column `label` and one of `id` and `digest`.
+    """The labels of a CSV file with a column `label` and one of `id` and `digest`, as any spreadsheet saves it.
 
     Raises InputError naming every kind of row that can't be used.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = [(reader.line_num, row) for reader in [csv.reader(file, strict=True)] for row in reader]
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV file in UTF-8: {error}") from None
-    header = [name.strip() for name in table[0][1]] if table else []
+    header, table = table_of(path, "LABELS.csv", ("label",))
     column = _key_column(path, header)
     rows, problems, empty = list[Label](), list[str](), 0
-    key, label = header.index(column), header.index("label")
-    for line, row in table[1:]:
-        if not any(row):
-            continue
-        if len(row) != len(header):
-            problems.append(f"line {line}: it has {counted(len(row), 'cell')}, the header {len(header)}")
-        elif not row[label].strip():
+    for line, row in table:
+        if (cells := len(row) + row.get(MORE, "").count("\0")) != len(header):
+            problems.append(f"line {line}: it has {counted(cells, 'cell')}, the header {len(header)}")
+        elif not (label := row["label"].strip()):
             empty += 1
-        elif why := _wrong(column, row[key].strip()):
+        elif why := _wrong(column, name := row[column].strip()):
             problems.append(f"line {line}: {why}")
         else:
-            name = row[key].strip()
-            text = from_table(row[label].strip())
-            rows.append(Label(line, name.lower() if column == "digest" else name, text))
+            rows.append(Label(line, name.lower() if column == "digest" else name, from_table(label)))
     problems += _twice(rows)
     if problems:
         raise InputError(f"{path}: {_some(problems)}")
