@@ -7,6 +7,8 @@ import tiny
 from podium.config.search_section import SearchParams
 from podium.config.space import Dimension
 from podium.tuning.freeze_thaw.places import Places, features, value_at
+from podium.tuning.optuna_private import contains
+from podium.tuning.study import distribution
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,17 @@ def test_unit_interval_covers_the_dimension(
     for value, expected in zip(found, (low, middle, high), strict=True):
         assert value == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-6))
         assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step"), [(0.0, 0.6, 0.1), (0.0, 0.3, 0.1), (0.1, 0.7, 0.1), (0.05, 0.35, 0.05), (0, 0.9, 0.3)]
+)
+def test_every_step_of_a_range_is_a_value_of_it(low: float, high: float, step: float) -> None:
+    """The last one was none, by rounding: what was decided on was another configuration than what was trained."""
+    dimension, count = Dimension(low=low, high=high, step=step), round((high - low) / step) + 1
+    found = [value_at("train.momentum", dimension, (k + 0.5) / count) for k in range(count)]
+    assert found == pytest.approx([low + k * step for k in range(count)])
+    assert all(contains(distribution("train.momentum", dimension), value) for value in found)
 
 
 @pytest.mark.parametrize(

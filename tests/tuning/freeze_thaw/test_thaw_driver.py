@@ -15,7 +15,7 @@ from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.planner import STRATA
 from podium.tuning.inherit import SOURCE
 from podium.tuning.messages import Task
-from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search
+from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search, value_of
 from tuning.killing import KilledError, kill_before, table
 from tuning.scripted import Recorder, states
 
@@ -195,6 +195,14 @@ def test_search_until_no_gain_ends_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_search_comes_near_the_best_rate(tmp_path: Path, metric: str) -> None:
     study, _ = search(tmp_path, params_of(n_trials=40, max_epochs=200, metric=metric))
+    assert 0.005 < study.best_trial.params["train.learning_rate"] < 0.02
+
+
+def test_metric_that_begins_below_zero_is_searched_by_as_any_other(tmp_path: Path) -> None:
+    def agreement(task: Task, number: int) -> dict[str, float]:
+        return {"val_mcc": -0.02 if number == 1 and task.number == 0 else value_of(task, number)}
+
+    study, _ = search(tmp_path, params_of(n_trials=40, max_epochs=120, metric="mcc"), Sleepers(more=agreement))
     assert 0.005 < study.best_trial.params["train.learning_rate"] < 0.02
 
 

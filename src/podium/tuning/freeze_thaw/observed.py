@@ -27,6 +27,11 @@ SHARES, JUMP = (0.2, 0.35, 0.5, 0.65, USUAL), 100.0
 lies between has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
+Ends = tuple[float, float]
+"""The lowest and the highest value that a metric can have, infinite where that is not known or there is none."""
+UNKNOWN = (-np.inf, np.inf)
+ROUNDING = 1e-4
+"""By how much an own training loop may report a value outside of them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ class Curve:
 class Errors:
     """How a metric's values become errors, of which less is better: the logarithm of what a value is short of the best.
 
-    The best is 1 of a metric that is higher the better and was never outside of 0 to 1, and 0 of one that is lower the
-    better and was never below; of any other it is the best value seen.
+    The best is the end of the metric's range. Where that is not known, it is 1 of a metric that is higher the better
+    and was never outside of 0 to 1, and 0 of one that is lower the better and was never below; else the best seen.
     """
 
     best: float
@@ -75,11 +80,13 @@ class Errors:
     """What a larger error counts as."""
 
     @staticmethod
-    def of(values: Array, direction: StudyDirection) -> "Errors":
-        """As `values` (n,) suggest."""
+    def of(values: Array, direction: StudyDirection, ends: Ends = UNKNOWN) -> "Errors":
+        """As `values` (n,) suggest, and the `ends` of the metric's range."""
         maximize = direction == StudyDirection.MAXIMIZE
-        bounded = values.min() >= 0 and (not maximize or values.max() <= 1)
-        best = float(maximize) if bounded else float(values.max() if maximize else values.min())
+        low, high = (0.0 if not np.isfinite(ends[0]) else ends[0]), (1.0 if not np.isfinite(ends[1]) else ends[1])
+        bounded = bool(values.min() >= low - ROUNDING and (not maximize or values.max() <= high + ROUNDING))
+        extreme = float(values.max() if maximize else values.min())
+        best = (high if maximize else low) if bounded else extreme
         steps = np.diff(np.unique(values))
         least = float(steps.min()) if len(steps) else 0.0
         with np.errstate(over="ignore"):  # the best and the worst may be as far apart as floats are
@@ -167,8 +174,8 @@ def progress(epochs: NDArray[np.int64] | int, total: NDArray[np.int64] | int) ->
     return np.asarray(np.log1p(epochs) / np.log1p(total), dtype=np.float64)
 
 
-def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | None:
-    """The points of `curves`; None where nothing was seen of any.
+def observe(curves: Sequence[Curve], direction: StudyDirection, ends: Ends = UNKNOWN) -> Observed | None:
+    """The points of `curves`, of a metric between `ends`; None where nothing was seen of any.
 
     The best is one that is known to keep the limits where it stands; where none is, any that would is better than the
     worst.
@@ -177,7 +184,7 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
     seen = np.array([value for curve in curves for value in curve.values.values()])
     if not len(seen):
         return None
-    errors = Errors.of(seen, direction)
+    errors = Errors.of(seen, direction, ends)
     worst = float(errors.log(seen).max())
     rows: list[list[tuple[Array, float, int, float]]] = []
     for curve in curves:

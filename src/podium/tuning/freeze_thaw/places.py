@@ -22,6 +22,8 @@ from podium.tuning.study import ordered
 Array = NDArray[np.float64]
 WIDE = 8
 """Choices that are positive numbers are compared by their logarithms from this ratio of the largest to the smallest."""
+NETWORK = "model."
+"""How the names of the fields begin that decide what a network costs."""
 MIDDLE = 0.5
 """The feature of a number that a configuration does not have; and how far apart two names are."""
 
@@ -63,15 +65,26 @@ class Places:
 
     def of(self, recipe: Mapping[str, Any]) -> Place:
         """The configuration of a trial whose `recipe` is known by dotted names."""
-        values = {name: recipe[name] for name in self.names if name in recipe}
+        space = self._params.space
+        there = (name for name in self.names if name in recipe and self._is_there(space[name], recipe))
+        values = {name: recipe[name] for name in there}
         return Place(values, self._features(recipe), int(recipe[EPOCHS]))
 
     def network(self, place: Place) -> str:
         """What decides the costs of a configuration: see feasibility."""
-        key = tuple((name, value) for name, value in place.values.items() if name.startswith("model."))
+        key = tuple((name, value) for name, value in place.values.items() if name.startswith(NETWORK))
         if key not in self._networks:
             self._networks[key] = network_of(self._base.replace(dict(key)).flat())
         return self._networks[key]
+
+    def costly(self, place: Place) -> Array:
+        """What decides the costs of a configuration as features, each range on a logarithmic scale: costs are powers of
+        widths and depths."""
+        names = [name for name in self.names if name.startswith(NETWORK)]
+        found = [
+            one for name in names for one in features(_logarithmic(self._params.space[name]), place.values.get(name))
+        ]
+        return np.array(found)
 
     def _features(self, fields: Mapping[str, Any]) -> Array:
         found: list[float] = []
@@ -108,11 +121,17 @@ def value_at(name: str, dimension: Dimension, u: float) -> Any:
             return min(max(round(math.exp(ends[0] + u * (ends[1] - ends[0]))), int(low)), int(high))
         step = int(dimension.step or 1)
         return int(low) + step * int(u * ((int(high) - int(low)) // step + 1))
-    if dimension.step:
-        return low + dimension.step * int(u * (round((high - low) / dimension.step) + 1))
+    if dimension.step:  # 6 times 0.1 is 0.6000000000000001, which a range up to 0.6 does not have
+        return float(min(low + dimension.step * int(u * (round((high - low) / dimension.step) + 1)), high))
     if dimension.log:
         return min(max(math.exp(math.log(low) + u * (math.log(high) - math.log(low))), low), high)
     return float(low + u * (high - low))
+
+
+def _logarithmic(dimension: Dimension) -> Dimension:
+    """`dimension` on a logarithmic scale where it is a range above 0."""
+    above = dimension.choices is None and dimension.low is not None and dimension.low > 0
+    return dimension.model_copy(update={"log": True, "step": None}) if above else dimension
 
 
 def features(dimension: Dimension, value: Any) -> list[float]:
