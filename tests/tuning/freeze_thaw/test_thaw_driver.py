@@ -51,6 +51,28 @@ def test_trials_rest_and_go_on_and_few_have_a_checkpoint(tmp_path: Path) -> None
     assert len(study.trials) == 12
 
 
+@pytest.mark.parametrize(("seconds", "least"), [(0.01, 10), (0.04, 3), (0.5, 1)])
+def test_slice_of_short_epochs_lasts_longer_than_its_decision(tmp_path: Path, seconds: float, least: int) -> None:
+    """A decision took longer than an epoch of a head on features, and each decided on one."""
+    space = SPACE | {"train.epochs": {"low": 30, "high": 40}}
+    params = params_of(max_epochs=200, space=space, max_resting=20)
+    study, _ = search(tmp_path, params, Sleepers(seconds=seconds), train__schedule="constant")
+    made, before = decided.read(study), dict[int, int]()
+    for one in made:
+        if one.by_model and one is not made[-1]:
+            assert one.until is not None
+            assert one.until >= min(40, before.get(one.trial, 0) + least)
+        before[one.trial] = one.until or 0
+    assert sum(one.by_model for one in made) >= 5
+    assert sum(_epochs(study)) == 200
+
+
+def test_search_that_is_deterministic_counts_epochs_however_short(tmp_path: Path) -> None:
+    params = params_of(max_epochs=40, deterministic=True)
+    short, long = (search(tmp_path / str(s), params, Sleepers(seconds=s))[0] for s in (0.01, 1.0))
+    assert decided.read(short) == decided.read(long)
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_more_trials_rest_than_may(tmp_path: Path, most: int) -> None:
     counts: list[int] = []
