@@ -29,6 +29,9 @@ HOPELESS, UNLIKELY = math.log(0.02), math.log(0.2)
 """Logarithms of the probability to keep the limits: below the first nothing is proposed while there is anything else;
 of those that nothing else speaks for, the first that is above the second is tried."""
 
+Measured = tuple[Place, Mapping[str, float]]
+"""A configuration of a network, and what that costs."""
+
 
 class NetworkCosts:
     """What is known of the costs that `limits` bounds."""
@@ -36,12 +39,12 @@ class NetworkCosts:
     def __init__(self, trials: Sequence[FrozenTrial], places: Places, limits: Mapping[str, float]) -> None:
         """`limits`: those of search.limits that follow from the configuration."""
         self._places = places
-        known = feasibility.costs_of(trials) if limits else {}
+        known = _measured(trials, places) if limits else {}
         self._over = {
             network: any(beyond > 0 for beyond in rules.excess(limits, costs).values())
-            for network, costs in known.items()
+            for network, (_, costs) in known.items()
         }
-        self._models = _models(trials, places, limits) if any(self._over.values()) else []
+        self._models = _models(list(known.values()), places, limits) if any(self._over.values()) else []
         """None while no network was over: then nothing speaks against any."""
 
     def log_keeps(self, places: Sequence[Place]) -> Array:
@@ -76,22 +79,28 @@ class NetworkCosts:
         return min(likely, key=lambda place: order[id(place)]) if likely else left[int(np.argmax(keeps))]
 
 
-def _models(trials: Sequence[FrozenTrial], places: Places, limits: Mapping[str, float]) -> list[CurveModel]:
-    """A model of each limited cost: 0 is the limit, where nothing is known."""
-    measured: dict[str, tuple[Array, Mapping[str, float]]] = {}
+def _measured(trials: Sequence[FrozenTrial], places: Places) -> dict[str, Measured]:
+    """Every network that one of `trials` has measured."""
+    found: dict[str, Measured] = {}
     for trial in trials:
         costs, recipe = trial.user_attrs.get(feasibility.COSTS), trial.user_attrs.get("recipe")
         if costs and recipe:
-            measured.setdefault(feasibility.network_of(recipe), (places.costly(places.of(recipe)), costs))
+            place = places.of(recipe)
+            found.setdefault(places.network(place), (place, costs))
+    return found
+
+
+def _models(known: Sequence[Measured], places: Places, limits: Mapping[str, float]) -> list[CurveModel]:
+    """A model of each limited cost: 0 is the limit, where nothing is known."""
     made = []
     for name, limit in limits.items():
-        rows = [(x, costs[name]) for x, costs in measured.values() if costs.get(name, 0.0) > 0][-MOST:]
+        rows = [(place, costs[name]) for place, costs in known if costs.get(name, 0.0) > 0][-MOST:]
         if rows:
             y = np.log([cost / limit for _, cost in rows])
             units = Units(0.0, max(float(np.sqrt(np.mean(y**2))), SMALLEST))
-            size = len(rows[0][0])
-            theta = np.log([*[LENGTH] * size, STEADY, 1e-3, 1e-3, OWN, NOISE])
-            made.append(CurveModel(_points([x for x, _ in rows], first=0), y, theta, units))
+            x = [places.costly(place) for place, _ in rows]
+            theta = np.log([*[LENGTH] * len(x[0]), STEADY, 1e-3, 1e-3, OWN, NOISE])
+            made.append(CurveModel(_points(x, first=0), y, theta, units))
     return made
 
 

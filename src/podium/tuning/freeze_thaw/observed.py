@@ -4,7 +4,7 @@ The model works on the logarithm of the error: the last images of a set are as f
 learning curves are nearly straight lines over the logarithm of time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,8 @@ SHARES, JUMP = (0.2, 0.35, 0.5, 0.65, USUAL), 100.0
 lies between has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
+Row = tuple[Array, float, int, float]
+"""A point of a curve: features, progress, the number of the trial, and what was observed."""
 Ends = tuple[float, float]
 """The lowest and the highest value that a metric can have, infinite where that is not known or there is none."""
 UNKNOWN = (-np.inf, np.inf)
@@ -186,11 +188,10 @@ def observe(curves: Sequence[Curve], direction: StudyDirection, ends: Ends = UNK
         return None
     errors = Errors.of(seen, direction, ends)
     worst = float(errors.log(seen).max())
-    rows: list[list[tuple[Array, float, int, float]]] = []
+    rows: list[list[Row]] = []
     for curve in curves:
-        x, total = curve.place.x, curve.place.total
-        marked = [(x, float(progress(e, total)), curve.number, float(errors.log(v))) for e, v in marks(curve.values)]
-        rows.append(marked + ([(x, 1.0, curve.number, worst)] if curve.failed else []))
+        failed = [(curve.place.x, 1.0, curve.number, worst)] if curve.failed else []
+        rows.append(_rows(curve, curve.values, errors.log) + failed)
     kept = [row for curve in thinned(rows) for row in curve]
     stands = [float(errors.log(_recent(curve.judged))) for curve in curves if _stands(curve)]
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
@@ -199,15 +200,21 @@ def observe(curves: Sequence[Curve], direction: StudyDirection, ends: Ends = UNK
 
 def observe_excess(curves: Sequence[Curve]) -> tuple[Points, Array] | None:
     """The points at which it is known by how much the limits are broken, and how much; None: there are none."""
-    rows = [
-        [(curve.place.x, float(progress(e, curve.place.total)), curve.number, v) for e, v in marks(curve.excess)]
-        for curve in curves
-    ]
+    rows = [_rows(curve, curve.excess, np.asarray) for curve in curves]
     kept = [row for curve in thinned(rows) for row in curve]
     if not kept:
         return None
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
     return Points(x, t, number.astype(np.int64)), y
+
+
+def _rows(curve: Curve, values: Mapping[int, float], scale: Callable[[Array], Array]) -> list[Row]:
+    """The marks of `values`, by epoch, of `curve`, each on a `scale`."""
+    if not values:
+        return []
+    epochs, marked = (np.array(column) for column in zip(*marks(values), strict=True))
+    t = progress(epochs, curve.place.total)
+    return [(curve.place.x, at, curve.number, y) for at, y in zip(t.tolist(), scale(marked).tolist(), strict=True)]
 
 
 def _stands(curve: Curve) -> bool:
@@ -220,11 +227,11 @@ def marks(values: Mapping[int, float]) -> Iterator[tuple[int, float]]:
     while mark <= last:
         around = [values[e] for e in range(max(1, round(0.85 * mark)), mark + 1) if e in values]
         if around:
-            yield mark, float(np.mean(around))
+            yield mark, sum(around) / len(around)
         mark = max(mark + 1, min(round(1.5 * mark), last)) if mark < last else last + 1
 
 
-def thinned(rows: list[list[tuple[Array, float, int, float]]]) -> list[list[tuple[Array, float, int, float]]]:
+def thinned(rows: list[list[Row]]) -> list[list[Row]]:
     """At most about MOST points: fewer of each curve, then fewer curves, the best half of them and some of the rest."""
     for last in LAST:
         if sum(map(len, rows)) <= MOST:

@@ -5,7 +5,7 @@ each, half as far apart. A dimension that does not exist for a configuration is 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from podium.tuning.study import ordered
 
 Array = NDArray[np.float64]
 WIDE = 8
-"""Choices that are positive numbers are compared by their logarithms from this ratio of the largest to the smallest."""
+"""Choices that are positive numbers, and 0 beside them, are compared by their logarithms from this ratio of the largest
+to the smallest."""
 NETWORK = "model."
 """How the names of the fields begin that decide what a network costs."""
 MIDDLE = 0.5
@@ -48,8 +49,12 @@ class Places:
         self._fields = base.flat()
         self.names = ordered(params.space)
         """The dimensions, those that depend on others last."""
+        self._deciding = sorted({*self.names, *(one for name in self.names for one in params.space[name].when)})
+        """The dimensions, and the fields that say whether there are others."""
         self._shared: dict[tuple[Any, ...], int | None] = {}
         self._networks: dict[tuple[Any, ...], str] = {}
+        self._known: dict[tuple[Any, ...], Place] = {}
+        """Of trials: a search looks at all of them for every decision."""
 
     def at(self, cube: Array) -> Place:
         """The configuration at a point of the unit cube, (dimensions,)."""
@@ -65,6 +70,12 @@ class Places:
 
     def of(self, recipe: Mapping[str, Any]) -> Place:
         """The configuration of a trial whose `recipe` is known by dotted names."""
+        key = (recipe[EPOCHS], *(recipe.get(name) for name in self._deciding))
+        if key not in self._known:
+            self._known[key] = self._of(recipe)
+        return self._known[key]
+
+    def _of(self, recipe: Mapping[str, Any]) -> Place:
         space = self._params.space
         there = (name for name in self.names if name in recipe and self._is_there(space[name], recipe))
         values = {name: recipe[name] for name in there}
@@ -142,6 +153,14 @@ def features(dimension: Dimension, value: Any) -> list[float]:
     low, high = (float(edge(dimension.values())) for edge in (min, max))
     if value is None or low == high:
         return [MIDDLE]
+    if choices is not None and low == 0 and (lowest := _below(sorted(float(one) for one in choices if one))):
+        low, value = lowest, value or lowest
     log = dimension.log or (choices is not None and low > 0 and high / low >= WIDE)
     scale = math.log if log else float
     return [(scale(float(value)) - scale(low)) / (scale(high) - scale(low))]
+
+
+def _below(numbers: Sequence[float]) -> float | None:
+    """Where 0 stands on a logarithmic scale beside the choices `numbers`, such as 0.00001, 0.0001, 0.001: as far below
+    the smallest as that is below the next. None: they are compared as they are."""
+    return numbers[0] ** 2 / numbers[1] if len(numbers) > 1 and numbers[-1] / numbers[0] >= WIDE else None
