@@ -58,6 +58,17 @@ def test_report_shows_what_rested_and_went_on(tmp_path: Path) -> None:
     assert spent(data.search, data.timing).busy is None
 
 
+def test_report_shows_own_settings_that_train_to_their_end(tmp_path: Path) -> None:
+    """Where train.epochs is not searched, the decision names no epoch."""
+    study = write_search(tmp_path, 12)
+    decided.append(study, [], Decision(0, None, "enqueued"))
+    write(tmp_path / "data/search", study, params(), "")
+    chart = thawing(gather(folders(tmp_path)).search)
+    assert [(trace["name"], trace["y"]) for trace in chart.data] == [
+        ("own settings", [len(study.trials[0].user_attrs["history"])])
+    ]
+
+
 def test_each_way_to_decide_has_a_name_of_its_own_in_the_chart() -> None:
     assert set(HOW) == set(get_args(get_type_hints(Decision)["how"]))
     assert len({name for name, _ in HOW.values()}) == len(HOW)

@@ -136,6 +136,23 @@ def test_trials_left_running_rest_in_a_search_that_lets_them(
     assert ("1 resting" in "".join(capsys.readouterr())) is rests
 
 
+def test_epoch_that_is_trained_again_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a checkpoint was lost, or of an own training loop that saves nothing: `3 of 2 epochs` was shown."""
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    study = optuna.create_study(direction="maximize")
+    shown = Progress(study, 10, "search", rests=True, max_epochs=2)
+    asked = study.ask()
+    for epoch in (1, 1, 2):
+        if epoch not in study.trials[0].intermediate_values:
+            asked.report(0.5, epoch)
+        history = [{"epoch": float(e), "val_accuracy": 0.5} for e in range(1, epoch + 1)]
+        shown.running(study.trials[0], history)
+    shown.rested(study.trials[0], history)
+    assert "2 of 2 epochs" in capsys.readouterr().out
+
+
 def test_small_values_are_no_zeros(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     shown = watch("minimize")

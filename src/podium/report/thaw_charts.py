@@ -20,12 +20,17 @@ HOW = {
 def thawing(search: Search) -> Chart:
     """Which trial a freeze-thaw search let train until which epoch, decision by decision."""
     data = []
+    trained = {trial.number: len(trial.curve) for trial in search.trials}
     for how, (name, color) in HOW.items():
-        rows = [row for row in search.decisions if row["how"] == how and row["until"]]
-        text = [f"decision {row['decision']}: trial {row['trial']} until epoch {row['until']}, {name}" for row in rows]
-        x, y = ([int(row[column]) for row in rows] for column in ("decision", "until"))
+        rows = [row for row in search.decisions if row["how"] == how]
+        # One without an epoch was to train to its end, as own settings do where train.epochs is not searched.
+        ends = [int(row["until"] or trained.get(int(row["trial"]), 0)) for row in rows]
+        text = [
+            f"decision {row['decision']}: trial {row['trial']} until epoch {end}, {name}"
+            for row, end in zip(rows, ends, strict=True)
+        ]
         if rows:
-            data.append(points(x, y, name, color, text, opacity=0.75))
+            data.append(points([int(row["decision"]) for row in rows], ends, name, color, text, opacity=0.75))
     expected = [row for row in search.decisions if row["gain"] and row["noise"]]
     note = "A trial rests at a dot until a later dot continues it."
     if expected:

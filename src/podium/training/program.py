@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +170,10 @@ class ProgramRun:
         self._loaded = False
         self._started = 0.0
         self._stop: BaseException | None = None
+        self._rest: Any = None
+        """What ends it as soon as it has saved the epoch that it has reported: see `report`."""
+        self._saves = True
+        """Whether it may save: not where it had an occasion to and did not."""
 
     def fit_into_memory(self, *, least: int = 1) -> None:
         """An own training loop divides its batches itself."""
@@ -218,7 +222,7 @@ class ProgramRun:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
-        self._saved = state
+        self._saved, self._saves = state, state["program"] is not None
         self.history = list(state["history"])
 
     def load(self) -> dict[str, Any] | None:
@@ -233,10 +237,19 @@ class ProgramRun:
         """See Handle."""
         whole = packed(with_plain_dicts(state), "the state")
         self._saved = {"program": whole, "history": list(self.history), "numbers": all_numbers(self.device)}
+        if self._rest is not None:
+            self._rest.after_save(self)
+            self._leave(self._rest)
         self._hook(self._on_step)
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
-        """See Handle."""
+        """See Handle.
+
+        A trial that is to rest for a while ends here, or with the save that follows: else the epoch would be trained
+        once more when it goes on.
+        """
+        if self._rest is not None:
+            self._leave(self._rest)
         if not self._loaded:  # it starts again, whatever was saved
             self.history, self._loaded = [], True
         if epoch != self.epoch + 1:
@@ -290,8 +303,15 @@ class ProgramRun:
         try:
             hook(self)
         except BaseException as error:
-            self._stop = error
-            raise _Unwind from error
+            if self._saves and hasattr(error, "after_save"):
+                self._rest = error
+                return
+            self._leave(error)
+
+    def _leave(self, error: BaseException) -> NoReturn:
+        """Leave the function, whatever it catches, with `error`."""
+        self._stop = error
+        raise _Unwind from error
 
     def _checked(self, module: Any, normalize: nn.Module, data: Batches) -> nn.Module:
         name = self.program.chosen.name

@@ -55,8 +55,9 @@ class Progress:
         self._running: dict[int, tuple[int, int, float | None]] = {}
         """Epochs that have ended, epochs that are planned, and the last value of each running trial."""
         self._rests, self._max_epochs = rests, max_epochs
-        self._epochs = sum(len(t.intermediate_values) for t in study.get_trials(deepcopy=False) if is_own(t))
-        """Epochs that have ended, of all trials."""
+        own = (trial for trial in study.get_trials(deepcopy=False) if is_own(trial))
+        self._epochs = {trial.number: len(trial.intermediate_values) for trial in own}
+        """Epochs that have ended, of each trial: one that is trained again is no other."""
         self._resting: set[int] = set()
         """Trials that may go on later."""
         self._at_once = 1
@@ -83,7 +84,7 @@ class Progress:
             history[-1].get("val_" + self._metric) if history else None,
         )
         self._resting.discard(trial.number)
-        self._epochs += 1
+        self._epochs[trial.number] = len(trial.intermediate_values)
         self._at_once = max(self._at_once, len(self._running))
         if self._terminal and time.monotonic() - self._drawn >= DRAW_EVERY:
             self._draw()
@@ -184,7 +185,8 @@ class Progress:
     def _left(self) -> str:
         """From the last trials' own durations and how many are trained at once; nothing before one has ended."""
         if self._rests:
-            return f"{self._epochs} of {self._max_epochs} epochs" if self._max_epochs else f"{self._epochs} epochs"
+            epochs = sum(self._epochs.values())
+            return f"{epochs} of {self._max_epochs} epochs" if self._max_epochs else f"{epochs} epochs"
         if not self._recent:
             return ""
         under_way = sum(epoch / planned for epoch, planned, _ in self._running.values() if planned)

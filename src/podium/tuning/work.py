@@ -43,9 +43,16 @@ class StopTrial(BaseException):
 
 
 class RestTrial(BaseException):
-    """The trial has come as far as it was to come for now, and is saved."""
+    """The trial has come as far as it was to come for now, and is saved.
+
+    An own training loop saves after it has reported: it leaves there, and `after_save` writes that.
+    """
 
     ENDS: ClassVar[Literal["rested"]] = "rested"
+
+    def __init__(self, after_save: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.after_save = after_save
 
 
 class PauseTrial(BaseException):
@@ -155,7 +162,7 @@ def _after_epoch(task: Task, saving: "_Checkpointer", report: Callable[[Report],
     if not report(Report(task.number, task.attempt, run.history[-1], earlier)):
         raise StopTrial
     if rests:
-        raise RestTrial
+        raise RestTrial(saving.saver.save_now)
     saving.after_epoch(run)
 
 
@@ -252,7 +259,12 @@ def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> Tr
         state = None
     if task.compiles and state is None and recipe.train.program is None:
         run.compile_where_it_pays(len(trial_data.divided(task.held_out)[0]))
-    if state is not None and (run.epoch, run.step) != (task.rested, 0):
+    if task.rested and state is not None and not run.epoch and recipe.train.program is not None:
+        notes.append(
+            f"trial {task.number} trains its first {task.rested} epochs again: its own training loop saves nothing"
+            " (run.save)"
+        )
+    elif state is not None and (run.epoch, run.step) != (task.rested, 0):
         notes.append(f"trial {task.number} resumes from epoch {run.epoch}, step {run.step}")
     elif state is None and task.rested:
         notes.append(f"trial {task.number} trains its first {task.rested} epochs again: its checkpoint is gone")

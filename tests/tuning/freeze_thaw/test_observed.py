@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,29 @@ def test_error_is_what_is_short_of_the_best(values: list[float], direction: Stud
     found = [float(errors.log(value)) for value in ordered]
     assert found == sorted(found)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("ends", "values", "best"),
+    [
+        ((-1.0, 1.0), [-0.02, 0.5, 0.97, 0.98], 1.0),
+        ((-1.0, 1.0), [0.1, 0.5, 0.97, 0.98], 1.0),
+        ((0.0, 1.0), [0.1, 0.5, 0.97, 1.00005], 1.0),
+        ((-math.inf, math.inf), [-0.02, 0.5, 0.97, 0.98], 0.98),
+        ((0.0, 100.0), [10.0, 50.0, 97.0, 98.0], 100.0),
+    ],
+    ids=["one below 0", "none below 0", "rounded by an own loop", "range not known", "in percent"],
+)
+def test_range_of_a_metric_says_what_is_short_of_the_best(
+    ends: tuple[float, float], values: list[float], best: float
+) -> None:
+    """Of a kappa or an mcc one value below 0 made the best one seen the best there can be: 0.97 and 0.98 were alike."""
+    errors = Errors.of(np.array(values), UP, ends)
+    assert errors.best == best
+    logs = errors.log(np.array(values))
+    assert (np.diff(logs) < 0).all()
+    if best == 1.0 and values[-1] < 1:
+        assert logs[2] - logs[3] > 0.3
 
 
 @pytest.mark.parametrize("diverged", [3.0, 1e3, 1e6, 1e308])

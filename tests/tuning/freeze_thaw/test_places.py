@@ -7,6 +7,8 @@ import tiny
 from podium.config.search_section import SearchParams
 from podium.config.space import Dimension
 from podium.tuning.freeze_thaw.places import Places, features, value_at
+from podium.tuning.optuna_private import contains
+from podium.tuning.study import distribution
 
 
 @pytest.mark.parametrize(
@@ -33,12 +35,26 @@ def test_unit_interval_covers_the_dimension(
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "step"), [(0.0, 0.6, 0.1), (0.0, 0.3, 0.1), (0.1, 0.7, 0.1), (0.05, 0.35, 0.05), (0, 0.9, 0.3)]
+)
+def test_every_step_of_a_range_is_a_value_of_it(low: float, high: float, step: float) -> None:
+    """The last one was none, by rounding: what was decided on was another configuration than what was trained."""
+    dimension, count = Dimension(low=low, high=high, step=step), round((high - low) / step) + 1
+    found = [value_at("train.momentum", dimension, (k + 0.5) / count) for k in range(count)]
+    assert found == pytest.approx([low + k * step for k in range(count)])
+    assert all(contains(distribution("train.momentum", dimension), value) for value in found)
+
+
+@pytest.mark.parametrize(
     ("dimension", "value", "expected"),
     [
         ({"low": 1e-4, "high": 1e-2, "log": True}, 1e-3, [0.5]),
         ({"low": 0.0, "high": 0.9}, None, [0.5]),
         ({"choices": [16, 32, 64, 128, 256]}, 64, [0.5]),
         ({"choices": [0, 1, 2]}, 1, [0.5]),
+        ({"choices": [0, 1e-5, 1e-4, 1e-3]}, 1e-5, [1 / 3]),
+        ({"choices": [0.0, 1e-4, 1e-2]}, 0.0, [0.0]),
+        ({"choices": [0.0, 1e-3]}, 1e-3, [1.0]),
         ({"choices": ["a", "b", "c"]}, "b", [0.0, 0.5, 0.0]),
         ({"choices": ["a", "b"]}, None, [0.0, 0.0]),
         ({"choices": [True, False]}, False, [0.0, 0.5]),

@@ -15,7 +15,7 @@ from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.planner import STRATA
 from podium.tuning.inherit import SOURCE
 from podium.tuning.messages import Task
-from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search
+from tuning.freeze_thaw.thawing import SPACE, Sleepers, params_of, search, value_of
 from tuning.killing import KilledError, kill_before, table
 from tuning.scripted import Recorder, states
 
@@ -49,6 +49,28 @@ def test_trials_rest_and_go_on_and_few_have_a_checkpoint(tmp_path: Path) -> None
     assert len(recorder.rests) > len({number for number, _ in recorder.rests}), "some rested more than once"
     assert {"COMPLETE", "PRUNED"} == set(states(study))
     assert len(study.trials) == 12
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(0.01, 10), (0.04, 3), (0.5, 1)])
+def test_slice_of_short_epochs_lasts_longer_than_its_decision(tmp_path: Path, seconds: float, least: int) -> None:
+    """A decision took longer than an epoch of a head on features, and each decided on one."""
+    space = SPACE | {"train.epochs": {"low": 30, "high": 40}}
+    params = params_of(max_epochs=200, space=space, max_resting=20)
+    study, _ = search(tmp_path, params, Sleepers(seconds=seconds), train__schedule="constant")
+    made, before = decided.read(study), dict[int, int]()
+    for one in made:
+        if one.by_model and one is not made[-1]:
+            assert one.until is not None
+            assert one.until >= min(40, before.get(one.trial, 0) + least)
+        before[one.trial] = one.until or 0
+    assert sum(one.by_model for one in made) >= 5
+    assert sum(_epochs(study)) == 200
+
+
+def test_search_that_is_deterministic_counts_epochs_however_short(tmp_path: Path) -> None:
+    params = params_of(max_epochs=40, deterministic=True)
+    short, long = (search(tmp_path / str(s), params, Sleepers(seconds=s))[0] for s in (0.01, 1.0))
+    assert decided.read(short) == decided.read(long)
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -195,6 +217,14 @@ def test_search_until_no_gain_ends_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_search_comes_near_the_best_rate(tmp_path: Path, metric: str) -> None:
     study, _ = search(tmp_path, params_of(n_trials=40, max_epochs=200, metric=metric))
+    assert 0.005 < study.best_trial.params["train.learning_rate"] < 0.02
+
+
+def test_metric_that_begins_below_zero_is_searched_by_as_any_other(tmp_path: Path) -> None:
+    def agreement(task: Task, number: int) -> dict[str, float]:
+        return {"val_mcc": -0.02 if number == 1 and task.number == 0 else value_of(task, number)}
+
+    study, _ = search(tmp_path, params_of(n_trials=40, max_epochs=120, metric="mcc"), Sleepers(more=agreement))
     assert 0.005 < study.best_trial.params["train.learning_rate"] < 0.02
 
 

@@ -36,10 +36,11 @@ class Sleepers(Workers):
         checkpoints: bool = True,
         fails: Callable[[Task, int], bool] = lambda task, e: False,
         more: Callable[[Task, int], dict[str, float]] = lambda task, e: {},
+        seconds: float = 1.0,
     ) -> None:
-        """`more`: other metrics of an epoch."""
+        """`more`: other metrics of an epoch; `seconds`: what it takes."""
         super().__init__(checkpoints=checkpoints)
-        self.fails, self.more = fails, more
+        self.fails, self.more, self.seconds = fails, more, seconds
         self.measured: list[int] = []
         """Hidden units of the networks whose costs were not known: 10 parameters each."""
         self.trained: list[tuple[int, int]] = []
@@ -78,7 +79,7 @@ class Sleepers(Workers):
         yield ended("finished", history)
 
     def _epoch(self, task: Task, number: int) -> Epoch:
-        return epoch(number, value_of(task, number)) | self.more(task, number)
+        return epoch(number, value_of(task, number)) | {"seconds": self.seconds} | self.more(task, number)
 
 
 def value_of(task: Task, number: int) -> float:

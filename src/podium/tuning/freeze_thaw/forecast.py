@@ -16,7 +16,7 @@ from podium.tuning.freeze_thaw import decisions as decided
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, start
 from podium.tuning.freeze_thaw.decisions import trained
 from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
-from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe
+from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of
 from podium.tuning.freeze_thaw.planner import Candidates, Planner, improvement
 
 SHOWN = 6
@@ -44,7 +44,7 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
         return None
     planner = Planner(params, base, study.direction)
     curves = curves_of(trials, planner.places, planner.metrics)
-    observed = observe(curves, study.direction)
+    observed = planner.observed(curves)
     candidates = planner.candidates(trials, curves, _left(trials), [])
     if observed is None or not candidates.places:
         return None

@@ -4,7 +4,7 @@ The model works on the logarithm of the error: the last images of a set are as f
 learning curves are nearly straight lines over the logarithm of time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,13 @@ SHARES, JUMP = (0.2, 0.35, 0.5, 0.65, USUAL), 100.0
 lies between has diverged."""
 RECENT = 3
 """Epochs whose mean is where a trial stands."""
+Row = tuple[Array, float, int, float]
+"""A point of a curve: features, progress, the number of the trial, and what was observed."""
+Ends = tuple[float, float]
+"""The lowest and the highest value that a metric can have, infinite where that is not known or there is none."""
+UNKNOWN = (-np.inf, np.inf)
+ROUNDING = 1e-4
+"""By how much an own training loop may report a value outside of them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class Curve:
 class Errors:
     """How a metric's values become errors, of which less is better: the logarithm of what a value is short of the best.
 
-    The best is 1 of a metric that is higher the better and was never outside of 0 to 1, and 0 of one that is lower the
-    better and was never below; of any other it is the best value seen.
+    The best is the end of the metric's range. Where that is not known, it is 1 of a metric that is higher the better
+    and was never outside of 0 to 1, and 0 of one that is lower the better and was never below; else the best seen.
     """
 
     best: float
@@ -75,11 +82,13 @@ class Errors:
     """What a larger error counts as."""
 
     @staticmethod
-    def of(values: Array, direction: StudyDirection) -> "Errors":
-        """As `values` (n,) suggest."""
+    def of(values: Array, direction: StudyDirection, ends: Ends = UNKNOWN) -> "Errors":
+        """As `values` (n,) suggest, and the `ends` of the metric's range."""
         maximize = direction == StudyDirection.MAXIMIZE
-        bounded = values.min() >= 0 and (not maximize or values.max() <= 1)
-        best = float(maximize) if bounded else float(values.max() if maximize else values.min())
+        low, high = (0.0 if not np.isfinite(ends[0]) else ends[0]), (1.0 if not np.isfinite(ends[1]) else ends[1])
+        bounded = bool(values.min() >= low - ROUNDING and (not maximize or values.max() <= high + ROUNDING))
+        extreme = float(values.max() if maximize else values.min())
+        best = (high if maximize else low) if bounded else extreme
         steps = np.diff(np.unique(values))
         least = float(steps.min()) if len(steps) else 0.0
         with np.errstate(over="ignore"):  # the best and the worst may be as far apart as floats are
@@ -167,8 +176,8 @@ def progress(epochs: NDArray[np.int64] | int, total: NDArray[np.int64] | int) ->
     return np.asarray(np.log1p(epochs) / np.log1p(total), dtype=np.float64)
 
 
-def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | None:
-    """The points of `curves`; None where nothing was seen of any.
+def observe(curves: Sequence[Curve], direction: StudyDirection, ends: Ends = UNKNOWN) -> Observed | None:
+    """The points of `curves`, of a metric between `ends`; None where nothing was seen of any.
 
     The best is one that is known to keep the limits where it stands; where none is, any that would is better than the
     worst.
@@ -177,13 +186,12 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
     seen = np.array([value for curve in curves for value in curve.values.values()])
     if not len(seen):
         return None
-    errors = Errors.of(seen, direction)
+    errors = Errors.of(seen, direction, ends)
     worst = float(errors.log(seen).max())
-    rows: list[list[tuple[Array, float, int, float]]] = []
+    rows: list[list[Row]] = []
     for curve in curves:
-        x, total = curve.place.x, curve.place.total
-        marked = [(x, float(progress(e, total)), curve.number, float(errors.log(v))) for e, v in marks(curve.values)]
-        rows.append(marked + ([(x, 1.0, curve.number, worst)] if curve.failed else []))
+        failed = [(curve.place.x, 1.0, curve.number, worst)] if curve.failed else []
+        rows.append(_rows(curve, curve.values, errors.log) + failed)
     kept = [row for curve in thinned(rows) for row in curve]
     stands = [float(errors.log(_recent(curve.judged))) for curve in curves if _stands(curve)]
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
@@ -192,15 +200,21 @@ def observe(curves: Sequence[Curve], direction: StudyDirection) -> Observed | No
 
 def observe_excess(curves: Sequence[Curve]) -> tuple[Points, Array] | None:
     """The points at which it is known by how much the limits are broken, and how much; None: there are none."""
-    rows = [
-        [(curve.place.x, float(progress(e, curve.place.total)), curve.number, v) for e, v in marks(curve.excess)]
-        for curve in curves
-    ]
+    rows = [_rows(curve, curve.excess, np.asarray) for curve in curves]
     kept = [row for curve in thinned(rows) for row in curve]
     if not kept:
         return None
     x, t, number, y = (np.array(column) for column in zip(*kept, strict=True))
     return Points(x, t, number.astype(np.int64)), y
+
+
+def _rows(curve: Curve, values: Mapping[int, float], scale: Callable[[Array], Array]) -> list[Row]:
+    """The marks of `values`, by epoch, of `curve`, each on a `scale`."""
+    if not values:
+        return []
+    epochs, marked = (np.array(column) for column in zip(*marks(values), strict=True))
+    t = progress(epochs, curve.place.total)
+    return [(curve.place.x, at, curve.number, y) for at, y in zip(t.tolist(), scale(marked).tolist(), strict=True)]
 
 
 def _stands(curve: Curve) -> bool:
@@ -213,11 +227,11 @@ def marks(values: Mapping[int, float]) -> Iterator[tuple[int, float]]:
     while mark <= last:
         around = [values[e] for e in range(max(1, round(0.85 * mark)), mark + 1) if e in values]
         if around:
-            yield mark, float(np.mean(around))
+            yield mark, sum(around) / len(around)
         mark = max(mark + 1, min(round(1.5 * mark), last)) if mark < last else last + 1
 
 
-def thinned(rows: list[list[tuple[Array, float, int, float]]]) -> list[list[tuple[Array, float, int, float]]]:
+def thinned(rows: list[list[Row]]) -> list[list[Row]]:
     """At most about MOST points: fewer of each curve, then fewer curves, the best half of them and some of the rest."""
     for last in LAST:
         if sum(map(len, rows)) <= MOST:

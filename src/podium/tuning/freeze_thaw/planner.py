@@ -6,13 +6,14 @@ choice among trials that rest and new configurations: the one that is most proba
 amount at a random horizon (MFPI-random of H. Rakotoarison et al., In-Context Freeze-Thaw Bayesian Optimization, ICML
 2024, arXiv 2404.16795). It trains for as long again as it has, or to the horizon if that is nearer.
 
-A configuration that is known to cost more than search.limits allows is not proposed. Limits of metrics have a model of
+A configuration that is known to cost more than search.limits allows is not proposed, and how probably another one keeps
+them (network_costs) is a factor. Limits of metrics have a model of
 their own (limit_model), and the probability to keep them is a factor (J. R. Gardner et al., Bayesian Optimization with
 Inequality Constraints, ICML 2014).
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,10 +26,10 @@ from podium.config import limits
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.seeds import derive
-from podium.tuning import feasibility
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, Units, fit, start
 from podium.tuning.freeze_thaw.decisions import Decision, trained
 from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
+from podium.tuning.freeze_thaw.network_costs import NetworkCosts
 from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, progress
 from podium.tuning.freeze_thaw.places import Place, Places
 from podium.tuning.inherit import is_own
@@ -41,8 +42,13 @@ FIRST = 1
 """Epochs of a new trial's first slice."""
 GROWTH = 2
 """A slice ends at the latest where the trial has trained so many times as long as before."""
+SHORTEST = 0.1
+"""Seconds that a slice which the model decides on takes at least: to decide, and to hand a trial over, take half of it.
+So a head whose epochs take 10 ms trains for ten."""
 CANDIDATES = 60
 """New configurations that are looked at for a decision."""
+DRAWS = 8
+"""So many times as many are drawn at most, where most cost more than search.limits allows."""
 ENOUGH = 4
 """Points of curves below which the model is not asked."""
 HORIZON = (1 / 8, 5 / 2)
@@ -84,6 +90,7 @@ class Planner:
     def __init__(self, params: SearchParams, base: Recipe, direction: StudyDirection) -> None:
         self.params, self.direction = params, direction
         self.places = Places(params, base)
+        self._ends_of_metric = params.component("metric").RANGE
         self._costs = limits.of_costs(params.limits)
         self.metrics = {name: limit for name, limit in params.limits.items() if name not in self._costs}
         """Limits of metrics."""
@@ -111,7 +118,8 @@ class Planner:
         if new and begun < STRATA - inherited and self.places.names:
             random = np.random.default_rng(derive(self.params.seed, "instead", begun))
             drawn = [self._stratum(begun), *random.random((CANDIDATES, len(self.places.names)))]
-            if place := next(iter(self._affordable(trials, map(self.places.at, drawn))), None):
+            costs = NetworkCosts(trials, self.places, self._costs)
+            if place := costs.first([self.places.at(one) for one in drawn]):
                 return Decision(len(trials), min(FIRST, place.total), "stratum", place.values)
         return self._by_model(trials, decisions, resting, new=new, epochs=epochs)
 
@@ -129,7 +137,7 @@ class Planner:
         curves = curves_of(trials, self.places, self.metrics)
         known = {curve.number for curve in curves}
         unknown = sorted(set(resting) - known)[:many]
-        observed = observe(curves, self.direction)
+        observed = self.observed(curves)
         if observed is None or len(unknown) == many:
             return unknown
         model, _ = self.model(observed, decisions)
@@ -152,14 +160,14 @@ class Planner:
         epochs: int | None,
     ) -> Decision | None:
         random = np.random.default_rng(derive(self.params.seed, "thaw", len(decisions)))
-        drawn = random.random((CANDIDATES, len(self.places.names)))
-        places = list(self._affordable(trials, map(self.places.at, drawn))) if new else []
+        costs = NetworkCosts(trials, self.places, self._costs)
+        places = self._drawn(random, costs) if new else []
         curves = curves_of(trials, self.places, self.metrics)
-        observed = observe(curves, self.direction)
+        observed = self.observed(curves)
         if observed is None or len(observed.y) < ENOUGH:
-            if not places:
+            if (first := costs.first(places)) is None:
                 return self._first_of(trials, resting, epochs)
-            return Decision(len(trials), min(FIRST, places[0].total), "random", places[0].values)
+            return Decision(len(trials), min(FIRST, first.total), "random", first.values)
         candidates = self.candidates(trials, curves, resting, places)
         if not candidates.places:
             return self._first_of(trials, resting, epochs)
@@ -169,18 +177,21 @@ class Planner:
         wanted = observed.best - 10 ** random.uniform(*AHEAD)
         excess = excess_of(curves)
         limits_theta, limits_fitted = self.limits_theta(excess, decisions)
-        keeps = log_feasible(excess, limits_theta, points)
+        affordable = np.concatenate([np.zeros(len(candidates.places) - len(places)), costs.log_keeps(places)])
+        keeps = log_feasible(excess, limits_theta, points) + affordable
         row = int(np.argmax(norm.logcdf((wanted - mean) / deviation) + keeps))
         whole = candidates.points(candidates.totals)
-        gains = improvement(observed.best, *model.predict(whole)) * np.exp(log_feasible(excess, limits_theta, whole))
+        gains = improvement(observed.best, *model.predict(whole))
+        gains *= np.exp(log_feasible(excess, limits_theta, whole) + affordable)
         gain = float(gains.max())
         facts = {"theta": theta, "limits_theta": limits_fitted, "gain": round(gain, 6), "noise": round(model.noise, 6)}
-        before, end = int(candidates.epochs[row]), int(ends[row])
-        if not before:
-            place = candidates.places[row]
-            return Decision(len(trials), min(FIRST, place.total), "new", place.values, **facts)  # type: ignore[arg-type]
-        end = max(min(end, math.ceil(GROWTH * before)), before + 1)
-        chosen = Decision(int(candidates.numbers[row]), end, "thaw", None, **facts)  # type: ignore[arg-type]
+        before, place = int(candidates.epochs[row]), candidates.places[row]
+        least = min(place.total, before + max(FIRST, math.ceil(SHORTEST / candidates.seconds[row])))
+        if before:
+            end = max(min(int(ends[row]), math.ceil(GROWTH * before)), least)
+            chosen = Decision(int(candidates.numbers[row]), end, "thaw", None, **facts)  # type: ignore[arg-type]
+        else:
+            chosen = Decision(len(trials), least, "new", place.values, **facts)  # type: ignore[arg-type]
         return self._within(chosen, before, epochs)
 
     def _first_of(self, trials: Sequence[FrozenTrial], resting: Collection[int], epochs: int | None) -> Decision | None:
@@ -200,15 +211,17 @@ class Planner:
         end = most if decision.until is None else min(decision.until, most)
         return Decision(**{**vars(decision), "until": end})
 
-    def _affordable(self, trials: Sequence[FrozenTrial], places: Iterable[Place]) -> Iterator[Place]:
-        """Those of `places` of which it is not known that they cost more than search.limits allows."""
-        known = feasibility.costs_of(trials) if self._costs else {}
-        over = {
-            network
-            for network, costs in known.items()
-            if any(beyond > 0 for beyond in limits.excess(self._costs, costs).values())
-        }
-        return (place for place in places if not over or self.places.network(place) not in over)
+    def _drawn(self, random: np.random.Generator, costs: NetworkCosts) -> list[Place]:
+        """New configurations to look at; where most of a space costs too much, more are drawn. Empty: all do."""
+        hopeful: list[Place] = []
+        others: list[Place] = []
+        for _ in range(DRAWS if self._costs else 1):
+            drawn = random.random((CANDIDATES, len(self.places.names)))
+            for found, more in zip((hopeful, others), costs.divided(map(self.places.at, drawn)), strict=True):
+                found += more
+            if len(hopeful) >= CANDIDATES // 2:
+                break
+        return hopeful[:CANDIDATES] or others
 
     def _stratum(self, number: int) -> Array:
         """A point of the unit cube in stratum `number` of a Latin hypercube."""
@@ -242,6 +255,10 @@ class Planner:
         line = np.linalg.lstsq(x.T @ x + ridge, x.T @ took, rcond=None)[0]
         guessed = np.array([[1.0, *place.x] for place in places]) @ line
         return np.asarray(np.exp(np.clip(guessed, took.min(), took.max())))
+
+    def observed(self, curves: Sequence[Curve]) -> Observed | None:
+        """The points that the model is given; None where nothing was seen."""
+        return observe(curves, self.direction, self._ends_of_metric)
 
     @staticmethod
     def _ends(candidates: Candidates, horizon: float) -> Array:
