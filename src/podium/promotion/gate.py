@@ -26,6 +26,7 @@ from podium.promotion.rules import Answering, ClassCounts, Evidence, Finding, Pr
 from podium.promotion.verdict import Check, Disagreement, Side, Verdict
 from podium.registry.device_predictions import CPU, all_on
 from podium.shadow.pair_summary import Served
+from podium.text import counted
 
 BUSY_NOTE = (
     "other programs kept this machine busy (a reference computation took {crowding:.1f} times its own processor time by"
@@ -230,8 +231,8 @@ def _reason(evidence: Evidence, findings: list[Finding], checks: list[Check]) ->
         before = old.accuracy if old.value is None else old.value
         reason += (
             f" against {before:.4f} of the champion, version {old.version}, on the same {evidence.images:,}"
-            f" held-out test images{_once(evidence.images, found.groups)}; {found.gained} predictions became right,"
-            f" {found.lost} wrong"
+            f" held-out test images{_once(evidence.images, found.groups)}; {counted(found.gained, 'prediction')}"
+            f" became right, {found.lost} wrong"
         )
         reason += "".join(f", p {s.p_value:.2g} ({s.test})" for finding in findings if (s := finding.significance))
     return "; ".join([reason, *(f"{c.name} ({c.rule}): {c.found}" for c in checks if not c.passed)])

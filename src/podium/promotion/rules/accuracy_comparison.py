@@ -6,13 +6,14 @@ from pydantic import Field
 
 from podium.promotion.rules import Evidence, Finding, Rule, Significance
 from podium.promotion.verdict import Comparison
+from podium.text import counted
 
 if TYPE_CHECKING:
     from podium.metrics.resampling import Paired
 
 SPENT = (
-    "this test set is spent: the champion's {errors} errors on it are too few for any challenger to show at this level"
-    " that it is better. Add images: a part of them makes it larger. Or hold out a new one: delete the split file,"
+    "this test set is spent: the champion makes {errors} on it, too few for any challenger to show at this level that"
+    " it is better. Add images: a part of them makes it larger. Or hold out a new one: delete the split file,"
     " write another prepare.salt and `dvc repro`. This champion has seen images of that one: replace it by a model that"
     " has not (--force --reason) before you compare"
 )
@@ -80,7 +81,7 @@ class AccuracyComparison(Rule):
         errors = evidence.images - old.right if old else 0
         if self.rule != "superior" or comparison.mcnemar(errors, 0) <= evidence.level:
             return ""
-        return f"; {SPENT.format(errors=errors)}"
+        return f"; {SPENT.format(errors=counted(errors, 'error'))}"
 
 
 def _must(must: str, evidence: Evidence) -> str:
