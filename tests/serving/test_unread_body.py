@@ -68,6 +68,11 @@ def is_there(receiving: Any) -> bool:
     return False
 
 
+async def end_of(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
 async def count_of_waiting(scope: Any, receive: Any, send: Any) -> None:
     """An application that answers with how many pieces of its body were in memory when it asked for the first one."""
     if scope["type"] == "lifespan":
@@ -79,8 +84,10 @@ async def count_of_waiting(scope: Any, receive: Any, send: Any) -> None:
     count = 1
     while is_there(receive()):
         count += 1
+    rest = asyncio.ensure_future(end_of(receive))  # else hypercorn would wait for room for the end of the answer
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": str(count).encode()})
+    await rest
 
 
 def test_few_pieces_of_a_body_wait_in_memory_that_no_limit_counts() -> None:
