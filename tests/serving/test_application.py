@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import threading
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from asgi_calls import Brightness, Request, Response, application, ask, picture, records, send
+from asgi_calls import Brightness, Request, Response, application, ask, picture, predictor, records, send
 from podium.config.params import ServeParams
 from podium.serving import body_memory, body_reader
 from podium.serving.application import Application
+from podium.serving.request_body import Rows
 
 
 @pytest.fixture(autouse=True)
@@ -459,3 +461,33 @@ def test_client_that_takes_no_answer_is_left_alone_whatever_it_asked_for(path: s
     app = application(Brightness(), timeout_seconds=1)
     asyncio.run(asyncio.wait_for(app(scope, receive, take), 600))
     assert app.at_work == 0
+
+
+class Many(Brightness):
+    """As many classes as some models have."""
+
+    classes = tuple(f"class number {number}" for number in range(1_000))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.full((len(images), len(self.classes)), 1 / len(self.classes), np.float32)
+
+
+def test_probabilities_of_thousands_of_classes_count_in_the_memory_of_a_request() -> None:
+    files = [picture()] * 40
+    asked = Request(records(*files), query=b"probabilities=true")
+    app = application(Many())
+    ask(app, asked)  # what the first request imports
+    tracemalloc.start()
+    try:
+        (found,) = ask(app, asked)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.json["predictions"][39]["probabilities"]["class number 999"] == pytest.approx(1 / 1_000)
+    rows = Rows("image", files, probabilities=True)
+    need = predictor(Many()).memory(rows, 10**9)
+    assert peak < need + 2 * len(asked.body) + 1_000_000 < 3 * peak
+    small = application(Many(), memory_mb=7, max_decoded_mb=1, max_request_mb=1)
+    refused, plain = ask(small, asked, Request(records(*files)))
+    assert (refused.status, plain.status) == (413, 200)
+    assert "send fewer images at a time" in refused.json["message"]

@@ -5,12 +5,11 @@ import socket
 from typing import Any
 
 import pytest
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
-from hypercorn.utils import wrap_app
 
 from asgi_calls import Brightness, application
+from podium.config.params import ServeParams
 from podium.serving import body_reader
+from podium.serving.server import answering, hypercorn_config
 from waiting import PATIENCE
 
 HEAD = " HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -20,12 +19,10 @@ CHUNKS = b"1\r\nx\r\n" * 40
 
 async def answer(app: Any, first: bytes) -> bytes:
     """All that comes until the server closes the connection, which the client keeps."""
-    ended = asyncio.Event()
+    ended, config = asyncio.Event(), hypercorn_config(ServeParams(), 1024)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
-        wrapped: Any = wrap_app(app, 65536, "asgi")
-        sockets = Sockets([], [listening], [])
-        server = asyncio.ensure_future(worker_serve(wrapped, Config(), sockets=sockets, shutdown_trigger=ended.wait))
+        server = asyncio.ensure_future(answering(app, config, [listening], ended))
         reader, writer = await asyncio.open_connection(*address)
         writer.write(first)
         try:
@@ -59,3 +56,40 @@ def test_connection_ends_where_no_model_is_loaded_yet(monkeypatch: pytest.Monkey
     monkeypatch.setattr(body_reader, "DISCARD_SECONDS", 0.05)
     said = asyncio.run(answer(application(), ("POST /invocations" + HEAD).encode() + CHUNKS))
     assert said.startswith(b"HTTP/1.1 503 ")
+
+
+def is_there(receiving: Any) -> bool:
+    """Whether a message comes without waiting, so that nothing else can come meanwhile."""
+    try:
+        receiving.send(None)
+    except StopIteration:
+        return True
+    receiving.close()
+    return False
+
+
+async def end_of(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def count_of_waiting(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with how many pieces of its body were in memory when it asked for the first one."""
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await receive()
+    count = 1
+    while is_there(receive()):
+        count += 1
+    rest = asyncio.ensure_future(end_of(receive))  # else hypercorn would wait for room for the end of the answer
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(count).encode()})
+    await rest
+
+
+def test_few_pieces_of_a_body_wait_in_memory_that_no_limit_counts() -> None:
+    said = asyncio.run(answer(count_of_waiting, ("POST /" + HEAD).encode() + CHUNKS))
+    assert int(said.split()[-2]) <= 3, said

@@ -33,6 +33,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
+Answered = tuple[bytes, int]
+"""The JSON of an answer, and its images."""
 WHOLE_ADDRESS = re.compile("https?://[^/]*", re.IGNORECASE)
 PLAIN_ID = re.compile(REQUEST_ID)
 
@@ -129,6 +131,7 @@ class Application:
         rest.add_done_callback(self._rests.discard)
         async with asyncio.timeout(self.params.timeout_seconds):
             await answer
+        rest.cancel()  # an answer that broke off is ended later: until then the rest is dropped
 
     def _page(self, scope: Message) -> Callable[[Send], Coroutine[Any, Any, None]]:
         """What sends the page that is asked for, or that it can't be made."""
@@ -146,7 +149,7 @@ class Application:
             if scope["method"] != "POST":
                 await discard(receive)
                 raise RequestError(405, "predictions need POST")
-            records = await self._answer(scope, receive, sighting)
+            content, count = await self._answer(scope, receive, sighting)
         except RequestError as error:
             if error.status == 500:
                 LOG.error("a request failed: %s", error)
@@ -155,11 +158,11 @@ class Application:
             return 0, b""
         except Exception as error:
             return 500, _failed("the model", error)
-        self.metrics.images.inc(len(records))
+        self.metrics.images.inc(count)
         self.metrics.seconds.observe(time.perf_counter() - started)
-        return 200, json.dumps({"predictions": records}).encode()
+        return 200, content
 
-    async def _answer(self, scope: Message, receive: Receive, sighting: Sighting) -> list[dict[str, Any]]:
+    async def _answer(self, scope: Message, receive: Receive, sighting: Sighting) -> Answered:
         headers = {name.lower(): value for name, value in scope["headers"]}
         predictor = self.follower.current
         if predictor is None:
@@ -184,7 +187,7 @@ class Application:
         finally:
             body.give()
 
-    async def _predict(self, job: "_Job", receive: Receive) -> list[dict[str, Any]]:
+    async def _predict(self, job: "_Job", receive: Receive) -> Answered:
         """Read the body and predict, in threads, within the memory and the time that there are."""
         body, kind = job.body, job.kind
         is_json = kind.lower().startswith(request_body.JSON_KIND)
@@ -232,25 +235,31 @@ class _Job:
         self.body, self.keep = body, keep
         self.cancelled = threading.Event()
 
-    async def run(self, need: int) -> list[dict[str, Any]]:
-        """The predictions, within `need` bytes and what decoding takes beyond them.
+    async def run(self, need: int) -> Answered:
+        """The answer, within `need` bytes and what decoding takes beyond them.
 
         What is reserved is given back when the threads have ended, also after a cancellation; and before more is
         taken, so that no request waits for another one that waits too.
         """
         first = await self._reserved(need, self._read_and_maybe_answer)
-        if isinstance(first, list):
+        if isinstance(first[0], bytes):
             return first
         rows, memory = first
-        return await self._reserved(need + memory, lambda: self.predictor.answer(rows, self.cancelled, self.keep))
+        return await self._reserved(need + memory, lambda: self._answer(rows))
 
-    def _read_and_maybe_answer(self) -> "list[dict[str, Any]] | tuple[request_body.Rows, int]":
+    def _answer(self, rows: request_body.Rows) -> Answered:
+        """Row by row: with thousands of classes all of them would keep the interpreter, and the loop, for seconds."""
+        records = self.predictor.answer(rows, self.cancelled, self.keep)
+        each = b", ".join([json.dumps(record).encode() for record in records])
+        return b'{"predictions": [%b]}' % each, len(records)
+
+    def _read_and_maybe_answer(self) -> Answered | tuple[request_body.Rows, int]:
         if self.cancelled.is_set():
             raise CancelledError
         params = self.application.params
         rows = request_body.read(self.body.content, self.kind, self.query, params.max_images)
         memory = self.predictor.memory(rows, self.application.most_decoded)
-        return self.predictor.answer(rows, self.cancelled, self.keep) if memory <= FREE else (rows, memory)
+        return self._answer(rows) if memory <= FREE else (rows, memory)
 
     async def _reserved(self, need: int, work: Callable[[], T]) -> T:
         application = self.application

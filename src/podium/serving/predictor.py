@@ -1,5 +1,6 @@
 """One version's model in memory, for many threads: rows to predictions, small requests together in one batch."""
 
+import json
 import threading
 import time
 from collections import deque
@@ -22,6 +23,10 @@ BATCH = 64
 """Images that pass the network at once: larger batches are no faster on a CPU, and in between a request can end."""
 NEEDED = ("decode", "decode_array", "spec", "bad_image", "classes", "probabilities", "name")
 """What registered models of all versions of Podium have, by which a server asks them."""
+
+
+PROBABILITY_BYTES = 200
+"""Of memory for a probability in an answer, without the name of its class: an array, a float in a dictionary, JSON."""
 
 
 class CancelledError(Exception):
@@ -60,7 +65,7 @@ class Predictor:
         spec = self._model.spec
         pixels = int(spec.channels * spec.height * spec.width)
         if rows.column == "array":
-            return pixels * min(len(rows.values), BATCH)
+            return pixels * min(len(rows.values), BATCH) + self._answer_bytes(rows)
         slow = [(row, why) for row, data in enumerate(rows.values) if (why := slow_to_open(data))]
         if slow:
             raise about_rows(slow, len(rows.values))
@@ -73,7 +78,13 @@ class Predictor:
         ]  # fmt: skip
         if problems:
             raise about_rows(problems, len(each), 413)
-        return max(each) + pixels * min(len(each), BATCH)
+        return max(each) + pixels * min(len(each), BATCH) + self._answer_bytes(rows)
+
+    def _answer_bytes(self, rows: Rows) -> int:
+        """What the probabilities of all classes take, as numbers, in records and as JSON."""
+        if not rows.probabilities:
+            return 0
+        return len(rows.values) * sum(PROBABILITY_BYTES + 3 * len(json.dumps(name)) for name in self.classes)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -35,6 +35,9 @@ FEWEST_FILES = 512
 LOAD_SECONDS, LAST_SECONDS = 60.0, 10.0
 """Time at the end for a version that is being loaded, and for what asks the registry: it may be away."""
 HIDES = "the call that removes this server from the registry"
+QUEUED = 2
+"""Pieces of a body, 64 kB each, that wait for the application; 10 by default. No limit of memory counts them: with a
+thousand connections whose bodies have to wait, 10 were 0.6 GB."""
 KEPT_REQUESTS = 1_000_000
 """Requests on one connection; hypercorn closes it after 1,000 by default, which costs a client a request."""
 
@@ -111,7 +114,7 @@ class _Server:
         for number in workers.awaited():
             loop.add_signal_handler(number, self._signalled, number)
         loading_first = asyncio.ensure_future(self._start())
-        config = _hypercorn(self.params, listening.allow_many_connections())
+        config = hypercorn_config(self.params, listening.allow_many_connections())
         if workers.shares_sockets():  # a client must not meet the one worker that has no model yet: the others take it
             await self.ready_or_ended.wait()
         await answering(self.application, config, self.sockets, self.ended)
@@ -232,7 +235,8 @@ def answering(application: Any, config: Any, sockets: list[socket.socket], ended
     return private_or_public("hypercorn", "its sockets are given by their numbers", with_sockets, with_numbers)
 
 
-def _hypercorn(params: ServeParams, files: int) -> Any:
+def hypercorn_config(params: ServeParams, files: int) -> Any:
+    """hypercorn's configuration for a process that may have so many open `files`."""
     from hypercorn.config import Config
 
     class Patient(Config):
@@ -244,6 +248,7 @@ def _hypercorn(params: ServeParams, files: int) -> Any:
 
     config = Patient()
     config.keep_alive_max_requests = KEPT_REQUESTS
+    config.max_app_queue_size = QUEUED
     config.graceful_timeout = params.drain_seconds
     config.backlog = listening.BACKLOG
     config.include_server_header = False
