@@ -327,6 +327,24 @@ def _rested_compiled(folder: Path, trial_data: TrialData) -> Task:
     return replace(task, rested=1)
 
 
+def test_trial_that_rests_is_compiled_for_the_steps_until_then(
+    trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps of a whole training were counted, and each slice compiled once more: 10 s on a GPU for some steps."""
+    asked: list[int] = []
+
+    def pays(*given: Any) -> tuple[bool, list[str]]:
+        asked.append(given[-1])
+        return False, []
+
+    monkeypatch.setattr(compiling, "pays", pays)
+    task = replace(_task(tmp_path, train__epochs=6), compiles=True)
+    for until, rested in ((1, 0), (3, 1), (None, 3)):
+        run_trial(replace(task, until=until, rested=rested), trial_data, _yes)
+    each = asked[0]
+    assert asked == [each, 2 * each, 3 * each]
+
+
 @pytest.mark.parametrize("how", ["finished", "stopped", "rested", "interrupted", "failed"])
 def test_trial_that_goes_on_without_compiling_says_so_however_it_ends(
     trial_data: TrialData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

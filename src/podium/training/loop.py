@@ -111,16 +111,15 @@ class TrainingRun:
             note = f"train.batch_size {size}: out of memory; its gradients are added up over {self.parts} parts"
         self.notes += [note] if note else []
 
-    def compile_where_it_pays(self, count: int) -> None:
+    def compile_where_it_pays(self, count: int, until: int | None = None) -> None:
         """torch.compile for the rest of a training on `count` images, where measured steps say that it pays; not where
-        a head alone learns.
-        """
+        a head alone learns. `until`: the epoch, from 1, after which it rests: who goes on compiles once more."""
         backbone = backbone_of(self.model)
-        if backbone is not None and backbone.frozen:
+        if self._compiled is not None or (backbone is not None and backbone.frozen):
             return
         params = self.recipe.train
         size = max(1, params.batch_size // self.parts)
-        left = steps_of(params, count, params.epochs) - steps_of(params, count, self.epoch) - self.step
+        left = steps_of(params, count, until or params.epochs) - steps_of(params, count, self.epoch) - self.step
         worth, notes = compiling.pays(self.model, self.shape, min(size, count), self.fast, left * self.parts)
         self._compile(worth)
         self.notes += notes

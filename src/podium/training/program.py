@@ -11,13 +11,12 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
 from podium import components, own_code
 from podium.components import Choice, Component
@@ -31,11 +30,10 @@ from podium.training.batches import Batches
 from podium.training.device import all_numbers, set_all_numbers, set_seed
 from podium.training.epoch_metrics import EpochMetrics
 from podium.training.epochs import Epoch
-from podium.training.first_look import first_look
+from podium.training.image_set import ImageSet
 from podium.training.loop import DivergedError, TrainingRun
 from podium.training.network_check import check_export, check_predictions
 from podium.training.plain_state import is_plain, packed, unpacked, with_plain_dicts
-from podium.training.seeds import derive
 
 OFFERED = ("config", "train_set", "val_set", "images", "network", "device", "seed", "run")
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
@@ -72,39 +70,6 @@ def wrap(choice: Choice) -> Program:
     return Program(chosen=choice)
 
 
-class ImageSet(Dataset[tuple[Tensor, int]]):
-    """Images and labels as a torch data set on the CPU, and as batches on the device; normalised float32."""
-
-    def __init__(self, data: Batches, normalize: nn.Module, seed: int) -> None:
-        self._data, self._normalize, self._seed = data, normalize, seed
-        self.labels = data.labels.clone()
-        """(N,) int64, on the device; a copy, which may be changed."""
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        """One image (C, H, W) and its label."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        images: Tensor = self._normalize(self._data.images[torch.tensor([row], device=self.labels.device)])
-        return images[0].cpu(), int(self.labels[row])
-
-    def known_to(self, network: nn.Module) -> nn.Module:
-        """`network` with what is fitted without labels fitted to these images."""
-        return first_look(network, self._data, derive(self._seed, "look"), self._normalize)
-
-    def batches(self, size: int, epoch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, C, H, W) and labels (B,) on the device; shuffled by seed and `epoch`, in order without one."""
-        if epoch is None:
-            order = torch.arange(len(self))
-        else:
-            shuffler = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
-            order = torch.randperm(len(self), generator=shuffler)
-        for images, labels in self._data.feed(order.to(self.labels.device), size):
-            yield self._normalize(images), labels
-
-
 class Handle:
     """What an own training loop has of Podium: it reports, saves and loads."""
 
@@ -123,7 +88,8 @@ class Handle:
         """Save `state`, tensors, plain values, arrays and usual collections of them, as that after the last reported
         epoch: a killed trial gets it back, and the random numbers of torch, numpy and Python with it.
 
-        Raises InputError for anything else, naming where it is.
+        The trial may end here: it rests, and goes on from this state. Raises InputError for anything else, naming where
+        it is.
         """
         self._run.save(state)
 

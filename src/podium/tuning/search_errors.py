@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 
 from podium.errors import PodiumError
+from podium.text import counted
 from podium.tuning.messages import Ended, Lost
 
 ASIDE = "set_aside"
@@ -36,4 +37,13 @@ def all_failed(row: Sequence[FrozenTrial], max_failures: int) -> PodiumError:
     return PodiumError(
         f"the last {len(row)} trials all failed (search.max_failures {max_failures});"
         f" the first of them, trial {row[0].number}, because: {first}"
+    )
+
+
+def none_gets_further(failed: Sequence[FrozenTrial], epochs: int, max_failures: int) -> PodiumError:
+    """That trials `failed` after `epochs` at the latest, and no other has trained more."""
+    first = failed[0].user_attrs.get("reason", "no reason was recorded")
+    return PodiumError(
+        f"{len(failed)} trials failed, and none has trained more than {counted(epochs, 'epoch')}"
+        f" (search.max_failures {max_failures}); the first of them, trial {failed[0].number}, because: {first}"
     )

@@ -22,6 +22,7 @@ from podium.tuning import storage
 from podium.tuning import study as studies
 from podium.tuning.batch import BatchDriver
 from podium.tuning.driver import Driver
+from podium.tuning.freeze_thaw import enough_epochs
 from podium.tuning.freeze_thaw.thaw_driver import ThawDriver
 from podium.tuning.inherit import inherit, is_own, what_changed
 from podium.tuning.pools import Pool, placement, processes
@@ -73,6 +74,7 @@ def run(plan: Plan, prepared: Path, runtime: RuntimeParams, tracking: TrackingPa
         if plan.inherits and (sentence := inherit(study, opened, plan.params, plan.base).sentence()):
             print(f"{plan.name}: {sentence}")
         plan = _enqueue(study, plan)
+        enough_epochs.check(study, plan.params, plan.base)
         rests, label = plan.params.method == "thaw", plan.params.component("metric").label
         count, most = plan.params.n_trials, plan.params.max_epochs
         progress = Progress(study, count, plan.title, label, rests=rests, max_epochs=most)

@@ -257,8 +257,8 @@ def _open(task: Task, trial_data: TrialData, notes: list[str], parts: int) -> Tr
     except checkpoint.TornCheckpointError as error:
         notes.append(f"trial {task.number} starts again: {error}")
         state = None
-    if task.compiles and state is None and recipe.train.program is None:
-        run.compile_where_it_pays(len(trial_data.divided(task.held_out)[0]))
+    if task.compiles and (state is None or task.rested) and recipe.train.program is None:
+        run.compile_where_it_pays(len(trial_data.divided(task.held_out)[0]), task.until)
     if task.rested and state is not None and not run.epoch and recipe.train.program is not None:
         notes.append(
             f"trial {task.number} trains its first {task.rested} epochs again: its own training loop saves nothing"

@@ -136,6 +136,27 @@ def test_search_in_which_nothing_works_ends(tmp_path: Path, *, deterministic: bo
         search(tmp_path, params_of(max_failures=4, deterministic=deterministic), workers)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_search_in_which_no_trial_gets_on_after_its_rest_ends(tmp_path: Path, *, deterministic: bool) -> None:
+    """New ones rest well, so the last trials never failed all: one after the other did, to the search's end."""
+    fails = Sleepers(fails=lambda task, number: number == 3)
+    params = params_of(n_trials=100, max_epochs=400, max_failures=4, deterministic=deterministic, max_resting=50)
+    with pytest.raises(PodiumError, match=r"trials failed, and none has trained more than 2 epochs .*because: Val"):
+        search(tmp_path, params, fails)
+    study, done = search(tmp_path, params.model_copy(update={"max_epochs": 170}))
+    assert done, "what was mended is no reason to end the next session"
+    assert "COMPLETE" in states(study)
+
+
+def test_trials_that_fail_late_end_no_search_in_which_others_go_on(tmp_path: Path) -> None:
+    """They are the last ones by number, and rested before."""
+    late = Sleepers(fails=lambda task, number: task.number >= 8 and number == 4)
+    study, done = search(tmp_path, params_of(n_trials=12, max_epochs=150, max_failures=3, max_resting=50), late)
+    assert done
+    assert states(study)[8:].count("FAIL") >= 3
+    assert states(study)[:8].count("COMPLETE") >= 1
+
+
 def test_budget_raised_goes_on_with_new_trials(tmp_path: Path) -> None:
     study, _ = search(tmp_path, params_of(max_epochs=20, n_trials=9))
     before = table(study)

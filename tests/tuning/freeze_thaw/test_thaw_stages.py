@@ -8,6 +8,7 @@ import pytest
 
 import tiny
 from podium.config.params import TrackingParams
+from podium.errors import InputError
 from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
@@ -44,3 +45,13 @@ def test_search_and_select_choose_a_number_of_epochs_and_mlflow_has_it_all(
     ranking = json.loads((searched / "ranking.json").read_text())
     assert chosen["recipe"]["train.epochs"] in {entry["recipe"]["train.epochs"] for entry in ranking}
     assert len(chosen["values"]) == 2
+
+
+@pytest.mark.slow
+def test_search_with_fewer_epochs_than_a_training_is_refused_before_it_begins(
+    tmp_path: Path, store: TrackingParams
+) -> None:
+    """It trained all of them and ended with nothing complete."""
+    params = tiny.params(store, SETTINGS.replace("max_epochs: 30", "max_epochs: 2"))
+    with pytest.raises(InputError, match="search.max_epochs must be at least 3, the epochs of the shortest training"):
+        search(params, tiny.prepare(tmp_path / "prepared"), tmp_path / "search")

@@ -70,6 +70,8 @@ class ThawDriver(Driver):
         """The last attempt at each trial: the next slice has another number, so late messages are known as such."""
         self._begun = self._batched = False
         """Whether this session has looked at what is left of earlier ones, and whether it has had a batch."""
+        self._failed: set[int] = set()
+        """The trials that failed in this session: what ended earlier ones may be mended."""
         self._libraries = ThreadpoolController()
 
     def _fill(self, unfinished: list[FrozenTrial]) -> None:
@@ -261,13 +263,25 @@ class ThawDriver(Driver):
         if not self.params.deterministic:  # which trial of a batch failed first is chance
             self._check_failures()
 
+    def _fail(self, running: RunningTrial, ended: Ended) -> bool:
+        self._failed.add(running.number)
+        return super()._fail(running, ended)
+
     def _check_failures(self) -> None:
-        """Raise PodiumError where too many trials in a row failed; one that rests did not."""
+        """Raise PodiumError where too many trials in a row failed; one that rested before did not, then.
+
+        And where as many failed later, at epochs beyond which no trial has got: each new one that rests breaks a row.
+        """
         row: list[FrozenTrial] = []
-        for trial in reversed([t for t in self._trials() if is_own(t)]):
-            if trial.state == TrialState.FAIL:
+        own = [trial for trial in self._trials() if is_own(trial)]
+        for trial in reversed(own):
+            if trial.state == TrialState.FAIL and decided.RESTED not in trial.user_attrs:
                 row.insert(0, trial)
             elif trial.state.is_finished() or trained(trial):
                 break
         if len(row) >= self.params.max_failures:
             raise search_errors.all_failed(row, self.params.max_failures)
+        furthest = max((trained(trial) for trial in own if trial.state != TrialState.FAIL), default=0)
+        stuck = [trial for trial in own if trial.number in self._failed and trained(trial) >= furthest > 0]
+        if len(stuck) >= self.params.max_failures:
+            raise search_errors.none_gets_further(stuck, max(map(trained, stuck)), self.params.max_failures)
