@@ -24,10 +24,10 @@ from podium.text import reason_of
 from podium.tracking import termination
 from podium.tracking.broken_off import broken_off
 from podium.tracking.family import Ending, Family
-from podium.tracking.piecewise import is_refused
+from podium.tracking.piecewise import is_refused, log_parts
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
-from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
+from podium.tracking.run_names import key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, end_run, making
 from podium.tracking.trial_artifacts import PAUSES, ArtifactStore, Attachments, is_gone
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
@@ -311,15 +311,15 @@ class _State:
 
     def _summarize(self, study: optuna.Study, run_id: str) -> None:
         try:
-            log_summary(self._runs.tracking, run_id, study)
             own = {f"user.{name}": value for name, value in study.user_attrs.items() if not name.startswith(OURS)}
             facts = own | {"podium.directions": " ".join(d.name.lower() for d in study.directions)}
             tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
-            for start in range(0, len(tags), OTHERS_A_CALL):
-                self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
-        except AWAY:
-            raise
+            if refused := log_parts(self._runs.tracking, run_id, tags):
+                log.warning("MLflow refuses %s of the study's attributes", ", ".join(refused)[:200])
+            log_summary(self._runs.tracking, run_id, study)
         except Exception as error:  # as in `_log`: the run ends all the same
+            if isinstance(error, AWAY) and not is_refused(error):
+                raise
             log.warning("The study's summary can't be logged. %s: %s", type(error).__name__, reason_of(error))
 
     def _fail(self, error: Exception, missed: int) -> None:
