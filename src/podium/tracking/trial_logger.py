@@ -281,14 +281,15 @@ class _State:
         run_id = self._runs.parent(family.study)  # gives the study its id, too, under the lock that `_flush` takes next
         if not self._owns_parents:
             return
-        if not self._runs.is_active(run_id):
+        status = self._runs.status_of(run_id)
+        if not status:
             self._runs.forget_parents()
             run_id, family.open = self._runs.parent(family.study), False
-        if not family.open:
-            client = self._runs.tracking.client
-            if client.get_run(run_id).info.status != "RUNNING":
-                client.update_run(run_id, status="RUNNING")
-            family.open, family.opened_by = True, os.getpid()
+        if family.open and family.opened_by != os.getpid():
+            return  # a fork leaves it to its parent process
+        if status != "RUNNING":  # as another process leaves it that logs the same study and has ended before
+            self._runs.tracking.client.update_run(run_id, status="RUNNING")
+        family.open, family.opened_by = True, os.getpid()
 
     def _end(self, family: Family, status: Ending) -> None:
         """End the parent run of a study, with what there is to say of all of it."""
