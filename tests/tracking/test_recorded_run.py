@@ -212,6 +212,21 @@ def test_run_whose_tags_somebody_changed_gets_them_back_and_no_double(
     assert len(project.client.search_runs([project.run().info.experiment_id])) == len(runs)
 
 
+def test_run_in_an_experiment_that_somebody_renamed_is_named_before_another_one_is_made(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.client.rename_experiment(project.run().info.experiment_id, "ours")
+    project.sync()
+    said = capsys.readouterr().err
+    assert (
+        f"the run {project.parent} of search-1234 is in the experiment 'ours'; tracking.experiment is 'podium'" in said
+    )
+    assert "set tracking.experiment to 'ours'" in said
+    assert project.run().info.lifecycle_stage == "active"
+    project.sync()
+    assert capsys.readouterr().err == ""
+
+
 def test_run_that_is_anothers_by_now_is_left_to_it(project: Project) -> None:
     project.client.set_tag(project.parent, "podium.id", "a" * 32)
     project.sync()

@@ -94,6 +94,8 @@ class RecordedRun:
             run = found(tracking, opened.record) if opened.run_id else None
             if run is not None and any(run.data.tags.get(key) != value for key, value in identity.items()):
                 send(tracking, opened.run_id, tags=identity)  # somebody changed them: no other run takes its place
+            if opened.run_id and run is None:
+                _say_where(tracking, opened.record)
             run_id = find_or_create(tracking, name, identity, opened.run_id)
         if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
             opened.record.status = status  # its record is gone, or of a time before there were records
@@ -330,6 +332,22 @@ def _own_without_tags(tracking: Tracking, record: Record) -> list[Run]:
     others = any(is_id(tags.get(key, "")) and tags[key] != value for key, value in ids.items())
     elsewhere = run.info.experiment_id != tracking.experiment_id
     return [] if others or elsewhere or SUPERSEDED_TAG in tags else [run]
+
+
+def _say_where(tracking: Tracking, record: Record) -> None:
+    """Say that the run of `record` is in another experiment, if it is: another one is about to be made."""
+    try:
+        info = tracking.client.get_run(record.run_id).info
+        name = tracking.client.get_experiment(info.experiment_id).name
+    except MlflowException:  # it is gone, and is made again
+        return
+    if info.lifecycle_stage == "active" and info.experiment_id != tracking.experiment_id:
+        print(
+            f"podium: the run {record.run_id} of {record.name} is in the experiment {name!r}; tracking.experiment is"
+            f" {tracking.experiment!r}, so another one is made there. If somebody renamed the experiment, set"
+            f" tracking.experiment to {name!r}",
+            file=sys.stderr,
+        )
 
 
 def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:
