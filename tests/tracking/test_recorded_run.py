@@ -327,6 +327,29 @@ def test_artifact_that_the_project_no_longer_has_is_said_once(
     assert project.check() == []
 
 
+class OddError(Exception):
+    """As boto has them, which are neither MLflow's nor the operating system's."""
+
+
+def test_artifact_in_a_store_with_errors_of_its_own_is_missed_or_unreadable(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*arguments: Any, **named: Any) -> Any:
+        raise OddError("404 or worse")
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", odd)
+    with pytest.raises(PodiumError, match=r"MLflow refuses it: .*can't be read: OddError: 404 or worse"):
+        project.check()
+    for path in ("report/index.html", "audit/audit.json"):
+        project.artifact(project.parent, path).unlink()
+    project.artifact(project.retrained, "retrain/history.csv").unlink()
+    found = [one.what for one in project.check()]
+    assert "artifact report/index.html of search-1234" in found
+    monkeypatch.setattr(MlflowClient, "log_artifact", odd)
+    with pytest.raises(PodiumError, match="can't be given the report: report/index.html can't be logged: OddError"):
+        project.report()
+
+
 def test_artifact_that_was_removed_is_neither_there_nor_missed(project: Project) -> None:
     run = recorded_run.recorded(connect(project.params), project.retrained)
     folder = paths.RETRAINED

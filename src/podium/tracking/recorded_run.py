@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -21,6 +20,7 @@ from podium.errors import PodiumError
 from podium.private_names import say
 from podium.text import reason_of
 from podium.tracking.project_id import refuse_while_planned
+from podium.tracking.run_files import log_file
 from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
@@ -142,7 +142,7 @@ class RecordedRun:
         """Log the file `path` as an artifact in `folder`."""
         self.record.add_file(path, folder)
         save(self.record)
-        self.tracking.client.log_artifact(self.run_id, str(path), folder)
+        log_file(self.tracking, self.run_id, path, folder)
 
     def remove_files(self, folder: str, names: Sequence[str]) -> list[str]:
         """Remove the artifacts `names` of `folder`, those that are there.
@@ -348,15 +348,6 @@ def _say_where(tracking: Tracking, record: Record) -> None:
             f" tracking.experiment to {name!r}",
             file=sys.stderr,
         )
-
-
-def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:
-    """The content of an artifact; None where it is not there."""
-    with TemporaryDirectory(prefix="podium-") as folder:
-        try:
-            return Path(tracking.client.download_artifacts(run_id, path, folder)).read_bytes()
-        except (MlflowException, OSError):
-            return None
 
 
 def note_tags(record: Record) -> dict[str, str]:
