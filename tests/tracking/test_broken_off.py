@@ -223,3 +223,26 @@ def test_trial_of_which_a_server_refuses_a_part_is_logged_without_that(
         assert run.data.tags["podium.left_out"] == ", ".join(left)
     assert len(runs) == 2
     assert f"MLflow refuses {', '.join(left)} of trial 1" in caplog.text
+
+
+@pytest.mark.parametrize("refused", ["user.long", "mlflow.note.content"])
+def test_run_above_the_trials_ends_where_a_server_refuses_a_part_of_it(
+    tracking: Tracking, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def old(client: MlflowClient, run_id: str, metrics: Any = (), params: Any = (), tags: Any = (), *rest: Any) -> Any:
+        if any(tag.key == refused for tag in tags):
+            raise MlflowException.invalid_parameter_value("too long")
+        return log_batch(client, run_id, metrics, params, tags, *rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", old)
+    study = optuna.create_study()
+    study.set_user_attr("long", "x")
+    study.set_user_attr("other", "y")
+    with TrialLogger(tracking) as logger:
+        study.optimize(lambda trial: 0.5, 1, callbacks=[logger])
+    (run,) = search(tracking, {"podium.kind": "search"})
+    assert (run.info.status, run.data.metrics["best_objective"]) == ("FINISHED", 0.5)
+    assert run.data.tags["user.other"] == "y"
+    assert "refuses user.long" in caplog.text or "summary can't be logged" in caplog.text

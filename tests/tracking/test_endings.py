@@ -147,6 +147,19 @@ def test_trial_that_has_ended_is_logged_where_a_callback_before_the_logger_raise
     assert runs
 
 
+def test_parent_runs_until_the_last_of_several_loggers_ends(tracking: Tracking) -> None:
+    """As processes on one storage do: the first that ended left it FINISHED while the others went on."""
+    study = optuna.create_study(study_name="shared")
+    with TrialLogger(tracking) as last:
+        study.optimize(_objective, 1, callbacks=[last])
+        with TrialLogger(tracking) as first:
+            study.optimize(_objective, 1, callbacks=[first])
+        assert _statuses(tracking) == ["FINISHED"]
+        study.optimize(_objective, 1, callbacks=[last])
+        assert _statuses(tracking) == ["RUNNING"]
+    assert _statuses(tracking) == ["FINISHED"]
+
+
 def test_trial_of_an_inner_study_is_not_taken_for_one_of_the_outer(tracking: Tracking) -> None:
     def outer(trial: optuna.Trial) -> float:
         inner = optuna.create_study()

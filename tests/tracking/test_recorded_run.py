@@ -212,6 +212,21 @@ def test_run_whose_tags_somebody_changed_gets_them_back_and_no_double(
     assert len(project.client.search_runs([project.run().info.experiment_id])) == len(runs)
 
 
+def test_run_in_an_experiment_that_somebody_renamed_is_named_before_another_one_is_made(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.client.rename_experiment(project.run().info.experiment_id, "ours")
+    project.sync()
+    said = capsys.readouterr().err
+    assert (
+        f"the run {project.parent} of search-1234 is in the experiment 'ours'; tracking.experiment is 'podium'" in said
+    )
+    assert "set tracking.experiment to 'ours'" in said
+    assert project.run().info.lifecycle_stage == "active"
+    project.sync()
+    assert capsys.readouterr().err == ""
+
+
 def test_run_that_is_anothers_by_now_is_left_to_it(project: Project) -> None:
     project.client.set_tag(project.parent, "podium.id", "a" * 32)
     project.sync()
@@ -310,6 +325,29 @@ def test_artifact_that_the_project_no_longer_has_is_said_once(
     project.sync()
     assert "report/index.html of run " in capsys.readouterr().out
     assert project.check() == []
+
+
+class OddError(Exception):
+    """As boto has them, which are neither MLflow's nor the operating system's."""
+
+
+def test_artifact_in_a_store_with_errors_of_its_own_is_missed_or_unreadable(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*arguments: Any, **named: Any) -> Any:
+        raise OddError("404 or worse")
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", odd)
+    with pytest.raises(PodiumError, match=r"MLflow refuses it: .*can't be read: OddError: 404 or worse"):
+        project.check()
+    for path in ("report/index.html", "audit/audit.json"):
+        project.artifact(project.parent, path).unlink()
+    project.artifact(project.retrained, "retrain/history.csv").unlink()
+    found = [one.what for one in project.check()]
+    assert "artifact report/index.html of search-1234" in found
+    monkeypatch.setattr(MlflowClient, "log_artifact", odd)
+    with pytest.raises(PodiumError, match="can't be given the report: report/index.html can't be logged: OddError"):
+        project.report()
 
 
 def test_artifact_that_was_removed_is_neither_there_nor_missed(project: Project) -> None:

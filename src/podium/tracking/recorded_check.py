@@ -16,10 +16,10 @@ from podium.tracking.recorded_run import (
     Record,
     RecordedRun,
     dataset_input,
-    file_of,
     note_tags,
     send,
 )
+from podium.tracking.run_files import file_of
 from podium.tracking.run_names import SESSION_TAG, clean
 from podium.tracking.store import Tracking, making, origin
 from podium.tracking.trial_check import MEASURED, Difference, images_of, same

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -21,6 +20,7 @@ from podium.errors import PodiumError
 from podium.private_names import say
 from podium.text import reason_of
 from podium.tracking.project_id import refuse_while_planned
+from podium.tracking.run_files import log_file
 from podium.tracking.run_names import (
     ID_TAG,
     LIMIT,
@@ -94,6 +94,8 @@ class RecordedRun:
             run = found(tracking, opened.record) if opened.run_id else None
             if run is not None and any(run.data.tags.get(key) != value for key, value in identity.items()):
                 send(tracking, opened.run_id, tags=identity)  # somebody changed them: no other run takes its place
+            if opened.run_id and run is None:
+                _say_where(tracking, opened.record)
             run_id = find_or_create(tracking, name, identity, opened.run_id)
         if not opened.run_id and (status := tracking.client.get_run(run_id).info.status) in ENDED:
             opened.record.status = status  # its record is gone, or of a time before there were records
@@ -140,7 +142,7 @@ class RecordedRun:
         """Log the file `path` as an artifact in `folder`."""
         self.record.add_file(path, folder)
         save(self.record)
-        self.tracking.client.log_artifact(self.run_id, str(path), folder)
+        log_file(self.tracking, self.run_id, path, folder)
 
     def remove_files(self, folder: str, names: Sequence[str]) -> list[str]:
         """Remove the artifacts `names` of `folder`, those that are there.
@@ -332,13 +334,20 @@ def _own_without_tags(tracking: Tracking, record: Record) -> list[Run]:
     return [] if others or elsewhere or SUPERSEDED_TAG in tags else [run]
 
 
-def file_of(tracking: Tracking, run_id: str, path: str) -> bytes | None:
-    """The content of an artifact; None where it is not there."""
-    with TemporaryDirectory(prefix="podium-") as folder:
-        try:
-            return Path(tracking.client.download_artifacts(run_id, path, folder)).read_bytes()
-        except (MlflowException, OSError):
-            return None
+def _say_where(tracking: Tracking, record: Record) -> None:
+    """Say that the run of `record` is in another experiment, if it is: another one is about to be made."""
+    try:
+        info = tracking.client.get_run(record.run_id).info
+        name = tracking.client.get_experiment(info.experiment_id).name
+    except MlflowException:  # it is gone, and is made again
+        return
+    if info.lifecycle_stage == "active" and info.experiment_id != tracking.experiment_id:
+        print(
+            f"podium: the run {record.run_id} of {record.name} is in the experiment {name!r}; tracking.experiment is"
+            f" {tracking.experiment!r}, so another one is made there. If somebody renamed the experiment, set"
+            f" tracking.experiment to {name!r}",
+            file=sys.stderr,
+        )
 
 
 def note_tags(record: Record) -> dict[str, str]:

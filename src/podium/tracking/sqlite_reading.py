@@ -79,11 +79,12 @@ def read_histories(database: Path, run_ids: Sequence[str]) -> dict[str, History]
     return {run_id: dict(history) for run_id, history in found.items()}
 
 
-def lifecycle(database: Path, run_id: str) -> str | None:
-    """Whether a run is active or deleted; empty: there is none."""
+def status_of(database: Path, run_id: str) -> str | None:
+    """The status of a run, such as RUNNING; empty: there is none, or it was deleted."""
     try:
         with _opened(database) as connection:
-            row = connection.execute("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+            query = "SELECT status FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
+            row = connection.execute(query, (run_id,)).fetchone()
             return str(row[0]) if row else ""
     except sqlite3.Error as error:
         _say(error)

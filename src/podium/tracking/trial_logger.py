@@ -24,10 +24,10 @@ from podium.text import counted, reason_of
 from podium.tracking import termination
 from podium.tracking.broken_off import broken_off
 from podium.tracking.family import Ending, Family
-from podium.tracking.piecewise import is_refused
+from podium.tracking.piecewise import is_refused, log_parts
 from podium.tracking.record import STATUS, is_copy, user_attributes
 from podium.tracking.refusal import refusal
-from podium.tracking.run_names import OTHERS_A_CALL, key_of, text_of
+from podium.tracking.run_names import key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, end_run, making
 from podium.tracking.trial_artifacts import PAUSES, ArtifactStore, Attachments, is_gone
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
@@ -281,14 +281,15 @@ class _State:
         run_id = self._runs.parent(family.study)  # gives the study its id, too, under the lock that `_flush` takes next
         if not self._owns_parents:
             return
-        if not self._runs.is_active(run_id):
+        status = self._runs.status_of(run_id)
+        if not status:
             self._runs.forget_parents()
             run_id, family.open = self._runs.parent(family.study), False
-        if not family.open:
-            client = self._runs.tracking.client
-            if client.get_run(run_id).info.status != "RUNNING":
-                client.update_run(run_id, status="RUNNING")
-            family.open, family.opened_by = True, os.getpid()
+        if family.open and family.opened_by != os.getpid():
+            return  # a fork leaves it to its parent process
+        if status != "RUNNING":  # as another process leaves it that logs the same study and has ended before
+            self._runs.tracking.client.update_run(run_id, status="RUNNING")
+        family.open, family.opened_by = True, os.getpid()
 
     def _end(self, family: Family, status: Ending) -> None:
         """End the parent run of a study, with what there is to say of all of it."""
@@ -311,15 +312,15 @@ class _State:
 
     def _summarize(self, study: optuna.Study, run_id: str) -> None:
         try:
-            log_summary(self._runs.tracking, run_id, study)
             own = {f"user.{name}": value for name, value in study.user_attrs.items() if not name.startswith(OURS)}
             facts = own | {"podium.directions": " ".join(d.name.lower() for d in study.directions)}
             tags = [RunTag(key_of(name), text_of(value)) for name, value in facts.items()]
-            for start in range(0, len(tags), OTHERS_A_CALL):
-                self._runs.tracking.client.log_batch(run_id, tags=tags[start : start + OTHERS_A_CALL])
-        except AWAY:
-            raise
+            if refused := log_parts(self._runs.tracking, run_id, tags):
+                log.warning("MLflow refuses %s of the study's attributes", ", ".join(refused)[:200])
+            log_summary(self._runs.tracking, run_id, study)
         except Exception as error:  # as in `_log`: the run ends all the same
+            if isinstance(error, AWAY) and not is_refused(error):
+                raise
             log.warning("The study's summary can't be logged. %s: %s", type(error).__name__, reason_of(error))
 
     def _fail(self, error: Exception, missed: int) -> None:

@@ -26,7 +26,7 @@ from podium.tracking.run_names import (
     clean,
     run_name,
 )
-from podium.tracking.sqlite_reading import lifecycle
+from podium.tracking.sqlite_reading import status_of
 from podium.tracking.store import Tracking, database, find_or_create, making, origin, search
 from podium.tracking.study_summary import note_of, objectives, summary_of
 
@@ -197,15 +197,21 @@ class TrialRuns:
 
     def is_active(self, run_id: str) -> bool:
         """Whether the run is there and not deleted."""
+        return bool(self.status_of(run_id))
+
+    def status_of(self, run_id: str) -> str:
+        """The status of the run, such as RUNNING; empty: there is none, or it was deleted."""
         local = database(self.tracking.uri)
-        stage = lifecycle(local, run_id) if local else None
-        if stage is None:
+        status = status_of(local, run_id) if local else None
+        if status is None:
             try:
-                stage = self.tracking.client.get_run(run_id).info.lifecycle_stage
+                info = self.tracking.client.get_run(run_id).info
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-        return stage == "active"
+                return ""
+            status = str(info.status) if info.lifecycle_stage == "active" else ""
+        return status
 
     def forget_parents(self) -> None:
         """Look for the parent runs again: somebody may have deleted one."""
